@@ -1,0 +1,46 @@
+# make compare and make test set up everything they need. make help lists the targets.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# The stamp's name holds a checksum of the pins: the environment is remade when they change, and only then.
+STAMP := .venv/.ready-$(shell cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1)
+SWEEP := norm=none,batch,layer
+
+.PHONY: help setup compare test test-all lint types bench clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP)  ## make .venv with the pinned packages (the others do it by themselves)
+
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"{sys.executable} is Python {sys.version.split()[0]}: Python 3.11 or newer is needed (make PYTHON=python3.12 ...)")'
+	@echo "Making .venv with the pinned packages; this downloads torch and takes some minutes, once."
+	@rm -f .venv/.ready-*
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+compare: $(STAMP)  ## train norm = none, batch, layer on the built-in corpus, score and compare them: table, report.html
+	$(BIN)/python train.py -m $(SWEEP)
+	$(BIN)/python scripts/compare.py outputs/grammar_en_zh/none-lstm-small-seed1 \
+		outputs/grammar_en_zh/batch-lstm-small-seed1 outputs/grammar_en_zh/layer-lstm-small-seed1 --out .
+
+test: $(STAMP)  ## every test not marked slow
+	$(BIN)/python -m pytest
+
+test-all: $(STAMP)  ## the slow tests too
+	$(BIN)/python -m pytest -m ''
+
+lint: $(STAMP)  ## ruff
+	$(BIN)/ruff check .
+
+types: $(STAMP)  ## mypy, strict, on the package
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## the speed tables, torch.nn.LSTM beside ours
+	$(BIN)/python scripts/benchmark.py layers
+
+clean:  ## remove .venv and caches; runs and data stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,13 @@
+"""What goes wrong for a reason a person can mend. The outermost frame turns each into one line and an exit code."""
+
+
+class TrainingError(RuntimeError):
+    """A failure under way (exit code 1)."""
+
+
+class Stopped(BaseException):
+    """The run was asked to stop, and has saved where it is. Not an Exception: a sweep stops with it."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

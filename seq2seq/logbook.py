@@ -1,0 +1,88 @@
+"""What a run writes down: metrics.jsonl, TensorBoard, the progress bar."""
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from matplotlib.figure import Figure
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+from tqdm import tqdm
+
+from .checkpoint import write_text
+
+
+def read_metrics(file: Path) -> list[dict[str, Any]]:
+    """The entries of a metrics.jsonl. A last line that a killed run left unfinished is passed over."""
+    if not file.is_file():
+        return []
+    lines = file.read_text(encoding="utf-8").split("\n")
+    entries = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if line and number < len(lines):
+                raise ValueError(f"{file}:{number}: not a JSON object: {line[:80]!r}") from error
+    return entries
+
+
+class Logbook:
+    """Writes every value under the update it belongs to; a resumed run forgets what came after its checkpoint."""
+
+    def __init__(self, folder: Path, resumed_at: int, progress: bool) -> None:
+        self.file = folder / "metrics.jsonl"
+        kept = [entry for entry in read_metrics(self.file) if entry["update"] <= resumed_at]
+        write_text(self.file, "".join(json.dumps(entry) + "\n" for entry in kept))
+        self.stream = open(self.file, "a", encoding="utf-8")  # noqa: SIM115
+        self.writer = SummaryWriter(str(folder), purge_step=resumed_at + 1 if resumed_at else None)
+        self.bar: tqdm[Any] = tqdm(unit="update", disable=not progress, dynamic_ncols=True, smoothing=0.1)
+
+    def __enter__(self) -> "Logbook":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.bar.close()
+        self.writer.close()
+        self.stream.close()
+
+    def log(self, kind: str, position: dict[str, Any], values: dict[str, float]) -> None:
+        """One line of metrics.jsonl, and a scalar each in TensorBoard, under `kind`/name.
+
+        position holds update, epoch, tokens and seconds.
+        """
+        self.stream.write(json.dumps({"kind": kind, **position, **values}) + "\n")
+        self.stream.flush()
+        for name, value in values.items():
+            self.writer.add_scalar(name if "/" in name else f"{kind}/{name}", value, position["update"])
+
+    def show(self, update: int, total: int | None, **shown: str) -> None:
+        """Move the progress bar; tqdm adds the time left."""
+        if self.bar.n == 0 and update > 1:
+            self.bar.initial = self.bar.n = update - 1
+        self.bar.total = total
+        self.bar.set_postfix(shown, refresh=False)
+        self.bar.update(update - self.bar.n)
+
+    def say(self, message: str) -> None:
+        """A line above the progress bar."""
+        self.bar.write(message)
+
+    def text(self, tag: str, markdown: str, update: int) -> None:
+        """A text in TensorBoard."""
+        self.writer.add_text(tag, markdown, update)
+
+    def figure(self, tag: str, figure: Figure, update: int) -> None:
+        """An image in TensorBoard."""
+        self.writer.add_figure(tag, figure, update)
+
+    def hyperparameters(self, settings: dict[str, Any], results: dict[str, float], update: int) -> None:
+        """Settings and final metrics in TensorBoard's HParams, in this run's own event file."""
+        known = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in settings.items()}
+        for summary in hparams(known, results):
+            self.writer._get_file_writer().add_summary(summary)
+        for name, value in results.items():
+            self.writer.add_scalar(name, value, update)
+        self.writer.flush()

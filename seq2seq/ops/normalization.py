@@ -1,0 +1,150 @@
+"""N(v) of the three norms, and the statistics that batch norm keeps.
+
+    layer   N(v) = (v - mean) / sqrt(var + eps)    over the features of a row    Ba et al. 2016, eq. 3
+    rms     N(v) = v / sqrt(mean(v^2) + eps)       over the features of a row    Zhang & Sennrich 2019, eq. 4
+    batch   N(v) = (v - mean) / sqrt(var + eps)    over the rows of a time step  Cooijmans et al. 2016, eq. 5
+
+Variances are biased; the running variance alone is the unbiased one, as in `torch.nn.BatchNorm1d`.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Pool:
+    """Row-weighted mean and pooled variance of every step over many batches.
+
+    The pooled variance is sum((n - 1) * var) / sum(n - 1) over batches of n rows with unbiased variance var.
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        self.rows = like.new_zeros(like.size(0), 1, dtype=torch.float64)
+        self.degrees = torch.zeros_like(self.rows)
+        self.mean_sum = torch.zeros_like(like, dtype=torch.float64)
+        self.var_sum = torch.zeros_like(self.mean_sum)
+
+    def add(self, index: int, rows: int, mean: Tensor, var: Tensor) -> None:
+        """Count a batch of `rows` rows with its mean (F,) and unbiased variance (F,)."""
+        self.rows[index] += rows
+        self.degrees[index] += rows - 1
+        self.mean_sum[index] += rows * mean
+        self.var_sum[index] += (rows - 1) * var
+
+    def result(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Which steps were counted (S,), and the mean and variance (S, F) of these."""
+        counted = self.rows.squeeze(1) > 0
+        return counted, self.mean_sum / self.rows, self.var_sum / self.degrees
+
+
+@dataclass
+class BatchStatistics:
+    """Batch norm's statistics of one term during one call.
+
+    `running_mean` and `running_var` (S, F) and `num_updates` (S,) are the layer's buffers; S = 1 means one pair
+    for all steps. `steps_seen` counts the steps that have statistics. With `use_batch` a step of at least
+    `min_rows` rows is normalised by its own statistics, which are then averaged into the running ones with
+    weight `momentum` (the first update copies); any other step is normalised by the running ones.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_updates: Tensor
+    momentum: float
+    min_rows: int
+    steps_seen: int
+    use_batch: bool
+    whole_sequence: bool = False
+    """The rows of all steps are normalised at once (the input term of Cooijmans et al.)."""
+    pool: Pool | None = None
+    """Where set, the batches' statistics go here and the running ones stay as they are."""
+    _counts: list[int] = field(init=False)
+    _call_pool: Pool | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._counts = self.num_updates.tolist()
+        if len(self._counts) == 1 and not self.whole_sequence and self.pool is None:
+            self._call_pool = Pool(self.running_mean)
+
+    def normalise(self, v: Tensor, gain: Tensor, bias: Tensor | None, eps: float, step: int) -> Tensor:
+        """gain * N(v) + bias for the rows v (rows, F) of one time step."""
+        index = step if len(self._counts) > 1 else 0
+        rows = v.size(0)
+        if self.use_batch and rows >= self.min_rows:
+            mean, var = v.new_zeros(v.size(1)), v.new_zeros(v.size(1))
+            y = F.batch_norm(v, mean, var, gain, bias, training=True, momentum=1.0, eps=eps)  # fills mean, var
+            self._record(index, rows, mean, var)
+            return y
+        index = min(index, max(self.steps_seen - 1, 0))
+        mean, var = self.running_mean[index], self.running_var[index]
+        return F.batch_norm(v, mean.clone(), var.clone(), gain, bias, training=False, eps=eps)
+
+    @torch.no_grad()
+    def _record(self, index: int, rows: int, mean: Tensor, var: Tensor) -> None:
+        pool = self.pool or self._call_pool
+        if pool is not None:
+            pool.add(index, rows, mean, var)
+        else:
+            self._average(index, mean, var)
+        self.steps_seen = max(self.steps_seen, index + 1)
+
+    def _average(self, index: int, mean: Tensor, var: Tensor) -> None:
+        weight = self.momentum if self._counts[index] else 1.0
+        self.running_mean[index].lerp_(mean.to(self.running_mean.dtype), weight)
+        self.running_var[index].lerp_(var.to(self.running_var.dtype), weight)
+        self._counts[index] += 1
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Write back what the call has counted. A pair shared by all steps is updated once a call."""
+        if self._call_pool is not None:
+            counted, mean, var = self._call_pool.result()
+            if bool(counted[0]):
+                self._average(0, mean[0], var[0])
+        self.num_updates.copy_(torch.tensor(self._counts))
+
+
+@dataclass
+class Term:
+    """One normalised term of a cell: y = gain * N(v) + bias, for v (rows, F).
+
+    `segments` are the lengths of the parts of a row that layer and rms norm treat apart; they sum to F.
+    """
+
+    kind: str
+    gain: Tensor | None
+    bias: Tensor | None
+    eps: float
+    segments: list[int]
+    statistics: BatchStatistics | None = None
+
+    def __call__(self, v: Tensor, step: int) -> Tensor:
+        """The term at one time step."""
+        if self.kind == "none":
+            return v if self.bias is None else v + self.bias
+        assert self.gain is not None
+        if self.statistics is not None:
+            return self.statistics.normalise(v, self.gain, self.bias, self.eps, step)
+        parts = v.split(self.segments, dim=1)
+        gains = self.gain.split(self.segments)
+        biases = [None] * len(parts) if self.bias is None else self.bias.split(self.segments)
+        ys = [self._normalise_rows(*part) for part in zip(parts, gains, biases, strict=True)]
+        return ys[0] if len(ys) == 1 else torch.cat(ys, dim=1)
+
+    def _normalise_rows(self, v: Tensor, gain: Tensor, bias: Tensor | None) -> Tensor:
+        if self.kind == "layer":
+            return F.layer_norm(v, gain.shape, gain, bias, self.eps)
+        y = F.rms_norm(v, gain.shape, gain, self.eps)
+        return y if bias is None else y + bias
+
+    def over_sequence(self, v: Tensor, batch_sizes: list[int], first_step: int) -> Tensor:
+        """The term for the packed rows v (N, F) of all steps, step t being the next batch_sizes[t] rows."""
+        if self.statistics is None or self.statistics.whole_sequence:
+            return self(v, first_step)
+        return torch.cat([self(rows, first_step + t) for t, rows in enumerate(v.split(batch_sizes))])
+
+    def at_zero(self) -> Tensor | None:
+        """The term where N(v) is 0."""
+        return self.bias

@@ -1,0 +1,164 @@
+"""A run's folder: what is where in it, and whether it may be written to."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from .checkpoint import group, load_checkpoint, load_weights, write_text
+from .config import Config, Tying
+from .model import Translator, Vocabulary
+from .tokenizer import Tokenizers
+
+CHANGEABLE = ("resume", "overwrite", "trainer.device", "trainer.threads", "trainer.progress", "data.mirror")
+"""Settings that change nothing of what a run computes."""
+EXTENDABLE = ("trainer.max_updates", "trainer.max_epochs")
+"""Settings that change nothing of the training so far."""
+
+
+class Status(Enum):
+    """What stands in a run's folder."""
+
+    new = "new"
+    unfinished = "unfinished"
+    finished = "finished"
+
+
+class RunError(ValueError):
+    """A run's folder that is missing, incomplete, or not ours to write to."""
+
+
+class Run:
+    """The folder of one run."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.config_file = self.folder / "config.yaml"
+        self.metrics_file = self.folder / "metrics.jsonl"
+        self.results_file = self.folder / "results.json"
+        self.checkpoints = self.folder / "checkpoints"
+        self.translations = self.folder / "translations"
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Run":
+        """An existing run."""
+        run = cls(folder)
+        if not run.config_file.is_file():
+            raise RunError(f"{folder}: no such run (expected a folder with config.yaml, as train.py writes it)")
+        return run
+
+    def checkpoint(self, name: str) -> Path:
+        """The file of checkpoint 'last' or 'best', or of one that is to be averaged."""
+        return self.checkpoints / f"{name}.safetensors"
+
+    # -- configuration ---------------------------------------------------------------------------------------------
+
+    def config(self) -> Config:
+        """The run's configuration."""
+        try:
+            merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(self.config_file))
+            config = OmegaConf.to_object(merged)
+        except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
+            raise RunError(f"{self.config_file}: not a configuration of this program ({error})") from error
+        assert isinstance(config, Config)
+        return config
+
+    def save_config(self, config: Config) -> None:
+        """Write config.yaml."""
+        write_text(self.config_file, OmegaConf.to_yaml(OmegaConf.structured(config)))
+
+    def results(self) -> dict[str, Any] | None:
+        """results.json, or None before the run has finished."""
+        if not self.results_file.is_file():
+            return None
+        try:
+            results: dict[str, Any] = json.loads(self.results_file.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise RunError(f"{self.results_file}: damaged ({error})") from error
+        return results
+
+    # -- whether it may be written to ------------------------------------------------------------------------------
+
+    def status(self, config: Config) -> Status:
+        """What stands here already. RunError where that is a run of another configuration."""
+        if not self.config_file.exists():
+            return Status.new
+        if config.overwrite:
+            self.clear()
+            return Status.new
+        different = differences(self.config(), config)
+        if different:
+            key, (old, new) = next(iter(different.items()))
+            raise RunError(f"{self.folder}: holds a run of another configuration ({key}={old} there, {new} now"
+                           f"{', and more' if len(different) > 1 else ''}); overwrite=true replaces it, "
+                           "hydra.run.dir=DIR puts this one elsewhere")
+        return Status.finished if self.results_file.exists() else Status.unfinished
+
+    def clear(self) -> None:
+        """Remove a run's files, and only these. The configuration goes last: without it there is no run."""
+        for folder in (self.checkpoints, self.translations):
+            shutil.rmtree(folder, ignore_errors=True)
+        patterns = ("results.json", "metrics.jsonl", "probes.jsonl", "events.out.tfevents.*", "tokenizer*", "*.vocab")
+        for pattern in patterns:
+            for file in self.folder.glob(pattern):
+                file.unlink()
+        self.config_file.unlink(missing_ok=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training in this folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                yield
+        except Timeout as error:
+            raise RunError(f"{self.folder}: another process is training here") from error
+
+    # -- the trained model -----------------------------------------------------------------------------------------
+
+    def tokenizers(self) -> Tokenizers:
+        """The run's own tokenizers."""
+        return Tokenizers.load(self.folder)
+
+    def translator(self, device: torch.device, name: str = "best") -> Translator:
+        """The model with the weights of a checkpoint, ready to translate."""
+        model = build_translator(self.config(), self.tokenizers())
+        path = self.checkpoint(name)
+        load_weights(model, group(load_checkpoint(path)[0], "model"), path)
+        return model.to(device).eval()
+
+
+def build_translator(config: Config, tokenizers: Tokenizers) -> Translator:
+    """A model as configured, with fresh weights."""
+    source, target = tokenizers.source, tokenizers.target
+    shared = config.tokenizer.joint or config.model.tying is Tying.all and source is target
+    vocabulary = Vocabulary(source.vocab_size, target.vocab_size, shared, target.pad_id, target.bos_id, target.eos_id)
+    return Translator(config.model, config.norm, config.cell, vocabulary, config.backend.value)
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one with dotted keys."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {k: v for key, part in value.items() for k, v in flatten(part, f"{prefix}.{key}" if prefix else key).items()}
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """Every setting by its dotted key, enums by name."""
+    return flatten(yaml.safe_load(OmegaConf.to_yaml(OmegaConf.structured(config))))
+
+
+def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
+    """The settings that matter and differ: key -> (old, new)."""
+    a, b = settings(old), settings(new)
+    return {key: (a.get(key), b.get(key)) for key in sorted(a.keys() | b.keys())
+            if a.get(key) != b.get(key) and key not in CHANGEABLE}

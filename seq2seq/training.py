@@ -1,0 +1,335 @@
+"""Training, in plain sight: one update, the loop around it, validation, and what makes a run whole at its end."""
+
+import math
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import islice
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .checkpoint import group, load_checkpoint, load_optimizer, load_weights, optimizer_tensors, prefixed, save_checkpoint
+from .config import Config, Metric, OptimizerConfig, OptimizerKind
+from .data import Batch, BatchSampler, ParallelDataset, batches, prepare
+from .device import autocast, choose_device, set_threads
+from .errors import Stopped, TrainingError
+from .evaluation import finish_run, teacher_forced_loss, validation_bleu
+from .figures import attention_figure
+from .logbook import Logbook
+from .model import Translator, count_parameters
+from .run import Run, Status, build_translator, settings
+from .schedule import learning_rate
+from .translation import attention_map
+
+
+@dataclass
+class Progress:
+    """Where a run stands: everything, beside weights, optimizer, batches and random numbers, that goes on."""
+
+    update: int = 0
+    tokens: int = 0
+    """Target tokens trained on."""
+    seconds: float = 0.0
+    """Time in updates alone."""
+    wall_seconds: float = 0.0
+    """Time since the start, validation too, pauses not."""
+    best: float | None = None
+    """The best validation's BLEU, or loss."""
+    best_update: int = 0
+    bad_validations: int = 0
+    """Validations since the best one."""
+    plateau_scale: float = 1.0
+
+
+@dataclass
+class Average:
+    """Sums since the last log entry."""
+
+    loss: float = 0.0
+    nll: float = 0.0
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """The configured update rule; its rate is set before each update."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if config.kind is OptimizerKind.sgd:
+        return torch.optim.SGD(parameters, config.lr, config.momentum, weight_decay=config.weight_decay, fused=True)
+    rule = torch.optim.AdamW if config.kind is OptimizerKind.adamw else torch.optim.Adam
+    return rule(parameters, config.lr, config.betas, config.eps, config.weight_decay, fused=True)
+
+
+def train_step(model: Translator, optimizer: torch.optim.Optimizer, group: Sequence[Batch], config: Config,
+               device: torch.device) -> tuple[float, float, Tensor]:
+    """One parameter update from one batch or more: the mean loss of their target tokens, its gradient, a step.
+
+    Returns the summed loss and negative log-likelihood, in nats, and the gradient's norm before clipping.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    tokens = sum(batch.tgt_tokens for batch in group)
+    loss_sum = nll_sum = 0.0
+    for batch in group:
+        with autocast(device, config.trainer.precision):
+            loss, nll = model(batch.src, batch.src_lengths, batch.tgt, batch.tgt_lengths, config.trainer.label_smoothing)
+        (loss / tokens).backward()
+        loss_sum += loss.item()
+        nll_sum += nll.item()
+    limit = config.optimizer.clip_norm or math.inf
+    norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
+    if not (math.isfinite(loss_sum) and math.isfinite(norm)):
+        raise TrainingError(f"loss {loss_sum / tokens} or gradient norm {norm.item()} is not finite; try a lower "
+                            "optimizer.lr, a smaller optimizer.clip_norm or trainer.precision=fp32")
+    optimizer.step()
+    return loss_sum, nll_sum, norm
+
+
+def gradient_norms(model: nn.Module) -> dict[str, float]:
+    """The gradient's norm of each top-level module, as it stands."""
+    return {f"gradient_norm/{name}": nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None]
+                                                             ).item() for name, module in model.named_children()}
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM instead of dying of them; a second SIGINT interrupts at once."""
+    received: list[int] = []
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        if number in received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, old in previous.items():
+            signal.signal(number, old)
+
+
+class Trainer:
+    """One run's model, optimizer and data, and the loop that brings them together."""
+
+    def __init__(self, config: Config, run: Run) -> None:
+        self.config, self.run = config, run
+        set_threads(config.trainer.threads)
+        self.device = choose_device(config.trainer.device)
+        self.prepared = prepare(config.data, config.tokenizer)
+        self.tokenizers = self.prepared.tokenizers
+        self.train_set: ParallelDataset = self.prepared.split("train")
+        self.valid_set: ParallelDataset = self.prepared.split("valid")
+        torch.manual_seed(config.seed)
+        self.model = build_translator(config, self.tokenizers).to(self.device)
+        self.optimizer = make_optimizer(self.model, config.optimizer)
+        self.sampler = BatchSampler(
+            self.train_set.src_lengths, self.train_set.tgt_lengths, batch_tokens=config.data.batch_tokens,
+            batch_sentences=config.data.batch_sentences, seed=config.seed)
+        self.progress = Progress()
+        self.started = time.perf_counter()
+
+    # -- saving ----------------------------------------------------------------------------------------------------
+
+    def restore(self) -> None:
+        """Go on where checkpoint 'last' stands, if there is one."""
+        path = self.run.checkpoint("last")
+        if not path.exists():
+            return
+        tensors, state = load_checkpoint(path)
+        load_weights(self.model, group(tensors, "model"), path)
+        load_optimizer(self.model, self.optimizer, group(tensors, "optimizer"))
+        torch.set_rng_state(tensors["random.cpu"])
+        if "random.cuda" in tensors and self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+        self.sampler.load_state_dict(state["sampler"])
+        self.progress = Progress(**state["progress"])
+        self.started -= self.progress.wall_seconds
+
+    def save(self, name: str = "last") -> None:
+        """Write a checkpoint: 'last' holds all that is needed to go on exactly, others the model alone."""
+        self.progress.wall_seconds = time.perf_counter() - self.started
+        tensors = prefixed(self.model.state_dict(), "model")
+        if name == "last":
+            tensors |= prefixed(optimizer_tensors(self.model, self.optimizer), "optimizer")
+            tensors["random.cpu"] = torch.get_rng_state()
+            if self.device.type == "cuda":
+                tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        state = {"progress": asdict(self.progress), "sampler": self.sampler.state_dict()}
+        save_checkpoint(self.run.checkpoint(name), tensors, state)
+
+    # -- how far ---------------------------------------------------------------------------------------------------
+
+    def done(self) -> float:
+        """The part of the training that is behind, by updates or epochs, whichever ends first; 1 at the end."""
+        trainer, state = self.config.trainer, self.sampler.state_dict()
+        parts = [0.0]
+        if trainer.max_updates is not None:
+            parts.append(self.progress.update / trainer.max_updates)
+        if trainer.max_epochs is not None:
+            parts.append((state["epoch"] + state["position"] / len(self.sampler)) / trainer.max_epochs)
+        return min(max(parts), 1.0)
+
+    def total_updates(self) -> int | None:
+        """About how many updates the whole training takes."""
+        trainer = self.config.trainer
+        by_epochs = None if trainer.max_epochs is None else (
+            math.ceil(len(self.sampler) / self.config.optimizer.accumulate) * trainer.max_epochs)
+        return min((n for n in (trainer.max_updates, by_epochs) if n is not None), default=None)
+
+    def _position(self) -> dict[str, Any]:
+        return {"update": self.progress.update, "epoch": self.sampler.state_dict()["epoch"],
+                "tokens": self.progress.tokens, "seconds": round(self.progress.seconds, 3)}
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+
+    def fit(self, logbook: Logbook) -> None:
+        """Train to the end, or until asked to stop."""
+        with stop_requests() as stop:
+            while self.done() < 1 and not self._out_of_patience():
+                self._epoch(logbook, stop)
+            if self.progress.update and not self.run.checkpoint("best").exists():
+                self._validate(logbook)
+            self.save()
+
+    def _epoch(self, logbook: Logbook, stop: list[int]) -> None:
+        """What is left of the sampler's epoch."""
+        config, average = self.config, Average()
+        stream = batches(self.train_set, self.sampler)
+        self.model.train()
+        while group := list(islice(stream, config.optimizer.accumulate)):
+            self._update([batch.to(self.device) for batch in group], average)
+            update = self.progress.update
+            if update % config.trainer.log_every == 0:
+                self._log(logbook, average)
+                average = Average()
+            self._show(logbook, average)
+            at_end = self.sampler.state_dict()["position"] == 0 or self.done() >= 1
+            every = config.trainer.validate_every
+            if at_end if every is None else update % every == 0 or self.done() >= 1:
+                self._validate(logbook)
+                self.save()
+            elif config.trainer.checkpoint_every and update % config.trainer.checkpoint_every == 0:
+                self.save()
+            if stop:
+                self._stop(stop[0])
+            if self.done() >= 1 or self._out_of_patience():
+                return
+
+    def _update(self, group: list[Batch], average: Average) -> None:
+        started, progress = time.perf_counter(), self.progress
+        rate = learning_rate(self.config.optimizer, progress.update + 1, self.done(), progress.plateau_scale)
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = rate
+        try:
+            loss, nll, norm = train_step(self.model, self.optimizer, group, self.config, self.device)
+        except TrainingError as error:
+            raise TrainingError(f"update {progress.update + 1}, lr {rate:.3g}: {error}") from error
+        self.rate, self.gradient_norm = rate, norm
+        tokens, seconds = sum(batch.tgt_tokens for batch in group), time.perf_counter() - started
+        progress.update += 1
+        progress.tokens += tokens
+        progress.seconds += seconds
+        average.loss += loss
+        average.nll += nll
+        average.tokens += tokens
+        average.seconds += seconds
+
+    def _log(self, logbook: Logbook, average: Average) -> None:
+        nll = average.nll / average.tokens
+        norms = {"gradient_norm/all": float(self.gradient_norm), **gradient_norms(self.model)}
+        logbook.log("train", self._position(), {
+            "loss": average.loss / average.tokens, "nll": nll, "perplexity": math.exp(min(nll, 100)), "lr": self.rate,
+            "tokens_per_second": average.tokens / average.seconds, **norms})
+
+    def _show(self, logbook: Logbook, average: Average) -> None:
+        if average.tokens:
+            self.shown = {"loss": f"{average.loss / average.tokens:.3f}",
+                          "tokens/s": f"{average.tokens / average.seconds:,.0f}"}
+        logbook.show(self.progress.update, self.total_updates(), **self.shown)
+
+    def _stop(self, number: int) -> None:
+        self.save()
+        name = signal.Signals(number).name
+        raise Stopped(f"{name}: saved at update {self.progress.update}; go on with: python train.py "
+                      f"resume={self.run.folder}", 0 if number == signal.SIGTERM else 130)
+
+    # -- validation ------------------------------------------------------------------------------------------------
+
+    def _validate(self, logbook: Logbook) -> None:
+        """Loss, perplexity and greedy BLEU on the validation set; the best checkpoint; patience; a look inside."""
+        config = self.config
+        self.model.eval()
+        nll = teacher_forced_loss(self.model, self.valid_set, config, self.device)
+        scores, translations = validation_bleu(self.model, self.tokenizers, self.valid_set, config)
+        self.model.train()
+        values = {"loss": nll, "perplexity": math.exp(min(nll, 100)), "bleu": scores.bleu, "chrf": scores.chrf}
+        logbook.log("valid", self._position(), values)
+        logbook.say(f"update {self.progress.update:>6}  epoch {self._position()['epoch']:>3}  valid loss {nll:.3f}  "
+                    f"perplexity {values['perplexity']:.2f}  BLEU {scores.bleu:.2f}")
+        self._write_samples(logbook, translations)
+        self._judge(scores.bleu if config.trainer.best_metric is Metric.bleu else -nll)
+        if config.trainer.average_last > 1:
+            self._keep_for_average()
+
+    def _judge(self, score: float) -> None:
+        """Keep the best checkpoint; count validations without a better one, and lower the plateau's rate by them."""
+        progress, optimizer = self.progress, self.config.optimizer
+        if progress.best is None or score > progress.best:
+            progress.best, progress.best_update, progress.bad_validations = score, progress.update, 0
+            self.save("best")
+            return
+        progress.bad_validations += 1
+        if progress.bad_validations % max(optimizer.plateau_patience, 1) == 0:
+            progress.plateau_scale *= optimizer.plateau_factor
+
+    def _out_of_patience(self) -> bool:
+        patience = self.config.trainer.patience
+        return patience is not None and self.progress.bad_validations >= patience
+
+    def _keep_for_average(self) -> None:
+        """Keep the weights of the last k validations, under names that sort by update."""
+        self.save(f"update-{self.progress.update:09}")
+        for path in sorted(self.run.checkpoints.glob("update-*"))[: -self.config.trainer.average_last]:
+            path.unlink()
+
+    def _write_samples(self, logbook: Logbook, translations: list[str]) -> None:
+        """A few validation sentences as text, and the first one's attention map."""
+        src, tgt = self.valid_set.source_lines(), self.valid_set.target_lines()
+        update, few = self.progress.update, range(min(5, len(translations)))
+        rows = [f"| {src[i]} | {tgt[i]} | {translations[i]} |" for i in few]
+        table = ["| source | reference | translation |", "| --- | --- | --- |", *rows]
+        logbook.text("translations", "\n".join(table), update)
+        self.model.eval()
+        found = attention_map(self.model, self.tokenizers, src[0], tgt[0])
+        self.model.train()
+        if found is not None:
+            weights, src_pieces, tgt_pieces = found
+            logbook.figure("attention", attention_figure(weights.numpy(), src_pieces, tgt_pieces), update)
+
+
+def train(config: Config, run: Run) -> dict[str, Any]:
+    """Train, or go on, in the run's folder; returns what results.json holds."""
+    with run.locked():
+        if run.status(config) is Status.finished:
+            results = run.results()
+            assert results is not None
+            print(f"{run.folder}: finished already, test BLEU {results['test']['bleu']:.2f} (overwrite=true trains it anew)")
+            return results
+        trainer = Trainer(config, run)
+        run.save_config(config)
+        trainer.tokenizers.save(run.folder)
+        trainer.restore()
+        print(f"{run.folder}: {count_parameters([trainer.model]):,} parameters, {len(trainer.train_set):,} training "
+              f"pairs, {trainer.device}, {torch.get_num_threads()} threads")
+        with Logbook(run.folder, trainer.progress.update, config.trainer.progress) as logbook:
+            trainer.fit(logbook)
+            results = finish_run(run, config, trainer.prepared, trainer.model, trainer.device,
+                                 asdict(trainer.progress))
+            final = {f"final/{k}": v for k, v in results["test"].items() if isinstance(v, float)}
+            logbook.hyperparameters(settings(config), final, trainer.progress.update)
+        return results

@@ -1,0 +1,137 @@
+import itertools
+
+import pytest
+import torch
+
+from seq2seq.config import Attention, CellConfig, CellKind, ModelConfig, Nonlinearity, NormConfig, NormKind, Tying
+from seq2seq.model import Dropout, Packing, Translator, Vocabulary, count_parameters
+
+SRC_LENGTHS, TGT_LENGTHS = torch.tensor([3, 5, 2, 5]), torch.tensor([6, 2, 4, 1])
+
+
+def batch():
+    generator = torch.Generator().manual_seed(1)
+    src, tgt = (torch.randint(4, 20, (4, n), generator=generator) for n in (5, 6))
+    for ids, lengths in ((src, SRC_LENGTHS), (tgt, TGT_LENGTHS)):
+        for row, length in zip(ids, lengths, strict=True):
+            row[length - 1] = 3
+            row[length:] = 0
+    return src, SRC_LENGTHS, tgt, TGT_LENGTHS
+
+
+def translator(norm="layer", cell=CellKind.lstm, nonlinearity=Nonlinearity.tanh, shared=True, **changes):
+    torch.manual_seed(0)
+    settings = {"embedding_size": 8, "hidden_size": 12, "encoder_layers": 2, "decoder_layers": 2, "dropout": 0.0,
+                "init_scale": 0.5} | changes
+    model = Translator(ModelConfig(**settings), NormConfig(kind=NormKind[norm]), CellConfig(cell, nonlinearity),
+                       Vocabulary(20, 20, shared))
+    return model.double()
+
+
+OPTIONS = [
+    *({"attention": a, "input_feeding": f} for a, f in itertools.product(Attention, (False, True))),
+    {"bidirectional": False}, {"encoder_layers": 1, "decoder_layers": 3}, {"encoder_layers": 3, "decoder_layers": 1},
+    {"tying": Tying.target}, {"tying": Tying.all, "input_feeding": True},
+    *({"cell": c, "norm": n} for c, n in itertools.product(CellKind, NormKind.__members__)),
+    {"cell": CellKind.rnn, "nonlinearity": Nonlinearity.relu},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_stepwise_decoding_gives_the_probabilities_of_training(options):
+    model = translator(**options)
+    src, src_lengths, tgt, tgt_lengths = batch()
+    model(src, src_lengths, tgt, tgt_lengths)  # gives batch norm its statistics
+    model.eval()
+    _, nll = model(src, src_lengths, tgt, tgt_lengths)
+    memory, state = model.encode(src, src_lengths)
+    previous, stepwise = torch.full((4,), 2), torch.zeros((), dtype=torch.double)
+    weights = model.attention(src, src_lengths, tgt, tgt_lengths)
+    for t in range(tgt.size(1)):
+        log_probs, state, seen = model.step(previous, state, memory)
+        previous, alive = tgt[:, t], t < tgt_lengths
+        stepwise -= (log_probs.gather(1, previous[:, None]).squeeze(1) * alive).sum()
+        if weights is not None:
+            torch.testing.assert_close(seen[alive], weights[alive, t])
+    # log_softmax of the steps is in float32, so the two agree to its rounding.
+    torch.testing.assert_close(stepwise, nll, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_every_parameter_learns(options):
+    model = translator(**options)
+    loss, _ = model(*batch(), smoothing=0.1)
+    loss.backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    # A bias that adds the same to every score of a softmax, or is undone by batch norm's mean, has no gradient.
+    assert without == []
+
+
+@pytest.mark.parametrize("variational", [False, True])
+@pytest.mark.parametrize("feeding", [False, True])
+def test_dropout_acts_in_training_alone(variational, feeding):
+    model = translator(dropout=0.5, variational=variational, input_feeding=feeding)
+    first, second = (model(*batch())[0] for _ in range(2))
+    assert first != second
+    model.eval()
+    first, second = (model(*batch())[0] for _ in range(2))
+    assert first == second
+
+
+def test_variational_mask_is_the_same_at_every_step():
+    torch.manual_seed(0)
+    packing = Packing(torch.tensor([2, 4, 3]), 4, torch.device("cpu"))
+    x = torch.ones(9, 50)
+    padded = packing.pad(Dropout(0.5, True, packing)("place", x))
+    for row, length in zip(padded, (2, 4, 3), strict=True):
+        assert torch.equal(row[:length], row[:1].expand(length, -1))
+    assert not torch.equal(padded[0, 0], padded[1, 0])
+    plain = packing.pad(Dropout(0.5, False, packing)("place", x))
+    assert not torch.equal(plain[1, 0], plain[1, 1])
+    dropout = Dropout(0.5, True, packing)
+    assert torch.equal(dropout("place", torch.ones(3, 50)) [:2], dropout("place", torch.ones(2, 50)))
+
+
+def test_padding_and_order_change_nothing():
+    model = translator(norm="layer").eval()
+    src, src_lengths, tgt, tgt_lengths = batch()
+    whole = model(src, src_lengths, tgt, tgt_lengths)[1]
+    alone = sum(model(src[i:i + 1, :n], src_lengths[i:i + 1], tgt[i:i + 1, :m], tgt_lengths[i:i + 1])[1]
+                for i, (n, m) in enumerate(zip(SRC_LENGTHS, TGT_LENGTHS, strict=True)))
+    order = torch.tensor([2, 0, 3, 1])
+    permuted = model(src[order], src_lengths[order], tgt[order], tgt_lengths[order])[1]
+    torch.testing.assert_close(alone, whole, rtol=1e-12, atol=1e-10)
+    torch.testing.assert_close(permuted, whole, rtol=1e-12, atol=1e-10)
+
+
+def test_packing_is_undone_by_padding():
+    packing = Packing(torch.tensor([2, 4, 1]), 4, torch.device("cpu"))
+    x = torch.randn(3, 4, 5)
+    mask = torch.arange(4) < torch.tensor([2, 4, 1])[:, None]
+    assert torch.equal(packing.pad(packing.pack(x)), x * mask[:, :, None])
+
+
+def test_tying_shares_weights():
+    plain, target, shared = (translator(tying=t) for t in Tying)
+    assert target.output.weight is target.tgt_embedding.weight
+    assert shared.src_embedding.weight is shared.output.weight
+    assert count_parameters([plain]) > count_parameters([target]) > count_parameters([shared])
+    with pytest.raises(ValueError, match="tokenizer.joint=true"):
+        translator(tying=Tying.all, shared=False)
+
+
+def test_odd_size_of_a_bidirectional_encoder_is_refused():
+    with pytest.raises(ValueError, match="hidden_size=13"):
+        translator(hidden_size=13)
+
+
+def test_initialisation_leaves_norms_alone():
+    model = translator(norm="batch", init_scale=0.01)
+    for name, p in model.named_parameters():
+        if ".gain_" in name:
+            torch.testing.assert_close(p, torch.full_like(p, 0.1), rtol=1e-6, atol=0)
+        elif ".bias_c_" in name:
+            assert torch.all(p == 0), name
+        else:
+            assert p.abs().max() <= 0.01, name
+    assert torch.all(model.tgt_embedding.weight[0] == 0)
