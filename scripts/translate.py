@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", help="a run's folder")
     add_search_options(parser)
-    parser.add_argument("--n-best", type=int, default=1, metavar="N", help="translations a line, best first (default: 1)")
+    parser.add_argument("--n-best", type=int, default=1, metavar="N", help="translations a line, best first")
     parser.add_argument("--scores", action="store_true", help="the score and a tab before each translation")
     parser.add_argument("--attention", type=Path, metavar="PNG", help="draw the first line's attention map")
     arguments = parser.parse_args()

@@ -71,7 +71,7 @@ def current_run(cfg: DictConfig) -> tuple[Config, Run]:
     """The configuration and the folder of this job. With resume=RUN both are RUN's own."""
     config = composed(cfg)
     if config.resume is None:
-        return config, Run(HydraConfig.get().runtime.output_dir)
+        return config, Run(os.path.relpath(HydraConfig.get().runtime.output_dir))
     run = Run.open(config.resume)
     resumed = OmegaConf.structured(run.config())
     for override in HydraConfig.get().overrides.task:
@@ -87,7 +87,7 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     """The options that translate.py and evaluate.py share; without one the run's own configuration holds."""
     parser.add_argument("--beam", type=int, metavar="N", help="hypotheses a sentence; 1 is greedy")
     parser.add_argument("--batch-size", type=int, metavar="N", help="sentences decoded together")
-    parser.add_argument("--length-penalty", type=float, metavar="X", help="exponent of the length a score is divided by")
+    parser.add_argument("--length-penalty", type=float, metavar="X", help="exponent of the length that divides a score")
     parser.add_argument("--replace-unk", action="store_true", help="put the attended source word in the place of <unk>")
     parser.add_argument("--precision", choices=[p.value for p in Precision], help="of the products")
     parser.add_argument("--device", choices=[d.value for d in Device], default="auto", help="default: auto")
@@ -113,7 +113,8 @@ def say(error: BaseException, code: int) -> int:
     """Print an error for a person to read."""
     if os.environ.get("HYDRA_FULL_ERROR") == "1" and not isinstance(error, Stopped):
         raise error
-    message = " ".join(str(error).split()) if isinstance(error, (HydraException, OmegaConfBaseException)) else str(error)
+    of_hydra = isinstance(error, (HydraException, OmegaConfBaseException))
+    message = " ".join(str(error).split()) if of_hydra else str(error)
     if isinstance(error, OSError) and error.filename is not None:
         message = f"{error.filename}: {error.strerror}"
     print(f"{Path(sys.argv[0]).name}: {message or type(error).__name__}", file=sys.stderr)
@@ -133,7 +134,7 @@ def guarded(main: Callable[[], Any]) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as in `| head`
-        sys.stdout = open(os.devnull, "w")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, FileNotFoundError, HydraException, OmegaConfBaseException) as error:
         os.environ["HYDRA_FULL_ERROR"] = "1" if asked_for_traceback else "0"

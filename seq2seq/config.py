@@ -185,8 +185,19 @@ class SplitRule:
     valid_share: float = 0.05
     source_column: int = 0
     target_column: int = 1
-    key_column: int = 0
-    """The column whose smallest key names a component."""
+    name_side: str = "source"
+    """The side, source or target, whose smallest key names a component."""
+    git_blob: str | None = None
+    """Git's hash of the upstream file; then the checksums of the splits hold for a mirror's copy alone."""
+
+
+@dataclass
+class GrammarSplit:
+    """How many pairs of a split a grammar draws, and the fewest and most source words of each."""
+
+    count: int = 0
+    min_words: int = 1
+    max_words: int = 20
 
 
 class Origin(Enum):
@@ -207,6 +218,8 @@ class DataConfig:
     target_language: str = "zh"
     vocab_size: int = 8000
     """Default of `tokenizer.vocab_size` for this corpus."""
+    joint: bool = True
+    """Default of `tokenizer.joint` for this corpus."""
     epochs: int = 10
     """Default of `trainer.max_epochs` for this corpus."""
     root: str = "data/prepared"
@@ -217,10 +230,13 @@ class DataConfig:
     """The corpus' own folder inside the mirror."""
     upstream: str | None = None
     """Address that the file names are appended to; or, with `upstream_split`, the address of the one file."""
+    upstream_is_gzip: bool = True
+    """Whether the upstream files end in .gz, as the mirror's do."""
     upstream_split: SplitRule | None = None
     grammar: str | None = None
-    """Grammar folder (origin: grammar)."""
+    """Grammar file (origin: grammar)."""
     grammar_seed: int = 1
+    grammar_splits: dict[str, GrammarSplit] = field(default_factory=dict)
     train: SplitConfig = field(default_factory=SplitConfig)
     valid: SplitConfig = field(default_factory=SplitConfig)
     test: SplitConfig = field(default_factory=SplitConfig)

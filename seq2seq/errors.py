@@ -1,6 +1,10 @@
 """What goes wrong for a reason a person can mend. The outermost frame turns each into one line and an exit code."""
 
 
+class DataError(ValueError):
+    """Text, tokenizers or corpora that are not as they have to be (exit code 2)."""
+
+
 class TrainingError(RuntimeError):
     """A failure under way (exit code 1)."""
 

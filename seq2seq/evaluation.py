@@ -11,6 +11,7 @@ import torch
 
 from .checkpoint import average_weights, group, load_checkpoint, load_weights, prefixed, save_checkpoint, write_text
 from .config import Config, Metric, NormKind
+from .corpora import read_split, splits
 from .data import BatchSampler, ParallelDataset, Prepared, batches
 from .device import autocast
 from .metrics import Scores, score
@@ -96,12 +97,12 @@ def _use_best(run: Run, config: Config, prepared: Prepared, model: Translator, d
 
 def score_split(run: Run, config: Config, prepared: Prepared, model: Translator, split: str) -> dict[str, Any]:
     """Translate a split with the configured search, keep the hypotheses, score them."""
-    dataset = prepared.split(split)
-    found = translate_lines(model, prepared.tokenizers, dataset.source_lines(), config.decode,
+    src, tgt = read_split(config.data, split)
+    found = translate_lines(model, prepared.tokenizers, src, config.decode,
                             precision=config.trainer.precision, progress=config.trainer.progress)
     texts = [best[0].text for best in found]
     write_text(run.translations / f"{split}.txt", "".join(text + "\n" for text in texts))
-    return asdict(score(texts, dataset.target_lines(), config.data.target_language))
+    return asdict(score(texts, tgt, config.data.target_language))
 
 
 def finish_run(run: Run, config: Config, prepared: Prepared, model: Translator, device: torch.device,
@@ -117,7 +118,7 @@ def finish_run(run: Run, config: Config, prepared: Prepared, model: Translator, 
     }
     if config.norm.kind is NormKind.batch:
         results["valid_loss_batch_statistics"] = teacher_forced_loss(model, valid, config, device, by_batch=True)
-    for split in ("valid", "test"):
+    for split in ("valid", *({"test"} & splits(config.data).keys())):
         results[split] = score_split(run, config, prepared, model, split)
     results["decode"] = {"beam_size": config.decode.beam_size, "length_penalty": config.decode.length_penalty}
     results["device"], results["threads"] = str(device), torch.get_num_threads()

@@ -1,6 +1,7 @@
 """What a run writes down: metrics.jsonl, TensorBoard, the progress bar."""
 
 import json
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,6 +29,11 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
     return entries
 
 
+def refresh_seconds() -> float:
+    """How often a progress bar is drawn: rarely where it isn't a terminal that it overwrites itself on."""
+    return 0.2 if sys.stderr.isatty() else 30.0
+
+
 class Logbook:
     """Writes every value under the update it belongs to; a resumed run forgets what came after its checkpoint."""
 
@@ -37,7 +43,8 @@ class Logbook:
         write_text(self.file, "".join(json.dumps(entry) + "\n" for entry in kept))
         self.stream = open(self.file, "a", encoding="utf-8")  # noqa: SIM115
         self.writer = SummaryWriter(str(folder), purge_step=resumed_at + 1 if resumed_at else None)
-        self.bar: tqdm[Any] = tqdm(unit="update", disable=not progress, dynamic_ncols=True, smoothing=0.1)
+        self.bar: tqdm[Any] = tqdm(unit="update", disable=not progress, dynamic_ncols=True, smoothing=0.1,
+                                   mininterval=refresh_seconds())
 
     def __enter__(self) -> "Logbook":
         return self

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
-from sacrebleu.significance import PairedTest
+from sacrebleu.significance import PairedTest, Result
 
 
 def bleu_tokenizer(language: str) -> str:
@@ -38,10 +38,9 @@ def score(hypotheses: Sequence[str], references: Sequence[str], language: str) -
     """BLEU and chrF of hypotheses against one reference each, in the target language."""
     check_counts(hypotheses, references)
     bleu, chrf = BLEU(tokenize=bleu_tokenizer(language)), CHRF()
-    return Scores(
-        bleu=bleu.corpus_score(hypotheses, [references]).score,
-        chrf=chrf.corpus_score(hypotheses, [references]).score,
-        bleu_signature=str(bleu.get_signature()), chrf_signature=str(chrf.get_signature()))
+    bleu_score, chrf_score = (metric.corpus_score(hypotheses, [references]) for metric in (bleu, chrf))
+    return Scores(bleu_score.score, chrf_score.score, f"{bleu_score.name}|{bleu.get_signature()}",
+                  f"{chrf_score.name}|{chrf.get_signature()}")
 
 
 @dataclass
@@ -66,6 +65,10 @@ def paired_bootstrap(systems: dict[str, list[str]], references: list[str], langu
     test = PairedTest(named, {"BLEU": BLEU(tokenize=bleu_tokenizer(language), references=[references])},
                       references=[references], test_type="bs", n_samples=samples)
     signatures, results = test()
-    rows = [Comparison(name, r.score, r.mean, r.ci, r.p_value)
-            for (name, _), r in zip(named, results["BLEU"], strict=True)]
+    rows = []
+    for (name, _), result in zip(named, results["BLEU"], strict=True):
+        assert isinstance(result, Result)
+        assert result.mean is not None
+        assert result.ci is not None
+        rows.append(Comparison(name, result.score, result.mean, result.ci, result.p_value))
     return str(signatures["BLEU"]), rows

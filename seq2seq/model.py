@@ -6,6 +6,7 @@ Everything but attention works on packed rows (torch's PackedSequence layout), s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +40,8 @@ class Packing:
         self.shape = (lengths.numel(), steps)
         self.batch_sizes = packed.batch_sizes
         self.index = packed.data.to(device)
-        assert packed.sorted_indices is not None and packed.unsorted_indices is not None
+        assert packed.sorted_indices is not None
+        assert packed.unsorted_indices is not None
         self.sorted_indices = packed.sorted_indices.to(device)
         self.unsorted_indices = packed.unsorted_indices.to(device)
 
@@ -142,9 +144,11 @@ class Memory:
 def recurrent_layer(cell: CellConfig, norm: NormConfig, backend: str, inputs: int, hidden: int,
                     bidirectional: bool = False) -> RecurrentLayers:
     """One layer of the configured cell and norm."""
-    kinds = {CellKind.lstm: LSTM, CellKind.gru: GRU, CellKind.rnn: RNN}
-    extra = {"nonlinearity": cell.nonlinearity.value} if cell.kind is CellKind.rnn else {}
-    return kinds[cell.kind](inputs, hidden, bidirectional=bidirectional, norm=norm, backend=backend, **extra)
+    if cell.kind is CellKind.rnn:
+        return RNN(inputs, hidden, nonlinearity=cell.nonlinearity.value, bidirectional=bidirectional, norm=norm,
+                   backend=backend)
+    layer = LSTM if cell.kind is CellKind.lstm else GRU
+    return layer(inputs, hidden, bidirectional=bidirectional, norm=norm, backend=backend)
 
 
 def as_state(hx: Tensor | tuple[Tensor, ...]) -> State:
@@ -195,8 +199,8 @@ class Bridge(nn.Module):
 
     def forward(self, last: list[State]) -> list[State]:
         """Each encoder layer's state -> each decoder layer's; parts (B, H)."""
-        return [tuple(torch.tanh(project(s)).to(s.dtype) for project, s in zip(layer, last[i], strict=True))
-                for layer, i in zip(self.projections, self.sources, strict=True)]
+        return [tuple(torch.tanh(project(s)).to(s.dtype) for project, s in zip(parts, last[i], strict=True))
+                for parts, i in zip(cast(list[nn.ModuleList], self.projections), self.sources, strict=True)]
 
 
 @dataclass
@@ -352,7 +356,8 @@ class Translator(nn.Module):
         dropout = self._dropout(packing)
         previous = F.pad(tgt[:, :-1], (1, 0), value=self.vocabulary.bos_id)
         rows = dropout("target", self.tgt_embedding(packing.pack(previous)))
-        return self.decoder(rows, packing, state, memory, dropout)
+        states, weights = self.decoder(rows, packing, state, memory, dropout)
+        return states, weights
 
     def forward(self, src: Tensor, src_lengths: Tensor, tgt: Tensor, tgt_lengths: Tensor,
                 smoothing: float = 0.0) -> tuple[Tensor, Tensor]:

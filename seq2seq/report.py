@@ -98,7 +98,7 @@ PAGE = """<!doctype html>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .8rem; text-align: right; border-bottom: 1px solid color-mix(in srgb, currentColor 25%, transparent); }
+th, td { padding: .35rem .8rem; text-align: right; border-bottom: 1px solid #8888; }
 th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left; }
 img { width: 100%; min-width: 40rem; background: white; border-radius: .5rem; }
 .note { border-left: .25rem solid #D55E00; padding-left: .8rem; }
@@ -116,7 +116,7 @@ code { font-size: .85em; overflow-wrap: anywhere; }
 Figures of one seed a row: differences of a few tenths are within what another seed changes.</p>
 <div class="wide"><img alt="Training loss, validation loss and validation BLEU by update, one line a run"
 src="data:image/png;base64,{{ curves }}"></div>
-<p>Made by <code>{{ command }}</code> with {% for name, value in versions.items() %}{{ name }} {{ value }}{% if not loop.last %}, {% endif %}{% endfor %}.</p>
+<p>Made by <code>{{ command }}</code> with {{ versions }}.</p>
 </body>
 </html>
 """
@@ -143,6 +143,7 @@ def write_report(folders: Sequence[str], out: Path, command: str) -> tuple[list[
     page = Environment(autoescape=True).from_string(PAGE).render(
         runs=runs, notes=notes, titles=COLUMNS.values(), rows=[cells(r.row) for r in runs], command=command,
         signature=runs[0].results["test"]["bleu_signature"], decode=runs[0].results["decode"],
-        versions=runs[0].results["versions"], curves=base64.b64encode(image).decode())
+        versions=", ".join(f"{k} {v}" for k, v in runs[0].results["versions"].items()),
+        curves=base64.b64encode(image).decode())
     write_text(out / "report.html", page)
     return runs, notes

@@ -140,7 +140,7 @@ class Run:
 def build_translator(config: Config, tokenizers: Tokenizers) -> Translator:
     """A model as configured, with fresh weights."""
     source, target = tokenizers.source, tokenizers.target
-    shared = config.tokenizer.joint or config.model.tying is Tying.all and source is target
+    shared = config.tokenizer.joint or (config.model.tying is Tying.all and source is target)
     vocabulary = Vocabulary(source.vocab_size, target.vocab_size, shared, target.pad_id, target.bos_id, target.eos_id)
     return Translator(config.model, config.norm, config.cell, vocabulary, config.backend.value)
 

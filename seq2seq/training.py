@@ -13,15 +13,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import group, load_checkpoint, load_optimizer, load_weights, optimizer_tensors, prefixed, save_checkpoint
+from .checkpoint import (
+    group,
+    load_checkpoint,
+    load_optimizer,
+    load_weights,
+    optimizer_tensors,
+    prefixed,
+    save_checkpoint,
+)
 from .config import Config, Metric, OptimizerConfig, OptimizerKind
-from .data import Batch, BatchSampler, ParallelDataset, batches, prepare
+from .corpora import read_split, splits
+from .data import Batch, BatchSampler, ParallelDataset, batches
 from .device import autocast, choose_device, set_threads
 from .errors import Stopped, TrainingError
 from .evaluation import finish_run, teacher_forced_loss, validation_bleu
 from .figures import attention_figure
 from .logbook import Logbook
 from .model import Translator, count_parameters
+from .preparation import prepare
 from .run import Run, Status, build_translator, settings
 from .schedule import learning_rate
 from .translation import attention_map
@@ -76,7 +86,8 @@ def train_step(model: Translator, optimizer: torch.optim.Optimizer, group: Seque
     loss_sum = nll_sum = 0.0
     for batch in group:
         with autocast(device, config.trainer.precision):
-            loss, nll = model(batch.src, batch.src_lengths, batch.tgt, batch.tgt_lengths, config.trainer.label_smoothing)
+            smoothing = config.trainer.label_smoothing
+            loss, nll = model(batch.src, batch.src_lengths, batch.tgt, batch.tgt_lengths, smoothing)
         (loss / tokens).backward()
         loss_sum += loss.item()
         nll_sum += nll.item()
@@ -120,7 +131,9 @@ class Trainer:
         self.config, self.run = config, run
         set_threads(config.trainer.threads)
         self.device = choose_device(config.trainer.device)
-        self.prepared = prepare(config.data, config.tokenizer)
+        self.prepared = prepare(config.data, config.tokenizer, config.trainer.progress)
+        if "test" in splits(config.data):
+            read_split(config.data, "test")  # a test set that can't be read had better be known before training
         self.tokenizers = self.prepared.tokenizers
         self.train_set: ParallelDataset = self.prepared.split("train")
         self.valid_set: ParallelDataset = self.prepared.split("valid")
@@ -318,7 +331,7 @@ def train(config: Config, run: Run) -> dict[str, Any]:
         if run.status(config) is Status.finished:
             results = run.results()
             assert results is not None
-            print(f"{run.folder}: finished already, test BLEU {results['test']['bleu']:.2f} (overwrite=true trains it anew)")
+            print(f"finished already (overwrite=true trains it anew): {summary(run, results)}")
             return results
         trainer = Trainer(config, run)
         run.save_config(config)
@@ -330,6 +343,15 @@ def train(config: Config, run: Run) -> dict[str, Any]:
             trainer.fit(logbook)
             results = finish_run(run, config, trainer.prepared, trainer.model, trainer.device,
                                  asdict(trainer.progress))
-            final = {f"final/{k}": v for k, v in results["test"].items() if isinstance(v, float)}
+            last = results["test" if "test" in results else "valid"]
+            final = {f"final/{k}": v for k, v in last.items() if isinstance(v, float)}
             logbook.hyperparameters(settings(config), final, trainer.progress.update)
+        print(summary(run, results))
         return results
+
+
+def summary(run: Run, results: dict[str, Any]) -> str:
+    """What a finished run says of itself."""
+    scores = "  ".join(f"{split} BLEU {results[split]['bleu']:.2f}" for split in ("valid", "test") if split in results)
+    return (f"{run.folder}: {scores}  best at update {results['best_update']} of {results['update']}, "
+            f"{results['tokens_per_second']:,.0f} target tokens/s, {results['wall_seconds'] / 60:.1f} minutes")

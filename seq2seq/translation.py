@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .config import DecodeConfig, Precision
 from .checkpoint import replacing
+from .config import DecodeConfig, Precision
 from .decoding import Hypothesis, check_decode, search_in_batches
 from .device import autocast
 from .figures import attention_figure
+from .logbook import refresh_seconds
 from .model import Translator
 from .tokenizer import Tokenizer, Tokenizers
 
@@ -40,7 +42,7 @@ def translate_lines(
     sentences = [tokenizers.source.encode(line) for line in lines]
     translations: list[list[Translation]] = [[] for _ in lines]
     device = next(model.parameters()).device
-    with autocast(device, precision), tqdm(total=len(lines), unit="sentence", desc="translating", leave=False,
+    with autocast(device, precision), tqdm(total=len(lines), unit="sentence", desc="translating", leave=False, mininterval=refresh_seconds(),
                                            disable=not progress, dynamic_ncols=True) as bar:
         for i, hypotheses in search_in_batches(model, sentences, config, n_best, wants_attention):
             src_pieces = [tokenizers.source.id_to_piece(piece) for piece in sentences[i]]
@@ -64,7 +66,7 @@ def source_words(pieces: Sequence[str]) -> list[str]:
     """Of each piece: the whole word it is part of. SentencePiece marks a word's start by U+2581."""
     starts = [i for i, piece in enumerate(pieces) if i == 0 or piece.startswith("▁")] + [len(pieces)]
     words = []
-    for start, end in zip(starts, starts[1:], strict=False):
+    for start, end in pairwise(starts):
         words += ["".join(pieces[start:end]).replace("▁", "")] * (end - start)
     return words
 
@@ -87,7 +89,8 @@ def _with_source_words(hypothesis: Hypothesis, src_pieces: list[str], weights: T
 
 
 @torch.no_grad()
-def attention_map(model: Translator, tokenizers: Tokenizers, src: str, tgt: str) -> tuple[Tensor, list[str], list[str]] | None:
+def attention_map(model: Translator, tokenizers: Tokenizers, src: str,
+                  tgt: str) -> tuple[Tensor, list[str], list[str]] | None:
     """Teacher-forced weights (T, S) of a pair, and the pieces on both sides; None without attention."""
     eos = model.vocabulary.eos_id
     device = next(model.parameters()).device
@@ -118,7 +121,7 @@ class Session:
     def draw_attention(self, translation: Translation, path: Path) -> None:
         """Write a translation's attention map as a PNG."""
         if translation.attention is None:
-            raise ValueError("--attention: this model has no attention to draw (model.attention=none), or the line is empty")
+            raise ValueError("--attention: the line is empty, or the model has no attention (model.attention=none)")
         weights = translation.attention.float().cpu().numpy()
         ended = ["</s>"] * (len(weights) - len(translation.tgt_pieces))
         figure = attention_figure(weights, [*translation.src_pieces, "</s>"], [*translation.tgt_pieces, *ended])

@@ -18,10 +18,15 @@ def translator(**changes):
     return Translator(ModelConfig(**settings), NormConfig(), CellConfig(), Vocabulary(20, 6, False)).eval()
 
 
+def one(src, tgt):
+    """A batch of one pair."""
+    src = [*src, 3]
+    return torch.tensor([src]), torch.tensor([len(src)]), torch.tensor([tgt]), torch.tensor([len(tgt)])
+
+
 def log_prob(model, src, tgt):
     """Of target ids, as they stand, given source ids without eos."""
-    src = [*src, 3]
-    return -model(torch.tensor([src]), torch.tensor([len(src)]), torch.tensor([tgt]), torch.tensor([len(tgt)]))[1].item()
+    return -model(*one(src, tgt))[1].item()
 
 
 @pytest.mark.parametrize("feeding", [False, True])
@@ -82,8 +87,7 @@ def test_attention_has_a_row_for_every_piece_and_sums_to_one():
 def test_attention_is_the_teacher_forced_one():
     model = translator()
     (_, [best, *_]), = search_in_batches(model, [SENTENCES[1]], DecodeConfig(beam_size=4, max_length="7"), 1, True)
-    src, tgt = [*SENTENCES[1], 3], [*best.ids, 3]
-    expected = model.attention(torch.tensor([src]), torch.tensor([len(src)]), torch.tensor([tgt]), torch.tensor([len(tgt)]))
+    expected = model.attention(*one(SENTENCES[1], [*best.ids, 3]))
     torch.testing.assert_close(best.attention, expected[0, :best.attention.size(0)], rtol=1e-5, atol=1e-6)
 
 

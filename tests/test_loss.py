@@ -2,10 +2,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seq2seq.loss import CHUNK_ROWS, linear_cross_entropy
+from seq2seq.loss import BLOCK_ROWS, CHUNK_ROWS, linear_cross_entropy
 
 
-@pytest.mark.parametrize("rows", [1, CHUNK_ROWS, 2 * CHUNK_ROWS + 3])
+@pytest.mark.parametrize("rows", [1, CHUNK_ROWS, 2 * CHUNK_ROWS + 3, BLOCK_ROWS + 1])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_equals_cross_entropy_of_all_logits_at_once(rows, smoothing):
     torch.manual_seed(0)

@@ -116,7 +116,7 @@ def test_tying_shares_weights():
     assert target.output.weight is target.tgt_embedding.weight
     assert shared.src_embedding.weight is shared.output.weight
     assert count_parameters([plain]) > count_parameters([target]) > count_parameters([shared])
-    with pytest.raises(ValueError, match="tokenizer.joint=true"):
+    with pytest.raises(ValueError, match=r"tokenizer\.joint=true"):
         translator(tying=Tying.all, shared=False)
 
 

@@ -26,7 +26,8 @@ def test_after_warm_up(schedule, update, done, expected):
 
 def test_floors():
     assert learning_rate(config(Schedule.cosine, min_lr_ratio=0.1), 100, 1.0) == pytest.approx(0.05)
-    assert learning_rate(config(Schedule.plateau, min_lr_ratio=0.1), 100, 0.5, plateau_scale=0.01) == pytest.approx(0.05)
+    floored = learning_rate(config(Schedule.plateau, min_lr_ratio=0.1), 100, 0.5, plateau_scale=0.01)
+    assert floored == pytest.approx(0.05)
     assert learning_rate(config(Schedule.plateau), 100, 0.5, plateau_scale=0.25) == pytest.approx(0.125)
 
 

@@ -1,0 +1,224 @@
+"""Encoded corpora as memory-mapped arrays, and batches of them.
+
+A prepared corpus is a folder named after a fingerprint of all that made it. For each split and side it holds
+`<split>.<side>.ids`, the ids of all sentences one after the other without eos, and `<split>.<side>.ends`, where each
+sentence ends; its text, where it is to be translated, as `<split>.<side>.txt`; the tokenizers; and manifest.json.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .errors import DataError
+from .tokenizer import Tokenizer, Tokenizers
+
+SIDES = ("source", "target")
+POOL_BATCHES = 50
+"""Sentences of about so many batches are sorted by length together."""
+
+
+def ids_dtype(vocab_size: int) -> np.dtype[Any]:
+    """The smallest type that holds every id."""
+    return np.min_scalar_type(max(vocab_size - 1, 0))
+
+
+class ParallelDataset:
+    """One split of a prepared corpus. Lengths count eos."""
+
+    def __init__(self, folder: Path, name: str, tokenizers: Tokenizers) -> None:
+        self.folder, self.name = folder, name
+        self.ids, self.ends = [], []
+        for side, tokenizer in zip(SIDES, (tokenizers.source, tokenizers.target), strict=True):
+            ends = np.memmap(folder / f"{name}.{side}.ends", np.int64, mode="r")
+            path = folder / f"{name}.{side}.ids"
+            # An empty file can't be mapped: a split of empty sentences alone has no ids.
+            self.ids.append(np.memmap(path, ids_dtype(tokenizer.vocab_size), mode="r") if path.stat().st_size
+                            else np.zeros(0, np.uint8))
+            self.ends.append(ends)
+        self.src_lengths, self.tgt_lengths = (np.diff(ends, prepend=0) + 1 for ends in self.ends)
+
+    def __len__(self) -> int:
+        return len(self.ends[0])
+
+    def _sentence(self, side: int, index: int) -> NDArray[np.int64]:
+        start = self.ends[side][index - 1] if index else 0
+        return self.ids[side][start : self.ends[side][index]].astype(np.int64)
+
+    def src(self, index: int) -> NDArray[np.int64]:
+        """A source sentence's ids, without eos."""
+        return self._sentence(0, index)
+
+    def tgt(self, index: int) -> NDArray[np.int64]:
+        """A target sentence's ids, without eos."""
+        return self._sentence(1, index)
+
+    def _lines(self, side: str) -> list[str]:
+        path = self.folder / f"{self.name}.{side}.txt"
+        return path.read_text(encoding="utf-8").split("\n")[:-1]
+
+    def source_lines(self) -> list[str]:
+        """The source text, line by line; not kept for train."""
+        return self._lines("source")
+
+    def target_lines(self) -> list[str]:
+        """The target text, line by line; not kept for train."""
+        return self._lines("target")
+
+    def batch(self, indices: NDArray[np.int64]) -> "Batch":
+        """These sentences as a batch."""
+        src, src_lengths = pad([self.src(i) for i in indices])
+        tgt, tgt_lengths = pad([self.tgt(i) for i in indices])
+        return Batch(src, src_lengths, tgt, tgt_lengths, torch.from_numpy(np.asarray(indices)))
+
+
+def pad(sentences: list[NDArray[np.int64]]) -> tuple[Tensor, Tensor]:
+    """Sentences with eos, padded (B, T), and their lengths (B,)."""
+    lengths = np.array([len(s) + 1 for s in sentences])
+    padded = np.full((len(sentences), lengths.max()), Tokenizer.pad_id)
+    for row, sentence in zip(padded, sentences, strict=True):
+        row[: len(sentence)] = sentence
+        row[len(sentence)] = Tokenizer.eos_id
+    return torch.from_numpy(padded), torch.from_numpy(lengths)
+
+
+@dataclass
+class Batch:
+    """B sentence pairs, padded; both sides end in eos and start without bos."""
+
+    src: Tensor
+    """(B, S)"""
+    src_lengths: Tensor
+    """(B,), counting eos; stays on the CPU."""
+    tgt: Tensor
+    """(B, T)"""
+    tgt_lengths: Tensor
+    """(B,), counting eos; stays on the CPU."""
+    indices: Tensor
+    """(B,) positions in the dataset."""
+
+    @property
+    def tgt_tokens(self) -> int:
+        """Unpadded target tokens."""
+        return int(self.tgt_lengths.sum())
+
+    def to(self, device: torch.device) -> "Batch":
+        """The ids on another device."""
+        return Batch(self.src.to(device, non_blocking=True), self.src_lengths,
+                     self.tgt.to(device, non_blocking=True), self.tgt_lengths, self.indices)
+
+
+class BatchSampler:
+    """Which sentences make up each batch. The order follows from (seed, epoch) alone.
+
+    Sentences are shuffled, sorted by length within pools, and cut into batches of `batch_sentences` or of at most
+    `batch_tokens` unpadded target tokens (a longer sentence makes a batch of its own); the batches are shuffled.
+    Without `shuffle` all are one pool, and the batches come by rising length.
+    """
+
+    def __init__(self, src_lengths: NDArray[np.int64], tgt_lengths: NDArray[np.int64], batch_tokens: int | None = None,
+                 batch_sentences: int | None = None, seed: int = 0, shuffle: bool = True) -> None:
+        if batch_sentences is None and batch_tokens is None:
+            raise ValueError("data.batch_tokens and data.batch_sentences are both null; expected one of them")
+        for name, size in (("batch_tokens", batch_tokens), ("batch_sentences", batch_sentences)):
+            if size is not None and size < 1:
+                raise ValueError(f"data.{name}={size}: expected at least 1")
+        if not len(tgt_lengths):
+            raise DataError("no sentence pairs are left to make batches of")
+        self.src_lengths, self.tgt_lengths = src_lengths, tgt_lengths
+        self.batch_tokens, self.batch_sentences, self.seed, self.shuffle = batch_tokens, batch_sentences, seed, shuffle
+        self.epoch = self.position = 0
+        self._cut_epoch = -1
+        self._batches: list[NDArray[np.int64]] = []
+
+    def __len__(self) -> int:
+        return len(self._epoch_batches())
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        """What is left of the epoch. Before each batch is given out the state already points at the next one."""
+        remaining = self._epoch_batches()[self.position :]
+        for batch in remaining:
+            self.position += 1
+            if self.position == len(self._batches):
+                self.epoch, self.position = self.epoch + 1, 0
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the next batch is."""
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on at a saved place."""
+        self.epoch, self.position = state["epoch"], state["position"]
+
+    def _epoch_batches(self) -> list[NDArray[np.int64]]:
+        if self._cut_epoch != self.epoch:
+            self._batches, self._cut_epoch = self._cut(), self.epoch
+        return self._batches
+
+    def _cut(self) -> list[NDArray[np.int64]]:
+        count = len(self.tgt_lengths)
+        if not self.shuffle:
+            return self._cut_pool(np.arange(count))
+        random = np.random.default_rng([self.seed, self.epoch])
+        order = random.permutation(count)
+        size = POOL_BATCHES * self._sentences_a_batch()
+        batches = [batch for start in range(0, count, size) for batch in self._cut_pool(order[start : start + size])]
+        return [batches[i] for i in random.permutation(len(batches))]
+
+    def _sentences_a_batch(self) -> int:
+        if self.batch_sentences is not None:
+            return self.batch_sentences
+        assert self.batch_tokens is not None
+        return max(1, int(self.batch_tokens / self.tgt_lengths.mean()))
+
+    def _cut_pool(self, pool: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Sort a pool by length and cut it."""
+        pool = pool[np.lexsort((self.src_lengths[pool], self.tgt_lengths[pool]))]
+        if self.batch_sentences is not None:
+            return np.split(pool, range(self.batch_sentences, len(pool), self.batch_sentences))
+        assert self.batch_tokens is not None
+        ends = np.cumsum(self.tgt_lengths[pool])
+        cuts, start = [], 0
+        while start < len(pool):
+            before = ends[start - 1] if start else 0
+            start = max(start + 1, int(np.searchsorted(ends, before + self.batch_tokens, side="right")))
+            cuts.append(start)
+        return np.split(pool, cuts[:-1])
+
+
+def batches(dataset: ParallelDataset, sampler: BatchSampler) -> Iterator[Batch]:
+    """The rest of the sampler's epoch as batches."""
+    for indices in sampler:
+        yield dataset.batch(indices)
+
+
+@dataclass
+class Prepared:
+    """A prepared corpus."""
+
+    folder: Path
+    tokenizers: Tokenizers
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> "Prepared":
+        """What stands in a folder."""
+        file = folder / "manifest.json"
+        try:
+            manifest = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{file}: not a prepared corpus ({error})") from error
+        return cls(folder, Tokenizers.load(folder), manifest)
+
+    def split(self, name: str) -> ParallelDataset:
+        """One split."""
+        if name not in self.manifest["splits"]:
+            raise DataError(f"{self.folder}: has no split {name!r}; expected one of {', '.join(self.manifest['splits'])}")
+        return ParallelDataset(self.folder, name, self.tokenizers)

@@ -1,0 +1,297 @@
+"""The file format of a synchronous grammar: reads rules and word tables, and checks them.
+
+The format is explained at the head of `data/grammar_en_zh/grammar.txt`.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+from seq2seq.numerals import GENERATORS
+
+Values = frozenset[str]
+Words = tuple[str, ...]
+EMPTY = "-"  # a word or a feature value that is written as nothing
+
+
+@dataclass(frozen=True)
+class Variable:
+    """`$name` in a rule: one feature value (a set of candidates) shared by all its places.
+
+    It may be limited to some values where it first stands: `$name:values`.
+    """
+
+    name: str
+    limit: Values | None = None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """`Child.column` in an output: that child's words; the column may be a variable's value."""
+
+    child: str
+    column: str | Variable
+
+
+Item = str | Variable | Reference
+
+
+@dataclass(frozen=True)
+class Child:
+    """`Name=Category(feature=value ...)` in a rule."""
+
+    name: str
+    category: str
+    features: dict[str, Values | Variable]
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A rule, or an entry of a word table (which has no children)."""
+
+    category: str
+    line: int
+    features: dict[str, Values | Variable]
+    weight: float
+    grow: int
+    children: tuple[Child, ...]
+    outputs: dict[str, tuple[Item, ...]]
+
+
+@dataclass(frozen=True)
+class Side:
+    """How one language's words become a sentence."""
+
+    name: str
+    joint: str
+    capital: bool
+    rewrites: tuple[tuple[re.Pattern[str], str], ...]
+
+    def write(self, words: Words) -> str:
+        """The words as a sentence: joined, rewritten, capitalised."""
+        text = self.joint.join(words)
+        for pattern, replacement in self.rewrites:
+            text = pattern.sub(replacement, text)
+        return text[:1].upper() + text[1:] if self.capital else text
+
+
+class GrammarParser:
+    """Reads a grammar file line by line; `line` is the number of the current one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.line = 0
+        self.start = ""
+        self.sides: dict[str, Side] = {}
+        self.sets: dict[str, Values] = {}
+        self.once: set[str] = set()
+        self.alternatives: list[Alternative] = []
+        self.block: Alternative | None = None  # the rule, or the head of the word table, being read
+        self.columns: list[str] = []  # of the word table being read; empty in a rule
+
+    def parse(self) -> tuple[str, tuple[Side, Side], tuple[Alternative, ...], Values]:
+        """The start category, the two sides, all rules and entries in file order, and the `once` categories."""
+        for number, full_text in enumerate(self._read().splitlines(), 1):
+            self.line = number
+            text = re.sub(r"(^|\s)#.*", "", full_text).rstrip()
+            if not text:
+                continue
+            if text[0].isspace():
+                self._body(text.split())
+            else:
+                self._head(text)
+        self._check()
+        source, target = self.sides.values()
+        return self.start, (source, target), tuple(self.alternatives), frozenset(self.once)
+
+    def _read(self) -> str:
+        content = self.path.read_bytes()
+        try:
+            return content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            self.line = content[: error.start].count(b"\n") + 1
+            self._fail(f"byte {error.start} is {content[error.start]:#04x}: expected UTF-8")
+
+    def _fail(self, message: str, line: int | None = None) -> NoReturn:
+        raise ValueError(f"{self.path}:{line or self.line}: {message}")
+
+    def _head(self, text: str) -> None:
+        keyword, *rest = text.split()
+        self.block, self.columns = None, []
+        if keyword == "start" and len(rest) == 1:
+            self.start = rest[0]
+        elif keyword == "side" and len(rest) >= 2 and rest[1] in ("spaced", "unspaced"):
+            joint = " " if rest[1] == "spaced" else ""
+            self.sides[rest[0]] = Side(rest[0], joint, "capital" in rest[2:], ())
+        elif keyword == "rewrite" and " => " in text and rest[0] in self.sides:
+            self._rewrite(rest[0], text.split(maxsplit=2)[2])
+        elif keyword == "once":
+            self.once |= set(rest)
+        elif keyword == "set" and len(rest) == 2:
+            self.sets[rest[0]] = self._values(rest[1])
+        elif keyword == "rule" and rest:
+            self.block = self._alternative(rest[0], rest[1:])
+            self.alternatives.append(self.block)
+        elif keyword == "words" and len(rest) >= 2:
+            self.columns = [word for word in rest[1:] if "=" not in word]
+            self.block = self._alternative(rest[0], rest[1 + len(self.columns) :])
+        else:
+            self._fail(f"{text!r}: expected start, side, rewrite, once, set, rule or words")
+
+    def _rewrite(self, name: str, text: str) -> None:
+        pattern, replacement = (part.strip().strip('"') for part in text.split(" => "))
+        side = self.sides[name]
+        try:
+            rewrites = (*side.rewrites, (re.compile(pattern), replacement))
+        except re.error as error:
+            self._fail(f"{pattern!r}: expected a regular expression ({error})")
+        self.sides[name] = Side(name, side.joint, side.capital, rewrites)
+
+    def _alternative(self, category: str, words: list[str]) -> Alternative:
+        features = self._features(words)
+        numbers = {"weight": 1.0, "grow": 0.0}
+        for name in numbers:
+            value = features.pop(name, None)
+            if isinstance(value, frozenset):
+                numbers[name] = self._number(next(iter(value)))
+        return Alternative(category, self.line, features, numbers["weight"], int(numbers["grow"]), (), {})
+
+    def _number(self, text: str) -> float:
+        if not re.fullmatch(r"\d+(\.\d+)?", text):
+            self._fail(f"{text!r}: expected a number")
+        return float(text)
+
+    def _features(self, words: list[str]) -> dict[str, Values | Variable]:
+        features: dict[str, Values | Variable] = {}
+        for word in words:
+            name, equals, value = word.partition("=")
+            if not (name and equals and value):
+                self._fail(f"{word!r}: expected feature=value")
+            features[name] = self._variable(value[1:]) if value[0] == "$" else self._values(value)
+        return features
+
+    def _variable(self, text: str) -> Variable:
+        name, colon, limit = text.partition(":")
+        return Variable(name, self._values(limit) if colon else None)
+
+    def _values(self, text: str) -> Values:
+        return frozenset().union(*(self.sets.get(value, frozenset({value})) for value in text.split("|")))
+
+    def _body(self, words: list[str]) -> None:
+        if self.block is None:
+            self._fail(f"{words[0]!r}: expected a rule or a word table above this indented line")
+        if self.columns:
+            self._entry(self.block, words)
+            return
+        rule, name = self.block, words[0]
+        if name == "with":
+            rule = replace(rule, children=(*rule.children, *self._children(" ".join(words[1:]))))
+        elif name in rule.outputs:
+            self._fail(f"{name!r}: expected each output once in a rule")
+        else:
+            rule = replace(rule, outputs={**rule.outputs, name: self._template(rule, name, words[1:])})
+        self.block = self.alternatives[-1] = rule
+
+    def _entry(self, table: Alternative, words: list[str]) -> None:
+        """One line of a word table: a word for each column ('+s': the first with s), then features."""
+        cells = [word for word in words if "=" not in word]
+        if len(cells) != len(self.columns):
+            self._fail(
+                f"{' '.join(cells)!r}: expected {len(self.columns)} columns ({' '.join(self.columns)})"
+            )
+        cells = [cells[0] + cell[1:] if cell[0] == "+" else cell for cell in cells]
+        entry = self._alternative(table.category, words[len(cells) :])
+        outputs: dict[str, tuple[Item, ...]] = {
+            name: tuple(cell.split("_")) for name, cell in zip(self.columns, cells, strict=True)
+        }
+        features = {**table.features, **entry.features}
+        weight = entry.weight * table.weight
+        self.alternatives.append(replace(entry, features=features, weight=weight, outputs=outputs))
+
+    def _children(self, text: str) -> list[Child]:
+        pattern = r"\s*(\w+)=(\w+)(?:\(([^()]*)\))?(?=\s|$)"
+        if not re.fullmatch(f"({pattern})+", text):
+            self._fail(f"{text!r}: expected 'with Name=Category(feature=value ...) ...'")
+        return [
+            Child(name, category, self._features(features.split()))
+            for name, category, features in re.findall(pattern, text)
+        ]
+
+    def _template(self, rule: Alternative, output: str, words: list[str]) -> tuple[Item, ...]:
+        names = {child.name for child in rule.children}
+        return tuple(self._item(word, output, names) for word in words)
+
+    def _item(self, word: str, output: str, names: set[str]) -> Item:
+        child, dot, column = word.partition(".")
+        if child in names and (column or not dot):
+            column = column or output
+            return Reference(child, Variable(column[1:]) if column[0] == "$" else column)
+        if re.fullmatch(r"[A-Z]\w*\.\S+", word):
+            self._fail(f"{word!r}: expected the name of a child of this rule before the dot")
+        return Variable(word[1:]) if word[0] == "$" else word
+
+    def _check(self) -> None:
+        """What can only be known once the whole file is read."""
+        if len(self.sides) != 2:
+            self._fail(f"sides {list(self.sides)}: expected two 'side' lines")
+        columns: dict[str, set[str]] = {}
+        features: dict[str, set[str]] = {}
+        entries: dict[object, int] = {}
+        for a in self.alternatives:
+            columns[a.category] = columns.get(a.category, set(a.outputs)) & set(a.outputs)
+            features.setdefault(a.category, set()).update(a.features)
+            identity = (a.category, *a.outputs.items(), *sorted(a.features.items(), key=lambda item: item[0]))
+            if not a.children and entries.setdefault(identity, a.line) != a.line:
+                self._fail(
+                    f"{a.category}: expected each entry once, line {entries[identity]} has the same", a.line
+                )
+        if self.start not in columns or not columns[self.start] >= set(self.sides):
+            self._fail(f"start {self.start!r}: expected a category that gives {' and '.join(self.sides)}")
+        for category in sorted(self.once - columns.keys()):
+            self._fail(f"once {category!r}: expected a category that has rules or words")
+        for rule in self.alternatives:
+            self._check_variables(rule)
+            for child in rule.children:
+                self._check_child(rule, child, columns, features)
+
+    def _check_variables(self, rule: Alternative) -> None:
+        given = [rule.features, *(child.features for child in rule.children)]
+        names = {value.name for part in given for value in part.values() if isinstance(value, Variable)}
+        for item in (item for items in rule.outputs.values() for item in items):
+            variable = item.column if isinstance(item, Reference) else item
+            if isinstance(variable, Variable) and variable.name not in names:
+                self._fail(
+                    f"${variable.name}: expected a variable of this rule's or its parts' features", rule.line
+                )
+
+    def _check_child(
+        self, rule: Alternative, child: Child, columns: dict[str, set[str]], features: dict[str, set[str]]
+    ) -> None:
+        if child.category in GENERATORS:
+            self._check_bounds(rule, child)
+            return
+        if child.category not in columns:
+            self._fail(f"{child.category!r}: expected a category that has rules or words", rule.line)
+        for unknown in sorted(child.features.keys() - features[child.category]):
+            self._fail(f"{unknown!r}: expected a feature that {child.category} has", rule.line)
+        for item in (item for items in rule.outputs.values() for item in items):
+            if (
+                not isinstance(item, Reference)
+                or item.child != child.name
+                or isinstance(item.column, Variable)
+            ):
+                continue
+            if item.column not in columns[child.category]:
+                given = " ".join(sorted(columns[child.category]))
+                self._fail(
+                    f"{child.name}.{item.column}: expected an output of {child.category} ({given})", rule.line
+                )
+
+    def _check_bounds(self, rule: Alternative, child: Child) -> None:
+        if set(child.features) != {"low", "high"}:
+            self._fail(f"{child.name}: expected {child.category}(low=NUMBER high=NUMBER)", rule.line)
+        for name, values in child.features.items():
+            text = "|".join(values) if isinstance(values, frozenset) else f"${values.name}"
+            if not text.isdecimal():
+                self._fail(f"{name}={text}: expected a whole number", rule.line)
