@@ -14,10 +14,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from seq2seq.corpora import read_pair_files, read_split
 
 from seq2seq.checkpoint import write_text
 from seq2seq.cli import add_search_options, guarded, open_translator
+from seq2seq.corpora import read_pair_files, read_split
 from seq2seq.metrics import paired_bootstrap, score
 from seq2seq.run import Run
 

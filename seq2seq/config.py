@@ -162,6 +162,8 @@ class SplitConfig:
     source_sha256: str | None = None
     """SHA-256 of the uncompressed text."""
     target_sha256: str | None = None
+    mirror_folder: str | None = None
+    """Its folder in the mirror, where that is another than the corpus' own; then it is found there alone."""
 
 
 @dataclass
@@ -176,7 +178,7 @@ class CleaningConfig:
 
 @dataclass
 class SplitRule:
-    """How one upstream file of pairs is divided (see `seq2seq.corpora.split_by_components`)."""
+    """How one upstream file of pairs is divided (see `seq2seq.splitting.split_by_components`)."""
 
     file: str = ""
     """Name of the upstream file, or of the member of the upstream zip."""
@@ -237,6 +239,8 @@ class DataConfig:
     """Grammar file (origin: grammar)."""
     grammar_seed: int = 1
     grammar_splits: dict[str, GrammarSplit] = field(default_factory=dict)
+    sha256: dict[str, dict[str, str]] = field(default_factory=dict)
+    """SHA-256 of the uncompressed texts by split and language, for the splits below to refer to."""
     train: SplitConfig = field(default_factory=SplitConfig)
     valid: SplitConfig = field(default_factory=SplitConfig)
     test: SplitConfig = field(default_factory=SplitConfig)

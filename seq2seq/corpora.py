@@ -1,22 +1,26 @@
 """Where text comes from: a mirror folder or the network, a grammar, or the user's own files. Checked, line by line."""
 
+import codecs
 import gzip
 import hashlib
+import json
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
-from .checkpoint import write_text
+from .checkpoint import replacing, write_text
 from .config import DataConfig, Origin, SplitConfig
 from .errors import DataError
 from .splitting import check_git_blob, read_upstream, split_by_components
+from .text import decode_line
 
 MIRROR_VARIABLE = "SEQ2SEQ_DATA_MIRROR"
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass
@@ -35,34 +39,32 @@ class TextFiles:
         return tsv_pairs(self.source) if self.target is None else file_pairs(self.source, self.target)
 
 
-def open_text(path: Path) -> BinaryIO:
-    """A file's bytes, of gzip what it holds (told by content, not by name)."""
+@contextmanager
+def open_text(path: Path) -> Iterator[IO[bytes]]:
+    """A file's bytes, of gzip what it holds (told by content, not by name). DataError where it can't be read."""
     try:
         with open(path, "rb") as file:
             compressed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            if compressed:
+                with gzip.open(file, "rb") as text:
+                    yield text  # type: ignore[misc]
+            else:
+                yield file
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    return gzip.open(path, "rb") if compressed else open(path, "rb")  # type: ignore[return-value]
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: damaged gzip file ({error})") from error
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({error.strerror or error})") from error
 
 
 def read_lines(path: Path) -> Iterator[str]:
     """Lines ended by LF or CRLF, and by nothing else, in strict UTF-8; a byte order mark at the start is dropped."""
     with open_text(path) as file:
-        try:
-            for number, line in enumerate(file, start=1):
-                raw = line.removesuffix(b"\n").removesuffix(b"\r")
-                yield decode_line(raw.removeprefix(BYTE_ORDER_MARK) if number == 1 else raw, str(path), number)
-        except (gzip.BadGzipFile, EOFError) as error:
-            raise DataError(f"{path}: damaged gzip file ({error})") from error
-
-
-def decode_line(raw: bytes, name: str, number: int) -> str:
-    """UTF-8 bytes as text, or DataError naming file, line and byte."""
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{name}:{number}: invalid UTF-8 at byte {error.start + 1} (0x{raw[error.start]:02x}); "
-                        "expected UTF-8 text") from error
+        for number, line in enumerate(file, start=1):
+            raw = line.removesuffix(b"\n").removesuffix(b"\r")
+            yield decode_line(raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw, str(path), number)
 
 
 def file_pairs(source: Path, target: Path) -> Iterator[tuple[str, str]]:
@@ -115,55 +117,81 @@ def locate(config: DataConfig, name: str) -> TextFiles:
     """The files of a split, fetched or made where they aren't here yet, and checked."""
     available = splits(config)
     if name not in available:
-        raise DataError(f"data={config.name}: has no split {name!r}; expected one of {', '.join(available) or 'none'}"
-                        + _hint(config, name))
+        others = f"; expected one of {', '.join(available)}" if available else ""
+        raise DataError(f"data={config.name}: has no split {name!r}{others}{_hint(config, name)}")
     split = available[name]
     if config.origin is Origin.grammar:
         return _from_grammar(config, name)
+    sides = [(split.source, split.source_sha256), (split.target, split.target_sha256)]
+    if config.origin is Origin.published and split.target is not None:
+        paths = [_published(config, split, str(side), sha256) for side, sha256 in sides]
+        return TextFiles(paths[0], paths[1])
+    for side, sha256 in sides:
+        if side is not None and config.origin is Origin.files:
+            check_sha256(Path(side), sha256)
     assert split.source is not None
-    if config.origin is Origin.files or os.path.isabs(split.source) or os.path.exists(split.source):
-        return TextFiles(Path(split.source), None if split.target is None else Path(split.target))
-    return _published(config, split)
+    return TextFiles(Path(split.source), None if split.target is None else Path(split.target))
 
 
 def _hint(config: DataConfig, name: str) -> str:
-    if config.origin is Origin.files or name == "train":
-        return f" (set data.{name}.source=FILE data.{name}.target=FILE)"
-    return ""
+    if name == "train" and config.origin is Origin.published:
+        return f"; its training text is yours to bring: {_own_files(name)}"
+    return f"; {_own_files(name)} name its text" if config.origin is Origin.files else ""
+
+
+def _own_files(name: str) -> str:
+    return f"data.{name}.source=FILE data.{name}.target=FILE"
 
 
 # -- published corpora -----------------------------------------------------------------------------------------------
 
 
-def _published(config: DataConfig, split: SplitConfig) -> TextFiles:
-    """A published split, from the mirror folder or from upstream."""
+def _published(config: DataConfig, split: SplitConfig, name: str, sha256: str | None) -> Path:
+    """One published file, from the mirror folder or from upstream.
+
+    A file without a checksum, or named with its folder (./mine.de), is the user's own, in the published one's place.
+    """
+    if sha256 is None or Path(name).name != name:
+        return Path(name)
     mirror = config.mirror or os.environ.get(MIRROR_VARIABLE)
     if mirror:
-        folder = Path(mirror) / (config.mirror_folder or config.name)
+        folder = Path(mirror) / (split.mirror_folder or config.mirror_folder or config.name)
         if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder in the mirror (data.mirror or {MIRROR_VARIABLE}); expected it to "
-                            f"hold the files of data={config.name}")
-    elif config.upstream_split is not None:
-        folder = _split_upstream(config)
+            raise DataError(f"{folder}: no such folder in the mirror (data.mirror or {MIRROR_VARIABLE}); expected "
+                            f"one with the files of data={config.name}")
+        check_sha256(folder / name, sha256)
+        return folder / name
+    if config.upstream is None or split.mirror_folder is not None:
+        raise DataError(f"data={config.name}: {name} has no address of its own upstream; data.mirror=DIR or "
+                        f"{MIRROR_VARIABLE} has to name a folder with a copy")
+    return _fetched(config, name, sha256)
+
+
+def _fetched(config: DataConfig, name: str, sha256: str) -> Path:
+    """One published file from upstream; what turns out to be another than expected is not kept."""
+    assert config.upstream is not None
+    folder = Path(config.root) / config.name / "download"
+    path = folder / name
+    if config.upstream_split is not None:
+        _split_upstream(config, folder)
+        if config.upstream_split.git_blob is not None:
+            return path  # the checksums are a mirror's; upstream's file was checked instead
     else:
-        folder = _download(config, split)
-    found = []
-    checked_otherwise = not mirror and config.upstream_split is not None and config.upstream_split.git_blob is not None
-    for name, sha256 in ((split.source, split.source_sha256), (split.target, split.target_sha256)):
-        path = folder / str(name)
-        check_sha256(path, None if checked_otherwise else sha256)
-        found.append(path)
-    return TextFiles(found[0], found[1])
-
-
-def _download_folder(config: DataConfig) -> Path:
-    return Path(config.root) / config.name / "download"
+        fetch(config.upstream + (name if config.upstream_is_gzip else name.removesuffix(".gz")), folder, name)
+    try:
+        check_sha256(path, sha256)
+    except DataError:
+        path.unlink(missing_ok=True)
+        (folder / "split.json").unlink(missing_ok=True)
+        raise
+    return path
 
 
 def fetch(address: str, folder: Path, name: str) -> Path:
     """Download a file, unless it is there; kept only whole."""
     import pooch
 
+    pooch.get_logger().setLevel("WARNING")  # it would print the file's hash and advise to write it down
     try:
         path: str = pooch.retrieve(address, known_hash=None, fname=name, path=folder, progressbar=True)
     except OSError as error:
@@ -171,47 +199,44 @@ def fetch(address: str, folder: Path, name: str) -> Path:
     return Path(path)
 
 
-def _download(config: DataConfig, split: SplitConfig) -> Path:
-    if config.upstream is None:
-        raise DataError(f"data={config.name}: its upstream has no stable address; data.mirror=DIR or {MIRROR_VARIABLE} "
-                        "has to name a folder with a copy")
-    folder = _download_folder(config)
-    for name in map(str, (split.source, split.target)):
-        upstream_name = name if config.upstream_is_gzip else name.removesuffix(".gz")
-        fetch(config.upstream + upstream_name, folder, name)
-    return folder
-
-
-def _split_upstream(config: DataConfig) -> Path:
-    """Fetch the one upstream file of a corpus and divide it by its rule."""
-    rule = config.upstream_split
+def _split_upstream(config: DataConfig, folder: Path) -> None:
+    """Fetch the one upstream file of a corpus and divide it by its rule, unless that was done."""
+    rule, address = config.upstream_split, config.upstream
     assert rule is not None
-    assert config.upstream is not None
-    folder = _download_folder(config)
-    done = folder / "split.done"
-    if not done.exists():
-        path = fetch(config.upstream, folder, config.upstream.rpartition("/")[2])
+    assert address is not None
+    done = folder / "split.json"
+    made_of = json.dumps({"upstream": address, "rule": asdict(rule)}, indent=2) + "\n"
+    if done.exists() and done.read_text(encoding="utf-8") == made_of:
+        return
+    path = fetch(address, folder, address.rpartition("/")[2])
+    try:
         check_git_blob(path, rule.git_blob)
-        divided = split_by_components(read_upstream(path, rule), rule)
-        for split_name, split in splits(config).items():
-            if split_name in divided:
-                for side, name in enumerate((split.source, split.target)):
-                    lines = "".join(pair[side] + "\n" for pair in divided[split_name])
-                    (folder / str(name)).write_bytes(gzip.compress(lines.encode("utf-8"), mtime=0))
-        write_text(done, config.upstream + "\n")
-    return folder
+    except DataError:
+        path.unlink()
+        raise
+    for split_name, pairs in split_by_components(read_upstream(path, rule), rule).items():
+        split = splits(config)[split_name]
+        for side, name in enumerate((split.source, split.target)):
+            with replacing(folder / str(name)) as temporary:
+                temporary.write_bytes(gzip.compress("".join(p[side] + "\n" for p in pairs).encode("utf-8"), mtime=0))
+    write_text(done, made_of)
 
 
 # -- the built-in grammar --------------------------------------------------------------------------------------------
 
 
 def _from_grammar(config: DataConfig, name: str) -> TextFiles:
-    """The corpus a grammar draws: made once for each grammar file, seed and sizes."""
+    """The corpus a grammar draws: made once for each grammar file, seed, sizes and version of the code that draws."""
+    from . import grammar as drawing
+    from . import grammar_file, numerals
+
     assert config.grammar is not None
     grammar = Path(config.grammar)
     if not grammar.is_file():
         raise DataError(f"{grammar}: no such grammar")
-    key = repr((grammar.read_bytes(), config.grammar_seed, sorted((k, str(v)) for k, v in config.grammar_splits.items())))
+    code = [Path(str(module.__file__)).read_bytes() for module in (drawing, grammar_file, numerals)]
+    sizes = sorted((name, str(size)) for name, size in config.grammar_splits.items())
+    key = repr((grammar.read_bytes(), config.grammar_seed, sizes, code))
     folder = Path(config.root) / config.name / f"text-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     if not folder.is_dir():
         _draw(config, grammar, folder)
@@ -230,8 +255,11 @@ def _draw(config: DataConfig, grammar: Path, folder: Path) -> None:
             for language, lines in ((config.source_language, (p.source for p in pairs)),
                                     (config.target_language, (p.target for p in pairs))):
                 write_text(made / f"{name}.{language}", "".join(line + "\n" for line in lines))
-        if not folder.is_dir():
+        try:
             os.rename(made, folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was faster, and drew the same
+                raise
 
 
 # -- a split as text -------------------------------------------------------------------------------------------------

@@ -24,9 +24,18 @@ POOL_BATCHES = 50
 """Sentences of about so many batches are sorted by length together."""
 
 
+ENDS_DTYPE = np.dtype(np.int64)
+
+
 def ids_dtype(vocab_size: int) -> np.dtype[Any]:
     """The smallest type that holds every id."""
     return np.min_scalar_type(max(vocab_size - 1, 0))
+
+
+def _check_size(path: Path, expected: int) -> None:
+    if (found := path.stat().st_size) != expected:
+        raise DataError(f"{path}: damaged: {found} bytes, expected {expected}; delete {path.parent} "
+                        "to have it made again")
 
 
 class ParallelDataset:
@@ -36,11 +45,15 @@ class ParallelDataset:
         self.folder, self.name = folder, name
         self.ids, self.ends = [], []
         for side, tokenizer in zip(SIDES, (tokenizers.source, tokenizers.target), strict=True):
-            ends = np.memmap(folder / f"{name}.{side}.ends", np.int64, mode="r")
-            path = folder / f"{name}.{side}.ids"
+            ends_path, path = folder / f"{name}.{side}.ends", folder / f"{name}.{side}.ids"
+            whole = ends_path.stat().st_size // ENDS_DTYPE.itemsize * ENDS_DTYPE.itemsize
+            _check_size(ends_path, max(whole, ENDS_DTYPE.itemsize))
+            ends = np.memmap(ends_path, ENDS_DTYPE, mode="r")
+            dtype = ids_dtype(tokenizer.vocab_size)
+            expected = int(ends[-1]) * dtype.itemsize
+            _check_size(path, expected)
             # An empty file can't be mapped: a split of empty sentences alone has no ids.
-            self.ids.append(np.memmap(path, ids_dtype(tokenizer.vocab_size), mode="r") if path.stat().st_size
-                            else np.zeros(0, np.uint8))
+            self.ids.append(np.memmap(path, dtype, mode="r") if expected else np.zeros(0, dtype))
             self.ends.append(ends)
         self.src_lengths, self.tgt_lengths = (np.diff(ends, prepend=0) + 1 for ends in self.ends)
 
@@ -61,7 +74,9 @@ class ParallelDataset:
 
     def _lines(self, side: str) -> list[str]:
         path = self.folder / f"{self.name}.{side}.txt"
-        return path.read_text(encoding="utf-8").split("\n")[:-1]
+        if not path.exists():
+            raise DataError(f"{path}: no such file; the text of split {self.name!r} is not kept")
+        return path.read_bytes().decode("utf-8").split("\n")[:-1]  # as bytes: a lone CR ends no line
 
     def source_lines(self) -> list[str]:
         """The source text, line by line; not kept for train."""
@@ -149,6 +164,10 @@ class BatchSampler:
                 self.epoch, self.position = self.epoch + 1, 0
             yield batch
 
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the start of an epoch."""
+        self.epoch, self.position = epoch, 0
+
     def state_dict(self) -> dict[str, int]:
         """Where the next batch is."""
         return {"epoch": self.epoch, "position": self.position}
@@ -220,5 +239,6 @@ class Prepared:
     def split(self, name: str) -> ParallelDataset:
         """One split."""
         if name not in self.manifest["splits"]:
-            raise DataError(f"{self.folder}: has no split {name!r}; expected one of {', '.join(self.manifest['splits'])}")
+            expected = ", ".join(self.manifest["splits"])
+            raise DataError(f"{self.folder}: has no split {name!r}; expected one of {expected}")
         return ParallelDataset(self.folder, name, self.tokenizers)

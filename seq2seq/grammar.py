@@ -181,9 +181,7 @@ def _draw_new(
         while (pair := grammar.sample(rng, size.max_words, size.min_words)).source in seen:
             repeats += 1
             if repeats > MOST_ATTEMPTS:
-                raise ValueError(
-                    f"split {split!r}: {size.count} different sentences are more than this grammar gives"
-                )
+                raise ValueError(f"split {split!r}: {size.count} different sentences are too many")
         seen.add(pair.source)
         yield pair
 
@@ -212,7 +210,7 @@ def _bind(child: Child, node: Node, bound: dict[str, Values]) -> None:
 
 
 def _bind_wanted(alternative: Alternative, wanted: Mapping[str, Values]) -> dict[str, Values]:
-    """The variables of a rule's own features, with what is wanted of them and what the rule limits them to."""
+    """The variables of a rule's own features, with what is wanted of them and the limits on them."""
     bound: dict[str, Values] = {}
     for feature, value in alternative.features.items():
         if not isinstance(value, Variable):

@@ -91,7 +91,7 @@ class GrammarParser:
         self.columns: list[str] = []  # of the word table being read; empty in a rule
 
     def parse(self) -> tuple[str, tuple[Side, Side], tuple[Alternative, ...], Values]:
-        """The start category, the two sides, all rules and entries in file order, and the `once` categories."""
+        """The start category, the two sides, the rules and entries in file order, and `once`."""
         for number, full_text in enumerate(self._read().splitlines(), 1):
             self.line = number
             text = re.sub(r"(^|\s)#.*", "", full_text).rstrip()

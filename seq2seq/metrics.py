@@ -61,7 +61,7 @@ def paired_bootstrap(systems: dict[str, list[str]], references: list[str], langu
     """Compare systems by name with the first of them, on the same references: a signature and a row each."""
     for hypotheses in systems.values():
         check_counts(hypotheses, references)
-    named = list(systems.items())
+    named: list[tuple[str, Sequence[str]]] = list(systems.items())
     test = PairedTest(named, {"BLEU": BLEU(tokenize=bleu_tokenizer(language), references=[references])},
                       references=[references], test_type="bs", n_samples=samples)
     signatures, results = test()

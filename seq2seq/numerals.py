@@ -105,7 +105,7 @@ def chinese_year(year: int) -> str:
 
 
 def clock(hour: int, minute: int) -> Forms:
-    """A time of day, hour 5..23, minute a multiple of 5: 15:30 is 'half past three in the afternoon', 下午三点半."""
+    """A time of day, hour 5..23, minute a multiple of 5: 15:30 is 'half past three in the afternoon'."""
     if not 5 <= hour <= 23 or minute not in range(0, 60, 5):
         raise ValueError(
             f"{hour}:{minute}: expected an hour from 5 to 23 and a minute that is a multiple of 5"
@@ -149,7 +149,7 @@ def _check_range(n: int) -> None:
 
 
 def _draw_number(rng: random.Random, low: int, high: int) -> Forms:
-    """A number from low to high, evenly on a logarithmic scale, with zeros more often than chance (1005, 20300)."""
+    """A number from low to high, even on a logarithmic scale, zeros more often than chance (20300)."""
     n = int(math.exp(rng.uniform(math.log(low), math.log(high + 1))))
     for place in range(len(str(n)) - 1):
         without_digit = n - n // 10**place % 10 * 10**place

@@ -6,14 +6,17 @@ A corpus is streamed: memory does not grow with it. It is written beside its fin
 import hashlib
 import json
 import os
+import random
 import shutil
 import sqlite3
 import tempfile
+import unicodedata
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -31,13 +34,15 @@ from .errors import DataError
 from .text import clean, odd_characters
 from .tokenizer import Tokenizers
 
-VERSION = 1
+VERSION = 2
 """Of everything below that decides what ends up in the arrays: raise it where that changes."""
 CHUNK_PAIRS = 5000
 FEW_PAIRS = 50_000
 """Below this, starting more processes takes longer than they save."""
-TOKENIZER_PAIRS = 1_000_000
-"""A tokenizer is trained on the first so many pairs."""
+TOKENIZER_PAIRS = 200_000
+"""A tokenizer is trained on so many pairs, drawn evenly from a corpus that has more."""
+LIBRARIES = ("sentencepiece", "jieba")
+"""What else decides how text is split."""
 RATIO_FROM = 10
 """Pieces on the longer side from which the length ratio counts."""
 
@@ -62,6 +67,10 @@ class Counts:
         for name in ("pairs", "kept", "empty", "too_long", "ratio", "duplicates"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.odd.update(other.odd)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; `dataclasses.asdict` would count the pairs of a Counter instead of copying it."""
+        return {**vars(self), "odd": dict(sorted(self.odd.items()))}
 
 
 @dataclass
@@ -143,7 +152,7 @@ class SplitWriter:
 
     def __init__(self, folder: Path, name: str, tokenizers: Tokenizers) -> None:
         self.files: list[tuple[BinaryIO, BinaryIO]] = [
-            (open(folder / f"{name}.{side}.ids", "wb"), open(folder / f"{name}.{side}.ends", "wb")) for side in SIDES]
+            ((folder / f"{name}.{side}.ids").open("wb"), (folder / f"{name}.{side}.ends").open("wb")) for side in SIDES]
         self.sizes = [ids_dtype(t.vocab_size).itemsize for t in (tokenizers.source, tokenizers.target)]
         self.ends = [0, 0]
 
@@ -180,7 +189,7 @@ def encoded_chunks(pairs: Iterable[Pair], encoder: Encoder) -> Iterator[Encoded]
     following = next(stream, None)
     if following is None:
         return
-    workers = os.cpu_count() or 1
+    workers = available_cores()
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker,
                              initargs=(encoder,)) as pool:
         pending: deque[Future[Encoded]] = deque([pool.submit(_encode, following)])
@@ -190,6 +199,11 @@ def encoded_chunks(pairs: Iterable[Pair], encoder: Encoder) -> Iterator[Encoded]
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+
+def available_cores() -> int:
+    """Cores this process may use: under a job scheduler fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _worker_encoder: Callable[[list[Pair]], Encoded]
@@ -206,10 +220,13 @@ def _encode(chunk: list[Pair]) -> Encoded:
 
 def fingerprint(data: DataConfig, tokenizer: TokenizerConfig, names: list[str]) -> str:
     """A hash of everything that decides what a prepared corpus holds."""
-    texts = {name: [text_sha256(path) for path in locate(data, name).paths()] for name in names}
-    made_of = {"version": VERSION, "texts": texts, "tokenizer": asdict(tokenizer), "cleaning": asdict(data.cleaning),
-               "max_length": data.max_length, "train_pairs": data.train_pairs, "valid_share": data.valid_share,
-               "languages": [data.source_language, data.target_language]}
+    made_of = {
+        "version": VERSION, "libraries": {name: version(name) for name in LIBRARIES},
+        "unicode": unicodedata.unidata_version,
+        "texts": {name: [text_sha256(path) for path in locate(data, name).paths()] for name in names},
+        "tokenizer": asdict(tokenizer), "cleaning": asdict(data.cleaning), "max_length": data.max_length,
+        "train_pairs": data.train_pairs, "valid_share": data.valid_share,
+        "languages": [data.source_language, data.target_language]}
     return hashlib.sha256(json.dumps(made_of, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -221,36 +238,57 @@ def prepare(data: DataConfig, tokenizer: TokenizerConfig, progress: bool = True)
     with FileLock(root / ".lock"):
         folder = root / fingerprint(data, tokenizer, names)
         if not (folder / "manifest.json").exists():
+            for abandoned in root.glob(".making-*"):  # by a process that was killed: we hold the lock
+                shutil.rmtree(abandoned, ignore_errors=True)
             with tempfile.TemporaryDirectory(dir=root, prefix=".making-") as temporary:
                 made = Path(temporary) / "corpus"
                 made.mkdir()
-                make(made, data, tokenizer, progress)
+                make(made, data, tokenizer, progress, folder.name)
                 shutil.rmtree(folder, ignore_errors=True)
                 os.rename(made, folder)
     return Prepared.open(folder)
 
 
-def make(folder: Path, data: DataConfig, tokenizer: TokenizerConfig, progress: bool) -> None:
-    """Fill an empty folder with the prepared corpus."""
+def make(folder: Path, data: DataConfig, tokenizer: TokenizerConfig, progress: bool, folder_name: str) -> None:
+    """Fill an empty folder, which will have this name, with the prepared corpus."""
     tokenizers = train_tokenizers(data, tokenizer)
     tokenizers.save(folder)
     counts = {}
     for name in ("train", "valid"):
         counts[name] = encode_split(folder, name, data, tokenizers, progress)
         if not counts[name].kept:
-            raise DataError(f"data={data.name}: no pair of split {name!r} is left after clean-up of {counts[name].pairs}")
-    manifest = {"name": data.name, "languages": [data.source_language, data.target_language],
-                "splits": {name: asdict(c) for name, c in counts.items()}}
+            raise DataError(nothing_left(data, name, counts[name]))
+    languages = [data.source_language, data.target_language]
+    manifest = {"name": data.name, "fingerprint": folder_name, "languages": languages,
+                "splits": {name: c.as_dict() for name, c in counts.items()}}
     write_text(folder / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
 
 
-def train_tokenizers(data: DataConfig, tokenizer: TokenizerConfig) -> Tokenizers:
-    """Tokenizers from the training text, the first TOKENIZER_PAIRS of it."""
-    def side(index: int) -> Iterator[str]:
-        limit = min(data.train_pairs or TOKENIZER_PAIRS, TOKENIZER_PAIRS)
-        return (pair[index] for pair in islice(split_pairs(data, "train"), limit))
+def nothing_left(data: DataConfig, name: str, counts: Counts) -> str:
+    """Why a split has no pairs, and what to do about it."""
+    if name == "valid" and name not in splits(data):
+        return (f"data={data.name}: data.valid_share={data.valid_share} of train holds out no pair for valid; "
+                "expected a larger share, or data.valid.source=FILE data.valid.target=FILE")
+    rules = ", ".join(f"{count} {rule}" for rule in ("empty", "too_long", "ratio") if (count := getattr(counts, rule)))
+    return (f"data={data.name}: no pair of split {name!r} is left after clean-up of {counts.pairs} ({rules}); "
+            "see data.max_length and data.cleaning")
 
-    return Tokenizers.train(side(0), side(1), tokenizer, (data.source_language, data.target_language))
+
+def train_tokenizers(data: DataConfig, tokenizer: TokenizerConfig) -> Tokenizers:
+    """Tokenizers from the training text, or from a sample of it."""
+    pairs = sample(islice(split_pairs(data, "train"), data.train_pairs), TOKENIZER_PAIRS)
+    languages = (data.source_language, data.target_language)
+    return Tokenizers.train((src for src, _ in pairs), (tgt for _, tgt in pairs), tokenizer, languages)
+
+
+def sample(pairs: Iterable[Pair], size: int) -> list[Pair]:
+    """So many pairs, each as likely as another and always the same ones (reservoir sampling); all of fewer."""
+    iterator, chance = iter(pairs), random.Random(0)
+    kept = list(islice(iterator, size))
+    for seen, pair in enumerate(iterator, start=size + 1):
+        if (place := chance.randrange(seen)) < size:
+            kept[place] = pair
+    return kept
 
 
 def encode_split(folder: Path, name: str, data: DataConfig, tokenizers: Tokenizers, progress: bool) -> Counts:
@@ -291,5 +329,5 @@ def keeping_text(pairs: Iterable[Pair], folder: Path, name: str) -> Iterator[Pai
 
 
 def describe(prepared: Prepared) -> list[dict[str, Any]]:
-    """The clean-up table: one row a split."""
+    """The clean-up table: one row a split, its counts by rule, and the characters that were mapped or removed."""
     return [{"split": name, **counts} for name, counts in prepared.manifest["splits"].items()]

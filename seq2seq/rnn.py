@@ -182,22 +182,26 @@ class RecurrentLayers(nn.Module):
             return [2 * self.hidden_size, self.hidden_size]
         return [size]
 
+    def _own(self, kind: str, name: str, suffix: str) -> Any:
+        """A parameter or buffer such as gain_ih_l0; None where this configuration has none."""
+        return getattr(self, f"{kind}_{name}{suffix}", None)
+
     def _term(self, name: str, suffix: str) -> Term:
-        get = lambda kind: getattr(self, f"{kind}_{name}{suffix}", None)  # noqa: E731
-        gain, bias = get("gain"), get("bias")
+        gain, bias = self._own("gain", name, suffix), self._own("bias", name, suffix)
         if gain is None:
             return Term("none", None, bias, 0.0, [])
         if bias is not None and bias.size(0) != gain.size(0):  # the n part of a joint GRU
             bias = bias[-gain.size(0):]
-        term = Term(self.norm.kind.value, gain, bias, self.norm.eps, self._segments(gain.size(0)))
-        if self.norm.kind is NormKind.batch:
-            term.statistics = BatchStatistics(
-                get("running_mean"), get("running_var"), get("num_updates"), self.norm.momentum, self.norm.min_rows,
-                steps_seen=int(getattr(self, "steps_seen" + suffix)),
-                use_batch=self.training or self._pools is not None, whole_sequence=self._whole_sequence(name),
-                pool=None if self._pools is None else self._pools[name + suffix],
-            )
-        return term
+        statistics = self._statistics(name, suffix) if self.norm.kind is NormKind.batch else None
+        return Term(self.norm.kind.value, gain, bias, self.norm.eps, self._segments(gain.size(0)), statistics)
+
+    def _statistics(self, name: str, suffix: str) -> BatchStatistics:
+        return BatchStatistics(
+            self._own("running_mean", name, suffix), self._own("running_var", name, suffix),
+            self._own("num_updates", name, suffix), self.norm.momentum, self.norm.min_rows,
+            steps_seen=int(getattr(self, "steps_seen" + suffix)),
+            use_batch=self.training or self._pools is not None, whole_sequence=self._whole_sequence(name),
+            pool=None if self._pools is None else self._pools[name + suffix])
 
     def _cell_parameters(self, suffix: str) -> CellParameters:
         return CellParameters(

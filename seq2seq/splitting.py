@@ -1,34 +1,45 @@
 """How an upstream file of pairs becomes train, valid and test, so that no sentence is in two of them."""
 
+import codecs
 import hashlib
 import io
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .config import SplitRule
 from .errors import DataError
+from .text import decode_line
 
 Pair = tuple[str, str]
 
 
 def read_upstream(path: Path, rule: SplitRule) -> Iterator[Pair]:
     """(source, target) of every line of a TSV file, or of member `rule.file` of a zip."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            data = archive.read(rule.file)
-    else:
-        data = path.read_bytes()
-    text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="\n")
-    for number, line in enumerate(text, start=1):
+    for number, raw in enumerate(io.BytesIO(_upstream_bytes(path, rule)), start=1):
+        raw = raw.rstrip(b"\r\n")
+        line = decode_line(raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw, str(path), number)
         if not line.strip():
             continue
-        columns = line.rstrip("\r\n").split("\t")
+        columns = line.split("\t")
         if len(columns) <= max(rule.source_column, rule.target_column):
             raise DataError(f"{path}:{number}: {len(columns)} columns; expected source and target in columns "
                             f"{rule.source_column + 1} and {rule.target_column + 1}")
         yield columns[rule.source_column], columns[rule.target_column]
+
+
+def _upstream_bytes(path: Path, rule: SplitRule) -> bytes:
+    if not zipfile.is_zipfile(path):
+        return path.read_bytes()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(rule.file)
+    except KeyError as error:
+        raise DataError(f"{path}: has no member {rule.file!r}") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise DataError(f"{path}: damaged zip file ({error})") from error
 
 
 def check_git_blob(path: Path, expected: str | None) -> None:

@@ -1,5 +1,6 @@
 """Text to pieces to ids and back, by SentencePiece (Kudo & Richardson 2018). Ids: <pad> 0, <unk> 1, <s> 2, </s> 3."""
 
+import hashlib
 import io
 import json
 import re
@@ -18,6 +19,8 @@ from .text import WITHOUT_SPACES, clean, join_chinese, nfkc, segment_chinese
 SPACE = "▁"
 """SentencePiece's mark of a word's start."""
 
+LEAST_PIECES = 5
+
 
 class Tokenizer:
     """One side's text to ids; `decode` gives detokenized text."""
@@ -26,12 +29,42 @@ class Tokenizer:
 
     def __init__(self, model: bytes, kind: TokenizerKind, language: str, nfkc: bool) -> None:
         self.model, self.kind, self.language, self.nfkc = model, kind, language, nfkc
-        self.processor = SentencePieceProcessor()
-        self.processor.LoadFromSerializedProto(model)
-        self.vocab_size: int = self.processor.vocab_size()
+        self.processor = p = SentencePieceProcessor()
+        p.LoadFromSerializedProto(model)
+        self.vocab_size: int = p.vocab_size()
+        special = (p.pad_id(), p.unk_id(), p.bos_id(), p.eos_id())
+        if special != (self.pad_id, self.unk_id, self.bos_id, self.eos_id):
+            raise ValueError(f"<pad>, <unk>, <s>, </s> have ids {special}; expected 0, 1, 2, 3")
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Tokenizer, (self.model, self.kind, self.language, self.nfkc)
+    @classmethod
+    def train(cls, lines: Iterable[str], config: TokenizerConfig, language: str) -> "Tokenizer":
+        """From the text of one language."""
+        prepared = (prepare_line(line, config.kind, language, config.nfkc) for line in lines)
+        return cls(train_model(prepared, config, language), config.kind, language, config.nfkc)
+
+    def save(self, path: Path) -> None:
+        """Write `path` (.model), and beside it the vocabulary (.vocab) and how text comes to it (.json)."""
+        self.save_model(path)
+        _write_settings(path.with_suffix(".json"), {"kind": self.kind.value, "nfkc": self.nfkc,
+                                                    "language": self.language, "sha256": {path.name: self.sha256}})
+
+    @property
+    def sha256(self) -> str:
+        """Checksum of the model."""
+        return hashlib.sha256(self.model).hexdigest()
+
+    def save_model(self, path: Path) -> None:
+        """Write the model and its vocabulary: a piece and its log-probability or rank a line."""
+        with replacing(path) as temporary:
+            temporary.write_bytes(self.model)
+        p = self.processor
+        write_text(path.with_suffix(".vocab"),
+                   "".join(f"{p.id_to_piece(i)}\t{p.get_score(i):g}\n" for i in range(self.vocab_size)))
+
+    @classmethod
+    def load(cls, path: Path) -> "Tokenizer":
+        """What `save` wrote."""
+        return _Settings(path.with_suffix(".json")).load_model(path, "language")
 
     def normalise(self, line: str) -> str:
         """The line as SentencePiece gets it."""
@@ -72,8 +105,11 @@ def prepare_line(line: str, kind: TokenizerKind, language: str, normal: bool) ->
     return segment_chinese(line) if kind is TokenizerKind.word and language.startswith("zh") else line
 
 
-def train_model(lines: Iterable[str], config: TokenizerConfig) -> bytes:
-    """A SentencePiece model from prepared lines; deterministic."""
+def train_model(lines: Iterable[str], config: TokenizerConfig, languages: str) -> bytes:
+    """A SentencePiece model from prepared lines; deterministic. `languages` says in errors whose text it is."""
+    if config.vocab_size < LEAST_PIECES:
+        raise DataError(f"tokenizer.vocab_size={config.vocab_size}: expected at least {LEAST_PIECES}, the four special "
+                        "pieces and one more")
     adapts = config.kind in (TokenizerKind.char, TokenizerKind.word)  # these take what the text has, up to a limit
     buffer = io.BytesIO()
     try:
@@ -84,23 +120,63 @@ def train_model(lines: Iterable[str], config: TokenizerConfig) -> bytes:
             pad_id=Tokenizer.pad_id, unk_id=Tokenizer.unk_id, bos_id=Tokenizer.bos_id, eos_id=Tokenizer.eos_id,
             max_sentence_length=1 << 20, num_threads=2, minloglevel=2)
     except RuntimeError as error:
-        raise _vocabulary_error(str(error), config) from error
+        raise _vocabulary_error(str(error), config, languages) from error
     return buffer.getvalue()
 
 
-def _vocabulary_error(message: str, config: TokenizerConfig) -> DataError:
+def _vocabulary_error(message: str, config: TokenizerConfig, languages: str) -> DataError:
     """SentencePiece's complaint in a user's words."""
-    asked = f"tokenizer.vocab_size={config.vocab_size}"
+    asked, text = f"tokenizer.vocab_size={config.vocab_size}", f"the training text ({languages})"
     largest = re.search(r"value <= (\d+)", message)
     if largest:
-        return DataError(f"{asked}: the training text supports at most {largest[1]} pieces "
-                         f"(tokenizer.kind={config.kind.value})")
+        return DataError(f"{asked}: {text} supports at most {largest[1]} pieces (tokenizer.kind={config.kind.value})")
     least = re.search(r"required_chars\. \d+ vs (\d+)", message)
     if least:
-        return DataError(f"{asked}: too few for the characters of the training text; expected at least {least[1]}")
+        return DataError(f"{asked}: too few for the characters of {text}; expected at least {least[1]}")
     if "sentences_.empty()" in message:
-        return DataError("the training text is empty: a tokenizer can't be trained on it")
-    return DataError(f"{asked}: SentencePiece can't be trained on this text ({message.strip()})")
+        return DataError(f"{text} is empty: a tokenizer can't be trained on it")
+    return DataError(f"{asked}: SentencePiece can't be trained on {text} ({message.strip()})")
+
+
+class _Settings:
+    """A tokenizer's JSON file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.values = json.loads(path.read_text(encoding="utf-8"))
+            self.kind = TokenizerKind(self.values["kind"])
+            self.nfkc = bool(self.values["nfkc"])
+        except FileNotFoundError as error:
+            raise DataError(f"{path}: no such tokenizer") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: damaged tokenizer ({error!r})") from error
+
+    def text(self, key: str) -> str:
+        """A setting that is a string."""
+        value = self.values.get(key)
+        if not isinstance(value, str):
+            raise DataError(f"{self.path}: damaged tokenizer ({key} is {value!r})")
+        return value
+
+    def load_model(self, path: Path, language_key: str) -> Tokenizer:
+        """A SentencePiece model with these settings; nothing in it is executed."""
+        try:
+            tokenizer = Tokenizer(path.read_bytes(), self.kind, self.text(language_key), self.nfkc)
+        except FileNotFoundError as error:
+            raise DataError(f"{path}: no such tokenizer") from error
+        except DataError:
+            raise
+        except (ValueError, RuntimeError) as error:
+            raise DataError(f"{path}: damaged tokenizer ({error})") from error
+        expected = self.values.get("sha256", {}).get(path.name, tokenizer.sha256)
+        if tokenizer.sha256 != expected:  # a model that lost its last pieces can still be read
+            raise DataError(f"{path}: damaged tokenizer (SHA-256 is {tokenizer.sha256}, expected {expected})")
+        return tokenizer
+
+
+def _write_settings(path: Path, settings: dict[str, Any]) -> None:
+    write_text(path, json.dumps(settings, indent=2) + "\n")
 
 
 @dataclass
@@ -115,15 +191,15 @@ class Tokenizers:
     def train(cls, source: Iterable[str], target: Iterable[str], config: TokenizerConfig,
               languages: tuple[str, str]) -> "Tokenizers":
         """From the text of both sides, in these languages."""
-        prepared = [(prepare_line(line, config.kind, language, config.nfkc) for line in lines)
-                    for lines, language in zip((source, target), languages, strict=True)]
-        if config.joint:
-            model = train_model((line for side in prepared for line in side), config)
-            models = [model, model]
-        else:
-            models = [train_model(side, config) for side in prepared]
-        return cls(*(Tokenizer(model, config.kind, language, config.nfkc)
-                     for model, language in zip(models, languages, strict=True)), joint=config.joint)
+        if not config.joint:
+            sides = [Tokenizer.train(lines, config, language)
+                     for lines, language in zip((source, target), languages, strict=True)]
+            return cls(sides[0], sides[1], joint=False)
+        prepared = (prepare_line(line, config.kind, language, config.nfkc)
+                    for lines, language in zip((source, target), languages, strict=True) for line in lines)
+        model = train_model(prepared, config, " and ".join(languages))
+        sides = [Tokenizer(model, config.kind, language, config.nfkc) for language in languages]
+        return cls(sides[0], sides[1], joint=True)
 
     def _files(self) -> dict[str, Tokenizer]:
         return {"tokenizer": self.source} if self.joint else {"tokenizer.source": self.source,
@@ -131,30 +207,20 @@ class Tokenizers:
 
     def save(self, folder: Path) -> None:
         """Write models, vocabularies (a piece and its log-probability or rank a line) and tokenizer.json."""
-        for name, tokenizer in self._files().items():
-            with replacing(folder / f"{name}.model") as temporary:
-                temporary.write_bytes(tokenizer.model)
-            p = tokenizer.processor
-            write_text(folder / f"{name}.vocab",
-                       "".join(f"{p.id_to_piece(i)}\t{p.get_score(i):g}\n" for i in range(tokenizer.vocab_size)))
-        settings = {"joint": self.joint, "kind": self.source.kind.value, "nfkc": self.source.nfkc,
-                    "source_language": self.source.language, "target_language": self.target.language}
-        write_text(folder / "tokenizer.json", json.dumps(settings, indent=2) + "\n")
+        files = {f"{name}.model": tokenizer for name, tokenizer in self._files().items()}
+        for name, tokenizer in files.items():
+            tokenizer.save_model(folder / name)
+        _write_settings(folder / "tokenizer.json", {
+            "joint": self.joint, "kind": self.source.kind.value, "nfkc": self.source.nfkc,
+            "source_language": self.source.language, "target_language": self.target.language,
+            "sha256": {name: tokenizer.sha256 for name, tokenizer in files.items()}})
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizers":
         """What `save` wrote."""
-        file = folder / "tokenizer.json"
-        try:
-            settings = json.loads(file.read_text(encoding="utf-8"))
-            kind, nfkc, joint = TokenizerKind(settings["kind"]), bool(settings["nfkc"]), bool(settings["joint"])
-            names = ["tokenizer"] * 2 if joint else ["tokenizer.source", "tokenizer.target"]
-            sides = []
-            for name, side in zip(names, ("source", "target"), strict=True):
-                file = folder / f"{name}.model"
-                sides.append(Tokenizer(file.read_bytes(), kind, settings[f"{side}_language"], nfkc))
-        except FileNotFoundError as error:
-            raise DataError(f"{file}: no such tokenizer") from error
-        except (ValueError, KeyError, RuntimeError) as error:
-            raise DataError(f"{file}: damaged tokenizer ({error})") from error
-        return cls(sides[0], sides[1], joint)
+        settings = _Settings(folder / "tokenizer.json")
+        joint = bool(settings.values.get("joint"))
+        names = ["tokenizer"] * 2 if joint else ["tokenizer.source", "tokenizer.target"]
+        source, target = (settings.load_model(folder / f"{name}.model", f"{side}_language")
+                          for name, side in zip(names, ("source", "target"), strict=True))
+        return cls(source, target, joint)

@@ -42,8 +42,9 @@ def translate_lines(
     sentences = [tokenizers.source.encode(line) for line in lines]
     translations: list[list[Translation]] = [[] for _ in lines]
     device = next(model.parameters()).device
-    with autocast(device, precision), tqdm(total=len(lines), unit="sentence", desc="translating", leave=False, mininterval=refresh_seconds(),
-                                           disable=not progress, dynamic_ncols=True) as bar:
+    bar = tqdm(total=len(lines), unit="sentence", desc="translating", leave=False, mininterval=refresh_seconds(),
+               disable=not progress, dynamic_ncols=True)
+    with autocast(device, precision), bar:
         for i, hypotheses in search_in_batches(model, sentences, config, n_best, wants_attention):
             src_pieces = [tokenizers.source.id_to_piece(piece) for piece in sentences[i]]
             translations[i] = [_translation(h, src_pieces, tokenizers.target, config.replace_unk) for h in hypotheses]

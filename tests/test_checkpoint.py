@@ -33,7 +33,8 @@ def trained(rule):
 
 def test_what_is_saved_is_loaded(tmp_path):
     path, shared = tmp_path / "deep" / "a.safetensors", torch.randn(3, 4)
-    tensors = {"a": shared, "b": shared, "transposed": shared.T, "count": torch.tensor(3), "bytes": torch.get_rng_state()}
+    tensors = {"a": shared, "b": shared, "transposed": shared.T, "count": torch.tensor(3),
+               "bytes": torch.get_rng_state()}
     save_checkpoint(path, tensors, {"progress": {"update": 7, "name": "中文"}})
     loaded, state = load_checkpoint(path)
     assert loaded.keys() == tensors.keys()
@@ -48,7 +49,8 @@ def test_what_is_saved_is_loaded(tmp_path):
 def test_an_optimizer_goes_on_exactly(rule, tmp_path):
     model, optimizer = trained(rule)
     path = tmp_path / "a.safetensors"
-    save_checkpoint(path, prefixed(model.state_dict(), "model") | prefixed(optimizer_tensors(model, optimizer), "o"), {})
+    weights, moments = prefixed(model.state_dict(), "model"), prefixed(optimizer_tensors(model, optimizer), "o")
+    save_checkpoint(path, weights | moments, {})
     tensors, _ = load_checkpoint(path)
     other = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     load_weights(other, group(tensors, "model"), path)
@@ -100,8 +102,8 @@ def test_average(tmp_path):
     paths = []
     for i, value in enumerate((1.0, 2.0, 6.0)):
         paths.append(tmp_path / f"{i}.safetensors")
-        save_checkpoint(paths[-1], {"model.w": torch.tensor([value]), "model.count": torch.tensor(i), "o.w": torch.ones(1)},
-                        {})
+        tensors = {"model.w": torch.tensor([value]), "model.count": torch.tensor(i), "o.w": torch.ones(1)}
+        save_checkpoint(paths[-1], tensors, {})
     averaged = average_weights(paths)
     assert averaged == {"w": torch.tensor([3.0]), "count": torch.tensor(2)}
 

@@ -103,13 +103,13 @@ def test_impossible_wishes_are_refused(grammar: Grammar, tmp_path: Path) -> None
 
 def test_a_sentence_has_one_translation(grammar: Grammar) -> None:
     rng = random.Random(11)
-    assert_is_function(grammar.sample(rng, 9) for _ in range(20_000))
+    assert_is_function(grammar.sample(rng, 9) for _ in range(12_000))
 
 
 def test_a_sentence_has_one_translation_with_few_words(grammar: Grammar) -> None:
     """With one word for each set of features, many rules' sentences meet: ambiguous structure would show."""
     rng = random.Random(12)
-    for _ in range(3):
+    for _ in range(2):
         thin = thinned(grammar, rng)
         assert_is_function(thin.sample(rng, 12) for _ in range(8_000))
 
@@ -261,7 +261,6 @@ HAND_WRITTEN = {
     "There is a book on the table.": "桌子上有一本书。",
     "Mary's father does not have a car.": "玛丽的爸爸没有汽车。",
     "We are reading a book that the teacher wrote.": "我们正在读一本老师写的书。",
-    "She saw the student who wrote that book.": "她看见了写了那本书的学生。",
     "They think that Tom will come to the park.": "他们觉得汤姆会来公园。",
     "If he sings, we will swim with him.": "如果他唱歌，我们就会跟他一起游泳。",
     "When he cried, she sang.": "他哭的时候，她唱了歌。",
@@ -298,8 +297,7 @@ def needed(grammar: Grammar, vocabulary: set[str]) -> tuple[Alternative, ...]:
 def may_write(a: Alternative, vocabulary: set[str]) -> bool:
     """Whether a rule's English has no other words than these; whether one of an entry's columns has none."""
     columns = [output for name, output in a.outputs.items() if name == "en" or not a.children]
-    columns = [tuple(item for item in output if isinstance(item, str)) for output in columns]
-    fits = [{word.lower() for word in column} <= vocabulary for column in columns]
+    fits = [{word.lower() for word in column if isinstance(word, str)} <= vocabulary for column in columns]
     return all(fits) if a.children else any(fits)
 
 

@@ -35,10 +35,13 @@ def test_counts_must_agree():
 
 def test_paired_bootstrap_tells_a_difference_from_none():
     references = [f"this is sentence number {i} of the test set" for i in range(60)]
-    worse = [r.replace("number", "numero").replace("test", "tset") for r in references]
-    alike = [r.replace("number", "numero") if i % 2 else r.replace("test", "tset") for i, r in enumerate(references)]
-    shifted = [r.replace("number", "numero") if i % 2 == 0 else r.replace("test", "tset") for i, r in enumerate(references)]
-    signature, rows = paired_bootstrap({"alike": alike, "worse": worse, "shifted": shifted}, references, "en", samples=200)
+    one, other = ([r.replace(word, wrong) for r in references]
+                  for word, wrong in (("number", "numero"), ("test", "tset")))
+    worse = [r.replace("test", "tset") for r in one]
+    alike = [(a if i % 2 else b) for i, (a, b) in enumerate(zip(one, other, strict=True))]
+    shifted = [(b if i % 2 else a) for i, (a, b) in enumerate(zip(one, other, strict=True))]
+    systems = {"alike": alike, "worse": worse, "shifted": shifted}
+    signature, rows = paired_bootstrap(systems, references, "en", samples=200)
     assert [r.name for r in rows] == ["alike", "worse", "shifted"]
     assert rows[0].p_value is None
     assert rows[1].p_value < 0.01
