@@ -1,5 +1,6 @@
 """The speed tables: our layers, training steps and search, with torch.nn.LSTM or greedy search measured beside them.
 
+    python scripts/benchmark.py
     python scripts/benchmark.py layers --json layers.json
 
 Each row's ratio is to the first row of its table, from the same interleaved rounds.
@@ -97,6 +98,9 @@ def decode(size: str, rounds: int) -> dict[str, list[Timing]]:
     return {f"{count} sentences of {words} words": interleave(runs, rounds)}
 
 
+TABLES = {"layers": layers, "train": train, "decode": decode}
+
+
 def show(tables: dict[str, list[Timing]]) -> None:
     """Print every table."""
     for title, timings in tables.items():
@@ -111,7 +115,8 @@ def show(tables: dict[str, list[Timing]]) -> None:
 def main() -> None:
     """Parse the command line, measure, print, and write the JSON where it is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["layers", "train", "decode"], help="what is measured")
+    parser.add_argument("what", nargs="?", choices=[*TABLES, "all"], default="all", help="what is measured (default: "
+                        "all)")
     parser.add_argument("--size", choices=list(SIZES), default="full", help="small takes a second, for a first look")
     parser.add_argument("--rounds", type=int, default=11, metavar="N", help="interleaved rounds (default: 11)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
@@ -120,7 +125,8 @@ def main() -> None:
     if arguments.rounds < 1:
         parser.error(f"--rounds {arguments.rounds}: expected at least 1")
     set_threads(arguments.threads)
-    tables = {"layers": layers, "train": train, "decode": decode}[arguments.what](arguments.size, arguments.rounds)
+    chosen = TABLES.values() if arguments.what == "all" else [TABLES[arguments.what]]
+    tables = {title: rows for measure in chosen for title, rows in measure(arguments.size, arguments.rounds).items()}
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {arguments.rounds} rounds")
     show(tables)
     if arguments.json is not None:

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from seq2seq.cli import guarded
-from seq2seq.report import COLUMNS, cells, write_report
+from seq2seq.report import COLUMNS, cells, labels, write_report
 
 
 def main() -> None:
@@ -23,16 +24,20 @@ def main() -> None:
     arguments = parser.parse_args()
     command = shlex.join(["python", *sys.argv])
     runs, notes = write_report(arguments.runs, arguments.out, command)
-    table = Table(box=None, pad_edge=False)
-    for key, title in COLUMNS.items():
-        table.add_column(title, justify="left" if key in ("run", "norm") else "right", overflow="fold")
-    for run in runs:
-        table.add_row(*cells(run.row))
-    Console().print(table)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))  # as wide as a terminal's 80 columns
+    columns = {"run": "run"} | {key: title for key, title in COLUMNS.items() if key not in ("run", "norm", "seed")}
+    for key, title in columns.items():
+        number = key != "run"
+        table.add_column(title.replace(" ", "\n"), justify="right" if number else "left", no_wrap=number,
+                         overflow="fold")
+    for run, label in zip(runs, labels(runs), strict=True):
+        table.add_row(*cells(run.row | {"run": label}, columns))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
     for note in notes:
         print(f"note: {note}")
     print(f"\nWrote {arguments.out / 'report.html'}, {arguments.out / 'curves.png'}, {arguments.out / 'results.csv'}.")
-    print(f"The curves, live and by run: tensorboard --logdir {Path(arguments.runs[0]).parent}")
+    common = os.path.commonpath([os.path.abspath(run) for run in arguments.runs])
+    print(f"The curves, live and by run: tensorboard --logdir {shlex.quote(os.path.relpath(common))}")
 
 
 if __name__ == "__main__":

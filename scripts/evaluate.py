@@ -41,7 +41,11 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
         if references and own_references != references:
             raise ValueError(f"{folder}: has other {arguments.split} references than {arguments.runs[0]}; expected "
                              "runs on one corpus, or --source and --reference")
-        references, language = own_references, run.config().data.target_language
+        own_language = run.config().data.target_language
+        if language not in ("", own_language):
+            raise ValueError(f"{folder}: translates into {own_language}, {arguments.runs[0]} into {language}; expected "
+                             "runs with one target language")
+        references, language = own_references, own_language
         session = open_translator(folder, arguments)
         systems[folder] = [best[0].text for best in session.translate(lines, progress=True)]
         scores = asdict(score(systems[folder], references, language))
@@ -67,7 +71,7 @@ def show(results: dict[str, Any]) -> None:
             c = compared["runs"][i]
             cells += [f"{c['mean']:.2f} ± {c['interval']:.2f}", "" if c["p_value"] is None else f"{c['p_value']:.4f}"]
         table.add_row(*cells)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
     print(f"{results['runs'][0]['bleu_signature']}\n{results['runs'][0]['chrf_signature']}")
     if compared:
         print(f"p: how likely so large a difference from the first run is by chance ({compared['signature']})")
@@ -85,7 +89,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if (arguments.source is None) != (arguments.reference is None):
         parser.error("--source and --reference go together")
-    if len(set(arguments.runs)) < len(arguments.runs):
+    if len({Path(run).resolve() for run in arguments.runs}) < len(arguments.runs):
         parser.error("a run is named twice")
     results = evaluate(arguments)
     if arguments.json is not None:

@@ -4,14 +4,17 @@
 """
 
 import argparse
+import io
+import math
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
 from seq2seq.cli import add_search_options, guarded, open_translator
-from seq2seq.translation import Session, Translation
+from seq2seq.translation import Translation
 
 CHUNK_LINES = 2000
 """Lines read before any is translated: sorted by length they fill batches well, and memory stays small."""
@@ -28,32 +31,22 @@ def lines_of(stream: TextIO) -> Iterator[str]:
                              f"(0x{line[error.start]:02x}); expected UTF-8 text") from error
 
 
-def show(translations: list[Translation], scores: bool) -> None:
-    """One line a translation, the score before it on request."""
-    for translation in translations:
-        print(f"{translation.score:.4f}\t{translation.text}" if scores else translation.text)
-
-
-def converse(session: Session, arguments: argparse.Namespace) -> None:
-    """Ask for a sentence, translate it, until the end of input."""
+def asked_for() -> Iterator[str]:
+    """Sentences from a person at a terminal, until the end of input."""
+    with suppress(ImportError):
+        import readline  # noqa: F401  (arrow keys and history)
     print("A sentence and Enter translates it; Ctrl-D ends.", file=sys.stderr)
-    while True:
-        try:
-            line = input("> ")
-        except EOFError:
-            print(file=sys.stderr)
-            return
-        show(translate(session, [line], arguments)[0], arguments.scores)
-        sys.stdout.flush()
+    with suppress(EOFError):
+        while True:
+            yield input("> " if sys.stdout.isatty() else "")
+    print(file=sys.stderr)
 
 
-def translate(session: Session, lines: list[str], arguments: argparse.Namespace) -> list[list[Translation]]:
-    """Translate some lines; the attention of the first is drawn where it is asked for."""
-    found = session.translate(lines, arguments.n_best, attention=arguments.attention is not None)
-    if arguments.attention is not None and found and found[0]:
-        session.draw_attention(found[0][0], arguments.attention)
-        arguments.attention = None
-    return found
+def show(translations: list[Translation], n_best: int, scores: bool) -> None:
+    """n_best lines, the score before each on request. Where fewer were found, empty ones: the lines stay in step."""
+    found = [(t.score, t.text) for t in translations] + [(-math.inf, "")] * (n_best - len(translations))
+    for score, text in found:
+        print(f"{score:.4f}\t{text}" if scores else text)
 
 
 def main() -> None:
@@ -61,19 +54,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", help="a run's folder")
     add_search_options(parser)
-    parser.add_argument("--n-best", type=int, default=1, metavar="N", help="translations a line, best first")
-    parser.add_argument("--scores", action="store_true", help="the score and a tab before each translation")
-    parser.add_argument("--attention", type=Path, metavar="PNG", help="draw the first line's attention map")
+    parser.add_argument("--n-best", type=int, default=1, metavar="N", help="N translations a line, best first, each on "
+                        "a line of its own; empty ones where fewer are found; N is at most the beam")
+    parser.add_argument("--scores", action="store_true", help="before each translation its score and a tab: "
+                        "log-probability in nats, divided by length to the power of the length penalty")
+    parser.add_argument("--attention", type=Path, metavar="PNG", help="draw the attention map of the first line that "
+                        "has words")
     arguments = parser.parse_args()
     session = open_translator(arguments.run, arguments)
-    if sys.stdin.isatty():
-        converse(session, arguments)
-        return
-    lines = lines_of(sys.stdin)
-    while chunk := list(islice(lines, CHUNK_LINES)):
-        for translations in translate(session, chunk, arguments):
-            show(translations, arguments.scores)
+    if not 1 <= arguments.n_best <= session.decode.beam_size:
+        raise ValueError(f"--n-best {arguments.n_best}: expected 1 to {session.decode.beam_size}, the beam "
+                         "(--beam N makes it wider)")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale says
+    interactive, draws = sys.stdin.isatty(), arguments.attention is not None
+    lines = asked_for() if interactive else lines_of(sys.stdin)
+    while chunk := list(islice(lines, 1 if interactive or draws else CHUNK_LINES)):
+        found = session.translate(chunk, arguments.n_best, attention=draws)
+        if draws and found[0][0].src_pieces:
+            session.draw_attention(found[0][0], arguments.attention)
+            draws = False
+        for translations in found:
+            show(translations, arguments.n_best, arguments.scores)
         sys.stdout.flush()
+    if draws:
+        raise ValueError(f"--attention {arguments.attention}: no line has words; nothing was drawn")
 
 
 if __name__ == "__main__":

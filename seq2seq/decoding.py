@@ -114,8 +114,8 @@ def beam_search(model: Translator, src: Tensor, src_lengths: Tensor, config: Dec
     length what hasn't ended competes as it stands.
     """
     check_decode(config)
-    if n_best > config.beam_size:
-        raise ValueError(f"n_best={n_best}: expected at most beam_size={config.beam_size}")
+    if not 1 <= n_best <= config.beam_size:
+        raise ValueError(f"n_best={n_best}: expected 1 to beam_size={config.beam_size}")
     search = _start(model, src, src_lengths, config, return_attention)
     results = _Results(src.size(0), config.length_penalty)
     bos = torch.full((src.size(0),), model.vocabulary.bos_id, device=src.device)

@@ -1,51 +1,101 @@
 """Figures: attention maps and training curves. A norm has the same colour in every figure."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 
 import matplotlib
 import numpy as np
 from matplotlib import font_manager
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 NORM_COLOURS = {"none": "#000000", "batch": "#D55E00", "layer": "#0072B2", "rms": "#009E73"}
 """From Okabe & Ito's palette, distinct for colour-blind readers."""
+LINE_STYLES = ("-", "--", ":", "-.")
+MARKERS = ("", "s", "^", "v", "D", "x")
+"""Of the lines of one colour: the first four differ in style, the next four have a mark too, and so on."""
 
 
+@cache
 def use_fonts() -> None:
     """Let figures show Chinese and Japanese too: a font that comes with the zhplot package."""
     font_manager.fontManager.addfont(str(files("zhplot") / "fonts" / "NotoSansSC-Regular.ttf"))
     matplotlib.rcParams["font.family"] = ["DejaVu Sans", "Noto Sans SC"]
 
 
+# -- attention -------------------------------------------------------------------------------------------------------
+
+
+def _inches(pieces: int) -> float:
+    """Of one piece's row or column; smaller in a long sentence, so that the figure can always be drawn."""
+    return min(0.34, 40 / max(pieces, 1))
+
+
+def _labels(pieces: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Positions and texts of the pieces that get a label: all, or every few where there is no room."""
+    shown = range(0, len(pieces), math.ceil(0.17 / _inches(len(pieces))))
+    return list(shown), [pieces[i].replace("▁", " ").strip() or "␣" for i in shown]
+
+
 def attention_figure(weights: NDArray[np.floating], src: Sequence[str], tgt: Sequence[str]) -> Figure:
     """weights (T, S): how much each target piece looked at each source piece, from white (0) to dark (1)."""
     use_fonts()
-    size = (1.8 + 0.34 * len(src), 1.2 + 0.34 * len(tgt))
+    size = (1.8 + _inches(len(src)) * len(src), 1.2 + _inches(len(tgt)) * len(tgt))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(weights, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
-    axes.set_xticks(range(len(src)), [piece.replace("▁", " ").strip() or "␣" for piece in src], rotation=60,
-                    ha="left", rotation_mode="anchor")
-    axes.set_yticks(range(len(tgt)), [piece.replace("▁", " ").strip() or "␣" for piece in tgt])
+    axes.set_xticks(*_labels(src), rotation=60, ha="left", rotation_mode="anchor", parse_math=False)
+    axes.set_yticks(*_labels(tgt), parse_math=False)
     axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
     axes.set_xlabel("source")
     axes.set_ylabel("translation")
     figure.colorbar(image, ax=axes, label="attention weight", fraction=0.05, pad=0.02)
     return figure
 
 
-def curves_figure(series: dict[str, dict[str, tuple[list[float], list[float]]]], colours: dict[str, str]) -> Figure:
-    """One panel a quantity, one line a run: series[panel title][run] = (updates, values)."""
+# -- curves ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Curve:
+    """A line of a panel."""
+
+    label: str
+    norm: str
+    """Gives the colour."""
+    variant: int
+    """Tells lines of one colour apart, by style and mark."""
+    updates: list[float]
+    values: list[float]
+
+
+def _draw(axes: Axes, curve: Curve) -> None:
+    marker = MARKERS[curve.variant // len(LINE_STYLES) % len(MARKERS)]
+    axes.plot(curve.updates, curve.values, color=NORM_COLOURS[curve.norm], label=curve.label, linewidth=1.6, ms=4,
+              linestyle=LINE_STYLES[curve.variant % len(LINE_STYLES)],
+              marker=marker or ("." if len(curve.updates) < 20 else None), markevery=max(1, len(curve.updates) // 15))
+
+
+def curves_figure(panels: dict[str, list[Curve]]) -> Figure:
+    """One panel a quantity, by its title; one line a run, all named in one legend below."""
     use_fonts()
-    figure = Figure(figsize=(5.2 * len(series), 3.8), layout="constrained")
-    panels = figure.subplots(1, len(series), squeeze=False)[0]
-    for axes, (title, lines) in zip(panels, series.items(), strict=True):
-        for run, (x, y) in lines.items():
-            axes.plot(x, y, color=colours[run], label=run, linewidth=1.6, marker="o" if len(x) < 20 else None, ms=3)
+    figure = Figure(figsize=(5.2 * len(panels), 3.8), layout="constrained")
+    for axes, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for curve in curves:
+            _draw(axes, curve)
         axes.set_title(title)
         axes.set_xlabel("update")
         axes.grid(alpha=0.3)
-    panels[0].legend(frameon=False)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    columns = max(1, min(len(labels), 170 // (8 + max(map(len, labels)))))
+    height = 0.25 * math.ceil(len(labels) / columns)
+    figure.set_figheight(figure.get_figheight() + height)
+    legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     return figure

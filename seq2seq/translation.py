@@ -10,13 +10,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .checkpoint import replacing
-from .config import DecodeConfig, Precision
+from .config import DecodeConfig, Precision, TokenizerKind
 from .decoding import Hypothesis, check_decode, search_in_batches
 from .device import autocast
 from .figures import attention_figure
 from .logbook import refresh_seconds
 from .model import Translator
-from .tokenizer import Tokenizer, Tokenizers
+from .text import WITHOUT_SPACES
+from .tokenizer import SPACE, Tokenizer, Tokenizers
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Translation:
     score: float
     """Log-probability in nats over length ** length_penalty."""
     src_pieces: list[str]
+    """As they are written in the line, also those the vocabulary doesn't know."""
     tgt_pieces: list[str]
     attention: Tensor | None
     """(T, S) over pieces and eos, on request."""
@@ -46,35 +48,38 @@ def translate_lines(
                disable=not progress, dynamic_ncols=True)
     with autocast(device, precision), bar:
         for i, hypotheses in search_in_batches(model, sentences, config, n_best, wants_attention):
-            src_pieces = [tokenizers.source.id_to_piece(piece) for piece in sentences[i]]
-            translations[i] = [_translation(h, src_pieces, tokenizers.target, config.replace_unk) for h in hypotheses]
+            src_pieces = tokenizers.source.pieces(lines[i])
+            translations[i] = [_translation(h, src_pieces, tokenizers, config.replace_unk) for h in hypotheses]
             bar.update()
     return translations
 
 
-def _translation(hypothesis: Hypothesis, src_pieces: list[str], tokenizer: Tokenizer,
+def _translation(hypothesis: Hypothesis, src_pieces: list[str], tokenizers: Tokenizers,
                  replace_unk: bool) -> Translation:
-    weights = hypothesis.attention
+    weights, tokenizer = hypothesis.attention, tokenizers.target
     if replace_unk and weights is not None and tokenizer.unk_id in hypothesis.ids:
-        text = _with_source_words(hypothesis, src_pieces, weights, tokenizer)
+        text = _with_source_words(hypothesis, source_words(src_pieces, tokenizers.source), weights, tokenizer)
     else:
         text = tokenizer.decode(hypothesis.ids)
     pieces = [tokenizer.id_to_piece(piece) for piece in hypothesis.ids]
     return Translation(text, hypothesis.score, src_pieces, pieces, weights)
 
 
-def source_words(pieces: Sequence[str]) -> list[str]:
-    """Of each piece: the whole word it is part of. SentencePiece marks a word's start by U+2581."""
-    starts = [i for i, piece in enumerate(pieces) if i == 0 or piece.startswith("▁")] + [len(pieces)]
+def source_words(pieces: Sequence[str], tokenizer: Tokenizer) -> list[str]:
+    """Of each piece: the whole word it is part of. SentencePiece marks a word's start by U+2581.
+
+    A word tokenizer's pieces are words; in languages written without spaces no other words are to be seen.
+    """
+    alone = tokenizer.kind is TokenizerKind.word or tokenizer.language.startswith(WITHOUT_SPACES)
+    starts = [i for i, piece in enumerate(pieces) if alone or i == 0 or piece.startswith(SPACE)] + [len(pieces)]
     words = []
     for start, end in pairwise(starts):
-        words += ["".join(pieces[start:end]).replace("▁", "")] * (end - start)
+        words += ["".join(pieces[start:end]).replace(SPACE, "")] * (end - start)
     return words
 
 
-def _with_source_words(hypothesis: Hypothesis, src_pieces: list[str], weights: Tensor, tokenizer: Tokenizer) -> str:
+def _with_source_words(hypothesis: Hypothesis, words: list[str], weights: Tensor, tokenizer: Tokenizer) -> str:
     """Detokenized text with the most attended source word in the place of each <unk> (Luong et al. 2015b)."""
-    words = source_words(src_pieces)
     parts: list[str] = []
     known: list[int] = []
     for position, piece in enumerate(hypothesis.ids):
@@ -122,7 +127,7 @@ class Session:
     def draw_attention(self, translation: Translation, path: Path) -> None:
         """Write a translation's attention map as a PNG."""
         if translation.attention is None:
-            raise ValueError("--attention: the line is empty, or the model has no attention (model.attention=none)")
+            raise ValueError(f"{path}: no attention to draw: the line is empty, or the run has model.attention=none")
         weights = translation.attention.float().cpu().numpy()
         ended = ["</s>"] * (len(weights) - len(translation.tgt_pieces))
         figure = attention_figure(weights, [*translation.src_pieces, "</s>"], [*translation.tgt_pieces, *ended])

@@ -1,0 +1,136 @@
+"""Small trained runs, and the commands on them: in this process, where a real one isn't what is tested."""
+
+import importlib.util
+import io
+import random
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+
+from seq2seq.cli import guarded
+from seq2seq.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    NormConfig,
+    NormKind,
+    OptimizerConfig,
+    SplitConfig,
+    TokenizerConfig,
+    TrainerConfig,
+)
+from seq2seq.run import Run
+from seq2seq.training import train
+
+ROOT = Path(__file__).resolve().parents[1]
+LEXICON = {"one": "一", "two": "二", "three": "三", "four": "四", "five": "五", "dogs": "狗", "cats": "猫",
+           "birds": "鸟", "see": "看见", "like": "喜欢", "find": "找到"}
+NUMBERS, NOUNS, VERBS = list(LEXICON)[:5], list(LEXICON)[5:8], list(LEXICON)[8:]
+
+
+def sentence(chance):
+    """English, five words, as in 'two dogs see three birds'."""
+    return " ".join(chance.choice(words) for words in (NUMBERS, NOUNS, VERBS, NUMBERS, NOUNS))
+
+
+def translation(line):
+    """Chinese, word by word."""
+    return "".join(LEXICON[word] for word in line.split()) + "。"
+
+
+def sentences(count, seed=0):
+    """Different ones."""
+    chance, found = random.Random(seed), {}
+    while len(found) < count:
+        found[sentence(chance)] = None
+    return list(found)
+
+
+def corpus(folder):
+    """A corpus of own files: English to Chinese numerals, nouns and verbs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines, splits = sentences(300), {}
+    for name, part in (("train", lines[:240]), ("valid", lines[240:260]), ("test", lines[260:290]),
+                       ("test_other", lines[290:])):
+        (folder / f"{name}.en").write_text("".join(line + "\n" for line in part), encoding="utf-8")
+        (folder / f"{name}.zh").write_text("".join(translation(line) + "\n" for line in part), encoding="utf-8")
+        splits[name] = SplitConfig(str(folder / f"{name}.en"), str(folder / f"{name}.zh"))
+    return DataConfig(name="toy", root=str(folder / "prepared"), train=splits["train"], valid=splits["valid"],
+                      test=splits["test"], more_tests={"test_other": splits["test_other"]}, batch_tokens=None,
+                      batch_sentences=24)
+
+
+def settings(data, norm="none", updates=6, **changes):
+    """A run's configuration, as small as can be. After 70 updates it has learnt some words, after 200 all."""
+    config = Config(
+        norm=NormConfig(NormKind[norm]), model=ModelConfig(24, 32, dropout=0.0, init_scale=0.3), data=data,
+        tokenizer=TokenizerConfig(vocab_size=60, joint=False), optimizer=OptimizerConfig(lr=2e-2, warmup_updates=5),
+        trainer=TrainerConfig(max_epochs=None, max_updates=updates, threads=1, progress=False, log_every=5,
+                              validate_every=max(updates // 3, 1)))
+    return replace(config, **changes)
+
+
+def trained(folder, config):
+    """Train a run into a folder."""
+    train(config, Run(folder))
+    return folder
+
+
+@dataclass
+class Runs:
+    """Two runs of one corpus that have learnt a little, and the corpus."""
+
+    none: Path
+    layer: Path
+    data: DataConfig
+    sources: list[str]
+    references: list[str]
+
+
+def two_runs(folder):
+    """Train them."""
+    data = corpus(folder / "corpus")
+    none, layer = (trained(folder / f"{norm}-lstm-tiny-seed1", settings(data, norm, updates))
+                   for norm, updates in (("none", 60), ("layer", 200)))
+    test = sentences(300)[260:290]
+    return Runs(none, layer, data, test, [translation(line) for line in test])
+
+
+def script(name) -> ModuleType:
+    """A file of scripts/ as a module."""
+    specification = importlib.util.spec_from_file_location(f"{name}_command", ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@dataclass
+class Done:
+    """What a command gave."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Command:
+    """A script called in this process, with its own arguments and standard input."""
+
+    def __init__(self, name, monkeypatch, capfd):
+        self.name, self.module, self.monkeypatch, self.capfd = name, script(name), monkeypatch, capfd
+
+    def __call__(self, *arguments, stdin=b""):
+        """Exit code, stdout and stderr."""
+        data = stdin if isinstance(stdin, bytes) else stdin.encode()
+        with self.monkeypatch.context() as patch:
+            patch.setenv("HYDRA_FULL_ERROR", "0")
+            patch.setattr(sys, "argv", [f"scripts/{self.name}.py", *map(str, arguments)])
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
+            self.capfd.readouterr()
+            try:
+                code = guarded(self.module.main)
+            except SystemExit as error:  # argparse
+                code = error.code
+            captured = self.capfd.readouterr()
+        return Done(code or 0, captured.out, captured.err)
