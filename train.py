@@ -16,8 +16,10 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     """One run, or one job of a sweep."""
     from seq2seq.training import train  # after Hydra has answered --help, which needs no torch
 
-    return train(*cli.current_run(cfg))
+    with cli.job():
+        return train(*cli.current_run(cfg))
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = cli.arguments(sys.argv[1:])
     sys.exit(cli.guarded(main))

@@ -5,9 +5,11 @@ whole checkpoint, the older or the newer.
 """
 
 import contextlib
+import errno
 import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 HEADER_KEY = "state"
+TEMPORARY = ".tmp"
+"""How the name of a file that is being written ends."""
 
 
 class CheckpointError(ValueError):
@@ -24,15 +28,29 @@ class CheckpointError(ValueError):
 
 
 @contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let what goes wrong in writing a file, as on a full disk, say which file it was."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+    except SafetensorError as error:
+        found = re.search(r"os error (\d+)", str(error))
+        number = int(found[1]) if found else errno.EIO
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+@contextlib.contextmanager
 def replacing(path: Path):  # type: ignore[no-untyped-def]
     """A temporary name beside `path` that is flushed and renamed to it on leaving, or removed on an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with naming(path):
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -9,33 +9,35 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .config import Config, Device, Precision
 from .errors import Stopped
-from .run import CHANGEABLE, EXTENDABLE, Run
+from .run import CHANGEABLE, EXTENDABLE, NOT_SETTINGS, Run
 
 if TYPE_CHECKING:
     from .translation import Session
 
 IN_THE_NAME = ("norm", "cell", "model", "data", "seed")
-NOT_SETTINGS = ("resume", "overwrite")
 LONGEST_NAME = 200
 """File systems end at 255 bytes."""
 
 
 def run_name(choices: Any, overrides: Sequence[str], seed: int) -> str:
     """`<norm>-<cell>-<model>-seed<N>[,key=value for every other override]`, fit for a folder's name."""
-    others = sorted(o for o in overrides if o.partition("=")[0].lstrip("+~") not in (*IN_THE_NAME, *NOT_SETTINGS))
+    others = sorted(canonical(o) for o in overrides if key_of(o) not in (*IN_THE_NAME, *NOT_SETTINGS))
     name = ",".join([f"{choices['norm']}-{choices['cell']}-{choices['model']}-seed{seed}", *others])
     name = re.sub(r"[^\w.,=+~@-]", "_", name)
     if len(name.encode()) <= LONGEST_NAME:
@@ -44,9 +46,37 @@ def run_name(choices: Any, overrides: Sequence[str], seed: int) -> str:
     return name.encode()[:LONGEST_NAME - 13].decode(errors="ignore") + "-" + digest
 
 
+def key_of(override: str) -> str:
+    """What an override sets."""
+    return override.partition("=")[0].lstrip("+~")
+
+
+def canonical(override: str) -> str:
+    """An override as a sweep writes it: optimizer.lr=1e-3 is optimizer.lr=0.001 there."""
+    parsed = OverridesParser.create().parse_override(override)
+    return f"{parsed.get_key_element()}={parsed.get_value_element_as_str()}".replace("\\", "")
+
+
 def run_folder(name: str, resume: str | None) -> str:
-    """Where a single run goes: into the folder that is resumed, or outputs/<corpus>/<name>."""
-    return resume or f"outputs/{name}"
+    """Where Hydra is to make a single run's folder: outputs/<corpus>/<name>. A resumed run has its own."""
+    return f"outputs/{name}" if resume is None else "."
+
+
+def arguments(given: Sequence[str]) -> list[str]:
+    """The command line with RUN of resume=RUN quoted for Hydra: a run's name has commas and equals signs.
+
+    Not that of a sweep: there a comma stands between runs.
+    """
+    if "-m" in given or "--multirun" in given:
+        return list(given)
+    return [_quoted(argument) if argument.startswith("resume=") else argument for argument in given]
+
+
+def _quoted(override: str) -> str:
+    key, _, value = override.partition("=")
+    if value[:1] in ("'", '"') or re.fullmatch(r"[\w./+-]*", value, re.ASCII):
+        return override
+    return f"{key}='" + value.replace("'", r"\'") + "'"
 
 
 def register() -> None:
@@ -73,14 +103,27 @@ def current_run(cfg: DictConfig) -> tuple[Config, Run]:
     if config.resume is None:
         return config, Run(os.path.relpath(HydraConfig.get().runtime.output_dir))
     run = Run.open(config.resume)
-    resumed = OmegaConf.structured(run.config())
-    for override in HydraConfig.get().overrides.task:
-        key = override.partition("=")[0].lstrip("+")
-        if key not in CHANGEABLE + EXTENDABLE:
+    resumed = OmegaConf.structured(replace(run.config(), resume=config.resume, overwrite=False))
+    overrides = HydraConfig.get().overrides
+    accepted = [key for key in CHANGEABLE + EXTENDABLE if key not in NOT_SETTINGS]
+    for override in (*overrides.task, *(o for o in overrides.hydra if key_of(o) == "hydra.run.dir")):
+        key = key_of(override)
+        if key not in (*accepted, "resume") or override.startswith("~"):
             raise ValueError(f"{override}: resume={config.resume} goes on with that run's own configuration; expected "
-                             f"only {', '.join(k for k in CHANGEABLE + EXTENDABLE if k not in NOT_SETTINGS)}")
+                             f"only {', '.join(accepted)}")
         OmegaConf.update(resumed, key, OmegaConf.select(cfg, key))
     return composed(resumed), run
+
+
+@contextmanager
+def job() -> Iterator[None]:
+    """Say at once what ends a job of a sweep: Hydra raises the first one's error after the last job."""
+    try:
+        yield
+    except (ValueError, RuntimeError, OSError) as error:
+        if HydraConfig.get().mode is RunMode.MULTIRUN:
+            print(f"failed: {' '.join(HydraConfig.get().overrides.task)}: {error}", file=sys.stderr)
+        raise
 
 
 def add_search_options(parser: argparse.ArgumentParser) -> None:
@@ -126,7 +169,10 @@ def guarded(main: Callable[[], Any]) -> int:
     asked_for_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of exiting by itself
     try:
-        main()
+        try:
+            main()
+        finally:
+            os.environ["HYDRA_FULL_ERROR"] = "1" if asked_for_traceback else "0"
         return 0
     except Stopped as error:
         return say(error, error.exit_code)
@@ -137,8 +183,6 @@ def guarded(main: Callable[[], Any]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, FileNotFoundError, HydraException, OmegaConfBaseException) as error:
-        os.environ["HYDRA_FULL_ERROR"] = "1" if asked_for_traceback else "0"
         return say(error, 2)
     except (RuntimeError, OSError) as error:
-        os.environ["HYDRA_FULL_ERROR"] = "1" if asked_for_traceback else "0"
         return say(error, 1)

@@ -80,14 +80,16 @@ def _use_best(run: Run, config: Config, prepared: Prepared, model: Translator, d
     model.eval()
     valid = prepared.split("valid")
     averaged = sorted(run.checkpoints.glob("update-*"))
-    if len(averaged) > 1 and not state.get("averaged"):
+    names = [path.stem for path in averaged]
+    if len(averaged) > 1 and state.get("averaged") != names:  # else a process that was stopped has done it
         load_weights(model, average_weights(averaged), averaged[-1])
         if config.trainer.best_metric is Metric.bleu:
             figure = validation_bleu(model, prepared.tokenizers, valid, config)[0].bleu
         else:
             figure = -teacher_forced_loss(model, valid, config, device)
-        state["averaged"] = len(averaged) if figure >= state["progress"]["best"] else 0
-        if not state["averaged"]:
+        if figure >= state["progress"]["best"]:
+            state["averaged"], state["progress"]["best"] = names, figure
+        else:
             load_weights(model, group(tensors, "model"), best)
     if config.norm.kind is NormKind.batch and config.trainer.recalibrate:
         recalibrate(model, prepared.split("train"), config, device)

@@ -11,7 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
-from .checkpoint import write_text
+from .checkpoint import naming, write_text
 
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:
@@ -42,7 +42,7 @@ class Logbook:
         kept = [entry for entry in read_metrics(self.file) if entry["update"] <= resumed_at]
         write_text(self.file, "".join(json.dumps(entry) + "\n" for entry in kept))
         self.stream = open(self.file, "a", encoding="utf-8")  # noqa: SIM115
-        self.writer = SummaryWriter(str(folder), purge_step=resumed_at + 1 if resumed_at else None)
+        self.writer = SummaryWriter(str(folder), purge_step=resumed_at + 1)
         self.bar: tqdm[Any] = tqdm(unit="update", disable=not progress, dynamic_ncols=True, smoothing=0.1,
                                    mininterval=refresh_seconds())
 
@@ -60,8 +60,9 @@ class Logbook:
 
         position holds update, epoch, tokens and seconds.
         """
-        self.stream.write(json.dumps({"kind": kind, **position, **values}) + "\n")
-        self.stream.flush()
+        with naming(self.file):
+            self.stream.write(json.dumps({"kind": kind, **position, **values}) + "\n")
+            self.stream.flush()
         for name, value in values.items():
             self.writer.add_scalar(name if "/" in name else f"{kind}/{name}", value, position["update"])
 

@@ -1,9 +1,11 @@
 """A run's folder: what is where in it, and whether it may be written to."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,29 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from .checkpoint import group, load_checkpoint, load_weights, write_text
+from .checkpoint import TEMPORARY, group, load_checkpoint, load_weights, write_text
 from .config import Config, Tying
+from .decoding import check_decode
 from .model import Translator, Vocabulary
 from .tokenizer import Tokenizers
 
-CHANGEABLE = ("resume", "overwrite", "trainer.device", "trainer.threads", "trainer.progress", "data.mirror")
+NOT_SETTINGS = ("resume", "overwrite")
+"""What a run is started with and is no part of it."""
+CHANGEABLE = (*NOT_SETTINGS, "trainer.device", "trainer.threads", "trainer.progress", "data.mirror")
 """Settings that change nothing of what a run computes."""
 EXTENDABLE = ("trainer.max_updates", "trainer.max_epochs")
 """Settings that change nothing of the training so far."""
+AT_LEAST_ONE = (
+    "optimizer.accumulate", "optimizer.plateau_patience", "trainer.max_epochs", "trainer.max_updates",
+    "trainer.validate_every", "trainer.validate_sentences", "trainer.checkpoint_every", "trainer.log_every",
+    "trainer.patience", "trainer.recalibrate_batches",
+)
+AT_LEAST_ZERO = (
+    "optimizer.lr", "optimizer.momentum", "optimizer.weight_decay", "optimizer.warmup_updates", "optimizer.clip_norm",
+    "trainer.average_last",
+)
+PARTS = ("trainer.label_smoothing", "model.dropout")
+"""Settings from 0 to, but not including, 1."""
 
 
 class Status(Enum):
@@ -31,6 +47,8 @@ class Status(Enum):
     new = "new"
     unfinished = "unfinished"
     finished = "finished"
+    replaced = "replaced"
+    """By overwrite=true, whatever it is."""
 
 
 class RunError(ValueError):
@@ -47,6 +65,10 @@ class Run:
         self.results_file = self.folder / "results.json"
         self.checkpoints = self.folder / "checkpoints"
         self.translations = self.folder / "translations"
+
+    def resume_command(self) -> str:
+        """What goes on with this run, to be typed at a shell."""
+        return "python train.py " + shlex.quote(f"resume={self.folder}")
 
     @classmethod
     def open(cls, folder: str | Path) -> "Run":
@@ -73,8 +95,9 @@ class Run:
         return config
 
     def save_config(self, config: Config) -> None:
-        """Write config.yaml."""
-        write_text(self.config_file, OmegaConf.to_yaml(OmegaConf.structured(config)))
+        """Write config.yaml, without what was asked of this one start of the run."""
+        kept = replace(config, resume=None, overwrite=False)
+        write_text(self.config_file, OmegaConf.to_yaml(OmegaConf.structured(kept)))
 
     def results(self) -> dict[str, Any] | None:
         """results.json, or None before the run has finished."""
@@ -89,13 +112,17 @@ class Run:
     # -- whether it may be written to ------------------------------------------------------------------------------
 
     def status(self, config: Config) -> Status:
-        """What stands here already. RunError where that is a run of another configuration."""
+        """What stands here already. RunError where that is a run of another configuration.
+
+        A resumed run may have got another end; then it has not finished.
+        """
         if not self.config_file.exists():
             return Status.new
         if config.overwrite:
-            self.clear()
-            return Status.new
+            return Status.replaced
         different = differences(self.config(), config)
+        if config.resume is not None and different.keys() <= set(EXTENDABLE):
+            return Status.finished if self.results_file.exists() and not different else Status.unfinished
         if different:
             key, (old, new) = next(iter(different.items()))
             raise RunError(f"{self.folder}: holds a run of another configuration ({key}={old} there, {new} now"
@@ -119,6 +146,9 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.folder / ".lock", timeout=0):
+                for folder in (self.folder, self.checkpoints, self.translations):
+                    for abandoned in folder.glob(f".*{TEMPORARY}"):  # by a process that was killed: we hold the lock
+                        abandoned.unlink()
                 yield
         except Timeout as error:
             raise RunError(f"{self.folder}: another process is training here") from error
@@ -162,3 +192,15 @@ def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
     a, b = settings(old), settings(new)
     return {key: (a.get(key), b.get(key)) for key in sorted(a.keys() | b.keys())
             if a.get(key) != b.get(key) and key not in CHANGEABLE}
+
+
+def check_settings(config: Config) -> None:
+    """ValueError where a number is out of its range: before training, not when it is first used."""
+    found = settings(config)
+    for key in (*AT_LEAST_ONE, *AT_LEAST_ZERO, *PARTS):
+        least = 1 if key in AT_LEAST_ONE else 0
+        if found[key] is not None and found[key] < least:
+            raise ValueError(f"{key}={found[key]}: expected at least {least}")
+        if key in PARTS and found[key] >= 1:
+            raise ValueError(f"{key}={found[key]}: expected less than 1")
+    check_decode(config.decode)

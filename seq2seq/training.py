@@ -3,7 +3,7 @@
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -24,7 +24,7 @@ from .checkpoint import (
 )
 from .config import Config, Metric, OptimizerConfig, OptimizerKind
 from .corpora import read_split, splits
-from .data import Batch, BatchSampler, ParallelDataset, batches
+from .data import Batch, BatchSampler, ParallelDataset, Prepared, batches
 from .device import autocast, choose_device, set_threads
 from .errors import Stopped, TrainingError
 from .evaluation import finish_run, teacher_forced_loss, validation_bleu
@@ -32,7 +32,7 @@ from .figures import attention_figure
 from .logbook import Logbook
 from .model import Translator, count_parameters
 from .preparation import prepare
-from .run import Run, Status, build_translator, settings
+from .run import Run, RunError, Status, build_translator, check_settings, settings
 from .schedule import learning_rate
 from .translation import attention_map
 
@@ -49,7 +49,7 @@ class Progress:
     wall_seconds: float = 0.0
     """Time since the start, validation too, pauses not."""
     best: float | None = None
-    """The best validation's BLEU, or loss."""
+    """The best validation's BLEU, or its loss, negated."""
     best_update: int = 0
     bad_validations: int = 0
     """Validations since the best one."""
@@ -107,18 +107,19 @@ def gradient_norms(model: nn.Module) -> dict[str, float]:
 
 
 @contextmanager
-def stop_requests() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM instead of dying of them; a second SIGINT interrupts at once."""
+def on_stop(act: Callable[[int], None]) -> Iterator[None]:
+    """Inside, SIGINT and SIGTERM call `act` instead of ending the process; a second SIGINT interrupts at once."""
     received: list[int] = []
 
     def handler(number: int, frame: FrameType | None) -> None:
         if number in received and number == signal.SIGINT:
             raise KeyboardInterrupt
         received.append(number)
+        act(number)
 
     previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield received
+        yield
     finally:
         for number, old in previous.items():
             signal.signal(number, old)
@@ -128,6 +129,7 @@ class Trainer:
     """One run's model, optimizer and data, and the loop that brings them together."""
 
     def __init__(self, config: Config, run: Run) -> None:
+        check_settings(config)
         self.config, self.run = config, run
         set_threads(config.trainer.threads)
         self.device = choose_device(config.trainer.device)
@@ -143,7 +145,7 @@ class Trainer:
         self.sampler = BatchSampler(
             self.train_set.src_lengths, self.train_set.tgt_lengths, batch_tokens=config.data.batch_tokens,
             batch_sentences=config.data.batch_sentences, seed=config.seed)
-        self.progress = Progress()
+        self.progress, self.average = Progress(), Average()
         self.started = time.perf_counter()
 
     # -- saving ----------------------------------------------------------------------------------------------------
@@ -154,13 +156,16 @@ class Trainer:
         if not path.exists():
             return
         tensors, state = load_checkpoint(path)
+        if state.get("corpus", self._corpus()) != self._corpus():
+            raise RunError(f"{path}: was trained on other text: the corpus or its tokenizer has changed since; "
+                           f"expected {state['corpus']}, found {self._corpus()}")
         load_weights(self.model, group(tensors, "model"), path)
         load_optimizer(self.model, self.optimizer, group(tensors, "optimizer"))
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
         self.sampler.load_state_dict(state["sampler"])
-        self.progress = Progress(**state["progress"])
+        self.progress, self.average = Progress(**state["progress"]), Average(**state.get("average", {}))
         self.started -= self.progress.wall_seconds
 
     def save(self, name: str = "last") -> None:
@@ -172,8 +177,15 @@ class Trainer:
             tensors["random.cpu"] = torch.get_rng_state()
             if self.device.type == "cuda":
                 tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
-        state = {"progress": asdict(self.progress), "sampler": self.sampler.state_dict()}
+        state = {"progress": asdict(self.progress), "sampler": self.sampler.state_dict(),
+                 "average": asdict(self.average), "corpus": self._corpus()}
         save_checkpoint(self.run.checkpoint(name), tensors, state)
+
+    def _corpus(self) -> dict[str, Any]:
+        """What a run can't go on without: the same pairs, encoded by the same tokenizers."""
+        lengths = (self.train_set.src_lengths, self.train_set.tgt_lengths)
+        return {"pairs": len(self.train_set), "pieces": [int(side.sum()) for side in lengths],
+                "tokenizers": [self.tokenizers.source.sha256[:16], self.tokenizers.target.sha256[:16]]}
 
     # -- how far ---------------------------------------------------------------------------------------------------
 
@@ -202,25 +214,28 @@ class Trainer:
 
     def fit(self, logbook: Logbook) -> None:
         """Train to the end, or until asked to stop."""
-        with stop_requests() as stop:
+        stop: list[int] = []
+        with on_stop(stop.append):
             while self.done() < 1 and not self._out_of_patience():
                 self._epoch(logbook, stop)
-            if self.progress.update and not self.run.checkpoint("best").exists():
+            if not self.run.checkpoint("best").exists():
                 self._validate(logbook)
             self.save()
+        if stop:
+            self.stop(stop[0])
 
     def _epoch(self, logbook: Logbook, stop: list[int]) -> None:
         """What is left of the sampler's epoch."""
-        config, average = self.config, Average()
+        config = self.config
         stream = batches(self.train_set, self.sampler)
         self.model.train()
         while group := list(islice(stream, config.optimizer.accumulate)):
-            self._update([batch.to(self.device) for batch in group], average)
+            self._update([batch.to(self.device) for batch in group])
             update = self.progress.update
+            self._show(logbook)
             if update % config.trainer.log_every == 0:
-                self._log(logbook, average)
-                average = Average()
-            self._show(logbook, average)
+                self._log(logbook)
+                self.average = Average()
             at_end = self.sampler.state_dict()["position"] == 0 or self.done() >= 1
             every = config.trainer.validate_every
             if at_end if every is None else update % every == 0 or self.done() >= 1:
@@ -229,12 +244,13 @@ class Trainer:
             elif config.trainer.checkpoint_every and update % config.trainer.checkpoint_every == 0:
                 self.save()
             if stop:
-                self._stop(stop[0])
+                self.save()
+                self.stop(stop[0])
             if self.done() >= 1 or self._out_of_patience():
                 return
 
-    def _update(self, group: list[Batch], average: Average) -> None:
-        started, progress = time.perf_counter(), self.progress
+    def _update(self, group: list[Batch]) -> None:
+        started, progress, average = time.perf_counter(), self.progress, self.average
         rate = learning_rate(self.config.optimizer, progress.update + 1, self.done(), progress.plateau_scale)
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
@@ -252,24 +268,23 @@ class Trainer:
         average.tokens += tokens
         average.seconds += seconds
 
-    def _log(self, logbook: Logbook, average: Average) -> None:
+    def _log(self, logbook: Logbook) -> None:
+        average = self.average
         nll = average.nll / average.tokens
         norms = {"gradient_norm/all": float(self.gradient_norm), **gradient_norms(self.model)}
         logbook.log("train", self._position(), {
             "loss": average.loss / average.tokens, "nll": nll, "perplexity": math.exp(min(nll, 100)), "lr": self.rate,
             "tokens_per_second": average.tokens / average.seconds, **norms})
 
-    def _show(self, logbook: Logbook, average: Average) -> None:
-        if average.tokens:
-            self.shown = {"loss": f"{average.loss / average.tokens:.3f}",
-                          "tokens/s": f"{average.tokens / average.seconds:,.0f}"}
-        logbook.show(self.progress.update, self.total_updates(), **self.shown)
+    def _show(self, logbook: Logbook) -> None:
+        average = self.average
+        logbook.show(self.progress.update, self.total_updates(), loss=f"{average.loss / average.tokens:.3f}",
+                     **{"tokens/s": f"{average.tokens / average.seconds:,.0f}"})
 
-    def _stop(self, number: int) -> None:
-        self.save()
-        name = signal.Signals(number).name
-        raise Stopped(f"{name}: saved at update {self.progress.update}; go on with: python train.py "
-                      f"resume={self.run.folder}", 0 if number == signal.SIGTERM else 130)
+    def stop(self, number: int) -> None:
+        """End the program at a signal, with all saved up to the present update."""
+        raise Stopped(f"{signal.Signals(number).name}: saved at update {self.progress.update}; go on with: "
+                      f"{self.run.resume_command()}", 0 if number == signal.SIGTERM else 130)
 
     # -- validation ------------------------------------------------------------------------------------------------
 
@@ -328,18 +343,22 @@ class Trainer:
 def train(config: Config, run: Run) -> dict[str, Any]:
     """Train, or go on, in the run's folder; returns what results.json holds."""
     with run.locked():
-        if run.status(config) is Status.finished:
+        status = run.status(config)
+        if status is Status.finished:
             results = run.results()
             assert results is not None
             print(f"finished already (overwrite=true trains it anew): {summary(run, results)}")
             return results
         trainer = Trainer(config, run)
+        if status is Status.replaced:
+            run.clear()
+        trainer.restore()
+        run.results_file.unlink(missing_ok=True)  # of a shorter training
         run.save_config(config)
         trainer.tokenizers.save(run.folder)
-        trainer.restore()
-        print(f"{run.folder}: {count_parameters([trainer.model]):,} parameters, {len(trainer.train_set):,} training "
-              f"pairs, {trainer.device}, {torch.get_num_threads()} threads")
-        with Logbook(run.folder, trainer.progress.update, config.trainer.progress) as logbook:
+        print(f"{run.folder}: {count_parameters([trainer.model]):,} parameters, {trainer.device}, "
+              f"{torch.get_num_threads()} threads, {training_pairs(trainer.prepared)}")
+        with on_stop(trainer.stop), Logbook(run.folder, trainer.progress.update, config.trainer.progress) as logbook:
             trainer.fit(logbook)
             results = finish_run(run, config, trainer.prepared, trainer.model, trainer.device,
                                  asdict(trainer.progress))
@@ -348,6 +367,14 @@ def train(config: Config, run: Run) -> dict[str, Any]:
             logbook.hyperparameters(settings(config), final, trainer.progress.update)
         print(summary(run, results))
         return results
+
+
+def training_pairs(prepared: Prepared) -> str:
+    """How many there are, and how many were left out and why."""
+    counts = prepared.manifest["splits"]["train"]
+    rules = {"empty": "empty", "too_long": "too long", "ratio": "of unlike lengths", "duplicates": "repeated"}
+    left_out = ", ".join(f"{counts[rule]:,} {name}" for rule, name in rules.items() if counts[rule])
+    return f"{counts['kept']:,} training pairs" + (f" (left out: {left_out})" if left_out else "")
 
 
 def summary(run: Run, results: dict[str, Any]) -> str:

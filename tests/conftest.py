@@ -1,14 +1,27 @@
-"""What the tests share: the mirror folder of real corpora, where there is one."""
+"""What the tests share: the mirror folder of real corpora, where there is one, and a toy corpus to train on."""
 
+import importlib.util
 import os
+import random
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import runs
 import torch
+from hydra import compose, initialize_config_dir
+
+from seq2seq import cli
+from seq2seq.run import Run
+from seq2seq.training import train
 
 torch.set_num_threads(1)  # the models are tiny, and two test processes share the cores
 
-DEFAULT_MIRROR = Path(__file__).resolve().parents[2] / "shared" / "data"
+ROOT = Path(__file__).resolve().parents[1]
+DEFAULT_MIRROR = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +31,121 @@ def mirror() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no mirror folder of the published corpora at {folder} (set SEQ2SEQ_DATA_MIRROR)")
     return folder
+
+
+WORDS = ("do", "re", "mi", "fa", "sol", "la", "si", "ut")
+LONGEST = 5
+
+
+def reversed_pairs(count, seed):
+    """Two to five different words, and the same from last to first."""
+    chance = random.Random(seed)
+    lines = [chance.sample(WORDS, chance.randint(2, LONGEST)) for _ in range(count)]
+    return [(" ".join(line), " ".join(reversed(line))) for line in lines]
+
+
+def write_pairs(folder, split, pairs):
+    """Two files, and the settings that name them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for side, lines in zip(("source", "target"), zip(*pairs, strict=True), strict=True):
+        (folder / f"{split}.{side}").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    return [f"data.{split}.{side}={folder / f'{split}.{side}'}" for side in ("source", "target")]
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory):
+    """Settings of a run that takes a second: 240 pairs of the toy corpus (8 batches), a tiny model, two epochs."""
+    folder = tmp_path_factory.mktemp("toy")
+    return [
+        "data=files", "data.name=toy", "data.target_language=en", f"data.root={folder / 'prepared'}",
+        *(override for split, count, seed in (("train", 240, 0), ("valid", 24, 1), ("test", 12, 2))
+          for override in write_pairs(folder, split, reversed_pairs(count, seed))),
+        "data.cleaning.drop_duplicates=false", "data.batch_tokens=null", "data.batch_sentences=30",
+        "tokenizer=word", "model=tiny", "optimizer.lr=0.01", "optimizer.warmup_updates=2", "decode.beam_size=2",
+        "trainer.max_epochs=2", "trainer.log_every=2", "trainer.progress=false", "trainer.threads=1",
+    ]
+
+
+def composed(*overrides):
+    """The configuration that train.py composes of these."""
+    cli.register()
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        return cli.composed(compose("train", list(overrides)))
+
+
+@dataclass
+class TrainHere:
+    """Trains in this process, on the toy corpus unless told otherwise."""
+
+    toy: list[str]
+
+    def config(self, *overrides):
+        """The toy run's configuration, changed."""
+        return composed(*self.toy, *overrides)
+
+    def __call__(self, folder, *overrides):
+        """Train into a folder; the run."""
+        train(self.config(*overrides), Run(folder))
+        return Run(folder)
+
+
+@pytest.fixture(scope="session")
+def train_here(toy):
+    """Trains in this process."""
+    return TrainHere(toy)
+
+
+@pytest.fixture(scope="session")
+def finished(train_here, tmp_path_factory):
+    """A finished run of the toy corpus, to be looked at alone."""
+    return train_here(tmp_path_factory.mktemp("finished") / "run")
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A finished run of the toy corpus, to be changed."""
+    shutil.copytree(finished.folder, tmp_path / "copied")
+    return Run(tmp_path / "copied")
+
+
+@dataclass
+class Done:
+    """What a command gave."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def train_command(monkeypatch, capfd, tmp_path):
+    """train.py as a user runs it, in an empty folder, but without the start of a process."""
+    specification = importlib.util.spec_from_file_location("train", ROOT / "train.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_MAIN_MODULE", "__main__")  # configs/ stands beside train.py
+
+    def run(*overrides, full_error="0"):
+        monkeypatch.setenv("HYDRA_FULL_ERROR", full_error)
+        monkeypatch.setattr(sys, "argv", ["train.py", *cli.arguments(overrides)])
+        capfd.readouterr()
+        try:
+            code = cli.guarded(module.main)
+        except SystemExit as error:  # argparse
+            code = error.code
+        return Done(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def two_runs(tmp_path_factory: pytest.TempPathFactory) -> runs.Runs:
+    """Two small trained runs of one corpus, norm none and layer."""
+    return runs.two_runs(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[[str], runs.Command]:
+    """`command("translate")` is scripts/translate.py, called in this process."""
+    return lambda name: runs.Command(name, monkeypatch, capfd)

@@ -24,9 +24,9 @@ def test_a_name_is_fit_for_a_folder():
     assert all(len(name.encode()) <= 200 for name in names)
 
 
-def test_resuming_stays_in_the_folder():
+def test_resuming_makes_no_folder():
     assert run_folder("grammar/layer", None) == "outputs/grammar/layer"
-    assert run_folder("grammar/layer", "elsewhere/run") == "elsewhere/run"
+    assert run_folder("grammar/layer", "elsewhere/run") == "."
 
 
 @pytest.mark.parametrize(("error", "code"), [
