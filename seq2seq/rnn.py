@@ -10,7 +10,7 @@ Needs torch alone. The equations are in `seq2seq/ops/reference.py`, the norms in
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import torch
@@ -26,11 +26,15 @@ DEFAULT_GAIN = {NormKind.batch: 0.1, NormKind.layer: 1.0, NormKind.rms: 1.0}
 
 def norm_config(norm: str | NormConfig) -> NormConfig:
     """The norm's settings from its name or from themselves, checked."""
-    if isinstance(norm, str):
-        if norm not in NormKind.__members__:
-            raise ValueError(f"norm={norm!r}: expected one of {', '.join(NormKind.__members__)} or a NormConfig")
+    if isinstance(norm, str) and norm in NormKind.__members__:
         return NormConfig(kind=NormKind[norm])
+    if not isinstance(norm, NormConfig):
+        raise ValueError(f"norm={norm!r}: expected one of {', '.join(NormKind.__members__)} or a NormConfig")
+    if norm.eps <= 0:
+        raise ValueError(f"norm.eps={norm.eps}: expected more than 0")
     if norm.kind is NormKind.batch:
+        if not 0 <= norm.momentum <= 1:
+            raise ValueError(f"norm.momentum={norm.momentum}: expected a weight from 0 to 1")
         if norm.group is NormGroup.gate:
             raise ValueError("norm.group=gate: batch norm treats every feature apart already; expected group=vector")
         if norm.min_rows < 2:
@@ -38,8 +42,8 @@ def norm_config(norm: str | NormConfig) -> NormConfig:
         if norm.max_steps < 1:
             raise ValueError(f"norm.max_steps={norm.max_steps}: expected at least 1")
         if norm.statistics is Statistics.sequence_input and norm.terms is Terms.joint:
-            raise ValueError("norm.statistics=sequence_input normalises the input term of all steps at once: "
-                             "it needs norm.terms=separate")
+            raise ValueError("norm.terms=joint: norm.statistics=sequence_input normalises the input term of all steps "
+                             "at once; expected norm.terms=separate")
     return norm
 
 
@@ -74,8 +78,9 @@ class RecurrentLayers(nn.Module):
         self.norm = norm_config(norm)
         self.backend = backend
         load_backend(backend)
-        self.joint = (self.norm.terms or self.default_terms) is Terms.joint and self.norm.kind is not NormKind.none
-        self._pools: dict[str, Pool] | None = None
+        self.joint = self._terms() is Terms.joint and self.norm.kind is not NormKind.none
+        self._by_batch = False
+        self._pools: dict[str, Pool] = {}
         for suffix in self.suffixes():
             layer = int(suffix.removesuffix("_reverse").removeprefix("_l"))
             inputs = input_size if layer == 0 else hidden_size * self.num_directions
@@ -93,6 +98,12 @@ class RecurrentLayers(nn.Module):
         """Name endings of the layers and directions, in torch's order."""
         directions = ["", "_reverse"][: self.num_directions]
         return [f"_l{layer}{direction}" for layer in range(self.num_layers) for direction in directions]
+
+    def _terms(self) -> Terms:
+        """The cell's default where none are asked for; sequence_input knows only separate ones."""
+        if self.norm.terms is None and self.norm.statistics is Statistics.sequence_input:
+            return Terms.separate
+        return self.norm.terms or self.default_terms
 
     def _normalises_cell(self) -> bool:
         return self.cell == "lstm" and self.norm.kind is not NormKind.none and self.norm.cell is not CellNorm.none
@@ -162,12 +173,14 @@ class RecurrentLayers(nn.Module):
 
     def _store_pools(self) -> None:
         """Make what the pools hold the running statistics."""
-        for key, pool in (self._pools or {}).items():
-            counted, mean, var = pool.result()
-            running_mean, running_var = getattr(self, "running_mean_" + key), getattr(self, "running_var_" + key)
+        for suffix, term in product(self.suffixes(), self.term_sizes()):
+            counted, mean, var = self._pools[term + suffix].result()
+            running_mean, running_var = self._own("running_mean", term, suffix), self._own("running_var", term, suffix)
             running_mean[counted] = mean[counted].to(running_mean.dtype)
             running_var[counted] = var[counted].to(running_var.dtype)
-            getattr(self, "num_updates_" + key)[counted] += 1
+            self._own("num_updates", term, suffix)[counted] += 1
+            steps_seen = getattr(self, "steps_seen" + suffix)
+            steps_seen.fill_(max([int(steps_seen), *(counted.nonzero().flatten() + 1).tolist()]))
 
     def flatten_parameters(self) -> None:
         """Nothing to do: kept for programs written for torch.nn.LSTM."""
@@ -200,8 +213,8 @@ class RecurrentLayers(nn.Module):
             self._own("running_mean", name, suffix), self._own("running_var", name, suffix),
             self._own("num_updates", name, suffix), self.norm.momentum, self.norm.min_rows,
             steps_seen=int(getattr(self, "steps_seen" + suffix)),
-            use_batch=self.training or self._pools is not None, whole_sequence=self._whole_sequence(name),
-            pool=None if self._pools is None else self._pools[name + suffix])
+            use_batch=self.training or self._by_batch, update=self.training and not self._by_batch,
+            whole_sequence=self._whole_sequence(name), pool=self._pools.get(name + suffix))
 
     def _cell_parameters(self, suffix: str) -> CellParameters:
         return CellParameters(
@@ -216,6 +229,9 @@ class RecurrentLayers(nn.Module):
              first_step: int) -> tuple[Tensor, State]:
         """One layer and direction over packed x (N, I)."""
         parameters = self._cell_parameters(suffix)
+        if state is None and len(batch_sizes) == 1 and self.norm.kind is NormKind.none:
+            zeros = parameters.weight_hh.new_zeros(batch_sizes[0], self.hidden_size)
+            state = (zeros, zeros) if self.cell == "lstm" else (zeros,)  # weight_hh.grad is 0, as torch.nn's, not None
         flip = flipped_rows(batch_sizes, x.device) if suffix.endswith("_reverse") else None
         if flip is not None:
             x = x.index_select(0, flip)
@@ -224,7 +240,7 @@ class RecurrentLayers(nn.Module):
             output = output.index_select(0, flip)
         terms = (parameters.ih, parameters.hh, parameters.c)
         statistics = [term.statistics for term in terms if term is not None and term.statistics is not None]
-        if statistics and statistics[0].use_batch:
+        if statistics and statistics[0].update:
             for s in statistics:
                 s.finish()
             getattr(self, "steps_seen" + suffix).fill_(max(s.steps_seen for s in statistics))
@@ -235,6 +251,8 @@ class RecurrentLayers(nn.Module):
     def _run_packed(self, x: Tensor, batch_sizes: list[int], state: State | None,
                     first_step: int) -> tuple[Tensor, State]:
         """Packed x (N, I); state, each (L*D, B, H), or None -> packed output (N, D*H), and the last states."""
+        if first_step < 0:
+            raise ValueError(f"first_step={first_step}: expected a time step, 0 or later")
         self._check_steps(len(batch_sizes) + first_step)
         last: list[State] = []
         for layer in range(self.num_layers):
@@ -252,7 +270,7 @@ class RecurrentLayers(nn.Module):
     def _check_steps(self, steps: int) -> None:
         config = self.norm
         keeps_steps = config.kind is NormKind.batch and config.statistics is not Statistics.shared
-        if keeps_steps and self.training and steps > config.max_steps:
+        if keeps_steps and (self.training or self._pools) and steps > config.max_steps:
             raise ValueError(f"input has {steps} time steps, but batch norm keeps statistics for norm.max_steps="
                              f"{config.max_steps}: train on shorter sequences or raise max_steps")
 
@@ -268,12 +286,12 @@ class RecurrentLayers(nn.Module):
         """(h_0,) or (h_0, c_0), each (L*D, B, H), from the caller's hx; batch None: unbatched."""
         if hx is None:
             return None
-        state: State = tuple(hx) if self.cell == "lstm" else (hx,)
-        names = ("h_0", "c_0")
-        if self.cell == "lstm" and len(state) != 2:
-            raise ValueError(f"hx has {len(state)} parts: expected (h_0, c_0)")
+        names = ("h_0", "c_0") if self.cell == "lstm" else ("h_0",)
+        state: State = (hx,) if isinstance(hx, Tensor) else tuple(hx)
+        if len(state) != len(names):
+            raise ValueError(f"hx: {len(state)} tensors came, expected {len(names)}: {', '.join(names)}")
         shape = (self.num_layers * self.num_directions, *([] if batch is None else [batch]), self.hidden_size)
-        for name, s in zip(names, state, strict=False):
+        for name, s in zip(names, state, strict=True):
             if s.shape != shape:
                 raise ValueError(f"{name} has shape {tuple(s.shape)}: expected {shape}")
         return state if batch is not None else tuple(s.unsqueeze(1) for s in state)
@@ -384,17 +402,18 @@ def batch_statistics(model: nn.Module, store: bool = False) -> Iterator[None]:
     """
     layers = [m for m in model.modules() if isinstance(m, RecurrentLayers) and m.norm.kind is NormKind.batch]
     for layer in layers:
+        layer._by_batch = True
         layer._pools = {
-            term + suffix: Pool(getattr(layer, f"running_mean_{term}{suffix}"))
-            for suffix in layer.suffixes() for term in layer.term_sizes()
-        }
+            term + suffix: Pool(layer._own("running_mean", term, suffix))
+            for suffix, term in product(layer.suffixes(), layer.term_sizes())
+        } if store else {}
     try:
         yield
         for layer in layers if store else []:
             layer._store_pools()
     finally:
         for layer in layers:
-            layer._pools = None
+            layer._by_batch, layer._pools = False, {}
 
 
 def recalibration(model: nn.Module) -> AbstractContextManager[None]:

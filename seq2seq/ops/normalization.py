@@ -45,8 +45,8 @@ class BatchStatistics:
 
     `running_mean` and `running_var` (S, F) and `num_updates` (S,) are the layer's buffers; S = 1 means one pair
     for all steps. `steps_seen` counts the steps that have statistics. With `use_batch` a step of at least
-    `min_rows` rows is normalised by its own statistics, which are then averaged into the running ones with
-    weight `momentum` (the first update copies); any other step is normalised by the running ones.
+    `min_rows` rows is normalised by its own statistics; any other step is normalised by the running ones. With
+    `update` its statistics are then averaged into the running ones with weight `momentum` (the first update copies).
     """
 
     running_mean: Tensor
@@ -56,16 +56,17 @@ class BatchStatistics:
     min_rows: int
     steps_seen: int
     use_batch: bool
+    update: bool
     whole_sequence: bool = False
     """The rows of all steps are normalised at once (the input term of Cooijmans et al.)."""
     pool: Pool | None = None
-    """Where set, the batches' statistics go here and the running ones stay as they are."""
+    """Where set, the batches' statistics are gathered here."""
     _counts: list[int] = field(init=False)
     _call_pool: Pool | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._counts = self.num_updates.tolist()
-        if len(self._counts) == 1 and not self.whole_sequence and self.pool is None:
+        if len(self._counts) == 1 and not self.whole_sequence and self.update:
             self._call_pool = Pool(self.running_mean)
 
     def normalise(self, v: Tensor, gain: Tensor, bias: Tensor | None, eps: float, step: int) -> Tensor:
@@ -86,9 +87,10 @@ class BatchStatistics:
         pool = self.pool or self._call_pool
         if pool is not None:
             pool.add(index, rows, mean, var)
-        else:
+        elif self.update:
             self._average(index, mean, var)
-        self.steps_seen = max(self.steps_seen, index + 1)
+        if self.update:
+            self.steps_seen = max(self.steps_seen, index + 1)
 
     def _average(self, index: int, mean: Tensor, var: Tensor) -> None:
         weight = self.momentum if self._counts[index] else 1.0

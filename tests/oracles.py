@@ -1,0 +1,201 @@
+"""The recurrent layers a second time, naively: from the papers' equations, a row and a step at a time.
+
+Nothing here calls the operations that are tested, nor torch's own norms or cells: vectors are added, multiplied and
+squashed, so that autograd gives the gradients to compare with. Sentences are a list of (length, I) tensors in any
+order.
+"""
+
+import torch
+from torch.nn.utils.rnn import pack_sequence, unpack_sequence
+
+from seq2seq.config import CellNorm, NormConfig, NormGroup, NormKind, Statistics, Terms
+from seq2seq.rnn import GRU, LSTM, RNN
+
+CELLS = {
+    "lstm": LSTM, "gru": GRU, "rnn_tanh": RNN,
+    "rnn_relu": lambda *args, **options: RNN(*args, nonlinearity="relu", **options),
+}
+TORCH_CELLS = {
+    "lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn_tanh": torch.nn.RNN,
+    "rnn_relu": lambda *args, **options: torch.nn.RNN(*args, nonlinearity="relu", **options),
+}
+
+
+def config(kind, **options):
+    """A NormConfig from the names of its options."""
+    enums = {"cell": CellNorm, "terms": Terms, "group": NormGroup, "statistics": Statistics}
+    return NormConfig(NormKind[kind], **{k: enums[k][v] if k in enums else v for k, v in options.items()})
+
+
+def randomised(layer, seed=0):
+    """The layer in double, with no parameter at the value it starts from."""
+    generator = torch.Generator().manual_seed(seed)
+    layer.double()
+    with torch.no_grad():
+        for p in layer.parameters():
+            p.copy_(torch.rand(p.shape, generator=generator, dtype=torch.double) * 2.4 - 1.2)
+    return layer
+
+
+def sentences_of(lengths, size, seed=1):
+    """Random sentences of these lengths."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(n, size, generator=generator, dtype=torch.double) for n in lengths]
+
+
+def random_state(layer, batch, seed=2):
+    """h_0, or (h_0, c_0), for the layer."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (layer.num_layers * layer.num_directions, batch, layer.hidden_size)
+    state = tuple(torch.randn(shape, generator=generator, dtype=torch.double) for _ in range(2))
+    return state if layer.cell == "lstm" else state[0]
+
+
+def parts(state):
+    """The state's tensors: h, or h and c."""
+    return list(state) if isinstance(state, tuple) else [state]
+
+
+def run(layer, sentences, state=None):
+    """The layer itself on a list of sentences: their outputs, and the last states."""
+    output, last = layer(pack_sequence(sentences, enforce_sorted=False), state)
+    return unpack_sequence(output), parts(last)
+
+
+class Oracle:
+    """What `layer` should compute, from its parameters, settings and buffers.
+
+    `raw` collects the vectors that each term normalises: raw[term + suffix][step] is a list with one of every living
+    sentence (for the input term of statistics=sequence_input, all of them stand at step 0).
+    """
+
+    def __init__(self, layer, training=True, buffers=None):
+        self.cell, self.norm, self.hidden = layer.cell, layer.norm, layer.hidden_size
+        self.activation = getattr(layer, "nonlinearity", "tanh")
+        self.layers, self.directions = layer.num_layers, layer.num_directions
+        self.training = training
+        self.parameters = dict(layer.named_parameters())
+        self.buffers = {k: v.clone() for k, v in layer.named_buffers()} if buffers is None else buffers
+        self.raw = {}
+        default = Terms.joint if self.cell == "rnn" and not self.whole_input() else Terms.separate
+        self.joint = self.norm.kind is not NormKind.none and (self.norm.terms or default) is Terms.joint
+
+    def whole_input(self):
+        return self.norm.kind is NormKind.batch and self.norm.statistics is Statistics.sequence_input
+
+    def __call__(self, sentences, state=None):
+        """Outputs of all sentences, and the last states h (and c), each (L * D, B, H)."""
+        last = []
+        for layer in range(self.layers):
+            outputs = []
+            for flip, suffix in [(False, f"_l{layer}"), (True, f"_l{layer}_reverse")][: self.directions]:
+                start = None if state is None else [list(s[len(last)]) for s in parts(state)]
+                xs = [s.flip(0) for s in sentences] if flip else sentences
+                ys, end = self.direction(suffix, xs, start)
+                outputs.append([y.flip(0) for y in ys] if flip else ys)
+                last.append(end)
+            sentences = [torch.cat(ys, dim=1) for ys in zip(*outputs, strict=True)]
+        return sentences, [torch.stack([torch.stack(s[i]) for s in last]) for i in range(len(last[0]))]
+
+    def own(self, name, suffix):
+        return self.parameters.get(name + suffix)
+
+    def bias(self, name, suffix):
+        """A bias; zero where the layer has none."""
+        bias = self.own(name, suffix)
+        return torch.zeros(4 * self.hidden, dtype=torch.double) if bias is None else bias
+
+    def direction(self, suffix, sentences, state):
+        """One layer and direction over sentences that are read from their start."""
+        w_ih, w_hh = self.own("weight_ih", suffix), self.own("weight_hh", suffix)
+        us = [[w_ih @ x for x in sentence] for sentence in sentences]
+        whole = None
+        if self.whole_input():
+            flat = iter(self.normalised("ih", suffix, [u for sentence in us for u in sentence], 0))
+            whole = [[next(flat) for _ in sentence] for sentence in us]
+        current = [[None, None] if state is None else [s[b] for s in state] for b in range(len(sentences))]
+        outputs = [[] for _ in sentences]
+        for t in range(max(map(len, sentences))):
+            alive = [b for b, sentence in enumerate(sentences) if t < len(sentence)]
+            hs = [current[b][0] for b in alive]
+            zs = None if hs[0] is None else [w_hh @ h for h in hs]
+            given = None if whole is None else [whole[b][t] for b in alive]
+            sums = self.summed_inputs(suffix, [us[b][t] for b in alive], zs, t, given)
+            for b, new in zip(alive, self.step(suffix, sums, [current[b] for b in alive], t), strict=True):
+                current[b] = new
+                outputs[b].append(new[0])
+        return [torch.stack(ys) for ys in outputs], list(zip(*current, strict=True))
+
+    def summed_inputs(self, suffix, us, zs, t, given):
+        """For every row (from the input, from the state): what a gate adds up, the GRU's n part multiplies by r."""
+        rows = us[0].numel()
+        b_ih, b_hh = self.bias("bias_ih", suffix)[:rows], self.bias("bias_hh", suffix)[:rows]
+        if not self.joint:
+            ih = [y + b_ih for y in given or self.normalised("ih", suffix, us, t)]
+            hh = [0 * b_hh] * len(us) if zs is None else self.normalised("hh", suffix, zs, t)
+            return [(a, b + b_hh) for a, b in zip(ih, hh, strict=True)]
+        n = 2 * self.hidden if self.cell == "gru" else rows  # the numbers of a row that are summed first
+        vs = us if zs is None else [torch.cat([u[:n] + z[:n], u[n:]]) for u, z in zip(us, zs, strict=True)]
+        ih = self.normalised("ih", suffix, vs, t)
+        hh = [b_hh] * len(us)
+        if zs is not None and n < rows:
+            hh = [torch.cat([b_hh[:n], b_hh[n:] + y]) for y in self.normalised("hh", suffix, [z[n:] for z in zs], t)]
+        return [(a + b_ih, b) for a, b in zip(ih, hh, strict=True)]
+
+    def step(self, suffix, sums, states, t):
+        """The new [h, c] or [h] of every row."""
+        return {"lstm": self.lstm, "gru": self.gru, "rnn": self.rnn}[self.cell](suffix, sums, states, t)
+
+    def lstm(self, suffix, sums, states, t):
+        gates = [(a + b).split(self.hidden) for a, b in sums]
+        cs = [torch.sigmoid(f) * (0 if c is None else c) + torch.sigmoid(i) * torch.tanh(g)
+              for (i, f, g, _), (_, c) in zip(gates, states, strict=True)]
+        shown = cs
+        if self.norm.kind is not NormKind.none and self.norm.cell is not CellNorm.none:
+            shift = self.bias("bias_c", suffix)[: self.hidden]
+            shown = [y + shift for y in self.normalised("c", suffix, cs, t)]
+        carried = shown if self.norm.cell is CellNorm.carried else cs
+        return [[torch.sigmoid(gate[3]) * torch.tanh(s), c] for gate, s, c in zip(gates, shown, carried, strict=True)]
+
+    def gru(self, suffix, sums, states, t):
+        new = []
+        for (a, b), (h, *_) in zip(sums, states, strict=True):
+            (r_a, z_a, n_a), (r_b, z_b, n_b) = a.split(self.hidden), b.split(self.hidden)
+            r, z = torch.sigmoid(r_a + r_b), torch.sigmoid(z_a + z_b)
+            new.append([(1 - z) * torch.tanh(n_a + r * n_b) + z * (0 if h is None else h)])
+        return new
+
+    def rnn(self, suffix, sums, states, t):
+        return [[torch.tanh(a + b) if self.activation == "tanh" else (a + b).clamp(min=0)] for a, b in sums]
+
+    # -- the norms -----------------------------------------------------------------------------------------------
+
+    def normalised(self, term, suffix, vectors, t):
+        """gain * N(v) for the vectors of one step."""
+        if self.norm.kind is NormKind.none:
+            return vectors
+        gain = self.own(f"gain_{term}", suffix)
+        if self.norm.kind is NormKind.batch:
+            self.raw.setdefault(term + suffix, {})[t] = [v.detach() for v in vectors]
+            return [gain * v for v in self.over_rows(term, suffix, vectors, t)]
+        return [gain * torch.cat([self.over_features(part) for part in v.split(self.segments(len(v)))])
+                for v in vectors]
+
+    def segments(self, size):
+        if self.norm.group is NormGroup.gate:
+            return [self.hidden] * (size // self.hidden)
+        return [2 * self.hidden, self.hidden] if self.cell == "gru" and size > self.hidden else [size]
+
+    def over_features(self, v):
+        mean = sum(v) / len(v) if self.norm.kind is NormKind.layer else 0
+        return (v - mean) / (sum((v - mean) ** 2) / len(v) + self.norm.eps) ** 0.5
+
+    def over_rows(self, term, suffix, vectors, t):
+        if self.training and len(vectors) >= self.norm.min_rows:
+            mean = sum(vectors) / len(vectors)
+            var = sum((v - mean) ** 2 for v in vectors) / len(vectors)
+        else:
+            means, variances = (self.buffers[f"running_{x}_{term}{suffix}"] for x in ("mean", "var"))
+            index = min(t, len(means) - 1, max(int(self.buffers["steps_seen" + suffix]) - 1, 0))
+            mean, var = means[index], variances[index]
+        return [(v - mean) / (var + self.norm.eps) ** 0.5 for v in vectors]
