@@ -62,7 +62,7 @@ def main() -> None:
                         "has words")
     arguments = parser.parse_args()
     session = open_translator(arguments.run, arguments)
-    if not 1 <= arguments.n_best <= session.decode.beam_size:
+    if not 1 <= arguments.n_best <= max(session.decode.beam_size, 1):
         raise ValueError(f"--n-best {arguments.n_best}: expected 1 to {session.decode.beam_size}, the beam "
                          "(--beam N makes it wider)")
     if isinstance(sys.stdout, io.TextIOWrapper):

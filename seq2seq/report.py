@@ -104,13 +104,12 @@ def curves(runs: Sequence[RunRecord]) -> Figure:
 
 
 def facts(run: RunRecord) -> dict[str, str]:
-    """What a run's figures depend on beside its norm and seed, by name; all of a corpus under its name."""
-    passed_over = ("norm.", "data.", "seed", "experiment", *CHANGEABLE)
+    """What a run's figures depend on beside its norm and seed: settings, machine, versions."""
+    passed_over = ("norm.", "seed", "experiment", "data.root", *CHANGEABLE)
     own = {k: v for k, v in settings(run.config).items() if not k.startswith(passed_over)}
-    data = {k: v for k, v in settings(run.config).items() if k.startswith("data.") and k not in CHANGEABLE}
     where = {k: run.results.get(k) for k in ("device", "threads")}
     versions = {f"version of {k}": v for k, v in run.results.get("versions", {}).items()}
-    return {k: str(v) for k, v in (own | data | where | versions).items()}
+    return {k: str(v) for k, v in (own | where | versions).items()}
 
 
 def caveats(runs: Sequence[RunRecord]) -> list[str]:
