@@ -92,16 +92,17 @@ class _Search:
 class _Results:
     """Finished hypotheses of every sentence of a batch."""
 
-    size: int
+    src_lengths: list[int]
     length_penalty: float
     finished: list[list[Hypothesis]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.finished = [[] for _ in range(self.size)]
+        self.finished = [[] for _ in self.src_lengths]
 
     def add(self, sentence: int, ids: list[int], log_prob: float, length: int, attention: Tensor | None) -> None:
-        """Count a hypothesis of `length` steps."""
+        """Count a hypothesis of `length` steps; its attention without the batch's padding."""
         score = log_prob / length**self.length_penalty
+        attention = None if attention is None else attention[:, : self.src_lengths[sentence]]
         self.finished[sentence].append(Hypothesis(ids, log_prob, score, attention))
 
 
@@ -117,7 +118,7 @@ def beam_search(model: Translator, src: Tensor, src_lengths: Tensor, config: Dec
     if not 1 <= n_best <= config.beam_size:
         raise ValueError(f"n_best={n_best}: expected 1 to beam_size={config.beam_size}")
     search = _start(model, src, src_lengths, config, return_attention)
-    results = _Results(src.size(0), config.length_penalty)
+    results = _Results(src_lengths.tolist(), config.length_penalty)
     bos = torch.full((src.size(0),), model.vocabulary.bos_id, device=src.device)
     while search.sentences.numel():
         tokens = bos if search.tokens.size(2) == 0 else search.tokens[:, :, -1].flatten()

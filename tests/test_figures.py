@@ -1,0 +1,175 @@
+import io
+import warnings
+
+import numpy as np
+import pytest
+from matplotlib import font_manager
+from matplotlib.colors import to_hex
+from matplotlib.image import imread
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from seq2seq.config import NormKind
+from seq2seq.figures import LINE_STYLES, MARKERS, NORM_COLOURS, Curve, attention_figure, curves_figure, use_fonts
+
+pytest_plugins = ["run_fixtures"]
+
+
+def png(figure, dpi=150):
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return imread(io.BytesIO(buffer.getvalue()))
+
+
+def texts(labels):
+    return [label.get_text() for label in labels]
+
+
+# -- attention -------------------------------------------------------------------------------------------------------
+
+
+def test_rows_are_target_pieces_and_columns_source_pieces():
+    weights = np.array([[1.0, 0, 0], [0, 0, 0.5]])
+    axes = attention_figure(weights, ["▁a", "b", "</s>"], ["▁x", "</s>"]).axes[0]
+    assert np.array_equal(axes.images[0].get_array(), weights)
+    assert axes.images[0].get_clim() == (0.0, 1.0)
+    assert texts(axes.get_xticklabels()) == ["a", "b", "</s>"]
+    assert texts(axes.get_yticklabels()) == ["x", "</s>"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("source", "translation")
+    assert axes.xaxis.get_label_position() == axes.xaxis.get_ticks_position() == "top"
+    bottom, top = axes.get_ylim()
+    assert bottom > top  # the first target piece is on top: read down and right
+
+
+def test_dark_is_much():
+    """In the pixels: of a 2 x 3 map with one weight, that cell is darkest."""
+    figure = attention_figure(np.array([[0, 0, 0], [0, 1.0, 0]]), ["a", "b", "c"], ["x", "y"])
+    picture = png(figure)[:, :, :3].sum(2)
+    axes = figure.axes[0]
+    centres = {}
+    for row in range(2):
+        for column in range(3):
+            x, y = axes.transData.transform((column, row)) * (150 / figure.dpi)
+            centres[row, column] = picture[picture.shape[0] - 1 - int(y), int(x)]
+    assert min(centres, key=centres.get) == (1, 1)
+    assert centres[1, 1] < 1 < 2.8 < centres[0, 0]
+
+
+def test_every_script_has_its_glyphs():
+    pieces = ["▁二", "狗", "看见", "。", "学校で", "Straße", "été", "tiếng", "Việt", "，", "「", "ー"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of a glyph that a font lacks
+        png(attention_figure(np.eye(12), pieces, pieces))
+
+
+def test_signs_are_no_formulas():
+    pieces = ["$x_1$", "$", "\\frac", "a_b", "^", "%", "$\\$"]
+    axes = attention_figure(np.eye(7), pieces, pieces).axes[0]
+    png(axes.figure)
+    assert texts(axes.get_xticklabels()) == pieces
+
+
+def test_a_lone_space_is_seen():
+    axes = attention_figure(np.eye(2), ["▁", "a"], [" ", "▁▁"]).axes[0]
+    assert texts(axes.get_xticklabels()) == ["␣", "a"]
+    assert texts(axes.get_yticklabels()) == ["␣", "␣"]
+
+
+@pytest.mark.parametrize(("src", "tgt"), [(1, 1), (30, 25), (400, 3), (5000, 700)])
+def test_a_map_of_any_size_can_be_drawn(src, tgt):
+    weights = np.zeros((tgt, src))
+    figure = attention_figure(weights, [f"s{i}" for i in range(src)], [f"t{i}" for i in range(tgt)])
+    axes = figure.axes[0]
+    width, height = figure.get_size_inches()
+    assert max(width, height) < 43
+    assert len(axes.get_xticklabels()) == src if src <= 30 else 150 < len(axes.get_xticklabels()) <= 240
+    for position, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True):
+        assert label.get_text() == f"s{position}"
+    if src < 1000:
+        assert png(figure, dpi=50).shape[1] == pytest.approx(width * 50, abs=1)
+
+
+def test_fonts_are_added_once():
+    use_fonts()
+    before = len(font_manager.fontManager.ttflist)
+    for _ in range(3):
+        attention_figure(np.eye(1), ["a"], ["b"])
+    assert len(font_manager.fontManager.ttflist) == before
+    assert sum(font.name == "Noto Sans SC" for font in font_manager.fontManager.ttflist) >= 1
+
+
+# -- curves ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_norm_has_a_colour_of_its_own():
+    assert NORM_COLOURS.keys() == {kind.value for kind in NormKind}
+    assert len(set(NORM_COLOURS.values())) == len(NORM_COLOURS)
+    assert NORM_COLOURS == {"none": "#000000", "batch": "#D55E00", "layer": "#0072B2", "rms": "#009E73"}
+
+
+def test_a_panel_a_quantity_and_a_line_a_run():
+    curves = [Curve("none", "none", 0, [1, 2], [3.0, 4.0]), Curve("rms", "rms", 1, [1, 5], [2.0, 1.0])]
+    figure = curves_figure({"loss": curves, "BLEU": curves[:1]})
+    assert [axes.get_title() for axes in figure.axes] == ["loss", "BLEU"]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["update"] * 2
+    none, rms = figure.axes[0].lines
+    assert [list(x) for x in rms.get_data()] == [[1, 5], [2.0, 1.0]]
+    assert [to_hex(line.get_color()).upper() for line in (none, rms)] == ["#000000", "#009E73"]
+    assert [line.get_linestyle() for line in (none, rms)] == ["-", "--"]
+    assert len(figure.axes[1].lines) == 1
+    legend, = figure.legends
+    assert texts(legend.get_texts()) == ["none", "rms"]
+
+
+def test_variants_of_a_norm_look_different():
+    count = len(LINE_STYLES) * len(MARKERS)
+    long = list(range(100))
+    figure = curves_figure({"loss": [Curve(str(i), "layer", i, long, long) for i in range(count)]})
+    looks = {(line.get_linestyle(), line.get_marker()) for line in figure.axes[0].lines}
+    assert len(looks) == count
+
+
+def test_a_single_point_is_seen():
+    none = curves_figure({"loss": [Curve("a", "none", 0, [7], [1.0])]}).axes[0].lines[0]
+    assert none.get_marker() not in ("", "None", None)
+
+
+def test_the_legend_stands_below_the_curves_and_in_the_picture():
+    names = [f"layer-lstm-small-seed{i},optimizer.lr=0.001,$x$" for i in range(9)]
+    figure = curves_figure({title: [Curve(n, "layer", i, [1, 2], [1.0, 2]) for i, n in enumerate(names)]
+                            for title in ("a", "b", "c")})
+    png(figure, dpi=50)
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.y0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    for axes in figure.axes:
+        tight = axes.get_tightbbox()
+        assert tight.y0 >= box.y1
+        assert axes.get_window_extent().height > 200
+    assert texts(figure.legends[0].get_texts()) == names
+
+
+def test_runs_without_values_leave_a_panel_empty():
+    png(curves_figure({"a": [Curve("x", "none", 0, [], [])], "b": [Curve("x", "none", 0, [1], [1.0])]}), dpi=40)
+
+
+# -- what TensorBoard shows of a run ---------------------------------------------------------------------------------
+
+
+def test_tensorboard_has_the_curves_and_the_attention(two_runs):
+    events = EventAccumulator(str(two_runs.layer), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
+    events.Reload()
+    tags = events.Tags()
+    assert {"train/loss", "train/lr", "train/tokens_per_second", "valid/loss", "valid/bleu", "valid/chrf",
+            "gradient_norm/all"} <= set(tags["scalars"])
+    updates = [e.step for e in events.Scalars("valid/bleu")]
+    assert updates == [66, 132, 198, 200]
+    shown = events.Images("attention")
+    assert [e.step for e in shown] == updates
+    for image in shown:
+        picture = imread(io.BytesIO(image.encoded_image_string))
+        assert picture.shape[:2] == (image.height, image.width)
+        assert picture[:, :, :3].min() < 0.3 < 0.99 < picture[:, :, :3].max()
+    text = events.Tensors("translations/text_summary")[-1].tensor_proto.string_val[0].decode()
+    assert "| source | reference | translation |" in text
+    assert "。" in text
