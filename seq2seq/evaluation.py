@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from . import __version__
 from .checkpoint import average_weights, group, load_checkpoint, load_weights, prefixed, save_checkpoint, write_text
 from .config import Config, Metric, NormKind
 from .corpora import read_split, splits
@@ -124,6 +125,7 @@ def finish_run(run: Run, config: Config, prepared: Prepared, model: Translator, 
         results[split] = score_split(run, config, prepared, model, split)
     results["decode"] = {"beam_size": config.decode.beam_size, "length_penalty": config.decode.length_penalty}
     results["device"], results["threads"] = str(device), torch.get_num_threads()
-    results["versions"] = {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}}
+    results["versions"] = {"seq2seq": __version__, "python": platform.python_version(),
+                           **{name: version(name) for name in VERSIONS}}
     write_text(run.results_file, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     return results

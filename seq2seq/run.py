@@ -31,7 +31,7 @@ EXTENDABLE = ("trainer.max_updates", "trainer.max_epochs")
 AT_LEAST_ONE = (
     "optimizer.accumulate", "optimizer.plateau_patience", "trainer.max_epochs", "trainer.max_updates",
     "trainer.validate_every", "trainer.validate_sentences", "trainer.checkpoint_every", "trainer.log_every",
-    "trainer.patience", "trainer.recalibrate_batches",
+    "trainer.patience", "trainer.recalibrate_batches", "trainer.threads",
 )
 AT_LEAST_ZERO = (
     "optimizer.lr", "optimizer.momentum", "optimizer.weight_decay", "optimizer.warmup_updates", "optimizer.clip_norm",

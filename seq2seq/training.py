@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoint import (
+    CheckpointError,
     group,
     load_checkpoint,
     load_optimizer,
@@ -160,12 +161,15 @@ class Trainer:
             raise RunError(f"{path}: was trained on other text: the corpus or its tokenizer has changed since; "
                            f"expected {state['corpus']}, found {self._corpus()}")
         load_weights(self.model, group(tensors, "model"), path)
-        load_optimizer(self.model, self.optimizer, group(tensors, "optimizer"))
-        torch.set_rng_state(tensors["random.cpu"])
+        try:
+            load_optimizer(self.model, self.optimizer, group(tensors, "optimizer"))
+            torch.set_rng_state(tensors["random.cpu"])
+            self.sampler.load_state_dict(state["sampler"])
+            self.progress, self.average = Progress(**state["progress"]), Average(**state.get("average", {}))
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{path}: not a checkpoint that training can go on from ({error})") from error
         if "random.cuda" in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
-        self.sampler.load_state_dict(state["sampler"])
-        self.progress, self.average = Progress(**state["progress"]), Average(**state.get("average", {}))
         self.started -= self.progress.wall_seconds
 
     def save(self, name: str = "last") -> None:
