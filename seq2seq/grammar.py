@@ -90,7 +90,8 @@ class Grammar:
             used: list[Alternative] = []
             node = self._expand(rng, self.start, {}, rng.randint(min_words, most), used)
             source, target = (side.write(node.outputs[side.name]) for side in self.sides)
-            if min_words <= len(source.split()) <= most:
+            fits = min_words <= len(source.split()) <= most
+            if fits and not (self.sides[0].forbids(source) or self.sides[1].forbids(target)):
                 return Pair(source, target), used
         raise ValueError(
             f"no sentence of {min_words} to {most} words in {MOST_ATTEMPTS} draws of this grammar"

@@ -67,6 +67,7 @@ class Side:
     joint: str
     capital: bool
     rewrites: tuple[tuple[re.Pattern[str], str], ...]
+    forbidden: tuple[re.Pattern[str], ...] = ()
 
     def write(self, words: Words) -> str:
         """The words as a sentence: joined, rewritten, capitalised."""
@@ -74,6 +75,10 @@ class Side:
         for pattern, replacement in self.rewrites:
             text = pattern.sub(replacement, text)
         return text[:1].upper() + text[1:] if self.capital else text
+
+    def forbids(self, text: str) -> bool:
+        """Whether a forbidden pattern is found in a finished sentence."""
+        return any(pattern.search(text) for pattern in self.forbidden)
 
 
 class GrammarParser:
@@ -126,6 +131,8 @@ class GrammarParser:
             self.sides[rest[0]] = Side(rest[0], joint, "capital" in rest[2:], ())
         elif keyword == "rewrite" and " => " in text and rest[0] in self.sides:
             self._rewrite(rest[0], text.split(maxsplit=2)[2])
+        elif keyword == "forbid" and len(rest) >= 2 and rest[0] in self.sides:
+            self._forbid(rest[0], text.split(maxsplit=2)[2])
         elif keyword == "once":
             self.once |= set(rest)
         elif keyword == "set" and len(rest) == 2:
@@ -137,16 +144,22 @@ class GrammarParser:
             self.columns = [word for word in rest[1:] if "=" not in word]
             self.block = self._alternative(rest[0], rest[1 + len(self.columns) :])
         else:
-            self._fail(f"{text!r}: expected start, side, rewrite, once, set, rule or words")
+            self._fail(f"{text!r}: expected start, side, rewrite, forbid, once, set, rule or words")
 
     def _rewrite(self, name: str, text: str) -> None:
         pattern, replacement = (part.strip().strip('"') for part in text.split(" => "))
         side = self.sides[name]
+        self.sides[name] = replace(side, rewrites=(*side.rewrites, (self._pattern(pattern), replacement)))
+
+    def _forbid(self, name: str, text: str) -> None:
+        side = self.sides[name]
+        self.sides[name] = replace(side, forbidden=(*side.forbidden, self._pattern(text.strip('"'))))
+
+    def _pattern(self, text: str) -> re.Pattern[str]:
         try:
-            rewrites = (*side.rewrites, (re.compile(pattern), replacement))
+            return re.compile(text)
         except re.error as error:
-            self._fail(f"{pattern!r}: expected a regular expression ({error})")
-        self.sides[name] = Side(name, side.joint, side.capital, rewrites)
+            self._fail(f"{text!r}: expected a regular expression ({error})")
 
     def _alternative(self, category: str, words: list[str]) -> Alternative:
         features = self._features(words)
