@@ -15,7 +15,7 @@ help:  ## this list
 setup: $(STAMP)  ## make .venv with the pinned packages (the others do it by themselves)
 
 $(STAMP):
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"{sys.executable} is Python {sys.version.split()[0]}: Python 3.11 or newer is needed (make PYTHON=python3.12 ...)")'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "%s is Python %s: Python 3.11 or newer is needed (make PYTHON=python3.12 ...)" % (sys.executable, sys.version.split()[0]))'
 	@echo "Making .venv with the pinned packages; this downloads torch and takes some minutes, once."
 	@rm -f .venv/.ready-*
 	@$(PYTHON) -m venv .venv

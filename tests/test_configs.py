@@ -1,0 +1,239 @@
+"""configs/: every file composes, what comes out has the types of seq2seq.config, and every choice can be made."""
+
+import ast
+import importlib.util
+import re
+import sys
+import types
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Union, get_args, get_origin, get_type_hints
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf.errors import OmegaConfBaseException
+
+from seq2seq import cli
+from seq2seq.config import Backend, CellKind, Config, NormKind, Origin, TokenizerKind
+from seq2seq.tokenizer import LEAST_PIECES
+
+ROOT = Path(__file__).resolve().parents[1]
+GROUPS = ("data", "tokenizer", "norm", "cell", "model", "optimizer", "trainer", "decode")
+CHOICES = {group: sorted(path.stem for path in (ROOT / "configs" / group).glob("*.yaml")) for group in GROUPS}
+
+
+@pytest.fixture(scope="module")
+def composed():
+    """The configuration of these overrides, and each is composed once."""
+    cli.register()
+    known = {}
+
+    def make(*overrides, name="train"):
+        if (name, overrides) not in known:
+            known[name, overrides] = cli.composed(compose(name, list(overrides)))
+        return known[name, overrides]
+
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        yield make
+
+
+def wrong(value, hint, path=""):
+    """Where a value, or what it holds, is not of its type."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return [] if any(not wrong(value, part) for part in parts) else [f"{path}={value!r}"]
+    if origin is dict:
+        return [w for k, v in value.items() for w in wrong(k, parts[0], path) + wrong(v, parts[1], f"{path}.{k}")]
+    if origin is tuple:
+        return [] if [type(v) for v in value] == list(parts) else [f"{path}={value!r}"]
+    if type(value) is not hint:
+        return [f"{path}={value!r}"]
+    if is_dataclass(hint):
+        return [w for name, kind in get_type_hints(hint).items()
+                for w in wrong(getattr(value, name), kind, f"{path}.{name}" if path else name)]
+    return []
+
+
+def test_wrong_types_are_noticed():
+    config = Config()
+    assert wrong(config, Config) == []
+    config.optimizer.lr, config.norm.kind, config.optimizer.betas = 1, "layer", (0.9, 1)
+    config.data.more_tests = {"a": {}}
+    assert sorted(w.partition("=")[0] for w in wrong(config, Config)) == [
+        "data.more_tests.a", "norm.kind", "optimizer.betas", "optimizer.lr"]
+
+
+# -- every file ------------------------------------------------------------------------------------------------------
+
+
+def test_every_group_has_files_and_every_file_a_group():
+    assert all(CHOICES.values())
+    folders = {path.name for path in (ROOT / "configs").iterdir() if path.is_dir()}
+    assert folders - {"hydra", "experiment"} == set(GROUPS) == {f.name for f in fields(Config) if is_dataclass(f.type)}
+
+
+@pytest.mark.parametrize(("group", "choice"), [(group, choice) for group in GROUPS for choice in CHOICES[group]])
+def test_every_file_composes_alone(composed, group, choice):
+    config = composed(f"{group}={choice}")
+    assert wrong(config, Config) == []
+    kind = getattr(getattr(config, group), "kind", None)
+    if group in ("norm", "cell", "tokenizer", "optimizer"):
+        assert kind.value == choice
+    if group == "data" and choice != "files":
+        assert config.data.name == choice
+    assert config.tokenizer.vocab_size == config.data.vocab_size
+    assert config.tokenizer.joint == config.data.joint
+    assert config.trainer.max_epochs == config.data.epochs
+
+
+@pytest.mark.parametrize("norm", CHOICES["norm"])
+def test_every_file_composes_with_every_norm(composed, norm):
+    """A norm's settings are the same whatever the rest is."""
+    alone = composed(f"norm={norm}").norm
+    for i in range(max(len(CHOICES[group]) for group in GROUPS if group not in ("norm", "data"))):
+        chosen = {group: CHOICES[group][i % len(CHOICES[group])] for group in GROUPS if group != "norm"}
+        config = composed(f"norm={norm}", *(f"{group}={choice}" for group, choice in chosen.items()))
+        assert config.norm == alone
+        assert wrong(config, Config) == []
+        assert config.cell.kind.value == chosen["cell"]
+
+
+def test_an_unknown_choice_or_key_is_refused(composed):
+    from hydra.errors import HydraException
+
+    for override in ("norm=nothing", "norm.epsilon=1", "optimizer.lr=fast", "norm.kind=group", "seed=one",
+                     "model.attention=hard", "trainer.recalibrate=perhaps"):
+        with pytest.raises((HydraException, OmegaConfBaseException)):
+            composed(override)
+
+
+# -- every choice ----------------------------------------------------------------------------------------------------
+
+
+def enums(kind, prefix=""):
+    """Dotted key -> enum, of every setting that is one of several."""
+    found = {}
+    for name, hint in get_type_hints(kind).items():
+        for part in (hint, *get_args(hint)):
+            if isinstance(part, type) and issubclass(part, Enum):
+                found[f"{prefix}{name}"] = part
+            elif is_dataclass(part) and get_origin(hint) is not dict:
+                found |= enums(part, f"{prefix}{name}.")
+    return found
+
+
+ENUMS = enums(Config)
+
+
+def test_every_choice_is_accepted(composed):
+    assert {"norm.kind", "norm.terms", "model.attention", "trainer.device", "backend", "data.origin"} <= ENUMS.keys()
+    for i in range(max(map(len, ENUMS.values()))):
+        chosen = {key: list(kind)[i % len(kind)] for key, kind in ENUMS.items()}
+        config = composed(*(f"{key}={member.name}" for key, member in chosen.items()))
+        for key, member in chosen.items():
+            group, _, name = key.rpartition(".")
+            assert getattr(getattr(config, group) if group else config, name) is member
+
+
+def test_every_kind_has_a_file():
+    for group, kind in (("norm", NormKind), ("cell", CellKind), ("tokenizer", TokenizerKind)):
+        assert CHOICES[group] == sorted(kind.__members__)
+    assert set(CHOICES["model"]) == {"tiny", "small", "base"}
+    assert set(Backend.__members__) == {"auto", "reference", "fused"}
+    for kind in ENUMS.values():
+        assert all(member.name == member.value for member in kind)
+
+
+def test_the_default_is_what_the_readme_says(composed):
+    config = composed()
+    assert (config.norm.kind, config.cell.kind, config.data.name) == (NormKind.layer, CellKind.lstm, "grammar_en_zh")
+    assert (config.seed, config.resume, config.overwrite, config.backend) == (1, None, False, Backend.auto)
+    assert composed(name="prepare_data") == config
+
+
+# -- corpora ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CHOICES["data"])
+def test_every_corpus_is_complete(composed, name):
+    data = composed(f"data={name}").data
+    assert data.name == name
+    for language in (data.source_language, data.target_language):
+        assert re.fullmatch("[a-z]{2}", language)
+    assert data.source_language != data.target_language
+    assert data.vocab_size >= LEAST_PIECES
+    assert data.epochs > 0
+    assert (data.batch_tokens is None) != (data.batch_sentences is None)
+    splits = {"train": data.train, "valid": data.valid, "test": data.test, **data.more_tests}
+    if name == "files":
+        assert all(split.source is None for split in splits.values())
+        return
+    for split, found in splits.items():
+        if (name, split) == ("iwslt15_en_vi", "train"):
+            assert found.source is None
+            continue
+        assert found.source
+        assert found.target
+        assert found.source != found.target
+        if data.origin is Origin.published:
+            assert f".{data.source_language}" in found.source
+            assert f".{data.target_language}" in found.target
+            assert re.fullmatch("[0-9a-f]{64}", found.source_sha256)
+            assert re.fullmatch("[0-9a-f]{64}", found.target_sha256)
+            assert data.mirror_folder
+    if data.origin is Origin.grammar:
+        assert (ROOT / data.grammar).is_file()
+        assert data.grammar_splits.keys() == splits.keys()
+        assert all(0 < s.min_words <= s.max_words and s.count > 0 for s in data.grammar_splits.values())
+
+
+def test_no_checksum_stands_for_two_texts(composed):
+    known = {}
+    for name in CHOICES["data"]:
+        data = composed(f"data={name}").data
+        for split, found in {"train": data.train, "valid": data.valid, "test": data.test, **data.more_tests}.items():
+            for file, sha256 in ((found.source, found.source_sha256), (found.target, found.target_sha256)):
+                if sha256 is not None:
+                    folder = found.mirror_folder or data.mirror_folder
+                    assert known.setdefault(sha256, (folder, file)) == (folder, file), f"{name} {split}"
+
+
+def test_both_directions_of_a_corpus_are_the_same_texts(composed):
+    for one, other in (("multi30k_de_en", "multi30k_en_de"), ("multi30k_fr_en", "multi30k_en_fr"),
+                       ("tatoeba_en_zh", "tatoeba_zh_en")):
+        a, b = composed(f"data={one}").data, composed(f"data={other}").data
+        assert (a.source_language, a.target_language) == (b.target_language, b.source_language)
+        for split in ("train", "valid", "test"):
+            ours, theirs = getattr(a, split), getattr(b, split)
+            assert (ours.source, ours.source_sha256) == (theirs.target, theirs.target_sha256)
+
+
+# -- help ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("program", ["train.py", "scripts/prepare_data.py"])
+def test_help_lists_every_group_and_choice(program, monkeypatch, capfd):
+    specification = importlib.util.spec_from_file_location("program", ROOT / program)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    monkeypatch.setenv("HYDRA_MAIN_MODULE", "__main__")  # configs/ is found by the file's place, not a package's
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setattr(sys, "argv", [program, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        cli.guarded(module.main)
+    assert not ended.value.code
+    shown = capfd.readouterr().out
+    for group, choices in CHOICES.items():
+        listed, = re.findall(rf"^{group}: (.*)$", shown, re.M)
+        assert set(listed.split(", ")) - {f"{group}_schema"} == set(choices)
+    if program == "train.py":
+        for setting in ("norm:", "  lr: 0.001", "  max_epochs: ", "  beam_size: 5", "seed: 1"):
+            assert f"\n{setting}" in shown
+
+
+def test_every_class_of_settings_says_what_it_is():
+    tree = ast.parse((ROOT / "seq2seq" / "config.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            assert ast.get_docstring(node), node.name

@@ -1,0 +1,211 @@
+"""What holds for the code as a whole: who imports whom, what is never called, no dead options, commands that exist."""
+
+import ast
+import re
+import shlex
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from seq2seq import cli, config
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = sorted((ROOT / "seq2seq").rglob("*.py"))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+LONGEST_FILE = 440
+"""About 400 is what a reader should be asked to read; a tenth more is still about that."""
+
+
+def name_of(path):
+    """seq2seq/ops/reference.py -> seq2seq.ops.reference; a package has its folder's name."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in FILES}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
+
+
+def imported(name, node):
+    """The modules that an import statement of a module names."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    base = node.module or ""
+    if node.level:
+        package = name.split(".") if MODULES[name].name == "__init__.py" else name.split(".")[:-1]
+        base = ".".join([*package[:len(package) - node.level + 1], *([node.module] if node.module else [])])
+    return [full if (full := f"{base}.{alias.name}") in MODULES else base for alias in node.names]
+
+
+def imports(name, everywhere=False):
+    """What a module imports as it is loaded; with `everywhere` also later, in its functions."""
+    nodes = ast.walk(TREES[name]) if everywhere else TREES[name].body
+    return {module for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))
+            for module in imported(name, node)}
+
+
+def ours(modules):
+    return {module for module in modules if module.partition(".")[0] == "seq2seq"}
+
+
+# -- imports ---------------------------------------------------------------------------------------------------------
+
+
+def test_imports_are_read_right():
+    assert {"seq2seq.ops.reference", "seq2seq.ops.normalization"} <= imports("seq2seq.ops")
+    assert {"seq2seq.config", "seq2seq.decoding", "torch"} <= imports("seq2seq.translation")
+    assert "seq2seq.translation" not in imports("seq2seq.cli")
+    assert "seq2seq.translation" in imports("seq2seq.cli", everywhere=True)
+
+
+def test_there_is_no_cycle():
+    left = {name: ours(imports(name)) - {name} for name in MODULES}
+    while left:
+        free = {name for name, needs in left.items() if not needs & left.keys()}
+        assert free, f"a cycle among {sorted(left)}"
+        left = {name: needs for name, needs in left.items() if name not in free}
+
+
+def test_the_equations_stand_alone():
+    for name in MODULES:
+        if name.startswith("seq2seq.ops"):
+            others = {m for m in ours(imports(name, everywhere=True)) if not m.startswith("seq2seq.ops")}
+            assert not others, name
+
+
+def test_the_layers_need_configuration_and_equations_alone():
+    others = {m for m in ours(imports("seq2seq.rnn", everywhere=True)) if not m.startswith("seq2seq.ops")}
+    assert others == {"seq2seq.config"}
+    assert not ours(imports("seq2seq.config", everywhere=True))
+
+
+def test_one_module_knows_hydra():
+    for package, allowed in (("hydra", {"seq2seq.cli"}), ("omegaconf", {"seq2seq.cli", "seq2seq.run"})):
+        users = {name for name in MODULES
+                 if any(m.partition(".")[0] == package for m in imports(name, everywhere=True))}
+        assert users == allowed, package
+
+
+def test_nothing_that_is_read_is_executed():
+    """No pickle, no eval: a run's folder from a stranger can be opened."""
+    for name, tree in TREES.items():
+        loaded = {m.partition(".")[0] for m in imports(name, everywhere=True)}
+        assert not loaded & {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}, name
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert called not in ("eval", "exec", "compile", "torch.load", "yaml.load", "yaml.unsafe_load"), name
+                assert not any(keyword.arg == "allow_pickle" for keyword in node.keywords), name
+
+
+# -- size ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "scripts").glob("*.py")), ROOT / "train.py"], ids=str)
+def test_a_file_can_be_read_in_one_go(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE
+
+
+# -- options ---------------------------------------------------------------------------------------------------------
+
+
+def dataclasses(kind, found=None):
+    """A dataclass and all that its fields hold."""
+    found = {} if found is None else found
+    if is_dataclass(kind):
+        found[kind.__name__] = kind
+        for hint in get_type_hints(kind).values():
+            for part in (hint, *get_args(hint)):
+                dataclasses(part, found)
+    return found
+
+
+def test_no_option_is_dead():
+    """Each is read as an attribute somewhere, or is the default of one that is: ${data.vocab_size}."""
+    read = {node.attr for tree in TREES.values() for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
+    referred = set(re.findall(r"\$\{\w+\.(\w+)", "".join(p.read_text() for p in (ROOT / "configs").rglob("*.yaml"))))
+    classes = dataclasses(config.Config)
+    assert {"Config", "NormConfig", "SplitRule", "GrammarSplit", "CleaningConfig"} <= classes.keys()
+    dead = [f"{name}.{f.name}" for name, kind in classes.items() for f in fields(kind)
+            if f.name not in read | referred]
+    assert not dead
+
+
+# -- what the README promises ----------------------------------------------------------------------------------------
+
+COMMANDS = [
+    "make compare", "make test", "make help", "python train.py norm=layer",
+    "python train.py norm=batch data=multi30k_de_en model=base seed=3",
+    "python train.py -m norm=none,batch,layer seed=1,2,3", "python train.py resume=RUN",
+    "python scripts/prepare_data.py data=multi30k_de_en",
+    "python scripts/evaluate.py RUN [RUN ...] --split test --beam 5",
+    "python scripts/translate.py RUN < input.txt > output.txt", "python scripts/compare.py RUN [RUN ...]",
+    "python scripts/benchmark.py", "tensorboard --logdir outputs",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_readme_names_every_command(command):
+    assert command in README
+
+
+def shown_commands(text):
+    """The commands that a text shows in backticks or indented, without comments and with their continued lines."""
+    text = text.replace("\\\n", " ")
+    for line in re.findall(r"`(python [^`]+)`", text) + re.findall(r"^ {4}(python .*)$", text, re.M):
+        yield re.split(r"  +(?=[^-\s\w]|[a-z]+ [a-z])|\s#", line.strip())[0].strip()
+
+
+def overrides(command):
+    """What a command asks Hydra for, one list a job; of a sweep so many jobs that each value is in one."""
+    words = [word.partition("=") for word in shlex.split(command)[2:] if "=" in word]
+    values = {key: value.split(",") if "-m" in shlex.split(command) else [value] for key, _, value in words}
+    jobs = max(map(len, values.values()), default=1)
+    return [[f"{key}={each[i % len(each)]}" for key, each in values.items()] for i in range(jobs)]
+
+
+HELP = "".join(path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("configs/hydra/help/*.yaml")))
+SHOWN = sorted({command for command in shown_commands(README + HELP)
+                if re.match(r"python (train|scripts/prepare_data)\.py", command)})
+
+
+def test_enough_commands_are_found():
+    assert len(SHOWN) > 15
+    assert "python train.py -m norm=none,batch,layer seed=1,2,3" in SHOWN
+    assert sum("data.train.source" in command for command in SHOWN) >= 2
+
+
+@pytest.mark.parametrize("command", SHOWN)
+def test_each_command_that_is_shown_composes(command):
+    cli.register()
+    name = "prepare_data" if "prepare_data" in command else "train"
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        for job in overrides(command):
+            composed = cli.composed(compose(name, job))
+            assert isinstance(composed, config.Config)
+
+
+@pytest.mark.parametrize("name", ["evaluate", "translate", "compare", "benchmark"])
+def test_each_option_that_is_shown_exists(name):
+    shown = [line for line in README.splitlines() if f"scripts/{name}.py" in line]
+    assert shown
+    source = (ROOT / "scripts" / f"{name}.py").read_text() + (ROOT / "seq2seq" / "cli.py").read_text()
+    for option in re.findall(r"(--[a-z-]+)", "".join(shown)):
+        assert f'"{option}"' in source
+
+
+def test_each_make_target_that_is_named_exists():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    named = set(re.findall(r"(?:^ {4}|`)make ([a-z-]+)", README, re.M))
+    assert {"compare", "test", "help"} <= named <= targets
+
+
+def test_each_file_that_is_named_exists():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("http") or (ROOT / target).exists(), target
+    for path in re.findall(r"`((?:seq2seq|scripts|configs|data|tests)/[\w/.-]*)`", README):
+        assert (ROOT / path).exists(), path

@@ -1,0 +1,239 @@
+"""Set-up: the Makefile makes the environment once, from pins that name every package."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import distribution, requires
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PINS = {canonicalize_name(name): version for name, version in
+        re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.M)}
+
+FAKE_PYTHON = """#!/bin/sh
+# Writes down what it is asked for, and "makes" an environment that does the same.
+echo "python $*" >> "$LOG"
+case "$*" in
+  "-m venv .venv") mkdir -p .venv/bin && for name in python ruff mypy; do cp "$0" .venv/bin/$name; done ;;
+  *"pip install"*) exit ${PIP_FAILS:-0} ;;
+esac
+"""
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Run make in a copy of the set-up files, with a Python that does nothing; what that was asked for."""
+    for name in ("Makefile", "constraints.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    python, log = tmp_path / "fake-python", tmp_path / "log"
+    python.write_text(FAKE_PYTHON)
+    python.chmod(0o755)
+
+    def run(*arguments, python=python, **variables):
+        log.write_text("")
+        kept = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "PYTHON")}
+        done = subprocess.run(["make", *arguments, f"PYTHON={python}"], cwd=tmp_path, capture_output=True, text=True,
+                              env=kept | {"LOG": str(log)} | variables)
+        done.asked = [line.replace("python ", "", 1) for line in log.read_text().splitlines()]
+        return done
+
+    run.folder = tmp_path
+    return run
+
+
+INSTALL = "-m pip install --quiet --disable-pip-version-check -c constraints.txt -e .[dev]"
+
+
+def stamps(folder):
+    return sorted(path.name for path in (folder / ".venv").glob(".ready-*"))
+
+
+# -- make ------------------------------------------------------------------------------------------------------------
+
+
+def test_help_lists_every_target(make):
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert {"compare", "test", "test-all", "lint", "types", "bench", "help"} <= targets
+    for done in (make("help"), make()):
+        assert (done.returncode, done.stderr, done.asked) == (0, "", [])
+        listed = dict(re.findall(r"^  make ([a-z-]+) +(\S.*)$", done.stdout, re.M))
+        assert listed.keys() == targets
+
+
+def test_the_environment_is_made_once(make):
+    first = make("setup")
+    assert first.returncode == 0, first.stderr
+    assert first.asked[0].startswith("-c import sys")
+    assert first.asked[1:] == ["-m venv .venv", INSTALL]
+    assert len(stamps(make.folder)) == 1
+    for target in ("setup", "setup"):
+        assert make(target).asked == []
+    for name in ("Makefile", "constraints.txt", "pyproject.toml"):
+        os.utime(make.folder / name)  # newer, but the same
+    assert make("setup").asked == []
+
+
+@pytest.mark.parametrize("name", ["constraints.txt", "pyproject.toml"])
+def test_it_is_made_again_where_the_pins_change(make, name):
+    make("setup")
+    before = stamps(make.folder)
+    text = (make.folder / name).read_text()
+    (make.folder / name).write_text(text + "\n# another\n")
+    os.utime(make.folder / name, (0, 0))  # a date says nothing
+    assert INSTALL in make("setup").asked
+    after = stamps(make.folder)
+    assert len(after) == 1
+    assert after != before
+    assert make("setup").asked == []
+    (make.folder / name).write_text(text)
+    assert INSTALL in make("setup").asked
+    assert stamps(make.folder) == before
+
+
+def test_what_failed_is_tried_again(make):
+    done = make("test", PIP_FAILS="1")
+    assert done.returncode == 2
+    assert stamps(make.folder) == []
+    assert "-m pytest" not in done.asked
+    assert make("test").asked[1:] == ["-m venv .venv", INSTALL, "-m pytest"]
+
+
+@pytest.mark.parametrize(("target", "expected"), [
+    ("test", ["-m pytest"]), ("test-all", ["-m pytest -m "]), ("bench", ["scripts/benchmark.py layers"]),
+    ("lint", ["check ."]), ("types", [""]),
+    ("compare", ["train.py -m norm=none,batch,layer",
+                 "scripts/compare.py outputs/grammar_en_zh/none-lstm-small-seed1 outputs/grammar_en_zh/"
+                 "batch-lstm-small-seed1 outputs/grammar_en_zh/layer-lstm-small-seed1 --out ."]),
+])
+def test_a_target_sets_up_and_runs(make, target, expected):
+    done = make(target)
+    assert done.returncode == 0, done.stderr
+    assert done.asked[1:3] == ["-m venv .venv", INSTALL]
+    assert done.asked[3:] == expected
+    assert make(target).asked == expected
+
+
+def test_clean_keeps_runs_and_data(make):
+    make("setup")
+    kept = ["outputs/a/results.json", "data/prepared/x"]
+    for name in (*kept, ".pytest_cache/x", ".mypy_cache/x"):
+        (make.folder / name).parent.mkdir(parents=True)
+        (make.folder / name).touch()
+    assert make("clean").returncode == 0
+    assert all((make.folder / name).exists() for name in kept)
+    assert not any((make.folder / name).exists() for name in (".venv", ".pytest_cache", ".mypy_cache"))
+
+
+@pytest.mark.parametrize(("version", "fits"), [("3.10.12", False), ("3.11.0", True), ("3.14.1", True)])
+def test_an_older_python_is_refused(make, version, fits):
+    """The check of the Makefile itself, in an interpreter that takes itself for another version."""
+    numbers = tuple(map(int, version.split(".")))
+    script = make.folder / "other-python"
+    script.write_text(f'''#!/bin/sh
+[ "$1" = -c ] && exec {sys.executable} -c "import sys; sys.version_info = {numbers}; sys.version = '{version} (main)'
+$2"
+exec "{make.folder}/fake-python" "$@"
+''')
+    script.chmod(0o755)
+    done = make("test", python=script)
+    assert (done.returncode == 0) == fits
+    if not fits:
+        assert f"is Python {version}: Python 3.11 or newer is needed (make PYTHON=python3.12 ...)" in done.stderr
+        assert not (make.folder / ".venv").exists()
+        assert done.asked == []
+
+
+def test_the_oldest_python_can_read_why_it_is_refused():
+    """No f-string and the like, at which it would stop before it says anything."""
+    check = re.search(r"-c '(import sys; .*)'$", (ROOT / "Makefile").read_text(), re.M)[1]
+    ast.parse(check, feature_version=(3, 4))
+    assert not re.search(r"\bf[\"']", check)
+
+
+def test_a_python_that_is_not_there_is_named(make):
+    done = make("setup", python="python-nowhere")
+    assert done.returncode != 0
+    assert "python-nowhere" in done.stderr
+
+
+# -- pins ------------------------------------------------------------------------------------------------------------
+
+
+def needed(name, extras=(), found=None):
+    """Every distribution that one needs here, itself included, by canonical name."""
+    found = {} if found is None else found
+    key = canonicalize_name(name)
+    wanted = set(extras) - found.get(key, set())
+    if key in found and not wanted:
+        return found
+    found.setdefault(key, set()).update(extras)
+    for text in requires(name) or ():
+        requirement = Requirement(text)
+        marks = [{"extra": extra} for extra in ("", *extras)]
+        if requirement.marker is None or any(requirement.marker.evaluate(mark) for mark in marks):
+            needed(requirement.name, requirement.extras, found)
+    return found
+
+
+def test_every_package_is_pinned():
+    found = needed("seq2seq", ("dev",))
+    assert {"torch", "sympy", "mecab-python3", "pytest", "execnet", "omegaconf"} <= found.keys()
+    assert sorted(found.keys() - PINS.keys() - {"seq2seq", "setuptools"}) == []
+
+
+def test_a_pin_is_one_version_and_fits():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == len(PINS)
+    project = PROJECT["project"]
+    for text in (*project["dependencies"], *project["optional-dependencies"]["dev"]):
+        requirement = Requirement(text)
+        assert PINS[canonicalize_name(requirement.name)] in requirement.specifier, text
+
+
+def test_the_environment_is_what_the_pins_say():
+    stamp = subprocess.run(["sh", "-c", "cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1"], cwd=ROOT,
+                           capture_output=True, text=True, check=True).stdout.strip()
+    if not (Path(sys.prefix) / f".ready-{stamp}").exists():
+        pytest.skip("not the environment that make has made of these pins")
+    for name in needed("seq2seq", ("dev",)).keys() - {"seq2seq", "setuptools"}:
+        assert distribution(name).version.partition("+")[0] == PINS[name], name
+
+
+# -- an environment of one's own -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["2.10.0", "2.11.1+cu128", "2.13.0+cpu", "2.99.0", "3.0.0"])
+def test_a_torch_that_fits_is_left_alone(version):
+    torch, = (r for r in map(Requirement, PROJECT["project"]["dependencies"]) if r.name == "torch")
+    assert version in torch.specifier
+    assert {spec.operator for spec in torch.specifier} == {">="}
+    assert "2.9.1" not in torch.specifier
+
+
+def test_the_build_needs_no_torch():
+    assert [Requirement(r).name for r in PROJECT["build-system"]["requires"]] == ["setuptools"]
+    assert not (ROOT / "setup.py").exists()
+    # The version is read from a file that imports nothing, so that it can be read without running it.
+    tree = ast.parse((ROOT / "seq2seq" / "__init__.py").read_text(encoding="utf-8"))
+    assert not any(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.walk(tree))
+    assert any(isinstance(node, ast.Assign) and node.targets[0].id == "__version__" for node in tree.body)
+
+
+def test_every_package_of_ours_is_installed():
+    packages = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "seq2seq").rglob("__init__.py")}
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == packages
+
+
+def test_python_is_of_the_version_that_the_makefile_asks_for():
+    assert PROJECT["project"]["requires-python"] == ">=3.11"
+    assert "sys.version_info >= (3, 11)" in (ROOT / "Makefile").read_text()
+    assert sys.version_info >= (3, 11)
