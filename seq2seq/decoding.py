@@ -126,6 +126,8 @@ def beam_search(model: Translator, src: Tensor, src_lengths: Tensor, config: Dec
         log_probs[:, [model.vocabulary.pad_id, model.vocabulary.bos_id]] = MINUS_INFINITY
         _extend(search, results, log_probs, weights, model.vocabulary.eos_id, config.beam_size)
         _retire(search, results, config.beam_size)
+    if not all(results.finished):
+        raise RuntimeError("search found no translation: the model's probabilities are not finite")
     return [sorted(found, key=lambda h: -h.score)[:n_best] for found in results.finished]
 
 

@@ -54,7 +54,7 @@ def attention_figure(weights: NDArray[np.floating], src: Sequence[str], tgt: Seq
     axes.xaxis.set_label_position("top")
     axes.set_xlabel("source")
     axes.set_ylabel("translation")
-    figure.colorbar(image, ax=axes, label="attention weight", fraction=0.05, pad=0.02)
+    figure.colorbar(image, ax=axes, label="attention weight", fraction=0.3 / size[0], pad=0.02, aspect=size[1] / 0.2)
     return figure
 
 

@@ -82,6 +82,14 @@ def test_a_wrong_search_is_refused(two_runs):
         session(two_runs.layer, beam_size=0).translate([])
 
 
+def test_a_model_of_no_finite_numbers_is_a_clear_failure(two_runs):
+    opened = session(two_runs.layer)
+    with torch.no_grad():
+        opened.model.output.bias.fill_(float("nan"))
+    with pytest.raises(RuntimeError, match="probabilities are not finite"):
+        opened.translate(["one dogs"])
+
+
 def test_progress_is_shown_on_request_alone(two_runs, capsys):
     session(two_runs.layer, beam_size=1).translate(two_runs.sources)
     assert capsys.readouterr() == ("", "")
