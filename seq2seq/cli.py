@@ -37,8 +37,8 @@ LONGEST_NAME = 200
 
 def run_name(choices: Any, overrides: Sequence[str], seed: int) -> str:
     """`<norm>-<cell>-<model>-seed<N>[,key=value for every other override]`, fit for a folder's name."""
-    others = sorted(canonical(o) for o in overrides if key_of(o) not in (*IN_THE_NAME, *NOT_SETTINGS))
-    name = ",".join([f"{choices['norm']}-{choices['cell']}-{choices['model']}-seed{seed}", *others])
+    others = {key_of(o): canonical(o) for o in overrides if key_of(o) not in (*IN_THE_NAME, *NOT_SETTINGS)}
+    name = ",".join([f"{choices['norm']}-{choices['cell']}-{choices['model']}-seed{seed}", *sorted(others.values())])
     name = re.sub(r"[^\w.,=+~@-]", "_", name)
     if len(name.encode()) <= LONGEST_NAME:
         return name
@@ -115,14 +115,23 @@ def current_run(cfg: DictConfig) -> tuple[Config, Run]:
     return composed(resumed), run
 
 
+class JobFailed(BaseException):
+    """Carries a single run's error past Hydra, which would print a line of its own about an Exception."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 @contextmanager
 def job() -> Iterator[None]:
-    """Say at once what ends a job of a sweep: Hydra raises the first one's error after the last job."""
+    """Let a failed job of a sweep say so at once, and the others go on: Hydra raises its error after the last one."""
     try:
         yield
     except (ValueError, RuntimeError, OSError) as error:
-        if HydraConfig.get().mode is RunMode.MULTIRUN:
-            print(f"failed: {' '.join(HydraConfig.get().overrides.task)}: {error}", file=sys.stderr)
+        if HydraConfig.get().mode is not RunMode.MULTIRUN:
+            raise JobFailed(error) from error
+        print(f"failed: {' '.join(HydraConfig.get().overrides.task)}: {error}", file=sys.stderr)
         raise
 
 
@@ -156,10 +165,12 @@ def say(error: BaseException, code: int) -> int:
     """Print an error for a person to read."""
     if os.environ.get("HYDRA_FULL_ERROR") == "1" and not isinstance(error, Stopped):
         raise error
-    of_hydra = isinstance(error, (HydraException, OmegaConfBaseException))
-    message = " ".join(str(error).split()) if of_hydra else str(error)
+    message = str(error)
+    if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
+        message += f": {error.__cause__}"  # Hydra names the override, this what was expected
     if isinstance(error, OSError) and error.filename is not None:
         message = f"{error.filename}: {error.strerror}"
+    message = " ".join(message.split())
     print(f"{Path(sys.argv[0]).name}: {message or type(error).__name__}", file=sys.stderr)
     return code
 
@@ -171,6 +182,8 @@ def guarded(main: Callable[[], Any]) -> int:
     try:
         try:
             main()
+        except JobFailed as failed:
+            raise failed.error from failed.error.__cause__
         finally:
             os.environ["HYDRA_FULL_ERROR"] = "1" if asked_for_traceback else "0"
         return 0

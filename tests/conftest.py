@@ -1,16 +1,15 @@
 """What the tests share: the mirror folder of real corpora, where there is one, and a toy corpus to train on."""
 
 import importlib.util
+import logging
 import os
 import random
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import runs
 import torch
 from hydra import compose, initialize_config_dir
 
@@ -130,22 +129,13 @@ def train_command(monkeypatch, capfd, tmp_path):
         monkeypatch.setenv("HYDRA_FULL_ERROR", full_error)
         monkeypatch.setattr(sys, "argv", ["train.py", *cli.arguments(overrides)])
         capfd.readouterr()
+        handlers = logging.root.handlers[:]
         try:
             code = cli.guarded(module.main)
         except SystemExit as error:  # argparse
             code = error.code
+        finally:
+            logging.root.handlers[:] = handlers  # Hydra's write to this call's standard output
         return Done(code, *capfd.readouterr())
 
     return run
-
-
-@pytest.fixture(scope="session")
-def two_runs(tmp_path_factory: pytest.TempPathFactory) -> runs.Runs:
-    """Two small trained runs of one corpus, norm none and layer."""
-    return runs.two_runs(tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[[str], runs.Command]:
-    """`command("translate")` is scripts/translate.py, called in this process."""
-    return lambda name: runs.Command(name, monkeypatch, capfd)
