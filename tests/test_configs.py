@@ -31,11 +31,11 @@ def composed():
 
     def make(*overrides, name="train"):
         if (name, overrides) not in known:
-            known[name, overrides] = cli.composed(compose(name, list(overrides)))
+            with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+                known[name, overrides] = cli.composed(compose(name, list(overrides)))
         return known[name, overrides]
 
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        yield make
+    return make
 
 
 def wrong(value, hint, path=""):
