@@ -328,6 +328,7 @@ def may_write(a: Alternative, vocabulary: set[str]) -> bool:
 # Of Chinese and English that look alike on paper, what a reader stumbles over: none of it may come.
 ENGLISH_MISTAKES = {
     "the speaker is not an object of the speaker's own action": r"(?i)\b(i|we)\b[^,.?]*\b(me|us)\b",
+    "a subject's pronoun as an object": r"\b(introduc\w+|with|to|for|than|as) (I|he|she|we|they)\b",
     "two 'that' in a row": r"\bthat that\b",
     "'because' or 'when' behind a that-clause could belong to either clause": (
         r"\b(said|heard|discovered|forgot|explained|thinks?|believes?) that\b[^,]* (because|when|before (?!yesterday))"
@@ -383,6 +384,14 @@ def test_what_stands_with_ba_is_definite(splits: dict[str, list[Pair]]) -> None:
     assert sum("把" in pair.target for pair in pairs) > 100
     for pair in pairs:
         assert not re.search(r"把(一些|很多|好几|[一两三四五六七八九十][本只条件张个位])", pair.target), pair
+
+
+def test_objects_are_in_the_object_case(grammar: Grammar) -> None:
+    """Only a subject asks for the nominative; a part that may be a person and asks for no case could get it."""
+    for a in grammar.alternatives:
+        for child in a.children:
+            if child.category == "Phrase" and a.category not in ("Subject", "State"):
+                assert "case" in child.features, f"{GRAMMAR_FILE}:{a.line}: {child.name}"
 
 
 # What must be heard often enough to be learnt: in so many of the 3,000 training sentences at least.
