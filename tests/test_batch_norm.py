@@ -320,6 +320,16 @@ def test_batch_statistics_normalise_and_leave_everything_alone(cell, statistics,
     torch.testing.assert_close(run(layer, sentences), usual, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("store", [True, False])
+@pytest.mark.parametrize("cell", CELLS)
+def test_with_batch_statistics_too_few_rows_still_use_the_last_seen_steps(cell, store):
+    layer = layer_of(cell)
+    run(layer, sentences_of([3, 3, 2], 3))
+    oracle, sentences = Oracle(layer, training=True), sentences_of([7, 5, 2], 3, seed=7)
+    with batch_statistics(layer.eval(), store):
+        torch.testing.assert_close(run(layer, sentences)[0], oracle(sentences)[0])
+
+
 def recalibrated(raws, buffers, statistics, min_rows):
     """The buffers after a recalibration whose calls normalised `raws`."""
     for term in raws[0]:
