@@ -109,7 +109,7 @@ def test_a_stopped_run_goes_on_exactly(settings, stops, train_here, tmp_path, at
     assert_same(train_here(tmp_path / "stopped", *settings), whole)
 
 
-@pytest.mark.parametrize(("checkpoint_every", "dies_at"), [(3, 8), (3, 12), ("null", 2)])
+@pytest.mark.parametrize(("checkpoint_every", "dies_at"), [(3, 8), (3, 12), ("null", 5)])
 def test_a_killed_run_goes_on_from_its_last_checkpoint(checkpoint_every, dies_at, finished, train_here, tmp_path,
                                                        at_update):
     setting = f"trainer.checkpoint_every={checkpoint_every}"

@@ -130,7 +130,7 @@ def test_weight_decay_pulls_to_zero(rule, trainer):
 
 
 def test_bfloat16(trainer):
-    exact, short = trainer(), trainer("trainer.precision=bf16")
+    exact, short = trainer("model.dropout=0"), trainer("model.dropout=0", "trainer.precision=bf16")
     (loss, *_), (short_loss, *_) = (step(t, first_batches(t)) for t in (exact, short))
     assert short_loss != loss
     assert short_loss == pytest.approx(loss, rel=0.02)
@@ -339,6 +339,20 @@ def test_a_signal_in_mid_update_saves_and_stops(number, code, trainer, monkeypat
     assert state["progress"]["update"] == 3
     assert all(torch.equal(saved["model." + name], value) for name, value in t.model.state_dict().items())
     assert signal.getsignal(number) is before
+
+
+def test_a_signal_during_the_last_save_is_not_forgotten(trainer, monkeypatch):
+    def signalled(self, name="last"):
+        save(self, name)
+        if self.done() == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    save, t = Trainer.save, trainer("trainer.max_updates=2")
+    monkeypatch.setattr(Trainer, "_epoch", lambda self, *_: setattr(self.progress, "update", 2))
+    scripted(monkeypatch, [1.0], [1.0])
+    monkeypatch.setattr(Trainer, "save", signalled)
+    with Logbook(t.run.folder, 0, progress=False) as logbook, pytest.raises(Stopped, match="saved at update 2"):
+        t.fit(logbook)
 
 
 def test_a_second_interrupt_ends_at_once(trainer, monkeypatch):
