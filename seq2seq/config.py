@@ -224,6 +224,8 @@ class DataConfig:
     """Default of `tokenizer.joint` for this corpus."""
     epochs: int = 10
     """Default of `trainer.max_epochs` for this corpus."""
+    lr: float = 1e-3
+    """Default of `optimizer.lr` for this corpus, with Adam."""
     root: str = "data/prepared"
     """Where prepared corpora are kept."""
     mirror: str | None = None

@@ -123,6 +123,16 @@ class Batch:
         """Unpadded target tokens."""
         return int(self.tgt_lengths.sum())
 
+    def share(self, rank: int, size: int) -> "Batch | None":
+        """What process `rank` of `size` works on: every size-th sentence; None where there are too few."""
+        if size == 1:
+            return self
+        src_lengths, tgt_lengths = self.src_lengths[rank::size], self.tgt_lengths[rank::size]
+        if not tgt_lengths.numel():
+            return None
+        return Batch(self.src[rank::size, : src_lengths.max()], src_lengths,
+                     self.tgt[rank::size, : tgt_lengths.max()], tgt_lengths, self.indices[rank::size])
+
     def to(self, device: torch.device) -> "Batch":
         """The ids on another device."""
         return Batch(self.src.to(device, non_blocking=True), self.src_lengths,

@@ -1,5 +1,6 @@
 """Where and in which precision to compute."""
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -8,11 +9,13 @@ from .config import Device, Precision
 
 
 def choose_device(device: Device) -> torch.device:
-    """The device by name; auto is CUDA where there is one."""
+    """The device by name; auto is CUDA where there is one. Of several processes each has the GPU of its number."""
     available = torch.cuda.is_available()
     if device is Device.cuda and not available:
         raise ValueError("device=cuda: torch finds no CUDA device here; expected auto or cpu")
-    return torch.device("cuda" if available and device is not Device.cpu else "cpu")
+    if not available or device is Device.cpu:
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def set_threads(threads: int | None) -> None:

@@ -94,3 +94,20 @@ class Logbook:
         for name, value in results.items():
             self.writer.add_scalar(name, value, update)
         self.writer.flush()
+
+
+class NoLogbook(Logbook):
+    """Of a process beside the main one: writes and shows nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        pass
+
+    def log(self, kind: str, position: dict[str, Any], values: dict[str, float]) -> None:
+        """Nothing: the main process writes."""
+
+    def show(self, update: int, total: int | None, **shown: str) -> None:
+        """Nothing: the main process shows."""

@@ -4,7 +4,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
 from types import FrameType
@@ -27,10 +27,11 @@ from .config import Config, Metric, OptimizerConfig, OptimizerKind
 from .corpora import read_split, splits
 from .data import Batch, BatchSampler, ParallelDataset, Prepared, batches
 from .device import autocast, choose_device, set_threads
+from .distributed import ONE_PROCESS, SEED_STRIDE, Processes, joined
 from .errors import Stopped, TrainingError
 from .evaluation import finish_run, teacher_forced_loss, validation_bleu
 from .figures import attention_figure
-from .logbook import Logbook
+from .logbook import Logbook, NoLogbook
 from .model import Translator, count_parameters
 from .preparation import prepare
 from .run import Run, RunError, Status, build_translator, check_settings, settings
@@ -77,21 +78,26 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
 
 
 def train_step(model: Translator, optimizer: torch.optim.Optimizer, group: Sequence[Batch], config: Config,
-               device: torch.device) -> tuple[float, float, Tensor]:
+               device: torch.device, processes: Processes = ONE_PROCESS) -> tuple[float, float, Tensor]:
     """One parameter update from one batch or more: the mean loss of their target tokens, its gradient, a step.
 
     Returns the summed loss and negative log-likelihood, in nats, and the gradient's norm before clipping.
     """
     optimizer.zero_grad(set_to_none=True)
     tokens = sum(batch.tgt_tokens for batch in group)
-    loss_sum = nll_sum = 0.0
-    for batch in group:
+    sums = torch.zeros(2, dtype=torch.float64, device=device)
+    for share in (batch.share(processes.rank, processes.size) for batch in group):
+        if share is None:
+            continue
+        batch = share.to(device)
         with autocast(device, config.trainer.precision):
             smoothing = config.trainer.label_smoothing
             loss, nll = model(batch.src, batch.src_lengths, batch.tgt, batch.tgt_lengths, smoothing)
         (loss / tokens).backward()
-        loss_sum += loss.item()
-        nll_sum += nll.item()
+        sums += torch.stack([loss.detach(), nll])
+    processes.sum_gradients(model)
+    processes.share_buffers(model)
+    loss_sum, nll_sum = processes.sum(sums).tolist()
     limit = config.optimizer.clip_norm or math.inf
     norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
     if not (math.isfinite(loss_sum) and math.isfinite(norm)):
@@ -129,12 +135,12 @@ def on_stop(act: Callable[[int], None]) -> Iterator[None]:
 class Trainer:
     """One run's model, optimizer and data, and the loop that brings them together."""
 
-    def __init__(self, config: Config, run: Run) -> None:
+    def __init__(self, config: Config, run: Run, processes: Processes = ONE_PROCESS) -> None:
         check_settings(config)
-        self.config, self.run = config, run
+        self.config, self.run, self.processes = config, run, processes
         set_threads(config.trainer.threads)
         self.device = choose_device(config.trainer.device)
-        self.prepared = prepare(config.data, config.tokenizer, config.trainer.progress)
+        self.prepared = prepare(config.data, config.tokenizer, config.trainer.progress and processes.is_main)
         if "test" in splits(config.data):
             read_split(config.data, "test")  # a test set that can't be read had better be known before training
         self.tokenizers = self.prepared.tokenizers
@@ -146,6 +152,8 @@ class Trainer:
         self.sampler = BatchSampler(
             self.train_set.src_lengths, self.train_set.tgt_lengths, batch_tokens=config.data.batch_tokens,
             batch_sentences=config.data.batch_sentences, seed=config.seed)
+        if not processes.is_main:
+            torch.manual_seed(config.seed + SEED_STRIDE * processes.rank)  # the same weights, another dropout
         self.progress, self.average = Progress(), Average()
         self.started = time.perf_counter()
 
@@ -163,24 +171,37 @@ class Trainer:
         load_weights(self.model, group(tensors, "model"), path)
         try:
             load_optimizer(self.model, self.optimizer, group(tensors, "optimizer"))
-            torch.set_rng_state(tensors["random.cpu"])
+            self._restore_random(tensors)
             self.sampler.load_state_dict(state["sampler"])
             self.progress, self.average = Progress(**state["progress"]), Average(**state.get("average", {}))
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{path}: not a checkpoint that training can go on from ({error})") from error
-        if "random.cuda" in tensors and self.device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
         self.started -= self.progress.wall_seconds
+
+    def _restore_random(self, tensors: dict[str, Tensor]) -> None:
+        """This process' random numbers; a process that there was none of before keeps its fresh ones."""
+        rank = self.processes.rank  # the clones: torch reads a state from the start of its memory, view or not
+        if rank < len(tensors["random.cpu"]):
+            torch.set_rng_state(tensors["random.cpu"][rank].clone())
+        if self.device.type == "cuda" and rank < len(tensors.get("random.cuda", ())):
+            torch.cuda.set_rng_state(tensors["random.cuda"][rank].clone(), self.device)
+
+    def _random(self) -> dict[str, Tensor]:
+        """Every process' random numbers (processes, bytes)."""
+        states = {"random.cpu": self.processes.gather(torch.get_rng_state())}
+        if self.device.type == "cuda":
+            states["random.cuda"] = self.processes.gather(torch.cuda.get_rng_state(self.device))
+        return states
 
     def save(self, name: str = "last") -> None:
         """Write a checkpoint: 'last' holds all that is needed to go on exactly, others the model alone."""
         self.progress.wall_seconds = time.perf_counter() - self.started
-        tensors = prefixed(self.model.state_dict(), "model")
+        tensors = self._random() if name == "last" else {}
+        if not self.processes.is_main:
+            return
+        tensors |= prefixed(self.model.state_dict(), "model")
         if name == "last":
             tensors |= prefixed(optimizer_tensors(self.model, self.optimizer), "optimizer")
-            tensors["random.cpu"] = torch.get_rng_state()
-            if self.device.type == "cuda":
-                tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
         state = {"progress": asdict(self.progress), "sampler": self.sampler.state_dict(),
                  "average": asdict(self.average), "corpus": self._corpus()}
         save_checkpoint(self.run.checkpoint(name), tensors, state)
@@ -222,11 +243,11 @@ class Trainer:
         with on_stop(stop.append):
             while self.done() < 1 and not self._out_of_patience():
                 self._epoch(logbook, stop)
-            if not self.run.checkpoint("best").exists():
+            if self.progress.best is None:
                 self._validate(logbook)
             self.save()
-        if stop:
-            self.stop(stop[0])
+        if number := self._stop_signal(stop):
+            self.stop(number)
 
     def _epoch(self, logbook: Logbook, stop: list[int]) -> None:
         """What is left of the sampler's epoch."""
@@ -234,7 +255,7 @@ class Trainer:
         stream = batches(self.train_set, self.sampler)
         self.model.train()
         while group := list(islice(stream, config.optimizer.accumulate)):
-            self._update([batch.to(self.device) for batch in group])
+            self._update(group)
             update = self.progress.update
             self._show(logbook)
             if update % config.trainer.log_every == 0:
@@ -247,9 +268,9 @@ class Trainer:
                 self.save()
             elif config.trainer.checkpoint_every and update % config.trainer.checkpoint_every == 0:
                 self.save()
-            if stop:
+            if number := self._stop_signal(stop):
                 self.save()
-                self.stop(stop[0])
+                self.stop(number)
             if self.done() >= 1 or self._out_of_patience():
                 return
 
@@ -259,7 +280,7 @@ class Trainer:
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
         try:
-            loss, nll, norm = train_step(self.model, self.optimizer, group, self.config, self.device)
+            loss, nll, norm = train_step(self.model, self.optimizer, group, self.config, self.device, self.processes)
         except TrainingError as error:
             raise TrainingError(f"update {progress.update + 1}, lr {rate:.3g}: {error}") from error
         self.rate, self.gradient_norm = rate, norm
@@ -285,6 +306,10 @@ class Trainer:
         logbook.show(self.progress.update, self.total_updates(), loss=f"{average.loss / average.tokens:.3f}",
                      **{"tokens/s": f"{average.tokens / average.seconds:,.0f}"})
 
+    def _stop_signal(self, received: list[int]) -> int:
+        """The signal that any of the processes has received; 0 without one."""
+        return int(self.processes.max(float(received[0] if received else 0)))
+
     def stop(self, number: int) -> None:
         """End the program at a signal, with all saved up to the present update."""
         raise Stopped(f"{signal.Signals(number).name}: saved at update {self.progress.update}; go on with: "
@@ -293,7 +318,14 @@ class Trainer:
     # -- validation ------------------------------------------------------------------------------------------------
 
     def _validate(self, logbook: Logbook) -> None:
-        """Loss, perplexity and greedy BLEU on the validation set; the best checkpoint; patience; a look inside."""
+        """Measure, keep the best checkpoint, count what makes patience end."""
+        score = self._measure(logbook) if self.processes.is_main else 0.0
+        self._judge(self.processes.from_main(score))
+        if self.config.trainer.average_last > 1:
+            self._keep_for_average()
+
+    def _measure(self, logbook: Logbook) -> float:
+        """Loss, perplexity and greedy BLEU on the validation set, and a look inside; returns what best is judged by."""
         config = self.config
         self.model.eval()
         nll = teacher_forced_loss(self.model, self.valid_set, config, self.device)
@@ -304,9 +336,7 @@ class Trainer:
         logbook.say(f"update {self.progress.update:>6}  epoch {self._position()['epoch']:>3}  valid loss {nll:.3f}  "
                     f"perplexity {values['perplexity']:.2f}  BLEU {scores.bleu:.2f}")
         self._write_samples(logbook, translations)
-        self._judge(scores.bleu if config.trainer.best_metric is Metric.bleu else -nll)
-        if config.trainer.average_last > 1:
-            self._keep_for_average()
+        return scores.bleu if config.trainer.best_metric is Metric.bleu else -nll
 
     def _judge(self, score: float) -> None:
         """Keep the best checkpoint; count validations without a better one, and lower the plateau's rate by them."""
@@ -326,6 +356,8 @@ class Trainer:
     def _keep_for_average(self) -> None:
         """Keep the weights of the last k validations, under names that sort by update."""
         self.save(f"update-{self.progress.update:09}")
+        if not self.processes.is_main:
+            return
         for path in sorted(self.run.checkpoints.glob("update-*"))[: -self.config.trainer.average_last]:
             path.unlink()
 
@@ -345,32 +377,46 @@ class Trainer:
 
 
 def train(config: Config, run: Run) -> dict[str, Any]:
-    """Train, or go on, in the run's folder; returns what results.json holds."""
-    with run.locked():
-        status = run.status(config)
-        if status is Status.finished:
-            results = run.results()
-            assert results is not None
+    """Train, or go on, in the run's folder; returns what results.json holds.
+
+    Of several processes (torchrun) all train, and the main one writes, validates and scores.
+    """
+    with joined(choose_device(config.trainer.device)) as processes, (
+            run.locked() if processes.is_main else nullcontext()):
+        return train_together(config, run, processes)
+
+
+def train_together(config: Config, run: Run, processes: Processes) -> dict[str, Any]:
+    """One process' part of `train`."""
+    status = run.status(config) if processes.is_main else Status.new
+    if processes.from_main(status is Status.finished):
+        results = run.results()
+        assert results is not None
+        if processes.is_main:
             print(f"finished already (overwrite=true trains it anew): {summary(run, results)}")
-            return results
-        trainer = Trainer(config, run)
-        if status is Status.replaced:
-            run.clear()
-        trainer.restore()
-        run.results_file.unlink(missing_ok=True)  # of a shorter training
-        run.save_config(config)
-        trainer.tokenizers.save(run.folder)
-        print(f"{run.folder}: {count_parameters([trainer.model]):,} parameters, {trainer.device}, "
-              f"{torch.get_num_threads()} threads, {training_pairs(trainer.prepared)}")
-        with on_stop(trainer.stop), Logbook(run.folder, trainer.progress.update, config.trainer.progress) as logbook:
-            trainer.fit(logbook)
-            results = finish_run(run, config, trainer.prepared, trainer.model, trainer.device,
-                                 asdict(trainer.progress))
-            last = results["test" if "test" in results else "valid"]
-            final = {f"final/{k}": v for k, v in last.items() if isinstance(v, float)}
-            logbook.hyperparameters(settings(config), final, trainer.progress.update)
-        print(summary(run, results))
         return results
+    trainer = Trainer(config, run, processes)
+    if status is Status.replaced:
+        run.clear()
+    processes.wait()
+    trainer.restore()
+    if not processes.is_main:
+        trainer.fit(NoLogbook())
+        return {}
+    run.results_file.unlink(missing_ok=True)  # of a shorter training
+    run.save_config(config)
+    trainer.tokenizers.save(run.folder)
+    print(f"{run.folder}: {count_parameters([trainer.model]):,} parameters, {trainer.device}, "
+          f"{processes.size} x {torch.get_num_threads()} threads, {training_pairs(trainer.prepared)}")
+    with on_stop(trainer.stop), Logbook(run.folder, trainer.progress.update, config.trainer.progress) as logbook:
+        trainer.fit(logbook)
+        results = finish_run(run, config, trainer.prepared, trainer.model, trainer.device,
+                             asdict(trainer.progress))
+        last = results["test" if "test" in results else "valid"]
+        final = {f"final/{k}": v for k, v in last.items() if isinstance(v, float)}
+        logbook.hyperparameters(settings(config), final, trainer.progress.update)
+    print(summary(run, results))
+    return results
 
 
 def training_pairs(prepared: Prepared) -> str:

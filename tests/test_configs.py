@@ -228,7 +228,7 @@ def test_help_lists_every_group_and_choice(program, monkeypatch, capfd):
         listed, = re.findall(rf"^{group}: (.*)$", shown, re.M)
         assert set(listed.split(", ")) - {f"{group}_schema"} == set(choices)
     if program == "train.py":
-        for setting in ("norm:", "  lr: 0.001", "  max_epochs: ", "  beam_size: 5", "seed: 1"):
+        for setting in ("norm:", "  lr: ${data.lr}", "  max_epochs: ", "  beam_size: 5", "seed: 1"):
             assert f"\n{setting}" in shown
 
 

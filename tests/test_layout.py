@@ -141,6 +141,7 @@ COMMANDS = [
     "make compare", "make test", "make help", "python train.py norm=layer",
     "python train.py norm=batch data=multi30k_de_en model=base seed=3",
     "python train.py -m norm=none,batch,layer seed=1,2,3", "python train.py resume=RUN",
+    "torchrun --nproc-per-node 2 train.py norm=layer",
     "python scripts/prepare_data.py data=multi30k_de_en",
     "python scripts/evaluate.py RUN [RUN ...] --split test --beam 5",
     "python scripts/translate.py RUN < input.txt > output.txt", "python scripts/compare.py RUN [RUN ...]",
