@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .translation import Session
 
 IN_THE_NAME = ("norm", "cell", "model", "data", "seed")
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 LONGEST_NAME = 200
 """File systems end at 255 bytes."""
 
@@ -62,6 +63,13 @@ def run_folder(name: str, resume: str | None) -> str:
     return f"outputs/{name}" if resume is None else "."
 
 
+def group_choices() -> str:
+    """What each group of configs/ offers, for --help: Hydra's own list has the schemas and shared parts too."""
+    groups = (group for group in sorted(CONFIGS.iterdir()) if group.is_dir() and group.name != "hydra")
+    return "\n".join(f"{group.name}: {', '.join(sorted(file.stem for file in group.glob('*.yaml')))}"
+                     for group in groups)
+
+
 def arguments(given: Sequence[str]) -> list[str]:
     """The command line with RUN of resume=RUN quoted for Hydra: a run's name has commas and equals signs.
 
@@ -88,6 +96,7 @@ def register() -> None:
             store.store(group=f.name, name=f"{f.name}_schema", node=f.type)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
+    OmegaConf.register_new_resolver("group_choices", group_choices, replace=True)
 
 
 def composed(cfg: DictConfig) -> Config:
