@@ -259,6 +259,12 @@ class DataConfig:
     """Unpadded target tokens a batch."""
     batch_sentences: int | None = None
     """Sentences a batch, instead of batch_tokens."""
+    bucket_batches: int | None = None
+    """Sentences of about so many batches are sorted by length together; 1: batches of any length.
+
+    None: 50, but 1 with batch norm: in a batch of one length every sentence ends at the same step, so that the
+    statistics of a step tell how far the end is, and no stored ones can stand in for them.
+    """
 
 
 class OptimizerKind(Enum):

@@ -20,8 +20,8 @@ from .errors import DataError
 from .tokenizer import Tokenizer, Tokenizers
 
 SIDES = ("source", "target")
-POOL_BATCHES = 50
-"""Sentences of about so many batches are sorted by length together."""
+BUCKET_BATCHES = 50
+"""Sentences of about so many batches are sorted by length together, unless told otherwise."""
 
 
 ENDS_DTYPE = np.dtype(np.int64)
@@ -142,22 +142,26 @@ class Batch:
 class BatchSampler:
     """Which sentences make up each batch. The order follows from (seed, epoch) alone.
 
-    Sentences are shuffled, sorted by length within pools, and cut into batches of `batch_sentences` or of at most
-    `batch_tokens` unpadded target tokens (a longer sentence makes a batch of its own); the batches are shuffled.
-    Without `shuffle` all are one pool, and the batches come by rising length.
+    Sentences are shuffled, sorted by length within pools of about `bucket_batches` batches (1: not at all), and cut
+    into batches of `batch_sentences` or of at most `batch_tokens` unpadded target tokens (a longer sentence makes a
+    batch of its own); the batches are shuffled. Without `shuffle` all are one pool, and the batches come by rising
+    length.
     """
 
     def __init__(self, src_lengths: NDArray[np.int64], tgt_lengths: NDArray[np.int64], batch_tokens: int | None = None,
-                 batch_sentences: int | None = None, seed: int = 0, shuffle: bool = True) -> None:
+                 batch_sentences: int | None = None, seed: int = 0, shuffle: bool = True,
+                 bucket_batches: int = BUCKET_BATCHES) -> None:
         if batch_sentences is None and batch_tokens is None:
             raise ValueError("data.batch_tokens and data.batch_sentences are both null; expected one of them")
-        for name, size in (("batch_tokens", batch_tokens), ("batch_sentences", batch_sentences)):
+        for name, size in (("batch_tokens", batch_tokens), ("batch_sentences", batch_sentences),
+                           ("bucket_batches", bucket_batches)):
             if size is not None and size < 1:
                 raise ValueError(f"data.{name}={size}: expected at least 1")
         if not len(tgt_lengths):
             raise DataError("no sentence pairs are left to make batches of")
         self.src_lengths, self.tgt_lengths = src_lengths, tgt_lengths
         self.batch_tokens, self.batch_sentences, self.seed, self.shuffle = batch_tokens, batch_sentences, seed, shuffle
+        self.bucket_batches = bucket_batches
         self.epoch = self.position = 0
         self._cut_epoch = -1
         self._batches: list[NDArray[np.int64]] = []
@@ -197,8 +201,12 @@ class BatchSampler:
             return self._cut_pool(np.arange(count))
         random = np.random.default_rng([self.seed, self.epoch])
         order = random.permutation(count)
-        size = POOL_BATCHES * self._sentences_a_batch()
-        batches = [batch for start in range(0, count, size) for batch in self._cut_pool(order[start : start + size])]
+        if self.bucket_batches == 1:
+            batches = self._cut_sorted(order)
+        else:
+            size = self.bucket_batches * self._sentences_a_batch()
+            pools = (order[start : start + size] for start in range(0, count, size))
+            batches = [batch for pool in pools for batch in self._cut_pool(pool)]
         return [batches[i] for i in random.permutation(len(batches))]
 
     def _sentences_a_batch(self) -> int:
@@ -209,7 +217,10 @@ class BatchSampler:
 
     def _cut_pool(self, pool: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Sort a pool by length and cut it."""
-        pool = pool[np.lexsort((self.src_lengths[pool], self.tgt_lengths[pool]))]
+        return self._cut_sorted(pool[np.lexsort((self.src_lengths[pool], self.tgt_lengths[pool]))])
+
+    def _cut_sorted(self, pool: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Cut a pool as it is."""
         if self.batch_sentences is not None:
             return np.split(pool, range(self.batch_sentences, len(pool), self.batch_sentences))
         assert self.batch_tokens is not None

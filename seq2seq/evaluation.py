@@ -13,7 +13,7 @@ from . import __version__
 from .checkpoint import average_weights, group, load_checkpoint, load_weights, prefixed, save_checkpoint, write_text
 from .config import Config, Metric, NormKind
 from .corpora import read_split, splits
-from .data import BatchSampler, ParallelDataset, Prepared, batches
+from .data import BUCKET_BATCHES, BatchSampler, ParallelDataset, Prepared, batches
 from .device import autocast
 from .metrics import Scores, score
 from .model import Translator, count_parameters
@@ -27,6 +27,14 @@ EVALUATION_TOKENS = 4096
 """Target tokens a batch where nothing is learnt and batches don't matter."""
 
 
+def training_batches(dataset: ParallelDataset, config: Config) -> BatchSampler:
+    """Batches of the kind that are trained on."""
+    data = config.data
+    bucket_batches = data.bucket_batches or (1 if config.norm.kind is NormKind.batch else BUCKET_BATCHES)
+    return BatchSampler(dataset.src_lengths, dataset.tgt_lengths, batch_tokens=data.batch_tokens,
+                        batch_sentences=data.batch_sentences, seed=config.seed, bucket_batches=bucket_batches)
+
+
 @torch.no_grad()
 def teacher_forced_loss(model: Translator, dataset: ParallelDataset, config: Config, device: torch.device,
                         by_batch: bool = False) -> float:
@@ -34,10 +42,8 @@ def teacher_forced_loss(model: Translator, dataset: ParallelDataset, config: Con
 
     by_batch: in the training's batches, batch norm normalising by each batch's own statistics, not the stored ones.
     """
-    data = config.data
-    sizes = {"batch_tokens": data.batch_tokens, "batch_sentences": data.batch_sentences} if by_batch else {
-        "batch_tokens": EVALUATION_TOKENS, "batch_sentences": None}
-    sampler = BatchSampler(dataset.src_lengths, dataset.tgt_lengths, seed=0, shuffle=False, **sizes)
+    sampler = training_batches(dataset, config) if by_batch else BatchSampler(
+        dataset.src_lengths, dataset.tgt_lengths, batch_tokens=EVALUATION_TOKENS, shuffle=False)
     total, tokens = 0.0, 0
     with batch_statistics(model) if by_batch else nullcontext():
         for batch in batches(dataset, sampler):
@@ -62,8 +68,7 @@ def validation_bleu(model: Translator, tokenizers: Tokenizers, dataset: Parallel
 @torch.no_grad()
 def recalibrate(model: Translator, dataset: ParallelDataset, config: Config, device: torch.device) -> None:
     """One pass over the training data that sets batch norm's statistics to those of the weights as they are now."""
-    sampler = BatchSampler(dataset.src_lengths, dataset.tgt_lengths, batch_tokens=config.data.batch_tokens,
-                           batch_sentences=config.data.batch_sentences, seed=config.seed)
+    sampler = training_batches(dataset, config)
     model.eval()
     with recalibration(model), autocast(device, config.trainer.precision):
         for number, batch in enumerate(batches(dataset, sampler)):

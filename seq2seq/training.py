@@ -25,11 +25,11 @@ from .checkpoint import (
 )
 from .config import Config, Metric, OptimizerConfig, OptimizerKind
 from .corpora import read_split, splits
-from .data import Batch, BatchSampler, ParallelDataset, Prepared, batches
+from .data import Batch, ParallelDataset, Prepared, batches
 from .device import autocast, choose_device, set_threads
 from .distributed import ONE_PROCESS, SEED_STRIDE, Processes, joined
 from .errors import Stopped, TrainingError
-from .evaluation import finish_run, teacher_forced_loss, validation_bleu
+from .evaluation import finish_run, teacher_forced_loss, training_batches, validation_bleu
 from .figures import attention_figure
 from .logbook import Logbook, NoLogbook
 from .model import Translator, count_parameters
@@ -149,9 +149,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.model = build_translator(config, self.tokenizers).to(self.device)
         self.optimizer = make_optimizer(self.model, config.optimizer)
-        self.sampler = BatchSampler(
-            self.train_set.src_lengths, self.train_set.tgt_lengths, batch_tokens=config.data.batch_tokens,
-            batch_sentences=config.data.batch_sentences, seed=config.seed)
+        self.sampler = training_batches(self.train_set, config)
         if not processes.is_main:
             torch.manual_seed(config.seed + SEED_STRIDE * processes.rank)  # the same weights, another dropout
         self.progress, self.average = Progress(), Average()
