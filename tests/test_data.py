@@ -393,6 +393,19 @@ def test_a_batch_holds_sentences_of_similar_length():
     assert tgt.mean() / tgt.max() < 0.6  # what it would be without
 
 
+def test_without_buckets_a_batch_holds_sentences_of_any_length():
+    src, tgt = lengths(20_000)
+    for size in ({"batch_sentences": 64}, {"batch_tokens": 900}):
+        sampler = BatchSampler(src, tgt, **size, seed=1, bucket_batches=1)
+        found = list(sampler)
+        assert sorted(i for batch in found for i in batch.tolist()) == list(range(len(tgt)))
+        assert all(tgt[batch].sum() <= 900 for batch in found if "batch_tokens" in size)
+        spread = np.mean([tgt[batch].std() for batch in found]) / tgt.std()
+        assert spread > 0.9
+        sorted_spread = np.mean([tgt[batch].std() for batch in BatchSampler(src, tgt, **size, seed=1)]) / tgt.std()
+        assert sorted_spread < 0.1
+
+
 def test_a_sentence_over_the_budget_has_a_batch_of_its_own():
     tgt = np.array([5, 50, 4, 6, 50])
     for shuffle in (True, False):

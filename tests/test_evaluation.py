@@ -9,8 +9,8 @@ import torch
 from seq2seq import __version__
 from seq2seq.checkpoint import group, load_checkpoint, load_weights
 from seq2seq.config import NormConfig, NormKind, Statistics
-from seq2seq.data import BatchSampler, batches
-from seq2seq.evaluation import recalibrate, teacher_forced_loss, validation_bleu
+from seq2seq.data import BUCKET_BATCHES, BatchSampler, batches
+from seq2seq.evaluation import recalibrate, teacher_forced_loss, training_batches, validation_bleu
 from seq2seq.metrics import score
 from seq2seq.preparation import prepare
 from seq2seq.rnn import batch_statistics
@@ -66,6 +66,15 @@ def test_batch_and_stored_statistics(with_batch_norm):
     expected = total / int(valid.tgt_lengths.sum())
     assert results["valid_loss_batch_statistics"] == pytest.approx(expected, rel=1e-4)
     assert abs(expected - results["valid_loss"]) > 1e-4
+
+
+def test_batch_norm_trains_on_batches_of_any_length(finished, with_batch_norm):
+    for run, expected in ((finished, BUCKET_BATCHES), (with_batch_norm, 1)):
+        config, prepared, _ = opened(run)
+        train_set = prepared.split("train")
+        assert training_batches(train_set, config).bucket_batches == expected
+        asked = replace(config, data=replace(config.data, bucket_batches=7))
+        assert training_batches(train_set, asked).bucket_batches == 7
 
 
 def test_only_some_validation_sentences(finished):
