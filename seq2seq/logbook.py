@@ -69,7 +69,7 @@ class Logbook:
     def show(self, update: int, total: int | None, **shown: str) -> None:
         """Move the progress bar; tqdm adds the time left."""
         if self.bar.n == 0 and update > 1:
-            self.bar.initial = self.bar.n = update - 1
+            self.bar.initial = self.bar.n = self.bar.last_print_n = update - 1
         self.bar.total = total
         self.bar.set_postfix(shown, refresh=False)
         self.bar.update(update - self.bar.n)
