@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -16,8 +17,8 @@ from torch import Tensor, nn
 
 SEED_STRIDE = 1_000_003
 """Between the seeds of two processes: dropout differs in them, while runs of neighbouring seeds stay apart."""
-
-
+LONGEST_WAIT = timedelta(days=1)
+"""For the main process, which validates and scores alone."""
 CPU = torch.device("cpu")
 
 
@@ -97,8 +98,10 @@ def joined(device: torch.device) -> Iterator[Processes]:
     if size == 1:
         yield ONE_PROCESS
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
     try:
-        yield Processes(dist.get_rank(), size, device)
+        together = Processes(dist.get_rank(), size, device)
+        yield together
+        together.wait()  # torchrun ends the others where one fails at its exit: they leave when all is done
     finally:
         dist.destroy_process_group()

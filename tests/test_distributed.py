@@ -54,7 +54,6 @@ def losses(folder):
     return [e["loss"] for e in read_metrics(Run(folder).metrics_file) if e["kind"] == "train"]
 
 
-@pytest.mark.slow  # processes that end at different times abort now and then: to be mended
 def test_two_processes_learn_what_one_does(start, tmp_path):
     plain = ["norm=layer", "model.dropout=0", "optimizer=sgd", "optimizer.accumulate=2", "optimizer.lr=0.5"]
     one, two = start(ONE, "one", *plain), start(TWO, "two", *plain)
@@ -70,7 +69,6 @@ def test_two_processes_learn_what_one_does(start, tmp_path):
     assert results[0]["tokens"] == results[1]["tokens"]
 
 
-@pytest.mark.slow
 def test_two_stopped_processes_go_on_exactly(start, tmp_path):
     options = ["norm=batch", "norm.min_rows=2", "model.dropout=0.3", "trainer.max_epochs=40", "trainer.max_updates=60",
                "trainer.validate_every=20"]
