@@ -11,24 +11,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
 
 from seq2seq.cli import add_search_options, guarded, open_translator
+from seq2seq.text import decoded_lines
 from seq2seq.translation import Translation
 
 CHUNK_LINES = 2000
 """Lines read before any is translated: sorted by length they fill batches well, and memory stays small."""
-
-
-def lines_of(stream: TextIO) -> Iterator[str]:
-    """Lines without their ends, one at a time."""
-    raw = stream.buffer
-    for number, line in enumerate(raw, start=1):
-        try:
-            yield line.decode("utf-8").removesuffix("\n").removesuffix("\r")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"<stdin>:{number}: invalid UTF-8 at byte {error.start + 1} "
-                             f"(0x{line[error.start]:02x}); expected UTF-8 text") from error
 
 
 def asked_for() -> Iterator[str]:
@@ -68,7 +57,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale says
     interactive, draws = sys.stdin.isatty(), arguments.attention is not None
-    lines = asked_for() if interactive else lines_of(sys.stdin)
+    lines = asked_for() if interactive else decoded_lines(sys.stdin.buffer, "<stdin>")
     while chunk := list(islice(lines, 1 if interactive or draws else CHUNK_LINES)):
         found = session.translate(chunk, arguments.n_best, attention=draws)
         if draws and found[0][0].src_pieces:

@@ -1,6 +1,5 @@
 """Where text comes from: a mirror folder or the network, a grammar, or the user's own files. Checked, line by line."""
 
-import codecs
 import gzip
 import hashlib
 import json
@@ -18,7 +17,7 @@ from .checkpoint import replacing, write_text
 from .config import DataConfig, Origin, SplitConfig
 from .errors import DataError
 from .splitting import check_git_blob, read_upstream, split_by_components
-from .text import decode_line
+from .text import decoded_lines
 
 MIRROR_VARIABLE = "SEQ2SEQ_DATA_MIRROR"
 
@@ -60,11 +59,9 @@ def open_text(path: Path) -> Iterator[IO[bytes]]:
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """Lines ended by LF or CRLF, and by nothing else, in strict UTF-8; a byte order mark at the start is dropped."""
+    """A file's lines, one at a time (see `decoded_lines`)."""
     with open_text(path) as file:
-        for number, line in enumerate(file, start=1):
-            raw = line.removesuffix(b"\n").removesuffix(b"\r")
-            yield decode_line(raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw, str(path), number)
+        yield from decoded_lines(file, str(path))
 
 
 def file_pairs(source: Path, target: Path) -> Iterator[tuple[str, str]]:

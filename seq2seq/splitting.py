@@ -1,6 +1,5 @@
 """How an upstream file of pairs becomes train, valid and test, so that no sentence is in two of them."""
 
-import codecs
 import hashlib
 import io
 import unicodedata
@@ -11,19 +10,17 @@ from pathlib import Path
 
 from .config import SplitRule
 from .errors import DataError
-from .text import decode_line
+from .text import decoded_lines
 
 Pair = tuple[str, str]
 
 
 def read_upstream(path: Path, rule: SplitRule) -> Iterator[Pair]:
     """(source, target) of every line of a TSV file, or of member `rule.file` of a zip."""
-    for number, raw in enumerate(io.BytesIO(_upstream_bytes(path, rule)), start=1):
-        raw = raw.rstrip(b"\r\n")
-        line = decode_line(raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw, str(path), number)
+    for number, line in enumerate(decoded_lines(io.BytesIO(_upstream_bytes(path, rule)), str(path)), start=1):
         if not line.strip():
             continue
-        columns = line.split("\t")
+        columns = line.rstrip("\r").split("\t")
         if len(columns) <= max(rule.source_column, rule.target_column):
             raise DataError(f"{path}:{number}: {len(columns)} columns; expected source and target in columns "
                             f"{rule.source_column + 1} and {rule.target_column + 1}")

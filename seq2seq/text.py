@@ -1,8 +1,10 @@
 """What text is before it is split: UTF-8, odd characters mapped to plain ones, Unicode NFKC, words of Chinese found."""
 
+import codecs
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
@@ -34,6 +36,13 @@ def decode_line(raw: bytes, name: str, number: int) -> str:
     except UnicodeDecodeError as error:
         raise DataError(f"{name}:{number}: invalid UTF-8 at byte {error.start + 1} (0x{raw[error.start]:02x}); "
                         "expected UTF-8 text") from error
+
+
+def decoded_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
+    """Lines ended by LF or CRLF, and by nothing else, in strict UTF-8; a byte order mark at the start is dropped."""
+    for number, line in enumerate(lines, start=1):
+        raw = line.removesuffix(b"\n").removesuffix(b"\r")
+        yield decode_line(raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw, name, number)
 
 
 def odd_characters(line: str) -> Counter[str]:
