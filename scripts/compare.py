@@ -9,10 +9,9 @@ import shlex
 import sys
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
-from seq2seq.cli import guarded
+from seq2seq.cli import console, guarded
 from seq2seq.report import COLUMNS, cells, labels, write_report
 
 
@@ -32,7 +31,7 @@ def main() -> None:
                          overflow="fold")
     for run, label in zip(runs, labels(runs), strict=True):
         table.add_row(*cells(run.row | {"run": label}, columns))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    console().print(table)
     for note in notes:
         print(f"note: {note}")
     print(f"\nWrote {arguments.out / 'report.html'}, {arguments.out / 'curves.png'}, {arguments.out / 'results.csv'}.")

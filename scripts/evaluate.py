@@ -12,11 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from seq2seq.checkpoint import write_text
-from seq2seq.cli import add_search_options, guarded, open_translator
+from seq2seq.cli import add_search_options, console, guarded, open_translator
 from seq2seq.corpora import read_pair_files, read_split
 from seq2seq.metrics import paired_bootstrap, score
 from seq2seq.run import Run
@@ -71,7 +70,7 @@ def show(results: dict[str, Any]) -> None:
             c = compared["runs"][i]
             cells += [f"{c['mean']:.2f} ± {c['interval']:.2f}", "" if c["p_value"] is None else f"{c['p_value']:.4f}"]
         table.add_row(*cells)
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    console().print(table)
     print(f"{results['runs'][0]['bleu_signature']}\n{results['runs'][0]['chrf_signature']}")
     if compared:
         print(f"p: how likely so large a difference from the first run is by chance ({compared['signature']})")

@@ -28,6 +28,8 @@ from .errors import Stopped
 from .run import CHANGEABLE, EXTENDABLE, NOT_SETTINGS, Run
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from .translation import Session
 
 IN_THE_NAME = ("norm", "cell", "model", "data", "seed")
@@ -168,6 +170,13 @@ def open_translator(folder: str, options: argparse.Namespace) -> "Session":
     decode = replace(config.decode, **{key: value for key, value in named.items() if value is not None})
     precision = config.trainer.precision if options.precision is None else Precision[options.precision]
     return Session(run.translator(choose_device(Device[options.device])), run.tokenizers(), decode, precision)
+
+
+def console() -> "Console":
+    """Where tables are printed: as wide as the terminal, wide where it is a file or a pipe."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 200)
 
 
 def say(error: BaseException, code: int) -> int:

@@ -22,8 +22,6 @@ from .tokenizer import Tokenizer, Tokenizers
 SIDES = ("source", "target")
 BUCKET_BATCHES = 50
 """Sentences of about so many batches are sorted by length together, unless told otherwise."""
-
-
 ENDS_DTYPE = np.dtype(np.int64)
 
 
@@ -178,10 +176,6 @@ class BatchSampler:
                 self.epoch, self.position = self.epoch + 1, 0
             yield batch
 
-    def set_epoch(self, epoch: int) -> None:
-        """Go to the start of an epoch."""
-        self.epoch, self.position = epoch, 0
-
     def state_dict(self) -> dict[str, int]:
         """Where the next batch is."""
         return {"epoch": self.epoch, "position": self.position}
@@ -198,15 +192,13 @@ class BatchSampler:
     def _cut(self) -> list[NDArray[np.int64]]:
         count = len(self.tgt_lengths)
         if not self.shuffle:
-            return self._cut_pool(np.arange(count))
+            return self._cut_pool(self._by_length(np.arange(count)))
         random = np.random.default_rng([self.seed, self.epoch])
         order = random.permutation(count)
-        if self.bucket_batches == 1:
-            batches = self._cut_sorted(order)
-        else:
-            size = self.bucket_batches * self._sentences_a_batch()
-            pools = (order[start : start + size] for start in range(0, count, size))
-            batches = [batch for pool in pools for batch in self._cut_pool(pool)]
+        size = self.bucket_batches * self._sentences_a_batch()
+        pools = [order] if self.bucket_batches == 1 else [
+            self._by_length(order[start : start + size]) for start in range(0, count, size)]
+        batches = [batch for pool in pools for batch in self._cut_pool(pool)]
         return [batches[i] for i in random.permutation(len(batches))]
 
     def _sentences_a_batch(self) -> int:
@@ -215,12 +207,11 @@ class BatchSampler:
         assert self.batch_tokens is not None
         return max(1, int(self.batch_tokens / self.tgt_lengths.mean()))
 
-    def _cut_pool(self, pool: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Sort a pool by length and cut it."""
-        return self._cut_sorted(pool[np.lexsort((self.src_lengths[pool], self.tgt_lengths[pool]))])
+    def _by_length(self, pool: NDArray[np.int64]) -> NDArray[np.int64]:
+        return pool[np.lexsort((self.src_lengths[pool], self.tgt_lengths[pool]))]
 
-    def _cut_sorted(self, pool: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Cut a pool as it is."""
+    def _cut_pool(self, pool: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Cut a pool, in its order."""
         if self.batch_sentences is not None:
             return np.split(pool, range(self.batch_sentences, len(pool), self.batch_sentences))
         assert self.batch_tokens is not None

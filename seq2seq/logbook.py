@@ -102,10 +102,6 @@ class NoLogbook(Logbook):
     def __init__(self) -> None:
         pass
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        pass
-
     def log(self, kind: str, position: dict[str, Any], values: dict[str, float]) -> None:
         """Nothing: the main process writes."""
 

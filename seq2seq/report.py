@@ -55,7 +55,7 @@ def read_run(folder: str, name: str) -> RunRecord:
     run = Run.open(folder)
     results = run.results()
     if results is None:
-        raise RunError(f"{folder}: has not finished (no results.json); go on with: python train.py resume={folder}")
+        raise RunError(f"{folder}: has not finished (no results.json); go on with: {run.resume_command()}")
     test, valid = results.get("test", {}), results["valid"]
     row = {
         "run": name, "norm": results["norm"], "seed": results["seed"], "test_bleu": test.get("bleu"),

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
@@ -42,29 +41,18 @@ class Tokenizer:
         prepared = (prepare_line(line, config.kind, language, config.nfkc) for line in lines)
         return cls(train_model(prepared, config, language), config.kind, language, config.nfkc)
 
-    def save(self, path: Path) -> None:
-        """Write `path` (.model), and beside it the vocabulary (.vocab) and how text comes to it (.json)."""
-        self.save_model(path)
-        _write_settings(path.with_suffix(".json"), {"kind": self.kind.value, "nfkc": self.nfkc,
-                                                    "language": self.language, "sha256": {path.name: self.sha256}})
-
     @property
     def sha256(self) -> str:
         """Checksum of the model."""
         return hashlib.sha256(self.model).hexdigest()
 
-    def save_model(self, path: Path) -> None:
+    def save(self, path: Path) -> None:
         """Write the model and its vocabulary: a piece and its log-probability or rank a line."""
         with replacing(path) as temporary:
             temporary.write_bytes(self.model)
         p = self.processor
         write_text(path.with_suffix(".vocab"),
                    "".join(f"{p.id_to_piece(i)}\t{p.get_score(i):g}\n" for i in range(self.vocab_size)))
-
-    @classmethod
-    def load(cls, path: Path) -> "Tokenizer":
-        """What `save` wrote."""
-        return _Settings(path.with_suffix(".json")).load_model(path, "language")
 
     def normalise(self, line: str) -> str:
         """The line as SentencePiece gets it."""
@@ -175,10 +163,6 @@ class _Settings:
         return tokenizer
 
 
-def _write_settings(path: Path, settings: dict[str, Any]) -> None:
-    write_text(path, json.dumps(settings, indent=2) + "\n")
-
-
 @dataclass
 class Tokenizers:
     """Both sides' tokenizers; with `joint` they share one SentencePiece model."""
@@ -209,11 +193,11 @@ class Tokenizers:
         """Write models, vocabularies (a piece and its log-probability or rank a line) and tokenizer.json."""
         files = {f"{name}.model": tokenizer for name, tokenizer in self._files().items()}
         for name, tokenizer in files.items():
-            tokenizer.save_model(folder / name)
-        _write_settings(folder / "tokenizer.json", {
-            "joint": self.joint, "kind": self.source.kind.value, "nfkc": self.source.nfkc,
-            "source_language": self.source.language, "target_language": self.target.language,
-            "sha256": {name: tokenizer.sha256 for name, tokenizer in files.items()}})
+            tokenizer.save(folder / name)
+        settings = {"joint": self.joint, "kind": self.source.kind.value, "nfkc": self.source.nfkc,
+                    "source_language": self.source.language, "target_language": self.target.language,
+                    "sha256": {name: tokenizer.sha256 for name, tokenizer in files.items()}}
+        write_text(folder / "tokenizer.json", json.dumps(settings, indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizers":

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import islice
 from types import FrameType
 from typing import Any
@@ -163,9 +164,9 @@ class Trainer:
         if not path.exists():
             return
         tensors, state = load_checkpoint(path)
-        if state.get("corpus", self._corpus()) != self._corpus():
+        if state.get("corpus", self._corpus) != self._corpus:
             raise RunError(f"{path}: was trained on other text: the corpus or its tokenizer has changed since; "
-                           f"expected {state['corpus']}, found {self._corpus()}")
+                           f"expected {state['corpus']}, found {self._corpus}")
         load_weights(self.model, group(tensors, "model"), path)
         try:
             load_optimizer(self.model, self.optimizer, group(tensors, "optimizer"))
@@ -201,9 +202,10 @@ class Trainer:
         if name == "last":
             tensors |= prefixed(optimizer_tensors(self.model, self.optimizer), "optimizer")
         state = {"progress": asdict(self.progress), "sampler": self.sampler.state_dict(),
-                 "average": asdict(self.average), "corpus": self._corpus()}
+                 "average": asdict(self.average), "corpus": self._corpus}
         save_checkpoint(self.run.checkpoint(name), tensors, state)
 
+    @cached_property
     def _corpus(self) -> dict[str, Any]:
         """What a run can't go on without: the same pairs, encoded by the same tokenizers."""
         lengths = (self.train_set.src_lengths, self.train_set.tgt_lengths)

@@ -165,11 +165,11 @@ def test_training_is_deterministic(kind):
 
 def test_a_tokenizer_is_saved_with_a_readable_vocabulary(tmp_path):
     tokenizer = train("word", 50, CHINESE, "zh", nfkc=False)
-    tokenizer.save(tmp_path / "zh.model")
-    again = Tokenizer.load(tmp_path / "zh.model")
+    Tokenizers(tokenizer, tokenizer, joint=True).save(tmp_path)
+    again = Tokenizers.load(tmp_path).target
     assert (again.kind, again.language, again.nfkc) == (TokenizerKind.word, "zh", False)
     assert again.encode(CHINESE[0]) == tokenizer.encode(CHINESE[0])
-    vocabulary = (tmp_path / "zh.vocab").read_text(encoding="utf-8").splitlines()
+    vocabulary = (tmp_path / "tokenizer.vocab").read_text(encoding="utf-8").splitlines()
     assert [line.split("\t")[0] for line in vocabulary] == [again.id_to_piece(i) for i in range(again.vocab_size)]
 
 
