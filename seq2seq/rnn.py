@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from .config import CellNorm, NormConfig, NormGroup, NormKind, Statistics, Terms
-from .ops import BatchStatistics, CellParameters, Pool, State, Term, load_backend
+from .ops import BatchStatistics, CellParameters, Pool, State, Term, check_backend, check_fused, recurrence
 
 DEFAULT_GAIN = {NormKind.batch: 0.1, NormKind.layer: 1.0, NormKind.rms: 1.0}
 
@@ -76,8 +76,8 @@ class RecurrentLayers(nn.Module):
         self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, dropout, bidirectional
         self.proj_size = 0
         self.norm = norm_config(norm)
+        check_backend(backend)
         self.backend = backend
-        load_backend(backend)
         self.joint = self._terms() is Terms.joint and self.norm.kind is not NormKind.none
         self._by_batch = False
         self._pools: dict[str, Pool] = {}
@@ -86,6 +86,8 @@ class RecurrentLayers(nn.Module):
             inputs = input_size if layer == 0 else hidden_size * self.num_directions
             self._add_parameters(suffix, inputs, {"device": device, "dtype": dtype})
         self.reset_parameters()
+        if backend == "fused":
+            check_fused(self.cell, self._cell_parameters("_l0"))
 
     # -- parameters ------------------------------------------------------------------------------------------------
 
@@ -235,7 +237,7 @@ class RecurrentLayers(nn.Module):
         flip = flipped_rows(batch_sizes, x.device) if suffix.endswith("_reverse") else None
         if flip is not None:
             x = x.index_select(0, flip)
-        output, last = load_backend(self.backend).recurrence(self.cell, x, batch_sizes, state, parameters, first_step)
+        output, last = recurrence(self.backend, self.cell, x, batch_sizes, state, parameters, first_step)
         if flip is not None:
             output = output.index_select(0, flip)
         terms = (parameters.ih, parameters.hh, parameters.c)
@@ -367,8 +369,8 @@ class RNN(RecurrentLayers):
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"nonlinearity={nonlinearity!r}: expected 'tanh' or 'relu'")
+        self.nonlinearity = nonlinearity  # the cell's parameters are asked for while it is built
         super().__init__(input_size, hidden_size, num_layers, *args, **kwargs)
-        self.nonlinearity = nonlinearity
 
     def _cell_parameters(self, suffix: str) -> CellParameters:
         parameters = super()._cell_parameters(suffix)

@@ -1,0 +1,106 @@
+"""The C++ kernels in csrc/: compiled at first use into PyTorch's extension cache, and loaded from there ever after."""
+
+import hashlib
+import logging
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+
+LOG = logging.getLogger(__name__)
+SOURCES = Path(__file__).with_name("csrc")
+MAIN = "lstm.cpp"
+LIBRARY = "seq2seq_cpu.so"
+VECTOR_FLAGS = {
+    "AVX512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
+    "AVX2": ["-mavx2", "-mfma"],
+}
+"""By the vectors that PyTorch itself uses on this machine; others get the compiler's defaults."""
+COMPILE_FLAGS = ["-O3", "-std=c++20", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"]
+SHOWN_LINES = 12
+"""Of a compiler's complaint."""
+
+
+class BuildError(RuntimeError):
+    """The kernels cannot be compiled or loaded; the message says why."""
+
+
+def flags() -> list[str]:
+    """For the compiler, except where it finds PyTorch."""
+    vectors = VECTOR_FLAGS.get(torch.backends.cpu.get_cpu_capability(), [])
+    return [*COMPILE_FLAGS, *vectors, f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"]
+
+
+def fingerprint() -> str:
+    """Of everything that decides what the library holds."""
+    parts = [torch.__version__, *compiler(), *flags()]
+    parts += [file.name + file.read_text(encoding="utf-8") for file in sorted(SOURCES.iterdir()) if file.is_file()]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def compiler() -> list[str]:
+    """The command: of the variable CXX, else c++."""
+    return shlex.split(os.environ.get("CXX") or "c++")
+
+
+def cache() -> Path:
+    """Where PyTorch keeps extensions; TORCH_EXTENSIONS_DIR sets it."""
+    root = os.environ.get("TORCH_EXTENSIONS_DIR") or Path.home() / ".cache" / "torch_extensions"
+    return Path(root) / f"seq2seq_cpu_{fingerprint()}"
+
+
+def failure() -> str | None:
+    """Load the kernels, compiling them where that has not been done; None, or why it cannot be."""
+    try:
+        load(cache())
+    except (BuildError, OSError) as error:
+        return str(error)
+    return None
+
+
+def load(folder: Path) -> None:
+    """Load the library of this folder. One process compiles while others wait for it; a broken library is remade."""
+    from filelock import FileLock  # PyTorch needs it too
+
+    folder.mkdir(parents=True, exist_ok=True)
+    library, checksum = folder / LIBRARY, folder / f"{LIBRARY}.sha256"
+    with FileLock(folder / "lock"):
+        whole = library.exists() and checksum.exists() and checksum.read_text() == digest(library)
+        if library.exists() and not whole:
+            LOG.warning("%s is broken: it is remade", library)  # loading half a library kills the process
+        if not whole:
+            build(library)
+            checksum.write_text(digest(library))
+    torch.ops.load_library(library)
+
+
+def digest(file: Path) -> str:
+    """Its SHA-256."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def build(library: Path) -> None:
+    """Compile and link to a temporary name, then rename: the library is whole wherever it is there."""
+    command, torch_home = compiler(), Path(torch.__file__).parent
+    if shutil.which(command[0]) is None:
+        raise BuildError(f"no C++ compiler: {command[0]} is not there; expected g++ 11 or newer as c++, or CXX=COMMAND")
+    LOG.warning("compiling the fused kernels into %s: about half a minute, once", library.parent)
+    includes = [f"-isystem{torch_home / 'include'}", f"-isystem{torch_home / 'include/torch/csrc/api/include'}"]
+    libraries = [f"-L{torch_home / 'lib'}", "-ltorch_cpu", "-lc10"]  # these bring torch's OpenMP: no second one
+    with tempfile.TemporaryDirectory(dir=library.parent) as temporary:
+        compiled, linked = Path(temporary) / "kernels.o", Path(temporary) / LIBRARY
+        run([*command, *flags(), *includes, "-c", str(SOURCES / MAIN), "-o", str(compiled)])
+        run([*command, "-shared", str(compiled), *libraries, "-o", str(linked)])
+        os.replace(linked, library)
+
+
+def run(command: list[str]) -> None:
+    """Run the compiler; its last lines are the error."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines()[-SHOWN_LINES:]
+        raise BuildError("\n".join([f"{shlex.join(command[:1])} failed with exit status {done.returncode}:", *lines]))

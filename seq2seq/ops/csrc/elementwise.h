@@ -1,0 +1,77 @@
+// exp, sigmoid and tanh as plain arithmetic without branches, so that the compiler turns a loop over them into vectors.
+#pragma once
+
+#include <c10/util/BFloat16.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+// Whatever is called within a loop has to be inlined, or the loop stays scalar.
+#define ALWAYS_INLINE __attribute__((always_inline)) inline
+
+namespace seq2seq {
+
+using c10::BFloat16;
+
+struct ScaledExp {
+  float power;  // 2^n
+  float rest;   // e^r - 1
+};
+
+// e^x = power * (1 + rest), x = n ln 2 + r with |r| <= ln 2 / 2; e^r by a polynomial of relative error 1e-8.
+// |x| is at most 87: the caller clamps.
+ALWAYS_INLINE ScaledExp scaled_exp(float x) {
+  const float n = std::nearbyint(x * 1.44269504f);
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts, the first of them exact
+  const float q = 0.5f + r * (0.16666576f + r * (0.041666463f + r * (0.008363205f + r * 0.0013933687f)));
+  const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
+  float power;
+  std::memcpy(&power, &bits, sizeof power);
+  return {power, r + r * r * q};
+}
+
+ALWAYS_INLINE float clamp(float x, float bound) {  // a NaN stays one
+  x = x > bound ? bound : x;
+  return x < -bound ? -bound : x;
+}
+
+ALWAYS_INLINE float sigmoid(float x) {
+  const ScaledExp e = scaled_exp(clamp(-x, 87.0f));
+  return 1.0f / (1.0f + (e.power + e.power * e.rest));
+}
+
+// (e^2x - 1) / (e^2x + 1), the numerator without cancellation: exact to a few units in the last place near 0 too.
+ALWAYS_INLINE float tanh(float x) {
+  const ScaledExp e = scaled_exp(2.0f * clamp(x, 10.0f));
+  const float less_one = e.power * e.rest + (e.power - 1.0f);
+  return less_one / (less_one + 2.0f);
+}
+
+ALWAYS_INLINE float as_float(float x) { return x; }
+
+ALWAYS_INLINE float as_float(BFloat16 x) {
+  const uint32_t bits = static_cast<uint32_t>(x.x) << 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+template <typename P>
+ALWAYS_INLINE P rounded(float x);
+
+template <>
+ALWAYS_INLINE float rounded<float>(float x) {
+  return x;
+}
+
+// To the nearest, ties to even; a NaN stays one.
+template <>
+ALWAYS_INLINE BFloat16 rounded<BFloat16>(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  const uint32_t nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  return BFloat16(static_cast<uint16_t>(x != x ? 0x7fc0 : nearest), BFloat16::from_bits());
+}
+
+}  // namespace seq2seq

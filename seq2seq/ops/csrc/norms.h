@@ -1,0 +1,58 @@
+// Norms over the features of a row: mean and 1 / sqrt(var + eps) of it, and the way back.
+#pragma once
+
+#include "elementwise.h"
+
+namespace seq2seq {
+
+enum class Norm { none, layer, rms };
+
+// N(v) = (v - mean) * scale; rms norm takes no mean away; without a norm N(v) = v.
+struct Moments {
+  float mean = 0.0f;
+  float scale = 1.0f;
+
+  ALWAYS_INLINE float operator()(float v) const { return (v - mean) * scale; }
+};
+
+// Of a row v (size). In two passes: no cancellation where the mean is large beside the deviations.
+template <Norm kNorm, typename P>
+Moments moments(const P* v, int64_t size, float eps) {
+  Moments m;
+  if constexpr (kNorm == Norm::none) return m;
+  if constexpr (kNorm == Norm::layer) {
+    float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < size; ++j) sum += as_float(v[j]);
+    m.mean = sum / size;
+  }
+  float squares = 0.0f;
+#pragma omp simd reduction(+ : squares)
+  for (int64_t j = 0; j < size; ++j) {
+    const float deviation = as_float(v[j]) - m.mean;
+    squares += deviation * deviation;
+  }
+  m.scale = 1.0f / std::sqrt(squares / size + eps);
+  return m;
+}
+
+// With d = dL/dN(v): dL/dv = scale * (d - mean(d) - N(v) * mean(d * N(v))), the first mean in layer norm alone.
+struct Backward {
+  float mean_d = 0.0f;
+  float mean_dn = 0.0f;
+  float scale = 1.0f;
+
+  ALWAYS_INLINE float operator()(float d, float n) const { return scale * (d - mean_d - n * mean_dn); }
+};
+
+template <Norm kNorm>
+Backward backward(float sum_d, float sum_dn, int64_t size, float scale) {
+  Backward b;
+  if constexpr (kNorm == Norm::none) return b;
+  if constexpr (kNorm == Norm::layer) b.mean_d = sum_d / size;
+  b.mean_dn = sum_dn / size;
+  b.scale = scale;
+  return b;
+}
+
+}  // namespace seq2seq

@@ -1,0 +1,501 @@
+"""The fused CPU kernels: every result and gradient against the float64 reference, and what PyTorch asks of operators.
+
+Tolerances are parts of the largest element of what is compared:
+
+float32    2e-5   rounding (6e-8 an operation) through up to 40 steps and sums of some hundred products
+500 steps  2e-4   the same, through ten times as many
+bfloat16   -      its products keep 8 bits; the reference under the same autocast is off by as much: at most twice that
+"""
+
+import copy
+import itertools
+import logging
+import pickle
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from oracles import config
+from torch.nn.utils.rnn import pack_sequence
+from torch.utils.checkpoint import checkpoint
+
+from seq2seq import ops
+from seq2seq.config import CellConfig, ModelConfig, NormConfig, NormKind
+from seq2seq.model import Translator, Vocabulary
+from seq2seq.ops import build, cpu
+from seq2seq.rnn import GRU, LSTM, RNN
+
+NORMS = ["none", "layer", "rms"]
+LENGTHS = {"equal": [6] * 5, "ragged": [9, 1, 4, 4, 7], "one step": [1] * 4, "one row": [8], "one of both": [1]}
+INPUTS = 13
+FLOAT32, LONG = 2e-5, 2e-4
+
+needs_compiler = pytest.mark.skipif(shutil.which(build.compiler()[0]) is None, reason="no C++ compiler")
+pytestmark = needs_compiler
+
+
+def layer_of(hidden, norm, **options):
+    """A layer with random gains and shifts, in double."""
+    torch.manual_seed(hidden)
+    layer = LSTM(INPUTS, hidden, norm=norm, backend="reference", **options).double()
+    for name, p in layer.named_parameters():
+        if name.startswith("gain"):
+            torch.nn.init.normal_(p, 1.0, 0.3)
+        elif name.startswith("bias"):
+            torch.nn.init.normal_(p, 0.0, 0.3)
+    return layer
+
+
+def case(layer, lengths, given, scale=1.0):
+    """Sentences, (h_0, c_0) or None, and upstream gradients of output and both last states."""
+    sentences = [scale * torch.randn(length, INPUTS, dtype=torch.double) for length in lengths]
+    directions, count = layer.num_directions, len(lengths)
+    shape = (layer.num_layers * directions, count, layer.hidden_size)
+    state = [torch.randn(shape, dtype=torch.double) for _ in "hc"] if given else []
+    upstream = [torch.randn(sum(lengths), directions * layer.hidden_size), torch.randn(shape), torch.randn(shape)]
+    return sentences, state, upstream
+
+
+def results(layer, sentences, state, upstream, dtype, backend, autocast=False):
+    """By name: output, last states and the gradients of everything, computed in a type on a backend."""
+    layer = copy.deepcopy(layer).to(dtype)
+    layer.backend = backend
+    xs = [x.to(dtype, copy=True).requires_grad_() for x in sentences]
+    hx = [s.to(dtype, copy=True).requires_grad_() for s in state]
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        output, last = layer(pack_sequence(xs, enforce_sorted=False), tuple(hx) or None)
+    values = [output.data, *last]
+    torch.autograd.backward(values, [u.to(dtype) for u in upstream])
+    found = dict(zip(("output", "h_n", "c_n"), values, strict=True))
+    found |= {f"gradient of {name}": p.grad for name, p in layer.named_parameters()}
+    found |= {f"gradient of sentence {i}": x.grad for i, x in enumerate(xs)}
+    found |= {f"gradient of {name}": s.grad for name, s in zip(("h_0", "c_0"), hx, strict=False)}
+    return {name: None if v is None else v.detach().double() for name, v in found.items()}
+
+
+def distances(found, expected):
+    """By name, the largest difference as a part of the largest element expected; no gradient counts as 0."""
+    apart = {}
+    for name, e in expected.items():
+        if e is None and found[name] is None:
+            continue
+        f = torch.zeros_like(e) if found[name] is None else found[name]
+        e = torch.zeros_like(f) if e is None else e
+        assert torch.isfinite(f).all(), name
+        apart[name] = ((f - e).abs().max() / e.abs().max().clamp(min=1e-6)).item()
+    return apart
+
+
+def assert_fused_is_right(layer, given, lengths, tolerance=FLOAT32, scale=1.0):
+    drawn = case(layer, lengths, given, scale)
+    expected = results(layer, *drawn, torch.double, "reference")
+    apart = distances(results(layer, *drawn, torch.float32, "fused"), expected)
+    assert {name: d for name, d in apart.items() if d > tolerance} == {}
+
+
+# -- numbers -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+@pytest.mark.parametrize("hidden", [3, 17, 32, 100, 257])
+@pytest.mark.parametrize("norm", NORMS)
+def test_float32_is_the_reference(norm, hidden, lengths, given):
+    assert_fused_is_right(layer_of(hidden, norm), given, lengths)
+
+
+@pytest.mark.parametrize("options", [{"bidirectional": True}, {"num_layers": 2, "bidirectional": True},
+                                     {"bias": False}, {"num_layers": 3, "bias": False}], ids=str)
+@pytest.mark.parametrize("norm", NORMS)
+def test_layers_and_directions_are_the_references(norm, options):
+    assert_fused_is_right(layer_of(20, norm, **options), True, LENGTHS["ragged"])
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_500_steps_are_the_references(norm):
+    assert_fused_is_right(layer_of(33, norm), True, [500, 13, 250], LONG)
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+@pytest.mark.parametrize("hidden", [17, 100])
+@pytest.mark.parametrize("norm", NORMS)
+def test_bfloat16_is_as_good_as_the_reference_in_it(norm, hidden, lengths, given):
+    layer = layer_of(hidden, norm)
+    drawn = case(layer, lengths, given)
+    expected = results(layer, *drawn, torch.double, "reference")
+    ours, theirs = (distances(results(layer, *drawn, torch.float32, backend, autocast=True), expected)
+                    for backend in ("fused", "reference"))
+    assert {name: (d, theirs.get(name)) for name, d in ours.items() if d > 2 * theirs.get(name, 0.0) + 1e-3} == {}
+    assert ours["output"] > 1e-4  # or it was not bfloat16
+
+
+@pytest.mark.parametrize("scale", [1e4, 1e-4, 0.0])
+@pytest.mark.parametrize("norm", NORMS)
+def test_extreme_inputs_are_the_references(norm, scale):
+    layer = layer_of(24, norm)
+    if scale == 1e4 and norm == "none":  # gates are 0 or 1: what tells them from that is lost to rounding
+        drawn = case(layer, LENGTHS["ragged"], True, scale)
+        found, expected = results(layer, *drawn, torch.float32, "fused"), results(layer, *drawn, torch.float32,
+                                                                                  "reference")
+        assert max(distances(found, expected).values()) < 1e-2
+        return
+    assert_fused_is_right(layer, True, LENGTHS["ragged"], scale=scale)
+
+
+@pytest.mark.parametrize("norm", ["layer", "rms"])
+def test_constant_rows_whose_variance_is_0(norm):
+    layer = layer_of(24, norm)
+    with torch.no_grad():
+        layer.weight_ih_l0.fill_(0.5)
+        layer.weight_hh_l0.fill_(0.25)
+    drawn = case(layer, [5, 5], True)
+    expected = results(layer, *drawn, torch.double, "reference")
+    found = results(layer, *drawn, torch.float32, "fused")
+    apart = distances(found, expected)  # behind 1 / sqrt(eps) = 316, sums that are 0 in truth are rounding
+    assert max(d for name, d in apart.items() if not name.startswith("gradient")) < 1e-3
+    assert all(torch.isfinite(v).all() for v in found.values())
+
+
+def test_not_a_number_stays_one():
+    layer = LSTM(2, 3, norm="none", backend="fused")
+    assert layer(torch.full((2, 1, 2), float("nan")))[0].isnan().all()
+
+
+def test_an_input_that_is_not_contiguous():
+    layer = layer_of(20, "layer").float()
+    x, state = torch.randn(INPUTS, 3, 6), torch.randn(2, 1, 20, 3)
+    reference = layer(x.permute(2, 1, 0), tuple(state.transpose(-1, -2)))
+    layer.backend = "fused"
+    found = layer(x.permute(2, 1, 0), tuple(state.transpose(-1, -2)))
+    torch.testing.assert_close(found, reference, rtol=1e-5, atol=1e-5)
+    upstream = torch.randn(20, 3, 6).permute(2, 1, 0)
+    gradients = []
+    for layer.backend in ("fused", "reference"):
+        layer.zero_grad()
+        layer(x.permute(2, 1, 0))[0].backward(upstream)
+        gradients.append([p.grad for p in layer.parameters()])
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_products_without_packed_weights_give_the_same(monkeypatch, dtype):
+    layer = layer_of(40, "layer").float()
+    layer.backend = "fused"
+    x = torch.randn(5, 3, INPUTS)
+
+    def run():
+        layer.zero_grad()
+        with torch.autocast("cpu", dtype, enabled=dtype is torch.bfloat16):
+            output, _ = layer(x)
+        output.sum().backward()
+        return [output.detach(), *(p.grad for p in layer.parameters())]
+
+    packed = run()
+    assert cpu.packs(torch.float32)
+    monkeypatch.setattr(cpu, "packs", lambda dtype: False)
+    assert max((a - b).abs().max() / b.abs().max() for a, b in zip(run(), packed, strict=True)) < (
+        1e-5 if dtype is torch.float32 else 2e-2)
+
+
+def test_the_same_input_gives_the_same_bits_from_run_to_run():
+    layer = layer_of(64, "layer", bidirectional=True)
+    drawn = case(layer, [20, 3, 11, 8] * 8, True)
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            first, *others = (results(layer, *drawn, torch.float32, "fused") for _ in range(3))
+            for name, other in itertools.product(first, others):
+                assert torch.equal(first[name], other[name]), name
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_two_threads_give_what_one_gives():
+    layer = layer_of(256, "layer")
+    drawn = case(layer, [7] * 64, True)  # work enough to be shared
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            found.append(results(layer, *drawn, torch.float32, "fused"))
+    finally:
+        torch.set_num_threads(threads)
+    assert max(distances(*found).values()) < FLOAT32
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_translator_has_the_references_loss(norm):
+    torch.manual_seed(0)
+    model = Translator(ModelConfig(16, 24, encoder_layers=2, decoder_layers=2, input_feeding=True, dropout=0.0),
+                       NormConfig(kind=NormKind[norm]), CellConfig(), Vocabulary(40, 40, True), "fused")
+    ids, lengths = torch.randint(4, 40, (5, 7)), torch.tensor([7, 5, 5, 2, 1])
+    losses = {}
+    for backend in ("fused", "reference"):
+        for module in model.modules():
+            if isinstance(module, LSTM):
+                module.backend = backend
+        losses[backend] = model(ids, lengths, ids, lengths)[0].item()
+    assert losses["fused"] == pytest.approx(losses["reference"], rel=1e-5)
+
+
+# -- an operator among PyTorch's -----------------------------------------------------------------------------------
+
+
+def arguments(norm="layer", dtype=torch.float32, save=True, given=True):
+    """Of seq2seq::lstm."""
+    torch.manual_seed(0)
+    hidden, sizes = 6, [3, 3, 1]
+    u, weight = torch.randn(sum(sizes), 4 * hidden, dtype=dtype), torch.randn(4 * hidden, hidden, dtype=dtype)
+    state = [torch.randn(3, hidden) for _ in "hc"] if given else [None, None]
+    vectors = [torch.randn(size) for size in (4 * hidden, 4 * hidden, 4 * hidden, hidden, hidden)]
+    if norm == "none":
+        vectors = [None, None, vectors[2], None, None]
+    tensors = [t if t is None else t.requires_grad_(save) for t in (u, weight, *state, *vectors)]
+    return *tensors, sizes, norm, 1e-5, cpu.packs(dtype), save
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
+@pytest.mark.parametrize("save", [True, False], ids=["training", "inference"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("norm", NORMS)
+def test_opcheck(norm, dtype, save, given):
+    assert cpu.failure() is None
+    torch.library.opcheck(torch.ops.seq2seq.lstm.default, arguments(norm, dtype, save, given))
+
+
+def test_wrong_types_and_names_are_refused():
+    assert cpu.failure() is None
+    with pytest.raises(RuntimeError, match="expected products in float or bfloat16, got Double"):
+        torch.ops.seq2seq.lstm(*arguments(dtype=torch.double, save=False))
+    *tensors, sizes, _, eps, packed, save = arguments(save=False)
+    with pytest.raises(RuntimeError, match="norm=batch: expected none, layer or rms"):
+        torch.ops.seq2seq.lstm(*tensors, sizes, "batch", eps, packed, save)
+    tensors[4] = torch.zeros(5)
+    with pytest.raises(RuntimeError, match="expected a float vector of 24 elements, got 5"):
+        torch.ops.seq2seq.lstm(*tensors, sizes, "layer", eps, packed, save)
+
+
+def small(**options):
+    torch.manual_seed(0)
+    return LSTM(3, 8, norm="layer", backend="fused", **options)
+
+
+def gradients(layer, run):
+    layer.zero_grad()
+    run(layer)[0].square().sum().backward()
+    return [p.grad for p in layer.parameters()]
+
+
+X = torch.linspace(-1, 1, 30).view(5, 2, 3)
+
+
+def test_compiled_it_is_the_same():
+    layer = small()
+    expected = gradients(layer, lambda m: m(X))
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(gradients(layer, lambda m: compiled(X)), expected)
+
+
+def test_exported_it_is_the_same():
+    layer = small().eval()
+    exported = torch.export.export(layer, (X,)).module()
+    torch.testing.assert_close(exported(X)[0], layer(X)[0])
+
+
+def test_copies_pickles_and_functional_calls_are_the_same():
+    layer = small()
+    expected = gradients(layer, lambda m: m(X))
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert all(map(torch.equal, gradients(other, lambda m: m(X)), expected))
+    weights = {name: p.detach().clone().requires_grad_() for name, p in layer.named_parameters()}
+    torch.func.functional_call(layer, weights, (X,))[0].square().sum().backward()
+    assert all(map(torch.equal, [w.grad for w in weights.values()], expected))
+
+
+def test_activation_checkpointing_is_the_same():
+    layer = small()
+    expected = gradients(layer, lambda m: m(X))
+    assert all(map(torch.equal, gradients(layer, lambda m: checkpoint(m, X, use_reentrant=False)), expected))
+
+
+def test_anomaly_mode_and_hooks_work():
+    layer, seen = small(), []
+    layer.register_forward_hook(lambda *a: seen.append("forward"))
+    layer.register_full_backward_hook(lambda *a: seen.append("backward"))
+    layer.weight_hh_l0.register_hook(lambda g: seen.append("weight"))
+    with torch.autograd.detect_anomaly(check_nan=True):
+        gradients(layer, lambda m: m(X.clone().requires_grad_()))
+    assert sorted(seen) == ["backward", "forward", "weight"]
+
+
+@pytest.mark.parametrize("frozen", ["weight_hh_l0", "weight_ih_l0", "gain_ih_l0", "bias_c_l0"])
+def test_what_is_frozen_gets_no_gradient_and_the_rest_the_same(frozen):
+    layer = small()
+    expected = gradients(layer, lambda m: m(X))
+    getattr(layer, frozen).requires_grad_(False)
+    found = gradients(layer, lambda m: m(X))
+    for (name, _), f, e in zip(layer.named_parameters(), found, expected, strict=True):
+        assert (f is None) == (name == frozen)
+        assert f is None or torch.equal(f, e)
+
+
+def test_inference_saves_nothing_and_gives_the_same():
+    layer = small()
+    output, last = layer(X)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(X), (output, last), rtol=0, atol=0)
+    *_, z, c, moments = torch.ops.seq2seq.lstm(*arguments(save=False))
+    assert z.numel() == c.numel() == moments.numel() == 0
+
+
+def test_second_derivatives_raise():
+    layer = small()
+    (first,) = torch.autograd.grad(layer(X.requires_grad_())[0].sum(), X, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"no second derivatives: .* backend='reference'"):
+        first.sum().backward()
+
+
+def test_the_graph_can_be_kept_and_walked_twice():
+    layer = small()
+    total = layer(X)[0].square().sum()
+    total.backward(retain_graph=True)
+    once = [p.grad.clone() for p in layer.parameters()]
+    total.backward()
+    torch.testing.assert_close([p.grad for p in layer.parameters()], [2 * g for g in once])
+
+
+# -- choosing a backend --------------------------------------------------------------------------------------------
+
+BEYOND = [
+    (lambda backend: GRU(3, 4, backend=backend), "cell=gru"),
+    (lambda backend: RNN(3, 4, backend=backend), "cell=rnn"),
+    (lambda backend: LSTM(3, 4, norm="batch", backend=backend), "norm=batch"),
+    (lambda backend: LSTM(3, 4, norm=config("layer", terms="joint"), backend=backend), "norm.terms=joint"),
+    (lambda backend: LSTM(3, 4, norm=config("layer", cell="carried"), backend=backend), "norm.cell=carried"),
+    (lambda backend: LSTM(3, 4, norm=config("rms", cell="none"), backend=backend), "norm.cell=none"),
+    (lambda backend: LSTM(3, 4, norm=config("rms", group="gate"), backend=backend), "norm.group=gate"),
+    (lambda backend: LSTM(3, 4, dtype=torch.double, backend=backend), "parameters of torch.float64"),
+    (lambda backend: LSTM(3, 4, device="meta", backend=backend), "device meta"),
+]
+
+
+@pytest.fixture
+def said(caplog):
+    """What the backends say, as if for the first time."""
+    ops.SAID.clear()
+    caplog.set_level(logging.INFO, logger="seq2seq.ops")
+    return caplog
+
+
+@pytest.mark.parametrize(("make", "what"), BEYOND, ids=[what for _, what in BEYOND])
+def test_what_is_beyond_the_kernels_raises_when_asked_for_by_name(make, what):
+    with pytest.raises(RuntimeError, match=f"backend='fused': the fused kernels do not cover {what}"):
+        make("fused")
+
+
+@pytest.mark.parametrize(("make", "what"), BEYOND[:-1], ids=[what for _, what in BEYOND[:-1]])
+def test_auto_takes_the_reference_for_it_and_says_so_once(make, what, said):
+    layer = make("auto")
+    x = torch.randn(2, 3, 3, dtype=layer.weight_hh_l0.dtype)
+    assert layer(x)[0].grad_fn is not None
+    layer(x)
+    assert [r.getMessage() for r in said.records] == [
+        f"recurrent layers with {what} run in plain torch (backend=reference)"]
+
+
+def test_auto_takes_the_fused_kernels_and_says_so_once(said, monkeypatch):
+    calls = []
+    monkeypatch.setattr(ops.cpu, "recurrence", lambda *a: calls.append(a) or ops.reference.recurrence(*a))
+    for layer in (LSTM(3, 4), LSTM(3, 4, norm="none", bidirectional=True)):
+        layer(X)
+    assert len(calls) == 3
+    assert [r.getMessage() for r in said.records] == ["recurrent layers run in fused CPU kernels (backend=fused)"]
+
+
+def test_half_precision_autocast_is_beyond_the_kernels():
+    layer = small()
+    with torch.autocast("cpu", torch.float16), pytest.raises(RuntimeError, match=r"autocast to torch\.float16"):
+        layer(X)
+
+
+def test_the_reference_is_taken_where_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr(ops.cpu, "recurrence", lambda *a: pytest.fail("fused"))
+    LSTM(3, 4, backend="reference")(X)
+
+
+def test_moved_to_a_type_beyond_the_kernels_a_layer_says_so():
+    layer = small().double()
+    with pytest.raises(RuntimeError, match=r"do not cover parameters of torch\.float64"):
+        layer(X.double())
+
+
+# -- compiling -----------------------------------------------------------------------------------------------------
+
+RUN = """
+import logging, sys
+import torch
+from seq2seq.rnn import LSTM
+logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+torch.manual_seed(0)
+layer = LSTM(3, 4, norm="layer", backend=sys.argv[1])
+print(layer(torch.ones(2, 2, 3))[0].sum().item())
+"""
+
+
+def in_a_process(backend, folder, **environment):
+    """A new process that runs a layer, its extension cache in this folder."""
+    import os
+    env = {**os.environ, "TORCH_EXTENSIONS_DIR": str(folder), **environment}
+    return subprocess.Popen([sys.executable, "-c", RUN, backend], env=env, text=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE)
+
+
+def test_without_a_compiler_fused_raises_and_auto_takes_the_reference(tmp_path):
+    processes = {backend: in_a_process(backend, tmp_path, CXX="no-such-compiler") for backend in ("fused", "auto")}
+    (_, fused), (output, auto) = (p.communicate() for p in processes.values())
+    assert "RuntimeError: backend='fused': no C++ compiler: no-such-compiler is not there; expected g++" in fused
+    assert processes["auto"].returncode == 0, auto
+    assert float(output)
+    warnings = [line for line in auto.splitlines() if line.startswith("WARNING")]
+    assert len(warnings) == 1
+    assert "run in plain torch (backend=reference), slower: no C++ compiler" in warnings[0]
+
+
+def test_a_compiler_that_fails_is_quoted(tmp_path):
+    compiler = tmp_path / "c++"
+    compiler.write_text("#!/bin/sh\nfor i in $(seq 30); do echo line $i >&2; done\nexit 3\n")
+    compiler.chmod(0o755)
+    process = in_a_process("fused", tmp_path, CXX=str(compiler))
+    _, errors = process.communicate()
+    assert f"{compiler} failed with exit status 3:\nline 19\n" in errors
+    assert errors.rstrip().endswith("line 30")
+
+
+def test_two_processes_compile_once_and_a_broken_library_is_remade(tmp_path):
+    started = [in_a_process("auto", tmp_path) for _ in range(2)]
+    outputs, errors = zip(*(p.communicate() for p in started), strict=True)
+    assert [p.returncode for p in started] == [0, 0], errors
+    assert len(set(outputs)) == 1
+    assert sum("compiling the fused kernels into" in e and "half a minute" in e for e in errors) == 1
+    assert all("INFO recurrent layers run in fused CPU kernels" in e for e in errors)
+
+    (library,) = tmp_path.rglob(build.LIBRARY)
+    library.write_bytes(library.read_bytes()[:1000])
+    again = in_a_process("auto", tmp_path)
+    output, complaint = again.communicate()
+    assert (again.returncode, output) == (0, outputs[0]), complaint
+    assert "is broken" in complaint
+    assert "compiling" in complaint
+
+
+def test_a_change_of_compiler_or_flags_makes_another_library(monkeypatch):
+    before = build.cache()
+    monkeypatch.setenv("CXX", "clang++ -O1")
+    assert build.cache() != before
+    monkeypatch.delenv("CXX")
+    monkeypatch.setattr(build, "COMPILE_FLAGS", [*build.COMPILE_FLAGS, "-g"])
+    assert build.cache() != before
