@@ -259,11 +259,11 @@ class DataConfig:
     """Unpadded target tokens a batch."""
     batch_sentences: int | None = None
     """Sentences a batch, instead of batch_tokens."""
-    bucket_batches: int | None = None
+    bucket_batches: int = 1
     """Sentences of about so many batches are sorted by length together; 1: batches of any length.
 
-    None: 50, but 1 with batch norm: in a batch of one length every sentence ends at the same step, so that the
-    statistics of a step tell how far the end is, and no stored ones can stand in for them.
+    With batch norm keep it at 1: in a batch of one length every sentence ends at the same step, so that the statistics
+    of a step tell how far the end is, and no stored ones can stand in for them.
     """
 
 

@@ -20,8 +20,6 @@ from .errors import DataError
 from .tokenizer import Tokenizer, Tokenizers
 
 SIDES = ("source", "target")
-BUCKET_BATCHES = 50
-"""Sentences of about so many batches are sorted by length together, unless told otherwise."""
 ENDS_DTYPE = np.dtype(np.int64)
 
 
@@ -148,7 +146,7 @@ class BatchSampler:
 
     def __init__(self, src_lengths: NDArray[np.int64], tgt_lengths: NDArray[np.int64], batch_tokens: int | None = None,
                  batch_sentences: int | None = None, seed: int = 0, shuffle: bool = True,
-                 bucket_batches: int = BUCKET_BATCHES) -> None:
+                 bucket_batches: int = 1) -> None:
         if batch_sentences is None and batch_tokens is None:
             raise ValueError("data.batch_tokens and data.batch_sentences are both null; expected one of them")
         for name, size in (("batch_tokens", batch_tokens), ("batch_sentences", batch_sentences),

@@ -13,7 +13,7 @@ from . import __version__
 from .checkpoint import average_weights, group, load_checkpoint, load_weights, prefixed, save_checkpoint, write_text
 from .config import Config, Metric, NormKind
 from .corpora import read_split, splits
-from .data import BUCKET_BATCHES, BatchSampler, ParallelDataset, Prepared, batches
+from .data import BatchSampler, ParallelDataset, Prepared, batches
 from .device import autocast
 from .metrics import Scores, score
 from .model import Translator, count_parameters
@@ -30,9 +30,8 @@ EVALUATION_TOKENS = 4096
 def training_batches(dataset: ParallelDataset, config: Config) -> BatchSampler:
     """Batches of the kind that are trained on."""
     data = config.data
-    bucket_batches = data.bucket_batches or (1 if config.norm.kind is NormKind.batch else BUCKET_BATCHES)
     return BatchSampler(dataset.src_lengths, dataset.tgt_lengths, batch_tokens=data.batch_tokens,
-                        batch_sentences=data.batch_sentences, seed=config.seed, bucket_batches=bucket_batches)
+                        batch_sentences=data.batch_sentences, seed=config.seed, bucket_batches=data.bucket_batches)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from .checkpoint import (
     CheckpointError,
@@ -408,7 +409,8 @@ def train_together(config: Config, run: Run, processes: Processes) -> dict[str, 
     trainer.tokenizers.save(run.folder)
     print(f"{run.folder}: {count_parameters([trainer.model]):,} parameters, {trainer.device}, "
           f"{processes.size} x {torch.get_num_threads()} threads, {training_pairs(trainer.prepared)}")
-    with on_stop(trainer.stop), Logbook(run.folder, trainer.progress.update, config.trainer.progress) as logbook:
+    with (on_stop(trainer.stop), logging_redirect_tqdm(),
+          Logbook(run.folder, trainer.progress.update, config.trainer.progress) as logbook):
         trainer.fit(logbook)
         results = finish_run(run, config, trainer.prepared, trainer.model, trainer.device,
                              asdict(trainer.progress))

@@ -368,8 +368,10 @@ def test_the_order_follows_from_seed_and_epoch_alone():
 
 def test_the_order_is_the_same_on_every_machine():
     src = np.arange(12) % 5 + 2
-    sampler = BatchSampler(src, src[::-1].copy(), batch_tokens=12, seed=3)
+    sampler = BatchSampler(src, src[::-1].copy(), batch_tokens=12, seed=3, bucket_batches=50)
     assert [batch.tolist() for batch in sampler] == [[7, 2], [11, 1, 6, 10, 0], [3, 8], [5, 4, 9]]
+    sampler = BatchSampler(src, src[::-1].copy(), batch_tokens=12, seed=3)
+    assert [batch.tolist() for batch in sampler] == [[11, 7], [8], [5, 3], [1, 4, 6, 9], [2, 10, 0]]
 
 
 def test_it_goes_on_in_mid_epoch():
@@ -386,9 +388,10 @@ def test_it_goes_on_in_mid_epoch():
     assert other.state_dict() == {"epoch": 1, "position": 0}
 
 
-def test_a_batch_holds_sentences_of_similar_length():
+def test_in_buckets_a_batch_holds_sentences_of_similar_length():
     src, tgt = lengths(20_000)
-    padded = sum(tgt[batch].max() * len(batch) for batch in BatchSampler(src, tgt, batch_sentences=64, seed=1))
+    sampler = BatchSampler(src, tgt, batch_sentences=64, seed=1, bucket_batches=50)
+    padded = sum(tgt[batch].max() * len(batch) for batch in sampler)
     assert tgt.sum() / padded > 0.95
     assert tgt.mean() / tgt.max() < 0.6  # what it would be without
 
@@ -396,20 +399,22 @@ def test_a_batch_holds_sentences_of_similar_length():
 def test_without_buckets_a_batch_holds_sentences_of_any_length():
     src, tgt = lengths(20_000)
     for size in ({"batch_sentences": 64}, {"batch_tokens": 900}):
-        sampler = BatchSampler(src, tgt, **size, seed=1, bucket_batches=1)
+        sampler = BatchSampler(src, tgt, **size, seed=1)
         found = list(sampler)
         assert sorted(i for batch in found for i in batch.tolist()) == list(range(len(tgt)))
         assert all(tgt[batch].sum() <= 900 for batch in found if "batch_tokens" in size)
         spread = np.mean([tgt[batch].std() for batch in found]) / tgt.std()
         assert spread > 0.9
-        sorted_spread = np.mean([tgt[batch].std() for batch in BatchSampler(src, tgt, **size, seed=1)]) / tgt.std()
+        bucketed = BatchSampler(src, tgt, **size, seed=1, bucket_batches=50)
+        sorted_spread = np.mean([tgt[batch].std() for batch in bucketed]) / tgt.std()
         assert sorted_spread < 0.1
 
 
 def test_a_sentence_over_the_budget_has_a_batch_of_its_own():
     tgt = np.array([5, 50, 4, 6, 50])
     for shuffle in (True, False):
-        found = sorted(sorted(batch.tolist()) for batch in BatchSampler(tgt, tgt, batch_tokens=15, shuffle=shuffle))
+        found = sorted(sorted(batch.tolist()) for batch in
+                       BatchSampler(tgt, tgt, batch_tokens=15, shuffle=shuffle, bucket_batches=50))
         assert found == [[0, 2, 3], [1], [4]]
 
 
