@@ -242,10 +242,8 @@ class RecurrentLayers(nn.Module):
             output = output.index_select(0, flip)
         terms = (parameters.ih, parameters.hh, parameters.c)
         statistics = [term.statistics for term in terms if term is not None and term.statistics is not None]
-        if statistics and statistics[0].update:
-            for s in statistics:
-                s.finish()
-            getattr(self, "steps_seen" + suffix).fill_(max(s.steps_seen for s in statistics))
+        if statistics:
+            getattr(self, "steps_seen" + suffix).fill_(max([s.finish() for s in statistics]))
         return output, last
 
     # -- all of them -----------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 Tolerances are parts of the largest element of what is compared:
 
 float32    2e-5   rounding (6e-8 an operation) through up to 40 steps and sums of some hundred products
+batch norm 5e-4   the variance of a feature over three rows can be small, and N divides by its root, layer after layer
 500 steps  2e-4   the same, through ten times as many
 bfloat16   -      its products keep 8 bits; the reference under the same autocast is off by as much: at most twice that
 """
@@ -25,15 +26,19 @@ from seq2seq import ops
 from seq2seq.config import CellConfig, ModelConfig, NormConfig, NormKind
 from seq2seq.model import Translator, Vocabulary
 from seq2seq.ops import build, cpu
-from seq2seq.rnn import GRU, LSTM, RNN
+from seq2seq.rnn import GRU, LSTM, RNN, recalibration
 
 NORMS = ["none", "layer", "rms"]
 LENGTHS = {"equal": [6] * 5, "ragged": [9, 1, 4, 4, 7], "one step": [1] * 4, "one row": [8], "one of both": [1]}
 INPUTS = 13
-FLOAT32, LONG = 2e-5, 2e-4
+FLOAT32, BATCH_NORM, LONG = 2e-5, 5e-4, 2e-4
 
 needs_compiler = pytest.mark.skipif(shutil.which(build.compiler()[0]) is None, reason="no C++ compiler")
 pytestmark = needs_compiler
+
+
+BATCH = {statistics: config("batch", statistics=statistics, min_rows=3)
+         for statistics in ("per_step", "sequence_input", "shared")}
 
 
 def layer_of(hidden, norm, **options):
@@ -42,7 +47,7 @@ def layer_of(hidden, norm, **options):
     layer = LSTM(INPUTS, hidden, norm=norm, backend="reference", **options).double()
     for name, p in layer.named_parameters():
         if name.startswith("gain"):
-            torch.nn.init.normal_(p, 1.0, 0.3)
+            torch.nn.init.normal_(p, 0.3 if layer.norm.kind is NormKind.batch else 1.0, 0.1)
         elif name.startswith("bias"):
             torch.nn.init.normal_(p, 0.0, 0.3)
     return layer
@@ -58,9 +63,14 @@ def case(layer, lengths, given, scale=1.0):
     return sentences, state, upstream
 
 
-def results(layer, sentences, state, upstream, dtype, backend, autocast=False):
-    """By name: output, last states and the gradients of everything, computed in a type on a backend."""
+def results(layer, sentences, state, upstream, dtype, backend, autocast=False, ran=None):
+    """By name: output, last states and the gradients of everything, computed by a copy in a type on a backend.
+
+    The copy is appended to `ran`.
+    """
     layer = copy.deepcopy(layer).to(dtype)
+    if ran is not None:
+        ran.append(layer)
     layer.backend = backend
     xs = [x.to(dtype, copy=True).requires_grad_() for x in sentences]
     hx = [s.to(dtype, copy=True).requires_grad_() for s in state]
@@ -242,6 +252,127 @@ def test_a_translator_has_the_references_loss(norm):
     assert losses["fused"] == pytest.approx(losses["reference"], rel=1e-5)
 
 
+# -- batch norm ----------------------------------------------------------------------------------------------------
+
+
+def assert_batch_norm_is_right(layer, batches, given=True, modes=(True, True, False)):
+    """Outputs, gradients and statistics after each of some batches in training or eval mode are the reference's."""
+    drawn = [case(layer, lengths, given) for lengths in batches]
+    layers = [copy.deepcopy(layer), copy.deepcopy(layer)]
+    for training, d in zip(modes, drawn, strict=True):
+        found = []
+        for i, (backend, dtype) in enumerate((("fused", torch.float32), ("reference", torch.double))):
+            layers[i].train(training)
+            values, layers[i] = batch_norm_results(layers[i].to(dtype), *d, dtype, backend)
+            found.append(values)
+        assert {name: a for name, a in distances(*found).items() if a > BATCH_NORM} == {}
+
+
+def batch_norm_results(layer, sentences, state, upstream, dtype, backend):
+    """`results` and the layer's buffers, which the copy that ran has changed; and that copy."""
+    ran = []
+    found = results(layer, sentences, state, upstream, dtype, backend, ran=ran)
+    return found | {name: b.double() for name, b in ran[0].named_buffers()}, ran[0]
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
+@pytest.mark.parametrize("hidden", [17, 64, 100])
+@pytest.mark.parametrize("statistics", BATCH)
+def test_batch_norm_is_the_reference(statistics, hidden, given):
+    batches = [[9, 1, 4, 4, 7, 7], [5] * 4, [12, 12, 3]]  # the last steps have too few rows, or statistics of no step
+    assert_batch_norm_is_right(layer_of(hidden, BATCH[statistics]), batches, given)
+
+
+@pytest.mark.parametrize("options", [{"num_layers": 2, "bidirectional": True}, {"bias": False}], ids=str)
+@pytest.mark.parametrize("statistics", BATCH)
+def test_batch_norm_in_layers_and_directions_is_the_reference(statistics, options):
+    batches = [[9, 1, 4, 4, 7, 7], [5] * 4, [12, 12, 3]]
+    assert_batch_norm_is_right(layer_of(20, BATCH[statistics], **options), batches)
+
+
+@pytest.mark.parametrize("lengths", [[1] * 4, [8], [1], [6, 6]], ids=str)
+@pytest.mark.parametrize("statistics", BATCH)
+def test_batch_norm_of_few_rows_and_steps_is_the_reference(statistics, lengths):
+    assert_batch_norm_is_right(layer_of(20, BATCH[statistics]), [lengths] * 3)
+
+
+@pytest.mark.parametrize("statistics", BATCH)
+def test_batch_norm_over_two_threads_is_the_reference(statistics):
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert_batch_norm_is_right(layer_of(257, BATCH[statistics]), [[6] * 40] * 3)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("statistics", BATCH)
+def test_batch_norm_recalibrates_as_the_reference(statistics):
+    layer = layer_of(20, BATCH[statistics])
+    drawn = [case(layer, lengths, False) for lengths in ([9, 1, 4, 4, 7], [5] * 4)]
+    stored = []
+    for backend, dtype in (("fused", torch.float32), ("reference", torch.double)):
+        run = copy.deepcopy(layer).to(dtype).eval()
+        run.backend = backend
+        with recalibration(run):
+            for sentences, *_ in drawn:
+                run(pack_sequence([s.to(dtype) for s in sentences], enforce_sorted=False))
+        stored.append({name: b.double() for name, b in run.named_buffers()})
+    assert max(distances(*stored).values()) < FLOAT32
+
+
+def test_batch_norm_a_step_at_a_time_reads_the_statistics_of_its_step():
+    layer = layer_of(20, BATCH["per_step"]).float()
+    x = torch.randn(6, 4, INPUTS)
+    layer(x)
+    layer.eval()
+    layer.backend = "fused"
+    whole, state, steps = layer(x)[0], None, []
+    for t in range(6):
+        output, state = layer(x[t : t + 1], state, first_step=t)
+        steps.append(output)
+    torch.testing.assert_close(torch.cat(steps), whole, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("statistics", BATCH)
+def test_batch_norm_in_bfloat16_is_as_good_as_the_reference_in_it(statistics):
+    layer = layer_of(100, BATCH[statistics])
+    drawn = case(layer, [9, 4, 4, 7, 7, 7, 9, 9], True)
+    expected = results(layer, *drawn, torch.double, "reference")
+    ours, theirs = (distances(results(layer, *drawn, torch.float32, backend, autocast=True), expected)
+                    for backend in ("fused", "reference"))
+    assert {name: (d, theirs[name]) for name, d in ours.items() if d > 2 * theirs[name] + 1e-3} == {}
+    assert ours["output"] > 1e-4  # or it was not bfloat16
+
+
+def batch_arguments(dtype=torch.float32, wide_input=False, save=True, given=True, normalises_input=True):
+    """Of seq2seq::lstm_batch."""
+    *tensors, sizes, _, eps, packed, _ = arguments("layer", dtype, save, given)
+    if wide_input:
+        tensors[0] = tensors[0].detach().float().requires_grad_(save)
+    if not normalises_input:
+        tensors[4] = None
+    mean, var = torch.randn(3, 9 * 6), torch.rand(3, 9 * 6) + 0.5
+    return *tensors, mean, var, sizes, 2, eps, packed, save
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"given": False}, {"save": False}, {"normalises_input": False}, {"dtype": torch.bfloat16},
+    {"dtype": torch.bfloat16, "wide_input": True, "normalises_input": False}], ids=str)
+def test_opcheck_of_batch_norm(options):
+    assert cpu.failure() is None
+    torch.library.opcheck(torch.ops.seq2seq.lstm_batch.default, batch_arguments(**options))
+
+
+def test_batch_norm_refuses_wrong_types():
+    assert cpu.failure() is None
+    with pytest.raises(RuntimeError, match="expected products in float or bfloat16, got Double"):
+        torch.ops.seq2seq.lstm_batch(*batch_arguments(dtype=torch.double, save=False))
+    u, *others = batch_arguments(save=False)
+    with pytest.raises(RuntimeError, match="expected an input term in float or the products' type"):
+        torch.ops.seq2seq.lstm_batch(u.bfloat16(), *others)
+
+
 # -- an operator among PyTorch's -----------------------------------------------------------------------------------
 
 
@@ -373,7 +504,6 @@ def test_the_graph_can_be_kept_and_walked_twice():
 BEYOND = [
     (lambda backend: GRU(3, 4, backend=backend), "cell=gru"),
     (lambda backend: RNN(3, 4, backend=backend), "cell=rnn"),
-    (lambda backend: LSTM(3, 4, norm="batch", backend=backend), "norm=batch"),
     (lambda backend: LSTM(3, 4, norm=config("layer", terms="joint"), backend=backend), "norm.terms=joint"),
     (lambda backend: LSTM(3, 4, norm=config("layer", cell="carried"), backend=backend), "norm.cell=carried"),
     (lambda backend: LSTM(3, 4, norm=config("rms", cell="none"), backend=backend), "norm.cell=none"),

@@ -7,13 +7,13 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
 LOG = logging.getLogger(__name__)
 SOURCES = Path(__file__).with_name("csrc")
-MAIN = "lstm.cpp"
 LIBRARY = "seq2seq_cpu.so"
 VECTOR_FLAGS = {
     "AVX512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
@@ -92,9 +92,13 @@ def build(library: Path) -> None:
     includes = [f"-isystem{torch_home / 'include'}", f"-isystem{torch_home / 'include/torch/csrc/api/include'}"]
     libraries = [f"-L{torch_home / 'lib'}", "-ltorch_cpu", "-lc10"]  # these bring torch's OpenMP: no second one
     with tempfile.TemporaryDirectory(dir=library.parent) as temporary:
-        compiled, linked = Path(temporary) / "kernels.o", Path(temporary) / LIBRARY
-        run([*command, *flags(), *includes, "-c", str(SOURCES / MAIN), "-o", str(compiled)])
-        run([*command, "-shared", str(compiled), *libraries, "-o", str(linked)])
+        linked = Path(temporary) / LIBRARY
+        sources = sorted(SOURCES.glob("*.cpp"))
+        compiled = [str(Path(temporary) / f"{source.stem}.o") for source in sources]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(run, [[*command, *flags(), *includes, "-c", str(source), "-o", target]
+                                for source, target in zip(sources, compiled, strict=True)]))
+        run([*command, "-shared", *compiled, *libraries, "-o", str(linked)])
         os.replace(linked, library)
 
 

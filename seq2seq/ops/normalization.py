@@ -44,9 +44,10 @@ class BatchStatistics:
     """Batch norm's statistics of one term during one call.
 
     `running_mean` and `running_var` (S, F) and `num_updates` (S,) are the layer's buffers; S = 1 means one pair
-    for all steps. `steps_seen` counts the steps that have statistics. With `use_batch` a step of at least
-    `min_rows` rows is normalised by its own statistics; any other step is normalised by the running ones. With
-    `update` its statistics are then averaged into the running ones with weight `momentum` (the first update copies).
+    for all steps. `steps_seen` counts the steps that had statistics before the call. With `use_batch` a step of at
+    least `min_rows` rows is normalised by its own statistics; any other step is normalised by the running ones, those
+    of before the call. With `update` `finish` averages the batch's own into the running ones, with weight `momentum`
+    (the first update copies).
     """
 
     running_mean: Tensor
@@ -61,51 +62,67 @@ class BatchStatistics:
     """The rows of all steps are normalised at once (the input term of Cooijmans et al.)."""
     pool: Pool | None = None
     """Where set, the batches' statistics are gathered here."""
-    _counts: list[int] = field(init=False)
-    _call_pool: Pool | None = field(init=False, default=None)
-
-    def __post_init__(self) -> None:
-        self._counts = self.num_updates.tolist()
-        if len(self._counts) == 1 and not self.whole_sequence and self.update:
-            self._call_pool = Pool(self.running_mean)
+    _recorded: list[tuple[int, int, Tensor, Tensor]] = field(default_factory=list)
+    """Of each step normalised by its own statistics: its index, its rows, mean (F,) and unbiased variance (F,)."""
 
     def normalise(self, v: Tensor, gain: Tensor, bias: Tensor | None, eps: float, step: int) -> Tensor:
         """gain * N(v) + bias for the rows v (rows, F) of one time step."""
-        index = step if len(self._counts) > 1 else 0
-        rows = v.size(0)
-        if self.use_batch and rows >= self.min_rows:
+        if self.by_batch(v.size(0)):
             mean, var = v.new_zeros(v.size(1)), v.new_zeros(v.size(1))
             y = F.batch_norm(v, mean, var, gain, bias, training=True, momentum=1.0, eps=eps)  # fills mean, var
-            self._record(index, rows, mean, var)
+            self.record(step, v.size(0), mean, var)
             return y
-        index = min(index, max(self.steps_seen - 1, 0))
+        index = self.running_index(step)
         mean, var = self.running_mean[index], self.running_var[index]
         return F.batch_norm(v, mean.clone(), var.clone(), gain, bias, training=False, eps=eps)
 
+    def by_batch(self, rows: int) -> bool:
+        """Whether a step of so many rows is normalised by its own statistics."""
+        return self.use_batch and rows >= self.min_rows
+
+    def running_index(self, step: int) -> int:
+        """Where a step's running statistics are; those of the last step seen, for a later one."""
+        return min(step, len(self.running_mean) - 1, max(self.steps_seen - 1, 0))
+
+    def record(self, step: int, rows: int, mean: Tensor, var: Tensor) -> None:
+        """Take note of a step's own mean (F,) and unbiased variance (F,)."""
+        self._recorded.append((step if len(self.running_mean) > 1 else 0, rows, mean.detach(), var.detach()))
+
     @torch.no_grad()
-    def _record(self, index: int, rows: int, mean: Tensor, var: Tensor) -> None:
-        pool = self.pool or self._call_pool
+    def finish(self) -> int:
+        """Make the running statistics, or the pool, hold what was recorded; returns how many steps have statistics."""
+        if not self._recorded:
+            return self.steps_seen
+        pool = self.pool
+        if pool is None and self.update and self._shared():
+            pool = Pool(self.running_mean)
         if pool is not None:
-            pool.add(index, rows, mean, var)
-        elif self.update:
-            self._average(index, mean, var)
+            for recorded in self._recorded:
+                pool.add(*recorded)
         if self.update:
-            self.steps_seen = max(self.steps_seen, index + 1)
+            self._average(*self._means() if pool is None else self._pooled(pool))
+        indices = [index for index, *_ in self._recorded]
+        return max(self.steps_seen, max(indices) + 1) if self.update else self.steps_seen
 
-    def _average(self, index: int, mean: Tensor, var: Tensor) -> None:
-        weight = self.momentum if self._counts[index] else 1.0
-        self.running_mean[index].lerp_(mean.to(self.running_mean.dtype), weight)
-        self.running_var[index].lerp_(var.to(self.running_var.dtype), weight)
-        self._counts[index] += 1
+    def _shared(self) -> bool:
+        return len(self.running_mean) == 1 and not self.whole_sequence
 
-    @torch.no_grad()
-    def finish(self) -> None:
-        """Write back what the call has counted. A pair shared by all steps is updated once a call."""
-        if self._call_pool is not None:
-            counted, mean, var = self._call_pool.result()
-            if bool(counted[0]):
-                self._average(0, mean[0], var[0])
-        self.num_updates.copy_(torch.tensor(self._counts))
+    def _means(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Indices (n,), means (n, F) and variances (n, F) of the steps recorded."""
+        indices, _, means, variances = zip(*self._recorded, strict=True)
+        return self.num_updates.new_tensor(indices), torch.stack(means), torch.stack(variances)
+
+    def _pooled(self, pool: Pool) -> tuple[Tensor, Tensor, Tensor]:
+        """The same of all steps of the call together, for the pair that they share."""
+        _, mean, var = pool.result()
+        return self.num_updates.new_zeros(1), mean, var
+
+    def _average(self, indices: Tensor, means: Tensor, variances: Tensor) -> None:
+        first = (self.num_updates[indices] == 0).unsqueeze(1)
+        for running, new in ((self.running_mean, means), (self.running_var, variances)):
+            weight = running.new_full(first.shape, self.momentum).masked_fill(first, 1.0)
+            running[indices] = running[indices].lerp(new.to(running.dtype), weight)
+        self.num_updates[indices] += 1
 
 
 @dataclass

@@ -4,31 +4,22 @@
 // Rows are packed (torch's PackedSequence): step t is the next batch_sizes[t] rows of N in all, B of them at first.
 // H hidden features. P is the type of the products, float or bfloat16; states and norms are float.
 
-#include <ATen/Parallel.h>
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/mm.h>
-#include <ATen/ops/zeros.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/library.h>
 
-#include <optional>
 #include <tuple>
-#include <vector>
 
 #include "norms.h"
+#include "packed.h"
 #include "products.h"
 
 namespace seq2seq {
 namespace {
 
-using at::Tensor;
-using OptionalTensor = std::optional<Tensor>;
-
 constexpr int64_t kGates = 4;  // i f g o
-constexpr int64_t kRowElements = 1 << 13;  // of less work than this a thread of its own does not pay
 
 // What normalising a row took: of the input term, the recurrent term and the cell.
 struct RowMoments {
@@ -171,29 +162,6 @@ void backward_row(const Vectors v, const Row<kNorm, P> row, const float* c_befor
 
 // -- all rows and steps --------------------------------------------------------------------------------------------
 
-template <typename F>
-void for_rows(int64_t rows, int64_t hidden, const F& each) {
-  const int64_t grain = std::max<int64_t>(1, kRowElements / hidden);
-  at::parallel_for(0, rows, grain, [&](int64_t begin, int64_t end) {
-    const int64_t thread = at::get_thread_num();
-    for (int64_t r = begin; r < end; ++r) each(r, thread);
-  });
-}
-
-// A vector of the cell; zeros where the layer has none.
-class Vector {
- public:
-  Vector(const OptionalTensor& given, int64_t size)
-      : held_(given ? given->contiguous() : at::zeros({size}, at::kFloat)) {
-    TORCH_CHECK(held_.scalar_type() == at::kFloat && held_.numel() == size, "expected a float vector of ", size,
-                " elements, got ", held_.numel(), " of type ", held_.scalar_type());
-  }
-  const float* data() const { return held_.const_data_ptr<float>(); }
-
- private:
-  Tensor held_;
-};
-
 struct Cell {
   Vector gain_ih, gain_hh, bias, gain_c, bias_c;
   Vectors vectors;
@@ -204,40 +172,6 @@ struct Cell {
         bias_c(bc, hidden), vectors{hidden, static_cast<float>(eps), gain_ih.data(), gain_hh.data(), bias.data(),
                                     gain_c.data(), bias_c.data()} {}
 };
-
-std::vector<int64_t> offsets(at::IntArrayRef batch_sizes) {
-  std::vector<int64_t> starts{0};
-  for (const int64_t rows : batch_sizes) starts.push_back(starts.back() + rows);
-  return starts;
-}
-
-// Of packed (N, F), the row of every sequence's last step: (B, F).
-Tensor last_rows(const Tensor& packed, at::IntArrayRef batch_sizes) {
-  const int64_t steps = static_cast<int64_t>(batch_sizes.size());
-  const std::vector<int64_t> starts = offsets(batch_sizes);
-  std::vector<Tensor> parts;
-  for (int64_t t = steps - 1; t >= 0; --t) {
-    const int64_t longer = t + 1 < steps ? batch_sizes[t + 1] : 0;
-    if (batch_sizes[t] > longer) parts.push_back(packed.slice(0, starts[t] + longer, starts[t] + batch_sizes[t]));
-  }
-  return at::cat(parts);
-}
-
-// Of packed output (N, H), h_{t-1} of every row: (N, H) with h_0, else without the first step's rows.
-Tensor states_before(const Tensor& output, const OptionalTensor& h_0, at::IntArrayRef batch_sizes) {
-  const std::vector<int64_t> starts = offsets(batch_sizes);
-  std::vector<Tensor> parts;
-  if (h_0) parts.push_back(h_0->to(output.scalar_type()));
-  if (batch_sizes.front() == batch_sizes.back()) {
-    const Tensor all_but_last = output.slice(0, 0, starts[batch_sizes.size() - 1]);
-    if (!h_0) return all_but_last;
-    parts.push_back(all_but_last);
-  } else {
-    for (size_t t = 1; t < batch_sizes.size(); ++t)
-      parts.push_back(output.slice(0, starts[t - 1], starts[t - 1] + batch_sizes[t]));
-  }
-  return at::cat(parts);
-}
 
 template <Norm kNorm, typename P>
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> forward(
@@ -279,12 +213,6 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> forward(
   return {output, h_n, last_rows(c_all, batch_sizes), z_all, c_all, moments_all};
 }
 
-// Where a gradient did not come it is zero.
-Tensor float_or_zeros(const OptionalTensor& given, at::IntArrayRef sizes, const Tensor& like) {
-  if (!given || !given->defined()) return at::zeros(sizes, like.options().dtype(at::kFloat));
-  return given->to(at::kFloat).contiguous();
-}
-
 struct Incoming {
   Tensor output;  // (N, H)
   Tensor h_n;     // (B, H)
@@ -304,7 +232,8 @@ struct Kept {
 using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 template <Norm kNorm, typename P>
-Gradients backward(const Incoming& d, const Kept& kept, const Cell& cell, at::IntArrayRef batch_sizes, bool packed) {
+Gradients backward(const Incoming& d, const Kept& kept, const Cell& cell, at::IntArrayRef batch_sizes, bool packed,
+                   bool weight_grad) {
   const Vectors& v = cell.vectors;
   const int64_t H = v.hidden, B = batch_sizes[0], threads = at::get_num_threads();
   const auto floats = kept.u.options().dtype(at::kFloat);
@@ -341,11 +270,14 @@ Gradients backward(const Incoming& d, const Kept& kept, const Cell& cell, at::In
     });
     if (has_z) dh_after = product(dz.slice(0, start, start + rows));
   }
-  const Tensor through_products = kept.h_0 ? dz : dz.slice(0, B);
-  const Tensor before = states_before(kept.output.to(kept.u.scalar_type()), kept.h_0, batch_sizes);
+  Tensor dweight = at::empty({0}, kept.u.options());
+  if (weight_grad) {
+    const Tensor before = states_before(kept.output.to(kept.u.scalar_type()), kept.h_0, batch_sizes);
+    dweight = at::mm((kept.h_0 ? dz : dz.slice(0, B)).t(), before);
+  }
   const std::vector<Tensor> s = sums.sum(0).split_with_sizes({4 * H, 4 * H, 4 * H, H, H});
-  return {du, at::mm(through_products.t(), before), kept.h_0 ? dh_after.to(at::kFloat) : at::zeros({B, H}, floats), dc,
-          s[0], s[1], s[2], s[3], s[4]};
+  const Tensor dh_0 = kept.h_0 ? dh_after.to(at::kFloat) : at::zeros({B, H}, floats);
+  return {du, dweight, dh_0, dc, s[0], s[1], s[2], s[3], s[4]};
 }
 
 // -- operators -----------------------------------------------------------------------------------------------------
@@ -353,15 +285,13 @@ Gradients backward(const Incoming& d, const Kept& kept, const Cell& cell, at::In
 template <typename F>
 auto with_types(std::string_view norm, at::ScalarType type, const F& run) {
   TORCH_CHECK(type == at::kFloat || type == at::kBFloat16, "expected products in float or bfloat16, got ", type);
-  const bool wide = type == at::kFloat;
-  if (norm == "none") return wide ? run.template operator()<Norm::none, float>() : run.template operator()<Norm::none, BFloat16>();
-  if (norm == "layer") return wide ? run.template operator()<Norm::layer, float>() : run.template operator()<Norm::layer, BFloat16>();
-  TORCH_CHECK(norm == "rms", "norm=", norm, ": expected none, layer or rms");
-  return wide ? run.template operator()<Norm::rms, float>() : run.template operator()<Norm::rms, BFloat16>();
-}
-
-OptionalTensor contiguous(const OptionalTensor& t) {
-  return t ? OptionalTensor(t->contiguous()) : t;
+  const auto with_norm = [&]<typename P>() {
+    if (norm == "none") return run.template operator()<Norm::none, P>();
+    if (norm == "layer") return run.template operator()<Norm::layer, P>();
+    TORCH_CHECK(norm == "rms", "norm=", norm, ": expected none, layer or rms");
+    return run.template operator()<Norm::rms, P>();
+  };
+  return type == at::kFloat ? with_norm.template operator()<float>() : with_norm.template operator()<BFloat16>();
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lstm(
@@ -382,7 +312,7 @@ Gradients lstm_backward(
     const Tensor& weight_hh, const OptionalTensor& h_0, const OptionalTensor& c_0, const OptionalTensor& gain_ih,
     const OptionalTensor& gain_hh, const OptionalTensor& bias, const OptionalTensor& gain_c,
     const OptionalTensor& bias_c, const Tensor& output, const Tensor& z, const Tensor& c, const Tensor& moments,
-    at::IntArrayRef batch_sizes, std::string_view norm, double eps, bool packed) {
+    at::IntArrayRef batch_sizes, std::string_view norm, double eps, bool packed, bool weight_grad) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   const int64_t H = weight_hh.size(1);
   const Cell cell(H, eps, gain_ih, gain_hh, bias, gain_c, bias_c);
@@ -390,14 +320,14 @@ Gradients lstm_backward(
                           float_or_zeros(d_c_n, {batch_sizes[0], H}, u)};
   const Kept kept{u.contiguous(), weight_hh, contiguous(h_0), contiguous(c_0), output, z, c, moments};
   return with_types(norm, u.scalar_type(), [&]<Norm kNorm, typename P>() {
-    return backward<kNorm, P>(incoming, kept, cell, batch_sizes, packed);
+    return backward<kNorm, P>(incoming, kept, cell, batch_sizes, packed, weight_grad);
   });
 }
 
 }  // namespace
 }  // namespace seq2seq
 
-TORCH_LIBRARY(seq2seq, library) {
+TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
   library.def(
       "lstm(Tensor u, Tensor weight_hh, Tensor? h_0, Tensor? c_0, Tensor? gain_ih, Tensor? gain_hh, Tensor? bias, "
       "Tensor? gain_c, Tensor? bias_c, int[] batch_sizes, str norm, float eps, bool packed, bool save) -> "
@@ -405,9 +335,9 @@ TORCH_LIBRARY(seq2seq, library) {
   library.def(
       "lstm_backward(Tensor? d_output, Tensor? d_h_n, Tensor? d_c_n, Tensor u, Tensor weight_hh, Tensor? h_0, "
       "Tensor? c_0, Tensor? gain_ih, Tensor? gain_hh, Tensor? bias, Tensor? gain_c, Tensor? bias_c, Tensor output, "
-      "Tensor z, Tensor c, Tensor moments, int[] batch_sizes, str norm, float eps, bool packed) -> (Tensor u, "
-      "Tensor weight_hh, Tensor h_0, Tensor c_0, Tensor gain_ih, Tensor gain_hh, Tensor bias, Tensor gain_c, "
-      "Tensor bias_c)");
+      "Tensor z, Tensor c, Tensor moments, int[] batch_sizes, str norm, float eps, bool packed, bool weight_grad) -> "
+      "(Tensor u, Tensor weight_hh, Tensor h_0, Tensor c_0, Tensor gain_ih, Tensor gain_hh, Tensor bias, "
+      "Tensor gain_c, Tensor bias_c)");
 }
 
 TORCH_LIBRARY_IMPL(seq2seq, CPU, library) {
