@@ -26,6 +26,7 @@ from seq2seq.config import CellConfig, DecodeConfig, ModelConfig, NormConfig, No
 from seq2seq.decoding import search_in_batches
 from seq2seq.device import set_threads
 from seq2seq.model import Translator, Vocabulary
+from seq2seq.ops import cpu
 from seq2seq.rnn import LSTM
 
 SIZES = {"small": [(10, 8, 32, 32)], "full": [(25, 64, 256, 256), (25, 64, 512, 512), (25, 128, 512, 512),
@@ -34,23 +35,39 @@ SIZES = {"small": [(10, 8, 32, 32)], "full": [(25, 64, 256, 256), (25, 64, 512, 
 NORMS = tuple(NormKind.__members__)
 
 
-def forward_and_backward(layer: nn.Module, x: torch.Tensor, upstream: torch.Tensor) -> None:
+def forward_and_backward(layer: nn.Module, x: torch.Tensor, upstream: torch.Tensor, bfloat16: bool) -> None:
     """One training pass of a layer."""
     layer.zero_grad(set_to_none=True)
-    layer(x)[0].backward(upstream)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        output = layer(x)[0]
+    output.backward(upstream)
+
+
+def forward(layer: nn.Module, x: torch.Tensor, bfloat16: bool) -> None:
+    """One pass of a layer that nobody learns from."""
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        layer(x)
 
 
 def layers(size: str, rounds: int) -> dict[str, list[Timing]]:
-    """Forward and backward of one LSTM layer, by norm."""
+    """One LSTM layer, by norm, backend and type, training and not."""
+    backends = ("reference",) if cpu.failure() else ("fused", "reference")
     tables = {}
     for steps, batch, inputs, hidden in SIZES[size]:
         torch.manual_seed(0)
         x = torch.randn(steps, batch, inputs, requires_grad=True)
         upstream = torch.randn(steps, batch, hidden)
         contestants: dict[str, nn.Module] = {"torch.nn.LSTM": nn.LSTM(inputs, hidden)}
-        contestants |= {f"LSTM norm={norm}": LSTM(inputs, hidden, norm=norm) for norm in NORMS}
-        runs = {name: partial(forward_and_backward, layer, x, upstream) for name, layer in contestants.items()}
-        tables[f"T={steps} B={batch} I={inputs} H={hidden}, forward + backward"] = interleave(runs, rounds)
+        contestants |= {f"LSTM norm={norm} {backend}": LSTM(inputs, hidden, norm=norm, backend=backend)
+                        for backend in backends for norm in NORMS}
+        typed = [(f"{name}{' bfloat16' if bfloat16 else ''}", layer, bfloat16) for bfloat16 in (False, True)
+                 for name, layer in contestants.items()]
+        title = f"T={steps} B={batch} I={inputs} H={hidden}"
+        tables[f"{title}, forward + backward"] = interleave(
+            {name: partial(forward_and_backward, layer, x, upstream, bfloat16) for name, layer, bfloat16 in typed},
+            rounds)
+        tables[f"{title}, forward"] = interleave(
+            {name: partial(forward, layer, x, bfloat16) for name, layer, bfloat16 in typed}, rounds)
     return tables
 
 

@@ -72,7 +72,9 @@ def measure(script):
 
 
 ROWS = {
-    "layers": ["torch.nn.LSTM", "LSTM norm=none", "LSTM norm=batch", "LSTM norm=layer", "LSTM norm=rms"],
+    "layers": [f"{name}{dtype}" for dtype in ("", " bfloat16") for name in (
+        "torch.nn.LSTM", *(f"LSTM norm={norm} {backend}" for backend in ("fused", "reference")
+                           for norm in ("none", "batch", "layer", "rms")))],
     "train": ["norm=none", "norm=batch", "norm=layer", "norm=rms"],
     "decode": [f"norm={norm} beam={beam}" for norm in ("none", "batch", "layer", "rms") for beam in (1, 5)],
 }
@@ -85,17 +87,19 @@ def test_each_table_is_shown_and_written(measure, tmp_path, what):
     assert (done.code, done.err) == (0, "")
     results = json.loads(file.read_text())
     assert (results["torch"], results["threads"], results["rounds"]) == (torch.__version__, 1, 2)
-    (title, rows), = results["tables"].items()
-    assert [row["name"] for row in rows] == ROWS[what]
-    assert rows[0]["ratio"] == rows[0]["low"] == rows[0]["high"] == 1
-    assert all(row["milliseconds"] > 0 for row in rows)
     lines = done.out.splitlines()
-    assert lines[0] == f"torch {torch.__version__}, 1 threads, 2 rounds"
-    assert title in done.out
-    for row in rows:
-        line = next(line for line in lines if line.startswith(f"{row['name']} "))
-        assert line.split()[-5:] == [f"{row['milliseconds']:.1f}", f"{row['ratio']:.2f}", f"{row['low']:.2f}", "to",
-                                     f"{row['high']:.2f}"]
+    assert lines.pop(0) == f"torch {torch.__version__}, 1 threads, 2 rounds"
+    assert len(results["tables"]) == (2 if what == "layers" else 1)
+    for title, rows in results["tables"].items():
+        assert [row["name"] for row in rows] == ROWS[what]
+        assert rows[0]["ratio"] == rows[0]["low"] == rows[0]["high"] == 1
+        assert all(row["milliseconds"] > 0 for row in rows)
+        assert [lines.pop(0).rstrip(), lines.pop(0).split()] == [title, ["ms", "(median)", "ratio", "(median)",
+                                                                       "quartiles"]]
+        for row in rows:
+            assert lines.pop(0).split() == [*row["name"].split(), f"{row['milliseconds']:.1f}", f"{row['ratio']:.2f}",
+                                            f"{row['low']:.2f}", "to", f"{row['high']:.2f}"]
+    assert lines == []
 
 
 def test_without_a_word_every_table_is_measured(measure, tmp_path, monkeypatch):
