@@ -61,6 +61,6 @@ def fused_serves(cell: str, p: CellParameters) -> bool:
 
 def say(level: int, message: str) -> None:
     """Log it, the first time."""
-    if message not in SAID and not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and message not in SAID:
         SAID.add(message)
         LOG.log(level, message)

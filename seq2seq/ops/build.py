@@ -38,13 +38,13 @@ def flags() -> list[str]:
 def fingerprint() -> str:
     """Of everything that decides what the library holds."""
     parts = [torch.__version__, *compiler(), *flags()]
-    parts += [file.name + file.read_text(encoding="utf-8") for file in sorted(SOURCES.iterdir()) if file.is_file()]
+    parts += [file.name + file.read_text(encoding="utf-8") for file in sorted(SOURCES.glob("*.[ch]*"))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def compiler() -> list[str]:
     """The command: of the variable CXX, else c++."""
-    return shlex.split(os.environ.get("CXX") or "c++")
+    return shlex.split(os.environ.get("CXX", "")) or ["c++"]
 
 
 def cache() -> Path:
@@ -57,8 +57,8 @@ def failure() -> str | None:
     """Load the kernels, compiling them where that has not been done; None, or why it cannot be."""
     try:
         load(cache())
-    except (BuildError, OSError) as error:
-        return str(error)
+    except (OSError, RuntimeError, ValueError) as error:  # PyTorch, file locks and variables that are not well formed
+        return str(error) if error.__cause__ is None else f"{error}: {error.__cause__}"
     return None
 
 
@@ -67,24 +67,34 @@ def load(folder: Path) -> None:
     from filelock import FileLock  # PyTorch needs it too
 
     folder.mkdir(parents=True, exist_ok=True)
-    library, checksum = folder / LIBRARY, folder / f"{LIBRARY}.sha256"
-    with FileLock(folder / "lock"):
-        whole = library.exists() and checksum.exists() and checksum.read_text() == digest(library)
-        if library.exists() and not whole:
-            LOG.warning("%s is broken: it is remade", library)  # loading half a library kills the process
-        if not whole:
-            build(library)
-            checksum.write_text(digest(library))
+    library = folder / LIBRARY
+    if not is_whole(library):  # loading half a library kills the process
+        with FileLock(folder / "lock"):
+            if library.exists() and not is_whole(library):
+                LOG.warning("%s is broken: it is remade", library)
+            if not is_whole(library):
+                build(library)
+                checksum(library).write_bytes(digest(library))
     torch.ops.load_library(library)
 
 
-def digest(file: Path) -> str:
-    """Its SHA-256."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+def is_whole(library: Path) -> bool:
+    """Whether it is there and holds what was written."""
+    return library.exists() and checksum(library).exists() and checksum(library).read_bytes() == digest(library)
+
+
+def checksum(library: Path) -> Path:
+    """The file that holds the library's digest."""
+    return library.with_suffix(".sha256")
+
+
+def digest(file: Path) -> bytes:
+    """Its SHA-256, as text."""
+    return hashlib.sha256(file.read_bytes()).hexdigest().encode()
 
 
 def build(library: Path) -> None:
-    """Compile and link to a temporary name, then rename: the library is whole wherever it is there."""
+    """Compile and link to a temporary name, then rename."""
     command, torch_home = compiler(), Path(torch.__file__).parent
     if shutil.which(command[0]) is None:
         raise BuildError(f"no C++ compiler: {command[0]} is not there; expected g++ 11 or newer as c++, or CXX=COMMAND")
@@ -104,7 +114,7 @@ def build(library: Path) -> None:
 
 def run(command: list[str]) -> None:
     """Run the compiler; its last lines are the error."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()[-SHOWN_LINES:]
         raise BuildError("\n".join([f"{shlex.join(command[:1])} failed with exit status {done.returncode}:", *lines]))

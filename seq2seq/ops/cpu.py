@@ -1,42 +1,53 @@
 """The fused CPU kernels of csrc/ as PyTorch operators, and `recurrence` with `reference`'s signature on top of them.
 
-They cover the LSTM: separate terms, each row normalised whole (or each feature, with batch norm), the cell on its way
-out. `unsupported` says what in a configuration is beyond them.
+They cover the cells with their default terms and placements of the norm, but for batch norm in GRU and RNN.
+`unsupported` says what in a configuration is beyond them.
 """
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from . import build
-from .normalization import BatchStatistics
+from .normalization import BatchStatistics, Term
 from .reference import CellParameters, State
 
-Vectors = tuple[Tensor | None, ...]
-"""gain_ih, gain_hh, bias (both in one), gain_c, bias_c."""
-KEPT_MOMENTS = 6
-"""Of a row: mean and 1 / sqrt(var + eps) of the input term, the recurrent term and the cell."""
 PACKED_FROM = 4
 """Steps from which laying a weight out for all of them pays."""
-TENSORS = 9
-"""Come first among an operator's arguments, each with a gradient."""
+TENSORS = 5
+"""Come first among an operator's arguments, each with a gradient: u, weight_hh, h_0, c_0, vectors."""
+MOMENTS = {"lstm": 6, "gru": 8, "rnn_tanh": 2, "rnn_relu": 2}
+"""Numbers kept of a row: mean and 1 / sqrt(var + eps) of each part that is normalised."""
+WITHOUT_CELL = {"gru", "rnn_tanh", "rnn_relu"}
+SEGMENTS = {"lstm": 1, "gru": 2, "rnn": 1}
+"""Parts of the input term that are normalised apart: norm.group=vector."""
+
+
+LOCK = threading.Lock()
+"""The operators are loaded by one thread."""
 
 
 def unsupported(cell: str, p: CellParameters) -> str | None:
     """What these kernels do not cover; None where they cover everything."""
     autocast = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+    normalised = p.ih.kind != "none"
     beyond = {
-        f"cell={cell}": cell != "lstm",
-        "norm.terms=joint": p.joint,
+        f"norm=batch with cell={cell}": p.ih.kind == "batch" and cell != "lstm",
+        "norm.terms=joint": p.joint and cell != "rnn",
+        "norm.terms=separate": normalised and not p.joint and cell == "rnn",
         "norm.cell=carried": p.carried,
-        "norm.cell=none": p.c is None and p.ih.kind != "none",
-        "norm.group=gate": len(p.ih.segments) > 1,
+        "norm.cell=none": normalised and p.c is None and cell == "lstm",
+        "norm.group=gate": len(p.ih.segments) > SEGMENTS[cell],
         f"device {p.weight_hh.device}": p.weight_hh.device.type != "cpu",
         f"parameters of {p.weight_hh.dtype}": p.weight_hh.dtype != torch.float32,
+        "functions of torch.func": torch._C._are_functorch_transforms_active(),
+        "forward-mode derivatives": forward_ad._current_level >= 0,
         f"autocast to {autocast}": autocast not in (torch.float32, torch.bfloat16),
     }
     return next((what for what, holds in beyond.items() if holds), None)
@@ -44,7 +55,8 @@ def unsupported(cell: str, p: CellParameters) -> str | None:
 
 def packs(dtype: torch.dtype) -> bool:
     """Whether this PyTorch can lay a weight of this type out once for the products of all steps."""
-    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+    onednn = torch.backends.mkldnn
+    if not (onednn.is_available() and onednn.enabled and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
         return False
     return dtype is torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
@@ -55,37 +67,53 @@ def recurrence(
     """`reference.recurrence`, fused, where neither `unsupported` nor `failure` has anything to say."""
     u = F.linear(x, p.weight_ih)
     weight_hh = p.weight_hh.to(u.dtype)
-    h_0, c_0 = (None, None) if state is None else (s.float() for s in state)
-    packed = len(batch_sizes) >= PACKED_FROM and packs(u.dtype)
+    h_0, c_0 = (*(() if state is None else (s.float() for s in state)), None, None)[:2]
+    pack_weight = len(batch_sizes) >= PACKED_FROM and packs(u.dtype)
     if p.ih.statistics is not None:
-        return batch_norm(u, weight_hh, h_0, c_0, batch_sizes, p, first_step, packed)
-    tensors = (u, weight_hh, h_0, c_0, *vectors(p))
-    settings = (p.ih.kind, p.ih.eps, packed, saves(tensors))
-    output, h_n, c_n, *_ = torch.ops.seq2seq.lstm(*tensors, batch_sizes, *settings)
-    return output, (h_n, c_n)
+        return batch_norm(u, weight_hh, h_0, c_0, batch_sizes, p, first_step, pack_weight)
+    name = cell if cell != "rnn" else "rnn_relu" if p.activation is torch.relu else "rnn_tanh"
+    tensors = (u, weight_hh, h_0, c_0, vectors(cell, p))
+    settings = (name, p.ih.kind, p.ih.eps, pack_weight, saves(tensors))
+    output, h_n, c_n, *_ = torch.ops.seq2seq.recurrence(*tensors, batch_sizes, *settings)
+    return output, (h_n, c_n) if cell == "lstm" else (h_n,)
 
 
 def batch_norm(u: Tensor, weight_hh: Tensor, h_0: Tensor | None, c_0: Tensor | None, batch_sizes: list[int],
-               p: CellParameters, first_step: int, packed: bool) -> tuple[Tensor, State]:
-    """The same with batch norm, whose statistics come from the layer's terms and go back to them."""
+               p: CellParameters, first_step: int, pack_weight: bool) -> tuple[Tensor, State]:
+    """The LSTM with batch norm, whose statistics come from the layer's terms and go back to them."""
     assert p.ih.statistics is not None
-    gain_ih, gain_hh, bias, gain_c, bias_c = vectors(p)
-    if p.ih.statistics.whole_sequence:
+    normalises_input = not p.ih.statistics.whole_sequence
+    if not normalises_input:
         u = p.ih(u.float(), first_step)
-        gain_ih, bias = None, p.hh.bias
-    tensors = (u, weight_hh, h_0, c_0, gain_ih, gain_hh, bias, gain_c, bias_c)
+    tensors = (u, weight_hh, h_0, c_0, vectors("lstm", p, normalises_input))
     batch_steps = sum(map(p.ih.statistics.by_batch, batch_sizes))  # the first ones: sentences end, none begins
-    given = running(p, first_step, len(batch_sizes))
-    output, h_n, c_n, _, _, mean, var = torch.ops.seq2seq.lstm_batch(
-        *tensors, *given, batch_sizes, batch_steps, p.ih.eps, packed, saves(tensors))
+    output, h_n, c_n, _, _, mean, var = torch.ops.seq2seq.batch_norm_recurrence(
+        *tensors, *running(p, first_step, len(batch_sizes)), batch_sizes, batch_steps, p.ih.eps, normalises_input,
+        pack_weight, saves(tensors))
     record(p, first_step, batch_sizes[:batch_steps], mean, var, h_0 is not None)
     return output, (h_n, c_n)
 
 
-def vectors(p: CellParameters) -> Vectors:
-    """The cell's vectors, as the operators take them."""
-    bias = p.ih.bias if p.ih.bias is None or p.hh.bias is None else p.ih.bias + p.hh.bias
-    return (p.ih.gain, p.hh.gain, bias, *((None, None) if p.c is None else (p.c.gain, p.c.bias)))
+def vectors(cell: str, p: CellParameters, with_input: bool = True) -> Tensor:
+    """Gains and biases in one, in the order of the cell's `Vectors` in csrc/; zeros for what there is not.
+
+    with_input: else the input term's own are left out, since it has been normalised already.
+    """
+    gates, hidden = p.weight_hh.shape
+    bias_ih = p.ih.bias if with_input else None
+    given = p.c or Term("none", None, None, 0.0, [])
+    parts = {
+        "lstm": [(p.ih.gain, gates), (p.hh.gain, gates), (added(bias_ih, p.hh.bias), gates), (given.gain, hidden),
+                 (given.bias, hidden)],
+        "gru": [(p.ih.gain, gates), (p.hh.gain, gates), (bias_ih, gates), (p.hh.bias, gates)],
+        "rnn": [(p.ih.gain, gates), (added(bias_ih, p.hh.bias), gates)],
+    }[cell]
+    return torch.cat([p.weight_hh.new_zeros(size) if part is None else part for part, size in parts])
+
+
+def added(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """a + b, where either may be absent."""
+    return a if b is None else b if a is None else a + b
 
 
 def saves(tensors: tuple[Tensor | None, ...]) -> bool:
@@ -100,14 +128,17 @@ def statistics_of(p: CellParameters) -> list[BatchStatistics]:
 
 def running(p: CellParameters, first_step: int, steps: int) -> list[Tensor]:
     """Running means (T, 9H) and variances (T, 9H) for so many steps."""
-    rows = [torch.tensor([s.running_index(first_step + t) for t in range(steps)]) for s in statistics_of(p)]
-    return [torch.cat([getattr(s, kind)[index] for s, index in zip(statistics_of(p), rows, strict=True)], dim=1)
+    rows = [s.num_updates.new_tensor([s.running_index(first_step + t) for t in range(steps)])
+            for s in statistics_of(p)]
+    terms = list(zip(statistics_of(p), rows, strict=True))
+    return [torch.cat([getattr(s, kind).detach()[index] for s, index in terms], dim=1)
             for kind in ("running_mean", "running_var")]
 
 
+@torch.no_grad()
 def record(p: CellParameters, first_step: int, rows: list[int], mean: Tensor, var: Tensor, has_state: bool) -> None:
     """Give the terms the means and biased variances (T, 9H) of the steps normalised by their own, of so many rows."""
-    unbiased = var[: len(rows)] * torch.tensor([r / (r - 1) for r in rows])[:, None]
+    unbiased = var[: len(rows)] * var.new_tensor([r / (r - 1) for r in rows])[:, None]
     widths = [s.running_mean.size(1) for s in statistics_of(p)]
     parts = zip(statistics_of(p), mean.split(widths, dim=1), unbiased.split(widths, dim=1), strict=True)
     for statistics, means, variances in parts:
@@ -123,7 +154,8 @@ def record(p: CellParameters, first_step: int, rows: list[int], mean: Tensor, va
 
 def failure() -> str | None:
     """None where the operators are there, compiled and loaded if need be; else why they cannot be had."""
-    return load()
+    with LOCK:
+        return load()
 
 
 @functools.cache
@@ -131,7 +163,8 @@ def load() -> str | None:
     """Load the operators and tell PyTorch about them, once."""
     if cause := build.failure():
         return cause
-    for name, kept, settings in (("lstm", row_kept, TENSORS), ("lstm_batch", column_kept, TENSORS + 2)):
+    operators = (("recurrence", row_kept, TENSORS), ("batch_norm_recurrence", column_kept, TENSORS + 2))
+    for name, kept, settings in operators:
         torch.library.register_fake(f"seq2seq::{name}", functools.partial(shapes, kept))
         torch.library.register_fake(f"seq2seq::{name}_backward", backward_shapes)
         torch.library.register_autograd(f"seq2seq::{name}", functools.partial(gradients, name),
@@ -145,13 +178,13 @@ for answer in ANSWERS:  # to torch.compile they are constants: as by its assume_
     answer._dynamo_marked_constant = True
 
 
-def row_kept(floats: Callable[..., Tensor], kept: int, *_: Any) -> list[Tensor]:
-    """What seq2seq::lstm keeps of its norms: the moments of each row."""
-    return [floats(kept, KEPT_MOMENTS)]
+def row_kept(floats: Callable[..., Tensor], kept: int, _: list[int], cell: str, *__: Any) -> list[Tensor]:
+    """What seq2seq::recurrence keeps of its norms: the moments of each row."""
+    return [floats(kept, MOMENTS[cell])]
 
 
 def column_kept(floats: Callable[..., Tensor], _: int, mean: Tensor, *__: Any) -> list[Tensor]:
-    """What seq2seq::lstm_batch keeps of its norms: mean and variance of each step."""
+    """What seq2seq::batch_norm_recurrence keeps of its norms: mean and variance of each step."""
     return [floats(*mean.shape), floats(*mean.shape)]
 
 
@@ -161,25 +194,26 @@ def shapes(norms: Callable[..., list[Tensor]], u: Tensor, weight_hh: Tensor, *in
     save: bool = inputs[-1]
     floats = functools.partial(u.new_empty, dtype=torch.float32)
     rows, hidden, sequences = u.size(0), weight_hh.size(1), batch_sizes[0]
-    kept = rows if save else 0
-    return (floats(rows, hidden), floats(sequences, hidden), floats(sequences, hidden),
-            weight_hh.new_empty(kept, u.size(1)), floats(kept, hidden), *norms(floats, kept, *inputs[TENSORS - 2:]))
+    kept, cells = rows if save else 0, int(not any(isinstance(i, str) and i in WITHOUT_CELL for i in inputs))
+    return (floats(rows, hidden), floats(sequences, hidden), floats(cells * sequences, hidden),
+            weight_hh.new_empty(kept, u.size(1)), floats(cells * kept, hidden),
+            *norms(floats, kept, *inputs[TENSORS - 2:]))
 
 
-def backward_shapes(d_output: Any, d_h_n: Any, d_c_n: Any, u: Tensor, weight_hh: Tensor,
-                    *inputs: Any) -> tuple[Tensor, ...]:
+def backward_shapes(d_output: Any, d_h_n: Any, d_c_n: Any, u: Tensor, weight_hh: Tensor, h_0: Any, c_0: Any,
+                    vectors: Tensor, output: Tensor, z: Tensor, c: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
     """Empty outputs of an operator's backward pass."""
     batch_sizes = next(i for i in inputs if isinstance(i, (list, tuple)))
     weight_grad: bool = inputs[-1]
-    floats = functools.partial(u.new_empty, dtype=torch.float32)
-    gates, hidden, sequences = u.size(1), weight_hh.size(1), batch_sizes[0]
-    vectors = [floats(size) for size in (gates, gates, gates, hidden, hidden)]
+    hidden, sequences = weight_hh.size(1), batch_sizes[0]
     dweight = torch.empty_like(weight_hh) if weight_grad else weight_hh.new_empty(0)
-    return torch.empty_like(u), dweight, floats(sequences, hidden), floats(sequences, hidden), *vectors
+    return (torch.empty_like(u), dweight, output.new_empty(sequences, hidden),
+            output.new_empty(sequences if len(c) else 0, hidden), torch.empty_like(vectors))
 
 
 def keep(settings_from: int, ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     """What the backward pass needs: the tensors that came in, and of the outputs all but the last states."""
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(*inputs[:TENSORS], output[0], *output[3:])
     ctx.settings = inputs[settings_from:-1]
     ctx.arguments = len(inputs)
@@ -196,4 +230,4 @@ def gradients(name: str, ctx: Any, d_output: Tensor | None, d_h_n: Tensor | None
 
 def no_second_gradients(ctx: Any, *_: Any) -> None:
     """Gradients of gradients are the reference's business."""
-    raise RuntimeError("the fused LSTM has no second derivatives: build the layer with backend='reference'")
+    raise RuntimeError("the fused kernels have no second derivatives: build the layer with backend='reference'")

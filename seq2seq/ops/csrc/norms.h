@@ -37,7 +37,7 @@ Moments moments(const P* v, int64_t size, float eps) {
 }
 
 // With d = dL/dN(v): dL/dv = scale * (d - mean(d) - N(v) * mean(d * N(v))), the first mean in layer norm alone.
-struct Backward {
+struct BackThrough {
   float mean_d = 0.0f;
   float mean_dn = 0.0f;
   float scale = 1.0f;
@@ -46,8 +46,8 @@ struct Backward {
 };
 
 template <Norm kNorm>
-Backward backward(float sum_d, float sum_dn, int64_t size, float scale) {
-  Backward b;
+BackThrough back_through(float sum_d, float sum_dn, int64_t size, float scale) {
+  BackThrough b;
   if constexpr (kNorm == Norm::none) return b;
   if constexpr (kNorm == Norm::layer) b.mean_d = sum_d / size;
   b.mean_dn = sum_dn / size;

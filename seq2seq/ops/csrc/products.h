@@ -15,11 +15,11 @@ inline at::Tensor call(const char* name, torch::jit::Stack stack) {
   return stack.front().toTensor();
 }
 
-// x W^T for W (out, in). `packed` lays W out once as oneDNN's kernels read it; the other way is at::linear.
+// x W^T for W (out, in). `pack_weight` lays W out once as oneDNN's kernels read it; the other way is at::linear.
 class Product {
  public:
-  Product(const at::Tensor& weight, int64_t rows, bool packed) : packed_(packed) {
-    weight_ = packed ? call("mkldnn::_reorder_linear_weight", {weight, rows}) : weight;
+  Product(const at::Tensor& weight, int64_t rows, bool pack_weight) : packed_(pack_weight) {
+    weight_ = pack_weight ? call("mkldnn::_reorder_linear_weight", {weight, rows}) : weight;
   }
 
   at::Tensor operator()(const at::Tensor& x) const {

@@ -1,0 +1,190 @@
+// Recurrences with no norm, layer norm or rms norm: between two products one pass over the rows that are still alive,
+// shared by threads.
+
+#include <ATen/ops/zeros_like.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
+#include <torch/library.h>
+
+#include <string_view>
+#include <tuple>
+
+#include "gru_rows.h"
+#include "lstm_rows.h"
+#include "rnn_rows.h"
+#include "steps.h"
+
+namespace seq2seq {
+namespace {
+
+template <typename F>
+void for_rows(int64_t rows, int64_t hidden, const F& each) {
+  const int64_t grain = std::max<int64_t>(1, kThreadElements / hidden);
+  at::parallel_for(0, rows, grain, [&](int64_t begin, int64_t end) {
+    const int64_t thread = at::get_thread_num();
+    for (int64_t r = begin; r < end; ++r) each(r, thread);
+  });
+}
+
+// Rows for what a first step does not have.
+template <typename P>
+struct Zeros {
+  Tensor z, state;
+
+  Zeros(const Tensor& u, int64_t H) : z(at::zeros({u.size(1)}, u.options())), state(at::zeros({H}, at::kFloat)) {}
+
+  Row<P> row(const Step<P, P>& s, int64_t r, int64_t H) const {
+    const int64_t width = z.size(0);
+    const float* none = state.const_data_ptr<float>();
+    return {s.u + r * width, s.z ? s.z + r * width : z.const_data_ptr<P>(), s.z != nullptr,
+            s.h_before ? s.h_before + r * H : none, s.c_before ? s.c_before + r * H : none};
+  }
+};
+
+// What came in and settings, for all cells alike.
+struct Settings {
+  at::IntArrayRef batch_sizes;
+  double eps;
+  bool pack_weight;
+};
+
+using Outputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+template <typename Cell, typename P>
+Outputs forward(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0, const OptionalTensor& c_0,
+                const Tensor& vectors, const Settings& settings, bool save) {
+  const int64_t H = weight_hh.size(1), width = Cell::kGates * H, threads = at::get_num_threads();
+  const auto floats = u.options().dtype(at::kFloat);
+  const Tensor scratch = at::empty({threads, Cell::kForwardScratch * H}, floats);
+  const Tensor moments = at::empty({save ? u.size(0) : 0, 2 * Cell::kMoments}, floats);
+  const typename Cell::template Vectors<const float*> v(vectors.const_data_ptr<float>(), H);
+  const Zeros<P> zeros(u, H);
+  const Forward done = forward_steps<P, P>(
+      u, weight_hh, h_0, c_0, settings.batch_sizes, Cell::kHasCell, settings.pack_weight, save, [&](const Step<P, P>& s) {
+        for_rows(s.rows, H, [&](int64_t r, int64_t thread) {
+          const Row<P> row = zeros.row(s, r, H);
+          Moments own[Cell::kMoments];
+          Cell::forward(v, row, H, settings.eps, scratch.mutable_data_ptr<float>() + thread * scratch.size(1), own,
+                        s.c ? s.c + r * H : nullptr, s.h + r * H);
+          if (save)
+            std::copy_n(own, Cell::kMoments,
+                        reinterpret_cast<Moments*>(moments.mutable_data_ptr<float>()) + (s.start + r) * Cell::kMoments);
+          if (s.kept_z) std::memcpy(s.kept_z + r * width, row.z, sizeof(P) * width);
+        });
+      });
+  return {done.output, done.h_n, done.c_n, done.z, done.c, moments};
+}
+
+using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+template <typename Cell, typename P>
+Gradients backward(const Incoming& d, const Kept& kept, const Tensor& vectors, const Tensor& moments,
+                   const Settings& settings, bool weight_grad) {
+  const int64_t H = kept.weight_hh.size(1), width = Cell::kGates * H, threads = at::get_num_threads();
+  const auto floats = kept.u.options().dtype(at::kFloat);
+  const Tensor scratch = at::empty({threads, (1 + Cell::kBackwardScratch) * H}, floats);
+  const Tensor sums = at::zeros({threads, Cell::kVectors * H}, floats);  // each thread's own
+  const typename Cell::template Vectors<const float*> v(vectors.const_data_ptr<float>(), H);
+  const Zeros<P> zeros(kept.u, H);
+  const Backward done = backward_steps<P, P>(
+      d, kept, settings.batch_sizes, Cell::kHasCell, Cell::kSameTerms, settings.pack_weight, weight_grad,
+      [&](const Step<P, P>& s, const StepGradients<P>& gradients, P* du, P* dz) {
+        for_rows(s.rows, H, [&](int64_t r, int64_t thread) {
+          float* dh = scratch.mutable_data_ptr<float>() + thread * scratch.size(1);
+          float* carried = gradients.carried + r * H;
+          gradients.of_h(r, H, dh);
+          if constexpr (!Cell::kHasCell) add(carried, H, dh);
+          const Moments* own = reinterpret_cast<const Moments*>(moments.const_data_ptr<float>()) +
+                               (s.start + r) * Cell::kMoments;
+          Cell::backward(v, zeros.row(s, r, H), H, own, s.c ? s.c + r * H : nullptr, s.h + r * H, dh, carried, dh + H,
+                         du + r * width, dz + r * width,
+                         {sums.mutable_data_ptr<float>() + thread * sums.size(1), H});
+        });
+      });
+  if (Cell::kHasCell) return {done.u, done.weight_hh, done.h_0, done.carried, sums.sum(0)};
+  return {done.u, done.weight_hh, done.h_0.add(done.carried), at::empty({0, H}, floats), sums.sum(0)};
+}
+
+// -- operators -----------------------------------------------------------------------------------------------------
+
+template <typename Cell>
+struct Tag {
+  using type = Cell;
+};
+
+// Calls run(Tag<the cell with this norm and type>, P()).
+template <typename P, template <Norm, typename> typename Cell, typename F>
+auto with_norm(std::string_view norm, const F& run) {
+  if (norm == "none") return run(Tag<Cell<Norm::none, P>>(), P());
+  if (norm == "layer") return run(Tag<Cell<Norm::layer, P>>(), P());
+  TORCH_CHECK(norm == "rms", "norm=", norm, ": expected none, layer or rms");
+  return run(Tag<Cell<Norm::rms, P>>(), P());
+}
+
+template <typename P, typename F>
+auto with_cell(std::string_view cell, std::string_view norm, const F& run) {
+  if (cell == "lstm") return with_norm<P, LstmRow>(norm, run);
+  if (cell == "gru") return with_norm<P, GruRow>(norm, run);
+  if (cell == "rnn_tanh") return with_norm<P, TanhRow>(norm, run);
+  TORCH_CHECK(cell == "rnn_relu", "cell=", cell, ": expected lstm, gru, rnn_tanh or rnn_relu");
+  return with_norm<P, ReluRow>(norm, run);
+}
+
+template <typename F>
+auto with_types(const Tensor& u, const Tensor& weight_hh, std::string_view cell, std::string_view norm, const F& run) {
+  TORCH_CHECK(u.scalar_type() == weight_hh.scalar_type(), "expected u and weight_hh of one type, got ",
+              u.scalar_type(), " and ", weight_hh.scalar_type());
+  if (u.scalar_type() == at::kFloat) return with_cell<float>(cell, norm, run);
+  TORCH_CHECK(u.scalar_type() == at::kBFloat16, "expected products in float or bfloat16, got ", u.scalar_type());
+  return with_cell<BFloat16>(cell, norm, run);
+}
+
+Outputs recurrence(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0, const OptionalTensor& c_0,
+                   const Tensor& vectors, at::IntArrayRef batch_sizes, std::string_view cell, std::string_view norm,
+                   double eps, bool pack_weight, bool save) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
+  return with_types(u, weight_hh, cell, norm, [&](auto tag, auto type) {
+    using Cell = typename decltype(tag)::type;
+    check_shapes(u, weight_hh, h_0, c_0, batch_sizes, Cell::kGates);
+    check_vectors(vectors, Cell::kVectors * weight_hh.size(1));
+    return forward<Cell, decltype(type)>(u.contiguous(), weight_hh, contiguous(h_0), contiguous(c_0),
+                                         vectors.contiguous(), {batch_sizes, eps, pack_weight}, save);
+  });
+}
+
+Gradients recurrence_backward(const OptionalTensor& d_output, const OptionalTensor& d_h_n, const OptionalTensor& d_c_n,
+                              const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
+                              const OptionalTensor& c_0, const Tensor& vectors, const Tensor& output, const Tensor& z,
+                              const Tensor& c, const Tensor& moments, at::IntArrayRef batch_sizes,
+                              std::string_view cell, std::string_view norm, double eps, bool pack_weight,
+                              bool weight_grad) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
+  const int64_t H = weight_hh.size(1), B = batch_sizes[0];
+  const Incoming incoming{float_or_zeros(d_output, {u.size(0), H}, u), float_or_zeros(d_h_n, {B, H}, u),
+                          float_or_zeros(cell == "lstm" ? d_c_n : std::nullopt, {B, H}, u)};
+  const Kept kept{u.contiguous(), weight_hh, contiguous(h_0), contiguous(c_0), output, z, c};
+  return with_types(u, weight_hh, cell, norm, [&](auto tag, auto type) {
+    using Cell = typename decltype(tag)::type;
+    return backward<Cell, decltype(type)>(incoming, kept, vectors.contiguous(), moments, {batch_sizes, eps, pack_weight},
+                                          weight_grad);
+  });
+}
+
+}  // namespace
+}  // namespace seq2seq
+
+TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
+  library.def(
+      "recurrence(Tensor u, Tensor weight_hh, Tensor? h_0, Tensor? c_0, Tensor vectors, int[] batch_sizes, str cell, "
+      "str norm, float eps, bool pack_weight, bool save) -> (Tensor output, Tensor h_n, Tensor c_n, Tensor z, Tensor c, "
+      "Tensor moments)");
+  library.def(
+      "recurrence_backward(Tensor? d_output, Tensor? d_h_n, Tensor? d_c_n, Tensor u, Tensor weight_hh, Tensor? h_0, "
+      "Tensor? c_0, Tensor vectors, Tensor output, Tensor z, Tensor c, Tensor moments, int[] batch_sizes, str cell, "
+      "str norm, float eps, bool pack_weight, bool weight_grad) -> (Tensor u, Tensor weight_hh, Tensor h_0, Tensor c_0, "
+      "Tensor vectors)");
+}
+
+TORCH_LIBRARY_IMPL(seq2seq, CPU, library) {
+  library.impl("recurrence", &seq2seq::recurrence);
+  library.impl("recurrence_backward", &seq2seq::recurrence_backward);
+}
