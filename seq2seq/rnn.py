@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from .config import CellNorm, NormConfig, NormGroup, NormKind, Statistics, Terms
-from .ops import BatchStatistics, CellParameters, Pool, State, Term, check_backend, check_fused, recurrence
+from .ops import BatchStatistics, CellParameters, Pool, State, Term, check_backend, fused_serves, recurrence
 
 DEFAULT_GAIN = {NormKind.batch: 0.1, NormKind.layer: 1.0, NormKind.rms: 1.0}
 
@@ -87,7 +87,7 @@ class RecurrentLayers(nn.Module):
             self._add_parameters(suffix, inputs, {"device": device, "dtype": dtype})
         self.reset_parameters()
         if backend == "fused":
-            check_fused(self.cell, self._cell_parameters("_l0"))
+            fused_serves(self.cell, self._cell_parameters("_l0"), required=True)
 
     # -- parameters ------------------------------------------------------------------------------------------------
 
@@ -242,8 +242,9 @@ class RecurrentLayers(nn.Module):
             output = output.index_select(0, flip)
         terms = (parameters.ih, parameters.hh, parameters.c)
         statistics = [term.statistics for term in terms if term is not None and term.statistics is not None]
-        if statistics:
-            getattr(self, "steps_seen" + suffix).fill_(max([s.finish() for s in statistics]))
+        seen = [s.finish() for s in statistics]
+        if statistics and statistics[0].update:
+            getattr(self, "steps_seen" + suffix).fill_(max(seen))
         return output, last
 
     # -- all of them -----------------------------------------------------------------------------------------------

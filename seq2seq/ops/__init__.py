@@ -14,7 +14,7 @@ from . import cpu, reference
 from .normalization import BatchStatistics, Pool, Term
 from .reference import CellParameters, State
 
-__all__ = ["BatchStatistics", "CellParameters", "Pool", "State", "Term", "check_backend", "check_fused", "recurrence"]
+__all__ = ["BatchStatistics", "CellParameters", "Pool", "State", "Term", "check_backend", "fused_serves", "recurrence"]
 
 LOG = logging.getLogger(__name__)
 BACKENDS = ("auto", "reference", "fused")
@@ -28,35 +28,33 @@ def check_backend(backend: str) -> None:
         raise ValueError(f"backend={backend!r}: expected 'auto', 'reference' or 'fused'")
 
 
-def check_fused(cell: str, p: CellParameters) -> None:
-    """Raise RuntimeError where the fused kernels are asked for by name and cannot be had."""
-    if beyond := cpu.unsupported(cell, p):
-        raise RuntimeError(f"backend='fused': the fused kernels do not cover {beyond}; expected backend='auto'")
-    if cause := cpu.failure():
-        raise RuntimeError(f"backend='fused': {cause}")
-
-
 def recurrence(
     backend: str, cell: str, x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters,
     first_step: int = 0,
 ) -> tuple[Tensor, State]:
-    """`reference.recurrence` on a backend; raises as `check_fused` does."""
-    if backend == "fused":
-        check_fused(cell, p)
-    run = cpu.recurrence if backend != "reference" and fused_serves(cell, p) else reference.recurrence
-    return run(cell, x, batch_sizes, state, p, first_step)
+    """`reference.recurrence` on a backend; raises as `fused_serves` does."""
+    fused = backend != "reference" and fused_serves(cell, p, required=backend == "fused")
+    return (cpu.recurrence if fused else reference.recurrence)(cell, x, batch_sizes, state, p, first_step)
 
 
-def fused_serves(cell: str, p: CellParameters) -> bool:
-    """Whether the fused kernels cover this and can be had; what was found is said once."""
-    if beyond := cpu.unsupported(cell, p):
+def fused_serves(cell: str, p: CellParameters, required: bool = False) -> bool:
+    """Whether the fused kernels cover this and can be had; what was found is said once.
+
+    Raises RuntimeError where they are required and do not.
+    """
+    beyond = cpu.unsupported(cell, p)
+    if required and beyond:
+        raise RuntimeError(f"backend='fused': the fused kernels do not cover {beyond}; expected backend='auto'")
+    cause = None if beyond else cpu.failure()
+    if required and cause:
+        raise RuntimeError(f"backend='fused': {cause}")
+    if beyond:
         say(logging.INFO, f"recurrent layers with {beyond} run in plain torch (backend=reference)")
-    elif cause := cpu.failure():
+    elif cause:
         say(logging.WARNING, f"recurrent layers run in plain torch (backend=reference), slower: {cause}")
     else:
         say(logging.INFO, "recurrent layers run in fused CPU kernels (backend=fused)")
-        return True
-    return False
+    return not beyond and not cause
 
 
 def say(level: int, message: str) -> None:

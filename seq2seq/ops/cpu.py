@@ -6,7 +6,6 @@ They cover the cells with their default terms and placements of the norm, but fo
 
 import functools
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,10 +23,8 @@ TENSORS = 5
 """Come first among an operator's arguments, each with a gradient: u, weight_hh, h_0, c_0, vectors."""
 MOMENTS = {"lstm": 6, "gru": 8, "rnn_tanh": 2, "rnn_relu": 2}
 """Numbers kept of a row: mean and 1 / sqrt(var + eps) of each part that is normalised."""
-WITHOUT_CELL = {"gru", "rnn_tanh", "rnn_relu"}
 SEGMENTS = {"lstm": 1, "gru": 2, "rnn": 1}
 """Parts of the input term that are normalised apart: norm.group=vector."""
-
 
 LOCK = threading.Lock()
 """The operators are loaded by one thread."""
@@ -36,21 +33,22 @@ LOCK = threading.Lock()
 def unsupported(cell: str, p: CellParameters) -> str | None:
     """What these kernels do not cover; None where they cover everything."""
     autocast = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
-    normalised = p.ih.kind != "none"
-    beyond = {
-        f"norm=batch with cell={cell}": p.ih.kind == "batch" and cell != "lstm",
+    device, dtype, normalised = p.weight_hh.device, p.weight_hh.dtype, p.ih.kind != "none"
+    beyond = {  # not yet formatted: this runs at every call
+        "norm=batch with cell={cell}": p.ih.kind == "batch" and cell != "lstm",
         "norm.terms=joint": p.joint and cell != "rnn",
         "norm.terms=separate": normalised and not p.joint and cell == "rnn",
         "norm.cell=carried": p.carried,
         "norm.cell=none": normalised and p.c is None and cell == "lstm",
         "norm.group=gate": len(p.ih.segments) > SEGMENTS[cell],
-        f"device {p.weight_hh.device}": p.weight_hh.device.type != "cpu",
-        f"parameters of {p.weight_hh.dtype}": p.weight_hh.dtype != torch.float32,
+        "device {device}": device.type != "cpu",
+        "parameters of {dtype}": dtype != torch.float32,
         "functions of torch.func": torch._C._are_functorch_transforms_active(),
         "forward-mode derivatives": forward_ad._current_level >= 0,
-        f"autocast to {autocast}": autocast not in (torch.float32, torch.bfloat16),
+        "autocast to {autocast}": autocast not in (torch.float32, torch.bfloat16),
     }
-    return next((what for what, holds in beyond.items() if holds), None)
+    what = next((what for what, holds in beyond.items() if holds), None)
+    return what and what.format(cell=cell, device=device, dtype=dtype, autocast=autocast)
 
 
 def packs(dtype: torch.dtype) -> bool:
@@ -163,9 +161,9 @@ def load() -> str | None:
     """Load the operators and tell PyTorch about them, once."""
     if cause := build.failure():
         return cause
-    operators = (("recurrence", row_kept, TENSORS), ("batch_norm_recurrence", column_kept, TENSORS + 2))
-    for name, kept, settings in operators:
-        torch.library.register_fake(f"seq2seq::{name}", functools.partial(shapes, kept))
+    operators = (("recurrence", row_shapes, TENSORS), ("batch_norm_recurrence", column_shapes, TENSORS + 2))
+    for name, shapes, settings in operators:
+        torch.library.register_fake(f"seq2seq::{name}", shapes)
         torch.library.register_fake(f"seq2seq::{name}_backward", backward_shapes)
         torch.library.register_autograd(f"seq2seq::{name}", functools.partial(gradients, name),
                                         setup_context=functools.partial(keep, settings))
@@ -178,26 +176,27 @@ for answer in ANSWERS:  # to torch.compile they are constants: as by its assume_
     answer._dynamo_marked_constant = True
 
 
-def row_kept(floats: Callable[..., Tensor], kept: int, _: list[int], cell: str, *__: Any) -> list[Tensor]:
-    """What seq2seq::recurrence keeps of its norms: the moments of each row."""
-    return [floats(kept, MOMENTS[cell])]
+def row_shapes(u: Tensor, weight_hh: Tensor, h_0: Any, c_0: Any, vectors: Tensor, batch_sizes: list[int], cell: str,
+               norm: str, eps: float, pack_weight: bool, save: bool) -> tuple[Tensor, ...]:
+    """Empty outputs of seq2seq::recurrence."""
+    moments = vectors.new_empty(u.size(0) if save else 0, MOMENTS[cell])
+    return *shapes(u, weight_hh, vectors, batch_sizes[0], cell == "lstm", save), moments
 
 
-def column_kept(floats: Callable[..., Tensor], _: int, mean: Tensor, *__: Any) -> list[Tensor]:
-    """What seq2seq::batch_norm_recurrence keeps of its norms: mean and variance of each step."""
-    return [floats(*mean.shape), floats(*mean.shape)]
+def column_shapes(u: Tensor, weight_hh: Tensor, h_0: Any, c_0: Any, vectors: Tensor, mean: Tensor, var: Tensor,
+                  batch_sizes: list[int], batch_steps: int, eps: float, normalises_input: bool, pack_weight: bool,
+                  save: bool) -> tuple[Tensor, ...]:
+    """Empty outputs of seq2seq::batch_norm_recurrence."""
+    return *shapes(u, weight_hh, vectors, batch_sizes[0], True, save), torch.empty_like(mean), torch.empty_like(var)
 
 
-def shapes(norms: Callable[..., list[Tensor]], u: Tensor, weight_hh: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
-    """Empty outputs of an operator."""
-    batch_sizes = next(i for i in inputs if isinstance(i, (list, tuple)))
-    save: bool = inputs[-1]
-    floats = functools.partial(u.new_empty, dtype=torch.float32)
-    rows, hidden, sequences = u.size(0), weight_hh.size(1), batch_sizes[0]
-    kept, cells = rows if save else 0, int(not any(isinstance(i, str) and i in WITHOUT_CELL for i in inputs))
-    return (floats(rows, hidden), floats(sequences, hidden), floats(cells * sequences, hidden),
-            weight_hh.new_empty(kept, u.size(1)), floats(cells * kept, hidden),
-            *norms(floats, kept, *inputs[TENSORS - 2:]))
+def shapes(u: Tensor, weight_hh: Tensor, vectors: Tensor, sequences: int, has_cell: bool,
+           save: bool) -> tuple[Tensor, ...]:
+    """Empty output, h_n, c_n, z and c of either."""
+    rows, hidden, kept = u.size(0), weight_hh.size(1), u.size(0) if save else 0
+    return (vectors.new_empty(rows, hidden), vectors.new_empty(sequences, hidden),
+            vectors.new_empty(sequences if has_cell else 0, hidden), weight_hh.new_empty(kept, u.size(1)),
+            vectors.new_empty(kept if has_cell else 0, hidden))
 
 
 def backward_shapes(d_output: Any, d_h_n: Any, d_c_n: Any, u: Tensor, weight_hh: Tensor, h_0: Any, c_0: Any,

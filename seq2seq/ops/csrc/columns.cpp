@@ -1,6 +1,5 @@
 // The LSTM with batch norm: between two products one pass over features, shared by threads.
 
-#include <ATen/ops/zeros_like.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/library.h>
 
@@ -52,7 +51,7 @@ Gradients backward(const Incoming& d, const Kept& kept, const Tensor& vectors, c
   const int64_t H = kept.weight_hh.size(1), B = settings.batch_sizes[0];
   const auto floats = kept.u.options().dtype(at::kFloat);
   const Tensor dh = at::empty({B, H}, floats), da = at::empty({B, kGates * H}, floats), dn = at::empty({B, H}, floats);
-  const Tensor sums = at::zeros({kColumnVectors * H}, floats);
+  const Tensor sums = at::zeros({Layer::kCount * H}, floats);
   const Layer layer(vectors.const_data_ptr<float>(), H, settings.eps, settings.normalises_input);
   const LayerGradients gradient_sums(sums.mutable_data_ptr<float>(), H);
   const Backward done = backward_steps<U, P>(
@@ -60,10 +59,11 @@ Gradients backward(const Incoming& d, const Kept& kept, const Tensor& vectors, c
       [&](const Step<U, P>& s, const StepGradients<P>& gradients, U* du, P* dz) {
         const ColumnStep<U, P> step{s, s.t < settings.batch_steps, mean.data_ptr<float>() + s.t * kTerms * H,
                                     var.data_ptr<float>() + s.t * kTerms * H};
+        const BlockGradients<U, P> d_step{dh.const_data_ptr<float>(), gradients.carried, da.mutable_data_ptr<float>(),
+                                          dn.mutable_data_ptr<float>(), du, dz};
         for (int64_t r = 0; r < s.rows; ++r) gradients.of_h(r, H, dh.mutable_data_ptr<float>() + r * H);
         for_blocks(s.rows, H, [&](int64_t first, int64_t width) {
-          backward_block(layer, step, first, width, dh.const_data_ptr<float>(), gradients.carried,
-                         da.mutable_data_ptr<float>(), dn.mutable_data_ptr<float>(), du, dz, gradient_sums);
+          backward_block(layer, step, first, width, d_step, gradient_sums);
         });
       });
   return {done.u, done.weight_hh, done.h_0, done.carried, sums};
@@ -87,7 +87,7 @@ Outputs batch_norm_recurrence(const Tensor& u, const Tensor& weight_hh, const Op
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   const int64_t H = weight_hh.size(1);
   check_shapes(u, weight_hh, h_0, c_0, batch_sizes, kGates);
-  check_vectors(vectors, kColumnVectors * H);
+  check_vectors(vectors, Layer::kCount * H);
   const int64_t steps = batch_sizes.size();
   for (const Tensor& statistics : {mean, var})
     TORCH_CHECK(statistics.sizes() == at::IntArrayRef({steps, kTerms * H}) && statistics.scalar_type() == at::kFloat,
@@ -108,10 +108,8 @@ Gradients batch_norm_recurrence_backward(
     at::IntArrayRef batch_sizes, int64_t batch_steps, double eps, bool normalises_input, bool pack_weight,
     bool weight_grad) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
-  const int64_t H = weight_hh.size(1), B = batch_sizes[0];
-  const Incoming incoming{float_or_zeros(d_output, {u.size(0), H}, u), float_or_zeros(d_h_n, {B, H}, u),
-                          float_or_zeros(d_c_n, {B, H}, u)};
   const Kept kept{u.contiguous(), weight_hh, contiguous(h_0), contiguous(c_0), output, z, c};
+  const Incoming incoming(d_output, d_h_n, d_c_n, kept, batch_sizes[0]);
   return with_types(u.scalar_type(), weight_hh.scalar_type(), [&](auto input, auto product) {
     return backward<decltype(input), decltype(product)>(
         incoming, kept, vectors.contiguous(), mean, var, {batch_sizes, batch_steps, eps, normalises_input, pack_weight},
@@ -125,8 +123,8 @@ Gradients batch_norm_recurrence_backward(
 TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
   library.def(
       "batch_norm_recurrence(Tensor u, Tensor weight_hh, Tensor? h_0, Tensor? c_0, Tensor vectors, Tensor mean, "
-      "Tensor var, int[] batch_sizes, int batch_steps, float eps, bool normalises_input, bool pack_weight, bool save) -> "
-      "(Tensor output, Tensor h_n, Tensor c_n, Tensor z, Tensor c, Tensor mean, Tensor var)");
+      "Tensor var, int[] batch_sizes, int batch_steps, float eps, bool normalises_input, bool pack_weight, bool save) "
+      "-> (Tensor output, Tensor h_n, Tensor c_n, Tensor z, Tensor c, Tensor mean, Tensor var)");
   library.def(
       "batch_norm_recurrence_backward(Tensor? d_output, Tensor? d_h_n, Tensor? d_c_n, Tensor u, Tensor weight_hh, "
       "Tensor? h_0, Tensor? c_0, Tensor vectors, Tensor output, Tensor z, Tensor c, Tensor mean, Tensor var, "

@@ -1,7 +1,8 @@
-// The LSTM's features with batch norm: lstm_step of ../reference.py and the way back. Every feature is normalised over the
-// rows of a step and has nothing to do with the others until the next product: kWidth of them at a time.
+// The LSTM's features with batch norm: lstm_step of ../reference.py and the way back. Every feature is normalised over
+// the rows of a step and has nothing to do with the others until the next product: kWidth of them at a time.
 #pragma once
 
+#include "lstm_vectors.h"
 #include "steps.h"
 
 namespace seq2seq {
@@ -10,26 +11,17 @@ constexpr int64_t kGates = 4;   // i f g o
 constexpr int64_t kWidth = 32;  // features that a thread takes at a time
 constexpr int64_t kTerms = 2 * kGates + 1;  // normalised features for each hidden one: of input, recurrence and cell
 
-// gain_ih, gain_hh, bias, each 4H; gain_c, bias_c, each H. `V` is a pointer to them or their gradients.
-template <typename V>
-struct ColumnVectors {
-  V gain_ih, gain_hh, bias, gain_c, bias_c;
-  ColumnVectors(V v, int64_t H)
-      : gain_ih(v), gain_hh(v + 4 * H), bias(v + 8 * H), gain_c(v + 12 * H), bias_c(v + 13 * H) {}
-};
-constexpr int64_t kColumnVectors = 14;  // times H
-
 // What is the same at every step.
-struct Layer : ColumnVectors<const float*> {
+struct Layer : LstmVectors<const float*> {
   int64_t hidden;
   float eps;
   bool normalises_input;  // else u is the whole input term already
 
   Layer(const float* vectors, int64_t H, float epsilon, bool input)
-      : ColumnVectors(vectors, H), hidden(H), eps(epsilon), normalises_input(input) {}
+      : LstmVectors(vectors, H), hidden(H), eps(epsilon), normalises_input(input) {}
 };
 
-using LayerGradients = ColumnVectors<float*>;
+using LayerGradients = LstmVectors<float*>;
 
 // A step, and its statistics.
 template <typename U, typename P>
@@ -176,30 +168,37 @@ struct BackColumns {
   }
 };
 
-// dh, dc (rows, H): of h_t whole, of c_t from step t+1; dc becomes that of c_{t-1}. Writes du, dz (rows, 4H).
-// da (rows, 4H) and dn (rows, H) are scratch: the gradients of the gates' summed inputs, and of the normalised cell.
+// Where a step's gradients go and come from; all of it is (rows, ...).
 template <typename U, typename P>
-void backward_block(const Layer& l, const ColumnStep<U, P>& s, int64_t first, int64_t width, const float* dh, float* dc,
-                    float* da, float* dn, U* du, P* dz, const LayerGradients& sums) {
-  Block<U, P> block(l, s, first, width);
-  const int64_t H = l.hidden;
-  block.find_terms(false);
-  block.find_cell(false);
-  const float *gain_c = l.gain_c + first, *bias_c = l.bias_c + first;
+struct BlockGradients {
+  const float* dh;  // (H): of h_t, whole
+  float* dc;        // (H): of c_t from step t+1; becomes that of c_{t-1}
+  float* da;        // (4H): of the gates' summed inputs
+  float* dn;        // (H): of the normalised cell
+  U* du;            // (4H)
+  P* dz;            // (4H)
+};
+
+// Through h and the cell's norm, down to dc and da.
+template <typename U, typename P>
+void backward_cell(const Block<U, P>& block, const BlockGradients<U, P>& d, const LayerGradients& sums) {
+  const ColumnStep<U, P>& s = block.s;
+  const int64_t H = block.l.hidden, first = block.first, width = block.width;
+  const float *gain_c = block.l.gain_c + first, *bias_c = block.l.bias_c + first;
   float i[kWidth], f[kWidth], g[kWidth], o[kWidth];
   float sum_d[kWidth] = {}, sum_dn[kWidth] = {};
   for (int64_t r = 0; r < s.rows; ++r) {
     block.summed(3, r, o);
-    const float *c = s.c + r * H + first, *d_h = dh + r * H + first;
-    float *d_o = da + r * kGates * H + 3 * H + first, *d_n = dn + r * H + first;
+    const float *c = s.c + r * H + first, *d_h = d.dh + r * H + first;
+    float *d_o = d.da + r * kGates * H + 3 * H + first, *d_n = d.dn + r * H + first;
 #pragma omp simd
     for (int64_t j = 0; j < width; ++j) {
       const float normal = block.c(c[j], j), gate = sigmoid(o[j]), squashed = tanh(gain_c[j] * normal + bias_c[j]);
-      const float d = d_h[j] * gate * (1.0f - squashed * squashed);
+      const float back = d_h[j] * gate * (1.0f - squashed * squashed);
       d_o[j] = d_h[j] * squashed * gate * (1.0f - gate);
-      d_n[j] = d;
-      sum_d[j] += d;
-      sum_dn[j] += d * normal;
+      d_n[j] = back;
+      sum_d[j] += back;
+      sum_dn[j] += back * normal;
     }
   }
   for (int64_t j = 0; j < width; ++j) {
@@ -211,65 +210,79 @@ void backward_block(const Layer& l, const ColumnStep<U, P>& s, int64_t first, in
     block.summed(0, r, i);
     block.summed(1, r, f);
     block.summed(2, r, g);
-    const float *c = s.c + r * H + first, *d_n = dn + r * H + first;
-    const float* c_before = s.c_before == nullptr ? nullptr : s.c_before + r * H + first;
-    float *d_c = dc + r * H + first, *d_a = da + r * kGates * H + first;
+    const float *c = s.c + r * H + first, *d_n = d.dn + r * H + first;
+    float *d_c = d.dc + r * H + first, *d_a = d.da + r * kGates * H + first;
     float before[kWidth] = {};
-    if (c_before != nullptr) std::copy(c_before, c_before + width, before);
+    if (s.c_before != nullptr) std::copy_n(s.c_before + r * H + first, width, before);
 #pragma omp simd
     for (int64_t j = 0; j < width; ++j) {
       const float in = sigmoid(i[j]), forget = sigmoid(f[j]), write = tanh(g[j]);
-      const float d = d_c[j] + gain_c[j] * through_cell(d_n[j], block.c(c[j], j), block.c.scale[j], j);
-      d_a[j] = d * write * in * (1.0f - in);
-      d_a[H + j] = d * before[j] * forget * (1.0f - forget);
-      d_a[2 * H + j] = d * in * (1.0f - write * write);
-      d_c[j] = d * forget;
+      const float back = d_c[j] + gain_c[j] * through_cell(d_n[j], block.c(c[j], j), block.c.scale[j], j);
+      d_a[j] = back * write * in * (1.0f - in);
+      d_a[H + j] = back * before[j] * forget * (1.0f - forget);
+      d_a[2 * H + j] = back * in * (1.0f - write * write);
+      d_c[j] = back * forget;
     }
   }
-  for (int64_t k = 0; k < kGates; ++k) {
-    const int64_t at = k * H + first;
-    float sum_a[kWidth] = {}, sum_ih[kWidth] = {}, sum_hh[kWidth] = {};
-    for (int64_t r = 0; r < s.rows; ++r) {
-      const float* d_a = da + r * kGates * H + at;
-      const U* u = s.u + r * kGates * H + at;
+}
+
+// From da to du and dz of gate k, through their norms.
+template <typename U, typename P>
+void backward_gate(const Block<U, P>& block, int64_t k, const BlockGradients<U, P>& d, const LayerGradients& sums) {
+  const ColumnStep<U, P>& s = block.s;
+  const Columns &ih = block.ih[k], &hh = block.hh[k];
+  const int64_t stride = kGates * block.l.hidden, at = k * block.l.hidden + block.first, width = block.width;
+  float sum_a[kWidth] = {}, sum_ih[kWidth] = {}, sum_hh[kWidth] = {};
+  for (int64_t r = 0; r < s.rows; ++r) {
+    const float* d_a = d.da + r * stride + at;
+    const U* u = s.u + r * stride + at;
 #pragma omp simd
-      for (int64_t j = 0; j < width; ++j) {
-        sum_a[j] += d_a[j];
-        sum_ih[j] += d_a[j] * block.ih[k](as_float(u[j]), j);
-      }
-      if (s.z == nullptr) continue;
-      const P* z = s.z + r * kGates * H + at;
-#pragma omp simd
-      for (int64_t j = 0; j < width; ++j) sum_hh[j] += d_a[j] * block.hh[k](as_float(z[j]), j);
-    }
     for (int64_t j = 0; j < width; ++j) {
-      sums.bias[at + j] += sum_a[j];
-      sums.gain_ih[at + j] += sum_ih[j];
-      sums.gain_hh[at + j] += sum_hh[j];
+      sum_a[j] += d_a[j];
+      sum_ih[j] += d_a[j] * ih(as_float(u[j]), j);
     }
-    const BackColumns through_ih(sum_a, sum_ih, width, s.rows, s.by_batch);
-    const BackColumns through_hh(sum_a, sum_hh, width, s.rows, s.by_batch);
-    const float *gain_ih = l.gain_ih + at, *gain_hh = l.gain_hh + at;
-    for (int64_t r = 0; r < s.rows; ++r) {
-      const float* d_a = da + r * kGates * H + at;
-      const U* u = s.u + r * kGates * H + at;
-      U* d_u = du + r * kGates * H + at;
-      if (l.normalises_input) {
+    if (s.z == nullptr) continue;
+    const P* z = s.z + r * stride + at;
 #pragma omp simd
-        for (int64_t j = 0; j < width; ++j)
-          d_u[j] = rounded<U>(gain_ih[j] * through_ih(d_a[j], block.ih[k](as_float(u[j]), j), block.ih[k].scale[j], j));
-      } else {
-#pragma omp simd
-        for (int64_t j = 0; j < width; ++j) d_u[j] = rounded<U>(d_a[j]);
-      }
-      if (s.z == nullptr) continue;
-      const P* z = s.z + r * kGates * H + at;
-      P* d_z = dz + r * kGates * H + at;
+    for (int64_t j = 0; j < width; ++j) sum_hh[j] += d_a[j] * hh(as_float(z[j]), j);
+  }
+  for (int64_t j = 0; j < width; ++j) {
+    sums.bias[at + j] += sum_a[j];
+    sums.gain_ih[at + j] += sum_ih[j];
+    sums.gain_hh[at + j] += sum_hh[j];
+  }
+  const BackColumns through_ih(sum_a, sum_ih, width, s.rows, s.by_batch);
+  const BackColumns through_hh(sum_a, sum_hh, width, s.rows, s.by_batch);
+  const float *gain_ih = block.l.gain_ih + at, *gain_hh = block.l.gain_hh + at;
+  for (int64_t r = 0; r < s.rows; ++r) {
+    const float* d_a = d.da + r * stride + at;
+    const U* u = s.u + r * stride + at;
+    U* d_u = d.du + r * stride + at;
+    if (block.l.normalises_input) {
 #pragma omp simd
       for (int64_t j = 0; j < width; ++j)
-        d_z[j] = rounded<P>(gain_hh[j] * through_hh(d_a[j], block.hh[k](as_float(z[j]), j), block.hh[k].scale[j], j));
+        d_u[j] = rounded<U>(gain_ih[j] * through_ih(d_a[j], ih(as_float(u[j]), j), ih.scale[j], j));
+    } else {
+#pragma omp simd
+      for (int64_t j = 0; j < width; ++j) d_u[j] = rounded<U>(d_a[j]);
     }
+    if (s.z == nullptr) continue;
+    const P* z = s.z + r * stride + at;
+    P* d_z = d.dz + r * stride + at;
+#pragma omp simd
+    for (int64_t j = 0; j < width; ++j)
+      d_z[j] = rounded<P>(gain_hh[j] * through_hh(d_a[j], hh(as_float(z[j]), j), hh.scale[j], j));
   }
+}
+
+template <typename U, typename P>
+void backward_block(const Layer& l, const ColumnStep<U, P>& s, int64_t first, int64_t width,
+                    const BlockGradients<U, P>& d, const LayerGradients& sums) {
+  Block<U, P> block(l, s, first, width);
+  block.find_terms(false);
+  block.find_cell(false);
+  backward_cell(block, d, sums);
+  for (int64_t k = 0; k < kGates; ++k) backward_gate(block, k, d, sums);
 }
 
 }  // namespace seq2seq

@@ -1,6 +1,7 @@
 // The LSTM's row: lstm_step of ../reference.py and the way back, with no norm, layer norm or rms norm.
 #pragma once
 
+#include "lstm_vectors.h"
 #include "rows.h"
 
 namespace seq2seq {
@@ -12,14 +13,10 @@ struct LstmRow {
   static constexpr bool kHasCell = true;
   static constexpr bool kSameTerms = kNorm == Norm::none;
   static constexpr int64_t kForwardScratch = 1, kBackwardScratch = 5;  // times H
-  static constexpr int64_t kVectors = 14;                              // times H
 
-  // gain_ih, gain_hh, bias (both in one), each 4H; gain_c, bias_c, each H. `V` is a pointer to them or their gradients.
   template <typename V>
-  struct Vectors {
-    V gain_ih, gain_hh, bias, gain_c, bias_c;
-    Vectors(V v, int64_t H) : gain_ih(v), gain_hh(v + 4 * H), bias(v + 8 * H), gain_c(v + 12 * H), bias_c(v + 13 * H) {}
-  };
+  using Vectors = LstmVectors<V>;
+  static constexpr int64_t kVectors = Vectors<float*>::kCount;  // times H
 
   static void forward(const Vectors<const float*> v, const Row<P> row, int64_t H, float eps, float* scratch,
                       Moments* kept, float* c, float* h) {

@@ -1,7 +1,6 @@
 // Recurrences with no norm, layer norm or rms norm: between two products one pass over the rows that are still alive,
 // shared by threads.
 
-#include <ATen/ops/zeros_like.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/library.h>
 
@@ -59,7 +58,8 @@ Outputs forward(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& 
   const typename Cell::template Vectors<const float*> v(vectors.const_data_ptr<float>(), H);
   const Zeros<P> zeros(u, H);
   const Forward done = forward_steps<P, P>(
-      u, weight_hh, h_0, c_0, settings.batch_sizes, Cell::kHasCell, settings.pack_weight, save, [&](const Step<P, P>& s) {
+      u, weight_hh, h_0, c_0, settings.batch_sizes, Cell::kHasCell, settings.pack_weight, save,
+      [&](const Step<P, P>& s) {
         for_rows(s.rows, H, [&](int64_t r, int64_t thread) {
           const Row<P> row = zeros.row(s, r, H);
           Moments own[Cell::kMoments];
@@ -158,14 +158,12 @@ Gradients recurrence_backward(const OptionalTensor& d_output, const OptionalTens
                               std::string_view cell, std::string_view norm, double eps, bool pack_weight,
                               bool weight_grad) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
-  const int64_t H = weight_hh.size(1), B = batch_sizes[0];
-  const Incoming incoming{float_or_zeros(d_output, {u.size(0), H}, u), float_or_zeros(d_h_n, {B, H}, u),
-                          float_or_zeros(cell == "lstm" ? d_c_n : std::nullopt, {B, H}, u)};
   const Kept kept{u.contiguous(), weight_hh, contiguous(h_0), contiguous(c_0), output, z, c};
+  const Incoming incoming(d_output, d_h_n, cell == "lstm" ? d_c_n : std::nullopt, kept, batch_sizes[0]);
   return with_types(u, weight_hh, cell, norm, [&](auto tag, auto type) {
     using Cell = typename decltype(tag)::type;
-    return backward<Cell, decltype(type)>(incoming, kept, vectors.contiguous(), moments, {batch_sizes, eps, pack_weight},
-                                          weight_grad);
+    return backward<Cell, decltype(type)>(incoming, kept, vectors.contiguous(), moments,
+                                          {batch_sizes, eps, pack_weight}, weight_grad);
   });
 }
 
@@ -175,13 +173,13 @@ Gradients recurrence_backward(const OptionalTensor& d_output, const OptionalTens
 TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
   library.def(
       "recurrence(Tensor u, Tensor weight_hh, Tensor? h_0, Tensor? c_0, Tensor vectors, int[] batch_sizes, str cell, "
-      "str norm, float eps, bool pack_weight, bool save) -> (Tensor output, Tensor h_n, Tensor c_n, Tensor z, Tensor c, "
-      "Tensor moments)");
+      "str norm, float eps, bool pack_weight, bool save) -> (Tensor output, Tensor h_n, Tensor c_n, Tensor z, "
+      "Tensor c, Tensor moments)");
   library.def(
       "recurrence_backward(Tensor? d_output, Tensor? d_h_n, Tensor? d_c_n, Tensor u, Tensor weight_hh, Tensor? h_0, "
       "Tensor? c_0, Tensor vectors, Tensor output, Tensor z, Tensor c, Tensor moments, int[] batch_sizes, str cell, "
-      "str norm, float eps, bool pack_weight, bool weight_grad) -> (Tensor u, Tensor weight_hh, Tensor h_0, Tensor c_0, "
-      "Tensor vectors)");
+      "str norm, float eps, bool pack_weight, bool weight_grad) -> (Tensor u, Tensor weight_hh, Tensor h_0, "
+      "Tensor c_0, Tensor vectors)");
 }
 
 TORCH_LIBRARY_IMPL(seq2seq, CPU, library) {

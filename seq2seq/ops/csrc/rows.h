@@ -16,7 +16,7 @@ struct Row {
   const float* c_before;  // (H)
 };
 
-// gain * N(v) + bias for a stretch of features of a row, the same moments for all.
+// gain * N(v) for a stretch of features of a row, the same moments for all.
 template <Norm kNorm, typename P>
 struct Term {
   const P* v;

@@ -29,9 +29,9 @@ constexpr int64_t kThreadElements = 1 << 13;  // of less work than this a thread
 
 inline OptionalTensor contiguous(const OptionalTensor& t) { return t ? OptionalTensor(t->contiguous()) : t; }
 
-// Where a gradient did not come it is zero.
-inline Tensor float_or_zeros(const OptionalTensor& given, at::IntArrayRef sizes, const Tensor& like) {
-  if (!given || !given->defined()) return at::zeros(sizes, like.options().dtype(at::kFloat));
+// Where a gradient did not come it is zero. `like` is float.
+inline Tensor float_or_zeros(const OptionalTensor& given, const Tensor& like) {
+  if (!given || !given->defined()) return at::zeros(like.sizes(), like.options());
   return given->to(at::kFloat).contiguous();
 }
 
@@ -94,7 +94,8 @@ inline void check_shapes(const Tensor& u, const Tensor& weight_hh, const Optiona
                   std::is_sorted(batch_sizes.rbegin(), batch_sizes.rend()) && batch_sizes.back() > 0,
               "expected falling batch_sizes that add up to ", u.size(0), ", got ", batch_sizes);
   for (const OptionalTensor& state : {h_0, c_0})
-    TORCH_CHECK(!state || (state->sizes() == at::IntArrayRef({batch_sizes[0], H}) && state->scalar_type() == at::kFloat),
+    TORCH_CHECK(!state || (state->sizes() == at::IntArrayRef({batch_sizes[0], H}) &&
+                           state->scalar_type() == at::kFloat),
                 "expected float states (", batch_sizes[0], ", ", H, "), got ", state->sizes(), " of type ",
                 state->scalar_type());
 }
@@ -173,10 +174,17 @@ struct Kept {
   Tensor z, c;    // (N, G * H) and (N, H)
 };
 
+// Gradients of the outputs; zero where they did not come.
 struct Incoming {
-  Tensor output;  // (N, H)
-  Tensor h_n;     // (B, H)
+  Tensor output;   // (N, H)
+  Tensor h_n;      // (B, H)
   Tensor carried;  // (B, H)
+
+  Incoming(const OptionalTensor& d_output, const OptionalTensor& d_h_n, const OptionalTensor& d_carried,
+           const Kept& kept, int64_t B)
+      : output(float_or_zeros(d_output, kept.output)),
+        h_n(float_or_zeros(d_h_n, kept.output.slice(0, 0, B))),
+        carried(float_or_zeros(d_carried, kept.output.slice(0, 0, B))) {}
 };
 
 struct Backward {
@@ -186,8 +194,8 @@ struct Backward {
 // Runs `each` on every step from the last to the first; it writes du and dz (rows, G * H), which are one where
 // same_terms: where input and recurrent term are only added up.
 template <typename U, typename P, typename F>
-Backward backward_steps(const Incoming& d, const Kept& kept, at::IntArrayRef batch_sizes, bool has_cell, bool same_terms,
-                        bool pack_weight, bool weight_grad, const F& each) {
+Backward backward_steps(const Incoming& d, const Kept& kept, at::IntArrayRef batch_sizes, bool has_cell,
+                        bool same_terms, bool pack_weight, bool weight_grad, const F& each) {
   const int64_t H = kept.weight_hh.size(1), width = kept.u.size(1), B = batch_sizes[0];
   TORCH_CHECK(kept.z.size(0) == kept.u.size(0) && (!has_cell || kept.c.size(0) == kept.u.size(0)),
               "there is no way back from a forward pass that ran with save=false, as an inference does");
