@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import time
+from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
@@ -263,6 +264,20 @@ def at_a_terminal(run):
     return process, terminal
 
 
+def wait_until_it_listens(process, terminal, seconds=60):
+    """Until readline has the terminal and the process sleeps, waiting for a key.
+
+    Between the prompt and that wait CPython's readline loses a signal; no hand is that fast.
+    """
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2][0]
+        if state == "S" and not termios.tcgetattr(terminal)[3] & termios.ICANON:
+            return
+        time.sleep(0.01)
+    pytest.fail("the prompt waits for no key")
+
+
 def test_a_prompt_at_a_terminal(two_runs):
     process, terminal = at_a_terminal(two_runs.layer)
     shown = read_until(terminal, "> ")
@@ -280,7 +295,7 @@ def test_a_prompt_at_a_terminal(two_runs):
 def test_ctrl_c_at_the_prompt(two_runs):
     process, terminal = at_a_terminal(two_runs.layer)
     read_until(terminal, "> ")
-    time.sleep(0.5)  # between the prompt and the wait for a key CPython's readline loses a signal; no hand is that fast
+    wait_until_it_listens(process, terminal)
     os.write(terminal, b"half a sen\x03")
     shown = read_until(terminal, "never shown")
     assert shown.splitlines()[-1] == "interrupted"
