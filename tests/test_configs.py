@@ -188,6 +188,14 @@ def test_every_corpus_is_complete(composed, name):
         assert all(0 < s.min_words <= s.max_words and s.count > 0 for s in data.grammar_splits.values())
 
 
+@pytest.mark.parametrize("name", CHOICES["data"])
+def test_published_corpora_take_the_model_for_real_sentences(composed, name):
+    found = composed(f"data={name}")
+    size = "base" if found.data.origin is Origin.published else "small"
+    assert found.model == composed(f"model={size}").model
+    assert composed(f"data={name}", "model=tiny").model == composed("model=tiny").model
+
+
 def test_no_checksum_stands_for_two_texts(composed):
     known = {}
     for name in CHOICES["data"]:
