@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import pairwise, product
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -53,6 +53,10 @@ class RecurrentLayers(nn.Module):
     input_size I, hidden_size H, gates G: weight_ih_l0 (G*H, I or D*H above the first layer), weight_hh_l0 (G*H, H),
     bias_ih_l0, bias_hh_l0 (G*H,); with a norm gain_ih_l0, gain_hh_l0 (G*H,); for the LSTM gain_c_l0, bias_c_l0 (H,).
     bias=False leaves out every additive parameter. Suffixes _l1, _reverse as in torch.nn.LSTM.
+
+    In eval mode without gradients the fused kernels keep the weights as their products read them, until train(),
+    eval(), .to() or loading, or until a parameter is written to. A write past autograd's eyes, to `parameter.data`,
+    goes unseen: call eval() after it.
     """
 
     cell: str
@@ -81,6 +85,7 @@ class RecurrentLayers(nn.Module):
         self.joint = self._terms() is Terms.joint and self.norm.kind is not NormKind.none
         self._by_batch = False
         self._pools: dict[str, Pool] = {}
+        self._kept: dict[str, dict[torch.dtype, Any]] = {}
         for suffix in self.suffixes():
             layer = int(suffix.removesuffix("_reverse").removeprefix("_l"))
             inputs = input_size if layer == 0 else hidden_size * self.num_directions
@@ -184,6 +189,28 @@ class RecurrentLayers(nn.Module):
             steps_seen = getattr(self, "steps_seen" + suffix)
             steps_seen.fill_(max([int(steps_seen), *(counted.nonzero().flatten() + 1).tolist()]))
 
+    # -- what backends keep of the parameters, in eval mode without gradients --------------------------------------
+
+    def _forget(self) -> None:
+        self._kept = {}
+
+    def train(self, mode: bool = True) -> Self:
+        """As of every module; what was kept of the parameters is made anew."""
+        self._forget()
+        return super().train(mode)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        self._forget()
+        applied: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return applied
+
+    def _load_from_state_dict(self, *arguments: Any, **keywords: Any) -> None:
+        self._forget()
+        super()._load_from_state_dict(*arguments, **keywords)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_kept": {}}
+
     def flatten_parameters(self) -> None:
         """Nothing to do: kept for programs written for torch.nn.LSTM."""
 
@@ -219,12 +246,14 @@ class RecurrentLayers(nn.Module):
             whole_sequence=self._whole_sequence(name), pool=self._pools.get(name + suffix))
 
     def _cell_parameters(self, suffix: str) -> CellParameters:
+        changing = self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
         return CellParameters(
             weight_ih=getattr(self, "weight_ih" + suffix), weight_hh=getattr(self, "weight_hh" + suffix),
             bias_hh=getattr(self, "bias_hh" + suffix, None),
             ih=self._term("ih", suffix), hh=self._term("hh", suffix),
             c=self._term("c", suffix) if self._normalises_cell() else None,
             joint=self.joint, carried=self.norm.cell is CellNorm.carried and self._normalises_cell(),
+            kept=None if changing else self._kept.setdefault(suffix, {}),
         )
 
     def _run(self, suffix: str, x: Tensor, batch_sizes: list[int], state: State | None,

@@ -26,7 +26,7 @@ from torch.utils.checkpoint import checkpoint
 from seq2seq import ops
 from seq2seq.config import CellConfig, ModelConfig, NormConfig, NormKind
 from seq2seq.model import Translator, Vocabulary
-from seq2seq.ops import build, cpu
+from seq2seq.ops import build, cpu, operators
 from seq2seq.rnn import GRU, LSTM, RNN, recalibration
 
 NORMS = ["none", "layer", "rms"]
@@ -366,12 +366,12 @@ def batch_arguments(dtype=torch.float32, wide_input=False, save=True, given=True
     {}, {"given": False}, {"save": False}, {"normalises_input": False}, {"dtype": torch.bfloat16},
     {"dtype": torch.bfloat16, "wide_input": True, "normalises_input": False}], ids=str)
 def test_opcheck_of_batch_norm(options):
-    assert cpu.failure() is None
+    assert operators.failure() is None
     torch.library.opcheck(torch.ops.seq2seq.batch_norm_recurrence.default, batch_arguments(**options))
 
 
 def test_batch_norm_refuses_wrong_types():
-    assert cpu.failure() is None
+    assert operators.failure() is None
     with pytest.raises(RuntimeError, match="expected products in float or bfloat16, got Double"):
         torch.ops.seq2seq.batch_norm_recurrence(*batch_arguments(dtype=torch.double, save=False))
     u, *others = batch_arguments(save=False)
@@ -402,12 +402,12 @@ def arguments(norm="layer", dtype=torch.float32, save=True, given=True, cell="ls
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("cell", SIZES)
 def test_opcheck(cell, norm, dtype, save, given):
-    assert cpu.failure() is None
+    assert operators.failure() is None
     torch.library.opcheck(torch.ops.seq2seq.recurrence.default, arguments(norm, dtype, save, given, cell))
 
 
 def test_wrong_types_and_names_are_refused():
-    assert cpu.failure() is None
+    assert operators.failure() is None
     run = torch.ops.seq2seq.recurrence
     with pytest.raises(RuntimeError, match="expected products in float or bfloat16, got Double"):
         run(*arguments(dtype=torch.double, save=False))
@@ -426,9 +426,9 @@ def test_wrong_types_and_names_are_refused():
             run(*wrong, *settings)
 
 
-def small(**options):
+def small(norm="layer", **options):
     torch.manual_seed(0)
-    return LSTM(3, 8, norm="layer", backend="fused", **options)
+    return LSTM(3, 8, norm=norm, backend="fused", **options)
 
 
 def gradients(layer, run):
@@ -497,6 +497,91 @@ def test_inference_saves_nothing_and_gives_the_same():
         torch.testing.assert_close(layer(X), (output, last), rtol=0, atol=0)
     *_, z, c, moments = torch.ops.seq2seq.recurrence(*arguments(save=False))
     assert z.numel() == c.numel() == moments.numel() == 0
+
+
+@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
+@pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bfloat16"])
+def test_in_eval_mode_weights_stay_packed_and_the_results_the_same(norm, autocast):
+    layer = small(norm, bidirectional=True).eval()
+    assert not kept(layer)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        expected = layer(X)
+        assert not kept(layer)  # with gradients nothing is kept
+        with torch.no_grad():
+            found = layer(X)
+            packed = kept(layer)
+            assert len(packed) == 4
+            assert all(a is b for a, b in zip(packed, kept(layer, layer(X)), strict=True))
+    tolerance = 2e-2 if autocast else 1e-6
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+
+
+def kept(layer, *_):
+    """The packed weights that a layer holds."""
+    ready = [ready for types in layer._kept.values() for ready in types.values()]
+    return [weight for r in ready for weight in (r.weight_ih, r.weight_hh) if weight.is_mkldnn]
+
+
+CHANGES = {
+    "load_state_dict": lambda layer, weights: layer.load_state_dict(weights),
+    "assign": lambda layer, weights: layer.load_state_dict(weights, assign=True),
+    "in place": lambda layer, weights: [p.copy_(weights[name]) for name, p in layer.named_parameters()],
+    "new parameters": lambda layer, weights: [setattr(layer, n, torch.nn.Parameter(w)) for n, w in weights.items()],
+    "data": lambda layer, weights: [p.data.copy_(weights[n]) for n, p in layer.named_parameters()] and layer.eval(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_packed_weights_follow_the_parameters(change):
+    layer, other = small().eval(), small().eval()
+    for name in ("weight_ih_l0", "weight_hh_l0", "gain_c_l0", "bias_ih_l0"):
+        torch.nn.init.normal_(getattr(other, name))
+    with torch.no_grad():
+        before = layer(X)[0]
+        change(layer, other.state_dict())
+        assert torch.equal(layer(X)[0], other(X)[0])
+        assert not torch.equal(layer(X)[0], before)
+
+
+def test_packed_weights_are_dropped_and_not_copied():
+    layer = small().eval()
+    for leave in (layer.train, layer.eval, layer.float, lambda: layer.to(torch.double)):
+        layer.eval()
+        with torch.no_grad():
+            layer(X)
+        assert kept(layer)
+        assert not kept(copy.deepcopy(layer))
+        assert not kept(pickle.loads(pickle.dumps(layer)))
+        leave()
+        assert not kept(layer)
+
+
+def test_a_functional_call_in_eval_mode_uses_what_it_is_given():
+    layer, other = small().eval(), small().eval()
+    torch.nn.init.normal_(other.weight_hh_l0)
+    with torch.no_grad():
+        mine = layer(X)[0]
+        assert torch.equal(torch.func.functional_call(layer, other.state_dict(), (X,))[0], other(X)[0])
+        assert torch.equal(layer(X)[0], mine)
+
+
+def test_in_inference_mode_it_is_the_same():
+    layer = small().eval()
+    with torch.no_grad():
+        expected = layer(X)
+    with torch.inference_mode():
+        torch.testing.assert_close(layer(X), expected, rtol=0, atol=0)
+        made_here = small().eval()
+        torch.testing.assert_close(made_here(X), expected, rtol=1e-6, atol=1e-6)
+    assert not kept(made_here)
+
+
+def test_an_export_in_eval_mode_is_the_same():
+    layer = small().eval()
+    with torch.no_grad():
+        expected = layer(X)
+        exported = torch.export.export(layer, (X,)).module()
+        torch.testing.assert_close(exported(X), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_the_way_back_from_an_inference_raises():

@@ -10,7 +10,7 @@ import logging
 import torch
 from torch import Tensor
 
-from . import cpu, reference
+from . import cpu, operators, reference
 from .normalization import BatchStatistics, Pool, Term
 from .reference import CellParameters, State
 
@@ -45,7 +45,7 @@ def fused_serves(cell: str, p: CellParameters, required: bool = False) -> bool:
     beyond = cpu.unsupported(cell, p)
     if required and beyond:
         raise RuntimeError(f"backend='fused': the fused kernels do not cover {beyond}; expected backend='auto'")
-    cause = None if beyond else cpu.failure()
+    cause = None if beyond else operators.failure()
     if required and cause:
         raise RuntimeError(f"backend='fused': {cause}")
     if beyond:

@@ -10,6 +10,7 @@ With joint terms y_ih + y_hh is gain_ih * N(u + z) + bias_ih + bias_hh instead. 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +42,8 @@ class CellParameters:
     """The normalised cell state is the one carried on."""
     activation: Callable[[Tensor], Tensor] = torch.tanh
     """Of the vanilla cell."""
+    kept: dict[torch.dtype, Any] | None = None
+    """Where a backend may keep, from call to call, what it makes of the parameters; by the products' type."""
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:

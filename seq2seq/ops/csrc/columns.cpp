@@ -132,6 +132,10 @@ TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
       "(Tensor u, Tensor weight_hh, Tensor h_0, Tensor c_0, Tensor vectors)");
 }
 
+TORCH_LIBRARY_IMPL(seq2seq, MkldnnCPU, library) {  // for packed weights
+  library.impl("batch_norm_recurrence", &seq2seq::batch_norm_recurrence);
+}
+
 TORCH_LIBRARY_IMPL(seq2seq, CPU, library) {
   library.impl("batch_norm_recurrence", &seq2seq::batch_norm_recurrence);
   library.impl("batch_norm_recurrence_backward", &seq2seq::batch_norm_recurrence_backward);

@@ -182,6 +182,10 @@ TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
       "Tensor c_0, Tensor vectors)");
 }
 
+TORCH_LIBRARY_IMPL(seq2seq, MkldnnCPU, library) {  // for packed weights
+  library.impl("recurrence", &seq2seq::recurrence);
+}
+
 TORCH_LIBRARY_IMPL(seq2seq, CPU, library) {
   library.impl("recurrence", &seq2seq::recurrence);
   library.impl("recurrence_backward", &seq2seq::recurrence_backward);

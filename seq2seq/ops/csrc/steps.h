@@ -10,7 +10,6 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -117,7 +116,8 @@ Forward forward_steps(const Tensor& u, const Tensor& weight_hh, const OptionalTe
   const int64_t H = weight_hh.size(1), width = u.size(1), N = u.size(0), B = batch_sizes[0];
   const auto floats = u.options().dtype(at::kFloat);
   const at::ScalarType product_type = weight_hh.scalar_type();
-  const Tensor output = at::empty({N, H}, floats), z_all = at::empty({save ? N : 0, width}, weight_hh.options());
+  const Tensor output = at::empty({N, H}, floats);
+  const Tensor z_all = at::empty({save ? N : 0, width}, u.options().dtype(product_type));
   const Tensor c_all = at::empty({!has_cell ? 0 : save ? N : B, H}, floats);
   const Product product(weight_hh, B, pack_weight);
   if (save && !h_0) z_all.slice(0, 0, B).zero_();
@@ -200,7 +200,7 @@ Backward backward_steps(const Incoming& d, const Kept& kept, at::IntArrayRef bat
   TORCH_CHECK(kept.z.size(0) == kept.u.size(0) && (!has_cell || kept.c.size(0) == kept.u.size(0)),
               "there is no way back from a forward pass that ran with save=false, as an inference does");
   const Tensor du = at::empty_like(kept.u), dz = same_terms ? du : at::empty_like(kept.z), carried = d.carried.clone();
-  const Product product(kept.weight_hh.t().contiguous(), B, pack_weight);
+  const Product product(kept.weight_hh.t(), B, pack_weight);
   const std::vector<int64_t> starts = offsets(batch_sizes);
   const auto before = [&](int64_t t, const Tensor& all, const OptionalTensor& first) -> const float* {
     if (t > 0) return all.const_data_ptr<float>() + starts[t - 1] * H;
@@ -225,7 +225,7 @@ Backward backward_steps(const Incoming& d, const Kept& kept, at::IntArrayRef bat
   Tensor dweight = at::empty({0}, kept.weight_hh.options());
   if (weight_grad) {
     const Tensor states = states_before(kept.output.to(kept.weight_hh.scalar_type()), kept.h_0, batch_sizes);
-    dweight = at::mm((kept.h_0 ? dz : dz.slice(0, B)).t(), states);
+    dweight = weight_gradient(kept.h_0 ? dz : dz.slice(0, B), states, pack_weight);
   }
   const Tensor dh_0 = kept.h_0 ? after.to(at::kFloat) : at::zeros({B, H}, d.h_n.options());
   return {du, dweight, dh_0, carried};
