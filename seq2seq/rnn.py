@@ -10,7 +10,7 @@ Needs torch alone. The equations are in `seq2seq/ops/reference.py`, the norms in
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from itertools import pairwise, product
+from itertools import product
 from typing import Any, Self
 
 import torch
@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .config import CellNorm, NormConfig, NormGroup, NormKind, Statistics, Terms
 from .ops import BatchStatistics, CellParameters, Pool, State, Term, check_backend, fused_serves, recurrence
+from .packing import flipped_rows
 
 DEFAULT_GAIN = {NormKind.batch: 0.1, NormKind.layer: 1.0, NormKind.rms: 1.0}
 
@@ -191,21 +192,17 @@ class RecurrentLayers(nn.Module):
 
     # -- what backends keep of the parameters, in eval mode without gradients --------------------------------------
 
-    def _forget(self) -> None:
-        self._kept = {}
-
     def train(self, mode: bool = True) -> Self:
         """As of every module; what was kept of the parameters is made anew."""
-        self._forget()
+        self._kept = {}
         return super().train(mode)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        self._forget()
-        applied: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        return applied
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        self._kept = {}
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def _load_from_state_dict(self, *arguments: Any, **keywords: Any) -> None:
-        self._forget()
+        self._kept = {}
         super()._load_from_state_dict(*arguments, **keywords)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -410,18 +407,6 @@ def is_norm_parameter(name: str) -> bool:
     """Whether a parameter's name is a gain's, or the shift's of the normalised cell: these have their own start."""
     last = name.rpartition(".")[2]
     return last.startswith(("gain_", "bias_c_"))
-
-
-def flipped_rows(batch_sizes: list[int], device: torch.device) -> Tensor:
-    """Where each packed row (N,) goes when every sequence is flipped by itself; it is its own inverse."""
-    lengths = [0] * batch_sizes[0]
-    for t, (size, following) in enumerate(pairwise([*batch_sizes, 0])):
-        lengths[following:size] = [t + 1] * (size - following)
-    sizes = torch.tensor(batch_sizes)
-    offsets = sizes.cumsum(0) - sizes
-    rows = torch.cat([torch.arange(size) for size in batch_sizes])
-    steps = torch.repeat_interleave(torch.arange(len(batch_sizes)), sizes)
-    return (offsets[torch.tensor(lengths)[rows] - 1 - steps] + rows).to(device)
 
 
 @contextmanager

@@ -42,6 +42,11 @@ BATCH = {statistics: config("batch", statistics=statistics, min_rows=3)
          for statistics in ("per_step", "sequence_input", "shared")}
 
 
+BATCH_CASES = [(cell, statistics) for cell in CELLS for statistics in BATCH
+               if cell in ("lstm", "gru") or statistics != "sequence_input"]
+"""Cells and statistics that the kernels cover: that one leaves the RNN's terms separate."""
+
+
 def layer_of(hidden, norm, cell="lstm", **options):
     """A layer with random gains and shifts, in double."""
     torch.manual_seed(hidden)
@@ -286,38 +291,38 @@ def batch_norm_results(layer, sentences, state, upstream, dtype, backend):
 
 @pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
 @pytest.mark.parametrize("hidden", [17, 64, 100])
-@pytest.mark.parametrize("statistics", BATCH)
-def test_batch_norm_is_the_reference(statistics, hidden, given):
+@pytest.mark.parametrize(("cell", "statistics"), BATCH_CASES)
+def test_batch_norm_is_the_reference(cell, statistics, hidden, given):
     batches = [[9, 1, 4, 4, 7, 7], [5] * 4, [12, 12, 3]]  # the last steps have too few rows, or statistics of no step
-    assert_batch_norm_is_right(layer_of(hidden, BATCH[statistics]), batches, given)
+    assert_batch_norm_is_right(layer_of(hidden, BATCH[statistics], cell), batches, given)
 
 
 @pytest.mark.parametrize("options", [{"num_layers": 2, "bidirectional": True}, {"bias": False}], ids=str)
-@pytest.mark.parametrize("statistics", BATCH)
-def test_batch_norm_in_layers_and_directions_is_the_reference(statistics, options):
+@pytest.mark.parametrize(("cell", "statistics"), BATCH_CASES)
+def test_batch_norm_in_layers_and_directions_is_the_reference(cell, statistics, options):
     batches = [[9, 1, 4, 4, 7, 7], [5] * 4, [12, 12, 3]]
-    assert_batch_norm_is_right(layer_of(20, BATCH[statistics], **options), batches)
+    assert_batch_norm_is_right(layer_of(20, BATCH[statistics], cell, **options), batches)
 
 
 @pytest.mark.parametrize("lengths", [[1] * 4, [8], [1], [6, 6]], ids=str)
-@pytest.mark.parametrize("statistics", BATCH)
-def test_batch_norm_of_few_rows_and_steps_is_the_reference(statistics, lengths):
-    assert_batch_norm_is_right(layer_of(20, BATCH[statistics]), [lengths] * 3)
+@pytest.mark.parametrize(("cell", "statistics"), BATCH_CASES)
+def test_batch_norm_of_few_rows_and_steps_is_the_reference(cell, statistics, lengths):
+    assert_batch_norm_is_right(layer_of(20, BATCH[statistics], cell), [lengths] * 3)
 
 
-@pytest.mark.parametrize("statistics", BATCH)
-def test_batch_norm_over_two_threads_is_the_reference(statistics):
+@pytest.mark.parametrize(("cell", "statistics"), BATCH_CASES)
+def test_batch_norm_over_two_threads_is_the_reference(cell, statistics):
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        assert_batch_norm_is_right(layer_of(257, BATCH[statistics]), [[6] * 40] * 3)
+        assert_batch_norm_is_right(layer_of(257, BATCH[statistics], cell), [[6] * 40] * 3)
     finally:
         torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("statistics", BATCH)
-def test_batch_norm_recalibrates_as_the_reference(statistics):
-    layer = layer_of(20, BATCH[statistics])
+@pytest.mark.parametrize(("cell", "statistics"), BATCH_CASES)
+def test_batch_norm_recalibrates_as_the_reference(cell, statistics):
+    layer = layer_of(20, BATCH[statistics], cell)
     drawn = [case(layer, lengths, False) for lengths in ([9, 1, 4, 4, 7], [5] * 4)]
     stored = []
     for backend, dtype in (("fused", torch.float32), ("reference", torch.double)):
@@ -343,9 +348,9 @@ def test_batch_norm_a_step_at_a_time_reads_the_statistics_of_its_step():
     torch.testing.assert_close(torch.cat(steps), whole, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("statistics", BATCH)
-def test_batch_norm_in_bfloat16_is_as_good_as_the_reference_in_it(statistics):
-    layer = layer_of(100, BATCH[statistics])
+@pytest.mark.parametrize(("cell", "statistics"), BATCH_CASES)
+def test_batch_norm_in_bfloat16_is_as_good_as_the_reference_in_it(cell, statistics):
+    layer = layer_of(100, BATCH[statistics], cell)
     drawn = case(layer, [9, 4, 4, 7, 7, 7, 9, 9], True)
     expected = results(layer, *drawn, torch.double, "reference")
     ours, theirs = (results(layer, *drawn, torch.float32, backend, autocast=True) for backend in ("fused", "reference"))
@@ -353,18 +358,23 @@ def test_batch_norm_in_bfloat16_is_as_good_as_the_reference_in_it(statistics):
     assert distances(ours, expected)["output"] > 1e-4  # or it was not bfloat16
 
 
-def batch_arguments(dtype=torch.float32, wide_input=False, save=True, given=True, normalises_input=True):
+STATISTICS = {"lstm": 9, "gru": 6, "rnn_tanh": 1, "rnn_relu": 1}
+"""Hidden sizes of statistics of a step."""
+
+
+def batch_arguments(dtype=torch.float32, wide_input=False, save=True, given=True, normalises_input=True, cell="lstm"):
     """Of seq2seq::batch_norm_recurrence."""
-    *tensors, sizes, _, _, eps, packed, _ = arguments("layer", dtype, save, given)
+    *tensors, sizes, _, _, eps, packed, _ = arguments("layer", dtype, save, given, cell)
     if wide_input:
         tensors[0] = tensors[0].detach().float().requires_grad_(save)
-    mean, var = torch.randn(3, 9 * 6), torch.rand(3, 9 * 6) + 0.5
-    return *tensors, mean, var, sizes, 2, eps, normalises_input, packed, save
+    mean, var = torch.randn(3, STATISTICS[cell] * 6), torch.rand(3, STATISTICS[cell] * 6) + 0.5
+    return *tensors, mean, var, sizes, 2, cell, eps, normalises_input, packed, save
 
 
 @pytest.mark.parametrize("options", [
     {}, {"given": False}, {"save": False}, {"normalises_input": False}, {"dtype": torch.bfloat16},
-    {"dtype": torch.bfloat16, "wide_input": True, "normalises_input": False}], ids=str)
+    {"dtype": torch.bfloat16, "wide_input": True, "normalises_input": False}, {"cell": "gru"},
+    {"cell": "gru", "given": False}, {"cell": "rnn_tanh"}, {"cell": "rnn_relu", "dtype": torch.bfloat16}], ids=str)
 def test_opcheck_of_batch_norm(options):
     assert operators.failure() is None
     torch.library.opcheck(torch.ops.seq2seq.batch_norm_recurrence.default, batch_arguments(**options))
@@ -637,8 +647,8 @@ def test_the_graph_can_be_kept_and_walked_twice():
 # -- choosing a backend --------------------------------------------------------------------------------------------
 
 BEYOND = [
-    (lambda backend: GRU(3, 4, norm="batch", backend=backend), "norm=batch with cell=gru"),
-    (lambda backend: RNN(3, 4, norm="batch", backend=backend), "norm=batch with cell=rnn"),
+    (lambda backend: RNN(3, 4, norm=config("batch", statistics="sequence_input"), backend=backend),
+     "norm.terms=separate"),
     (lambda backend: RNN(3, 4, norm=config("layer", terms="separate"), backend=backend), "norm.terms=separate"),
     (lambda backend: GRU(3, 4, norm=config("layer", terms="joint"), backend=backend), "norm.terms=joint"),
     (lambda backend: GRU(3, 4, norm=config("layer", group="gate"), backend=backend), "norm.group=gate"),

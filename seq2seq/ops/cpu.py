@@ -1,6 +1,6 @@
 """The fused CPU kernels of csrc/ as PyTorch operators, and `recurrence` with `reference`'s signature on top of them.
 
-They cover the cells with their default terms and placements of the norm, but for batch norm in GRU and RNN.
+They cover the cells with their default terms and placements of the norm.
 `unsupported` says what in a configuration is beyond them.
 """
 
@@ -25,7 +25,6 @@ def unsupported(cell: str, p: CellParameters) -> str | None:
     autocast = product_type()
     device, dtype, normalised = p.weight_hh.device, p.weight_hh.dtype, p.ih.kind != "none"
     beyond = {  # not yet formatted: this runs at every call
-        "norm=batch with cell={cell}": p.ih.kind == "batch" and cell != "lstm",
         "norm.terms=joint": p.joint and cell != "rnn",
         "norm.terms=separate": normalised and not p.joint and cell == "rnn",
         "norm.cell=carried": p.carried,
@@ -64,29 +63,31 @@ def run(cell: str, x: Tensor, batch_sizes: list[int], state: State | None, p: Ce
     ready = prepared(cell, p, dtype, batch_sizes[0])
     u = torch.ops.seq2seq.projection(x.to(dtype), ready.weight_ih, pack_weight)
     h_0, c_0 = (*(() if state is None else (s.float() for s in state)), None, None)[:2]
-    if p.ih.statistics is not None:
-        return batch_norm(u, h_0, c_0, batch_sizes, p, ready, first_step, pack_weight)
     name = cell if cell != "rnn" else "rnn_relu" if p.activation is torch.relu else "rnn_tanh"
     tensors = (u, ready.weight_hh, h_0, c_0, ready.vectors)
-    settings = (name, p.ih.kind, p.ih.eps, pack_weight, saves(tensors))
-    output, h_n, c_n, *_ = torch.ops.seq2seq.recurrence(*tensors, batch_sizes, *settings)
+    if p.ih.statistics is None:
+        output, h_n, c_n, *_ = torch.ops.seq2seq.recurrence(
+            *tensors, batch_sizes, name, p.ih.kind, p.ih.eps, pack_weight, saves(tensors))
+    else:
+        output, h_n, c_n = batch_norm(name, tensors, batch_sizes, p, first_step, pack_weight)
     return output, (h_n, c_n) if cell == "lstm" else (h_n,)
 
 
-def batch_norm(u: Tensor, h_0: Tensor | None, c_0: Tensor | None, batch_sizes: list[int], p: CellParameters,
-               ready: "Prepared", first_step: int, pack_weight: bool) -> tuple[Tensor, State]:
-    """The LSTM with batch norm, whose statistics come from the layer's terms and go back to them."""
+def batch_norm(name: str, tensors: tuple[Tensor | None, ...], batch_sizes: list[int], p: CellParameters,
+               first_step: int, pack_weight: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Output, h_n and c_n with batch norm, whose statistics come from the layer's terms and go back to them."""
+    u, *others = tensors
+    assert u is not None
     assert p.ih.statistics is not None
     normalises_input = not p.ih.statistics.whole_sequence
     if not normalises_input:
         u = p.ih(u.float(), first_step)
-    tensors = (u, ready.weight_hh, h_0, c_0, ready.vectors)
     batch_steps = sum(map(p.ih.statistics.by_batch, batch_sizes))  # the first ones: sentences end, none begins
     output, h_n, c_n, _, _, mean, var = torch.ops.seq2seq.batch_norm_recurrence(
-        *tensors, *running(p, first_step, len(batch_sizes)), batch_sizes, batch_steps, p.ih.eps, normalises_input,
-        pack_weight, saves(tensors))
-    record(p, first_step, batch_sizes[:batch_steps], mean, var, h_0 is not None)
-    return output, (h_n, c_n)
+        u, *others, *running(p, first_step, len(batch_sizes)), batch_sizes, batch_steps, name, p.ih.eps,
+        normalises_input, pack_weight, saves((u, *others)))
+    record(p, first_step, batch_sizes[:batch_steps], mean, var, has_state=others[1] is not None)
+    return output, h_n, c_n
 
 
 @dataclass
@@ -148,12 +149,12 @@ def saves(tensors: tuple[Tensor | None, ...]) -> bool:
 
 
 def statistics_of(p: CellParameters) -> list[BatchStatistics]:
-    """Of the input term, the recurrent term and the cell: (4H, 4H, H) features wide."""
+    """Of the input term, the recurrent term and the cell, where there are: F features together, 9H in the LSTM."""
     return [term.statistics for term in (p.ih, p.hh, p.c) if term is not None and term.statistics is not None]
 
 
 def running(p: CellParameters, first_step: int, steps: int) -> list[Tensor]:
-    """Running means (T, 9H) and variances (T, 9H) for so many steps."""
+    """Running means (T, F) and variances (T, F) for so many steps."""
     terms = statistics_of(p)
     rows = [[s.running_index(first_step + t) for t in range(steps)] for s in terms]
     return [torch.cat([rows_of(r, getattr(s, kind).detach()) for s, r in zip(terms, rows, strict=True)], dim=1)
@@ -168,7 +169,7 @@ def rows_of(rows: list[int], statistics: Tensor) -> Tensor:
 
 @torch.no_grad()
 def record(p: CellParameters, first_step: int, rows: list[int], mean: Tensor, var: Tensor, has_state: bool) -> None:
-    """Give the terms the means and biased variances (T, 9H) of the steps normalised by their own, of so many rows."""
+    """Give the terms the means and biased variances (T, F) of the steps normalised by their own, of so many rows."""
     unbiased = var[: len(rows)] * var.new_tensor([r / (r - 1) for r in rows])[:, None]
     widths = [s.running_mean.size(1) for s in statistics_of(p)]
     parts = zip(statistics_of(p), mean.split(widths, dim=1), unbiased.split(widths, dim=1), strict=True)

@@ -64,10 +64,11 @@ def row_shapes(u: Tensor, weight_hh: Tensor, h_0: Any, c_0: Any, vectors: Tensor
 
 
 def column_shapes(u: Tensor, weight_hh: Tensor, h_0: Any, c_0: Any, vectors: Tensor, mean: Tensor, var: Tensor,
-                  batch_sizes: list[int], batch_steps: int, eps: float, normalises_input: bool, pack_weight: bool,
-                  save: bool) -> tuple[Tensor, ...]:
+                  batch_sizes: list[int], batch_steps: int, cell: str, eps: float, normalises_input: bool,
+                  pack_weight: bool, save: bool) -> tuple[Tensor, ...]:
     """Empty outputs of seq2seq::batch_norm_recurrence."""
-    return *shapes(u, weight_hh, vectors, batch_sizes[0], True, save), torch.empty_like(mean), torch.empty_like(var)
+    first = shapes(u, weight_hh, vectors, batch_sizes[0], cell == "lstm", save)
+    return *first, torch.empty_like(mean), torch.empty_like(var)
 
 
 def shapes(u: Tensor, weight_hh: Tensor, vectors: Tensor, sequences: int, has_cell: bool,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "rows.h"
+#include "vectors.h"
 
 namespace seq2seq {
 
@@ -11,19 +12,16 @@ struct GruRow {
   static constexpr int64_t kGates = 3;  // r z n
   static constexpr int64_t kMoments = 4;  // of the input term's (r z) and n, of the recurrent term's
   static constexpr bool kHasCell = false;
+  static constexpr bool kKeepsGates = false;
   static constexpr bool kSameTerms = false;  // r stands between them
   static constexpr int64_t kForwardScratch = 0, kBackwardScratch = 4;  // times H
-  static constexpr int64_t kVectors = 12;                              // times H
 
-  // gain_ih, gain_hh, bias_ih, bias_hh, each 3H. `V` is a pointer to them or their gradients.
   template <typename V>
-  struct Vectors {
-    V gain_ih, gain_hh, bias_ih, bias_hh;
-    Vectors(V v, int64_t H) : gain_ih(v), gain_hh(v + 3 * H), bias_ih(v + 6 * H), bias_hh(v + 9 * H) {}
-  };
+  using Vectors = GruVectors<V>;
+  static constexpr int64_t kVectors = Vectors<float*>::kCount;  // times H
 
-  static void forward(const Vectors<const float*> v, const Row<P> row, int64_t H, float eps, float*, Moments* kept,
-                      float*, float* h) {
+  static void forward(const Vectors<const float*> v, const Row<P> row, int64_t H, float eps, float*, Moments* m,
+                      float*, float* h, P*) {
     const Term<kNorm, P> ih_gates{row.u, v.gain_ih, moments<kNorm>(row.u, 2 * H, eps)};
     const Term<kNorm, P> ih_new{row.u, v.gain_ih, moments<kNorm>(row.u + 2 * H, H, eps)};
     const Term<kNorm, P> hh_gates{row.z, v.gain_hh, recurrent_moments<kNorm>(row, 0, 2 * H, eps)};
@@ -36,18 +34,18 @@ struct GruRow {
       const float n = tanh(ih_new(n_at) + v.bias_ih[n_at] + r * (hh_new(n_at) + v.bias_hh[n_at]));
       h[j] = (1.0f - z) * n + z * row.h_before[j];
     }
-    kept[0] = ih_gates.m;
-    kept[1] = ih_new.m;
-    kept[2] = hh_gates.m;
-    kept[3] = hh_new.m;
+    m[0] = ih_gates.m;
+    m[1] = ih_new.m;
+    m[2] = hh_gates.m;
+    m[3] = hh_new.m;
   }
 
   // carried becomes the part of dL/dh_{t-1} that does not pass through W_hh; what it was is in dh already.
-  static void backward(const Vectors<const float*> v, const Row<P> row, int64_t H, const Moments* kept, const float*,
-                       const float*, const float* dh, float* carried, float* scratch, P* du, P* dz,
+  static void backward(const Vectors<const float*> v, const Row<P> row, int64_t H, const Moments* m, const float*,
+                       const float*, const P*, const float* dh, float* carried, float* scratch, P* du, P* dz,
                        const Vectors<float*> sums) {
-    const Term<kNorm, P> ih_gates{row.u, v.gain_ih, kept[0]}, ih_new{row.u, v.gain_ih, kept[1]};
-    const Term<kNorm, P> hh_gates{row.z, v.gain_hh, kept[2]}, hh_new{row.z, v.gain_hh, kept[3]};
+    const Term<kNorm, P> ih_gates{row.u, v.gain_ih, m[0]}, ih_new{row.u, v.gain_ih, m[1]};
+    const Term<kNorm, P> hh_gates{row.z, v.gain_hh, m[2]}, hh_new{row.z, v.gain_hh, m[3]};
     float *da = scratch, *da_hh = scratch + H;  // dL/dy_ih (3H), and dL/dy_hh, of which the n part alone differs
 #pragma omp simd
     for (int64_t j = 0; j < H; ++j) {

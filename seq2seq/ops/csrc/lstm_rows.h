@@ -1,8 +1,8 @@
 // The LSTM's row: lstm_step of ../reference.py and the way back, with no norm, layer norm or rms norm.
 #pragma once
 
-#include "lstm_vectors.h"
 #include "rows.h"
+#include "vectors.h"
 
 namespace seq2seq {
 
@@ -12,6 +12,7 @@ struct LstmRow {
   static constexpr int64_t kMoments = 3;  // of the input term, the recurrent term and the cell
   static constexpr bool kHasCell = true;
   static constexpr bool kSameTerms = kNorm == Norm::none;
+  static constexpr bool kKeepsGates = kNorm == Norm::none;  // with a norm its gradient needs z
   static constexpr int64_t kForwardScratch = 1, kBackwardScratch = 5;  // times H
 
   template <typename V>
@@ -19,10 +20,27 @@ struct LstmRow {
   static constexpr int64_t kVectors = Vectors<float*>::kCount;  // times H
 
   static void forward(const Vectors<const float*> v, const Row<P> row, int64_t H, float eps, float* scratch,
-                      Moments* kept, float* c, float* h) {
+                      Moments* m, float* c, float* h, P* gates) {
     const Term<kNorm, P> ih{row.u, v.gain_ih, moments<kNorm>(row.u, 4 * H, eps)};
     const Term<kNorm, P> hh{row.z, v.gain_hh, recurrent_moments<kNorm>(row, 0, 4 * H, eps)};
     float* o = scratch;
+    if (kKeepsGates && gates != nullptr) {
+      activate<true>(v, row, H, ih, hh, c, o, gates);
+    } else {
+      activate<false>(v, row, H, ih, hh, c, o, gates);
+    }
+    const Term<kNorm, float> cell{c, v.gain_c, moments<kNorm>(c, H, eps)};
+#pragma omp simd
+    for (int64_t j = 0; j < H; ++j) h[j] = o[j] * tanh(cell(j) + v.bias_c[j]);
+    m[0] = ih.m;
+    m[1] = hh.m;
+    m[2] = cell.m;
+  }
+
+  // The gates, of which o and c come out.
+  template <bool kKeep>
+  static void activate(const Vectors<const float*> v, const Row<P> row, int64_t H, const Term<kNorm, P> ih,
+                       const Term<kNorm, P> hh, float* c, float* o, P* gates) {
 #pragma omp simd
     for (int64_t j = 0; j < H; ++j) {
       const float i = sigmoid(ih(j) + hh(j) + v.bias[j]);
@@ -30,25 +48,43 @@ struct LstmRow {
       const float g = tanh(ih(2 * H + j) + hh(2 * H + j) + v.bias[2 * H + j]);
       o[j] = sigmoid(ih(3 * H + j) + hh(3 * H + j) + v.bias[3 * H + j]);
       c[j] = f * row.c_before[j] + i * g;
+      if constexpr (kKeep) {
+        gates[j] = rounded<P>(i);
+        gates[H + j] = rounded<P>(f);
+        gates[2 * H + j] = rounded<P>(g);
+        gates[3 * H + j] = rounded<P>(o[j]);
+      }
     }
-    const Term<kNorm, float> cell{c, v.gain_c, moments<kNorm>(c, H, eps)};
-#pragma omp simd
-    for (int64_t j = 0; j < H; ++j) h[j] = o[j] * tanh(cell(j) + v.bias_c[j]);
-    kept[0] = ih.m;
-    kept[1] = hh.m;
-    kept[2] = cell.m;
   }
 
+  // A gate's value again: as it was kept, or computed anew.
+  struct Gates {
+    const Vectors<const float*> v;
+    const Term<kNorm, P> ih, hh;
+    const P* kept;
+
+    ALWAYS_INLINE float sum(int64_t at) const { return ih(at) + hh(at) + v.bias[at]; }
+    ALWAYS_INLINE float squashed(int64_t at) const {
+      if constexpr (kKeepsGates) return as_float(kept[at]);
+      return sigmoid(sum(at));
+    }
+    ALWAYS_INLINE float written(int64_t at) const {
+      if constexpr (kKeepsGates) return as_float(kept[at]);
+      return tanh(sum(at));
+    }
+  };
+
   // carried is dL/dc_t from the steps after, and becomes dL/dc_{t-1}.
-  static void backward(const Vectors<const float*> v, const Row<P> row, int64_t H, const Moments* kept, const float* c,
-                       const float*, const float* dh, float* carried, float* scratch, P* du, P* dz,
-                       const Vectors<float*> sums) {
-    const Term<kNorm, P> ih{row.u, v.gain_ih, kept[0]}, hh{row.z, v.gain_hh, kept[1]};
-    const Term<kNorm, float> cell{c, v.gain_c, kept[2]};
+  static void backward(const Vectors<const float*> v, const Row<P> row, int64_t H, const Moments* m,
+                       const float* c, const float*, const P* kept, const float* dh, float* carried, float* scratch,
+                       P* du, P* dz, const Vectors<float*> sums) {
+    const Term<kNorm, P> ih{row.u, v.gain_ih, m[0]}, hh{row.z, v.gain_hh, m[1]};
+    const Term<kNorm, float> cell{c, v.gain_c, m[2]};
+    const Gates gate{v, ih, hh, kept};
     float *da = scratch, *d_cell = scratch + 4 * H;
 #pragma omp simd
     for (int64_t j = 0; j < H; ++j) {
-      const float o = sigmoid(ih(3 * H + j) + hh(3 * H + j) + v.bias[3 * H + j]);
+      const float o = gate.squashed(3 * H + j);
       const float squashed = tanh(cell(j) + v.bias_c[j]);
       da[3 * H + j] = dh[j] * squashed * o * (1.0f - o);
       d_cell[j] = dh[j] * o * (1.0f - squashed * squashed);
@@ -57,9 +93,7 @@ struct LstmRow {
     back_through_term<kNorm, float>(cell, d_cell, 0, H, sums.gain_c, d_cell);
 #pragma omp simd
     for (int64_t j = 0; j < H; ++j) {
-      const float i = sigmoid(ih(j) + hh(j) + v.bias[j]);
-      const float f = sigmoid(ih(H + j) + hh(H + j) + v.bias[H + j]);
-      const float g = tanh(ih(2 * H + j) + hh(2 * H + j) + v.bias[2 * H + j]);
+      const float i = gate.squashed(j), f = gate.squashed(H + j), g = gate.written(2 * H + j);
       const float d = carried[j] + d_cell[j];
       da[j] = d * g * i * (1.0f - i);
       da[H + j] = d * row.c_before[j] * f * (1.0f - f);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "rows.h"
+#include "vectors.h"
 
 namespace seq2seq {
 
@@ -10,16 +11,13 @@ struct RnnRow {
   static constexpr int64_t kGates = 1;
   static constexpr int64_t kMoments = 1;  // of the sum
   static constexpr bool kHasCell = false;
+  static constexpr bool kKeepsGates = false;
   static constexpr bool kSameTerms = true;
   static constexpr int64_t kForwardScratch = 1, kBackwardScratch = 2;  // times H
-  static constexpr int64_t kVectors = 2;                               // times H
 
-  // gain_ih, bias (both in one), each H. `V` is a pointer to them or their gradients.
   template <typename V>
-  struct Vectors {
-    V gain, bias;
-    Vectors(V v, int64_t H) : gain(v), bias(v + H) {}
-  };
+  using Vectors = RnnVectors<V>;
+  static constexpr int64_t kVectors = Vectors<float*>::kCount;  // times H
 
   static void sum(const Row<P> row, int64_t H, float* into) {
 #pragma omp simd
@@ -27,7 +25,7 @@ struct RnnRow {
   }
 
   static void forward(const Vectors<const float*> v, const Row<P> row, int64_t H, float eps, float* scratch,
-                      Moments* kept, float*, float* h) {
+                      Moments* m, float*, float* h, P*) {
     sum(row, H, scratch);
     const Term<kNorm, float> term{scratch, v.gain, moments<kNorm>(scratch, H, eps)};
 #pragma omp simd
@@ -35,17 +33,18 @@ struct RnnRow {
       const float y = term(j) + v.bias[j];
       h[j] = kRelu ? (y < 0.0f ? 0.0f : y) : tanh(y);
     }
-    kept[0] = term.m;
+    m[0] = term.m;
   }
 
-  static void backward(const Vectors<const float*> v, const Row<P> row, int64_t H, const Moments* kept, const float*,
-                       const float* h, const float* dh, float*, float* scratch, P* du, P*, const Vectors<float*> sums) {
+  static void backward(const Vectors<const float*> v, const Row<P> row, int64_t H, const Moments* m,
+                       const float*, const float* h, const P*, const float* dh, float*, float* scratch, P* du, P*,
+                       const Vectors<float*> sums) {
     float *summed = scratch, *da = scratch + H;
     sum(row, H, summed);
 #pragma omp simd
     for (int64_t j = 0; j < H; ++j) da[j] = kRelu ? (h[j] > 0.0f ? dh[j] : 0.0f) : dh[j] * (1.0f - h[j] * h[j]);
     add(da, H, sums.bias);
-    const Term<kNorm, float> term{summed, v.gain, kept[0]};
+    const Term<kNorm, float> term{summed, v.gain, m[0]};
     back_through_term<kNorm, float>(term, da, 0, H, sums.gain, summed);
 #pragma omp simd
     for (int64_t j = 0; j < H; ++j) du[j] = rounded<P>(summed[j]);

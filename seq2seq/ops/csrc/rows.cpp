@@ -64,11 +64,11 @@ Outputs forward(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& 
           const Row<P> row = zeros.row(s, r, H);
           Moments own[Cell::kMoments];
           Cell::forward(v, row, H, settings.eps, scratch.mutable_data_ptr<float>() + thread * scratch.size(1), own,
-                        s.c ? s.c + r * H : nullptr, s.h + r * H);
+                        s.c ? s.c + r * H : nullptr, s.h + r * H, s.kept ? s.kept + r * width : nullptr);
           if (save)
             std::copy_n(own, Cell::kMoments,
                         reinterpret_cast<Moments*>(moments.mutable_data_ptr<float>()) + (s.start + r) * Cell::kMoments);
-          if (s.kept_z) std::memcpy(s.kept_z + r * width, row.z, sizeof(P) * width);
+          if (s.kept && !Cell::kKeepsGates) std::copy_n(row.z, width, s.kept + r * width);
         });
       });
   return {done.output, done.h_n, done.c_n, done.z, done.c, moments};
@@ -91,12 +91,12 @@ Gradients backward(const Incoming& d, const Kept& kept, const Tensor& vectors, c
         for_rows(s.rows, H, [&](int64_t r, int64_t thread) {
           float* dh = scratch.mutable_data_ptr<float>() + thread * scratch.size(1);
           float* carried = gradients.carried + r * H;
-          gradients.of_h(r, H, dh);
+          gradients.of_h(r, H, 0, H, dh);
           if constexpr (!Cell::kHasCell) add(carried, H, dh);
           const Moments* own = reinterpret_cast<const Moments*>(moments.const_data_ptr<float>()) +
                                (s.start + r) * Cell::kMoments;
-          Cell::backward(v, zeros.row(s, r, H), H, own, s.c ? s.c + r * H : nullptr, s.h + r * H, dh, carried, dh + H,
-                         du + r * width, dz + r * width,
+          Cell::backward(v, zeros.row(s, r, H), H, own, s.c ? s.c + r * H : nullptr, s.h + r * H,
+                         s.kept + r * width, dh, carried, dh + H, du + r * width, dz + r * width,
                          {sums.mutable_data_ptr<float>() + thread * sums.size(1), H});
         });
       });

@@ -80,7 +80,7 @@ struct Step {
   const float* c_before;  // (rows, H)
   float* h;               // (rows, H)
   float* c;               // (rows, H)
-  P* kept_z;              // (rows, G * H): a place for a copy of z
+  P* kept;                // (rows, G * H): for the way back, z or what the cell makes of it
 };
 
 // What an operator is given has to fit together: pointers are all that comes after.
@@ -120,7 +120,6 @@ Forward forward_steps(const Tensor& u, const Tensor& weight_hh, const OptionalTe
   const Tensor z_all = at::empty({save ? N : 0, width}, u.options().dtype(product_type));
   const Tensor c_all = at::empty({!has_cell ? 0 : save ? N : B, H}, floats);
   const Product product(weight_hh, B, pack_weight);
-  if (save && !h_0) z_all.slice(0, 0, B).zero_();
 
   Tensor h = h_0 ? h_0->to(product_type) : Tensor();  // (rows, H), of the products' type
   const float* h_before = h_0 ? h_0->const_data_ptr<float>() : nullptr;
@@ -133,7 +132,7 @@ Forward forward_steps(const Tensor& u, const Tensor& weight_hh, const OptionalTe
     float* h_now = output.mutable_data_ptr<float>() + start * H;
     each(Step<U, P>{t, start, rows, u.const_data_ptr<U>() + start * width,
                     z.defined() ? z.const_data_ptr<P>() : nullptr, h_before, c_before, h_now, c,
-                    save && z.defined() ? z_all.mutable_data_ptr<P>() + start * width : nullptr});
+                    save ? z_all.mutable_data_ptr<P>() + start * width : nullptr});
     h = output.slice(0, start, start + rows).to(product_type);
     h_before = h_now;
     c_before = c;
@@ -153,15 +152,17 @@ struct StepGradients {
   const float* h_n;  // (B, H), for rows of no step after
   float* carried;    // (B, H)
 
-  void of_h(int64_t row, int64_t hidden, float* into) const {
-    const float *out = output + row * hidden, *last = h_n + row * hidden;
+  // Of `size` features of a row, from `from` on.
+  void of_h(int64_t row, int64_t hidden, int64_t from, int64_t size, float* into) const {
+    const int64_t at = row * hidden + from;
+    const float *out = output + at, *last = h_n + at;
     if (row < rows_after) {
-      const P* back = after + row * hidden;
+      const P* back = after + at;
 #pragma omp simd
-      for (int64_t j = 0; j < hidden; ++j) into[j] = out[j] + as_float(back[j]);
+      for (int64_t j = 0; j < size; ++j) into[j] = out[j] + as_float(back[j]);
     } else {
 #pragma omp simd
-      for (int64_t j = 0; j < hidden; ++j) into[j] = out[j] + last[j];
+      for (int64_t j = 0; j < size; ++j) into[j] = out[j] + last[j];
     }
   }
 };
@@ -210,11 +211,11 @@ Backward backward_steps(const Incoming& d, const Kept& kept, at::IntArrayRef bat
   for (int64_t t = static_cast<int64_t>(batch_sizes.size()) - 1; t >= 0; --t) {
     const int64_t rows = batch_sizes[t], start = starts[t];
     const bool has_z = t > 0 || kept.h_0;
-    const Step<U, P> step{t, start, rows, kept.u.const_data_ptr<U>() + start * width,
-                          has_z ? kept.z.const_data_ptr<P>() + start * width : nullptr,
+    P* z = kept.z.data_ptr<P>() + start * width;
+    const Step<U, P> step{t, start, rows, kept.u.const_data_ptr<U>() + start * width, has_z ? z : nullptr,
                           before(t, kept.output, kept.h_0), has_cell ? before(t, kept.c, kept.c_0) : nullptr,
                           kept.output.data_ptr<float>() + start * H,
-                          has_cell ? kept.c.data_ptr<float>() + start * H : nullptr, nullptr};
+                          has_cell ? kept.c.data_ptr<float>() + start * H : nullptr, z};
     const StepGradients<P> gradients{d.output.const_data_ptr<float>() + start * H,
                                      after.defined() ? after.const_data_ptr<P>() : nullptr,
                                      after.defined() ? after.size(0) : 0, d.h_n.const_data_ptr<float>(),
