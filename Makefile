@@ -5,8 +5,9 @@ BIN := .venv/bin
 # The stamp's name holds a checksum of the pins: the environment is remade when they change, and only then.
 STAMP := .venv/.ready-$(shell cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1)
 SWEEP := norm=none,batch,layer
+SANITIZERS := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -g
 
-.PHONY: help setup compare test test-all lint types bench clean
+.PHONY: help setup compare test test-all lint types bench sanitize clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -41,6 +42,10 @@ types: $(STAMP)  ## mypy, strict, on the package
 
 bench: $(STAMP)  ## the speed tables, torch.nn.LSTM beside ours
 	$(BIN)/python scripts/benchmark.py layers
+
+sanitize: $(STAMP)  ## the fused kernels' tests with gcc's AddressSanitizer and UndefinedBehaviorSanitizer compiled in
+	CXX='g++ $(SANITIZERS)' LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
+		$(BIN)/python -m pytest -n 0 tests/test_fused.py -k 'not two_processes'
 
 clean:  ## remove .venv and caches; runs and data stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -12,6 +13,8 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+from .checkpoint import replacing
 
 NORM_COLOURS = {"none": "#000000", "batch": "#D55E00", "layer": "#0072B2", "rms": "#009E73"}
 """From Okabe & Ito's palette, distinct for colour-blind readers."""
@@ -25,6 +28,12 @@ def use_fonts() -> None:
     """Let figures show Chinese and Japanese too: a font that comes with the zhplot package."""
     font_manager.fontManager.addfont(str(files("zhplot") / "fonts" / "NotoSansSC-Regular.ttf"))
     matplotlib.rcParams["font.family"] = ["DejaVu Sans", "Noto Sans SC"]
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write it as a PNG, whole or not at all."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
 
 
 # -- attention -------------------------------------------------------------------------------------------------------
@@ -98,4 +107,32 @@ def curves_figure(panels: dict[str, list[Curve]]) -> Figure:
     legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3)
     for text in legend.get_texts():
         text.set_parse_math(False)
+    return figure
+
+
+# -- speed -----------------------------------------------------------------------------------------------------------
+
+
+def speed_figure(tables: dict[str, dict[str, float]]) -> Figure:
+    """Ratios to torch.nn.LSTM's time, by title "LSTM, training, SIZES" and then by contestant "LSTM norm=layer fused".
+
+    A panel for training and one for inference, a group of bars for each size, hatched where under bfloat16 autocast.
+    """
+    use_fonts()
+    groups: dict[str, dict[str, dict[str, float]]] = {}
+    for title, ratios in tables.items():
+        _, what, shape = title.split(", ")
+        groups.setdefault(what, {})[shape.replace(" ", "\n", 2)] = ratios
+    figure = Figure(figsize=(6.4, 3.4 * len(groups)), layout="constrained")
+    for axes, (what, sizes) in zip(figure.subplots(len(groups), squeeze=False)[:, 0], groups.items(), strict=True):
+        for number, (norm, in_bfloat16) in enumerate((n, b) for b in ("", " bfloat16") for n in NORM_COLOURS):
+            heights = [ratios.get(f"LSTM norm={norm} fused{in_bfloat16}", math.nan) for ratios in sizes.values()]
+            axes.bar([group + 0.1 * (number - 3.5) for group in range(len(sizes))], heights, 0.09,
+                     color=NORM_COLOURS[norm], hatch="///" if in_bfloat16 else None, edgecolor="white", linewidth=0.3,
+                     label=f"{norm}{in_bfloat16}")
+        axes.axhline(1.0, color="grey", linewidth=1, zorder=0)
+        axes.set_title(what)
+        axes.set_ylabel("time / torch.nn.LSTM's in float32")
+        axes.set_xticks(range(len(sizes)), list(sizes))
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     return figure

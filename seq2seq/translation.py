@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .checkpoint import replacing
 from .config import DecodeConfig, Precision, TokenizerKind
 from .decoding import Hypothesis, check_decode, search_in_batches
 from .device import autocast
-from .figures import attention_figure
+from .figures import attention_figure, save_figure
 from .logbook import refresh_seconds
 from .model import Translator
 from .text import WITHOUT_SPACES
@@ -131,5 +130,4 @@ class Session:
         weights = translation.attention.float().cpu().numpy()
         ended = ["</s>"] * (len(weights) - len(translation.tgt_pieces))
         figure = attention_figure(weights, [*translation.src_pieces, "</s>"], [*translation.tgt_pieces, *ended])
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=150)
+        save_figure(figure, path)

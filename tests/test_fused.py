@@ -3,7 +3,7 @@
 Tolerances are parts of the largest element of what is compared:
 
 float32    5e-5   rounding (6e-8 an operation) through up to 40 steps and sums of some hundred products
-batch norm 5e-4   the variance of a feature over three rows can be small, and N divides by its root, layer after layer
+batch norm 1e-3   the variance of a feature over three rows can be small, and N divides by its root, layer after layer
 500 steps  2e-4   the same, through ten times as many
 bfloat16   3e-2   its products keep 8 bits (4e-3): beside the reference under the same autocast, which rounds elsewhere
 """
@@ -26,13 +26,13 @@ from torch.utils.checkpoint import checkpoint
 from seq2seq import ops
 from seq2seq.config import CellConfig, ModelConfig, NormConfig, NormKind
 from seq2seq.model import Translator, Vocabulary
-from seq2seq.ops import build, cpu, operators
+from seq2seq.ops import build, fused, operators
 from seq2seq.rnn import GRU, LSTM, RNN, recalibration
 
 NORMS = ["none", "layer", "rms"]
 LENGTHS = {"equal": [6] * 5, "ragged": [9, 1, 4, 4, 7], "one step": [1] * 4, "one row": [8], "one of both": [1]}
 INPUTS = 13
-FLOAT32, BATCH_NORM, LONG, BFLOAT16 = 5e-5, 5e-4, 2e-4, 3e-2
+FLOAT32, BATCH_NORM, LONG, BFLOAT16 = 5e-5, 1e-3, 2e-4, 3e-2
 
 needs_compiler = pytest.mark.skipif(shutil.which(build.compiler()[0]) is None, reason="no C++ compiler")
 pytestmark = needs_compiler
@@ -215,8 +215,8 @@ def test_products_without_packed_weights_give_the_same(monkeypatch, dtype):
         return [output.detach(), *(p.grad for p in layer.parameters())]
 
     packed = run()
-    assert cpu.packs(torch.float32)
-    monkeypatch.setattr(cpu, "packs", lambda dtype: False)
+    assert fused.packs(torch.float32)
+    monkeypatch.setattr(fused, "packs", lambda dtype: False)
     assert max((a - b).abs().max() / b.abs().max() for a, b in zip(run(), packed, strict=True)) < (
         1e-5 if dtype is torch.float32 else 2e-2)
 
@@ -403,7 +403,7 @@ def arguments(norm="layer", dtype=torch.float32, save=True, given=True, cell="ls
     u, weight = torch.randn(sum(sizes), gates * hidden, dtype=dtype), torch.randn(gates * hidden, hidden, dtype=dtype)
     state = [torch.randn(3, hidden) if given and part in ("hc" if cell == "lstm" else "h") else None for part in "hc"]
     tensors = [t if t is None else t.requires_grad_(save) for t in (u, weight, *state, torch.randn(vectors * hidden))]
-    return *tensors, sizes, cell, norm, 1e-5, cpu.packs(dtype), save
+    return *tensors, sizes, cell, norm, 1e-5, fused.packs(dtype), save
 
 
 @pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
@@ -687,7 +687,7 @@ def test_auto_takes_the_reference_for_it_and_says_so_once(make, what, said):
 
 def test_auto_takes_the_fused_kernels_and_says_so_once(said, monkeypatch):
     calls = []
-    monkeypatch.setattr(ops.cpu, "recurrence", lambda *a: calls.append(a) or ops.reference.recurrence(*a))
+    monkeypatch.setattr(ops.fused, "recurrence", lambda *a: calls.append(a) or ops.reference.recurrence(*a))
     for layer in (LSTM(3, 4), LSTM(3, 4, norm="none", bidirectional=True)):
         layer(X)
     assert len(calls) == 3
@@ -701,7 +701,7 @@ def test_half_precision_autocast_is_beyond_the_kernels():
 
 
 def test_the_reference_is_taken_where_it_is_asked_for(monkeypatch):
-    monkeypatch.setattr(ops.cpu, "recurrence", lambda *a: pytest.fail("fused"))
+    monkeypatch.setattr(ops.fused, "recurrence", lambda *a: pytest.fail("fused"))
     LSTM(3, 4, backend="reference")(X)
 
 

@@ -1,8 +1,8 @@
 """The recurrences: `recurrence` runs them on the backend asked for, all of them with `reference`'s signature.
 
 reference   the equations in plain torch: every cell, norm and placement, every device and type
-fused       kernels (cpu.py): the placements they cover, several times as fast
-auto        fused where it covers the case and can be had, else reference; it says once which and why
+fused       kernels (fused.py): the placements they cover, as fast as torch.nn's
+auto        fused where it covers the case and can be had, but for GPUs; else reference; it says once which and why
 """
 
 import logging
@@ -10,7 +10,7 @@ import logging
 import torch
 from torch import Tensor
 
-from . import cpu, operators, reference
+from . import fused, operators, reference
 from .normalization import BatchStatistics, Pool, Term
 from .reference import CellParameters, State
 
@@ -33,8 +33,8 @@ def recurrence(
     first_step: int = 0,
 ) -> tuple[Tensor, State]:
     """`reference.recurrence` on a backend; raises as `fused_serves` does."""
-    fused = backend != "reference" and fused_serves(cell, p, required=backend == "fused")
-    return (cpu.recurrence if fused else reference.recurrence)(cell, x, batch_sizes, state, p, first_step)
+    serves = backend != "reference" and fused_serves(cell, p, required=backend == "fused")
+    return (fused.recurrence if serves else reference.recurrence)(cell, x, batch_sizes, state, p, first_step)
 
 
 def fused_serves(cell: str, p: CellParameters, required: bool = False) -> bool:
@@ -42,10 +42,12 @@ def fused_serves(cell: str, p: CellParameters, required: bool = False) -> bool:
 
     Raises RuntimeError where they are required and do not.
     """
-    beyond = cpu.unsupported(cell, p)
+    beyond, on_gpu = fused.unsupported(cell, p), p.weight_hh.is_cuda
     if required and beyond:
         raise RuntimeError(f"backend='fused': the fused kernels do not cover {beyond}; expected backend='auto'")
-    cause = None if beyond else operators.failure()
+    if on_gpu and not required:
+        beyond = beyond or "parameters on a GPU and backend=auto"  # those kernels have not run on one yet
+    cause = None if beyond else operators.gpu_failure() if on_gpu else operators.failure()
     if required and cause:
         raise RuntimeError(f"backend='fused': {cause}")
     if beyond:
@@ -53,7 +55,7 @@ def fused_serves(cell: str, p: CellParameters, required: bool = False) -> bool:
     elif cause:
         say(logging.WARNING, f"recurrent layers run in plain torch (backend=reference), slower: {cause}")
     else:
-        say(logging.INFO, "recurrent layers run in fused CPU kernels (backend=fused)")
+        say(logging.INFO, f"recurrent layers run in fused {'GPU' if on_gpu else 'CPU'} kernels (backend=fused)")
     return not beyond and not cause
 
 

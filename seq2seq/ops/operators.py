@@ -1,6 +1,7 @@
-"""The operators of csrc/ and what PyTorch has to know about them: shapes of their results, and gradients."""
+"""The operators of csrc/ and triton.py, and what PyTorch has to know of them: results' shapes, and gradients."""
 
 import functools
+import importlib.util
 import threading
 from typing import Any
 
@@ -51,7 +52,20 @@ def packs(dtype: torch.dtype) -> bool:
     return dtype is torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-ANSWERS: tuple[Any, ...] = (packs, failure)
+@functools.cache
+def gpu_failure() -> str | None:
+    """None where the operators serve CUDA tensors too, else why they cannot."""
+    if cause := failure():
+        return cause
+    if importlib.util.find_spec("triton") is None:
+        return "the package triton is not installed; PyTorch's builds for CUDA bring it"
+    from . import triton
+
+    triton.register()
+    return None
+
+
+ANSWERS: tuple[Any, ...] = (packs, failure, gpu_failure)
 for answer in ANSWERS:  # to torch.compile they are constants: as by its assume_constant_result, which imports it all
     answer._dynamo_marked_constant = True
 

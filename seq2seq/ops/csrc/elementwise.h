@@ -22,10 +22,14 @@ struct ScaledExp {
 // e^x = power * (1 + rest), x = n ln 2 + r with |r| <= ln 2 / 2; e^r by a polynomial of relative error 1e-8.
 // |x| is at most 87: the caller clamps.
 ALWAYS_INLINE ScaledExp scaled_exp(float x) {
-  const float n = std::nearbyint(x * 1.44269504f);
+  constexpr float kInteger = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded to an integer, its lowest bits
+  const float shifted = x * 1.44269504f + kInteger;
+  const float n = shifted - kInteger;
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts, the first of them exact
   const float q = 0.5f + r * (0.16666576f + r * (0.041666463f + r * (0.008363205f + r * 0.0013933687f)));
-  const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
+  uint32_t bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  bits = (bits + 127) << 23;  // the exponent of 2^n
   float power;
   std::memcpy(&power, &bits, sizeof power);
   return {power, r + r * r * q};

@@ -1,4 +1,4 @@
-"""The fused CPU kernels of csrc/ as PyTorch operators, and `recurrence` with `reference`'s signature on top of them.
+"""The fused kernels, those of csrc/ on the CPU and of triton.py on GPUs: `recurrence` with `reference`'s signature.
 
 They cover the cells with their default terms and placements of the norm.
 `unsupported` says what in a configuration is beyond them.
@@ -7,6 +7,7 @@ They cover the cells with their default terms and placements of the norm.
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import forward_ad
 
@@ -14,6 +15,7 @@ from .normalization import BatchStatistics, Term
 from .operators import packs
 from .reference import CellParameters, State
 
+DEVICES = ("cpu", "cuda")
 PACKED_FROM = 4
 """Steps from which laying a weight out for all of them pays."""
 SEGMENTS = {"lstm": 1, "gru": 2, "rnn": 1}
@@ -22,7 +24,7 @@ SEGMENTS = {"lstm": 1, "gru": 2, "rnn": 1}
 
 def unsupported(cell: str, p: CellParameters) -> str | None:
     """What these kernels do not cover; None where they cover everything."""
-    autocast = product_type()
+    autocast = product_type(p.weight_hh.device)
     device, dtype, normalised = p.weight_hh.device, p.weight_hh.dtype, p.ih.kind != "none"
     beyond = {  # not yet formatted: this runs at every call
         "norm.terms=joint": p.joint and cell != "rnn",
@@ -30,7 +32,8 @@ def unsupported(cell: str, p: CellParameters) -> str | None:
         "norm.cell=carried": p.carried,
         "norm.cell=none": normalised and p.c is None and cell == "lstm",
         "norm.group=gate": len(p.ih.segments) > SEGMENTS[cell],
-        "device {device}": device.type != "cpu",
+        "norm=batch with cell={cell} on a GPU": device.type == "cuda" and p.ih.kind == "batch" and cell != "lstm",
+        "device {device}": device.type not in DEVICES,
         "parameters of {dtype}": dtype != torch.float32,
         "functions of torch.func": torch._C._are_functorch_transforms_active(),
         "forward-mode derivatives": forward_ad._current_level >= 0,
@@ -40,9 +43,10 @@ def unsupported(cell: str, p: CellParameters) -> str | None:
     return what and what.format(cell=cell, device=device, dtype=dtype, autocast=autocast)
 
 
-def product_type() -> torch.dtype:
+def product_type(device: torch.device) -> torch.dtype:
     """Of products: autocast's where that is on."""
-    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+    autocast = device.type in DEVICES and torch.is_autocast_enabled(device.type)
+    return torch.get_autocast_dtype(device.type) if autocast else torch.float32
 
 
 def recurrence(
@@ -58,10 +62,11 @@ def recurrence(
 def run(cell: str, x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters,
         first_step: int) -> tuple[Tensor, State]:
     """The same by way of the operators."""
-    dtype = product_type()
-    pack_weight = len(batch_sizes) >= PACKED_FROM and packs(dtype)
+    on_gpu, dtype = x.is_cuda, product_type(x.device)
+    pack_weight = len(batch_sizes) >= PACKED_FROM and not on_gpu and packs(dtype)
     ready = prepared(cell, p, dtype, batch_sizes[0])
-    u = torch.ops.seq2seq.projection(x.to(dtype), ready.weight_ih, pack_weight)
+    x = x.to(dtype)
+    u = F.linear(x, ready.weight_ih) if on_gpu else torch.ops.seq2seq.projection(x, ready.weight_ih, pack_weight)
     h_0, c_0 = (*(() if state is None else (s.float() for s in state)), None, None)[:2]
     name = cell if cell != "rnn" else "rnn_relu" if p.activation is torch.relu else "rnn_tanh"
     tensors = (u, ready.weight_hh, h_0, c_0, ready.vectors)
@@ -114,7 +119,7 @@ def prepared(cell: str, p: CellParameters, dtype: torch.dtype, rows: int) -> Pre
     found: Prepared | None = p.kept.get(dtype)
     if found is None or found.marks != marks:
         weight_ih, weight_hh = p.weight_ih.to(dtype), p.weight_hh.to(dtype)
-        if packs(dtype):
+        if not weight_hh.is_cuda and packs(dtype):
             weight_ih, weight_hh = (torch.ops.mkldnn._reorder_linear_weight(w, rows) for w in (weight_ih, weight_hh))
         found = p.kept[dtype] = Prepared(weight_ih, weight_hh, vectors(cell, p), sources, marks)
     return found
