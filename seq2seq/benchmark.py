@@ -115,9 +115,10 @@ def products(size: Size, backward: bool) -> Run:
     output, d, d_step = (torch.randn(*shape) for shape in (
         (steps * batch, hidden), (steps * batch, 4 * hidden), (batch, 4 * hidden)))
     packed = failure() is None and packs(torch.float32)
+    onednn_for_large = packed and torch.backends.cpu.get_cpu_capability() == "AVX512"  # as csrc/products.h has it
 
-    def linear(x: Tensor, weight: Tensor) -> Tensor:
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "") if packed else F.linear(
+    def linear(x: Tensor, weight: Tensor, onednn: bool = onednn_for_large) -> Tensor:
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "") if onednn else F.linear(
             x, weight)
         return y
 
@@ -128,11 +129,11 @@ def products(size: Size, backward: bool) -> Run:
         linear(x, weight_ih)
         weight = pack(weight_hh)
         for _ in range(steps):
-            linear(h, weight)
+            linear(h, weight, packed)
         if backward:
             weight = pack(weight_hh.t().contiguous())
             for _ in range(steps):
-                linear(d_step, weight)
+                linear(d_step, weight, packed)
             torch.mm(d.t(), output), torch.mm(d.t(), x), linear(d, weight_ih.t())
 
     return run
@@ -169,7 +170,8 @@ def contestants(size: Size, compiled: bool) -> dict[str, tuple[nn.Module, bool]]
         reference.compile()
         loops["LSTM norm=layer reference, torch.compile"] = reference
     layers = {"torch.nn.LSTM": torchs, **fused, **plain, **loops}
-    in_bfloat16 = {f"{name} bfloat16": (layer, True) for name, layer in {"torch.nn.LSTM": torchs, **fused}.items()}
+    torchs_own = {"torch.nn.LSTM": torchs} if packs(torch.bfloat16) else {}  # it stops where the CPU has no bfloat16
+    in_bfloat16 = {f"{name} bfloat16": (layer, True) for name, layer in (torchs_own | fused).items()}
     return {name: (layer, False) for name, layer in layers.items()} | in_bfloat16
 
 

@@ -8,6 +8,7 @@ from matplotlib.image import imread
 from seq2seq import benchmark
 from seq2seq.benchmark import NORMS, Timing, geometric_means, interleave
 from seq2seq.figures import NORM_COLOURS, speed_figure
+from seq2seq.ops.operators import packs
 
 pytest_plugins = ["run_fixtures"]
 
@@ -100,7 +101,8 @@ def measure(script):
 
 FUSED = [f"LSTM norm={norm} fused" for norm in NORMS]
 LSTMS = ["torch.nn.LSTM", *FUSED, *(f"LSTM norm={norm} reference" for norm in NORMS), "loop over torch.nn.LSTMCell",
-         *(f"{name} bfloat16" for name in ("torch.nn.LSTM", *FUSED)), "products alone"]
+         *(["torch.nn.LSTM bfloat16"] if packs(torch.bfloat16) else []), *(f"{name} bfloat16" for name in FUSED),
+         "products alone"]
 SHAPE = "T=10 B=8 I=32 H=32"
 TABLES = {
     "layers": {

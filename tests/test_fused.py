@@ -520,7 +520,7 @@ def test_in_eval_mode_weights_stay_packed_and_the_results_the_same(norm, autocas
         with torch.no_grad():
             found = layer(X)
             packed = kept(layer)
-            assert len(packed) == 4
+            assert len(packed) == (4 if fused.packs(torch.bfloat16 if autocast else torch.float32) else 0)
             assert all(a is b for a, b in zip(packed, kept(layer, layer(X)), strict=True))
     tolerance = 2e-2 if autocast else 1e-6
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)

@@ -18,7 +18,7 @@ Tensor projection(const Tensor& x, const Tensor& weight, bool onednn) {
   TORCH_CHECK(x.scalar_type() == weight.scalar_type() && x.dim() == 2 && x.size(1) == weight.size(1),
               "expected x (N, ", weight.size(1), ") of type ", weight.scalar_type(), ", got ", x.sizes(), " of type ",
               x.scalar_type());
-  return product(x, weight, onednn);
+  return product(x, weight, onednn_for_large(onednn));
 }
 
 // The gradients of x (N, I) and weight (F, I) where they are asked for, else empty; du (N, F).
@@ -26,7 +26,7 @@ std::tuple<Tensor, Tensor> projection_backward(const Tensor& du, const Tensor& x
                                                bool onednn, bool x_grad, bool weight_grad) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   const Tensor nothing = at::empty({0}, x.options());
-  return {x_grad ? product(du, weight.t(), onednn) : nothing,
+  return {x_grad ? product(du, weight.t(), onednn_for_large(onednn)) : nothing,
           weight_grad ? weight_gradient(du, x, onednn) : nothing};
 }
 
