@@ -115,10 +115,13 @@ def products(size: Size, backward: bool) -> Run:
     output, d, d_step = (torch.randn(*shape) for shape in (
         (steps * batch, hidden), (steps * batch, 4 * hidden), (batch, 4 * hidden)))
     packed = failure() is None and packs(torch.float32)
-    onednn_for_large = packed and torch.backends.cpu.get_cpu_capability() == "AVX512"  # as csrc/products.h has it
 
-    def linear(x: Tensor, weight: Tensor, onednn: bool = onednn_for_large) -> Tensor:
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "") if onednn else F.linear(
+    def all_steps(x: Tensor, weight: Tensor) -> Tensor:
+        y: Tensor = torch.ops.seq2seq.projection(x, weight, True) if packed else F.linear(x, weight)
+        return y
+
+    def one_step(x: Tensor, weight: Tensor) -> Tensor:
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "") if packed else F.linear(
             x, weight)
         return y
 
@@ -126,15 +129,15 @@ def products(size: Size, backward: bool) -> Run:
         return torch.ops.mkldnn._reorder_linear_weight(weight, batch) if packed else weight
 
     def run() -> None:
-        linear(x, weight_ih)
+        all_steps(x, weight_ih)
         weight = pack(weight_hh)
         for _ in range(steps):
-            linear(h, weight, packed)
+            one_step(h, weight)
         if backward:
             weight = pack(weight_hh.t().contiguous())
             for _ in range(steps):
-                linear(d_step, weight, packed)
-            torch.mm(d.t(), output), torch.mm(d.t(), x), linear(d, weight_ih.t())
+                one_step(d_step, weight)
+            torch.mm(d.t(), output), torch.mm(d.t(), x), all_steps(d, weight_ih.t())
 
     return run
 
