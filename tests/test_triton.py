@@ -47,7 +47,8 @@ def interpreted(monkeypatch):
     assert operators.failure() is None
     if DEVICE == "cpu":
         monkeypatch.setenv("TRITON_INTERPRET", "1")
-        kinds = {type(kernel).__name__ for cell in gpu.CELLS.values() for kernel in (cell.forward, cell.backward)}
+        kinds = {type(kernel).__name__ for cell in gpu.CELLS.values()
+                 for kernel in (cell.forward, cell.backward, cell.column_forward, cell.column_backward)}
         assert kinds == {"InterpretedFunction"}, "something loaded Triton before this module did"
 
 
@@ -153,11 +154,13 @@ def test_bfloat16_is_as_good_as_the_reference_in_it(cell, norm):
     assert distances(ours, expected)["output"] > 1e-4  # or it was not bfloat16
 
 
-@pytest.mark.parametrize(("statistics", "hidden", "given"), [("per_step", 9, True), ("sequence_input", 7, False),
-                                                             ("shared", 7, False)])
-def test_batch_norm_is_the_reference(statistics, hidden, given):
+@pytest.mark.parametrize(("cell", "statistics", "hidden", "given"), [
+    ("lstm", "per_step", 9, True), ("lstm", "sequence_input", 7, False), ("lstm", "shared", 7, False),
+    ("gru", "per_step", 9, True), ("gru", "sequence_input", 7, False), ("gru", "shared", 7, False),
+    ("rnn_tanh", "per_step", 9, True), ("rnn_tanh", "shared", 7, False), ("rnn_relu", "per_step", 9, False)])
+def test_batch_norm_is_the_reference(cell, statistics, hidden, given):
     """In training twice, then in eval mode; the last steps have too few rows, or statistics of no step."""
-    layer = layer_of(hidden, test_fused.BATCH[statistics])
+    layer = layer_of(hidden, test_fused.BATCH[statistics], cell)
     layers = [copy.deepcopy(layer).float().to(DEVICE), layer]
     for lengths, training in (([3, 1, 2, 3, 2], True), ([2] * 4, True), ([3, 3, 1], False)):
         drawn, found = case(layer, lengths, given), []
@@ -171,9 +174,11 @@ def test_batch_norm_is_the_reference(statistics, hidden, given):
         assert {name: a for name, a in distances(*found).items() if a > test_fused.BATCH_NORM} == {}
 
 
-@pytest.mark.parametrize("statistics", ["per_step", "sequence_input"])
-def test_batch_norm_in_bfloat16_is_as_good_as_the_reference_in_it(statistics):
-    layer = layer_of(8, test_fused.BATCH[statistics])
+@pytest.mark.parametrize(("cell", "statistics"), [
+    ("lstm", "per_step"), ("lstm", "sequence_input"), ("gru", "per_step"), ("gru", "sequence_input"),
+    ("rnn_tanh", "per_step"), ("rnn_relu", "per_step")])
+def test_batch_norm_in_bfloat16_is_as_good_as_the_reference_in_it(cell, statistics):
+    layer = layer_of(8, test_fused.BATCH[statistics], cell)
     drawn = case(layer, [2, 2, 2, 1, 2, 1, 2, 2], True)
     expected = results(layer, *drawn, torch.double, "reference")
     ours, theirs = kernels_results(layer, drawn, True), results(layer, *drawn, torch.float32, "reference", True)
@@ -276,17 +281,19 @@ def test_a_gradient_that_comes_into_one_output_alone(which):
 
 
 @pytest.mark.parametrize("options", [{}, {"given": False}, {"normalises_input": False}], ids=str)
-def test_every_output_of_batch_norm_is_the_cpu_operators(options):
-    args = detached(batch_arguments(**options))
-    assert_as_cpp("batch_norm_recurrence", args, upstream_of(6, args[7], True), COLUMN_OUTPUTS)
+@pytest.mark.parametrize("cell", SIZES)
+def test_every_output_of_batch_norm_is_the_cpu_operators(cell, options):
+    args = detached(batch_arguments(cell=cell, **options))
+    assert_as_cpp("batch_norm_recurrence", args, upstream_of(6, args[7], cell == "lstm"), COLUMN_OUTPUTS)
 
 
-def test_batch_norm_of_more_rows_than_a_tile_is_the_cpu_operators():
-    u, weight, h, c, vectors, mean, var, *settings = detached(batch_arguments())
+@pytest.mark.parametrize("cell", SIZES)
+def test_batch_norm_of_more_rows_than_a_tile_is_the_cpu_operators(cell):
+    u, weight, h, c, vectors, mean, var, *settings = detached(batch_arguments(cell=cell))
     rows, sizes = gpu.TILE + 6, [gpu.TILE + 6, gpu.TILE + 2]
-    args = [u.new_empty(sum(sizes), 24).normal_(), weight, h.new_empty(rows, 6).normal_(),
-            c.new_empty(rows, 6).normal_(), vectors, mean[:2], var[:2], sizes, 1, *settings[2:]]
-    assert_as_cpp("batch_norm_recurrence", args, upstream_of(6, sizes, True), COLUMN_OUTPUTS)
+    args = [u.new_empty(sum(sizes), u.size(1)).normal_(), weight, h.new_empty(rows, 6).normal_(),
+            None if c is None else c.new_empty(rows, 6).normal_(), vectors, mean[:2], var[:2], sizes, 1, *settings[2:]]
+    assert_as_cpp("batch_norm_recurrence", args, upstream_of(6, sizes, cell == "lstm"), COLUMN_OUTPUTS)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -302,8 +309,9 @@ def test_inference_saves_nothing_and_gives_the_same(cell, dtype):
         gpu.recurrence_backward(*back)
 
 
-def test_inference_with_batch_norm_saves_nothing_and_gives_the_same():
-    *args, save = on(DEVICE, detached(batch_arguments()))
+@pytest.mark.parametrize("cell", SIZES)
+def test_inference_with_batch_norm_saves_nothing_and_gives_the_same(cell):
+    *args, save = on(DEVICE, detached(batch_arguments(cell=cell)))
     with_all, found = gpu.batch_norm_recurrence(*args, save), gpu.batch_norm_recurrence(*args, False)
     assert all(map(torch.equal, found[:3] + found[5:], with_all[:3] + with_all[5:]))
     assert [t.size(0) for t in found[3:5]] == [0, 0]
@@ -406,6 +414,9 @@ def test_batch_norm_refuses_wrong_types():
         gpu.batch_norm_recurrence(u.bfloat16(), weight, h, c, vectors, mean, var, *settings)
     with pytest.raises(RuntimeError, match=r"expected float statistics \(3, 54\), got \[2, 54\]"):
         gpu.batch_norm_recurrence(u, weight, h, c, vectors, mean, var[:2], *settings)
+    u, *others = on(DEVICE, detached(batch_arguments(torch.bfloat16, wide_input=True, save=False, cell="rnn_tanh")))
+    with pytest.raises(RuntimeError, match="expected an input term in float or the products' type"):
+        gpu.batch_norm_recurrence(u, *others)
 
 
 def test_they_can_be_made_pytorchs_for_gpus():
@@ -485,11 +496,12 @@ def compile(kernel, *args, grid, warmup, num_warps=4, **named):
             attributes[p.num,] = [["tt.divisibility", 16]]
         else:
             signature[p.name] = "fp32" if isinstance(value, float) else "i32"
-    if (key := (kernel.fn.__name__, *signature.items(), *constants.items(), num_warps)) not in compiled:
+    name = kernel.fn.__module__.rpartition(".")[2] + "." + kernel.fn.__name__
+    if (key := (name, *signature.items(), *constants.items(), num_warps)) not in compiled:
         compiled.add(key)
         source = ASTSource(kernel, signature, constants, attributes)
         done = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": num_warps})
-        print(kernel.fn.__name__, *constants.values(), len(done.asm["ptx"]), len(done.asm["cubin"]))
+        print(name, *constants.values(), len(done.asm["ptx"]), len(done.asm["cubin"]))
 
 
 JITFunction.run = compile  # instead of running it: what the loops launch is what has to compile
@@ -507,8 +519,9 @@ def run(name, args):
 for norm in norms:
     with torch.no_grad():
         if norm in ("batch", "sequence_input"):
-            wide = dtype != torch.float32 and norm == "sequence_input"
-            run("batch_norm_recurrence", batch_arguments(dtype, wide, normalises_input=norm == "batch"))
+            for cell in SIZES:
+                wide = dtype != torch.float32 and norm == "sequence_input" and not cell.startswith("rnn")
+                run("batch_norm_recurrence", batch_arguments(dtype, wide, normalises_input=norm == "batch", cell=cell))
             continue
         for cell in SIZES:
             for save in (True, False):
@@ -526,6 +539,8 @@ def test_every_kernel_that_is_launched_compiles_for_a_gpu(dtype, norms, tmp_path
                           text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [line.split() for line in done.stdout.splitlines()]
-    rows = {"lstm_forward", "lstm_backward", "gru_forward", "gru_backward", "rnn_forward", "rnn_backward"}
-    assert {line[0] for line in lines} == {*rows, "input_backward", "column_sums", "column_forward", "column_backward"}
+    steps = {f"{cell}_{way}" for cell in ("lstm", "gru", "rnn") for way in ("forward", "backward")}
+    expected = {f"triton_rows.{name}" for name in (*steps, "input_backward", "column_sums")}
+    expected |= {f"triton_{name.partition('_')[0]}_columns.{name}" for name in steps}
+    assert {line[0] for line in lines} == expected
     assert all(int(size) > 1000 for line in lines for size in line[-2:])

@@ -32,7 +32,6 @@ def unsupported(cell: str, p: CellParameters) -> str | None:
         "norm.cell=carried": p.carried,
         "norm.cell=none": normalised and p.c is None and cell == "lstm",
         "norm.group=gate": len(p.ih.segments) > SEGMENTS[cell],
-        "norm=batch with cell={cell} on a GPU": device.type == "cuda" and p.ih.kind == "batch" and cell != "lstm",
         "device {device}": device.type not in DEVICES,
         "parameters of {dtype}": dtype != torch.float32,
         "functions of torch.func": torch._C._are_functorch_transforms_active(),

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from . import triton_columns, triton_rows
+from . import triton_gru_columns, triton_lstm_columns, triton_rnn_columns, triton_rows
 from .triton_steps import Backward, Forward
 
 SUMMED_ROWS, SUM_TILE, SUM_COLUMNS = 128, 32, 64
@@ -51,8 +51,13 @@ class Cell:
     """Of moments."""
     width: int
     """Of da."""
+    statistics: int
+    """Of a step, with batch norm."""
     forward: Any
     backward: Any
+    column_forward: Any
+    """With batch norm, as is the next."""
+    column_backward: Any
     parts: tuple[Part, ...]
     joint: bool = False
     """The norm is on u + z."""
@@ -67,14 +72,23 @@ class Cell:
         return self.joint or (norm == "none" and self.has_c)
 
 
-LSTM = Cell(4, 14, 3, 5, triton_rows.lstm_forward, triton_rows.lstm_backward, (
-    Part("u", 0, 4, pair=0, d_at=0, gain=0, bias=8), Part("z", 0, 4, pair=1, d_at=0, gain=4, bias=None),
-    Part("c", 0, 1, pair=2, d_at=4, gain=12, bias=13)))
-GRU = Cell(3, 12, 4, 4, triton_rows.gru_forward, triton_rows.gru_backward, (
-    Part("u", 0, 2, pair=0, d_at=0, gain=0, bias=6), Part("u", 2, 1, pair=1, d_at=2, gain=2, bias=8),
-    Part("z", 0, 2, pair=2, d_at=0, gain=3, bias=9), Part("z", 2, 1, pair=3, d_at=3, gain=5, bias=11)))
-RNN = Cell(1, 2, 1, 1, triton_rows.rnn_forward, triton_rows.rnn_backward,
-           (Part("u", 0, 1, pair=0, d_at=0, gain=0, bias=1),), joint=True)
+LSTM = Cell(
+    gates=4, vectors=14, pairs=3, width=5, statistics=9,
+    forward=triton_rows.lstm_forward, backward=triton_rows.lstm_backward,
+    column_forward=triton_lstm_columns.lstm_forward, column_backward=triton_lstm_columns.lstm_backward,
+    parts=(Part("u", 0, 4, pair=0, d_at=0, gain=0, bias=8), Part("z", 0, 4, pair=1, d_at=0, gain=4, bias=None),
+           Part("c", 0, 1, pair=2, d_at=4, gain=12, bias=13)))
+GRU = Cell(
+    gates=3, vectors=12, pairs=4, width=4, statistics=6,
+    forward=triton_rows.gru_forward, backward=triton_rows.gru_backward,
+    column_forward=triton_gru_columns.gru_forward, column_backward=triton_gru_columns.gru_backward,
+    parts=(Part("u", 0, 2, pair=0, d_at=0, gain=0, bias=6), Part("u", 2, 1, pair=1, d_at=2, gain=2, bias=8),
+           Part("z", 0, 2, pair=2, d_at=0, gain=3, bias=9), Part("z", 2, 1, pair=3, d_at=3, gain=5, bias=11)))
+RNN = Cell(
+    gates=1, vectors=2, pairs=1, width=1, statistics=1,
+    forward=triton_rows.rnn_forward, backward=triton_rows.rnn_backward,
+    column_forward=triton_rnn_columns.rnn_forward, column_backward=triton_rnn_columns.rnn_backward,
+    parts=(Part("u", 0, 1, pair=0, d_at=0, gain=0, bias=1),), joint=True)
 CELLS = {"lstm": LSTM, "gru": GRU, "rnn_tanh": RNN, "rnn_relu": RNN}
 
 
@@ -91,7 +105,8 @@ def recurrence(
     output (N, H), h_n (B, H), c_n (B, H), and for the way back z (N, G * H), c (N, H) and moments (N, 2 * pairs): with
     save=False these have no rows, as c_n and c have none for cells without one.
     """
-    kind = kind_of(cell, norm)
+    kind = kind_of(cell)
+    expect(norm in NORMS, f"norm={norm}: expected none, layer or rms")
     check(u, weight_hh, h_0, c_0, vectors, batch_sizes, kind)
     expect(u.dtype == weight_hh.dtype, f"expected u and weight_hh of one type, got {u.dtype} and {weight_hh.dtype}")
     u, vectors, hidden = u.contiguous(), vectors.contiguous(), weight_hh.size(1)
@@ -118,7 +133,7 @@ def recurrence_backward(
 
     In a step there is only what the step before it waits for; du and the sums over rows come after the loop, at once.
     """
-    kind = kind_of(cell, norm)
+    kind = kind_of(cell)
     u, vectors, hidden = u.contiguous(), vectors.contiguous(), weight_hh.size(1)
     with torch.cuda.device_of(u):
         run = Backward(d_output, d_h_n, d_c_n if kind.has_c else None, u, weight_hh, h_0, c_0, output, z, c,
@@ -141,24 +156,26 @@ def batch_norm_recurrence(
     batch_sizes: list[int], batch_steps: int, cell: str, eps: float, normalises_input: bool, pack_weight: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The steps of the LSTM with batch norm (Cooijmans et al. 2016, eqs. 6 to 8; lstm_step of reference.py).
+    """The steps of a cell of reference.py with batch norm (Cooijmans et al. 2016, eqs. 6 to 8, for the LSTM).
 
-    As `recurrence`, but u may be float beside bfloat16 products. mean, var (T, 9H): the running statistics of input
-    term, recurrent term and cell, var biased. The first batch_steps steps are normalised by their own statistics
-    instead, and what is returned as mean and var holds those. Without normalises_input u is the whole input term.
+    As `recurrence`, but u may be float beside bfloat16 products, except in the vanilla RNN. mean, var (T, F): the
+    running statistics of input term, recurrent term and the LSTM's cell, in the vanilla RNN of the sum; var is biased.
+    The first batch_steps steps are normalised by their own statistics instead, and what is returned as mean and var
+    holds those. Without normalises_input u is the whole input term; in the vanilla RNN that means nothing.
     """
-    expect(cell == "lstm", f"cell={cell}: batch norm's GPU kernels are the LSTM's alone; expected lstm")
-    check(u, weight_hh, h_0, c_0, vectors, batch_sizes, LSTM)
-    check_columns(u, weight_hh, mean, var, batch_sizes)
+    kind = kind_of(cell)
+    check(u, weight_hh, h_0, c_0, vectors, batch_sizes, kind)
+    check_columns(u, weight_hh, mean, var, batch_sizes, kind)
     u, vectors, hidden = u.contiguous(), vectors.contiguous(), weight_hh.size(1)
     with torch.cuda.device_of(u):
         mean, var = (s.clone(memory_format=torch.contiguous_format) for s in (mean, var))
-        run = Forward(u, weight_hh, h_0, c_0, batch_sizes, True, save)
+        run = Forward(u, weight_hh, h_0, c_0, batch_sizes, kind.has_c, save)
         for step in run.steps():
-            triton_columns.column_forward[(blocks(hidden, COLUMNS),)](
+            kind.column_forward[(blocks(hidden, COLUMNS),)](
                 u, run.z, vectors, mean, var, step.before, run.output, run.c, run.low, step.t, step.rows, step.start,
                 step.place, step.before_start, int(step.has_z), int(step.t < batch_steps), eps, H=hidden,
-                TILE=TILE, COLUMNS=COLUMNS, NORMALISES_INPUT=normalises_input, LOW=run.is_low)
+                TILE=TILE, COLUMNS=COLUMNS, NORMALISES_INPUT=normalises_input, RELU=cell == "rnn_relu",
+                LOW=run.is_low)
         return *run.results(), mean, var
 
 
@@ -168,18 +185,20 @@ def batch_norm_recurrence_backward(
     var: Tensor, batch_sizes: list[int], batch_steps: int, cell: str, eps: float, normalises_input: bool,
     pack_weight: bool, weight_grad: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of u, weight_hh (empty without weight_grad), h_0, c_0 and vectors."""
+    """Gradients of u, weight_hh (empty without weight_grad), h_0, c_0 (no rows for cells without one) and vectors."""
+    kind = kind_of(cell)
     u, vectors, hidden = u.contiguous(), vectors.contiguous(), weight_hh.size(1)
     with torch.cuda.device_of(u):
-        run = Backward(d_output, d_h_n, d_c_n, u, weight_hh, h_0, c_0, output, z, c, batch_sizes, True, False)
-        da, dn = vectors.new_empty(batch_sizes[0], 4 * hidden), vectors.new_empty(batch_sizes[0], hidden)
+        run = Backward(d_output, d_h_n, d_c_n if kind.has_c else None, u, weight_hh, h_0, c_0, output, z, c,
+                       batch_sizes, kind.has_c, kind.joint)
+        da, extra = (vectors.new_empty(batch_sizes[0], width * hidden) for width in (kind.gates, 1))
         sums = vectors.new_empty(len(batch_sizes), vectors.numel())
         for step in run.steps():
-            triton_columns.column_backward[(blocks(hidden, COLUMNS),)](
-                run.d_output, run.after, run.d_h_n, run.carried, u, z, vectors, mean, var, step.before, c, da, dn,
-                run.du, run.dz, sums, step.t, step.rows, step.start, step.before_start, step.rows_after,
-                int(step.has_z), int(step.t < batch_steps), eps, H=hidden, TILE=TILE, COLUMNS=COLUMNS,
-                NORMALISES_INPUT=normalises_input)
+            kind.column_backward[(blocks(hidden, COLUMNS),)](
+                run.d_output, run.after, run.d_h_n, run.carried, u, z, vectors, mean, var, step.before,
+                c if kind.has_c else output, da, extra, run.du, run.dz, sums, step.t, step.rows, step.start,
+                step.before_start, step.rows_after, int(step.has_z), int(step.t < batch_steps), eps, H=hidden,
+                TILE=TILE, COLUMNS=COLUMNS, NORMALISES_INPUT=normalises_input, RELU=cell == "rnn_relu")
         dh_0, dc_0 = run.states()
         return run.du, run.weight(weight_grad), dh_0, dc_0, sums.sum(0)
 
@@ -231,9 +250,8 @@ def expect(holds: bool, message: str) -> None:
         raise RuntimeError(message)
 
 
-def kind_of(cell: str, norm: str) -> Cell:
+def kind_of(cell: str) -> Cell:
     """The cell of this name."""
-    expect(norm in NORMS, f"norm={norm}: expected none, layer or rms")
     expect(cell in CELLS, f"cell={cell}: expected lstm, gru, rnn_tanh or rnn_relu")
     return CELLS[cell]
 
@@ -256,11 +274,11 @@ def check(u: Tensor, weight_hh: Tensor, h_0: Tensor | None, c_0: Tensor | None, 
            f"expected float vectors of {cell.vectors * hidden} elements, got {vectors.numel()} of type {vectors.dtype}")
 
 
-def check_columns(u: Tensor, weight_hh: Tensor, mean: Tensor, var: Tensor, batch_sizes: list[int]) -> None:
+def check_columns(u: Tensor, weight_hh: Tensor, mean: Tensor, var: Tensor, batch_sizes: list[int], cell: Cell) -> None:
     """Whether batch norm's arguments fit too."""
-    expect(u.dtype in (torch.float32, weight_hh.dtype),
+    expect(u.dtype == weight_hh.dtype or (u.dtype == torch.float32 and not cell.joint),
            f"expected an input term in float or the products' type, got {u.dtype}")
-    shape = (len(batch_sizes), 9 * weight_hh.size(1))
+    shape = (len(batch_sizes), cell.statistics * weight_hh.size(1))
     for statistics in (mean, var):
         expect(statistics.shape == shape and statistics.dtype == torch.float32,
                f"expected float statistics {shape}, got {described(statistics)}")

@@ -6,7 +6,7 @@
 
 namespace seq2seq {
 
-constexpr int64_t kWidth = 32;
+constexpr int64_t kWidth = 64;
 
 // What is the same at every step. `V` are the cell's vectors.
 template <typename V>

@@ -15,23 +15,33 @@ struct Moments {
   ALWAYS_INLINE float operator()(float v) const { return (v - mean) * scale; }
 };
 
+// f(0) + ... + f(size - 1), in four sums side by side: one would have to wait for itself at every vector.
+template <typename F>
+ALWAYS_INLINE float sum_of(int64_t size, const F f) {
+  const int64_t quarter = size / 4;
+  float a = 0.0f, b = 0.0f, c = 0.0f, d = 0.0f;
+#pragma omp simd reduction(+ : a, b, c, d)
+  for (int64_t j = 0; j < quarter; ++j) {
+    a += f(j);
+    b += f(quarter + j);
+    c += f(2 * quarter + j);
+    d += f(3 * quarter + j);
+  }
+  for (int64_t j = 4 * quarter; j < size; ++j) a += f(j);
+  return (a + b) + (c + d);
+}
+
 // Of a row v (size). In two passes: no cancellation where the mean is large beside the deviations.
 template <Norm kNorm, typename P>
 Moments moments(const P* v, int64_t size, float eps) {
   Moments m;
   if constexpr (kNorm == Norm::none) return m;
-  if constexpr (kNorm == Norm::layer) {
-    float sum = 0.0f;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t j = 0; j < size; ++j) sum += as_float(v[j]);
-    m.mean = sum / size;
-  }
-  float squares = 0.0f;
-#pragma omp simd reduction(+ : squares)
-  for (int64_t j = 0; j < size; ++j) {
-    const float deviation = as_float(v[j]) - m.mean;
-    squares += deviation * deviation;
-  }
+  if constexpr (kNorm == Norm::layer) m.mean = sum_of(size, [v](int64_t j) { return as_float(v[j]); }) / size;
+  const float mean = m.mean;
+  const float squares = sum_of(size, [v, mean](int64_t j) {
+    const float deviation = as_float(v[j]) - mean;
+    return deviation * deviation;
+  });
   m.scale = 1.0f / std::sqrt(squares / size + eps);
   return m;
 }
