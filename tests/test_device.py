@@ -1,0 +1,53 @@
+"""Devices and precision."""
+
+import pytest
+import torch
+
+from seq2seq import device
+from seq2seq.config import Device, Precision
+
+CPU = torch.device("cpu")
+needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN to ask")
+
+
+@pytest.fixture
+def bfloat16_products(monkeypatch):
+    """Sets whether the CPU has them."""
+    device._warn_of_emulation.cache_clear()
+    yield lambda there: monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: there)
+    device._warn_of_emulation.cache_clear()
+
+
+@needs_onednn
+def test_where_bfloat16_is_emulated_it_says_so_once(bfloat16_products, caplog):
+    bfloat16_products(False)
+    for _ in range(2):
+        with device.autocast(CPU, Precision.bf16):
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.bfloat16
+    assert [record.message for record in caplog.records] == [
+        "precision=bf16: this CPU has no bfloat16 products; emulated they took 30 times as long as those of "
+        "precision=fp32"]
+
+
+@needs_onednn
+def test_it_says_nothing_where_there_is_nothing_to_say(bfloat16_products, caplog):
+    bfloat16_products(True)
+    with device.autocast(CPU, Precision.bf16):
+        pass
+    bfloat16_products(False)
+    with device.autocast(CPU, Precision.fp32):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.float32
+    assert not caplog.records
+
+
+def test_a_device_that_is_not_there_is_refused():
+    assert device.choose_device(Device.cpu) == CPU
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="device=cuda: torch finds no CUDA device here"):
+            device.choose_device(Device.cuda)
+
+
+@pytest.mark.parametrize("threads", [0, -2])
+def test_threads_are_at_least_one(threads):
+    with pytest.raises(ValueError, match=f"threads={threads}: expected at least 1"):
+        device.set_threads(threads)
