@@ -115,28 +115,30 @@ def products(size: Size, backward: bool) -> Run:
     output, d, d_step = (torch.randn(*shape) for shape in (
         (steps * batch, hidden), (steps * batch, 4 * hidden), (batch, 4 * hidden)))
     packed = failure() is None and packs(torch.float32)
+    turned = packed and torch.backends.cpu.get_cpu_capability() != "AVX512"  # as Product of csrc/products.h
+    linear = partial(torch.ops.mkldnn._linear_pointwise, B=None, attr="none", scalars=[], algorithm="")
 
     def all_steps(x: Tensor, weight: Tensor) -> Tensor:
         y: Tensor = torch.ops.seq2seq.projection(x, weight, True) if packed else F.linear(x, weight)
         return y
 
-    def one_step(x: Tensor, weight: Tensor) -> Tensor:
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "") if packed else F.linear(
-            x, weight)
-        return y
-
-    def pack(weight: Tensor) -> Tensor:
-        return torch.ops.mkldnn._reorder_linear_weight(weight, batch) if packed else weight
+    def each_step(x: Tensor, weight: Tensor) -> None:
+        if not packed:
+            product = partial(F.linear, x, weight)
+        elif not turned:
+            product = partial(linear, x, torch.ops.mkldnn._reorder_linear_weight(weight, batch))
+        elif weight.size(0) > weight.size(1):
+            product = partial(linear, weight, x.t().contiguous().t())
+        else:
+            product = partial(torch.mm, weight, x.t())
+        for _ in range(steps):
+            product()
 
     def run() -> None:
         all_steps(x, weight_ih)
-        weight = pack(weight_hh)
-        for _ in range(steps):
-            one_step(h, weight)
+        each_step(h, weight_hh)
         if backward:
-            weight = pack(weight_hh.t().contiguous())
-            for _ in range(steps):
-                one_step(d_step, weight)
+            each_step(d_step, weight_hh.t().contiguous())
             torch.mm(d.t(), output), torch.mm(d.t(), x), all_steps(d, weight_ih.t())
 
     return run

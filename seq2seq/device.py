@@ -43,5 +43,5 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 @cache
 def _warn_of_emulation(supported: bool) -> None:
     if not supported:
-        LOG.warning("precision=bf16: this CPU has no bfloat16 products; emulated they took 30 times as long as those of "
-                    "precision=fp32")
+        LOG.warning("precision=bf16: this CPU has no bfloat16 products; emulated, they took 30 times as long as those "
+                    "of precision=fp32")

@@ -116,20 +116,25 @@ def curves_figure(panels: dict[str, list[Curve]]) -> Figure:
 def speed_figure(tables: dict[str, dict[str, float]]) -> Figure:
     """Ratios to torch.nn.LSTM's time, by title "LSTM, training, SIZES" and then by contestant "LSTM norm=layer fused".
 
-    A panel for training and one for inference, a group of bars for each size, hatched where under bfloat16 autocast.
+    A panel for training and one for inference, a group of bars for each size, hatched where under bfloat16 autocast; a
+    bar for each norm and type that was measured.
     """
     use_fonts()
     groups: dict[str, dict[str, dict[str, float]]] = {}
     for title, ratios in tables.items():
         _, what, shape = title.split(", ")
         groups.setdefault(what, {})[shape.replace(" ", "\n", 2)] = ratios
+    measured = {name for ratios in tables.values() for name in ratios}
+    bars = [(norm, dtype) for dtype in ("", " bfloat16") for norm in NORM_COLOURS
+            if f"LSTM norm={norm} fused{dtype}" in measured]
+    width = 0.8 / max(len(bars), 1)
     figure = Figure(figsize=(6.4, 3.4 * len(groups)), layout="constrained")
     for axes, (what, sizes) in zip(figure.subplots(len(groups), squeeze=False)[:, 0], groups.items(), strict=True):
-        for number, (norm, in_bfloat16) in enumerate((n, b) for b in ("", " bfloat16") for n in NORM_COLOURS):
-            heights = [ratios.get(f"LSTM norm={norm} fused{in_bfloat16}", math.nan) for ratios in sizes.values()]
-            axes.bar([group + 0.1 * (number - 3.5) for group in range(len(sizes))], heights, 0.09,
-                     color=NORM_COLOURS[norm], hatch="///" if in_bfloat16 else None, edgecolor="white", linewidth=0.3,
-                     label=f"{norm}{in_bfloat16}")
+        for number, (norm, dtype) in enumerate(bars):
+            heights = [ratios.get(f"LSTM norm={norm} fused{dtype}", math.nan) for ratios in sizes.values()]
+            axes.bar([group + width * (number - (len(bars) - 1) / 2) for group in range(len(sizes))], heights,
+                     0.9 * width, color=NORM_COLOURS[norm], hatch="///" if dtype else None, edgecolor="white",
+                     linewidth=0.3, label=f"{norm}{dtype}")
         axes.axhline(1.0, color="grey", linewidth=1, zorder=0)
         axes.set_title(what)
         axes.set_ylabel("time / torch.nn.LSTM's in float32")

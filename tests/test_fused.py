@@ -11,6 +11,7 @@ bfloat16   3e-2   its products keep 8 bits (4e-3): beside the reference under th
 import copy
 import itertools
 import logging
+import os
 import pickle
 import shutil
 import subprocess
@@ -123,6 +124,24 @@ def assert_fused_is_right(layer, given, lengths, tolerance=FLOAT32, scale=1.0):
 @pytest.mark.parametrize("cell", CELLS)
 def test_float32_is_the_reference(cell, norm, hidden, lengths, given):
     assert_fused_is_right(layer_of(hidden, norm, cell), given, lengths)
+
+
+@pytest.mark.parametrize("hidden", [17, 64, 100])
+@pytest.mark.parametrize("norm", [*NORMS, "batch"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_many_rows_are_the_references(cell, norm, hidden):
+    """Of so many that where there is no AVX-512 the weight is not packed, until few of them are left."""
+    assert_fused_is_right(layer_of(hidden, norm, cell), hidden == 64, [6] * 13 + [5, 4, 4, 3, 3, 2, 1],
+                          tolerance=BATCH_NORM if norm == "batch" else FLOAT32)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() != "AVX512", reason="this CPU has no AVX-512 to leave out")
+def test_without_avx512_it_is_the_reference_too():
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-k", "many_rows or same_bits", __file__]
+    done = subprocess.run(command, env=os.environ | {"ATEN_CPU_CAPABILITY": "avx2"}, capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 @pytest.mark.parametrize("options", [{"bidirectional": True}, {"num_layers": 2, "bidirectional": True},

@@ -14,6 +14,8 @@
 
 namespace seq2seq {
 
+constexpr int64_t kThreadElements = 1 << 13;  // of less work than this a thread of its own does not pay
+
 // Calls an operator of PyTorch that has no public C++ function.
 inline at::Tensor call(const char* name, torch::jit::Stack stack) {
   c10::Dispatcher::singleton().findSchemaOrThrow(name, "").callBoxed(&stack);
@@ -36,40 +38,55 @@ inline at::Tensor product(const at::Tensor& x, const at::Tensor& weight, bool on
   return onednn || weight.is_mkldnn() ? onednn_linear(x, weight) : at::linear(x, weight);
 }
 
-// The same for one W and many x of at most `rows` rows. `pack_weight` packs W, once.
-class Product {
- public:
-  Product(const at::Tensor& weight, int64_t rows, bool pack_weight)
-      : weight_(pack_weight && !weight.is_mkldnn() ? call("mkldnn::_reorder_linear_weight", {weight, rows}) : weight) {}
-
-  at::Tensor operator()(const at::Tensor& x) const { return product(x, weight_, false); }
-
- private:
-  at::Tensor weight_;
-};
-
-// A copy of float x (rows, columns) as (columns, rows), by tiles and by threads: at::Tensor's own takes twice as long
-// as this on one thread, and has no more than one.
+// A copy of float x (rows, columns) as (columns, rows), by tiles and by threads: at::Tensor's own takes two to three times
+// as long as this on one thread, and has no more than one.
 inline at::Tensor transposed(const at::Tensor& x) {
-  constexpr int64_t kTile = 16;
+  constexpr int64_t kTile = 8;
   const int64_t rows = x.size(0), columns = x.size(1);
   const at::Tensor whole = x.contiguous(), turned = at::empty({columns, rows}, x.options());
   const float* from = whole.const_data_ptr<float>();
   float* to = turned.mutable_data_ptr<float>();
-  at::parallel_for(0, (columns + kTile - 1) / kTile, 4, [&](int64_t begin, int64_t end) {
+  const int64_t grain = std::max<int64_t>(1, kThreadElements / (rows * kTile));
+  at::parallel_for(0, (columns + kTile - 1) / kTile, grain, [&](int64_t begin, int64_t end) {
     for (int64_t c = begin * kTile; c < std::min(end * kTile, columns); c += kTile) {
-      const int64_t width = std::min(kTile, columns - c);
       for (int64_t r = 0; r < rows; r += kTile) {
-        const int64_t height = std::min(kTile, rows - r);
-        float tile[kTile][kTile];
-        for (int64_t i = 0; i < height; ++i) std::copy_n(from + (r + i) * columns + c, width, tile[i]);
-        for (int64_t j = 0; j < width; ++j)
-          for (int64_t i = 0; i < height; ++i) to[(c + j) * rows + r + i] = tile[i][j];
+        if (c + kTile <= columns && r + kTile <= rows) {
+          float tile[kTile][kTile];
+          for (int64_t i = 0; i < kTile; ++i)
+            for (int64_t j = 0; j < kTile; ++j) tile[j][i] = from[(r + i) * columns + c + j];
+          for (int64_t j = 0; j < kTile; ++j) std::copy_n(tile[j], kTile, to + (c + j) * rows + r);
+        } else {
+          for (int64_t j = c; j < std::min(c + kTile, columns); ++j)
+            for (int64_t i = r; i < std::min(r + kTile, rows); ++i) to[j * rows + i] = from[i * columns + j];
+        }
       }
     }
   });
   return turned;
 }
+
+// x W^T for one W (out, in) and many x of at most `rows` rows. `prepare` lays W out for all of them: packed, or where
+// large float matrices are not oneDNN's as it is, for W x^T, whose columns are few.
+class Product {
+ public:
+  Product(const at::Tensor& weight, int64_t rows, bool prepare) : weight_(weight) {
+    if (!prepare || weight.is_mkldnn()) return;
+    turned_ = weight.scalar_type() == at::kFloat && rows >= kTurnedFrom && !onednn_for_large(true);
+    if (!turned_) weight_ = call("mkldnn::_reorder_linear_weight", {weight, rows});
+    else if (!weight.is_contiguous()) weight_ = transposed(weight.t());
+  }
+
+  at::Tensor operator()(const at::Tensor& x) const {
+    if (!turned_) return product(x, weight_, false);
+    const bool widens = weight_.size(0) > weight_.size(1);  // oneDNN was the faster one there, else PyTorch's own
+    return transposed(widens ? onednn_linear(weight_, transposed(x).t()) : at::mm(weight_, x.t()));
+  }
+
+ private:
+  static constexpr int64_t kTurnedFrom = 16;  // rows (measured: AMD Zen 3; of fewer the packed product is faster)
+  at::Tensor weight_;
+  bool turned_ = false;
+};
 
 // d^T x: the gradient of W in y = x W^T, for d = dL/dy (N, out) and x (N, in). oneDNN takes d for a weight, which may
 // lie in memory as it likes: x, the smaller one, is what is turned, and the result.

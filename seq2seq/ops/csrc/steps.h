@@ -24,8 +24,6 @@ namespace seq2seq {
 using at::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
-constexpr int64_t kThreadElements = 1 << 13;  // of less work than this a thread of its own does not pay
-
 inline OptionalTensor contiguous(const OptionalTensor& t) { return t ? OptionalTensor(t->contiguous()) : t; }
 
 // Where a gradient did not come it is zero. `like` is float.
