@@ -6,6 +6,7 @@ Exit codes: 0 done (also after SIGTERM, once saved), 1 a failure under way, 2 us
 
 import argparse
 import hashlib
+import math
 import os
 import re
 import sys
@@ -22,6 +23,8 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from hydra_plugins import seq2seq as sweeper
 
 from .config import Config, Device, Precision
 from .errors import Stopped
@@ -89,15 +92,22 @@ def _quoted(override: str) -> str:
     return f"{key}='" + value.replace("'", r"\'") + "'"
 
 
+def by_root(rate: float, size: int, base: int) -> float:
+    """The rate for batches of `size` where `rate` is the one for `base`: by the root (Malladi et al. 2022, of Adam)."""
+    return float(rate * math.sqrt(size / base))
+
+
 def register() -> None:
     """Make the schemas and resolvers that configs/ uses known to Hydra."""
+    sweeper.register()
     store = ConfigStore.instance()
     store.store(name="config_schema", node=Config)
     for f in fields(Config):
-        if f.name in ("norm", "cell", "model", "tokenizer", "data", "optimizer", "trainer", "decode"):
+        if f.name in ("norm", "cell", "model", "tokenizer", "data", "optimizer", "trainer", "decode", "probe"):
             store.store(group=f.name, name=f"{f.name}_schema", node=f.type)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
+    OmegaConf.register_new_resolver("by_root", by_root, replace=True)
     OmegaConf.register_new_resolver("group_choices", group_choices, replace=True)
 
 

@@ -379,6 +379,34 @@ class DecodeConfig:
     """Put the source word with the most attention in the place of <unk>."""
 
 
+class ProbeKind(Enum):
+    """What is measured inside a model (seq2seq/probes)."""
+
+    gradient_flow = "gradient_flow"
+    train_eval_gap = "train_eval_gap"
+    invariance = "invariance"
+    length = "length"
+
+
+@dataclass
+class ProbeConfig:
+    """What is measured inside the model, beside its scores, for a run's probes.jsonl."""
+
+    kinds: list[ProbeKind] = field(default_factory=list)
+    sentences: int = 64
+    """Rows of a batch (gradient_flow, train_eval_gap, invariance)."""
+    batches: int = 10
+    """Batches of each set (train_eval_gap)."""
+    lengths: list[int] = field(default_factory=lambda: [10, 20, 50, 100, 200])
+    """Time steps of the sequences (gradient_flow)."""
+    test_sets: list[str] = field(default_factory=lambda: ["test", "test_long"])
+    """Splits that are looked at beside train, where the corpus has them (length, train_eval_gap)."""
+    buckets: list[int] = field(default_factory=lambda: [10, 20, 30, 40, 60])
+    """Most source words of each bucket; characters in Chinese and Japanese (length)."""
+    bucket_sentences: int = 200
+    """Sentences of a bucket (length)."""
+
+
 class Backend(Enum):
     """Which implementation of the recurrences runs."""
 
@@ -399,10 +427,13 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
     seed: int = 1
     backend: Backend = Backend.auto
     experiment: str | None = None
-    """A name for a series of runs that belong together."""
+    """The experiment that the run is part of (configs/experiment)."""
+    size: str | None = None
+    """Of the experiment (configs/size)."""
     overwrite: bool = False
     """Throw away what stands in the run's folder."""
     resume: str | None = None

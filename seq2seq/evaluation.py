@@ -17,7 +17,7 @@ from .data import BatchSampler, ParallelDataset, Prepared, batches
 from .device import autocast
 from .metrics import Scores, score
 from .model import Translator, count_parameters
-from .rnn import batch_statistics, recalibration
+from .recalibration import batch_statistics, recalibration
 from .run import Run
 from .tokenizer import Tokenizers
 from .translation import translate_lines
@@ -77,7 +77,7 @@ def recalibrate(model: Translator, dataset: ParallelDataset, config: Config, dev
             model(moved.src, moved.src_lengths, moved.tgt, moved.tgt_lengths)
 
 
-def _use_best(run: Run, config: Config, prepared: Prepared, model: Translator, device: torch.device) -> None:
+def use_best(run: Run, config: Config, prepared: Prepared, model: Translator, device: torch.device) -> None:
     """Put the final weights into the model and into checkpoint 'best': averaged where that is better, recalibrated."""
     best = run.checkpoint("best")
     tensors, state = load_checkpoint(best)
@@ -114,8 +114,7 @@ def score_split(run: Run, config: Config, prepared: Prepared, model: Translator,
 
 def finish_run(run: Run, config: Config, prepared: Prepared, model: Translator, device: torch.device,
                progress: dict[str, Any]) -> dict[str, Any]:
-    """Choose the final weights, score them on valid and test, and write results.json."""
-    _use_best(run, config, prepared, model, device)
+    """Score the final weights on valid and test, and write results.json."""
     valid = prepared.split("valid")
     results: dict[str, Any] = {
         "norm": config.norm.kind.value, "cell": config.cell.kind.value, "corpus": config.data.name, "seed": config.seed,

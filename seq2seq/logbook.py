@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -34,14 +35,27 @@ def refresh_seconds() -> float:
     return 0.2 if sys.stderr.isatty() else 30.0
 
 
+class JsonLines:
+    """A file of JSON objects, one a line. Of those that are there, the ones that `keep` holds for stay."""
+
+    def __init__(self, file: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
+        self.file = file
+        if file.exists():
+            write_text(file, "".join(json.dumps(entry) + "\n" for entry in read_metrics(file) if keep(entry)))
+
+    def write(self, entry: dict[str, Any]) -> None:
+        """Add a line."""
+        with naming(self.file), open(self.file, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry) + "\n")
+
+
 class Logbook:
     """Writes every value under the update it belongs to; a resumed run forgets what came after its checkpoint."""
 
     def __init__(self, folder: Path, resumed_at: int, progress: bool) -> None:
-        self.file = folder / "metrics.jsonl"
-        kept = [entry for entry in read_metrics(self.file) if entry["update"] <= resumed_at]
-        write_text(self.file, "".join(json.dumps(entry) + "\n" for entry in kept))
-        self.stream = open(self.file, "a", encoding="utf-8")  # noqa: SIM115
+        self.metrics = JsonLines(folder / "metrics.jsonl", lambda entry: entry["update"] <= resumed_at)
+        self.probes = JsonLines(folder / "probes.jsonl", lambda entry: 0 < entry["update"] <= resumed_at
+                                and not entry["final"])
         self.writer = SummaryWriter(str(folder), purge_step=resumed_at + 1)
         self.bar: tqdm[Any] = tqdm(unit="update", disable=not progress, dynamic_ncols=True, smoothing=0.1,
                                    mininterval=refresh_seconds())
@@ -53,16 +67,13 @@ class Logbook:
                  trace: TracebackType | None) -> None:
         self.bar.close()
         self.writer.close()
-        self.stream.close()
 
     def log(self, kind: str, position: dict[str, Any], values: dict[str, float]) -> None:
         """One line of metrics.jsonl, and a scalar each in TensorBoard, under `kind`/name.
 
         position holds update, epoch, tokens and seconds.
         """
-        with naming(self.file):
-            self.stream.write(json.dumps({"kind": kind, **position, **values}) + "\n")
-            self.stream.flush()
+        self.metrics.write({"kind": kind, **position, **values})
         for name, value in values.items():
             self.writer.add_scalar(name if "/" in name else f"{kind}/{name}", value, position["update"])
 

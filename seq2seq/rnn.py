@@ -8,8 +8,6 @@ Needs torch alone. The equations are in `seq2seq/ops/reference.py`, the norms in
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from itertools import product
 from typing import Any, Self
 
@@ -93,7 +91,7 @@ class RecurrentLayers(nn.Module):
             self._add_parameters(suffix, inputs, {"device": device, "dtype": dtype})
         self.reset_parameters()
         if backend == "fused":
-            fused_serves(self.cell, self._cell_parameters("_l0"), required=True)
+            fused_serves(self.cell, self.cell_parameters("_l0"), required=True)
 
     # -- parameters ------------------------------------------------------------------------------------------------
 
@@ -242,7 +240,8 @@ class RecurrentLayers(nn.Module):
             use_batch=self.training or self._by_batch, update=self.training and not self._by_batch,
             whole_sequence=self._whole_sequence(name), pool=self._pools.get(name + suffix))
 
-    def _cell_parameters(self, suffix: str) -> CellParameters:
+    def cell_parameters(self, suffix: str) -> CellParameters:
+        """What the equations take of one layer and direction, named by its suffix, as in _l0_reverse."""
         changing = self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
         return CellParameters(
             weight_ih=getattr(self, "weight_ih" + suffix), weight_hh=getattr(self, "weight_hh" + suffix),
@@ -256,7 +255,7 @@ class RecurrentLayers(nn.Module):
     def _run(self, suffix: str, x: Tensor, batch_sizes: list[int], state: State | None,
              first_step: int) -> tuple[Tensor, State]:
         """One layer and direction over packed x (N, I)."""
-        parameters = self._cell_parameters(suffix)
+        parameters = self.cell_parameters(suffix)
         if state is None and len(batch_sizes) == 1 and self.norm.kind is NormKind.none:
             zeros = parameters.weight_hh.new_zeros(batch_sizes[0], self.hidden_size)
             state = (zeros, zeros) if self.cell == "lstm" else (zeros,)  # weight_hh.grad is 0, as torch.nn's, not None
@@ -397,8 +396,9 @@ class RNN(RecurrentLayers):
         self.nonlinearity = nonlinearity  # the cell's parameters are asked for while it is built
         super().__init__(input_size, hidden_size, num_layers, *args, **kwargs)
 
-    def _cell_parameters(self, suffix: str) -> CellParameters:
-        parameters = super()._cell_parameters(suffix)
+    def cell_parameters(self, suffix: str) -> CellParameters:
+        """The same, and the activation."""
+        parameters = super().cell_parameters(suffix)
         parameters.activation = torch.tanh if self.nonlinearity == "tanh" else torch.relu
         return parameters
 
@@ -407,33 +407,3 @@ def is_norm_parameter(name: str) -> bool:
     """Whether a parameter's name is a gain's, or the shift's of the normalised cell: these have their own start."""
     last = name.rpartition(".")[2]
     return last.startswith(("gain_", "bias_c_"))
-
-
-@contextmanager
-def batch_statistics(model: nn.Module, store: bool = False) -> Iterator[None]:
-    """Inside, batch norm normalises by each batch's own statistics also in eval mode.
-
-    With `store`, on leaving, the running statistics become their mean and pooled variance over all rows of each step.
-    """
-    layers = [m for m in model.modules() if isinstance(m, RecurrentLayers) and m.norm.kind is NormKind.batch]
-    for layer in layers:
-        layer._by_batch = True
-        layer._pools = {
-            term + suffix: Pool(layer._own("running_mean", term, suffix))
-            for suffix, term in product(layer.suffixes(), layer.term_sizes())
-        } if store else {}
-    try:
-        yield
-        for layer in layers if store else []:
-            layer._store_pools()
-    finally:
-        for layer in layers:
-            layer._by_batch, layer._pools = False, {}
-
-
-def recalibration(model: nn.Module) -> AbstractContextManager[None]:
-    """Re-estimate batch norm's statistics of every recurrent layer in `model` from the forward passes made inside.
-
-    Call model.eval() first: dropout off, batch statistics normalising.
-    """
-    return batch_statistics(model, store=True)

@@ -3,12 +3,11 @@
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice
-from types import FrameType
 from typing import Any
 
 import torch
@@ -31,13 +30,15 @@ from .data import Batch, ParallelDataset, Prepared, batches
 from .device import autocast, choose_device, set_threads
 from .distributed import ONE_PROCESS, SEED_STRIDE, Processes, joined
 from .errors import Stopped, TrainingError
-from .evaluation import finish_run, teacher_forced_loss, training_batches, validation_bleu
+from .evaluation import finish_run, teacher_forced_loss, training_batches, use_best, validation_bleu
 from .figures import attention_figure
 from .logbook import Logbook, NoLogbook
 from .model import Translator, count_parameters
 from .preparation import prepare
+from .probes import Subject, probe
 from .run import Run, RunError, Status, build_translator, check_settings, settings
 from .schedule import learning_rate
+from .stopping import on_stop
 from .translation import attention_map
 
 
@@ -113,25 +114,6 @@ def gradient_norms(model: nn.Module) -> dict[str, float]:
     """The gradient's norm of each top-level module, as it stands."""
     return {f"gradient_norm/{name}": nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None]
                                                              ).item() for name, module in model.named_children()}
-
-
-@contextmanager
-def on_stop(act: Callable[[int], None]) -> Iterator[None]:
-    """Inside, SIGINT and SIGTERM call `act` instead of ending the process; a second SIGINT interrupts at once."""
-    received: list[int] = []
-
-    def handler(number: int, frame: FrameType | None) -> None:
-        if number in received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
-        act(number)
-
-    previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, old in previous.items():
-            signal.signal(number, old)
 
 
 class Trainer:
@@ -241,6 +223,8 @@ class Trainer:
     def fit(self, logbook: Logbook) -> None:
         """Train to the end, or until asked to stop."""
         stop: list[int] = []
+        if self.progress.update == 0 and self.processes.is_main:
+            self.probe(logbook, final=False)
         with on_stop(stop.append):
             while self.done() < 1 and not self._out_of_patience():
                 self._epoch(logbook, stop)
@@ -337,7 +321,13 @@ class Trainer:
         logbook.say(f"update {self.progress.update:>6}  epoch {self._position()['epoch']:>3}  valid loss {nll:.3f}  "
                     f"perplexity {values['perplexity']:.2f}  BLEU {scores.bleu:.2f}")
         self._write_samples(logbook, translations)
+        self.probe(logbook, final=False)
         return scores.bleu if config.trainer.best_metric is Metric.bleu else -nll
+
+    def probe(self, logbook: Logbook, final: bool) -> None:
+        """Look inside, where the configuration asks for it; a line of probes.jsonl for everything found."""
+        for found in probe(Subject(self.model, self.config, self.prepared, self.device), final):
+            logbook.probes.write({"update": self.progress.update, "final": final, **found})
 
     def _judge(self, score: float) -> None:
         """Keep the best checkpoint; count validations without a better one, and lower the plateau's rate by them."""
@@ -412,6 +402,8 @@ def train_together(config: Config, run: Run, processes: Processes) -> dict[str, 
     with (on_stop(trainer.stop), logging_redirect_tqdm(),
           Logbook(run.folder, trainer.progress.update, config.trainer.progress) as logbook):
         trainer.fit(logbook)
+        use_best(run, config, trainer.prepared, trainer.model, trainer.device)
+        trainer.probe(logbook, final=True)
         results = finish_run(run, config, trainer.prepared, trainer.model, trainer.device,
                              asdict(trainer.progress))
         last = results["test" if "test" in results else "valid"]

@@ -11,7 +11,8 @@ import torch
 from oracles import CELLS, Oracle, config, parts, random_state, randomised, run, sentences_of
 from torch.nn.utils.rnn import pack_sequence
 
-from seq2seq.rnn import LSTM, batch_statistics, recalibration
+from seq2seq.recalibration import batch_statistics, recalibration
+from seq2seq.rnn import LSTM
 
 EPS = 0.05
 MOMENTUM = 0.3
@@ -319,13 +320,13 @@ def test_batch_statistics_normalise_and_leave_everything_alone(cell, statistics,
     torch.testing.assert_close(run(layer, sentences), usual, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("store", [True, False])
+@pytest.mark.parametrize("mode", [batch_statistics, recalibration])
 @pytest.mark.parametrize("cell", CELLS)
-def test_with_batch_statistics_too_few_rows_still_use_the_last_seen_steps(cell, store):
+def test_with_batch_statistics_too_few_rows_still_use_the_last_seen_steps(cell, mode):
     layer = layer_of(cell)
     run(layer, sentences_of([3, 3, 2], 3))
     oracle, sentences = Oracle(layer, training=True), sentences_of([7, 5, 2], 3, seed=7)
-    with batch_statistics(layer.eval(), store):
+    with mode(layer.eval()):
         torch.testing.assert_close(run(layer, sentences)[0], oracle(sentences)[0])
 
 

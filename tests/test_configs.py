@@ -19,7 +19,7 @@ from seq2seq.config import Backend, CellKind, Config, NormKind, Origin, Tokenize
 from seq2seq.tokenizer import LEAST_PIECES
 
 ROOT = Path(__file__).resolve().parents[1]
-GROUPS = ("data", "tokenizer", "norm", "cell", "model", "optimizer", "trainer", "decode")
+GROUPS = ("data", "tokenizer", "norm", "cell", "model", "optimizer", "trainer", "decode", "probe")
 CHOICES = {group: sorted(path.stem for path in (ROOT / "configs" / group).glob("*.yaml")) for group in GROUPS}
 
 
@@ -47,6 +47,8 @@ def wrong(value, hint, path=""):
         return [w for k, v in value.items() for w in wrong(k, parts[0], path) + wrong(v, parts[1], f"{path}.{k}")]
     if origin is tuple:
         return [] if [type(v) for v in value] == list(parts) else [f"{path}={value!r}"]
+    if origin is list:
+        return [w for i, v in enumerate(value) for w in wrong(v, parts[0], f"{path}[{i}]")]
     if type(value) is not hint:
         return [f"{path}={value!r}"]
     if is_dataclass(hint):
@@ -70,7 +72,8 @@ def test_wrong_types_are_noticed():
 def test_every_group_has_files_and_every_file_a_group():
     assert all(CHOICES.values())
     folders = {path.name for path in (ROOT / "configs").iterdir() if path.is_dir()}
-    assert folders - {"hydra", "experiment"} == set(GROUPS) == {f.name for f in fields(Config) if is_dataclass(f.type)}
+    assert set(GROUPS) == {f.name for f in fields(Config) if is_dataclass(f.type)}
+    assert folders - {"hydra", "experiment", "size"} == set(GROUPS)
 
 
 @pytest.mark.parametrize(("group", "choice"), [(group, choice) for group in GROUPS for choice in CHOICES[group]])
@@ -79,7 +82,7 @@ def test_every_file_composes_alone(composed, group, choice):
     assert wrong(config, Config) == []
     kind = getattr(getattr(config, group), "kind", None)
     if group in ("norm", "cell", "tokenizer", "optimizer"):
-        assert kind.value == choice
+        assert kind.value == choice.partition("_")[0]
     if group == "data" and choice != "files":
         assert config.data.name == choice
     assert config.tokenizer.vocab_size == config.data.vocab_size
@@ -124,22 +127,26 @@ def enums(kind, prefix=""):
 
 
 ENUMS = enums(Config)
+LISTS = {"probe.kinds"}
+"""Settings of which several can be chosen."""
 
 
 def test_every_choice_is_accepted(composed):
     assert {"norm.kind", "norm.terms", "model.attention", "trainer.device", "backend", "data.origin"} <= ENUMS.keys()
     for i in range(max(map(len, ENUMS.values()))):
         chosen = {key: list(kind)[i % len(kind)] for key, kind in ENUMS.items()}
-        config = composed(*(f"{key}={member.name}" for key, member in chosen.items()))
+        config = composed(*(f"{key}=[{member.name}]" if key in LISTS else f"{key}={member.name}"
+                            for key, member in chosen.items()))
         for key, member in chosen.items():
             group, _, name = key.rpartition(".")
-            assert getattr(getattr(config, group) if group else config, name) is member
+            value = getattr(getattr(config, group) if group else config, name)
+            assert value == [member] if key in LISTS else value is member
 
 
 def test_every_kind_has_a_file():
     for group, kind in (("norm", NormKind), ("cell", CellKind), ("tokenizer", TokenizerKind)):
-        assert CHOICES[group] == sorted(kind.__members__)
-    assert set(CHOICES["model"]) == {"tiny", "small", "base"}
+        assert {choice.partition("_")[0] for choice in CHOICES[group]} == set(kind.__members__) <= set(CHOICES[group])
+    assert set(CHOICES["model"]) == {"tiny", "mini", "small", "base"}
     assert set(Backend.__members__) == {"auto", "reference", "fused"}
     for kind in ENUMS.values():
         assert all(member.name == member.value for member in kind)
@@ -246,3 +253,59 @@ def test_every_class_of_settings_says_what_it_is():
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
             assert ast.get_docstring(node), node.name
+
+
+# -- experiments -----------------------------------------------------------------------------------------------------
+
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs" / "experiment").glob("*.yaml"))
+SIZES = ("gpu", "quick", "real")
+
+
+def sweep_of(*overrides):
+    """The lists of overrides of an experiment's jobs."""
+    cli.register()
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        params = compose("train", list(overrides), return_hydra_config=True).hydra.sweeper.params
+    return [[f"{key}={value}" for value in values.split(",")] for key, values in params.items()]
+
+
+def test_the_experiments_are_those_of_the_readme():
+    assert EXPERIMENTS == ["batch_size", "convergence", "gradient_flow", "invariance", "length", "train_eval_gap"]
+    assert sorted(path.stem for path in (ROOT / "configs" / "size").glob("*.yaml")) == sorted(SIZES)
+    for path in (ROOT / "configs" / "experiment" / "size").glob("*.yaml"):
+        experiment, _, size = path.stem.rpartition("_")
+        assert experiment in EXPERIMENTS
+        assert size in SIZES
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_says_what_it_tests(experiment):
+    text = (ROOT / "configs" / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8")
+    for part in ("# Claim: ", "# Source: ", "# Refuted if: ", f"#   python train.py -m experiment={experiment} size="):
+        assert f"\n{part}" in text
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_job_of_an_experiment_composes(composed, experiment, size):
+    """With each value of each thing swept over: every norm, rate and batch."""
+    chosen = (f"experiment={experiment}", f"size={size}")
+    swept = sweep_of(*chosen)
+    assert {"norm", "seed"} <= {values[0].partition("=")[0] for values in swept}
+    for i in range(max(map(len, swept))):
+        config = composed(*chosen, *(values[i % len(values)] for values in swept))
+        assert wrong(config, Config) == []
+        assert (config.experiment, config.size) == (experiment, size)
+    assert config.data.name == {"quick": "grammar_en_zh"}.get(size, "multi30k_de_en")
+
+
+def test_an_experiment_is_small_unless_told_otherwise_and_the_command_line_wins(composed):
+    assert composed("experiment=length").size == "quick"
+    config = composed("experiment=length", "model=base", "optimizer.lr=3", "probe.kinds=[]")
+    assert (config.model.hidden_size, config.optimizer.lr, config.probe.kinds) == (512, 3.0, [])
+    assert composed().experiment is composed().size is None
+
+
+def test_the_rate_grows_with_the_root_of_the_batch(composed):
+    rates = [composed("experiment=batch_size", f"data.batch_sentences={n}").optimizer.lr for n in (8, 32, 128)]
+    assert rates == [0.005, 0.01, 0.02]

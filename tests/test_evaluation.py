@@ -13,7 +13,7 @@ from seq2seq.data import BatchSampler, batches
 from seq2seq.evaluation import recalibrate, teacher_forced_loss, training_batches, validation_bleu
 from seq2seq.metrics import score
 from seq2seq.preparation import prepare
-from seq2seq.rnn import batch_statistics
+from seq2seq.recalibration import batch_statistics
 from seq2seq.run import build_translator
 
 CPU = torch.device("cpu")

@@ -28,7 +28,8 @@ from seq2seq import ops
 from seq2seq.config import CellConfig, ModelConfig, NormConfig, NormKind
 from seq2seq.model import Translator, Vocabulary
 from seq2seq.ops import build, fused, operators
-from seq2seq.rnn import GRU, LSTM, RNN, recalibration
+from seq2seq.recalibration import recalibration
+from seq2seq.rnn import GRU, LSTM, RNN
 
 NORMS = ["none", "layer", "rms"]
 LENGTHS = {"equal": [6] * 5, "ragged": [9, 1, 4, 4, 7], "one step": [1] * 4, "one row": [8], "one of both": [1]}

@@ -8,7 +8,7 @@ next batch_sizes[t] rows. N rows in all, B of them in the first step, I input fe
 With joint terms y_ih + y_hh is gain_ih * N(u + z) + bias_ih + bias_hh instead. Where there is no h_{t-1}, N(z) = 0.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,15 +80,9 @@ def lstm_step(p: CellParameters, y: Tensor, state: State | None, step: int) -> S
     return h, normalised if p.carried else c
 
 
-def gru_step(p: CellParameters, y: Tensor, state: State | None, step: int) -> State:
-    """torch.nn.GRU's cell, its (r z) and n parts normalised apart (Ba et al. 2016, supplement):
-
-    (r z) = sigmoid(y_ih + y_hh)
-    n = tanh(y_ih + r * y_hh)
-    h_t = (1 - z) * n + z * h_{t-1}
-    """
+def gru_summed_inputs(p: CellParameters, y: Tensor, h: Tensor | None, step: int) -> Tensor:
+    """The GRU's (rows, 3 * H), the n part with its reset gate in: (y_ih + y_hh for r and z, y_ih + r * y_hh)."""
     size = y.size(1) // 3
-    h = None if state is None else state[0]
     z_sum = None if h is None else product(h, p.weight_hh)
     if p.joint:
         v = y if z_sum is None else y + F.pad(z_sum[:, : 2 * size], (0, size))
@@ -100,8 +94,20 @@ def gru_step(p: CellParameters, y: Tensor, state: State | None, step: int) -> St
         y_hh = p.hh.at_zero() if z_sum is None else p.hh(z_sum, step)
         rz = add(y[:, : 2 * size], None if y_hh is None else y_hh[..., : 2 * size])
         n_hh = None if y_hh is None else y_hh[..., 2 * size :]
-    r, z = torch.sigmoid(rz).chunk(2, dim=1)
-    n = torch.tanh(add(y[:, 2 * size :], None if n_hh is None else r * n_hh))
+    r = torch.sigmoid(rz[:, :size])
+    return torch.cat([rz, add(y[:, 2 * size :], None if n_hh is None else r * n_hh)], dim=1)
+
+
+def gru_step(p: CellParameters, y: Tensor, state: State | None, step: int) -> State:
+    """torch.nn.GRU's cell, its (r z) and n parts normalised apart (Ba et al. 2016, supplement):
+
+    (r z) = sigmoid(y_ih + y_hh)
+    n = tanh(y_ih + r * y_hh)
+    h_t = (1 - z) * n + z * h_{t-1}
+    """
+    h = None if state is None else state[0]
+    _, z, n = gru_summed_inputs(p, y, h, step).chunk(3, dim=1)
+    z, n = torch.sigmoid(z), torch.tanh(n)
     return ((1 - z) * n if h is None else (1 - z) * n + z * h,)
 
 
@@ -111,6 +117,7 @@ def rnn_step(p: CellParameters, y: Tensor, state: State | None, step: int) -> St
 
 
 STEPS = {"lstm": lstm_step, "gru": gru_step, "rnn": rnn_step}
+SUMMED_INPUTS = {"lstm": summed_inputs, "gru": gru_summed_inputs, "rnn": summed_inputs}
 
 
 def recurrence(
@@ -136,3 +143,28 @@ def recurrence(
     assert state is not None
     last = [state, *reversed(finished)]
     return torch.cat(outputs), tuple(torch.cat(parts) for parts in zip(*last, strict=True))
+
+
+@dataclass
+class Step:
+    """What one step computes on its way, for the rows still alive."""
+
+    raw: Tensor
+    """u + z (rows, G * H): the summed inputs before any norm."""
+    summed: Tensor
+    """The gates' summed inputs (rows, G * H), as their nonlinearities get them."""
+    state: State
+
+
+def steps(cell: str, x: Tensor, batch_sizes: list[int], p: CellParameters, state: State | None = None,
+          first_step: int = 0) -> Iterator[Step]:
+    """`recurrence`, step by step, to be looked at. `state`, each (B, H), or None."""
+    u = product(x, p.weight_ih)
+    y = u if p.joint else p.ih.over_sequence(u, batch_sizes, first_step)
+    for t, (raw, rows) in enumerate(zip(u.split(batch_sizes), y.split(batch_sizes), strict=True)):
+        if state is not None:
+            state = tuple(s[: rows.size(0)] for s in state)
+            raw = raw + product(state[0], p.weight_hh)
+        summed = SUMMED_INPUTS[cell](p, rows, None if state is None else state[0], first_step + t)
+        state = STEPS[cell](p, rows, state, first_step + t)
+        yield Step(raw, summed, state)

@@ -1,0 +1,68 @@
+"""What a probe looks at, and text of the corpus as it needs it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import Config
+from ..corpora import read_split, splits
+from ..data import Batch, Prepared, pad
+from ..model import Translator
+from ..rnn import RecurrentLayers
+from ..tokenizer import Tokenizer
+
+
+@dataclass
+class Subject:
+    """A model in eval mode, and the run it belongs to."""
+
+    model: Translator
+    config: Config
+    prepared: Prepared
+    device: torch.device
+
+    def first_layer(self) -> RecurrentLayers:
+        """The encoder's."""
+        layer = self.model.encoder.layers[0]
+        assert isinstance(layer, RecurrentLayers)
+        return layer
+
+    @torch.no_grad()
+    def running_text(self, length: int) -> Tensor:
+        """Embedded training text (length, sentences, E): sources one after another, cut into `probe.sentences` rows.
+
+        eos stands between them; where they end they start again.
+        """
+        dataset, rows = self.prepared.split("train"), self.config.probe.sentences
+        ids: list[int] = []
+        for i in range(len(dataset)):
+            ids += [*dataset.src(i).tolist(), Tokenizer.eos_id]
+            if len(ids) >= rows * length:
+                break
+        cut = torch.from_numpy(np.resize(np.array(ids), (rows, length))).to(self.device)
+        rows_first: Tensor = self.model.src_embedding(cut)
+        return rows_first.transpose(0, 1)
+
+    def test_sets(self) -> list[str]:
+        """Those of the configured test sets that the corpus has."""
+        return [name for name in self.config.probe.test_sets if name in splits(self.config.data)]
+
+    def lines(self, split: str) -> tuple[list[str], list[str]]:
+        """A split's source and target text."""
+        return read_split(self.config.data, split)
+
+    def batch(self, src: Sequence[str], tgt: Sequence[str]) -> Batch:
+        """These pairs of text as one batch."""
+        tokenizers = self.prepared.tokenizers
+        src_ids, src_lengths = pad([np.array(tokenizers.source.encode(line), dtype=np.int64) for line in src])
+        tgt_ids, tgt_lengths = pad([np.array(tokenizers.target.encode(line), dtype=np.int64) for line in tgt])
+        return Batch(src_ids, src_lengths, tgt_ids, tgt_lengths, torch.arange(len(src)))
+
+    def batches(self, split: str, sentences: int, most: int) -> list[Batch]:
+        """The first sentences of a split's text in batches of so many, `most` batches of them."""
+        src, tgt = self.lines(split)
+        starts = range(0, min(len(src), sentences * most), sentences)
+        return [self.batch(src[i : i + sentences], tgt[i : i + sentences]) for i in starts]
