@@ -401,8 +401,8 @@ class ProbeConfig:
     """Time steps of the sequences (gradient_flow)."""
     test_sets: list[str] = field(default_factory=lambda: ["test", "test_long"])
     """Splits that are looked at beside train, where the corpus has them (length, train_eval_gap)."""
-    buckets: list[int] = field(default_factory=lambda: [10, 20, 30, 40, 60])
-    """Most source words of each bucket; characters in Chinese and Japanese (length)."""
+    buckets: list[int] = field(default_factory=lambda: [10, 20, 30, 45, 60, 100])
+    """Most source pieces, with eos, of each bucket (length)."""
     bucket_sentences: int = 200
     """Sentences of a bucket (length)."""
 

@@ -1,6 +1,6 @@
 """Translation quality by length of the source: up to the longest sentence trained on, and beyond."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any
@@ -18,34 +18,32 @@ Pairs = tuple[list[str], list[str]]
 
 
 def length(subject: Subject) -> Iterator[dict[str, Any]]:
-    """For each bucket of source words (more than `over`, at most `words`): loss, BLEU and chrF of its sentences.
+    """For each bucket of source pieces (more than `over`, at most `pieces`): loss, BLEU and chrF of its sentences.
 
-    `statistics`: which ones batch norm normalised by, `running` or the `batch`'s own; `running` for every other norm,
-    which has none. `nll` is in nats a target token, teacher-forced; `length_ratio` the hypotheses' characters over the
+    Pieces count eos, as the encoder's time steps do; `trained` is the most of any training sentence. `statistics`:
+    which ones batch norm normalised by, the `running` ones or the `batch`'s own; `running` for every other norm, which
+    has none. `nll` is in nats a target token, teacher-forced; `length_ratio` the hypotheses' characters over the
     references'.
     """
     kinds = ["running", "batch"] if subject.config.norm.kind is NormKind.batch else ["running"]
-    for over, words, pairs in buckets(subject):
+    trained = int(subject.prepared.split("train").src_lengths.max())
+    for over, pieces, pairs in buckets(subject):
         for statistics in kinds:
             with nullcontext() if statistics == "running" else batch_statistics(subject.model):
-                yield {"over": over, "words": words, "statistics": statistics, "sentences": len(pairs[0]),
-                       **measured(subject, pairs)}
+                yield {"over": over, "pieces": pieces, "trained": trained, "statistics": statistics,
+                       "sentences": len(pairs[0]), **measured(subject, pairs)}
 
 
 def buckets(subject: Subject) -> Iterator[tuple[int, int, Pairs]]:
     """(over, at most, source and target lines) of each bucket that has sentences, from all test sets together."""
+    tokenizer = subject.prepared.tokenizers.source
     pairs = [pair for name in subject.test_sets() for pair in zip(*subject.lines(name), strict=True)]
-    lengths = [len(words(src, subject.config.data.source_language)) for src, _ in pairs]
+    lengths = [len(tokenizer.encode(src)) + 1 for src, _ in pairs]
     for over, most in pairwise([0, *subject.config.probe.buckets]):
         found = [pair for pair, n in zip(pairs, lengths, strict=True) if over < n <= most]
         found = found[: subject.config.probe.bucket_sentences]
         if found:
             yield over, most, ([src for src, _ in found], [tgt for _, tgt in found])
-
-
-def words(line: str, language: str) -> Sequence[str]:
-    """A line's words; its characters in languages that are written without spaces."""
-    return line.replace(" ", "") if language.startswith(("zh", "ja")) else line.split()
 
 
 @torch.no_grad()
