@@ -1,6 +1,8 @@
-"""Compare finished runs: a table here, and report.html, curves.png and results.csv in a folder.
+"""Compare runs: verdicts and a table here, and report.html, results.csv and figures/ in a folder.
 
     python scripts/compare.py outputs/grammar_en_zh/* --out comparison
+
+Runs of an experiment (python train.py -m experiment=convergence, length, ...) get its claim's verdict.
 """
 
 import argparse
@@ -12,29 +14,34 @@ from pathlib import Path
 from rich.table import Table
 
 from seq2seq.cli import console, guarded
-from seq2seq.report import COLUMNS, cells, labels, write_report
+from seq2seq.report import cells, run_row, write_report
+from seq2seq.summary import COLUMNS
+
+SHOWN = ("run", "status", "test_bleu", "test_chrf", "valid_bleu", "valid_loss", "update", "tokens_per_second",
+         "minutes", "parameters")
 
 
 def main() -> None:
-    """Parse the command line, write the report, print the table."""
+    """Parse the command line, write the report, print the table and the verdicts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="a finished run's folder")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder")
     parser.add_argument("--out", type=Path, default=Path("."), metavar="DIR", help="where the files go (default: here)")
     arguments = parser.parse_args()
-    command = shlex.join(["python", *sys.argv])
-    runs, notes = write_report(arguments.runs, arguments.out, command)
+    report = write_report(arguments.runs, arguments.out, shlex.join(["python", *sys.argv]))
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))  # as wide as a terminal's 80 columns
-    columns = {"run": "run"} | {key: title for key, title in COLUMNS.items() if key not in ("run", "norm", "seed")}
-    for key, title in columns.items():
-        number = key != "run"
-        table.add_column(title.replace(" ", "\n"), justify="right" if number else "left", no_wrap=number,
+    for key in SHOWN:
+        number = key not in ("run", "status")
+        table.add_column(COLUMNS[key].replace(" ", "\n"), justify="right" if number else "left", no_wrap=number,
                          overflow="fold")
-    for run, label in zip(runs, labels(runs), strict=True):
-        table.add_row(*cells(run.row | {"run": label}, columns))
+    for run in report.runs:
+        table.add_row(*cells(run_row(run), SHOWN))
     console().print(table)
-    for note in notes:
+    for section in report.sections:
+        for verdict in section.verdicts:
+            print(f"{verdict.outcome.value}: {section.title}: {verdict.claim} {verdict.missing}".rstrip())
+    for note in report.notes:
         print(f"note: {note}")
-    print(f"\nWrote {arguments.out / 'report.html'}, {arguments.out / 'curves.png'}, {arguments.out / 'results.csv'}.")
+    print(f"\nWrote {', '.join(str(file) for file in report.files)}.")
     common = os.path.commonpath([os.path.abspath(run) for run in arguments.runs])
     print(f"The curves, live and by run: tensorboard --logdir {shlex.quote(os.path.relpath(common))}")
 

@@ -4,7 +4,7 @@ import json
 import shlex
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -62,7 +62,9 @@ class Run:
         self.folder = Path(folder)
         self.config_file = self.folder / "config.yaml"
         self.metrics_file = self.folder / "metrics.jsonl"
+        self.probes_file = self.folder / "probes.jsonl"
         self.results_file = self.folder / "results.json"
+        self.failure_file = self.folder / "failure.txt"
         self.checkpoints = self.folder / "checkpoints"
         self.translations = self.folder / "translations"
 
@@ -134,7 +136,8 @@ class Run:
         """Remove a run's files, and only these. The configuration goes last: without it there is no run."""
         for folder in (self.checkpoints, self.translations):
             shutil.rmtree(folder, ignore_errors=True)
-        patterns = ("results.json", "metrics.jsonl", "probes.jsonl", "events.out.tfevents.*", "tokenizer*", "*.vocab")
+        patterns = ("results.json", "metrics.jsonl", "probes.jsonl", "failure.txt", "events.out.tfevents.*",
+                    "tokenizer*", "*.vocab")
         for pattern in patterns:
             for file in self.folder.glob(pattern):
                 file.unlink()
@@ -152,6 +155,17 @@ class Run:
                 yield
         except Timeout as error:
             raise RunError(f"{self.folder}: another process is training here") from error
+
+    @contextmanager
+    def noting_failure(self) -> Iterator[None]:
+        """Leave failure.txt behind where training fails; what a former start left there is removed."""
+        self.failure_file.unlink(missing_ok=True)
+        try:
+            yield
+        except (ValueError, RuntimeError, OSError) as error:
+            with suppress(OSError):  # the disk may be what fails
+                write_text(self.failure_file, f"{error}\n")
+            raise
 
     # -- the trained model -----------------------------------------------------------------------------------------
 

@@ -399,7 +399,7 @@ def train_together(config: Config, run: Run, processes: Processes) -> dict[str, 
     trainer.tokenizers.save(run.folder)
     print(f"{run.folder}: {count_parameters([trainer.model]):,} parameters, {trainer.device}, "
           f"{processes.size} x {torch.get_num_threads()} threads, {training_pairs(trainer.prepared)}")
-    with (on_stop(trainer.stop), logging_redirect_tqdm(),
+    with (run.noting_failure(), on_stop(trainer.stop), logging_redirect_tqdm(),
           Logbook(run.folder, trainer.progress.update, config.trainer.progress) as logbook):
         trainer.fit(logbook)
         use_best(run, config, trainer.prepared, trainer.model, trainer.device)

@@ -1,0 +1,203 @@
+"""Charts as data, drawn twice: by matplotlib for files and paper, by plotly for the page. A norm keeps its colour."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from plotly import graph_objects
+
+from .figures import LINE_STYLES, MARKERS, NORM_COLOURS, use_fonts
+
+DASHES = dict(zip(LINE_STYLES, ("solid", "dash", "dot", "dashdot"), strict=True))
+MOST_POINTS = 200
+"""Of a line: more can't be told apart on a screen."""
+BAND = 0.15
+"""Opacity of the range of the seeds."""
+
+
+@dataclass
+class Line:
+    """A mean over seeds, and the range of the single runs around it."""
+
+    label: str
+    kind: str
+    """The norm's, for the colour."""
+    variant: int
+    """Tells lines of one colour apart."""
+    x: list[Any]
+    """Numbers, or names."""
+    y: list[float]
+    low: list[float] | None = None
+    high: list[float] | None = None
+
+
+@dataclass
+class Panel:
+    """A pair of axes."""
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: list[Line]
+    log_x: bool = False
+    log_y: bool = False
+    marks: dict[str, float] = field(default_factory=dict)
+    """Label -> x of a vertical line."""
+    points_only: bool = False
+    smooths: bool = False
+    """Noisy enough for the page to offer smoothing."""
+
+
+@dataclass
+class Chart:
+    """Panels that belong together: side by side on paper, one at a time on the page."""
+
+    name: str
+    """Of its files, and of its place in the page."""
+    title: str
+    caption: str
+    panels: list[Panel]
+
+
+def mean_line(label: str, kind: str, variant: int, runs: Sequence[tuple[Sequence[Any], Sequence[float]]]
+              ) -> Line:
+    """The mean of several runs' (x, y), interpolated where their x differ, over the part that all of them cover."""
+    runs = [(x, y) for x, y in runs if len(x)]
+    if not runs:
+        return Line(label, kind, variant, [], [])
+    x = list(runs[0][0])
+    if len(x) <= MOST_POINTS and all(list(other) == x for other, _ in runs):
+        ys = np.array([y for _, y in runs])
+    else:
+        low, high = max(x[0] for x, _ in runs), min(x[-1] for x, _ in runs)
+        x = np.linspace(low, max(high, low), MOST_POINTS).tolist()
+        ys = np.array([np.interp(x, *run) for run in runs])
+    band = (ys.min(0).tolist(), ys.max(0).tolist()) if len(runs) > 1 else (None, None)
+    return Line(label, kind, variant, x, ys.mean(0).tolist(), *band)
+
+
+# -- on paper --------------------------------------------------------------------------------------------------------
+
+
+def static_figure(chart: Chart) -> Figure:
+    """All panels in rows of at most three, one legend below."""
+    use_fonts()
+    columns = min(len(chart.panels), 3)
+    rows = math.ceil(len(chart.panels) / columns)
+    figure = Figure(figsize=(max(4.4 * columns, 5.2), 3.4 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for panel, place in zip(chart.panels, axes, strict=False):
+        _draw_panel(place, panel)
+    for empty in axes[len(chart.panels):]:
+        empty.set_axis_off()
+    _legend_below(figure, axes[: len(chart.panels)])
+    return figure
+
+
+def _draw_panel(axes: Axes, panel: Panel) -> None:
+    for line in panel.lines:
+        colour, style = NORM_COLOURS[line.kind], LINE_STYLES[line.variant % len(LINE_STYLES)]
+        marker = MARKERS[line.variant // len(LINE_STYLES) % len(MARKERS)] or ("o" if len(line.x) < 20 else "")
+        axes.plot(line.x, line.y, color=colour, label=line.label, linewidth=0 if panel.points_only else 1.6, ms=4,
+                  linestyle=style, marker=marker or None, markevery=max(1, len(line.x) // 15))
+        if line.low is not None and line.high is not None:
+            axes.fill_between(line.x, line.low, line.high, color=colour, alpha=BAND, linewidth=0)
+    for label, x in panel.marks.items():
+        axes.axvline(x, color="0.4", linewidth=1, linestyle=":")
+        axes.annotate(label, (x, 1), xycoords=("data", "axes fraction"), xytext=(3, -3), textcoords="offset points",
+                      ha="left", va="top", fontsize=8, color="0.3")
+    axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
+    if panel.log_x:
+        axes.set_xscale("log")
+    if panel.log_y:
+        axes.set_yscale("log")
+    if panel.lines and panel.lines[0].x and isinstance(panel.lines[0].x[0], str):
+        axes.tick_params(axis="x", rotation=25)
+    axes.grid(alpha=0.3)
+
+
+def _legend_below(figure: Figure, axes: Iterable[Axes]) -> None:
+    """One entry for each label of any of the axes."""
+    known = {label: handle for place in axes for handle, label in zip(*place.get_legend_handles_labels(), strict=True)}
+    columns = max(1, min(len(known), int(figure.get_figwidth() * 13) // (8 + max(map(len, known), default=0))))
+    figure.set_figheight(figure.get_figheight() + 0.25 * math.ceil(len(known) / columns))
+    legend = figure.legend(list(known.values()), list(known), loc="outside lower center", ncols=columns, frameon=False,
+                           handlelength=3)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+# -- on the page -----------------------------------------------------------------------------------------------------
+
+
+def interactive_figure(chart: Chart) -> graph_objects.Figure:
+    """One panel at a time, chosen by buttons; another button for each logarithmic axis."""
+    figure = graph_objects.Figure()
+    owners: list[int] = []
+    for number, panel in enumerate(chart.panels):
+        for line in panel.lines:
+            for trace in _traces(line, panel, visible=number == 0):
+                figure.add_trace(trace)
+                owners.append(number)
+    first = chart.panels[0]
+    figure.update_layout(
+        template="plotly_white", height=460, margin={"l": 64, "r": 16, "t": 56, "b": 48}, hovermode="closest",
+        paper_bgcolor="white", plot_bgcolor="white", font={"size": 13},
+        legend={"orientation": "h", "y": -0.2, "groupclick": "togglegroup"},
+        updatemenus=_menus(chart, owners), shapes=_marks(first), **_axes(first))
+    return figure
+
+
+def _traces(line: Line, panel: Panel, visible: bool) -> list[graph_objects.Scatter]:
+    """A line, and below it its band; they are toggled together."""
+    colour, common = NORM_COLOURS[line.kind], {"legendgroup": line.label, "visible": visible}
+    traces = []
+    if line.low is not None and line.high is not None and not panel.points_only:
+        traces.append(graph_objects.Scatter(
+            x=[*line.x, *reversed(line.x)], y=_rounded([*line.high, *reversed(line.low)]), fill="toself",
+            fillcolor=colour, opacity=BAND, line={"width": 0}, hoverinfo="skip", showlegend=False, meta="band",
+            **common))
+    mode = "markers" if panel.points_only else "lines+markers" if len(line.x) < 20 else "lines"
+    traces.append(graph_objects.Scatter(
+        x=line.x, y=_rounded(line.y), name=line.label, mode=mode, meta="smooth" if panel.smooths else "line",
+        line={"color": colour, "dash": DASHES[LINE_STYLES[line.variant % len(LINE_STYLES)]], "width": 2},
+        hovertemplate=f"%{{y:.4g}} at %{{x}}<extra>{line.label}</extra>", **common))
+    return traces
+
+
+def _rounded(values: Sequence[float]) -> list[float | None]:
+    """To five digits, which is more than a screen shows; None where there is no number."""
+    return [float(f"{v:.5g}") if math.isfinite(v) else None for v in values]
+
+
+def _axes(panel: Panel) -> dict[str, Any]:
+    return {"xaxis": {"title": {"text": panel.x_label}, "type": _scale(panel, panel.log_x, "x")},
+            "yaxis": {"title": {"text": panel.y_label}, "type": _scale(panel, panel.log_y, "y")}}
+
+
+def _scale(panel: Panel, log: bool, axis: str) -> str:
+    names = axis == "x" and panel.lines and panel.lines[0].x and isinstance(panel.lines[0].x[0], str)
+    return "category" if names else "log" if log else "linear"
+
+
+def _marks(panel: Panel) -> list[dict[str, Any]]:
+    return [{"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1,
+             "line": {"color": "#666", "width": 1, "dash": "dot"}, "label": {"text": label, "textposition": "end"}}
+            for label, x in panel.marks.items()]
+
+
+def _menus(chart: Chart, owners: list[int]) -> list[dict[str, Any]]:
+    panels = [{"label": panel.title, "method": "update",
+               "args": [{"visible": [owner == number for owner in owners]},
+                        {"shapes": _marks(panel), **_axes(panel)}]}
+              for number, panel in enumerate(chart.panels)]
+    scales = [{"label": label, "method": "relayout", "args": [{"yaxis.type": kind}]}
+              for label, kind in (("linear", "linear"), ("log", "log"))]
+    place = {"type": "buttons", "direction": "right", "showactive": True, "y": 1.02, "yanchor": "bottom"}
+    log_y = chart.panels[0].log_y
+    return [*([{**place, "x": 0, "xanchor": "left", "buttons": panels}] if len(panels) > 1 else []),
+            {**place, "x": 1, "xanchor": "right", "buttons": scales, "active": int(log_y)}]

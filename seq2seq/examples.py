@@ -1,0 +1,73 @@
+"""Worked translations: what the runs of a comparison made of the same sentences, and where they looked."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from .errors import DataError
+from .experiments.convergence import at_best_rate
+from .figures import attention_figure
+from .records import Group, RunRecord
+from .summary import COMPARED, hypotheses, test_pairs
+from .translation import attention_map
+
+PLACES = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Of the sentences shown, among all of the test set by length: no one picks them."""
+MAPS = 2
+"""Of so many sentences the attention is drawn."""
+
+
+@dataclass
+class Output:
+    """One run's translation; `attention` is a PNG in base64, empty where there is none."""
+
+    norm: str
+    text: str
+    attention: str = ""
+
+
+@dataclass
+class Example:
+    """A test sentence and what became of it."""
+
+    source: str
+    reference: str
+    outputs: list[Output]
+
+
+def worked_examples(found: Sequence[Group]) -> tuple[list[Example], str]:
+    """Sentences by their place in the order of lengths, from the first comparison of norms; or why there are none."""
+    group = next((g for g in found if g.experiment in COMPARED and g.runs), None)
+    if group is None:
+        return [], ""
+    runs = [at_best_rate(group, norm)[0] for norm in group.norms]
+    src, ref = test_pairs(runs[0])
+    texts = [hypotheses(run) for run in runs]
+    if not src or any(len(text) != len(src) for text in texts):
+        return [], f"{group.corpus}: its test set isn't here, so no worked translations are shown"
+    order = sorted(range(len(src)), key=lambda i: (len(src[i]), i))
+    chosen = [order[int(place * len(order))] for place in PLACES]
+    examples = [Example(src[i], ref[i], [Output(r.norm, text[i]) for r, text in zip(runs, texts, strict=True)])
+                for i in chosen]
+    for number, run in enumerate(runs):
+        _draw_attention(run, [(e.source, e.outputs[number]) for e in examples[1 : 1 + MAPS]])
+    return examples, ""
+
+
+@torch.no_grad()
+def _draw_attention(run: RunRecord, pairs: Sequence[tuple[str, Output]]) -> None:
+    """Fill in the outputs' attention maps, where the run still has its model."""
+    try:
+        model, tokenizers = run.run.translator(torch.device("cpu")), run.run.tokenizers()
+    except (DataError, ValueError, OSError):
+        return
+    for source, output in pairs:
+        found = attention_map(model, tokenizers, source, output.text)
+        if found is not None:
+            weights, src_pieces, tgt_pieces = found
+            buffer = io.BytesIO()
+            attention_figure(weights.numpy(), src_pieces, tgt_pieces).savefig(buffer, format="png", dpi=80)
+            output.attention = base64.b64encode(buffer.getvalue()).decode()

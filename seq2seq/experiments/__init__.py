@@ -1,0 +1,48 @@
+"""The experiments of configs/experiment: what their runs say of their claims, and the charts that show it."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..charts import Chart
+from ..records import Group
+from . import batch_size, convergence, gradient_flow, invariance, length, train_eval_gap
+from .verdict import RULE, Finding, Verdict
+
+__all__ = ["EXPERIMENTS", "RULE", "Finding", "Statement", "Verdict", "charts", "statement", "verdicts"]
+
+EXPERIMENTS = {module.__name__.rpartition(".")[2]: module
+               for module in (convergence, length, batch_size, train_eval_gap, gradient_flow, invariance)}
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "experiment"
+
+
+@dataclass
+class Statement:
+    """The head of an experiment's file."""
+
+    claim: str
+    source: str
+    refuted_if: str
+
+
+def statement(experiment: str) -> Statement:
+    """What an experiment tests, from the comment at the head of its file in configs/experiment."""
+    head = (CONFIGS / f"{experiment}.yaml").read_text(encoding="utf-8").partition("\n#\n")[0]
+    text = re.sub(r"\n# +", " ", "\n".join(line for line in head.split("\n") if line.startswith("# ") and
+                                             not line.startswith("# @")).replace("# Claim", "\n# Claim"))
+    parts = re.search(r"Claim: (.*) Source: (.*) Refuted if: (.*)", text)
+    if parts is None:
+        raise ValueError(f"{CONFIGS / experiment}.yaml: expected a head with Claim:, Source: and Refuted if:")
+    return Statement(*(part.strip() for part in parts.groups()))
+
+
+def verdicts(group: Group) -> list[Verdict]:
+    """What a group of runs says; nothing where it belongs to no experiment that we know."""
+    module = EXPERIMENTS.get(group.experiment or "")
+    return module.verdicts(group, statement(group.experiment or "").claim) if module else []
+
+
+def charts(group: Group) -> list[Chart]:
+    """What shows it; for runs without an experiment their curves."""
+    found: list[Chart] = EXPERIMENTS.get(group.experiment or "", convergence).charts(group)
+    return found

@@ -1,0 +1,104 @@
+"""Which norm trains faster, in updates and in seconds, each at the best of the rates tried for it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..charts import Chart, Panel
+from ..records import Group, RunRecord
+from .lines import mean_by, norm_lines
+from .verdict import Finding, Verdict, difference, doublings, needs, valid_loss
+
+X_LABELS = {"update": "update", "seconds": "seconds of training", "tokens": "target tokens trained on"}
+QUANTITIES = {
+    "training_loss": ("train", "nll", "training loss (nats/token)"),
+    "validation_loss": ("valid", "loss", "validation loss (nats/token)"),
+    "validation_bleu": ("valid", "bleu", "validation BLEU (greedy)"),
+}
+
+
+def best_rate(group: Group, norm: str) -> float:
+    """The rate whose final validation loss, mean over seeds, is the lowest for this norm."""
+    rates = {run.config.optimizer.lr for run in group.of(norm=norm)}
+
+    def loss(rate: float) -> float:
+        found = group.paired(valid_loss, norm=norm, optimizer__lr=rate)
+        return float(np.mean(list(found.values())))
+
+    return min(sorted(rates), key=loss)
+
+
+def at_best_rate(group: Group, norm: str) -> list[RunRecord]:
+    """A norm's runs at its best rate, by seed."""
+    return group.of(norm=norm, optimizer__lr=best_rate(group, norm))
+
+
+def reached(run: RunRecord, loss: float, by: str = "update") -> float | None:
+    """The update, or second, at which the validation loss first was as low; between validations, by a straight line."""
+    x, y = run.series("valid", "loss", by)
+    for i, value in enumerate(y):
+        if value <= loss:
+            if i == 0:
+                return x[0]
+            return x[i - 1] + (x[i] - x[i - 1]) * (y[i - 1] - loss) / (y[i - 1] - value)
+    return None
+
+
+def common_loss(runs: Sequence[RunRecord]) -> float:
+    """The lowest validation loss that all of these runs have reached."""
+    return max(min(run.series("valid", "loss")[1]) for run in runs)
+
+
+def time_to(a: Sequence[RunRecord], b: Sequence[RunRecord], by: str) -> tuple[dict[int, float], dict[int, float]]:
+    """seed -> how long each side takes to the lowest loss that both of that seed's runs reach."""
+    sides: tuple[dict[int, float], dict[int, float]] = ({}, {})
+    other = {run.config.seed: run for run in b}
+    for run in a:
+        seed = run.config.seed
+        if seed in other:
+            loss = common_loss([run, other[seed]])
+            times = [reached(r, loss, by) for r in (run, other[seed])]
+            for side, time in zip(sides, times, strict=True):
+                if time is not None:
+                    side[seed] = time
+    return sides
+
+
+def test_bleu(runs: Sequence[RunRecord]) -> dict[int, float]:
+    """seed -> BLEU."""
+    return {run.config.seed: float(run.scores["bleu"]) for run in runs}
+
+
+def verdicts(group: Group, claim: str) -> list[Verdict]:
+    """Layer norm beside no norm decides; the other norms are told too."""
+    missing = needs(group, "none", "layer")
+    if missing:
+        return [Verdict(claim, missing=missing)]
+    none, findings = at_best_rate(group, "none"), []
+    for norm in group.norms:
+        if norm == "none":
+            continue
+        runs = at_best_rate(group, norm)
+        for by, unit in (("update", "updates"), ("seconds", "seconds of training")):
+            findings.append(Finding(f"{norm} takes fewer {unit} than none to the same validation loss",
+                                    f"times as many {unit} without", doublings(*time_to(none, runs, by)), log2=True,
+                                    decides=norm == "layer"))
+        findings.append(Finding(f"{norm} ends with a higher test BLEU than none", "BLEU",
+                                difference(test_bleu(runs), test_bleu(none)), decides=False))
+    return [Verdict(claim, findings)]
+
+
+def charts(group: Group) -> list[Chart]:
+    """Losses and BLEU by update, second and token; the final loss by rate, where there are several."""
+    caption = "Mean over seeds, each norm at its best rate; shaded: from the lowest to the highest seed."
+    found = [Chart(name, title, caption, [_panel(group, kind, key, title, by) for by in X_LABELS])
+             for name, (kind, key, title) in QUANTITIES.items()]
+    by_rate = Panel("by rate", "learning rate", "validation loss (nats/token)",
+                    mean_by(group, "optimizer.lr", valid_loss), log_x=True)
+    return [*found, Chart("loss_by_rate", "Final validation loss by learning rate", "Mean over seeds and their range.",
+                          [by_rate])] if len(group.values("optimizer.lr")) > 1 else found
+
+
+def _panel(group: Group, kind: str, key: str, title: str, by: str) -> Panel:
+    lines = norm_lines(group, lambda run: run.series(kind, key, by), at_best_rate)
+    return Panel(f"by {by}", X_LABELS[by], title, lines, log_y=key != "bleu", smooths=kind == "train")

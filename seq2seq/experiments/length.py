@@ -1,0 +1,67 @@
+"""What sentences longer than those trained on do to each norm."""
+
+import numpy as np
+
+from ..charts import Chart, Line, Panel
+from ..records import Group, RunRecord
+from .lines import Series, norm_line, norm_lines
+from .verdict import Finding, Verdict, difference, minus, needs
+
+QUANTITIES = {"nll": "loss (nats/token)", "bleu": "BLEU", "length_ratio": "characters of translation / reference"}
+
+
+def excess(run: RunRecord, statistics: str = "running") -> float | None:
+    """Mean loss of the buckets beyond what was trained on, less that of the longest bucket within it."""
+    found = run.probed("length", statistics=statistics)
+    within = [p for p in found if p["over"] < p["trained"]]
+    beyond = [p for p in found if p["over"] >= p["trained"]]
+    if not within or not beyond:
+        return None
+    return float(np.mean([p["nll"] for p in beyond])) - float(within[-1]["nll"])
+
+
+def verdicts(group: Group, claim: str) -> list[Verdict]:
+    """Batch norm has to lose more than no norm, and layer norm less than half of what batch norm loses beyond that."""
+    missing = needs(group, "none", "layer") or ("" if _batch(group) else "needs runs with norm=batch")
+    if missing:
+        return [Verdict(claim, missing=missing)]
+    losses = {norm: group.paired(excess, norm=norm) for norm in group.norms}
+    unit, findings = "nats/token", []
+    for norm in _batch(group):
+        findings.append(Finding(f"on longer sentences {norm} loses more than none", unit,
+                                difference(losses[norm], losses["none"]), decides=norm == _batch(group)[0]))
+        own = group.paired(lambda run: excess(run, "batch"), norm=norm)
+        findings.append(Finding(f"{norm}, normalising by each batch's own statistics, loses more than none", unit,
+                                difference(own, losses["none"]), decides=False))
+    batch, layer = (minus(losses[norm], losses["none"]) for norm in (_batch(group)[0], "layer"))
+    findings.append(Finding("layer loses less, beyond none, than half of what batch does", unit,
+                            difference(batch, layer, scale=0.5)))
+    return [Verdict(claim, findings)]
+
+
+def _batch(group: Group) -> list[str]:
+    """The names of batch norm's variants, that with statistics by step first."""
+    names = [norm for norm in group.norms if group.kind(norm) == "batch"]
+    return sorted(names, key=lambda norm: group.of(norm=norm)[0].settings["norm.statistics"] == "shared")
+
+
+def charts(group: Group) -> list[Chart]:
+    """Loss, BLEU and length of the translations by the source's length."""
+    trained = max((p["trained"] for run in group.runs for p in run.probed("length")), default=0)
+    panels = [Panel(label.partition(" (")[0], "source length (pieces with eos, to the end of the bucket)", label,
+                    _lines(group, key), marks={"longest trained on": trained}) for key, label in QUANTITIES.items()]
+    return [Chart("by_length", "Quality by length of the source",
+                  "Mean over seeds and their range. Right of the dotted line: longer than any training sentence.",
+                  panels)]
+
+
+def _lines(group: Group, key: str) -> list[Line]:
+    lines = norm_lines(group, lambda run: by_length(run, key))
+    return lines + [norm_line(group, norm, lambda run: by_length(run, key, "batch"), group.of(norm=norm),
+                              f"{norm}, the batch's own statistics", group.variant(norm) + 2) for norm in _batch(group)]
+
+
+def by_length(run: RunRecord, key: str, statistics: str = "running") -> Series:
+    """(most pieces of each bucket, a figure)."""
+    found = run.probed("length", statistics=statistics)
+    return [p["pieces"] for p in found], [p[key] for p in found]

@@ -1,0 +1,86 @@
+"""Whether a trained model does in use what it did in training."""
+
+from typing import Any
+
+import numpy as np
+
+from ..charts import Chart, Line, Panel
+from ..records import Group, RunRecord
+from ..statistics import Outcome
+from .lines import Series, norm_line, norm_lines
+from .verdict import Finding, Verdict, difference, needs
+
+SAME = 1e-6
+"""Nats a token: what rounding may change."""
+TERMS = {"hh": "recurrent term", "c": "cell"}
+
+
+def losses(run: RunRecord) -> dict[str, dict[str, Any]]:
+    """set -> the losses in each mode."""
+    return {p["set"]: p for p in run.probed("train_eval_gap") if "evaluation" in p}
+
+
+def gap(run: RunRecord, name: str = "test") -> float | None:
+    """Loss by the stored statistics less that by the batch's own, on the same batches, without dropout."""
+    found = losses(run).get(name)
+    return None if found is None else float(found["evaluation"] - found["batch"])
+
+
+def shift(run: RunRecord, name: str) -> float | None:
+    """Mean over terms and steps of how far a set's means are from the stored ones, in stored deviations."""
+    found = [np.mean(p["mean_shift"]) for p in run.probed("train_eval_gap", set=name) if "term" in p]
+    return float(np.mean(found)) if found else None
+
+
+def verdicts(group: Group, claim: str) -> list[Verdict]:
+    """Batch norm has to be worse by the stored statistics, layer norm the same to rounding."""
+    missing = needs(group, "batch", "layer")
+    if missing:
+        return [Verdict(claim, missing=missing)]
+    layer = max((abs(g) for g in group.paired(gap, norm="layer").values()), default=float("inf"))
+    findings = [
+        Finding("on the test set, batch has a higher loss by the stored statistics than by the batch's own",
+                "nats/token", list(group.paired(gap, norm="batch").values())),
+        Finding("layer has the same loss in both", "", [],
+                exact=Outcome.supported if layer <= SAME else Outcome.refuted,
+                detail=f"largest difference {layer:.1g} nats/token"),
+    ]
+    train = group.paired(lambda run: shift(run, "train"), norm="batch")
+    for name in sets(group)[1:]:
+        there = group.paired(lambda run, name=name: shift(run, name), norm="batch")  # type: ignore[misc]
+        findings.append(Finding(f"batch's means on {name} are farther from the stored ones than on train",
+                                "stored deviations", difference(there, train), decides=False))
+    return [Verdict(claim, findings)]
+
+
+def sets(group: Group) -> list[str]:
+    """train, and the test sets that were looked at."""
+    return list(dict.fromkeys(name for run in group.runs for name in losses(run)))
+
+
+def charts(group: Group) -> list[Chart]:
+    """The gap by set, and the distance of batch norm's statistics by step."""
+    gaps = norm_lines(group, lambda run: (sets(group), [gap(run, name) or 0.0 for name in sets(group)]))
+    panel = Panel("gap", "set", "loss, stored less own statistics (nats/token)", gaps)
+    distances = [Panel(f"{label} of the {side}", "time step", "distance of the means (stored deviations)",
+                       _distance_lines(group, f"{side}.layers.0.{term}_l0"))
+                 for side in ("encoder", "decoder") for term, label in TERMS.items()]
+    return [
+        Chart("train_eval_gap", "The same batches by stored and by own statistics", "Mean over seeds and their range; "
+              "without dropout. 0: the model does in use what it did in training.", [panel]),
+        Chart("statistics_by_step", "Batch norm: how far each set's means are from the stored ones",
+              "Root mean square over features, pooled over a set's batches; mean over seeds and their range. Past the "
+              "last step seen in training the last one's statistics serve.", [p for p in distances if p.lines]),
+    ]
+
+
+def _distance_lines(group: Group, term: str) -> list[Line]:
+    def series(name: str) -> Any:
+        def of(run: RunRecord) -> Series:
+            found = run.probed("train_eval_gap", set=name, term=term)
+            return (found[0]["steps"], found[0]["mean_shift"]) if found else ([], [])
+        return of
+
+    lines = [norm_line(group, norm, series(name), group.of(norm=norm), f"{norm} on {name}", variant)
+             for norm in group.norms if group.kind(norm) == "batch" for variant, name in enumerate(sets(group))]
+    return [line for line in lines if line.x]

@@ -1,0 +1,105 @@
+"""What an experiment's runs say of its claim."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..records import Group, RunRecord
+from ..statistics import Interval, Outcome, both, interval, outcome, smallest_effect
+
+RULE = ("Of each seed one difference, of which the claim says that it is positive. Supported: Student's 95% confidence "
+        "interval of their mean lies above 0; refuted: below 0; else undecided. A claim of several parts is supported "
+        "if all are, refuted if one is.")
+
+
+@dataclass
+class Finding:
+    """One difference between settings, of each seed, of which the claim says that it is positive."""
+
+    statement: str
+    """What a positive difference means."""
+    unit: str
+    differences: list[float]
+    log2: bool = False
+    """The differences are of logarithms to base 2; told as factors."""
+    decides: bool = True
+    """Whether the claim's verdict depends on it; the others are told beside it."""
+    exact: Outcome | None = None
+    """Of what is no matter of chance: a threshold kept or not."""
+    detail: str = ""
+    """Of an exact finding: what was measured."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """By the rule, or as it is."""
+        return self.exact or (outcome(self.differences) if self.differences else Outcome.undecided)
+
+    @property
+    def interval(self) -> Interval:
+        """Of the mean difference."""
+        return interval(self.differences)
+
+    def told(self, value: float) -> str:
+        """A difference in words: +0.31 nats/token, 1.24 times."""
+        if not math.isfinite(value):
+            return "–"
+        return f"{2**value:.3g}" if self.log2 else f"{value:+.3g}"
+
+    @property
+    def smallest(self) -> float:
+        """The smallest mean difference that so many seeds would have shown with probability 0.8."""
+        return smallest_effect(self.differences)
+
+
+@dataclass
+class Verdict:
+    """A claim, what was found, and what that says of it."""
+
+    claim: str
+    findings: list[Finding] = field(default_factory=list)
+    missing: str = ""
+    """Which runs it would take, where there are not enough."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """Of all findings that decide."""
+        deciding = [f.outcome for f in self.findings if f.decides]
+        return both(deciding) if deciding else Outcome.undecided
+
+
+Figures = Mapping[int, float]
+"""seed -> a run's figure."""
+
+
+def difference(a: Figures, b: Figures, scale: float = 1.0) -> list[float]:
+    """scale * a - b, of each seed that has both."""
+    return [scale * a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
+
+
+def doublings(a: Figures, b: Figures) -> list[float]:
+    """log2(a / b), of each seed that has both."""
+    return [math.log2(a[seed] / b[seed]) for seed in sorted(a.keys() & b.keys())]
+
+
+def minus(a: Figures, b: Figures) -> dict[int, float]:
+    """a - b, by seed."""
+    return {seed: a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())}
+
+
+def needs(group: Group, *norms: str) -> str:
+    """Which of these norms no run of the group has."""
+    absent = [norm for norm in norms if norm not in group.norms]
+    return f"needs runs with {' and '.join(f'norm={norm}' for norm in absent)}" if absent else ""
+
+
+def valid_loss(run: RunRecord) -> float | None:
+    """Of the final weights, in nats a token."""
+    return None if run.results is None else float(run.results["valid_loss"])
+
+
+def norm_of(group: Group, kind: str, **wanted: object) -> str | None:
+    """The name of a norm of this kind with these settings, as in statistics="shared"; None where no run has it."""
+    for run in group.runs:
+        if run.config.norm.kind.value == kind and all(run.settings[f"norm.{k}"] == v for k, v in wanted.items()):
+            return run.norm
+    return None

@@ -1,0 +1,209 @@
+"""What runs have left in their folders, and which of them can be compared with which."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .config import Config
+from .logbook import read_metrics
+from .run import CHANGEABLE, Run, RunError, settings
+
+AXES = {
+    None: ("norm.",), "convergence": ("norm.", "optimizer.lr"), "length": ("norm.",),
+    "batch_size": ("norm.", "data.batch_sentences", "optimizer.lr"), "train_eval_gap": ("norm.",),
+    "gradient_flow": ("norm.", "cell."), "invariance": ("norm.",),
+}
+"""The settings that an experiment compares, by the beginnings of their names."""
+
+
+@dataclass
+class RunRecord:
+    """What a run has left behind; `results` is None until it has finished, `failure` why it didn't."""
+
+    name: str
+    run: Run
+    config: Config
+    results: dict[str, Any] | None
+    failure: str | None
+    norm: str = ""
+    """Its norm's name among the runs that it is compared with."""
+
+    @cached_property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl."""
+        return read_metrics(self.run.metrics_file)
+
+    @cached_property
+    def probes(self) -> list[dict[str, Any]]:
+        """The lines of probes.jsonl."""
+        return read_metrics(self.run.probes_file)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Every setting by its dotted key."""
+        return settings(self.config)
+
+    @property
+    def status(self) -> str:
+        """finished, failed or unfinished."""
+        return "finished" if self.results is not None else "failed" if self.failure else "unfinished"
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """Of the test set, or of valid where there is none."""
+        results = self.results or {}
+        found: dict[str, Any] = results.get("test", results.get("valid", {}))
+        return found
+
+    def series(self, kind: str, key: str, by: str = "update") -> tuple[list[float], list[float]]:
+        """One logged quantity: (updates, seconds or tokens; values)."""
+        entries = [e for e in self.metrics if e["kind"] == kind and key in e]
+        return [e[by] for e in entries], [e[key] for e in entries]
+
+    def probed(self, probe: str, **wanted: Any) -> list[dict[str, Any]]:
+        """What a probe found, of those lines that have these values."""
+        return [p for p in self.probes if p["probe"] == probe and all(p.get(k) == v for k, v in wanted.items())]
+
+
+def read_run(folder: str, name: str) -> RunRecord:
+    """A run, finished or not; RunError where there is none."""
+    run = Run.open(folder)
+    failure = run.failure_file.read_text(encoding="utf-8").strip() if run.failure_file.is_file() else None
+    return RunRecord(name, run, run.config(), run.results(), failure)
+
+
+def read_runs(folders: Sequence[str]) -> list[RunRecord]:
+    """Runs, named by as little of their paths' ends as tells them apart."""
+    paths = [Path(folder).resolve().parts for folder in folders]
+    if len(set(paths)) < len(paths):
+        raise RunError("a run is named twice; expected each once")
+    depth = 1
+    while len({path[-depth:] for path in paths}) < len(paths):
+        depth += 1
+    return [read_run(folder, "/".join(path[-depth:])) for folder, path in zip(folders, paths, strict=True)]
+
+
+# -- groups ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Group:
+    """The runs of one experiment, size and corpus."""
+
+    experiment: str | None
+    size: str | None
+    corpus: str
+    runs: list[RunRecord] = field(default_factory=list)
+    """Finished, and different from each other in nothing but what is compared and the seed."""
+    left_out: list[tuple[RunRecord, str]] = field(default_factory=list)
+    """Others, and why."""
+    notes: list[str] = field(default_factory=list)
+    """What else than settings differs: machine, threads, versions."""
+
+    def of(self, **wanted: Any) -> list[RunRecord]:
+        """The runs with these settings (norm: the norm's name), by seed; `data__x` stands for data.x."""
+        found = [r for r in self.runs if all(value_of(r, key) == value for key, value in wanted.items())]
+        return sorted(found, key=lambda r: r.config.seed)
+
+    def values(self, key: str) -> list[Any]:
+        """The different values of a setting among the runs."""
+        return list(dict.fromkeys(value_of(r, key) for r in self.runs))
+
+    @property
+    def norms(self) -> list[str]:
+        """The norms' names, none first, each kind's variants together."""
+        order = ["none", "batch", "layer", "rms"]
+        kinds = {r.norm: order.index(r.config.norm.kind.value) for r in self.runs}
+        return sorted(kinds, key=lambda norm: (kinds[norm], len(norm), norm))
+
+    def kind(self, norm: str) -> str:
+        """The kind of a norm, which gives its colour."""
+        return next(run.config.norm.kind.value for run in self.runs if run.norm == norm)
+
+    def variant(self, norm: str) -> int:
+        """Which of the norms of its kind it is, which gives its dashes."""
+        return [other for other in self.norms if self.kind(other) == self.kind(norm)].index(norm)
+
+    def paired(self, figure: Callable[[RunRecord], float | None], **wanted: Any) -> dict[int, float]:
+        """seed -> a figure of the run with these settings, where it has one."""
+        found = {r.config.seed: figure(r) for r in self.of(**wanted)}
+        return {seed: value for seed, value in found.items() if value is not None}
+
+
+def value_of(run: RunRecord, key: str) -> Any:
+    """A setting, or the norm's name."""
+    return run.norm if key == "norm" else run.settings[key.replace("__", ".")]
+
+
+def groups(runs: Sequence[RunRecord]) -> list[Group]:
+    """The runs by experiment, size and corpus, those that can't be compared with the others set apart."""
+    found: dict[tuple[str | None, str | None, str], list[RunRecord]] = {}
+    for run in runs:
+        found.setdefault((run.config.experiment, run.config.size, run.config.data.name), []).append(run)
+    return [_group(Group(*key), members) for key, members in found.items()]
+
+
+def _group(group: Group, members: list[RunRecord]) -> Group:
+    seen: dict[tuple[Any, ...], RunRecord] = {}
+    axes = (*AXES.get(group.experiment, ("norm.",)), "seed")
+    finished = [run for run in members if run.status == "finished"]
+    usual = _usual_settings(finished, axes)
+    for run in members:
+        key = tuple(value for name, value in run.settings.items() if name.startswith(axes))
+        if reason := _reason(run, usual, seen.get(key)):
+            group.left_out.append((run, reason))
+        else:
+            seen[key] = run
+            group.runs.append(run)
+    for run in (*group.runs, *(run for run, _ in group.left_out)):
+        run.norm = norm_name(run, members)
+    group.notes = list(_machine_notes(group.runs))
+    return group
+
+
+def _usual_settings(runs: Sequence[RunRecord], axes: tuple[str, ...]) -> dict[str, Any]:
+    """Of the settings that are not compared: the value that most runs have."""
+    passed_over = (*axes, "experiment", "size", "data.root", *CHANGEABLE)
+    keys = [key for run in runs[:1] for key in run.settings if not key.startswith(passed_over)]
+    return {key: next(v for v in (run.settings.get(key) for run in runs) if str(v) == most)
+            for key in keys for most, _ in Counter(str(run.settings.get(key)) for run in runs).most_common(1)}
+
+
+def _reason(run: RunRecord, usual: dict[str, Any], twin: RunRecord | None) -> str:
+    """Why a run can't be compared with the others; empty where it can."""
+    if run.status == "failed":
+        return f"failed: {run.failure}"
+    if run.status == "unfinished":
+        return f"has not finished; go on with: {run.run.resume_command()}"
+    different = [f"{key}={run.settings.get(key)} (the others: {value})" for key, value in usual.items()
+                 if run.settings.get(key) != value]
+    if different:
+        return f"differs in more than what is compared: {', '.join(different)}"
+    return f"has the same settings and seed as {twin.name}" if twin else ""
+
+
+def _machine_notes(runs: Sequence[RunRecord]) -> Iterator[str]:
+    """A line for each of device, threads and versions in which the runs differ."""
+    known = [{k: (r.results or {}).get(k) for k in ("device", "threads")}
+             | {f"version of {k}": v for k, v in (r.results or {}).get("versions", {}).items()} for r in runs]
+    for key in sorted(set().union(*known)) if known else ():
+        holders: dict[str, list[str]] = {}
+        for run, facts in zip(runs, known, strict=True):
+            holders.setdefault(str(facts.get(key, "unknown")), []).append(run.name)
+        if len(holders) > 1:
+            who = [f"{value} in {' and '.join(names) if len(names) < 3 else f'{len(names)} runs'}"
+                   for value, names in holders.items()]
+            yield f"{key} differs: {', '.join(who)}"
+
+
+def norm_name(run: RunRecord, among: Sequence[RunRecord]) -> str:
+    """batch; or batch (statistics shared), where runs of the same kind of norm differ in that."""
+    kind = run.config.norm.kind
+    kin = [r for r in among if r.config.norm.kind is kind]
+    differing = [key for key in run.settings if key.startswith("norm.")
+                 and len({str(r.settings.get(key)) for r in kin}) > 1]
+    parts = [f"{key.removeprefix('norm.').replace('_', ' ')} {run.settings[key]}" for key in differing]
+    return kind.value + (f" ({', '.join(parts)})" if parts else "")

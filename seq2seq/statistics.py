@@ -1,0 +1,76 @@
+"""Differences over seeds: Student's interval, what it says of a claim, and the smallest effect it could have shown."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from scipy import optimize, stats
+
+CONFIDENCE = 0.95
+POWER = 0.8
+
+
+class Outcome(Enum):
+    """What measurements say of a claim."""
+
+    supported = "supported"
+    refuted = "refuted"
+    undecided = "undecided"
+
+
+@dataclass
+class Interval:
+    """Of a mean over seeds: Student's, at 95%. Without an end where there is one seed."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def half(self) -> float:
+        """Half its width."""
+        return (self.high - self.low) / 2
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Student's 95% confidence interval of the mean of independent values."""
+    mean, n = float(np.mean(values)), len(values)
+    if n < 2:
+        return Interval(mean, -math.inf, math.inf)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * stats.sem(values))
+    return Interval(mean, mean - half, mean + half)
+
+
+def outcome(values: Sequence[float]) -> Outcome:
+    """Of differences, one a seed, of which the claim says that they are positive.
+
+    Supported if the whole interval of their mean is above 0, refuted if it is below, else undecided.
+    """
+    found = interval(values)
+    return Outcome.supported if found.low > 0 else Outcome.refuted if found.high < 0 else Outcome.undecided
+
+
+def smallest_effect(values: Sequence[float]) -> float:
+    """The smallest mean that so many seeds, spread as these are, would have shown with probability 0.8.
+
+    From the noncentral t distribution; infinite for one seed.
+    """
+    n = len(values)
+    if n < 2:
+        return math.inf
+    limit = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
+
+    def missing_power(effect: float) -> float:
+        """`effect` in standard deviations."""
+        return float(stats.nct.sf(limit, n - 1, effect * math.sqrt(n))) - POWER
+
+    return float(optimize.brentq(missing_power, 0.0, 100.0)) * float(np.std(values, ddof=1))
+
+
+def both(outcomes: Sequence[Outcome]) -> Outcome:
+    """Of a claim that has several parts: refuted if one is, supported if all are."""
+    if Outcome.refuted in outcomes:
+        return Outcome.refuted
+    return Outcome.supported if all(o is Outcome.supported for o in outcomes) else Outcome.undecided

@@ -1,0 +1,154 @@
+"""The short answer: a row a norm, and in a few sentences which norm won, by how much, at what cost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from .corpora import read_split
+from .errors import DataError
+from .experiments.convergence import at_best_rate, common_loss, reached, test_bleu
+from .experiments.length import excess
+from .experiments.verdict import difference
+from .metrics import paired_bootstrap
+from .records import Group, RunRecord
+from .statistics import Interval, Outcome, interval, outcome, smallest_effect
+
+COLUMNS = {
+    "run": "run", "experiment": "experiment", "norm": "norm", "seed": "seed", "status": "status",
+    "test_bleu": "test BLEU", "test_chrf": "test chrF", "valid_bleu": "valid BLEU",
+    "valid_loss": "valid loss (nats/token)", "update": "updates", "tokens_per_second": "target tokens/s",
+    "minutes": "minutes", "parameters": "parameters",
+}
+COMPARED = (None, "convergence")
+"""The groups of runs whose norms are set side by side as a whole."""
+
+
+@dataclass
+class NormRow:
+    """A norm's runs at its best rate."""
+
+    norm: str
+    kind: str
+    rate: float
+    seeds: list[int]
+    bleu: Interval
+    chrf: float
+    loss: float
+    updates: float | None
+    """To the lowest validation loss that every run of the table has reached; mean over seeds."""
+    seconds: float | None
+    tokens_per_second: float
+    parameters: int
+    p_values: list[float] = field(default_factory=list)
+    """Of the paired bootstrap of BLEU against no norm, one a seed."""
+
+
+def norm_rows(group: Group) -> list[NormRow]:
+    """A row a norm, none first; nothing for an experiment that isn't about the norms as a whole."""
+    if group.experiment not in COMPARED or not group.runs:
+        return []
+    runs = {norm: at_best_rate(group, norm) for norm in group.norms}
+    with_curves = [run for found in runs.values() for run in found if run.series("valid", "loss")[1]]
+    loss = common_loss(with_curves) if with_curves else None
+    return [_row(norm, group.kind(norm), found, runs.get("none", []), loss) for norm, found in runs.items()]
+
+
+def _row(norm: str, kind: str, runs: Sequence[RunRecord], none: Sequence[RunRecord], loss: float | None) -> NormRow:
+    results = [run.results for run in runs if run.results]
+    return NormRow(
+        norm, kind, runs[0].config.optimizer.lr, [run.config.seed for run in runs],
+        interval(list(test_bleu(runs).values())), fmean(run.scores["chrf"] for run in runs),
+        fmean(r["valid_loss"] for r in results), _mean_time(runs, loss, "update"), _mean_time(runs, loss, "seconds"),
+        fmean(r["tokens_per_second"] for r in results), results[0]["parameters"],
+        [] if norm == "none" else bootstrap_p_values(runs, none))
+
+
+def _mean_time(runs: Sequence[RunRecord], loss: float | None, by: str) -> float | None:
+    times = [reached(run, loss, by) for run in runs] if loss is not None else []
+    known = [time for time in times if time is not None]
+    return fmean(known) if known and len(known) == len(times) else None
+
+
+def bootstrap_p_values(runs: Sequence[RunRecord], none: Sequence[RunRecord]) -> list[float]:
+    """Of each seed that both sides have: the paired bootstrap's p for a difference in test BLEU (Koehn 2004)."""
+    others, found = {run.config.seed: run for run in none}, []
+    for run in runs:
+        other = others.get(run.config.seed)
+        texts = [hypotheses(r) for r in (other, run) if r is not None]
+        references = test_pairs(run)[1]
+        if len(texts) == 2 and references and all(len(text) == len(references) for text in texts):
+            _, rows = paired_bootstrap(dict(zip(("none", "other"), texts, strict=True)), references,
+                                       run.config.data.target_language)
+            found += [p for p in (rows[1].p_value,) if p is not None]
+    return found
+
+
+def hypotheses(run: RunRecord) -> list[str]:
+    """The translations of the test set, as the run has left them; none where it has not."""
+    file = run.run.translations / "test.txt"
+    return file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []
+
+
+def test_pairs(run: RunRecord) -> tuple[list[str], list[str]]:
+    """Source and reference lines of the run's test set; none where the corpus isn't here."""
+    try:
+        return read_split(run.config.data, "test")
+    except (DataError, OSError, KeyError):
+        return [], []
+
+
+# -- in words --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Overview:
+    """Sentences for someone in a hurry."""
+
+    sentences: list[str]
+
+
+def overview(found: Sequence[Group]) -> Overview:
+    """Which norm won, by how much, whether that is significant, what it cost, what long sentences do."""
+    sentences: list[str] = []
+    for group in found:
+        if group.experiment in COMPARED and "none" in group.norms and len(group.norms) > 1:
+            sentences += _winner(group, norm_rows(group))
+        if group.experiment == "length":
+            sentences += _long_sentences(group)
+    return Overview(sentences)
+
+
+def _winner(group: Group, rows: Sequence[NormRow]) -> list[str]:
+    where = f"{group.corpus}{f', {group.size}' if group.size else ''}"
+    best = max(rows, key=lambda row: row.bleu.mean)
+    none = next(row for row in rows if row.norm == "none")
+    if best is none:
+        return [f"{where}: none won, with {none.bleu.mean:.1f} test BLEU: no norm beat it."]
+    differences = difference(test_bleu(at_best_rate(group, best.norm)), test_bleu(at_best_rate(group, "none")))
+    return [f"{where}: {best.norm} won, with {best.bleu.mean:.1f} test BLEU, {fmean(differences):+.1f} beside none. "
+            + _significance(differences), _cost(best, none)]
+
+
+def _significance(differences: Sequence[float]) -> str:
+    if len(differences) < 2:
+        return "From one seed that can't be told from chance; train more (seed=1,2,3)."
+    found, least = interval(differences), smallest_effect(differences)
+    word = "significant" if outcome(differences) is not Outcome.undecided else "not significant"
+    return (f"Over {len(differences)} seeds that is {word} (95% from {found.low:+.1f} to {found.high:+.1f}; a "
+            f"difference of {least:.1f} would have shown four times in five).")
+
+
+def _cost(best: NormRow, none: NormRow) -> str:
+    said = [f"It trained at {best.tokens_per_second / none.tokens_per_second:.2f} of none's target tokens a second"]
+    if best.updates and none.updates and best.seconds and none.seconds:
+        said.append(f"and took {best.updates / none.updates:.2f} of its updates and "
+                    f"{best.seconds / none.seconds:.2f} of its time to the same validation loss")
+    return ", ".join(said) + "."
+
+
+def _long_sentences(group: Group) -> list[str]:
+    means: dict[str, Any] = {norm: list(group.paired(excess, norm=norm).values()) for norm in group.norms}
+    said = [f"{fmean(values):.2f} with {norm}" for norm, values in means.items() if values]
+    return [f"{group.corpus}, {group.size}: on sentences longer than any trained on the loss rises, in nats a token, "
+            f"by {', '.join(said)}."] if said else []
