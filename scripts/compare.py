@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.table import Table
 
 from seq2seq.cli import console, guarded
+from seq2seq.records import labels
 from seq2seq.report import cells, run_row, write_report
 from seq2seq.summary import COLUMNS
 
@@ -28,13 +29,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("."), metavar="DIR", help="where the files go (default: here)")
     arguments = parser.parse_args()
     report = write_report(arguments.runs, arguments.out, shlex.join(["python", *sys.argv]))
+    shown = [key for key in SHOWN if key != "status" or any(run.status != "finished" for run in report.runs)]
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))  # as wide as a terminal's 80 columns
-    for key in SHOWN:
+    for key in shown:
         number = key not in ("run", "status")
         table.add_column(COLUMNS[key].replace(" ", "\n"), justify="right" if number else "left", no_wrap=number,
                          overflow="fold")
-    for run in report.runs:
-        table.add_row(*cells(run_row(run), SHOWN))
+    for run, label in zip(report.runs, labels(report.runs), strict=True):
+        table.add_row(*cells(run_row(run) | {"run": label}, shown))
     console().print(table)
     for section in report.sections:
         for verdict in section.verdicts:

@@ -1,8 +1,7 @@
-"""Figures: attention maps and training curves. A norm has the same colour in every figure."""
+"""Figures: attention maps and speed; and how a norm looks in all of them and in the charts."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib import font_manager
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -64,49 +62,6 @@ def attention_figure(weights: NDArray[np.floating], src: Sequence[str], tgt: Seq
     axes.set_xlabel("source")
     axes.set_ylabel("translation")
     figure.colorbar(image, ax=axes, label="attention weight", fraction=0.3 / size[0], pad=0.02, aspect=size[1] / 0.2)
-    return figure
-
-
-# -- curves ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Curve:
-    """A line of a panel."""
-
-    label: str
-    norm: str
-    """Gives the colour."""
-    variant: int
-    """Tells lines of one colour apart, by style and mark."""
-    updates: list[float]
-    values: list[float]
-
-
-def _draw(axes: Axes, curve: Curve) -> None:
-    marker = MARKERS[curve.variant // len(LINE_STYLES) % len(MARKERS)]
-    axes.plot(curve.updates, curve.values, color=NORM_COLOURS[curve.norm], label=curve.label, linewidth=1.6, ms=4,
-              linestyle=LINE_STYLES[curve.variant % len(LINE_STYLES)],
-              marker=marker or ("." if len(curve.updates) < 20 else None), markevery=max(1, len(curve.updates) // 15))
-
-
-def curves_figure(panels: dict[str, list[Curve]]) -> Figure:
-    """One panel a quantity, by its title; one line a run, all named in one legend below."""
-    use_fonts()
-    figure = Figure(figsize=(5.2 * len(panels), 3.8), layout="constrained")
-    for axes, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        for curve in curves:
-            _draw(axes, curve)
-        axes.set_title(title)
-        axes.set_xlabel("update")
-        axes.grid(alpha=0.3)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    columns = max(1, min(len(labels), 170 // (8 + max(map(len, labels)))))
-    height = 0.25 * math.ceil(len(labels) / columns)
-    figure.set_figheight(figure.get_figheight() + height)
-    legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3)
-    for text in legend.get_texts():
-        text.set_parse_math(False)
     return figure
 
 

@@ -12,11 +12,13 @@ from .logbook import read_metrics
 from .run import CHANGEABLE, Run, RunError, settings
 
 AXES = {
-    None: ("norm.",), "convergence": ("norm.", "optimizer.lr"), "length": ("norm.",),
+    "convergence": ("norm.", "optimizer.lr"), "length": ("norm.",),
     "batch_size": ("norm.", "data.batch_sentences", "optimizer.lr"), "train_eval_gap": ("norm.",),
     "gradient_flow": ("norm.", "cell."), "invariance": ("norm.",),
 }
-"""The settings that an experiment compares, by the beginnings of their names."""
+"""The settings that an experiment compares, by the beginnings of their names. Without an experiment: all."""
+NO_SETTINGS = ("seed", "experiment", "size", "data.root", *CHANGEABLE)
+"""What may differ between runs that are repetitions of each other."""
 
 
 @dataclass
@@ -101,7 +103,7 @@ class Group:
     left_out: list[tuple[RunRecord, str]] = field(default_factory=list)
     """Others, and why."""
     notes: list[str] = field(default_factory=list)
-    """What else than settings differs: machine, threads, versions."""
+    """What differs beside what an experiment compares: machine, threads, versions; without one, settings too."""
 
     def of(self, **wanted: Any) -> list[RunRecord]:
         """The runs with these settings (norm: the norm's name), by seed; `data__x` stands for data.x."""
@@ -148,26 +150,24 @@ def groups(runs: Sequence[RunRecord]) -> list[Group]:
 
 def _group(group: Group, members: list[RunRecord]) -> Group:
     seen: dict[tuple[Any, ...], RunRecord] = {}
-    axes = (*AXES.get(group.experiment, ("norm.",)), "seed")
-    finished = [run for run in members if run.status == "finished"]
-    usual = _usual_settings(finished, axes)
+    axes = AXES.get(group.experiment or "", ("",))
+    usual = _usual_settings([run for run in members if run.status == "finished"], axes)
     for run in members:
-        key = tuple(value for name, value in run.settings.items() if name.startswith(axes))
+        key = tuple(str(v) for k, v in run.settings.items() if k.startswith((*axes, "seed")) and k not in CHANGEABLE)
         if reason := _reason(run, usual, seen.get(key)):
             group.left_out.append((run, reason))
         else:
             seen[key] = run
             group.runs.append(run)
-    for run in (*group.runs, *(run for run, _ in group.left_out)):
-        run.norm = norm_name(run, members)
-    group.notes = list(_machine_notes(group.runs))
+    for run in members:
+        run.norm = norm_name(run, members, ("norm.",) if axes != ("",) else axes)
+    group.notes = list(_differences(group.runs, axes == ("",)))
     return group
 
 
 def _usual_settings(runs: Sequence[RunRecord], axes: tuple[str, ...]) -> dict[str, Any]:
     """Of the settings that are not compared: the value that most runs have."""
-    passed_over = (*axes, "experiment", "size", "data.root", *CHANGEABLE)
-    keys = [key for run in runs[:1] for key in run.settings if not key.startswith(passed_over)]
+    keys = [key for run in runs[:1] for key in run.settings if not key.startswith((*axes, *NO_SETTINGS))]
     return {key: next(v for v in (run.settings.get(key) for run in runs) if str(v) == most)
             for key in keys for most, _ in Counter(str(run.settings.get(key)) for run in runs).most_common(1)}
 
@@ -185,25 +185,39 @@ def _reason(run: RunRecord, usual: dict[str, Any], twin: RunRecord | None) -> st
     return f"has the same settings and seed as {twin.name}" if twin else ""
 
 
-def _machine_notes(runs: Sequence[RunRecord]) -> Iterator[str]:
-    """A line for each of device, threads and versions in which the runs differ."""
-    known = [{k: (r.results or {}).get(k) for k in ("device", "threads")}
-             | {f"version of {k}": v for k, v in (r.results or {}).get("versions", {}).items()} for r in runs]
-    for key in sorted(set().union(*known)) if known else ():
+def _differences(runs: Sequence[RunRecord], settings_too: bool) -> Iterator[str]:
+    """A line for each of device, threads and versions, and of the settings where wanted, in which the runs differ."""
+    known = [_facts(run, settings_too) for run in runs]
+    for key in sorted(set().union(*known)):
         holders: dict[str, list[str]] = {}
         for run, facts in zip(runs, known, strict=True):
-            holders.setdefault(str(facts.get(key, "unknown")), []).append(run.name)
+            holders.setdefault(facts.get(key, "unknown"), []).append(run.name)
         if len(holders) > 1:
             who = [f"{value} in {' and '.join(names) if len(names) < 3 else f'{len(names)} runs'}"
                    for value, names in holders.items()]
             yield f"{key} differs: {', '.join(who)}"
 
 
-def norm_name(run: RunRecord, among: Sequence[RunRecord]) -> str:
-    """batch; or batch (statistics shared), where runs of the same kind of norm differ in that."""
-    kind = run.config.norm.kind
-    kin = [r for r in among if r.config.norm.kind is kind]
-    differing = [key for key in run.settings if key.startswith("norm.")
+def _facts(run: RunRecord, settings_too: bool) -> dict[str, str]:
+    """What a run's figures depend on beside its norm and seed."""
+    results = run.results or {}
+    own = {k: v for k, v in run.settings.items() if not k.startswith(("norm.", *NO_SETTINGS))} if settings_too else {}
+    where = {k: results.get(k) for k in ("device", "threads")}
+    versions = {f"version of {k}": v for k, v in results.get("versions", {}).items()}
+    return {k: str(v) for k, v in (own | where | versions).items()}
+
+
+def norm_name(run: RunRecord, among: Sequence[RunRecord], settings: tuple[str, ...]) -> str:
+    """batch; or batch (statistics shared), where runs of the same kind of norm differ in such a setting."""
+    kin = [r for r in among if r.config.norm.kind is run.config.norm.kind]
+    differing = [key for key in run.settings if key.startswith(settings) and not key.startswith(NO_SETTINGS)
                  and len({str(r.settings.get(key)) for r in kin}) > 1]
     parts = [f"{key.removeprefix('norm.').replace('_', ' ')} {run.settings[key]}" for key in differing]
-    return kind.value + (f" ({', '.join(parts)})" if parts else "")
+    return run.config.norm.kind.value + (f" ({', '.join(parts)})" if parts else "")
+
+
+def labels(runs: Sequence[RunRecord]) -> list[str]:
+    """A short name for each run: its norm, with its seed, or its folder, where that is needed to tell it apart."""
+    norms = [r.norm for r in runs]
+    seeds = [f"{r.norm}, seed {r.config.seed}" for r in runs]
+    return next(names for names in (norms, seeds, [r.name for r in runs]) if len(set(names)) == len(names))

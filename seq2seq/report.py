@@ -21,7 +21,7 @@ from .checkpoint import replacing, write_text
 from .examples import Example, worked_examples
 from .experiments import RULE, Statement, Verdict, charts, statement, verdicts
 from .records import Group, RunRecord, groups, read_runs
-from .summary import COLUMNS, Overview, norm_rows, overview
+from .summary import COLUMNS, NormRow, Overview, norm_rows, overview
 
 DECIMALS = {"test_bleu": 1, "test_chrf": 1, "valid_bleu": 1, "valid_loss": 3, "update": 0, "tokens_per_second": 0,
             "minutes": 1, "parameters": 0}
@@ -128,8 +128,15 @@ def write_report(folders: Sequence[str], out: Path, command: str) -> Report:
     notes += [f"{run.name}: metrics.jsonl is missing or empty, so it has no curves" for run in runs if not run.metrics]
     examples, note = worked_examples(found)
     notes += [note] if note else []
-    write_text(out / "report.html", page(runs, sections, notes, examples, overview(found), command))
+    rows = [norm_rows(group) for group in found]
+    write_text(out / "report.html", page(runs, sections, rows, notes, examples, overview(found, rows), command))
     return Report(runs, sections, notes, [out / "report.html", out / "results.csv", out / "figures"])
+
+
+def title(runs: Sequence[RunRecord]) -> str:
+    """Of the page."""
+    series = ", ".join(sorted({run.config.experiment for run in runs if run.config.experiment}))
+    return f"{series + ': c' if series else 'C'}omparison of {len(runs)} run{'s' * (len(runs) > 1)}"
 
 
 def trained_by(run: RunRecord) -> list[str]:
@@ -138,16 +145,16 @@ def trained_by(run: RunRecord) -> list[str]:
     return [f"python train.py -m experiment={config.experiment} size={config.size}"] if config.experiment else []
 
 
-def page(runs: Sequence[RunRecord], sections: Sequence[Section], notes: Sequence[str], examples: Sequence[Example],
-         summary: Overview, command: str) -> str:
-    """report.html."""
+def page(runs: Sequence[RunRecord], sections: Sequence[Section], of_norms: Sequence[list[NormRow]],
+         notes: Sequence[str], examples: Sequence[Example], summary: Overview, command: str) -> str:
+    """report.html; a list of rows for each section."""
     template = (files("seq2seq") / "report.html.jinja").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     versions: dict[str, str] = next((run.results["versions"] for run in runs if run.results), {})
     return environment.from_string(template).render(
-        title=f"Comparison of {len(runs)} run{'s' * (len(runs) > 1)}", sections=sections, notes=notes, rule=RULE,
+        title=title(runs), sections=sections, notes=notes, rule=RULE,
         overview=summary, examples=examples, columns=COLUMNS, rows=[cells(run_row(run)) for run in runs],
-        norm_rows=[(s, norm_rows(s.group)) for s in sections], plotly=get_plotlyjs(), command=command,
+        norm_rows=list(zip(sections, of_norms, strict=True)), plotly=get_plotlyjs(), command=command,
         signatures=list(dict.fromkeys(str(run.scores["bleu_signature"]) for run in runs if run.scores)),
         trained_by=list(dict.fromkeys(line for run in runs for line in trained_by(run))),
         versions=", ".join(f"{k} {v}" for k, v in versions.items()),

@@ -5,15 +5,16 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 from filelock import FileLock, Timeout
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .checkpoint import TEMPORARY, group, load_checkpoint, load_weights, write_text
@@ -55,6 +56,13 @@ class RunError(ValueError):
     """A run's folder that is missing, incomplete, or not ours to write to."""
 
 
+@cache
+def schema() -> DictConfig:
+    """The types of all settings."""
+    made: DictConfig = OmegaConf.structured(Config)
+    return made
+
+
 class Run:
     """The folder of one run."""
 
@@ -89,7 +97,7 @@ class Run:
     def config(self) -> Config:
         """The run's configuration."""
         try:
-            merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(self.config_file))
+            merged = OmegaConf.merge(schema(), OmegaConf.load(self.config_file))
             config = OmegaConf.to_object(merged)
         except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
             raise RunError(f"{self.config_file}: not a configuration of this program ({error})") from error
@@ -196,9 +204,20 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, part in value.items() for k, v in flatten(part, f"{prefix}.{key}" if prefix else key).items()}
 
 
+def plain(value: Any) -> Any:
+    """A configuration, or a part of it, as config.yaml has it: dictionaries, lists, enums by name."""
+    if is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, dict):
+        return {key: plain(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return value.name if isinstance(value, Enum) else value
+
+
 def settings(config: Config) -> dict[str, Any]:
     """Every setting by its dotted key, enums by name."""
-    return flatten(yaml.safe_load(OmegaConf.to_yaml(OmegaConf.structured(config))))
+    return flatten(plain(config))
 
 
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from .corpora import read_split
 from .errors import DataError
-from .experiments.convergence import at_best_rate, common_loss, reached, test_bleu
+from .experiments.convergence import at_best_rate, common_loss, reached, test_bleu, with_curves
 from .experiments.length import excess
 from .experiments.verdict import difference
 from .metrics import paired_bootstrap
@@ -49,8 +49,8 @@ def norm_rows(group: Group) -> list[NormRow]:
     if group.experiment not in COMPARED or not group.runs:
         return []
     runs = {norm: at_best_rate(group, norm) for norm in group.norms}
-    with_curves = [run for found in runs.values() for run in found if run.series("valid", "loss")[1]]
-    loss = common_loss(with_curves) if with_curves else None
+    known = with_curves([run for found in runs.values() for run in found])
+    loss = common_loss(known) if known else None
     return [_row(norm, group.kind(norm), found, runs.get("none", []), loss) for norm, found in runs.items()]
 
 
@@ -65,7 +65,7 @@ def _row(norm: str, kind: str, runs: Sequence[RunRecord], none: Sequence[RunReco
 
 
 def _mean_time(runs: Sequence[RunRecord], loss: float | None, by: str) -> float | None:
-    times = [reached(run, loss, by) for run in runs] if loss is not None else []
+    times = [reached(run, loss, by) for run in with_curves(runs)] if loss is not None else []
     known = [time for time in times if time is not None]
     return fmean(known) if known and len(known) == len(times) else None
 
@@ -108,12 +108,12 @@ class Overview:
     sentences: list[str]
 
 
-def overview(found: Sequence[Group]) -> Overview:
-    """Which norm won, by how much, whether that is significant, what it cost, what long sentences do."""
+def overview(found: Sequence[Group], of_norms: Sequence[list[NormRow]]) -> Overview:
+    """Of each group and its rows: which norm won, by how much, whether that is significant, and what it cost."""
     sentences: list[str] = []
-    for group in found:
+    for group, rows in zip(found, of_norms, strict=True):
         if group.experiment in COMPARED and "none" in group.norms and len(group.norms) > 1:
-            sentences += _winner(group, norm_rows(group))
+            sentences += _winner(group, rows)
         if group.experiment == "length":
             sentences += _long_sentences(group)
     return Overview(sentences)

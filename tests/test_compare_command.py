@@ -10,12 +10,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from matplotlib.colors import to_hex
 from matplotlib.image import imread
 
-from seq2seq.figures import NORM_COLOURS
-from seq2seq.report import COLUMNS, caveats, curves, labels, read_runs
+from seq2seq.experiments import statement
+from seq2seq.records import groups, read_runs
 from seq2seq.run import Run, RunError
+from seq2seq.summary import COLUMNS
 
 pytest_plugins = ["run_fixtures"]
 
@@ -58,7 +58,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attributes):
         if tag == "img":
             self.images.append(dict(attributes))
-        if tag not in ("img", "meta", "br"):
+        if tag not in ("img", "meta", "br", "link", "input"):
             self.open.append(tag)
             self.texts.setdefault(tag, []).append("")
 
@@ -73,11 +73,16 @@ class Page(HTMLParser):
 # -- what is written -------------------------------------------------------------------------------------------------
 
 
-def test_a_table_a_picture_and_a_page(two_runs, compare, tmp_path):
+FIGURES = sorted(f"{name}.{kind}" for name in ("training_loss", "validation_bleu", "validation_loss")
+                 for kind in ("png", "svg"))
+
+
+def test_a_table_figures_and_a_page(two_runs, compare, tmp_path):
     done = compare(two_runs.none, two_runs.layer)
     assert (done.code, done.err) == (0, "")
     out = tmp_path / "out"
-    assert sorted(p.name for p in out.iterdir()) == ["curves.png", "report.html", "results.csv"]
+    assert sorted(p.name for p in out.iterdir()) == ["figures", "report.html", "results.csv"]
+    assert sorted(p.name for p in (out / "figures").iterdir()) == FIGURES
     results = {norm: Run(getattr(two_runs, norm)).results() for norm in ("none", "layer")}
 
     rows = list(csv.DictReader(io.StringIO((out / "results.csv").read_text())))
@@ -96,27 +101,61 @@ def test_a_table_a_picture_and_a_page(two_runs, compare, tmp_path):
             ("tokens_per_second", 0), ("minutes", 1), ("parameters", 0)))]
         assert cells in shown
 
-    page = Page((out / "report.html").read_text(encoding="utf-8"))
+
+def test_what_the_page_says(two_runs, compare, tmp_path):
+    compare(two_runs.none, two_runs.layer)
+    html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    page, results = Page(html), Run(two_runs.none).results()
     assert page.open == []
     assert page.texts["h1"] == page.texts["title"] == ["Comparison of 2 runs"]
-    assert page.texts["th"] == list(COLUMNS.values())
-    assert page.texts["td"][0] == "none-lstm-tiny-seed1"
-    assert page.texts["td"][3] == f"{results['none']['test']['bleu']:.1f}"
-    assert results["none"]["test"]["bleu_signature"] in page.texts["code"]
+    for title in COLUMNS.values():
+        assert title in page.texts["th"]
+    assert "none-lstm-tiny-seed1" in page.texts["td"]
+    assert f"{results['test']['bleu']:.1f}" in page.texts["td"]
+    assert results["test"]["bleu_signature"] in page.texts["code"]
     assert any(text.startswith("python ") and "compare.py" in text for text in page.texts["code"])
-    image, = page.images
-    assert "validation BLEU" in image["alt"]
-    assert base64.b64decode(image["src"].removeprefix("data:image/png;base64,")) == (out / "curves.png").read_bytes()
-    height, width, _ = imread(out / "curves.png").shape
-    assert width > 2 * height > 800
+    won, cost = page.texts["li"][:2]
+    assert won.startswith("toy: layer won, with ")
+    assert "From one seed that can't be told from chance" in won
+    assert "of none's target tokens a second" in cost
+    assert results["versions"]["torch"] in html
+
+
+def test_pictures_on_the_page_are_the_files(two_runs, compare, tmp_path):
+    compare(two_runs.none, two_runs.layer)
+    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    figures = tmp_path / "out" / "figures"
+    shown = [base64.b64decode(image["src"].partition("base64,")[2]) for image in page.images if "svg" in image["src"]]
+    assert sorted(shown) == sorted(path.read_bytes() for path in figures.glob("*.svg"))
+    assert all(image["alt"] for image in page.images)
+    for path in figures.glob("*.png"):
+        height, width, _ = imread(path).shape
+        assert width > 2 * height > 800
+
+
+def test_worked_translations_stand_beside_their_references(two_runs, compare, tmp_path):
+    compare(two_runs.none, two_runs.layer)
+    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    texts = (two_runs.layer / "translations" / "test.txt").read_text(encoding="utf-8").splitlines()
+    pairs = dict(zip(two_runs.sources, zip(two_runs.references, texts, strict=True), strict=True))
+    shown = page.texts["dd"]
+    sources = [text for text in shown if text in pairs]
+    assert len(sources) == 5
+    for source in sources:
+        place = shown.index(source)
+        assert shown[place + 1] == pairs[source][0]
+        assert shown[place + 3] == pairs[source][1]  # none's is between them
+    assert len([image for image in page.images if image["alt"].startswith("Attention of")]) == 4
 
 
 def test_the_page_stands_alone(two_runs, compare, tmp_path):
     compare(two_runs.none, two_runs.layer)
     html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert not re.search(r"https?://|<script|<link", html)
+    ours = re.sub(r"<script>/\*\*\n\* plotly.js.*?</script>", "", html, flags=re.DOTALL)
+    assert len(ours) < len(html) - 1e6
+    assert not re.search(r'(src|href)="(?!data:|#)|https?://', ours)
     for part in ('<meta charset="utf-8">', "width=device-width", "color-scheme: light dark", "overflow-x: auto",
-                 "prefers-color-scheme: dark"):
+                 "prefers-color-scheme: dark", "@media print"):
         assert part in html
 
 
@@ -163,14 +202,19 @@ def test_a_run_without_metrics(two_runs, compare, variant):
     assert "no curves" not in compare(two_runs.none, two_runs.layer).out
 
 
-def test_an_unfinished_run_is_refused_with_what_goes_on(two_runs, compare, variant, tmp_path):
-    begun = variant("begun")
-    Run(begun).results_file.unlink()
-    done = compare(two_runs.none, begun)
-    assert (done.code, done.out) == (2, "")
-    assert done.err == (f"compare.py: {begun}: has not finished (no results.json); go on with: python train.py "
-                        f"resume={begun}\n")
-    assert not (tmp_path / "out").exists()
+def test_unfinished_and_failed_runs_are_shown_and_left_out(two_runs, compare, variant, tmp_path):
+    begun, failed = variant("begun"), variant("failed")
+    for folder in (begun, failed):
+        Run(folder).results_file.unlink()
+    Run(failed).failure_file.write_text("loss is not finite\n")
+    done = compare(two_runs.none, begun, failed)
+    assert (done.code, done.err) == (0, "")
+    assert f"note: begun: left out: has not finished; go on with: python train.py resume={begun}" in done.out
+    assert "note: failed: left out: failed: loss is not finite" in done.out
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "results.csv").read_text())))
+    assert [row["status"] for row in rows] == ["finished", "unfinished", "failed"]
+    assert rows[1]["test_bleu"] == ""
+    assert compare(begun).code == 0
 
 
 def test_what_is_no_run_or_damaged_is_named(two_runs, compare, variant, tmp_path):
@@ -188,90 +232,40 @@ def test_what_is_no_run_or_damaged_is_named(two_runs, compare, variant, tmp_path
 # -- what tells runs apart -------------------------------------------------------------------------------------------
 
 
-def test_runs_that_differ_in_norm_and_seed_alone_need_no_note(two_runs, compare, variant):
-    folders = [str(two_runs.none), variant("b", trainer__max_updates=200, trainer__validate_every=66)]
-    assert len(caveats(read_runs(folders))) == 2
-    folders = [str(two_runs.layer), variant("c", trainer__max_updates=200, trainer__validate_every=66, seed=7,
-                                            norm__gain=2.0, trainer__threads=3, experiment="x",
-                                            data__mirror="m", data__root="r")]
-    assert caveats(read_runs(folders)) == []
-
-
 def test_what_else_differs_is_said_with_its_values(two_runs, compare, variant, tmp_path):
-    folders = [two_runs.none, variant("b", optimizer__lr=0.5), variant("c", optimizer__lr=0.5),
-               variant("d", optimizer__lr=0.5, results={"threads": 64})]
+    folders = [two_runs.none, variant("b", optimizer__lr=0.5), variant("c", optimizer__lr=0.5, seed=2),
+               variant("d", optimizer__lr=0.5, seed=3, results={"threads": 64})]
     done = compare(*folders)
     notes = [line for line in done.out.splitlines() if line.startswith("note: ")]
     assert notes == ["note: optimizer.lr differs: 0.02 in none-lstm-tiny-seed1, 0.5 in 3 runs",
                      "note: threads differs: 1 in 3 runs, 64 in d"]
     page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
-    assert page.texts["li"] == [note.removeprefix("note: ") for note in notes]
+    assert [note.removeprefix("note: ") for note in notes] == page.texts["li"][-2:]
 
 
-def test_another_corpus_is_one_note(two_runs, variant):
-    other = variant("b", data__name="other", data__target_language="de", data__root="elsewhere")
-    assert caveats(read_runs([str(two_runs.none), other])) == [
-        "data.name differs: toy in none-lstm-tiny-seed1, other in b"]
-    same = variant("c", data__max_length=50)
-    assert caveats(read_runs([str(two_runs.none), same])) == [
-        "data.max_length differs: 100 in none-lstm-tiny-seed1, 50 in c"]
+def test_another_corpus_is_another_section(two_runs, compare, variant, tmp_path):
+    other = variant("b", data__name="other")
+    done = compare(two_runs.none, other)
+    assert done.code == 0, done.err
+    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    assert {"Runs (None, toy)", "Runs (None, other)"} <= set(page.texts["h2"])
 
 
-def test_runs_of_one_name_from_other_folders(two_runs, compare, variant, tmp_path):
+def test_runs_of_one_name_from_other_folders(two_runs, variant):
     twins = [variant(f"{corpus}/none-lstm-tiny-seed1", data__name=corpus) for corpus in ("de_en", "en_zh")]
-    runs = read_runs(twins)
-    assert [r.name for r in runs] == ["de_en/none-lstm-tiny-seed1", "en_zh/none-lstm-tiny-seed1"]
-    assert labels(runs) == [r.name for r in runs]
-    assert len(curves(runs).axes[0].lines) == 2
-    assert ("note: data.name differs: de_en in de_en/none-lstm-tiny-seed1, en_zh in en_zh/none-lstm-tiny-seed1"
-            in compare(*twins).out)
+    assert [r.name for r in read_runs(twins)] == ["de_en/none-lstm-tiny-seed1", "en_zh/none-lstm-tiny-seed1"]
     with pytest.raises(RunError, match="named twice"):
         read_runs([twins[0], twins[0]])
 
 
-def test_a_run_is_called_by_its_norm_where_that_is_enough(two_runs, variant):
-    one, other = str(two_runs.none), str(two_runs.layer)
-    assert labels(read_runs([one, other])) == ["none", "layer"]
-    assert labels(read_runs([one, other, variant("b", seed=2)])) == ["none, seed 1", "layer, seed 1", "none, seed 2"]
-    assert labels(read_runs([one, variant("c")])) == ["none-lstm-tiny-seed1", "c"]
-
-
-def test_each_norm_has_its_colour_and_each_seed_its_style(variant):
-    runs = read_runs([variant(f"{norm}{seed}", norm, seed=seed) for norm in ("none", "layer") for seed in (1, 2, 5)])
-    figure = curves(runs)
-    titles = [axes.get_title() for axes in figure.axes]
-    assert titles == ["training loss (nats/token)", "validation loss (nats/token)", "validation BLEU (greedy)"]
-    for axes in figure.axes:
-        looks = [(to_hex(line.get_color()).upper(), line.get_linestyle()) for line in axes.lines]
-        assert len(set(looks)) == 6
-        assert [colour for colour, _ in looks] == [NORM_COLOURS["none"]] * 3 + [NORM_COLOURS["layer"]] * 3
-        assert [style for _, style in looks[:3]] == [style for _, style in looks[3:]]
-    legend, = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == labels(runs)
-
-
-def test_one_seed_has_one_style_also_where_a_norm_lacks_it(variant):
-    runs = read_runs([variant("a", seed=1), variant("b", seed=2), variant("c", "layer", seed=2)])
-    lines = curves(runs).axes[0].lines
-    assert lines[1].get_linestyle() == lines[2].get_linestyle() != lines[0].get_linestyle()
-
-
-def test_many_runs_of_one_norm_can_be_told_apart(variant):
-    runs = read_runs([variant(f"run{i}", optimizer__lr=i + 1.0) for i in range(10)])
-    looks = {(line.get_linestyle(), line.get_marker()) for line in curves(runs).axes[0].lines}
-    assert len(looks) == 10
-
-
 def test_curves_are_what_was_logged(two_runs):
-    run, = read_runs([str(two_runs.layer)])
+    runs = read_runs([str(two_runs.layer)])
+    groups(runs)
     entries = [json.loads(line) for line in (two_runs.layer / "metrics.jsonl").read_text().splitlines()]
-    training, loss, bleu = (axes.lines[0] for axes in curves([run]).axes)
-    logged = [(e["update"], e["loss"]) for e in entries if e["kind"] == "train"]
-    assert list(zip(*training.get_data(), strict=True)) == logged
-    for line, key in ((loss, "loss"), (bleu, "bleu")):
-        valid = [(e["update"], e[key]) for e in entries if e["kind"] == "valid"]
-        assert list(zip(*line.get_data(), strict=True)) == valid
-    assert len(logged) == 40
+    for kind, key in (("train", "nll"), ("valid", "loss"), ("valid", "bleu")):
+        logged = [(e["seconds"], e[key]) for e in entries if e["kind"] == kind]
+        assert list(zip(*runs[0].series(kind, key, "seconds"), strict=True)) == logged
+    assert len([e for e in entries if e["kind"] == "train"]) == 40
 
 
 def test_an_experiment_names_the_page(variant, compare, tmp_path):
@@ -279,6 +273,20 @@ def test_an_experiment_names_the_page(variant, compare, tmp_path):
     html = (tmp_path / "out" / "report.html").read_text()
     assert Page(html).texts["h1"] == ["<rates>: comparison of 2 runs"]
     assert "<rates>" not in html
+
+
+def test_an_experiment_gets_its_verdict(variant, compare, tmp_path):
+    folders = [variant(f"{norm}{seed}", norm, experiment="convergence", size="quick", seed=seed,
+                       trainer__max_updates=200, trainer__validate_every=66)
+               for norm in ("none", "layer") for seed in (1, 2, 3)]
+    done = compare(*folders)
+    assert done.code == 0, done.err
+    claim = statement("convergence").claim
+    assert f": Convergence: {claim}" in done.out
+    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    assert "Verdicts" in page.texts["h2"]
+    assert claim in page.texts["dd"]
+    assert "python train.py -m experiment=convergence size=quick" in page.texts["code"]
 
 
 def test_help_teaches(script):

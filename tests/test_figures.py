@@ -4,12 +4,11 @@ import warnings
 import numpy as np
 import pytest
 from matplotlib import font_manager
-from matplotlib.colors import to_hex
 from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from seq2seq.config import NormKind
-from seq2seq.figures import LINE_STYLES, MARKERS, NORM_COLOURS, Curve, attention_figure, curves_figure, use_fonts
+from seq2seq.figures import NORM_COLOURS, attention_figure, use_fonts
 
 pytest_plugins = ["run_fixtures"]
 
@@ -97,60 +96,10 @@ def test_fonts_are_added_once():
     assert sum(font.name == "Noto Sans SC" for font in font_manager.fontManager.ttflist) >= 1
 
 
-# -- curves ----------------------------------------------------------------------------------------------------------
-
-
 def test_every_norm_has_a_colour_of_its_own():
     assert NORM_COLOURS.keys() == {kind.value for kind in NormKind}
     assert len(set(NORM_COLOURS.values())) == len(NORM_COLOURS)
     assert NORM_COLOURS == {"none": "#000000", "batch": "#D55E00", "layer": "#0072B2", "rms": "#009E73"}
-
-
-def test_a_panel_a_quantity_and_a_line_a_run():
-    curves = [Curve("none", "none", 0, [1, 2], [3.0, 4.0]), Curve("rms", "rms", 1, [1, 5], [2.0, 1.0])]
-    figure = curves_figure({"loss": curves, "BLEU": curves[:1]})
-    assert [axes.get_title() for axes in figure.axes] == ["loss", "BLEU"]
-    assert [axes.get_xlabel() for axes in figure.axes] == ["update"] * 2
-    none, rms = figure.axes[0].lines
-    assert [list(x) for x in rms.get_data()] == [[1, 5], [2.0, 1.0]]
-    assert [to_hex(line.get_color()).upper() for line in (none, rms)] == ["#000000", "#009E73"]
-    assert [line.get_linestyle() for line in (none, rms)] == ["-", "--"]
-    assert len(figure.axes[1].lines) == 1
-    legend, = figure.legends
-    assert texts(legend.get_texts()) == ["none", "rms"]
-
-
-def test_variants_of_a_norm_look_different():
-    count = len(LINE_STYLES) * len(MARKERS)
-    long = list(range(100))
-    figure = curves_figure({"loss": [Curve(str(i), "layer", i, long, long) for i in range(count)]})
-    looks = {(line.get_linestyle(), line.get_marker()) for line in figure.axes[0].lines}
-    assert len(looks) == count
-
-
-def test_a_single_point_is_seen():
-    none = curves_figure({"loss": [Curve("a", "none", 0, [7], [1.0])]}).axes[0].lines[0]
-    assert none.get_marker() not in ("", "None", None)
-
-
-def test_the_legend_stands_below_the_curves_and_in_the_picture():
-    names = [f"layer-lstm-small-seed{i},optimizer.lr=0.001,$x$" for i in range(9)]
-    figure = curves_figure({title: [Curve(n, "layer", i, [1, 2], [1.0, 2]) for i, n in enumerate(names)]
-                            for title in ("a", "b", "c")})
-    png(figure, dpi=50)
-    box = figure.legends[0].get_window_extent()
-    assert box.x0 >= 0
-    assert box.y0 >= 0
-    assert box.x1 <= figure.bbox.x1
-    for axes in figure.axes:
-        tight = axes.get_tightbbox()
-        assert tight.y0 >= box.y1
-        assert axes.get_window_extent().height > 200
-    assert texts(figure.legends[0].get_texts()) == names
-
-
-def test_runs_without_values_leave_a_panel_empty():
-    png(curves_figure({"a": [Curve("x", "none", 0, [], [])], "b": [Curve("x", "none", 0, [1], [1.0])]}), dpi=40)
 
 
 # -- what TensorBoard shows of a run ---------------------------------------------------------------------------------

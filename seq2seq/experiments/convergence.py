@@ -44,6 +44,11 @@ def reached(run: RunRecord, loss: float, by: str = "update") -> float | None:
     return None
 
 
+def with_curves(runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """Those that have logged a validation."""
+    return [run for run in runs if run.series("valid", "loss")[1]]
+
+
 def common_loss(runs: Sequence[RunRecord]) -> float:
     """The lowest validation loss that all of these runs have reached."""
     return max(min(run.series("valid", "loss")[1]) for run in runs)
@@ -52,7 +57,7 @@ def common_loss(runs: Sequence[RunRecord]) -> float:
 def time_to(a: Sequence[RunRecord], b: Sequence[RunRecord], by: str) -> tuple[dict[int, float], dict[int, float]]:
     """seed -> how long each side takes to the lowest loss that both of that seed's runs reach."""
     sides: tuple[dict[int, float], dict[int, float]] = ({}, {})
-    other = {run.config.seed: run for run in b}
+    a, other = with_curves(a), {run.config.seed: run for run in with_curves(b)}
     for run in a:
         seed = run.config.seed
         if seed in other:

@@ -1,0 +1,123 @@
+"""A chart drawn both ways: what was given is what is shown, and everything can be read."""
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+from seq2seq.charts import MOST_POINTS, Chart, Line, Panel, interactive_figure, mean_line, static_figure
+from seq2seq.figures import LINE_STYLES, MARKERS, NORM_COLOURS
+
+
+def chart(*panels):
+    return Chart("name", "title", "caption", list(panels))
+
+
+def panel(lines, **more):
+    return Panel("panel", "x (units)", "y (units)", lines, **more)
+
+
+# -- lines -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_mean_and_the_range_over_seeds():
+    line = mean_line("a", "layer", 1, [([1, 2], [1.0, 5.0]), ([1, 2], [3.0, 4.0])])
+    assert (line.x, line.y, line.low, line.high) == ([1, 2], [2.0, 4.5], [1.0, 4.0], [3.0, 5.0])
+
+
+def test_one_run_has_no_range():
+    line = mean_line("a", "none", 0, [([1, 2], [1.0, 5.0])])
+    assert (line.y, line.low, line.high) == ([1.0, 5.0], None, None)
+
+
+def test_other_points_are_interpolated_over_what_all_cover():
+    line = mean_line("a", "none", 0, [([0, 10], [0.0, 10.0]), ([5, 20], [10.0, 25.0])])
+    assert (line.x[0], line.x[-1], len(line.x)) == (5, 10, MOST_POINTS)
+    np.testing.assert_allclose(line.y, np.asarray(line.x) + 2.5)  # between x and x + 5
+
+
+def test_long_lines_are_thinned_and_names_are_kept():
+    long = list(range(10_000))
+    assert len(mean_line("a", "none", 0, [(long, [float(x) for x in long])]).x) == MOST_POINTS
+    assert mean_line("a", "none", 0, [(["b", "a"], [1.0, 2.0])] * 2).x == ["b", "a"]
+    assert mean_line("a", "none", 0, [([], [])]).x == []
+
+
+# -- on paper --------------------------------------------------------------------------------------------------------
+
+
+def test_lines_have_their_colours_bands_and_labels():
+    lines = [Line("none", "none", 0, [1, 2], [3.0, 4.0], [2.0, 3.0], [4.0, 5.0]),
+             Line("rms", "rms", 1, [1, 5], [2.0, 1])]
+    figure = static_figure(chart(panel(lines), panel(lines[:1], log_y=True, marks={"here": 1.5})))
+    first, second = figure.axes
+    assert (first.get_xlabel(), first.get_ylabel(), first.get_title()) == ("x (units)", "y (units)", "panel")
+    none, rms = first.lines
+    assert [list(values) for values in rms.get_data()] == [[1, 5], [2.0, 1]]
+    assert [to_hex(line.get_color()).upper() for line in (none, rms)] == ["#000000", "#009E73"]
+    assert [line.get_linestyle() for line in (none, rms)] == ["-", "--"]
+    assert len(first.collections) == 1  # the band
+    assert (first.get_yscale(), second.get_yscale()) == ("linear", "log")
+    assert [text.get_text() for text in second.texts] == ["here"]
+    legend, = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["none", "rms"]
+
+
+def test_variants_of_a_norm_look_different():
+    count, long = len(LINE_STYLES) * len(MARKERS), list(range(100))
+    figure = static_figure(chart(panel([Line(str(i), "layer", i, long, long) for i in range(count)])))
+    assert len({(line.get_linestyle(), line.get_marker()) for line in figure.axes[0].lines}) == count
+
+
+def test_a_single_point_is_seen():
+    line = static_figure(chart(panel([Line("a", "none", 0, [7], [1.0])]))).axes[0].lines[0]
+    assert line.get_marker() not in ("", "None", None)
+
+
+@pytest.mark.parametrize("panels", [1, 3, 4])
+def test_the_legend_stands_below_and_in_the_picture(panels, tmp_path):
+    names = [f"layer (statistics per_step, gain {i}), $x$" for i in range(9)]
+    lines = [Line(name, "layer", i, [1, 2], [1.0, 2.0]) for i, name in enumerate(names)]
+    figure = static_figure(chart(*[panel(lines)] * panels))
+    figure.savefig(tmp_path / "a.png", dpi=50)
+    box = figure.legends[0].get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
+    assert box.y0 >= 0
+    for axes in figure.axes[:panels]:
+        assert axes.get_tightbbox().y0 >= box.y1
+        assert axes.get_window_extent().height > 100
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == names
+
+
+# -- on the page -----------------------------------------------------------------------------------------------------
+
+
+def test_the_page_shows_the_same_lines_in_the_same_colours():
+    lines = [Line("none", "none", 0, [1, 2], [3.0, 4.0], [2.0, 3.0], [4.0, 5.0]),
+             Line("rms", "rms", 1, [1, 5], [2.0, 1])]
+    figure = interactive_figure(chart(panel(lines, smooths=True)))
+    band, none, rms = figure.data
+    assert (band.meta, none.meta) == ("band", "smooth")
+    assert (list(band.x), list(band.y)) == ([1, 2, 2, 1], [4.0, 5.0, 3.0, 2.0])
+    assert (list(rms.x), list(rms.y), rms.name) == ([1, 5], [2.0, 1.0], "rms")
+    assert [trace.line.color for trace in (none, rms)] == [NORM_COLOURS["none"], NORM_COLOURS["rms"]]
+    assert [trace.line.dash for trace in (none, rms)] == ["solid", "dash"]
+    assert band.legendgroup == none.legendgroup != rms.legendgroup
+    assert figure.layout.xaxis.title.text == "x (units)"
+
+
+def test_buttons_choose_the_panel_and_the_scale():
+    line = Line("none", "none", 0, [1, 2], [3.0, 4.0])
+    figure = interactive_figure(chart(panel([line]), panel([line, line], log_y=True, marks={"here": 1.5})))
+    assert [trace.visible for trace in figure.data] == [True, False, False]
+    panels, scales = figure.layout.updatemenus
+    visible, layout = panels.buttons[1].args
+    assert visible["visible"] == [False, True, True]
+    assert layout["yaxis"]["type"] == "log"
+    assert layout["shapes"][0]["x0"] == 1.5
+    assert [button.label for button in scales.buttons] == ["linear", "log"]
+
+
+def test_what_is_no_number_leaves_a_gap_and_names_are_categories():
+    figure = interactive_figure(chart(panel([Line("a", "none", 0, ["p", "q"], [float("nan"), 1.23456789])])))
+    assert list(figure.data[0].y) == [None, 1.2346]
+    assert figure.layout.xaxis.type == "category"

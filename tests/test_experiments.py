@@ -1,0 +1,194 @@
+"""Every experiment's verdict on runs whose effect is known: there, the other way round, and absent."""
+
+import math
+
+import pytest
+from synthetic import SEEDS, curve, group, record
+
+from seq2seq.experiments import EXPERIMENTS, charts, statement, verdicts
+from seq2seq.experiments.convergence import best_rate, reached
+from seq2seq.experiments.gradient_flow import change
+from seq2seq.experiments.length import excess
+from seq2seq.statistics import Outcome
+
+NOISE = {1: -0.02, 2: 0.03, 3: -0.01}
+"""Of each seed; it has no mean to speak of."""
+
+
+def convergence(effect):
+    """Layer norm learns 1.5 ** effect times as fast as none; with no effect, as fast but for noise."""
+    for seed in SEEDS:
+        for norm, power in (("none", 0), ("layer", effect), ("batch", effect / 2)):
+            rate = 0.05 * 1.5 ** (power + (10 * NOISE[seed] if norm == "layer" and not effect else NOISE[seed]))
+            yield record(norm, seed, "convergence", curve(rate))
+
+
+def length_lines(within, beyond, **more):
+    return [{"probe": "length", "over": over, "pieces": over + 10, "trained": 20, "statistics": "running", "nll": nll,
+             "bleu": 50 - 10 * nll, "length_ratio": 1.0, **more}
+            for over, nll in ((0, within), (10, within), (20, beyond), (30, beyond))]
+
+
+def length(effect):
+    """From within to beyond, none loses 0.5 nats, batch 0.5 + effect, layer a tenth more than none."""
+    for seed in SEEDS:
+        for norm, loss in (("none", 0.5), ("batch", 0.5 + effect), ("layer", 0.5 + 0.1 * effect)):
+            noise = (20 if not effect and norm == "batch" else 1) * NOISE[seed] * (norm != "none")
+            lines = length_lines(1.0, 1.0 + loss + noise)
+            if norm == "batch":
+                lines += length_lines(1.0, 1.5, statistics="batch")
+            yield record(norm, seed, "length", probes=lines)
+
+
+def batch_size(effect):
+    """At 64 sentences all norms are as good; at 4 batch norm's loss is higher by the effect."""
+    for seed in SEEDS:
+        for norm in ("none", "batch", "layer"):
+            for batch in (4, 16, 64, 256):
+                worse = effect if norm == "batch" and batch == 4 else 0.0
+                noise = (10 if not effect else 1) * NOISE[seed] * (norm == "batch" and batch == 4)
+                yield record(norm, seed, "batch_size", batch=batch, lr=batch / 1e4,
+                             results={"valid_loss": 2.0 - 0.001 * batch + worse + noise})
+
+
+def train_eval_gap(effect):
+    """Batch norm's loss by stored statistics is higher by the effect; layer norm's is the same."""
+    for seed in SEEDS:
+        for norm in ("none", "batch", "layer"):
+            gap = effect + (10 if not effect else 1) * NOISE[seed] if norm == "batch" else 0.0
+            lines = [{"probe": "train_eval_gap", "set": name, "training": 2.1, "batch": 2.0, "evaluation": 2.0 + gap}
+                     for name in ("train", "test", "test_long")]
+            if norm == "batch":
+                lines += [{"probe": "train_eval_gap", "set": name, "term": "encoder.layers.0.hh_l0", "steps": [0, 1],
+                           "rows": [9, 9], "mean_shift": [shift, shift], "log_scale": [0, 0]}
+                          for name, shift in (("train", 0.1), ("test", 0.1 + NOISE[seed]), ("test_long", 0.5))]
+            yield record(norm, seed, "train_eval_gap", probes=lines)
+
+
+def flow_lines(sums, gradients, steps=50):
+    for update in (0, 100):
+        for T in (10, steps):
+            yield {"probe": "gradient_flow", "update": update, "length": T,
+                   "raw": [1.0, *(2.0 ** (sums * t) for t in range(1, T))],
+                   "gradient": [2.0 ** (gradients * (T - 1 - t)) for t in range(T)]}
+
+
+def gradient_flow(effect):
+    """Without a norm gradients halve every 4 steps (effect 1); with one they keep (and the other way round for -1)."""
+    none, layer = {1: (0.25, 0.0), -1: (0.0, 0.25), 0: (0.1, 0.1)}[effect]
+    for cell in ("lstm", "rnn"):
+        for seed in SEEDS:
+            noise = 3 * NOISE[seed] if not effect else 0.0
+            yield record("none", seed, "gradient_flow", probes=flow_lines(none + noise, -none - noise), cell=cell)
+            yield record("layer", seed, "gradient_flow", probes=flow_lines(layer, -layer), cell=cell)
+            for gain, slope in ((None, layer), (1.0, none)):
+                yield record("batch", seed, "gradient_flow", probes=flow_lines(0.0, -slope - (noise if gain else 0)),
+                             cell=cell, norm_settings={"gain": gain})
+
+
+def invariance(effect):
+    """As the table says (1), or with one line that isn't (-1)."""
+    for seed in SEEDS:
+        for norm in ("none", "layer"):
+            claimed = norm == "layer"
+            found = 1e-9 if claimed else 3.0
+            yield record(norm, seed, "invariance", probes=[
+                {"probe": "invariance", "transformation": "matrix re-scaling", "claimed": claimed,
+                 "change": 0.5 if effect < 0 and claimed and seed == 2 else found}])
+
+
+BUILDERS = {f.__name__: f for f in (convergence, length, batch_size, train_eval_gap, gradient_flow, invariance)}
+OF_CHANCE = BUILDERS.keys() - {"invariance"}
+"""Where a threshold is kept or not, chance has no part."""
+EXPECTED = {1: Outcome.supported, -1: Outcome.refuted, 0: Outcome.undecided}
+
+
+def test_every_experiment_is_tried_here():
+    assert BUILDERS.keys() == EXPERIMENTS.keys()
+
+
+@pytest.mark.parametrize(("name", "effect"), [
+    (name, effect) for name in BUILDERS for effect in ([1, -1, 0] if name in OF_CHANCE else [1, -1])])
+def test_each_verdict_is_reached(name, effect):
+    found = verdicts(group(BUILDERS[name](effect)))
+    assert found
+    for verdict in found:
+        assert verdict.missing == ""
+        assert verdict.outcome is EXPECTED[effect], [(f.statement, f.differences) for f in verdict.findings]
+
+
+@pytest.mark.parametrize("name", sorted(OF_CHANCE))
+def test_one_seed_never_decides(name):
+    runs = [run for run in BUILDERS[name](1) if run.config.seed == 1]
+    assert {v.outcome for v in verdicts(group(runs))} == {Outcome.undecided}
+
+
+@pytest.mark.parametrize("name", sorted(OF_CHANCE))
+def test_what_is_missing_is_named(name):
+    runs = [run for run in BUILDERS[name](1) if run.config.norm.kind.value != "layer"]
+    verdict = verdicts(group(runs))[0]
+    assert verdict.outcome is Outcome.undecided
+    assert "norm=layer" in verdict.missing
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_every_chart_has_lines_units_and_every_norm(name):
+    runs = group(BUILDERS[name](1))
+    found = charts(runs)
+    assert len({chart.name for chart in found}) == len(found) > 0
+    for chart in found:
+        assert chart.caption
+        for panel in chart.panels:
+            assert panel.x_label
+            assert panel.y_label
+            assert panel.lines
+            for line in panel.lines:
+                assert len(line.x) == len(line.y) > 0
+                assert all(map(math.isfinite, line.y))
+    shown = {line.kind for chart in found for panel in chart.panels for line in panel.lines}
+    assert shown == {run.config.norm.kind.value for run in runs.runs}
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_the_statement_is_the_files_own(name):
+    found = statement(name)
+    assert found.claim.endswith(".")
+    assert "20" in found.source  # a year
+    assert len(found.refuted_if) > 20
+    assert not any("#" in part or "\n" in part for part in (found.claim, found.source, found.refuted_if))
+
+
+# -- the figures that verdicts rest on -------------------------------------------------------------------------------
+
+
+def test_each_norm_is_judged_at_its_best_rate():
+    runs = [record(norm, seed, lr=lr, results={"valid_loss": loss + 0.01 * seed}, metrics=curve(lr))
+            for seed in SEEDS for norm, lr, loss in (("none", 0.01, 1.0), ("none", 0.02, 2.0), ("layer", 0.01, 2.0),
+                                                     ("layer", 0.02, 1.0))]
+    found = group(runs)
+    assert (best_rate(found, "none"), best_rate(found, "layer")) == (0.01, 0.02)
+
+
+def test_when_a_loss_was_reached():
+    run = record(metrics=[{"kind": "valid", "update": u, "seconds": 2.0 * u, "loss": loss}
+                          for u, loss in ((10, 4.0), (20, 2.0), (30, 3.0), (40, 1.0))])
+    assert reached(run, 3.0) == 15
+    assert reached(run, 3.0, "seconds") == 30
+    assert reached(run, 5.0) == 10
+    assert reached(run, 1.0) == 40
+    assert reached(run, 0.5) is None
+
+
+def test_how_much_is_lost_beyond_what_was_trained_on():
+    assert excess(record(probes=length_lines(1.0, 2.5))) == pytest.approx(1.5)
+    assert excess(record(probes=length_lines(1.0, 2.5)[:2])) is None
+    assert excess(record(probes=length_lines(1.0, 2.5)), "batch") is None
+
+
+def test_growth_a_step_is_the_slope_at_the_longest_length():
+    run = record(probes=list(flow_lines(0.5, -0.125)))
+    assert change("raw", "at initialisation")(run) == pytest.approx(0.5)
+    assert change("gradient", "after training")(run) == pytest.approx(0.125)
+    vanished = record(probes=[{"probe": "gradient_flow", "update": 0, "length": 3, "raw": [1, 1, 1],
+                               "gradient": [0.0, 0.0, 1.0]}])
+    assert change("gradient", "at initialisation")(vanished) > 100

@@ -1,0 +1,86 @@
+"""Which runs belong together, what they are called, and which are set apart."""
+
+from synthetic import SEEDS, group, record
+
+from seq2seq.config import ModelConfig
+from seq2seq.records import groups, labels
+
+
+def test_groups_are_of_one_experiment_size_and_corpus():
+    runs = [record(experiment=e, size=s) for e, s in (("length", "quick"), ("length", "real"), (None, None))]
+    assert [(g.experiment, g.size, g.corpus) for g in groups(runs)] == [
+        ("length", "quick", "toy"), ("length", "real", "toy"), (None, None, "toy")]
+
+
+def test_norms_come_in_order_and_variants_by_what_differs():
+    runs = [record("layer"), record("batch", norm_settings={"gain": 1.0}), record("none"), record("batch")]
+    found = group(runs)
+    assert found.norms == ["none", "batch (gain 1.0)", "batch (gain None)", "layer"]
+    assert [found.kind(norm) for norm in found.norms] == ["none", "batch", "batch", "layer"]
+    assert [found.variant(norm) for norm in found.norms] == [0, 0, 1, 0]
+
+
+def test_runs_are_found_by_their_settings_in_the_order_of_seeds():
+    found = group(record(norm, seed, lr=lr) for seed in (3, 1, 2) for norm in ("none", "layer") for lr in (0.1, 0.2))
+    assert [run.config.seed for run in found.of(norm="layer", optimizer__lr=0.1)] == [1, 2, 3]
+    assert found.values("optimizer.lr") == [0.1, 0.2]
+    assert found.paired(lambda run: run.config.seed * 2.0, norm="none", optimizer__lr=0.2) == {1: 2.0, 2: 4.0, 3: 6.0}
+    assert found.paired(lambda run: None, norm="none") == {}
+
+
+def test_a_run_of_other_settings_is_set_apart_with_the_reason():
+    odd = record("layer", 4, model=ModelConfig(hidden_size=7))
+    found = group([*(record(norm, seed) for norm in ("none", "layer") for seed in SEEDS), odd])
+    (run, reason), = found.left_out
+    assert run is odd
+    assert reason == "differs in more than what is compared: model.hidden_size=7 (the others: 512)"
+    assert odd not in found.runs
+    assert found.notes == []
+
+
+def test_what_an_experiment_compares_sets_no_run_apart():
+    runs = [record(lr=lr, seed=seed) for lr in (0.1, 0.2) for seed in SEEDS]
+    assert group(runs).left_out == []
+    other = group(record(experiment="length", lr=lr, seed=s) for lr, s in ((0.1, 1), (0.1, 2), (0.2, 3)))
+    assert [run.config.seed for run, _ in other.left_out] == [3]
+
+
+def test_failed_unfinished_and_repeated_runs_are_set_apart():
+    failed, begun, twin = record(seed=2), record(seed=3), record(seed=1)
+    failed.results, failed.failure, begun.results, twin.name = None, "loss is not finite", None, "copy"
+    found = group([record(seed=1), failed, begun, twin])
+    assert [run.config.seed for run in found.runs] == [1]
+    reasons = {run.name: why for run, why in found.left_out}
+    assert reasons[failed.name] == "failed: loss is not finite"
+    assert "go on with: python train.py resume=" in reasons[begun.name]
+    assert reasons["copy"] == "has the same settings and seed as none-lstm-1-None-0.001"
+
+
+def test_without_an_experiment_every_setting_makes_a_line_of_its_own_and_a_note():
+    runs = [record(experiment=None, lr=lr, seed=seed) for lr in (0.1, 0.2) for seed in SEEDS]
+    found = group(runs)
+    assert found.left_out == []
+    assert found.norms == ["none (optimizer.lr 0.1)", "none (optimizer.lr 0.2)"]
+    assert found.notes == ["optimizer.lr differs: 0.1 in 3 runs, 0.2 in 3 runs"]
+
+
+def test_what_differs_with_the_norm_alone_is_told_but_not_in_its_name():
+    found = group([record(experiment=None, lr=0.1), record("layer", experiment=None, lr=0.2)])
+    assert found.norms == ["none", "layer"]
+    assert found.notes == ["optimizer.lr differs: 0.1 in none-lstm-1-None-0.1, 0.2 in layer-lstm-1-None-0.2"]
+
+
+def test_machines_and_versions_that_differ_are_noted():
+    found = group([record(seed=1), record(seed=2, results={"threads": 8, "versions": {"torch": "3"}})])
+    assert [note.partition(":")[0] for note in found.notes] == ["threads differs", "version of torch differs"]
+
+
+def test_a_run_is_called_by_its_norm_where_that_is_enough():
+    def names(*runs):
+        group(runs)
+        return labels(runs)
+
+    assert names(record(), record("layer")) == ["none", "layer"]
+    assert names(record(seed=1), record(seed=2)) == ["none, seed 1", "none, seed 2"]
+    assert names(record(lr=0.1, cell="lstm"), record(lr=0.1, cell="gru")) == ["none-lstm-1-None-0.1",
+                                                                             "none-gru-1-None-0.1"]
