@@ -54,7 +54,7 @@ class Logbook:
 
     def __init__(self, folder: Path, resumed_at: int, progress: bool) -> None:
         self.metrics = JsonLines(folder / "metrics.jsonl", lambda entry: entry["update"] <= resumed_at)
-        self.probes = JsonLines(folder / "probes.jsonl", lambda entry: 0 < entry["update"] <= resumed_at
+        self.probes = JsonLines(folder / "probes.jsonl", lambda entry: 0 < resumed_at >= entry["update"]
                                 and not entry["final"])
         self.writer = SummaryWriter(str(folder), purge_step=resumed_at + 1)
         self.bar: tqdm[Any] = tqdm(unit="update", disable=not progress, dynamic_ncols=True, smoothing=0.1,

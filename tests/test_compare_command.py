@@ -14,6 +14,7 @@ from matplotlib.image import imread
 
 from seq2seq.experiments import statement
 from seq2seq.records import groups, read_runs
+from seq2seq.report import write_report
 from seq2seq.run import Run, RunError
 from seq2seq.summary import COLUMNS
 
@@ -25,6 +26,14 @@ def compare(script, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     command = script("compare")
     return lambda *arguments: command(*arguments, "--out", tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def compared(two_runs, tmp_path_factory):
+    """The folder that compare.py makes of the two runs."""
+    out = tmp_path_factory.mktemp("compared")
+    write_report([str(two_runs.none), str(two_runs.layer)], out, "python scripts/compare.py RUNS")
+    return out
 
 
 @pytest.fixture
@@ -102,9 +111,8 @@ def test_a_table_figures_and_a_page(two_runs, compare, tmp_path):
         assert cells in shown
 
 
-def test_what_the_page_says(two_runs, compare, tmp_path):
-    compare(two_runs.none, two_runs.layer)
-    html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+def test_what_the_page_says(two_runs, compared):
+    html = (compared / "report.html").read_text(encoding="utf-8")
     page, results = Page(html), Run(two_runs.none).results()
     assert page.open == []
     assert page.texts["h1"] == page.texts["title"] == ["Comparison of 2 runs"]
@@ -121,10 +129,9 @@ def test_what_the_page_says(two_runs, compare, tmp_path):
     assert results["versions"]["torch"] in html
 
 
-def test_pictures_on_the_page_are_the_files(two_runs, compare, tmp_path):
-    compare(two_runs.none, two_runs.layer)
-    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
-    figures = tmp_path / "out" / "figures"
+def test_pictures_on_the_page_are_the_files(two_runs, compared):
+    page = Page((compared / "report.html").read_text(encoding="utf-8"))
+    figures = compared / "figures"
     shown = [base64.b64decode(image["src"].partition("base64,")[2]) for image in page.images if "svg" in image["src"]]
     assert sorted(shown) == sorted(path.read_bytes() for path in figures.glob("*.svg"))
     assert all(image["alt"] for image in page.images)
@@ -133,9 +140,8 @@ def test_pictures_on_the_page_are_the_files(two_runs, compare, tmp_path):
         assert width > 2 * height > 800
 
 
-def test_worked_translations_stand_beside_their_references(two_runs, compare, tmp_path):
-    compare(two_runs.none, two_runs.layer)
-    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+def test_worked_translations_stand_beside_their_references(two_runs, compared):
+    page = Page((compared / "report.html").read_text(encoding="utf-8"))
     texts = (two_runs.layer / "translations" / "test.txt").read_text(encoding="utf-8").splitlines()
     pairs = dict(zip(two_runs.sources, zip(two_runs.references, texts, strict=True), strict=True))
     shown = page.texts["dd"]
@@ -148,9 +154,8 @@ def test_worked_translations_stand_beside_their_references(two_runs, compare, tm
     assert len([image for image in page.images if image["alt"].startswith("Attention of")]) == 4
 
 
-def test_the_page_stands_alone(two_runs, compare, tmp_path):
-    compare(two_runs.none, two_runs.layer)
-    html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+def test_the_page_stands_alone(two_runs, compared):
+    html = (compared / "report.html").read_text(encoding="utf-8")
     ours = re.sub(r"<script>/\*\*\n\* plotly.js.*?</script>", "", html, flags=re.DOTALL)
     assert len(ours) < len(html) - 1e6
     assert not re.search(r'(src|href)="(?!data:|#)|https?://', ours)

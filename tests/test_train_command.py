@@ -70,7 +70,7 @@ VALUES = {
     "tokenizer.vocab_size": 100, "data.mirror": "somewhere", "data.batch_tokens": 100, "data.batch_sentences": 10,
     "data.max_length": 50, "optimizer.lr": 0.25, "trainer.max_epochs": 3, "trainer.max_updates": 30,
     "trainer.threads": 2, "trainer.validate_every": 5, "trainer.checkpoint_every": 6, "trainer.recalibrate": False,
-    "experiment": "lengths", "overwrite": True, "decode.beam_size": 3, "decode.length_penalty": 0.5,
+    "experiment": "length", "overwrite": True, "decode.beam_size": 3, "decode.length_penalty": 0.5,
     "decode.max_length": "1.5x+5", "resume": "somewhere",
 }
 
@@ -92,7 +92,8 @@ def test_every_promised_setting_is_accepted():
 def test_help_lists_groups_and_settings(train_command):
     done = train_command("--help")
     assert done.code == 0
-    for part in ("python train.py resume=outputs/CORPUS/RUN", "norm: batch, layer, none", "label_smoothing: 0.1"):
+    for part in ("python train.py resume=outputs/CORPUS/RUN", "label_smoothing: 0.1",
+                 "norm: batch, batch_gain_1, batch_shared, layer, layer_gain_1, none"):
         assert part in done.out
 
 
@@ -338,8 +339,12 @@ def test_a_loss_that_is_not_finite(train_command, toy, tmp_path):
     rates = ["optimizer=sgd", "optimizer.lr=1e30", "optimizer.clip_norm=0", "optimizer.warmup_updates=0"]
     done = train_command(*toy, *rates, "trainer.checkpoint_every=1")
     assert_one_line(done, 1, "update ", "lr 1e+30", "not finite; try a lower optimizer.lr")
-    assert list(tmp_path.rglob("config.yaml"))
-    assert not list(tmp_path.rglob("results.json"))
+    folder, = (path.parent for path in tmp_path.rglob("config.yaml"))
+    assert not (folder / "results.json").exists()
+    assert "not finite" in (folder / "failure.txt").read_text()
+    mended = train_command(*toy, f"hydra.run.dir='{folder}'", "overwrite=true", *SHORT)
+    assert mended.code == 0
+    assert not (folder / "failure.txt").exists()
 
 
 @pytest.mark.parametrize(("file", "damage", "part"), [
@@ -443,12 +448,13 @@ def test_a_failed_job_does_not_end_the_others(train_command, toy, tmp_path):
     done = train_command("-m", *toy, *SHORT, "model.hidden_size=47,48", "seed=1,2")
     assert done.code == 2
     lines = done.err.splitlines()
-    assert len(lines) == 4
-    for line, seed in zip(lines, (1, 2), strict=False):
+    assert len(lines) == 6
+    for line, seed in zip(lines[:2] + lines[3:5], (1, 2, 1, 2), strict=True):  # at once, and again at the end
         assert line.startswith("failed: ")
         assert f"model.hidden_size=47 seed={seed}: model.hidden_size=47: a bidirectional encoder" in line
+    assert "sweep: 2 of 4 jobs done, 2 failed\n" in done.out
     assert lines[2].startswith("Error executing job with overrides: ")  # Hydra's word for the first one
-    assert lines[3].startswith("train.py: model.hidden_size=47")
+    assert lines[5].startswith("train.py: model.hidden_size=47")
     assert len(list(tmp_path.rglob("results.json"))) == 2
 
 
@@ -457,3 +463,18 @@ def test_a_stopped_job_stops_the_sweep(train_command, toy, tmp_path, at_update):
     done = train_command("-m", *toy, "norm=none,layer")
     assert_one_line(done, 130, "SIGINT: saved at update 2")
     assert [name[:5] for name in folders(tmp_path)] == ["none-"]
+
+
+@pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit_local", marks=pytest.mark.slow)])
+def test_jobs_beside_each_other(launcher, process, tmp_path):
+    """In processes of their own: the others are trained, the failed one is listed at the end, a repetition skips."""
+    overrides, program = [f"hydra/launcher={launcher}", *SHORT, "model.hidden_size=47,48"], (f"{ROOT}/train.py", "-m")
+    first = process(*overrides, program=program)
+    out, err = first.communicate(timeout=300)
+    assert first.returncode != 0
+    assert "sweep: 1 of 2 jobs done, 1 failed" in out
+    assert "model.hidden_size=47: a bidirectional encoder needs an even number" in err
+    done, = tmp_path.rglob("results.json")
+    before = snapshot(done.parent)
+    process(*overrides, program=program).communicate(timeout=300)
+    assert snapshot(done.parent) == before

@@ -51,7 +51,7 @@ def summarise(returned: Sequence[JobReturn]) -> None:
     failed = [job for job in returned if job.status is JobStatus.FAILED]
     print(f"sweep: {len(returned) - len(failed)} of {len(returned)} jobs done, {len(failed)} failed")
     for job in failed:
-        print(f"  failed: {' '.join(job.overrides or ())}: {job._return_value}", file=sys.stderr)
+        print(f"failed: {' '.join(job.overrides or ())}: {job._return_value}", file=sys.stderr)
 
 
 def register() -> None:
