@@ -5,13 +5,15 @@ BIN := .venv/bin
 # The stamp's name holds a checksum of the pins: the environment is remade when they change, and only then.
 STAMP := .venv/.ready-$(shell cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1)
 SWEEP := norm=none,batch,layer
+EXPERIMENTS := convergence length batch_size train_eval_gap gradient_flow invariance
+SIZE ?= quick
 SANITIZERS := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -g
 
-.PHONY: help setup compare test test-all lint types bench sanitize clean
+.PHONY: help setup compare experiments test test-all lint types bench sanitize clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP)  ## make .venv with the pinned packages (the others do it by themselves)
 
@@ -27,6 +29,13 @@ compare: $(STAMP)  ## train norm = none, batch, layer on the built-in corpus, sc
 	$(BIN)/python train.py -m $(SWEEP)
 	$(BIN)/python scripts/compare.py outputs/grammar_en_zh/none-lstm-small-seed1 \
 		outputs/grammar_en_zh/batch-lstm-small-seed1 outputs/grammar_en_zh/layer-lstm-small-seed1 --out .
+
+experiments: $(STAMP)  ## all six experiments on all cores, and their verdicts: comparison-quick/report.html (SIZE=real, gpu)
+	@for experiment in $(EXPERIMENTS); do \
+		echo "== $$experiment"; \
+		$(BIN)/python train.py -m experiment=$$experiment size=$(SIZE) hydra/launcher=joblib hydra.launcher.verbose=10 || failed=1; \
+	done; \
+	$(BIN)/python scripts/compare.py outputs/*/*,experiment=*,size=$(SIZE)* --out comparison-$(SIZE) && test -z "$$failed"
 
 test: $(STAMP)  ## every test not marked slow
 	$(BIN)/python -m pytest

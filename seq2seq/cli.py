@@ -121,6 +121,8 @@ def composed(cfg: DictConfig) -> Config:
 def current_run(cfg: DictConfig) -> tuple[Config, Run]:
     """The configuration and the folder of this job. With resume=RUN both are RUN's own."""
     config = composed(cfg)
+    if HydraConfig.get().mode is RunMode.MULTIRUN and not HydraConfig.get().launcher._target_.endswith("BasicLauncher"):
+        config.trainer.progress = False  # the bars of jobs side by side would overwrite each other
     if config.resume is None:
         return config, Run(os.path.relpath(HydraConfig.get().runtime.output_dir))
     run = Run.open(config.resume)

@@ -8,7 +8,7 @@ from synthetic import SEEDS, curve, group, record
 from seq2seq.experiments import EXPERIMENTS, charts, statement, verdicts
 from seq2seq.experiments.convergence import best_rate, reached
 from seq2seq.experiments.gradient_flow import change
-from seq2seq.experiments.length import excess
+from seq2seq.experiments.length import excess, lost_bleu
 from seq2seq.statistics import Outcome
 
 NOISE = {1: -0.02, 2: 0.03, 3: -0.01}
@@ -182,7 +182,8 @@ def test_when_a_loss_was_reached():
 def test_how_much_is_lost_beyond_what_was_trained_on():
     assert excess(record(probes=length_lines(1.0, 2.5))) == pytest.approx(1.5)
     assert excess(record(probes=length_lines(1.0, 2.5)[:2])) is None
-    assert excess(record(probes=length_lines(1.0, 2.5)), "batch") is None
+    assert excess(record(probes=length_lines(1.0, 2.5)), statistics="batch") is None
+    assert lost_bleu(record(probes=length_lines(1.0, 2.5))) == pytest.approx(15.0)
 
 
 def test_growth_a_step_is_the_slope_at_the_longest_length():

@@ -229,7 +229,8 @@ def test_the_build_needs_no_torch():
 
 
 def test_every_package_of_ours_is_installed():
-    packages = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "seq2seq").rglob("__init__.py")}
+    packages = {".".join(path.parent.relative_to(ROOT).parts) for top in ("seq2seq", "hydra_plugins")
+                for path in (ROOT / top).rglob("__init__.py")}
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == packages
 
 

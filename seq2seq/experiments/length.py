@@ -1,5 +1,7 @@
 """What sentences longer than those trained on do to each norm."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..charts import Chart, Line, Panel
@@ -10,33 +12,48 @@ from .verdict import Finding, Verdict, difference, minus, needs
 QUANTITIES = {"nll": "loss (nats/token)", "bleu": "BLEU", "length_ratio": "characters of translation / reference"}
 
 
-def excess(run: RunRecord, statistics: str = "running") -> float | None:
-    """Mean loss of the buckets beyond what was trained on, less that of the longest bucket within it."""
+def excess(run: RunRecord, key: str = "nll", statistics: str = "running") -> float | None:
+    """A figure's mean over the buckets beyond what was trained on, less that of the longest bucket within it."""
     found = run.probed("length", statistics=statistics)
     within = [p for p in found if p["over"] < p["trained"]]
     beyond = [p for p in found if p["over"] >= p["trained"]]
     if not within or not beyond:
         return None
-    return float(np.mean([p["nll"] for p in beyond])) - float(within[-1]["nll"])
+    return float(np.mean([p[key] for p in beyond])) - float(within[-1][key])
+
+
+def lost_bleu(run: RunRecord, statistics: str = "running") -> float | None:
+    """BLEU that is lost on longer sentences."""
+    found = excess(run, "bleu", statistics)
+    return None if found is None else -found
+
+
+LOSSES: dict[str, Callable[..., float | None]] = {"nats/token": excess, "BLEU": lost_bleu}
+"""What longer sentences cost, by unit."""
 
 
 def verdicts(group: Group, claim: str) -> list[Verdict]:
-    """Batch norm has to lose more than no norm, and layer norm less than half of what batch norm loses beyond that."""
+    """Batch norm has to lose more than no norm, and layer norm less than half of what batch norm loses beyond that.
+
+    In loss and in BLEU.
+    """
     missing = needs(group, "none", "layer") or ("" if _batch(group) else "needs runs with norm=batch")
     if missing:
         return [Verdict(claim, missing=missing)]
-    losses = {norm: group.paired(excess, norm=norm) for norm in group.norms}
-    unit, findings = "nats/token", []
+    return [Verdict(claim, [f for unit, lost in LOSSES.items() for f in _findings(group, unit, lost)])]
+
+
+def _findings(group: Group, unit: str, lost: Callable[..., float | None]) -> list[Finding]:
+    losses, findings = {norm: group.paired(lost, norm=norm) for norm in group.norms}, []
     for norm in _batch(group):
         findings.append(Finding(f"on longer sentences {norm} loses more than none", unit,
                                 difference(losses[norm], losses["none"]), decides=norm == _batch(group)[0]))
-        own = group.paired(lambda run: excess(run, "batch"), norm=norm)
+        own = group.paired(lambda run: lost(run, statistics="batch"), norm=norm)
         findings.append(Finding(f"{norm}, normalising by each batch's own statistics, loses more than none", unit,
                                 difference(own, losses["none"]), decides=False))
     batch, layer = (minus(losses[norm], losses["none"]) for norm in (_batch(group)[0], "layer"))
-    findings.append(Finding("layer loses less, beyond none, than half of what batch does", unit,
-                            difference(batch, layer, scale=0.5)))
-    return [Verdict(claim, findings)]
+    return [*findings, Finding("layer loses less, beyond none, than half of what batch does", unit,
+                               difference(batch, layer, scale=0.5))]
 
 
 def _batch(group: Group) -> list[str]:
@@ -48,7 +65,7 @@ def _batch(group: Group) -> list[str]:
 def charts(group: Group) -> list[Chart]:
     """Loss, BLEU and length of the translations by the source's length."""
     trained = max((p["trained"] for run in group.runs for p in run.probed("length")), default=0)
-    panels = [Panel(label.partition(" (")[0], "source length (pieces with eos, to the end of the bucket)", label,
+    panels = [Panel(label.partition(" (")[0], "source pieces (end of the bucket)", label,
                     _lines(group, key), marks={"longest trained on": trained}) for key, label in QUANTITIES.items()]
     return [Chart("by_length", "Quality by length of the source",
                   "Mean over seeds and their range. Right of the dotted line: longer than any training sentence.",
