@@ -1,5 +1,5 @@
 """What may be done to weights and data without changing the output: Ba et al. 2016, table 1 (section 5.1), for batch
-and layer norm, and Zhang & Sennrich 2019, table 2, for rms norm.
+and layer norm, and Zhang & Sennrich 2019, table 1, for rms norm.
 
 The tables speak of one summed input W x. The recurrent layers have two, u = W_ih x_t and z = W_hh h_{t-1}:
 
