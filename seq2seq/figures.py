@@ -110,6 +110,28 @@ def curves_figure(panels: dict[str, list[Curve]]) -> Figure:
     return figure
 
 
+# -- batch norm's statistics -----------------------------------------------------------------------------------------
+
+TERM_COLOURS = {"ih": "#0072B2", "hh": "#D55E00", "c": "#009E73"}
+
+
+def statistics_figure(terms: dict[str, tuple[NDArray[np.floating], NDArray[np.floating]]]) -> Figure:
+    """Means and variances (steps, F) of each term by step: the features' median, and where 8 of 10 of them lie."""
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    panels = figure.subplots(1, 2)
+    for axes, title, number in zip(panels, ("running mean", "running variance"), range(2), strict=True):
+        for term, moments in terms.items():
+            low, median, high = np.quantile(moments[number], (0.1, 0.5, 0.9), axis=1)
+            axes.fill_between(range(len(median)), low, high, color=TERM_COLOURS[term], alpha=0.2, linewidth=0)
+            axes.plot(range(len(median)), median, color=TERM_COLOURS[term], marker=".", label=term)
+        axes.set_title(title)
+        axes.set_xlabel("time step")
+        axes.grid(alpha=0.3)
+    panels[1].set_yscale("log")
+    panels[1].legend(title="term")
+    return figure
+
+
 # -- speed -----------------------------------------------------------------------------------------------------------
 
 

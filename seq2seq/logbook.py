@@ -8,11 +8,28 @@ from types import TracebackType
 from typing import Any
 
 from matplotlib.figure import Figure
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
 from .checkpoint import naming, write_text
+
+LAYOUT = {
+    "Runs side by side": {
+        "training and validation loss (nats/token)": ["Multiline", ["train/nll$", "valid/loss$"]],
+        "validation BLEU": ["Multiline", ["valid/bleu$"]],
+        "gradient norm": ["Multiline", ["gradient_norm/all$"]],
+        "target tokens/s": ["Multiline", ["train/tokens_per_second$"]],
+    },
+    "Gradient norms by module": {
+        name: ["Multiline", [f"gradient_norm/{name}$"]]
+        for name in ("src_embedding", "tgt_embedding", "encoder", "bridge", "decoder", "output")
+    },
+}
+"""TensorBoard's custom scalars: by category, charts of the scalars whose tags match; a run is a line in each."""
+HISTOGRAM_BINS = 30
+"""As many as TensorBoard draws, of equal width: its own bins are too wide for gates that are nearly shut or open."""
 
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:
@@ -57,6 +74,7 @@ class Logbook:
         self.probes = JsonLines(folder / "probes.jsonl", lambda entry: 0 < entry["update"] <= resumed_at
                                 and not entry["final"])
         self.writer = SummaryWriter(str(folder), purge_step=resumed_at + 1)
+        self.writer.add_custom_scalars(LAYOUT)
         self.bar: tqdm[Any] = tqdm(unit="update", disable=not progress, dynamic_ncols=True, smoothing=0.1,
                                    mininterval=refresh_seconds())
 
@@ -96,6 +114,10 @@ class Logbook:
     def figure(self, tag: str, figure: Figure, update: int) -> None:
         """An image in TensorBoard."""
         self.writer.add_figure(tag, figure, update)
+
+    def histogram(self, tag: str, values: Tensor, update: int) -> None:
+        """A histogram in TensorBoard."""
+        self.writer.add_histogram(tag, values.float().cpu().numpy(), update, bins=HISTOGRAM_BINS)
 
     def hyperparameters(self, settings: dict[str, Any], results: dict[str, float], update: int) -> None:
         """Settings and final metrics in TensorBoard's HParams, in this run's own event file."""
