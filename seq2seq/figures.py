@@ -112,23 +112,30 @@ def curves_figure(panels: dict[str, list[Curve]]) -> Figure:
 
 # -- batch norm's statistics -----------------------------------------------------------------------------------------
 
-TERM_COLOURS = {"ih": "#0072B2", "hh": "#D55E00", "c": "#009E73"}
+TERM_STYLES = {"ih": "-", "hh": "--", "c": ":"}
 
 
-def statistics_figure(terms: dict[str, tuple[NDArray[np.floating], NDArray[np.floating]]]) -> Figure:
-    """Means and variances (steps, F) of each term by step: the features' median, and where 8 of 10 of them lie."""
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    panels = figure.subplots(1, 2)
-    for axes, title, number in zip(panels, ("running mean", "running variance"), range(2), strict=True):
-        for term, moments in terms.items():
-            low, median, high = np.quantile(moments[number], (0.1, 0.5, 0.9), axis=1)
-            axes.fill_between(range(len(median)), low, high, color=TERM_COLOURS[term], alpha=0.2, linewidth=0)
-            axes.plot(range(len(median)), median, color=TERM_COLOURS[term], marker=".", label=term)
+def statistics_figure(places: dict[str, dict[str, tuple[NDArray[np.floating], NDArray[np.floating]]]]) -> Figure:
+    """Means and variances (steps, F) of each place's terms by step: over the features their root mean square, and mean.
+
+    A place has its colour, a term its style. Drawn at each validation: a constrained layout would take three times as
+    long.
+    """
+    figure = Figure(figsize=(6, 7))
+    panels = figure.subplots(2, 1, sharex=True)
+    figure.subplots_adjust(left=0.1, right=0.97, top=0.95, bottom=0.1 + 0.03 * len(places), hspace=0.15)
+    for number, (place, terms) in enumerate(places.items()):
+        for term, (mean, var) in terms.items():
+            for axes, line in zip(panels, (np.sqrt(np.square(mean).mean(1)), var.mean(1)), strict=True):
+                axes.plot(range(len(line)), line, TERM_STYLES[term], color=f"C{number % 10}", label=f"{place} {term}",
+                          marker="." if len(line) == 1 else None)
+    for axes, title in zip(panels, ("stored means, root mean square", "stored variances, mean"), strict=True):
         axes.set_title(title)
-        axes.set_xlabel("time step")
+        axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-    panels[1].set_yscale("log")
-    panels[1].legend(title="term")
+    panels[1].set_xlabel("time step")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="lower center", ncols=3, frameon=False, fontsize="small",
+                  handlelength=3)
     return figure
 
 

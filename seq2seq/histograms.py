@@ -97,10 +97,12 @@ def write_histograms(logbook: Logbook, model: Translator, dataset: ParallelDatas
     batch = dataset.batch(np.arange(min(SENTENCES, len(dataset)))).to(device)
     with autocast(device, config.trainer.precision):
         for tag, values in histograms(model, batch):
-            logbook.histogram(tag, values, update)
+            logbook.histogram(tag, values.float().cpu().numpy(), update)
     model.train(was_training)
-    for where, terms in stored_statistics(model):
-        logbook.figure(f"statistics/{where}", statistics_figure(terms), update)
+    if statistics := stored_statistics(model):
+        logbook.figure("batch_norm/by_step", statistics_figure(statistics), update)
+        for tag, stored in statistics_histograms(statistics):
+            logbook.histogram(tag, stored, update)
 
 
 @torch.no_grad()
@@ -125,10 +127,7 @@ def _of_step(cell: str, where: str, step: reference.Step) -> Iterator[tuple[str,
     if gates := GATES[cell]:
         for (name, nonlinearity), summed in zip(gates.items(), step.summed.chunk(len(gates), dim=1), strict=True):
             values[f"gate_{name}"] = nonlinearity(summed)
-    for kind, v in values.items():
-        finite = v[v.isfinite()]
-        if finite.numel():
-            yield f"{kind}/{where}", finite
+    yield from ((f"{kind}/{where}", v) for kind, v in values.items())
 
 
 def place(name: str, layer: RecurrentLayers, direction: int) -> str:
@@ -137,12 +136,27 @@ def place(name: str, layer: RecurrentLayers, direction: int) -> str:
     return f"{short}_{('forward', 'backward')[direction]}" if layer.bidirectional else short
 
 
-def stored_statistics(model: nn.Module) -> Iterator[tuple[str, dict[str, Moments]]]:
-    """Of each place with batch norm, by term, those of the steps seen; of one step where all share them."""
-    for name, layer in batch_norm_layers(model).items():
-        for direction, suffix in enumerate(layer.suffixes()):
-            seen = int(getattr(layer, f"steps_seen{suffix}"))
-            yield place(name, layer, direction), {
-                term: (getattr(layer, f"running_mean_{term}{suffix}")[:seen].cpu().numpy(),
-                       getattr(layer, f"running_var_{term}{suffix}")[:seen].cpu().numpy())
-                for term in layer.term_sizes()}
+def stored_statistics(model: nn.Module) -> dict[str, dict[str, Moments]]:
+    """Of each place with batch norm, by term, those of the steps seen; of one step where all share them.
+
+    nan where none are: the recurrent term of a first step without a state before it has none.
+    """
+    return {place(name, layer, direction): {term: _moments(layer, term, suffix) for term in layer.term_sizes()}
+            for name, layer in batch_norm_layers(model).items() for direction, suffix in enumerate(layer.suffixes())}
+
+
+def _moments(layer: RecurrentLayers, term: str, suffix: str) -> Moments:
+    stored = {name: buffer.cpu().numpy() for name, buffer in layer.named_buffers()}
+    seen = int(stored[f"steps_seen{suffix}"])
+    none_yet = stored[f"num_updates_{term}{suffix}"][:seen, None] == 0
+    mean, var = (stored[f"running_{kind}_{term}{suffix}"][:seen] for kind in ("mean", "var"))
+    return np.where(none_yet, np.nan, mean), np.where(none_yet, np.nan, var)
+
+
+def statistics_histograms(places: dict[str, dict[str, Moments]]) -> Iterator[tuple[str, NDArray[np.floating]]]:
+    """Tags, and the means or variances of all features."""
+    for where, terms in places.items():
+        for term, moments in terms.items():
+            for kind, stored in zip(("mean", "var"), moments, strict=True):
+                for t in (t for t in STEPS if t < len(stored)):
+                    yield f"running_{kind}_{term}/{where}/step{t}", stored[t]

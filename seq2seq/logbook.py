@@ -7,8 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
-from torch import Tensor
+from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
@@ -115,14 +116,22 @@ class Logbook:
         """An image in TensorBoard."""
         self.writer.add_figure(tag, figure, update)
 
-    def histogram(self, tag: str, values: Tensor, update: int) -> None:
-        """A histogram in TensorBoard."""
-        self.writer.add_histogram(tag, values.float().cpu().numpy(), update, bins=HISTOGRAM_BINS)
+    def histogram(self, tag: str, values: NDArray[np.floating], update: int) -> None:
+        """A histogram in TensorBoard, of those values that are finite."""
+        finite = values[np.isfinite(values)]
+        if finite.size:
+            self.writer.add_histogram(tag, finite, update, bins=HISTOGRAM_BINS)
 
     def hyperparameters(self, settings: dict[str, Any], results: dict[str, float], update: int) -> None:
-        """Settings and final metrics in TensorBoard's HParams, in this run's own event file."""
-        known = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in settings.items()}
-        for summary in hparams(known, results):
+        """Settings and final metrics in TensorBoard's HParams, in this run's own event file.
+
+        Without the list of settings that torch would have TensorBoard take from one run: so it makes its own from all
+        runs, and puts those first in which they differ. A truth value is text, which torch would write as a number.
+        """
+        known = {k: v if isinstance(v, (int, float)) and not isinstance(v, bool) else str(v)
+                 for k, v in settings.items()}
+        _, start, end = hparams(known, results)
+        for summary in (start, end):
             self.writer._get_file_writer().add_summary(summary)
         for name, value in results.items():
             self.writer.add_scalar(name, value, update)
