@@ -9,7 +9,7 @@ EXPERIMENTS := convergence length batch_size train_eval_gap gradient_flow invari
 SIZE ?= quick
 SANITIZERS := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -g
 
-.PHONY: help setup compare experiments test test-all lint types bench sanitize clean
+.PHONY: help setup compare experiments test test-all browser lint types bench sanitize clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -42,6 +42,10 @@ test: $(STAMP)  ## every test not marked slow
 
 test-all: $(STAMP)  ## the slow tests too
 	$(BIN)/python -m pytest -m ''
+
+browser:  ## install Chromium and its driver, without which the tests that need a browser are skipped (Debian, as root)
+	@command -v chromedriver >/dev/null || (apt-get update -qq && \
+		apt-get install -y -qq --no-install-recommends chromium chromium-driver)
 
 lint: $(STAMP)  ## ruff
 	$(BIN)/ruff check .

@@ -1,7 +1,6 @@
 """Every setting of the application, as plain dataclasses.
 
-`configs/` holds the values; the classes here give each its type and its meaning, and Hydra checks one
-against the other. Nothing in this module needs Hydra or torch.
+`configs/` holds the values, which Hydra checks against the types here. Nothing in this module needs Hydra or torch.
 """
 
 from dataclasses import dataclass, field
@@ -262,8 +261,7 @@ class DataConfig:
     bucket_batches: int = 1
     """Sentences of about so many batches are sorted by length together; 1: batches of any length.
 
-    With batch norm keep it at 1: in a batch of one length every sentence ends at the same step, so that the statistics
-    of a step tell how far the end is, and no stored ones can stand in for them.
+    With batch norm keep it at 1: in a batch of one length the statistics of a step tell how far the end is (README).
     """
 
 
@@ -359,6 +357,8 @@ class TrainerConfig:
     """Re-estimate batch norm's statistics of the best checkpoint in one pass over training data."""
     recalibrate_batches: int | None = None
     """Batches of that pass; None: the whole training set."""
+    histograms: bool = True
+    """At each validation write histograms from inside the recurrent layers for TensorBoard (seq2seq/histograms.py)."""
     progress: bool = True
     """Show the progress bar."""
 

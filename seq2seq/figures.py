@@ -65,6 +65,35 @@ def attention_figure(weights: NDArray[np.floating], src: Sequence[str], tgt: Seq
     return figure
 
 
+# -- batch norm's statistics -----------------------------------------------------------------------------------------
+
+TERM_STYLES = {"ih": "-", "hh": "--", "c": ":"}
+
+
+def statistics_figure(places: dict[str, dict[str, tuple[NDArray[np.floating], NDArray[np.floating]]]]) -> Figure:
+    """Means and variances (steps, F) of each place's terms by step: over the features their root mean square, and mean.
+
+    A place has its colour, a term its style. Drawn at each validation: a constrained layout would take three times as
+    long.
+    """
+    figure = Figure(figsize=(6, 7))
+    panels = figure.subplots(2, 1, sharex=True)
+    figure.subplots_adjust(left=0.1, right=0.97, top=0.95, bottom=0.1 + 0.03 * len(places), hspace=0.15)
+    for number, (place, terms) in enumerate(places.items()):
+        for term, (mean, var) in terms.items():
+            for axes, line in zip(panels, (np.sqrt(np.square(mean).mean(1)), var.mean(1)), strict=True):
+                axes.plot(range(len(line)), line, TERM_STYLES[term], color=f"C{number % 10}", label=f"{place} {term}",
+                          marker="." if len(line) == 1 else None)
+    for axes, title in zip(panels, ("stored means, root mean square", "stored variances, mean"), strict=True):
+        axes.set_title(title)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+    panels[1].set_xlabel("time step")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="lower center", ncols=3, frameon=False, fontsize="small",
+                  handlelength=3)
+    return figure
+
+
 # -- speed -----------------------------------------------------------------------------------------------------------
 
 

@@ -7,12 +7,30 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
 from .checkpoint import naming, write_text
+
+LAYOUT = {
+    "Runs side by side": {
+        "training and validation loss (nats/token)": ["Multiline", ["train/nll$", "valid/loss$"]],
+        "validation BLEU": ["Multiline", ["valid/bleu$"]],
+        "gradient norm": ["Multiline", ["gradient_norm/all$"]],
+        "target tokens/s": ["Multiline", ["train/tokens_per_second$"]],
+    },
+    "Gradient norms by module": {
+        name: ["Multiline", [f"gradient_norm/{name}$"]]
+        for name in ("src_embedding", "tgt_embedding", "encoder", "bridge", "decoder", "output")
+    },
+}
+"""TensorBoard's custom scalars: by category, charts of the scalars whose tags match; a run is a line in each."""
+HISTOGRAM_BINS = 30
+"""As many as TensorBoard draws, of equal width: its own bins are too wide for gates that are nearly shut or open."""
 
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:
@@ -57,6 +75,7 @@ class Logbook:
         self.probes = JsonLines(folder / "probes.jsonl", lambda entry: 0 < resumed_at >= entry["update"]
                                 and not entry["final"])
         self.writer = SummaryWriter(str(folder), purge_step=resumed_at + 1)
+        self.writer.add_custom_scalars(LAYOUT)
         self.bar: tqdm[Any] = tqdm(unit="update", disable=not progress, dynamic_ncols=True, smoothing=0.1,
                                    mininterval=refresh_seconds())
 
@@ -97,10 +116,22 @@ class Logbook:
         """An image in TensorBoard."""
         self.writer.add_figure(tag, figure, update)
 
+    def histogram(self, tag: str, values: NDArray[np.floating], update: int) -> None:
+        """A histogram in TensorBoard, of those values that are finite."""
+        finite = values[np.isfinite(values)]
+        if finite.size:
+            self.writer.add_histogram(tag, finite, update, bins=HISTOGRAM_BINS)
+
     def hyperparameters(self, settings: dict[str, Any], results: dict[str, float], update: int) -> None:
-        """Settings and final metrics in TensorBoard's HParams, in this run's own event file."""
-        known = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in settings.items()}
-        for summary in hparams(known, results):
+        """Settings and final metrics in TensorBoard's HParams, in this run's own event file.
+
+        Without the list of settings that torch would have TensorBoard take from one run: so it makes its own from all
+        runs, and puts those first in which they differ. A truth value is text, which torch would write as a number.
+        """
+        known = {k: v if isinstance(v, (int, float)) and not isinstance(v, bool) else str(v)
+                 for k, v in settings.items()}
+        _, start, end = hparams(known, results)
+        for summary in (start, end):
             self.writer._get_file_writer().add_summary(summary)
         for name, value in results.items():
             self.writer.add_scalar(name, value, update)

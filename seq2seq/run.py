@@ -25,7 +25,8 @@ from .tokenizer import Tokenizers
 
 NOT_SETTINGS = ("resume", "overwrite")
 """What a run is started with and is no part of it."""
-CHANGEABLE = (*NOT_SETTINGS, "trainer.device", "trainer.threads", "trainer.progress", "data.mirror")
+CHANGEABLE = (*NOT_SETTINGS, "trainer.device", "trainer.threads", "trainer.histograms", "trainer.progress",
+              "data.mirror")
 """Settings that change nothing of what a run computes."""
 EXTENDABLE = ("trainer.max_updates", "trainer.max_epochs")
 """Settings that change nothing of the training so far."""

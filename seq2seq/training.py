@@ -32,6 +32,7 @@ from .distributed import ONE_PROCESS, SEED_STRIDE, Processes, joined
 from .errors import Stopped, TrainingError
 from .evaluation import finish_run, teacher_forced_loss, training_batches, use_best, validation_bleu
 from .figures import attention_figure
+from .histograms import write_histograms
 from .logbook import Logbook, NoLogbook
 from .model import Translator, count_parameters
 from .preparation import prepare
@@ -321,6 +322,8 @@ class Trainer:
         logbook.say(f"update {self.progress.update:>6}  epoch {self._position()['epoch']:>3}  valid loss {nll:.3f}  "
                     f"perplexity {values['perplexity']:.2f}  BLEU {scores.bleu:.2f}")
         self._write_samples(logbook, translations)
+        if config.trainer.histograms:
+            write_histograms(logbook, self.model, self.valid_set, config, self.device, self.progress.update)
         self.probe(logbook, final=False)
         return scores.bleu if config.trainer.best_metric is Metric.bleu else -nll
 

@@ -114,6 +114,22 @@ def copied(finished, tmp_path):
     return Run(tmp_path / "copied")
 
 
+@pytest.fixture
+def browser():
+    """A headless Chromium, driven by selenium; no page in it may log an error or ask another machine for anything."""
+    import browser as chromium  # selenium is loaded where a browser is needed alone
+
+    if missing := chromium.missing():
+        pytest.skip(f"no {' and no '.join(missing)} on this machine (Debian: make browser)")
+    driver = chromium.start()
+    try:
+        yield driver
+        assert chromium.errors(driver) == []
+        assert chromium.foreign_requests(driver) == []
+    finally:
+        driver.quit()
+
+
 @dataclass
 class Done:
     """What a command gave."""

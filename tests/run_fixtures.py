@@ -10,6 +10,12 @@ def two_runs(tmp_path_factory):
     return runs.two_runs(tmp_path_factory.mktemp("runs"))
 
 
+@pytest.fixture(scope="session")
+def three_runs(tmp_path_factory):
+    """A short run of each norm, by the norm, for TensorBoard."""
+    return runs.three_runs(tmp_path_factory.mktemp("three_runs"))
+
+
 @pytest.fixture
 def script(monkeypatch, capfd):
     """`script("translate")` is scripts/translate.py, called in this process."""

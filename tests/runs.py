@@ -97,6 +97,13 @@ def two_runs(folder):
     return Runs(none, layer, data, test, [translation(line) for line in test])
 
 
+def three_runs(folder):
+    """One run of each norm in a folder of their own, named as train.py names them: 12 updates, three validations."""
+    data = corpus(folder / "corpus")
+    return {norm: trained(folder / "outputs" / f"{norm}-lstm-tiny-seed1", settings(data, norm, 12))
+            for norm in ("none", "batch", "layer")}
+
+
 def script(name) -> ModuleType:
     """A file of scripts/ as a module."""
     specification = importlib.util.spec_from_file_location(f"{name}_command", ROOT / "scripts" / f"{name}.py")
