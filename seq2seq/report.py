@@ -18,11 +18,13 @@ from plotly.offline import get_plotlyjs
 
 from .charts import Chart, interactive_figure, static_figure
 from .checkpoint import replacing, write_text
+from .diagrams import axes_diagram, cell_diagram
 from .examples import Example, worked_examples
 from .experiments import RULE, Statement, Verdict, charts, statement, verdicts
 from .records import Group, RunRecord, groups, read_runs
 from .summary import COLUMNS, NormRow, Overview, norm_rows, overview
 
+DIAGRAMS = {"What each norm averages over": axes_diagram, "Where the norms stand in the LSTM's cell": cell_diagram}
 DECIMALS = {"test_bleu": 1, "test_chrf": 1, "valid_bleu": 1, "valid_loss": 3, "update": 0, "tokens_per_second": 0,
             "minutes": 1, "parameters": 0}
 
@@ -154,6 +156,7 @@ def page(runs: Sequence[RunRecord], sections: Sequence[Section], of_norms: Seque
     return environment.from_string(template).render(
         title=title(runs), sections=sections, notes=notes, rule=RULE,
         overview=summary, examples=examples, columns=COLUMNS, rows=[cells(run_row(run)) for run in runs],
+        diagrams={text: base64.b64encode(rendered(figure(), "svg")).decode() for text, figure in DIAGRAMS.items()},
         norm_rows=list(zip(sections, of_norms, strict=True)), plotly=get_plotlyjs(), command=command,
         signatures=list(dict.fromkeys(str(run.scores["bleu_signature"]) for run in runs if run.scores)),
         trained_by=list(dict.fromkeys(line for run in runs for line in trained_by(run))),
