@@ -1,0 +1,234 @@
+"""docs/: both languages say the same, what is named exists, formulas render on GitHub, commands can be given."""
+
+import importlib.util
+import re
+import shlex
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from matplotlib.mathtext import MathTextParser
+
+from seq2seq import cli
+from seq2seq.config import Config
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+TRANSLATED = sorted(name for name in DOCS if name.replace(".md", ".zh.md") in DOCS)
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs" / "experiment").glob("*.yaml"))
+AWAITED = {"docs/results.md"}
+"""Linked to before they are written: results.md comes with the experiments' results."""
+CJK = "\u3400-\u9fff"
+
+
+def pairs():
+    return [(DOCS[name], DOCS[name.replace(".md", ".zh.md")]) for name in TRANSLATED]
+
+
+def blocks(text):
+    """The formulas that stand by themselves."""
+    return re.findall(r"^\$\$\n(.*?)\n\$\$$", text, re.M | re.S)
+
+
+def prose(text):
+    """Without formulas by themselves, commands and code."""
+    text = re.sub(r"^\$\$\n.*?\n\$\$$|^ {4}.*$|^```.*?^```$", "", text, flags=re.M | re.S)
+    return re.sub(r"`[^`\n]*`", "", text)
+
+
+def inline(text):
+    return re.findall(r"\$([^$]+)\$", prose(text))
+
+
+def headings(text):
+    return [len(marks) for marks in re.findall(r"^(#+) ", text, re.M)]
+
+
+def images(text):
+    return re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
+
+
+def links(text):
+    return re.findall(r"(?<!!)\[[^]]*\]\(([^)#]+)\)", text)
+
+
+# -- two languages ---------------------------------------------------------------------------------------------------
+
+
+def test_the_explainer_comes_in_two_languages():
+    assert "normalization.md" in TRANSLATED
+
+
+def test_both_languages_have_the_same_sections_formulas_and_images():
+    for english, chinese in pairs():
+        assert headings(english) == headings(chinese)
+        assert Counter(blocks(english)) == Counter(blocks(chinese))
+        assert set(inline(english)) == set(inline(chinese))
+        assert images(english) == images(chinese)
+        assert commands(english) == commands(chinese)
+        assert [link for link in links(english) if "zh.md" not in link] == [
+            link for link in links(chinese) if link not in TRANSLATED]
+        assert set(re.findall(r"`([^`]+)`", english)) == set(re.findall(r"`([^`]+)`", chinese))
+
+
+def test_the_tables_of_both_languages_agree_cell_by_cell():
+    words = {"变": "changes", "不变": "same"}
+    for english, chinese in pairs():
+        rows = [[re.findall(r"[^|]+", line) for line in text.splitlines() if line.startswith("|")]
+                for text in (english, chinese)]
+        assert [len(row) for row in rows[0]] == [len(row) for row in rows[1]]
+        for one, other in zip(*rows, strict=True):
+            for a, b in zip(one[1:], other[1:], strict=True):
+                assert b.strip() not in words or words[b.strip()] == a.strip()
+
+
+def test_each_language_names_the_other():
+    for name in TRANSLATED:
+        chinese = name.replace(".md", ".zh.md")
+        assert f"]({chinese})" in DOCS[name]
+        assert f"]({name})" in DOCS[chinese]
+
+
+def test_the_invariances_are_those_that_the_probe_checks():
+    from seq2seq.probes.invariance import CHANGES, UNCHANGED
+
+    rows = [[cell.strip() for cell in line.strip("|").split("|")]
+            for line in DOCS["normalization.md"].splitlines() if line.startswith("|")]
+    norms, found = rows[0][1:], rows[2:]
+    assert norms == ["none", "batch", "layer", "rms"]
+    for change, (_, *cells) in zip(CHANGES, found, strict=True):
+        assert cells == ["same" if change in UNCHANGED[norm, False] else "changes" for norm in norms]
+
+
+# -- experiments -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["normalization.md", "normalization.zh.md"])
+def test_every_experiment_has_a_section_its_command_and_a_place_for_its_result(name):
+    sections = [part for part in re.split(r"^###? ", DOCS[name], flags=re.M) if "<!-- result: " in part]
+    found = []
+    for section in sections:
+        experiment, = re.findall(r"^<!-- result: (\w+) -->\n.*\(results\.md\)", section, re.M)
+        assert f"\n    python train.py -m experiment={experiment} size=quick\n" in section
+        found.append(experiment)
+    assert sorted(found) == EXPERIMENTS
+
+
+# -- what GitHub makes of it -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", DOCS)
+def test_formulas_by_themselves_stand_between_blank_lines(name):
+    lines = ["", *DOCS[name].splitlines(), ""]
+    marks = [i for i, line in enumerate(lines) if "$$" in line]
+    assert len(marks) == 2 * len(blocks(DOCS[name]))
+    for start, end in zip(marks[::2], marks[1::2], strict=True):
+        assert (lines[start], lines[end]) == ("$$", "$$")
+        assert end == start + 2
+        assert lines[start - 1] == lines[end + 1] == ""
+
+
+@pytest.mark.parametrize("name", DOCS)
+def test_formulas_can_be_read_and_nothing_in_them_looks_like_markdown(name):
+    parser = MathTextParser("path")
+    for formula in [*blocks(DOCS[name]), *inline(DOCS[name])]:
+        parser.parse(f"${formula}$")
+        assert "\n" not in formula
+        assert not re.search(r"\\[^a-zA-Z]", formula), f"{formula}: Markdown takes the backslash"
+        assert not re.search(r"[^\w]_|\*|<|`", formula), f"{formula}: Markdown may see emphasis, a tag or code"
+        assert formula == formula.strip()
+
+
+@pytest.mark.parametrize("name", DOCS)
+def test_formulas_in_a_line_stand_apart_from_letters(name):
+    text = prose(DOCS[name])
+    assert text.count("$") == 2 * len(inline(DOCS[name]))
+    for before, after in re.findall(r"(.)\$[^$]+\$(.)", text.replace("\n", " ")):
+        assert not re.match(rf"[\w{CJK}]", before), before
+        assert not re.match(rf"[\w{CJK}]", after), after
+
+
+@pytest.mark.parametrize("name", [name for name in DOCS if name.endswith(".zh.md")])
+def test_a_chinese_paragraph_is_one_line(name):
+    """A line's end would show as a space between two characters."""
+    assert not re.search(rf"[{CJK}，。；：]\n *[{CJK}]", DOCS[name])
+
+
+# -- what is named ---------------------------------------------------------------------------------------------------
+
+
+def commands(text):
+    """Those shown in backticks or indented, without comments."""
+    found = re.findall(r"`(python [^`]+)`", text) + re.findall(r"^ {4}(python .*)$", text, re.M)
+    return sorted(command.partition(" #")[0].strip() for command in found)
+
+
+ALL = sorted({command for text in DOCS.values() for command in commands(text)})
+
+
+@pytest.mark.parametrize("name", DOCS)
+def test_every_file_linked_to_exists(name):
+    targets = [t for t in [*links(DOCS[name]), *images(DOCS[name])] if not t.startswith("https://")]
+    for target in targets:
+        path = (ROOT / "docs" / target).resolve()
+        assert path.exists() or str(path.relative_to(ROOT)) in AWAITED, target
+
+
+def test_the_readme_leads_to_every_document():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in DOCS:
+        assert f"](docs/{name})" in readme
+
+
+@pytest.mark.parametrize("command", [command for command in ALL if command.startswith("python train.py")])
+def test_every_training_command_composes(command):
+    words = shlex.split(command)[2:]
+    chosen = [word for word in words if "=" in word]
+    cli.register()
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        swept = compose("train", chosen, return_hydra_config=True).hydra.sweeper.params
+        assert isinstance(cli.composed(compose("train", chosen)), Config)
+    assert ("-m" in words) == bool(swept)
+
+
+@pytest.mark.parametrize("command", [command for command in ALL if command.startswith("python scripts/")])
+def test_every_script_named_takes_these_arguments(command, monkeypatch):
+    """Up to where it would begin its work."""
+    _, script, *arguments = shlex.split(command)
+    specification = importlib.util.spec_from_file_location("script", ROOT / script)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+
+    class Parsed(Exception):
+        pass
+
+    parse = module.argparse.ArgumentParser.parse_args
+
+    def parse_and_stop(parser, *given):
+        parse(parser, *given)
+        raise Parsed
+
+    monkeypatch.setattr(module.argparse.ArgumentParser, "parse_args", parse_and_stop)
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    with pytest.raises(Parsed):
+        module.main()
+
+
+def test_the_commands_are_found():
+    assert sum(command.startswith("python train.py -m experiment=") for command in ALL) == len(EXPERIMENTS)
+    assert any(command.startswith("python scripts/benchmark.py") for command in ALL)
+
+
+def test_every_setting_named_exists():
+    """Such as `norm.min_rows`, `norm.terms=joint` and `norm=batch_shared`."""
+    named = set(re.findall(r"`((?:norm|size|trainer)[.\w]*)(=\w+)?`", "".join(DOCS.values())))
+    assert {("norm.min_rows", ""), ("norm.terms", "=joint"), ("norm", "=batch_shared")} <= named
+    cli.register()
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        plain = compose("train", [])
+        for key, value in named:
+            assert value or key.partition(".")[2] in plain[key.partition(".")[0]], key
+            if value:
+                assert cli.composed(compose("train", [key + value]))
