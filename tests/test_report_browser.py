@@ -1,12 +1,11 @@
 """report.html in a real browser, opened from disk: it draws, it can be worked with, and it asks nothing of anyone."""
 
 import pytest
+from runs import corpus, settings, trained
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.support.ui import WebDriverWait
 
 from seq2seq.report import write_report
-
-pytest_plugins = ["run_fixtures"]
 
 DRAWN = """
 const plot = document.querySelectorAll('.plot')[arguments[0]];
@@ -16,9 +15,11 @@ OVERFLOW = "return document.documentElement.scrollWidth - document.documentEleme
 
 
 @pytest.fixture(scope="module")
-def report(three_runs, tmp_path_factory):
+def report(tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
-    write_report([str(folder) for folder in three_runs.values()], out, "python scripts/compare.py RUNS")
+    data = corpus(out / "corpus")
+    folders = [str(trained(out / norm, settings(data, norm, 60))) for norm in ("none", "batch", "layer")]
+    write_report(folders, out, "python scripts/compare.py RUNS")
     return out / "report.html"
 
 
