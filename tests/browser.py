@@ -9,6 +9,7 @@ import shutil
 from urllib.parse import urlsplit
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -65,10 +66,16 @@ def find(driver, selector, text=""):
             if element.is_displayed() and text in element.text]
 
 
+def wait_until(driver, true, what):
+    """What a function returns, as soon as it is true; a page that is drawn anew meanwhile is looked at again."""
+    wait = WebDriverWait(driver, SECONDS, ignored_exceptions=[StaleElementReferenceException])
+    return wait.until(lambda _: true(), f"waited {SECONDS} s: {what}")
+
+
 def wait_for(driver, selector, text="", count=1):
-    """The same, as soon as there are so many."""
-    def enough(_):
+    """What `find` finds, as soon as there are so many."""
+    def enough():
         found = find(driver, selector, text)
         return found if len(found) >= count else None
 
-    return WebDriverWait(driver, SECONDS).until(enough, f"{count} of {selector!r} with {text!r}")
+    return wait_until(driver, enough, f"{count} x {selector!r} with {text!r}")

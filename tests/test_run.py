@@ -201,7 +201,7 @@ def test_tensorboard_has_what_metrics_have(finished):
     assert {"train/lr", "gradient_norm/all", "valid/bleu", "valid/chrf", "valid/perplexity"} <= found.keys()
     events = EventAccumulator(str(finished.folder)).Reload().Tags()
     assert events["images"] == ["attention"]
-    assert events["tensors"] == ["translations/text_summary"]
+    assert events["tensors"] == ["custom_scalars__config__", "translations/text_summary"]
 
 
 def test_a_copied_run_translates_and_goes_on(copied):

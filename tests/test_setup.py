@@ -122,6 +122,21 @@ def test_a_target_sets_up_and_runs(make, target, expected):
     assert make(target).asked == expected
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_browser_is_installed_where_there_is_none(make, there):
+    programs = make.folder / "programs"
+    programs.mkdir()
+    for name in ("apt-get", *(["chromedriver"] if there else [])):
+        (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> "$LOG"\n')
+        (programs / name).chmod(0o755)
+    for name in ("make", "sh", "cat", "cksum", "cut"):  # and no other program of this machine
+        (programs / name).symlink_to(shutil.which(name))
+    done = make("browser", PATH=str(programs))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert done.asked == ([] if there else [
+        "apt-get update -qq", "apt-get install -y -qq --no-install-recommends chromium chromium-driver"])
+
+
 def test_clean_keeps_runs_and_data(make):
     make("setup")
     kept = ["outputs/a/results.json", "data/prepared/x"]
