@@ -39,6 +39,13 @@ class RunRecord:
         return read_metrics(self.run.metrics_file)
 
     @cached_property
+    def _by_kind(self) -> dict[str, list[dict[str, Any]]]:
+        found: dict[str, list[dict[str, Any]]] = {}
+        for entry in self.metrics:
+            found.setdefault(entry["kind"], []).append(entry)
+        return found
+
+    @cached_property
     def probes(self) -> list[dict[str, Any]]:
         """The lines of probes.jsonl."""
         return read_metrics(self.run.probes_file)
@@ -62,7 +69,7 @@ class RunRecord:
 
     def series(self, kind: str, key: str, by: str = "update") -> tuple[list[float], list[float]]:
         """One logged quantity: (updates, seconds or tokens; values)."""
-        entries = [e for e in self.metrics if e["kind"] == kind and key in e]
+        entries = [e for e in self._by_kind.get(kind, ()) if key in e]
         return [e[by] for e in entries], [e[key] for e in entries]
 
     def probed(self, probe: str, **wanted: Any) -> list[dict[str, Any]]:

@@ -20,6 +20,8 @@ COLUMNS = {
     "valid_loss": "valid loss (nats/token)", "update": "updates", "tokens_per_second": "target tokens/s",
     "minutes": "minutes", "parameters": "parameters",
 }
+BOOTSTRAP_SEEDS = 3
+"""So many take seconds; over more seeds Student's interval says more."""
 COMPARED = (None, "convergence")
 """The groups of runs whose norms are set side by side as a whole."""
 
@@ -41,7 +43,7 @@ class NormRow:
     tokens_per_second: float
     parameters: int
     p_values: list[float] = field(default_factory=list)
-    """Of the paired bootstrap of BLEU against no norm, one a seed."""
+    """Of the paired bootstrap of BLEU against no norm, of each of the first seeds."""
 
 
 def norm_rows(group: Group) -> list[NormRow]:
@@ -51,17 +53,18 @@ def norm_rows(group: Group) -> list[NormRow]:
     runs = {norm: at_best_rate(group, norm) for norm in group.norms}
     known = with_curves([run for found in runs.values() for run in found])
     loss = common_loss(known) if known else None
-    return [_row(norm, group.kind(norm), found, runs.get("none", []), loss) for norm, found in runs.items()]
+    p_values = bootstrap_p_values(runs)
+    return [_row(norm, group.kind(norm), found, p_values[norm], loss) for norm, found in runs.items()]
 
 
-def _row(norm: str, kind: str, runs: Sequence[RunRecord], none: Sequence[RunRecord], loss: float | None) -> NormRow:
+def _row(norm: str, kind: str, runs: Sequence[RunRecord], p_values: list[float], loss: float | None) -> NormRow:
     results = [run.results for run in runs if run.results]
     return NormRow(
         norm, kind, runs[0].config.optimizer.lr, [run.config.seed for run in runs],
         interval(list(test_bleu(runs).values())), fmean(run.scores["chrf"] for run in runs),
         fmean(r["valid_loss"] for r in results), _mean_time(runs, loss, "update"), _mean_time(runs, loss, "seconds"),
         fmean(r["tokens_per_second"] for r in results), results[0]["parameters"],
-        [] if norm == "none" else bootstrap_p_values(runs, none))
+        p_values)
 
 
 def _mean_time(runs: Sequence[RunRecord], loss: float | None, by: str) -> float | None:
@@ -70,17 +73,21 @@ def _mean_time(runs: Sequence[RunRecord], loss: float | None, by: str) -> float 
     return fmean(known) if known and len(known) == len(times) else None
 
 
-def bootstrap_p_values(runs: Sequence[RunRecord], none: Sequence[RunRecord]) -> list[float]:
-    """Of each seed that both sides have: the paired bootstrap's p for a difference in test BLEU (Koehn 2004)."""
-    others, found = {run.config.seed: run for run in none}, []
-    for run in runs:
-        other = others.get(run.config.seed)
-        texts = [hypotheses(r) for r in (other, run) if r is not None]
-        references = test_pairs(run)[1]
-        if len(texts) == 2 and references and all(len(text) == len(references) for text in texts):
-            _, rows = paired_bootstrap(dict(zip(("none", "other"), texts, strict=True)), references,
-                                       run.config.data.target_language)
-            found += [p for p in (rows[1].p_value,) if p is not None]
+def bootstrap_p_values(runs: dict[str, list[RunRecord]]) -> dict[str, list[float]]:
+    """norm -> of each of the first seeds, p for a difference in test BLEU from none, by paired bootstrap (Koehn 2004).
+
+    The norms of a seed are tested together, which takes the time of one.
+    """
+    found: dict[str, list[float]] = {norm: [] for norm in runs}
+    for none in runs.get("none", [])[:BOOTSTRAP_SEEDS]:
+        references = test_pairs(none)[1]
+        systems = {norm: hypotheses(run) for norm, members in sorted(runs.items(), key=lambda item: item[0] != "none")
+                   for run in members if run.config.seed == none.config.seed}
+        systems = {norm: texts for norm, texts in systems.items() if len(texts) == len(references)}
+        if references and len(systems) > 1 and "none" in systems:
+            _, rows = paired_bootstrap(systems, references, none.config.data.target_language)
+            for row in rows:
+                found[row.name] += [row.p_value] if row.p_value is not None else []
     return found
 
 
