@@ -64,6 +64,15 @@ def schema() -> DictConfig:
     return made
 
 
+def read_yaml(text: str) -> Any:
+    """Plain data of a YAML text, by libyaml where that is there: many times as fast."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
 class Run:
     """The folder of one run."""
 
@@ -98,7 +107,7 @@ class Run:
     def config(self) -> Config:
         """The run's configuration."""
         try:
-            merged = OmegaConf.merge(schema(), OmegaConf.load(self.config_file))
+            merged = OmegaConf.merge(schema(), read_yaml(self.config_file.read_text(encoding="utf-8")))
             config = OmegaConf.to_object(merged)
         except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
             raise RunError(f"{self.config_file}: not a configuration of this program ({error})") from error
