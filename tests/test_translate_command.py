@@ -6,6 +6,7 @@ import os
 import pty
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import termios
@@ -257,9 +258,13 @@ def read_until(terminal, wanted, seconds=60):
 def at_a_terminal(run):
     """The command at a terminal of its own: the process, and the terminal's other end."""
     terminal, theirs = pty.openpty()
+
+    def take_the_terminal():
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # tests that run in the background inherit that it is ignored
+
     process = subprocess.Popen([sys.executable, "scripts/translate.py", run], cwd=ROOT, env=environment(), stdin=theirs,
-                               stdout=theirs, stderr=theirs, start_new_session=True,
-                               preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+                               stdout=theirs, stderr=theirs, start_new_session=True, preexec_fn=take_the_terminal)
     os.close(theirs)
     return process, terminal
 
