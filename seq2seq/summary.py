@@ -128,26 +128,30 @@ def overview(found: Sequence[Group], of_norms: Sequence[list[NormRow]]) -> Overv
 
 def _winner(group: Group, rows: Sequence[NormRow]) -> list[str]:
     where = f"{group.corpus}{f', {group.size}' if group.size else ''}"
-    best = max(rows, key=lambda row: row.bleu.mean)
-    none = next(row for row in rows if row.norm == "none")
-    if best is none:
-        return [f"{where}: none won, with {none.bleu.mean:.1f} test BLEU: no norm beat it."]
-    differences = difference(test_bleu(at_best_rate(group, best.norm)), test_bleu(at_best_rate(group, "none")))
-    return [f"{where}: {best.norm} won, with {best.bleu.mean:.1f} test BLEU, {fmean(differences):+.1f} beside none. "
-            + _significance(differences), _cost(best, none)]
+    best, none = max(rows, key=lambda row: row.bleu.mean), next(row for row in rows if row.norm == "none")
+    scores = {row.norm: test_bleu(at_best_rate(group, row.norm)) for row in rows}
+    beside = [_beside(row.norm, difference(scores[row.norm], scores["none"])) for row in rows if row is not none]
+    said = f"{where}: {best.norm} won, with {best.bleu.mean:.1f} test BLEU. Beside none: {'; '.join(beside)}."
+    if len(none.seeds) < 2:
+        said += " From one seed that can't be told from chance; train more (seed=1,2,3)."
+    return [said] if best is none else [said, _cost(best, none)]
 
 
-def _significance(differences: Sequence[float]) -> str:
+def _beside(norm: str, differences: Sequence[float]) -> str:
+    """One norm's BLEU beside none's, over seeds."""
+    if not differences:
+        return f"{norm} has no seed in common with it"
     if len(differences) < 2:
-        return "From one seed that can't be told from chance; train more (seed=1,2,3)."
-    found, least = interval(differences), smallest_effect(differences)
+        return f"{norm} {differences[0]:+.1f}"
+    found = interval(differences)
     word = "significant" if outcome(differences) is not Outcome.undecided else "not significant"
-    return (f"Over {len(differences)} seeds that is {word} (95% from {found.low:+.1f} to {found.high:+.1f}; a "
-            f"difference of {least:.1f} would have shown four times in five).")
+    return (f"{norm} {found.mean:+.1f}, {word} (95% from {found.low:+.1f} to {found.high:+.1f}; so many seeds would "
+            f"show {smallest_effect(differences):.1f} four times in five)")
 
 
 def _cost(best: NormRow, none: NormRow) -> str:
-    said = [f"It trained at {best.tokens_per_second / none.tokens_per_second:.2f} of none's target tokens a second"]
+    speed = best.tokens_per_second / none.tokens_per_second
+    said = [f"{best.norm} trained at {speed:.2f} of none's target tokens a second"]
     if best.updates and none.updates and best.seconds and none.seconds:
         said.append(f"and took {best.updates / none.updates:.2f} of its updates and "
                     f"{best.seconds / none.seconds:.2f} of its time to the same validation loss")
