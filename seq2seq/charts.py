@@ -63,9 +63,12 @@ class Chart:
     panels: list[Panel]
 
 
-def mean_line(label: str, kind: str, variant: int, runs: Sequence[tuple[Sequence[Any], Sequence[float]]]
-              ) -> Line:
-    """The mean of several runs' (x, y), interpolated where their x differ, over the part that all of them cover."""
+def mean_line(label: str, kind: str, variant: int, runs: Sequence[tuple[Sequence[Any], Sequence[float]]],
+              geometric: bool = False) -> Line:
+    """The mean of several runs' (x, y), interpolated where their x differ, over the part that all of them cover.
+
+    geometric: of positive values for a logarithmic axis.
+    """
     runs = [(x, y) for x, y in runs if len(x)]
     if not runs:
         return Line(label, kind, variant, [], [])
@@ -77,7 +80,8 @@ def mean_line(label: str, kind: str, variant: int, runs: Sequence[tuple[Sequence
         x = np.linspace(low, max(high, low), MOST_POINTS).tolist()
         ys = np.array([np.interp(x, *run) for run in runs])
     band = (ys.min(0).tolist(), ys.max(0).tolist()) if len(runs) > 1 else (None, None)
-    return Line(label, kind, variant, x, ys.mean(0).tolist(), *band)
+    means = np.exp(np.log(ys).mean(0)) if geometric and ys.min() > 0 else ys.mean(0)
+    return Line(label, kind, variant, x, means.tolist(), *band)
 
 
 # -- on paper --------------------------------------------------------------------------------------------------------

@@ -24,6 +24,12 @@ def test_the_mean_and_the_range_over_seeds():
     assert (line.x, line.y, line.low, line.high) == ([1, 2], [2.0, 4.5], [1.0, 4.0], [3.0, 5.0])
 
 
+def test_the_mean_for_a_logarithmic_axis_is_geometric():
+    runs = [([1, 2], [1e-8, 1.0]), ([1, 2], [1e-2, 4.0])]
+    assert mean_line("a", "none", 0, runs, geometric=True).y == pytest.approx([1e-5, 2.0])
+    assert mean_line("a", "none", 0, [([1], [0.0]), ([1], [2.0])], geometric=True).y == [1.0]  # 0 has no logarithm
+
+
 def test_one_run_has_no_range():
     line = mean_line("a", "none", 0, [([1, 2], [1.0, 5.0])])
     assert (line.y, line.low, line.high) == ([1.0, 5.0], None, None)

@@ -68,11 +68,11 @@ def _findings(group: Group, key: str, what: str, more: str, less: str) -> list[F
 
 def charts(group: Group) -> list[Chart]:
     """Gradients and sums by step, before and after training, in each cell."""
-    caption = "At the longest length; mean over seeds and their range."
+    caption = "At the longest length; geometric mean over seeds and their range."
     return [Chart(name, title, caption, [
         Panel(f"{cell}, {stage}", "time step", label,
               norm_lines(group, lambda run, key=key, stage=stage: sizes(run, key, stage),  # type: ignore[misc]
-                         cell__kind=cell), log_y=True)
+                         geometric=True, cell__kind=cell), log_y=True)
         for cell in group.values("cell.kind") for stage in STAGES])
         for name, key, title, label in (
             ("gradients_by_step", "gradient", "Gradients by step", "|d loss / d h_t|"),

@@ -12,18 +12,19 @@ Series = tuple[Sequence[Any], Sequence[float]]
 
 
 def norm_lines(group: Group, series: Callable[[RunRecord], Series],
-               runs_of: Callable[[Group, str], Sequence[RunRecord]] | None = None, **wanted: Any) -> list[Line]:
+               runs_of: Callable[[Group, str], Sequence[RunRecord]] | None = None, geometric: bool = False,
+               **wanted: Any) -> list[Line]:
     """For each norm the mean over its runs, all with these settings or those that `runs_of` gives."""
     runs = {norm: runs_of(group, norm) if runs_of else group.of(norm=norm, **wanted) for norm in group.norms}
-    lines = [norm_line(group, norm, series, found) for norm, found in runs.items()]
+    lines = [norm_line(group, norm, series, found, geometric=geometric) for norm, found in runs.items()]
     return [line for line in lines if line.x]
 
 
 def norm_line(group: Group, norm: str, series: Callable[[RunRecord], Series], runs: Sequence[RunRecord],
-              label: str | None = None, variant: int | None = None) -> Line:
+              label: str | None = None, variant: int | None = None, geometric: bool = False) -> Line:
     """The mean over these runs of a norm."""
     return mean_line(label or norm, group.kind(norm), group.variant(norm) if variant is None else variant,
-                     [series(run) for run in runs])
+                     [series(run) for run in runs], geometric)
 
 
 def mean_by(group: Group, key: str, figure: Callable[[RunRecord], float | None]) -> list[Line]:
