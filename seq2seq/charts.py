@@ -52,6 +52,12 @@ class Panel:
     """Noisy enough for the page to offer smoothing."""
 
 
+    @property
+    def has_names(self) -> bool:
+        """Whether x are names, not numbers."""
+        return any(line.x and isinstance(line.x[0], str) for line in self.lines)
+
+
 @dataclass
 class Chart:
     """Panels that belong together: side by side on paper, one at a time on the page."""
@@ -119,7 +125,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         axes.set_xscale("log")
     if panel.log_y:
         axes.set_yscale("log")
-    if panel.lines and panel.lines[0].x and isinstance(panel.lines[0].x[0], str):
+    if panel.has_names:
         axes.tick_params(axis="x", rotation=25)
     axes.grid(alpha=0.3)
 
@@ -179,13 +185,9 @@ def _rounded(values: Sequence[float]) -> list[float | None]:
 
 
 def _axes(panel: Panel) -> dict[str, Any]:
-    return {"xaxis": {"title": {"text": panel.x_label}, "type": _scale(panel, panel.log_x, "x")},
-            "yaxis": {"title": {"text": panel.y_label}, "type": _scale(panel, panel.log_y, "y")}}
-
-
-def _scale(panel: Panel, log: bool, axis: str) -> str:
-    names = axis == "x" and panel.lines and panel.lines[0].x and isinstance(panel.lines[0].x[0], str)
-    return "category" if names else "log" if log else "linear"
+    x, y = ("log" if log else "linear" for log in (panel.log_x, panel.log_y))
+    return {"xaxis": {"title": {"text": panel.x_label}, "type": "category" if panel.has_names else x},
+            "yaxis": {"title": {"text": panel.y_label}, "type": y}}
 
 
 def _marks(panel: Panel) -> list[dict[str, Any]]:

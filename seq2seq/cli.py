@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +103,7 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(name="config_schema", node=Config)
     for f in fields(Config):
-        if f.name in ("norm", "cell", "model", "tokenizer", "data", "optimizer", "trainer", "decode", "probe"):
+        if is_dataclass(f.type):
             store.store(group=f.name, name=f"{f.name}_schema", node=f.type)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)

@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -13,7 +14,7 @@ from . import __version__
 from .checkpoint import average_weights, group, load_checkpoint, load_weights, prefixed, save_checkpoint, write_text
 from .config import Config, Metric, NormKind
 from .corpora import read_split, splits
-from .data import BatchSampler, ParallelDataset, Prepared, batches
+from .data import Batch, BatchSampler, ParallelDataset, Prepared, batches
 from .device import autocast
 from .metrics import Scores, score
 from .model import Translator, count_parameters
@@ -34,7 +35,6 @@ def training_batches(dataset: ParallelDataset, config: Config) -> BatchSampler:
                         batch_sentences=data.batch_sentences, seed=config.seed, bucket_batches=data.bucket_batches)
 
 
-@torch.no_grad()
 def teacher_forced_loss(model: Translator, dataset: ParallelDataset, config: Config, device: torch.device,
                         by_batch: bool = False) -> float:
     """Mean negative log-likelihood of a target token, in nats, in the model's present mode.
@@ -43,13 +43,19 @@ def teacher_forced_loss(model: Translator, dataset: ParallelDataset, config: Con
     """
     sampler = training_batches(dataset, config) if by_batch else BatchSampler(
         dataset.src_lengths, dataset.tgt_lengths, batch_tokens=EVALUATION_TOKENS, shuffle=False)
-    total, tokens = 0.0, 0
     with batch_statistics(model) if by_batch else nullcontext():
-        for batch in batches(dataset, sampler):
-            moved = batch.to(device)
-            with autocast(device, config.trainer.precision):
-                _, nll = model(moved.src, moved.src_lengths, moved.tgt, moved.tgt_lengths)
-            total, tokens = total + nll.item(), tokens + batch.tgt_tokens
+        return mean_nll(model, batches(dataset, sampler), config, device)
+
+
+@torch.no_grad()
+def mean_nll(model: Translator, found: Iterable[Batch], config: Config, device: torch.device) -> float:
+    """Mean negative log-likelihood of a target token of these batches, in nats, in the model's present mode."""
+    total, tokens = 0.0, 0
+    for batch in found:
+        moved = batch.to(device)
+        with autocast(device, config.trainer.precision):
+            _, nll = model(moved.src, moved.src_lengths, moved.tgt, moved.tgt_lengths)
+        total, tokens = total + nll.item(), tokens + batch.tgt_tokens
     return total / tokens
 
 

@@ -1,15 +1,13 @@
 """Worked translations: what the runs of a comparison made of the same sentences, and where they looked."""
 
 import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from .errors import DataError
 from .experiments.convergence import at_best_rate
-from .figures import attention_figure
+from .figures import attention_figure, rendered
 from .records import Group, RunRecord
 from .summary import COMPARED, hypotheses, test_pairs
 from .translation import attention_map
@@ -62,12 +60,11 @@ def _draw_attention(run: RunRecord, pairs: Sequence[tuple[str, Output]]) -> None
     """Fill in the outputs' attention maps, where the run still has its model."""
     try:
         model, tokenizers = run.run.translator(torch.device("cpu")), run.run.tokenizers()
-    except (DataError, ValueError, OSError):
+    except (ValueError, OSError):
         return
     for source, output in pairs:
         found = attention_map(model, tokenizers, source, output.text)
         if found is not None:
             weights, src_pieces, tgt_pieces = found
-            buffer = io.BytesIO()
-            attention_figure(weights.numpy(), src_pieces, tgt_pieces).savefig(buffer, format="png", dpi=80)
-            output.attention = base64.b64encode(buffer.getvalue()).decode()
+            figure = attention_figure(weights.numpy(), src_pieces, tgt_pieces)
+            output.attention = base64.b64encode(rendered(figure, "png", dpi=80)).decode()

@@ -1,5 +1,6 @@
 """Figures: attention maps and speed; and how a norm looks in all of them and in the charts."""
 
+import io
 import math
 from collections.abc import Sequence
 from functools import cache
@@ -32,6 +33,13 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Write it as a PNG, whole or not at all."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)
+
+
+def rendered(figure: Figure, kind: str, dpi: int = 150) -> bytes:
+    """It as a png or svg; the same bytes each time."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None)
+    return buffer.getvalue()
 
 
 # -- attention -------------------------------------------------------------------------------------------------------

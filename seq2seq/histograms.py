@@ -146,10 +146,10 @@ def stored_statistics(model: nn.Module) -> dict[str, dict[str, Moments]]:
 
 
 def _moments(layer: RecurrentLayers, term: str, suffix: str) -> Moments:
-    stored = {name: buffer.cpu().numpy() for name, buffer in layer.named_buffers()}
-    seen = int(stored[f"steps_seen{suffix}"])
-    none_yet = stored[f"num_updates_{term}{suffix}"][:seen, None] == 0
-    mean, var = (stored[f"running_{kind}_{term}{suffix}"][:seen] for kind in ("mean", "var"))
+    seen = int(layer.get_buffer(f"steps_seen{suffix}"))
+    updates, mean, var = (layer.get_buffer(f"{name}_{term}{suffix}")[:seen].cpu().numpy()
+                          for name in ("num_updates", "running_mean", "running_var"))
+    none_yet = updates[:, None] == 0
     return np.where(none_yet, np.nan, mean), np.where(none_yet, np.nan, var)
 
 

@@ -157,7 +157,8 @@ def groups(runs: Sequence[RunRecord]) -> list[Group]:
 
 def _group(group: Group, members: list[RunRecord]) -> Group:
     seen: dict[tuple[Any, ...], RunRecord] = {}
-    axes = AXES.get(group.experiment or "", ("",))
+    known = group.experiment in AXES
+    axes = AXES[group.experiment or ""] if known else ("",)  # every setting
     usual = _usual_settings([run for run in members if run.status == "finished"], axes)
     for run in members:
         key = tuple(str(v) for k, v in run.settings.items() if k.startswith((*axes, "seed")) and k not in CHANGEABLE)
@@ -167,8 +168,8 @@ def _group(group: Group, members: list[RunRecord]) -> Group:
             seen[key] = run
             group.runs.append(run)
     for run in members:
-        run.norm = norm_name(run, members, ("norm.",) if axes != ("",) else axes)
-    group.notes = list(_differences(group.runs, axes == ("",)))
+        run.norm = norm_name(run, members, ("norm.",) if known else axes)
+    group.notes = list(_differences(group.runs, settings_too=not known))
     return group
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-from matplotlib.figure import Figure
 from plotly.offline import get_plotlyjs
 
 from .charts import Chart, interactive_figure, static_figure
@@ -21,8 +20,9 @@ from .checkpoint import replacing, write_text
 from .diagrams import axes_diagram, cell_diagram
 from .examples import Example, worked_examples
 from .experiments import RULE, Statement, Verdict, charts, statement, verdicts
+from .figures import rendered
 from .records import Group, RunRecord, groups, read_runs
-from .summary import COLUMNS, NormRow, Overview, norm_rows, overview
+from .summary import COLUMNS, NormRow, norm_rows, overview
 
 DIAGRAMS = {"What each norm averages over": axes_diagram, "Where the norms stand in the LSTM's cell": cell_diagram}
 DECIMALS = {"test_bleu": 1, "test_chrf": 1, "valid_bleu": 1, "valid_loss": 3, "update": 0, "tokens_per_second": 0,
@@ -55,13 +55,6 @@ def cells(row: dict[str, Any], keys: Iterable[str] = COLUMNS) -> list[str]:
     """These columns of a table row as text."""
     return ["–" if row[key] is None else f"{row[key]:,.{DECIMALS[key]}f}" if key in DECIMALS else str(row[key])
             for key in keys]
-
-
-def rendered(figure: Figure, kind: str) -> bytes:
-    """A figure as png or svg."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
-    return buffer.getvalue()
 
 
 def write_chart(chart: Chart, folder: Path, stem: str) -> Drawing:
@@ -150,7 +143,7 @@ def trained_by(run: RunRecord) -> list[str]:
 
 
 def page(runs: Sequence[RunRecord], sections: Sequence[Section], of_norms: Sequence[list[NormRow]],
-         notes: Sequence[str], examples: Sequence[Example], summary: Overview, command: str) -> str:
+         notes: Sequence[str], examples: Sequence[Example], summary: Sequence[str], command: str) -> str:
     """report.html; a list of rows for each section."""
     template = (files("seq2seq") / "report.html.jinja").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -31,7 +31,6 @@ class NormRow:
     """A norm's runs at its best rate."""
 
     norm: str
-    kind: str
     rate: float
     seeds: list[int]
     bleu: Interval
@@ -54,13 +53,13 @@ def norm_rows(group: Group) -> list[NormRow]:
     known = with_curves([run for found in runs.values() for run in found])
     loss = common_loss(known) if known else None
     p_values = bootstrap_p_values(runs)
-    return [_row(norm, group.kind(norm), found, p_values[norm], loss) for norm, found in runs.items()]
+    return [_row(norm, found, p_values[norm], loss) for norm, found in runs.items()]
 
 
-def _row(norm: str, kind: str, runs: Sequence[RunRecord], p_values: list[float], loss: float | None) -> NormRow:
+def _row(norm: str, runs: Sequence[RunRecord], p_values: list[float], loss: float | None) -> NormRow:
     results = [run.results for run in runs if run.results]
     return NormRow(
-        norm, kind, runs[0].config.optimizer.lr, [run.config.seed for run in runs],
+        norm, runs[0].config.optimizer.lr, [run.config.seed for run in runs],
         interval(list(test_bleu(runs).values())), fmean(run.scores["chrf"] for run in runs),
         fmean(r["valid_loss"] for r in results), _mean_time(runs, loss, "update"), _mean_time(runs, loss, "seconds"),
         fmean(r["tokens_per_second"] for r in results), results[0]["parameters"],
@@ -108,22 +107,18 @@ def test_pairs(run: RunRecord) -> tuple[list[str], list[str]]:
 # -- in words --------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Overview:
-    """Sentences for someone in a hurry."""
+def overview(found: Sequence[Group], of_norms: Sequence[list[NormRow]]) -> list[str]:
+    """Sentences for someone in a hurry: which norm won, by how much, whether that is significant, what it cost.
 
-    sentences: list[str]
-
-
-def overview(found: Sequence[Group], of_norms: Sequence[list[NormRow]]) -> Overview:
-    """Of each group and its rows: which norm won, by how much, whether that is significant, and what it cost."""
+    A list of rows for each group.
+    """
     sentences: list[str] = []
     for group, rows in zip(found, of_norms, strict=True):
         if group.experiment in COMPARED and "none" in group.norms and len(group.norms) > 1:
             sentences += _winner(group, rows)
         if group.experiment == "length":
             sentences += _long_sentences(group)
-    return Overview(sentences)
+    return sentences
 
 
 def _winner(group: Group, rows: Sequence[NormRow]) -> list[str]:

@@ -13,8 +13,6 @@ from .verdict import Finding, Verdict, difference, needs, norm_of
 TINY = 1e-300
 """Stands for a gradient that has vanished altogether."""
 STAGES = {"at initialisation": 0, "after training": -1}
-SUMS = "Without a norm the summed inputs grow or shrink with every step."
-GRADIENTS = "Without a norm gradients grow or shrink with every step that they flow back through."
 GAIN = "With an initial gain of 1 batch norm's gradients vanish; with 0.1 they do not."
 
 

@@ -20,6 +20,8 @@ from .normalization import Term
 
 State = tuple[Tensor, ...]
 """(h, c) of the LSTM, (h,) of the others; each (rows, H)."""
+Sums = tuple[Tensor, ...]
+"""What the gates' nonlinearities get, gate by gate; each (rows, H)."""
 
 
 @dataclass
@@ -64,24 +66,28 @@ def summed_inputs(p: CellParameters, y: Tensor, h: Tensor | None, step: int) -> 
     return add(y, p.hh.at_zero()) if h is None else y + p.hh(product(h, p.weight_hh), step)
 
 
-def lstm_step(p: CellParameters, y: Tensor, state: State | None, step: int) -> State:
+def lstm_sums(p: CellParameters, y: Tensor, h: Tensor | None, step: int) -> Sums:
+    """i, f, g and o before their nonlinearities."""
+    return summed_inputs(p, y, h, step).chunk(4, dim=1)
+
+
+def lstm_step(p: CellParameters, sums: Sums, state: State | None, step: int) -> State:
     """Ba et al. 2016, eqs. 20 to 22, with their betas as the two biases:
 
     (i f g o) = y_ih + y_hh
     c_t = sigmoid(f) * c_{t-1} + sigmoid(i) * tanh(g)
     h_t = sigmoid(o) * tanh(gain_c * N(c_t) + bias_c)
     """
-    h, c = (None, None) if state is None else state
-    i, f, g, o = summed_inputs(p, y, h, step).chunk(4, dim=1)
+    i, f, g, o = sums
     written = torch.sigmoid(i) * torch.tanh(g)
-    c = written if c is None else torch.sigmoid(f) * c + written
+    c = written if state is None else torch.sigmoid(f) * state[1] + written
     normalised = c if p.c is None else p.c(c, step)
     h = torch.sigmoid(o) * torch.tanh(normalised)
     return h, normalised if p.carried else c
 
 
-def gru_summed_inputs(p: CellParameters, y: Tensor, h: Tensor | None, step: int) -> Tensor:
-    """The GRU's (rows, 3 * H), the n part with its reset gate in: (y_ih + y_hh for r and z, y_ih + r * y_hh)."""
+def gru_sums(p: CellParameters, y: Tensor, h: Tensor | None, step: int) -> Sums:
+    """r, z and n before their nonlinearities, n with its reset gate in: y_ih + r * y_hh."""
     size = y.size(1) // 3
     z_sum = None if h is None else product(h, p.weight_hh)
     if p.joint:
@@ -94,30 +100,33 @@ def gru_summed_inputs(p: CellParameters, y: Tensor, h: Tensor | None, step: int)
         y_hh = p.hh.at_zero() if z_sum is None else p.hh(z_sum, step)
         rz = add(y[:, : 2 * size], None if y_hh is None else y_hh[..., : 2 * size])
         n_hh = None if y_hh is None else y_hh[..., 2 * size :]
-    r = torch.sigmoid(rz[:, :size])
-    return torch.cat([rz, add(y[:, 2 * size :], None if n_hh is None else r * n_hh)], dim=1)
+    r, z = rz.chunk(2, dim=1)
+    return r, z, add(y[:, 2 * size :], None if n_hh is None else torch.sigmoid(r) * n_hh)
 
 
-def gru_step(p: CellParameters, y: Tensor, state: State | None, step: int) -> State:
+def gru_step(p: CellParameters, sums: Sums, state: State | None, step: int) -> State:
     """torch.nn.GRU's cell, its (r z) and n parts normalised apart (Ba et al. 2016, supplement):
 
     (r z) = sigmoid(y_ih + y_hh)
     n = tanh(y_ih + r * y_hh)
     h_t = (1 - z) * n + z * h_{t-1}
     """
-    h = None if state is None else state[0]
-    _, z, n = gru_summed_inputs(p, y, h, step).chunk(3, dim=1)
-    z, n = torch.sigmoid(z), torch.tanh(n)
-    return ((1 - z) * n if h is None else (1 - z) * n + z * h,)
+    z, n = torch.sigmoid(sums[1]), torch.tanh(sums[2])
+    return ((1 - z) * n if state is None else (1 - z) * n + z * state[0],)
 
 
-def rnn_step(p: CellParameters, y: Tensor, state: State | None, step: int) -> State:
+def rnn_sums(p: CellParameters, y: Tensor, h: Tensor | None, step: int) -> Sums:
+    """The one gate before its nonlinearity."""
+    return (summed_inputs(p, y, h, step),)
+
+
+def rnn_step(p: CellParameters, sums: Sums, state: State | None, step: int) -> State:
     """Ba et al. 2016, eq. 4: h_t = f(y_ih + y_hh)."""
-    return (p.activation(summed_inputs(p, y, None if state is None else state[0], step)),)
+    return (p.activation(sums[0]),)
 
 
+SUMS = {"lstm": lstm_sums, "gru": gru_sums, "rnn": rnn_sums}
 STEPS = {"lstm": lstm_step, "gru": gru_step, "rnn": rnn_step}
-SUMMED_INPUTS = {"lstm": summed_inputs, "gru": gru_summed_inputs, "rnn": summed_inputs}
 
 
 def recurrence(
@@ -130,7 +139,7 @@ def recurrence(
     """
     u = product(x, p.weight_ih)
     y = u if p.joint else p.ih.over_sequence(u, batch_sizes, first_step)
-    step = STEPS[cell]
+    sums, step = SUMS[cell], STEPS[cell]
     outputs: list[Tensor] = []
     finished: list[State] = []
     for t, rows in enumerate(y.split(batch_sizes)):
@@ -138,7 +147,8 @@ def recurrence(
         if state is not None and alive < state[0].size(0):
             finished.append(tuple(s[alive:] for s in state))
             state = tuple(s[:alive] for s in state)
-        state = step(p, rows, state, first_step + t)
+        summed = sums(p, rows, None if state is None else state[0], first_step + t)
+        state = step(p, summed, state, first_step + t)
         outputs.append(state[0])
     assert state is not None
     last = [state, *reversed(finished)]
@@ -165,6 +175,6 @@ def steps(cell: str, x: Tensor, batch_sizes: list[int], p: CellParameters, state
         if state is not None:
             state = tuple(s[: rows.size(0)] for s in state)
             raw = raw + product(state[0], p.weight_hh)
-        summed = SUMMED_INPUTS[cell](p, rows, None if state is None else state[0], first_step + t)
-        state = STEPS[cell](p, rows, state, first_step + t)
-        yield Step(raw, summed, state)
+        summed = SUMS[cell](p, rows, None if state is None else state[0], first_step + t)
+        state = STEPS[cell](p, summed, state, first_step + t)
+        yield Step(raw, torch.cat(summed, dim=1), state)

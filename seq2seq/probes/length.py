@@ -5,10 +5,8 @@ from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any
 
-import torch
-
 from ..config import NormKind
-from ..device import autocast
+from ..evaluation import mean_nll
 from ..metrics import score
 from ..recalibration import batch_statistics
 from ..translation import translate_lines
@@ -46,16 +44,13 @@ def buckets(subject: Subject) -> Iterator[tuple[int, int, Pairs]]:
             yield over, most, ([src for src, _ in found], [tgt for _, tgt in found])
 
 
-@torch.no_grad()
 def measured(subject: Subject, pairs: Pairs) -> dict[str, float]:
     """Teacher-forced loss, and scores of the configured search's translations."""
     config, model = subject.config, subject.model
     src, tgt = pairs
-    with autocast(subject.device, config.trainer.precision):
-        batch = subject.batch(src, tgt).to(subject.device)
-        _, nll = model(batch.src, batch.src_lengths, batch.tgt, batch.tgt_lengths)
+    nll = mean_nll(model, [subject.batch(src, tgt)], config, subject.device)
     found = translate_lines(model, subject.prepared.tokenizers, src, config.decode, precision=config.trainer.precision)
     texts = [best[0].text for best in found]
     scores = score(texts, tgt, config.data.target_language)
-    return {"nll": nll.item() / batch.tgt_tokens, "bleu": scores.bleu, "chrf": scores.chrf,
+    return {"nll": nll, "bleu": scores.bleu, "chrf": scores.chrf,
             "length_ratio": sum(map(len, texts)) / max(sum(map(len, tgt)), 1)}

@@ -10,13 +10,14 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config import NormKind
 from ..data import Batch
 from ..device import autocast
+from ..evaluation import mean_nll
 from ..ops import Pool
-from ..recalibration import batch_statistics, pooled_statistics
+from ..recalibration import batch_norm_layers, batch_statistics, pooled_statistics
 from ..rnn import RecurrentLayers
 from .subject import Subject
 
@@ -50,20 +51,14 @@ def losses(subject: Subject, found: Sequence[Batch]) -> dict[str, float]:
             "evaluation": _loss(subject, found, nullcontext())}
 
 
-@torch.no_grad()
 def _loss(subject: Subject, found: Sequence[Batch], statistics: AbstractContextManager[Any],
           dropout: bool = False) -> float:
-    model, total, tokens = subject.model, 0.0, 0
-    model.training = dropout  # the translator's own flag: it alone drops, its layers' statistics stay as they are
+    subject.model.training = dropout  # the translator's own flag: it alone drops, its layers' statistics stay
     try:
-        with statistics, autocast(subject.device, subject.config.trainer.precision):
-            for batch in found:
-                moved = batch.to(subject.device)
-                _, nll = model(moved.src, moved.src_lengths, moved.tgt, moved.tgt_lengths)
-                total, tokens = total + nll.item(), tokens + batch.tgt_tokens
+        with statistics:
+            return mean_nll(subject.model, found, subject.config, subject.device)
     finally:
-        model.training = False
-    return total / tokens
+        subject.model.training = False
 
 
 @torch.no_grad()
@@ -79,21 +74,16 @@ def distances(subject: Subject, found: Sequence[Batch]) -> dict[str, dict[str, l
             moved = batch.to(subject.device)
             model(moved.src, moved.src_lengths, moved.tgt, moved.tgt_lengths)
         return {f"{name}.{term}": _distance(layer, term, pool)
-                for name, layer in recurrent_layers(model).items() for term, pool in pools[name].items()}
-
-
-def recurrent_layers(model: nn.Module) -> dict[str, RecurrentLayers]:
-    """By name, such as encoder.layers.0."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, RecurrentLayers)}
+                for name, layer in batch_norm_layers(model).items() for term, pool in pools[name].items()}
 
 
 def _distance(layer: RecurrentLayers, term: str, pool: Pool) -> dict[str, list[float]]:
     """`term` with its suffix, as in ih_l0: the pool of each step beside the statistics that eval mode takes there."""
     counted, mean, var = pool.result()
     steps = counted.nonzero().flatten()
-    index = steps.clamp(max=max(int(getattr(layer, f"steps_seen{term[term.index('_l'):]}")) - 1, 0))
-    running_mean = getattr(layer, f"running_mean_{term}")[index].double()
-    running_var = getattr(layer, f"running_var_{term}")[index].double() + layer.norm.eps
+    index = steps.clamp(max=max(int(layer.get_buffer(f"steps_seen{term[term.index('_l'):]}")) - 1, 0))
+    running_mean = layer.get_buffer(f"running_mean_{term}")[index].double()
+    running_var = layer.get_buffer(f"running_var_{term}")[index].double() + layer.norm.eps
     shift = (mean[steps] - running_mean) / running_var.sqrt()
     scale = ((var[steps] + layer.norm.eps) / running_var).log() / 2
     return {"steps": steps.tolist(), "rows": pool.rows[steps].flatten().tolist(),
