@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from seq2seq.checkpoint import load_checkpoint
 from seq2seq.data import Batch
 from seq2seq.distributed import Processes
 from seq2seq.logbook import read_metrics
+from seq2seq.rnn import LSTM
 from seq2seq.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -108,3 +110,42 @@ def test_one_process_needs_no_other():
     assert torch.equal(one.sum(values), values)
     assert (one.max(3.0), one.from_main(4.0)) == (3.0, 4.0)
     assert one.gather(values).shape == (1, 2)
+
+
+# -- the layers by themselves, in PyTorch's own wrapper ----------------------------------------------------------------
+
+ROWS, STEPS, INPUTS, HIDDEN = 6, 5, 4, 7
+
+
+def layer_and_input(norm):
+    """The same in every process."""
+    torch.manual_seed(0)
+    return LSTM(INPUTS, HIDDEN, norm=norm, backend="fused"), torch.randn(STEPS, ROWS, INPUTS)
+
+
+def loss_of(layer, x):
+    output, (h_n, c_n) = layer(x)
+    return output.square().sum() + h_n.sum() + (2 * c_n).sum()
+
+
+def half_in_ddp(rank, norm, folder):
+    """One of two processes: every second row, DDP's gradients written down."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    layer, x = layer_and_input(norm)
+    wrapper = DistributedDataParallel(layer)  # which has to live until the gradients have come
+    loss_of(wrapper, x[:, rank::2]).backward()
+    torch.save({name: p.grad for name, p in layer.named_parameters()}, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
+def test_a_layer_in_ddp_has_the_mean_of_both_processes_gradients(norm, tmp_path):
+    torch.multiprocessing.spawn(half_in_ddp, (norm, str(tmp_path)), nprocs=2)
+    layer, x = layer_and_input(norm)
+    expected = [torch.autograd.grad(loss_of(layer, x[:, rank::2]), list(layer.parameters())) for rank in range(2)]
+    both = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    for (name, p), *grads in zip(layer.named_parameters(), *expected, strict=True):
+        assert p.grad is None
+        torch.testing.assert_close(both[0][name], sum(grads) / 2, rtol=1e-5, atol=1e-6)
+        assert torch.equal(both[0][name], both[1][name])
