@@ -8,11 +8,14 @@ import numpy as np
 from ..charts import Chart, Panel
 from ..records import Group, RunRecord
 from .lines import Series, norm_lines
-from .verdict import Finding, Verdict, difference, needs, norm_of
+from .verdict import Figures, Finding, Verdict, difference, needs, norm_of
 
 TINY = 1e-300
 """Stands for a gradient that has vanished altogether."""
-STAGES = {"at initialisation": 0, "after training": -1}
+BEFORE = "at initialisation"
+STAGES = {BEFORE: 0, "after training": -1}
+CLAIMS = {"raw": ("summed inputs", "Without a norm the summed inputs grow or shrink with every step."),
+          "gradient": ("gradients", "Without a norm the gradients grow or shrink with every step.")}
 GAIN = "With an initial gain of 1 batch norm's gradients vanish; with 0.1 they do not."
 
 
@@ -27,41 +30,66 @@ def sizes(run: RunRecord, key: str, stage: str) -> Series:
     return list(range(first, len(values))), values[first:]
 
 
-def change(key: str, stage: str) -> Callable[[RunRecord], float | None]:
-    """How much a size changes a step, in doublings or halvings: the slope of its log2 over the steps, without sign."""
+def growth(key: str, stage: str) -> Callable[[RunRecord], float | None]:
+    """How much a size grows a step, in doublings: the slope of its log2 over the steps. Less than 0: it shrinks."""
 
     def of(run: RunRecord) -> float | None:
         steps, values = sizes(run, key, stage)
         if len(steps) < 2:
             return None
-        logs = [math.log2(max(value, TINY)) for value in values]
-        return abs(float(np.polyfit(steps, logs, 1)[0]))
+        return float(np.polyfit(steps, [math.log2(max(value, TINY)) for value in values], 1)[0])
 
     return of
 
 
 def verdicts(group: Group, claim: str) -> list[Verdict]:
-    """Of the sums, of the gradients, and of batch norm's initial gain: each before training, in each cell."""
+    """Of the sums, of the gradients, and of batch norm's initial gain: each before training, in each cell.
+
+    The part about batch norm's gain takes runs with both gains.
+    """
     layer = norm_of(group, "layer")
     missing = needs(group, "none") or ("" if layer else "needs runs with norm=layer")
     if missing or layer is None:
         return [Verdict(claim, missing=missing)]
-    found = [Verdict(claim, [*_findings(group, "raw", "summed inputs", "none", layer),
-                             *_findings(group, "gradient", "gradients", "none", layer)])]
-    small, large = norm_of(group, "batch", gain=None), norm_of(group, "batch", gain=1.0)
+    found = [Verdict(part, _steadier(group, key, what, layer)) for key, (what, part) in CLAIMS.items()]
+    small, large = norm_of(group, "batch", gain=0.1), norm_of(group, "batch", gain=1.0)
     if small and large:
-        found.append(Verdict(GAIN, _findings(group, "gradient", "gradients", large, small)))
+        found.append(Verdict(GAIN, _vanishing(group, large, small)))
     return found
 
 
-def _findings(group: Group, key: str, what: str, more: str, less: str) -> list[Finding]:
-    """In each cell and stage; the one before training decides."""
-    return [Finding(f"{cell}, {stage}: {what} change more from step to step with {more} than with {less}",
-                    "doublings a step",
-                    difference(group.paired(change(key, stage), norm=more, cell__kind=cell),
-                               group.paired(change(key, stage), norm=less, cell__kind=cell)),
-                    decides=stage == "at initialisation")
-            for cell in group.values("cell.kind") for stage in STAGES]
+def _steadier(group: Group, key: str, what: str, norm: str) -> list[Finding]:
+    """In each cell and stage: no norm's growth beside a norm's, both without their signs."""
+    findings = []
+    for cell, stage in _places(group):
+        none, normed = (group.paired(growth(key, stage), norm=n, cell__kind=cell) for n in ("none", norm))
+        findings.append(Finding(f"{cell}, {stage}: {what} change more from step to step with none than with {norm}",
+                                "doublings or halvings a step", difference(_unsigned(none), _unsigned(normed)),
+                                decides=stage == BEFORE))
+    return findings
+
+
+def _vanishing(group: Group, large: str, small: str) -> list[Finding]:
+    """In each cell and stage: gradients have to shrink on their way back with the large gain, and more than with the
+    small one."""
+    findings = []
+    for cell, stage in _places(group):
+        shrinks = {n: group.paired(growth("gradient", stage), norm=n, cell__kind=cell) for n in (large, small)}
+        where, unit, decides = f"{cell}, {stage}", "halvings a step, backwards", stage == BEFORE
+        findings += [
+            Finding(f"{where}: gradients shrink with {large}", unit, list(shrinks[large].values()), decides=decides),
+            Finding(f"{where}: gradients shrink more with {large} than with {small}", unit,
+                    difference(shrinks[large], shrinks[small]), decides=decides)]
+    return findings
+
+
+def _places(group: Group) -> list[tuple[str, str]]:
+    """Every cell at every stage."""
+    return [(cell, stage) for cell in group.values("cell.kind") for stage in STAGES]
+
+
+def _unsigned(figures: Figures) -> dict[int, float]:
+    return {seed: abs(value) for seed, value in figures.items()}
 
 
 def charts(group: Group) -> list[Chart]:
@@ -71,7 +99,7 @@ def charts(group: Group) -> list[Chart]:
         Panel(f"{cell}, {stage}", "time step", label,
               norm_lines(group, lambda run, key=key, stage=stage: sizes(run, key, stage),  # type: ignore[misc]
                          geometric=True, cell__kind=cell), log_y=True)
-        for cell in group.values("cell.kind") for stage in STAGES])
+        for cell, stage in _places(group)])
         for name, key, title, label in (
             ("gradients_by_step", "gradient", "Gradients by step", "|d loss / d h_t|"),
             ("sums_by_step", "raw", "Summed inputs by step, before any norm", "root mean square of u + z"))]

@@ -28,19 +28,20 @@ def lost_bleu(run: RunRecord, statistics: str = "running") -> float | None:
     return None if found is None else -found
 
 
-LOSSES: dict[str, Callable[..., float | None]] = {"nats/token": excess, "BLEU": lost_bleu}
-"""What longer sentences cost, by unit."""
+LOSSES: dict[tuple[str, str], Callable[..., float | None]] = {
+    ("By the loss:", "nats/token"): excess, ("By the translations:", "BLEU"): lost_bleu}
+"""What longer sentences cost, and its unit."""
 
 
 def verdicts(group: Group, claim: str) -> list[Verdict]:
     """Batch norm has to lose more than no norm, and layer norm less than half of what batch norm loses beyond that.
 
-    In loss and in BLEU.
+    A verdict of the loss, where every word is given those of the reference before it, and one of the translations.
     """
     missing = needs(group, "none", "layer") or ("" if _batch(group) else "needs runs with norm=batch")
     if missing:
         return [Verdict(claim, missing=missing)]
-    return [Verdict(claim, [f for unit, lost in LOSSES.items() for f in _findings(group, unit, lost)])]
+    return [Verdict(f"{judged} {claim}", _findings(group, unit, lost)) for (judged, unit), lost in LOSSES.items()]
 
 
 def _findings(group: Group, unit: str, lost: Callable[..., float | None]) -> list[Finding]:
