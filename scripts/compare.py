@@ -1,4 +1,4 @@
-"""Compare runs: verdicts and a table here, and report.html, results.csv and figures/ in a folder.
+"""Compare runs: verdicts and a table here; report.html, its text as report.md, results.csv and figures/ in a folder.
 
     python scripts/compare.py outputs/grammar_en_zh/* --out comparison
 

@@ -1,4 +1,4 @@
-"""Runs side by side: results.csv, the charts as files, and one page that holds everything."""
+"""Runs side by side: results.csv, the charts as files, one page that holds everything, and its text as Markdown."""
 
 import base64
 import csv
@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from plotly.offline import get_plotlyjs
 
 from .charts import Chart, interactive_figure, static_figure
@@ -34,6 +34,8 @@ class Drawing:
     """A chart for the page: as a picture, and as data for plotly."""
 
     chart: Chart
+    picture: str
+    """The PNG file's name in figures/."""
     svg: str
     """base64"""
     plotly: str
@@ -67,7 +69,8 @@ def write_chart(chart: Chart, folder: Path, stem: str) -> Drawing:
         with replacing(folder / f"{stem}.{kind}") as temporary:
             temporary.write_bytes(picture)
     data = str(interactive_figure(chart).to_json())
-    return Drawing(chart, base64.b64encode(pictures["svg"]).decode(), data.replace("</", "<\\/"))  # ends no script
+    inlined = base64.b64encode(pictures["svg"]).decode()
+    return Drawing(chart, f"{stem}.png", inlined, data.replace("</", "<\\/"))  # ends no script
 
 
 def section(group: Group, folder: Path, several: bool) -> Section:
@@ -114,7 +117,7 @@ class Report:
 
 
 def write_report(folders: Sequence[str], out: Path, command: str) -> Report:
-    """Write report.html, results.csv and figures/ into `out`."""
+    """Write report.html, report.md, results.csv and figures/ into `out`."""
     runs = read_runs(folders)
     found = groups(runs)
     (out / "figures").mkdir(parents=True, exist_ok=True)
@@ -126,8 +129,11 @@ def write_report(folders: Sequence[str], out: Path, command: str) -> Report:
     examples, note = worked_examples(found)
     notes += [note] if note else []
     rows = [norm_rows(group) for group in found]
-    write_text(out / "report.html", page(runs, sections, rows, notes, examples, overview(found, rows), command))
-    return Report(runs, sections, notes, [out / "report.html", out / "results.csv", out / "figures"])
+    said = told(runs, sections, rows, notes, overview(found, rows), command)
+    write_text(out / "report.html", page(said, runs, examples))
+    write_text(out / "report.md", template("report.md.jinja", autoescape=False).render(said))
+    files = [out / name for name in ("report.html", "report.md", "results.csv", "figures")]
+    return Report(runs, sections, notes, files)
 
 
 def title(runs: Sequence[RunRecord]) -> str:
@@ -142,19 +148,29 @@ def trained_by(run: RunRecord) -> list[str]:
     return [f"python train.py -m experiment={config.experiment} size={config.size}"] if config.experiment else []
 
 
-def page(runs: Sequence[RunRecord], sections: Sequence[Section], of_norms: Sequence[list[NormRow]],
-         notes: Sequence[str], examples: Sequence[Example], summary: Sequence[str], command: str) -> str:
-    """report.html; a list of rows for each section."""
-    template = (files("seq2seq") / "report.html.jinja").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+def told(runs: Sequence[RunRecord], sections: Sequence[Section], of_norms: Sequence[list[NormRow]],
+         notes: Sequence[str], summary: Sequence[str], command: str) -> dict[str, Any]:
+    """What the page and the Markdown both say; a list of rows for each section."""
     versions: dict[str, str] = next((run.results["versions"] for run in runs if run.results), {})
-    return environment.from_string(template).render(
-        title=title(runs), sections=sections, notes=notes, rule=RULE,
-        overview=summary, examples=examples, columns=COLUMNS, rows=[cells(run_row(run)) for run in runs],
+    return {
+        "title": title(runs), "sections": sections, "norm_rows": list(zip(sections, of_norms, strict=True)),
+        "notes": notes, "overview": summary, "rule": RULE, "command": command,
+        "signatures": list(dict.fromkeys(str(run.scores["bleu_signature"]) for run in runs if run.scores)),
+        "trained_by": list(dict.fromkeys(line for run in runs for line in trained_by(run))),
+        "versions": ", ".join(f"{k} {v}" for k, v in versions.items()),
+        "machine": f"{platform.machine()}, {platform.system()}, Python {sys.version.split()[0]}",
+    }
+
+
+def page(said: dict[str, Any], runs: Sequence[RunRecord], examples: Sequence[Example]) -> str:
+    """report.html."""
+    return template("report.html.jinja", autoescape=True).render(
+        said, examples=examples, columns=COLUMNS, rows=[cells(run_row(run)) for run in runs], plotly=get_plotlyjs(),
         diagrams={text: base64.b64encode(rendered(figure(), "svg")).decode() for text, figure in DIAGRAMS.items()},
-        norm_rows=list(zip(sections, of_norms, strict=True)), plotly=get_plotlyjs(), command=command,
-        signatures=list(dict.fromkeys(str(run.scores["bleu_signature"]) for run in runs if run.scores)),
-        trained_by=list(dict.fromkeys(line for run in runs for line in trained_by(run))),
-        versions=", ".join(f"{k} {v}" for k, v in versions.items()),
-        machine=f"{platform.machine()}, {platform.system()}, Python {sys.version.split()[0]}",
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
+
+
+def template(name: str, autoescape: bool) -> Template:
+    """One of the package's."""
+    environment = Environment(autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string((files("seq2seq") / name).read_text(encoding="utf-8"))

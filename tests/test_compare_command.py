@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 from matplotlib.image import imread
 
 from seq2seq.experiments import statement
@@ -34,6 +35,22 @@ def compared(two_runs, tmp_path_factory):
     out = tmp_path_factory.mktemp("compared")
     write_report([str(two_runs.none), str(two_runs.layer)], out, "python scripts/compare.py RUNS")
     return out
+
+
+def markdown(text):
+    """The tables, each a list of rows of cells, and the images' files."""
+    tables, images, in_cell = [], [], False
+    for token in MarkdownIt().enable("table").parse(text):
+        if token.type == "table_open":
+            tables.append([])
+        elif token.type == "tr_open":
+            tables[-1].append([])
+        elif token.type == "inline":
+            images += [child.attrs["src"] for child in token.children if child.type == "image"]
+            if in_cell:
+                tables[-1][-1].append("".join(child.content for child in token.children))
+        in_cell = token.type in ("td_open", "th_open")
+    return tables, images
 
 
 @pytest.fixture
@@ -90,7 +107,7 @@ def test_a_table_figures_and_a_page(two_runs, compare, tmp_path):
     done = compare(two_runs.none, two_runs.layer)
     assert (done.code, done.err) == (0, "")
     out = tmp_path / "out"
-    assert sorted(p.name for p in out.iterdir()) == ["figures", "report.html", "results.csv"]
+    assert sorted(p.name for p in out.iterdir()) == ["figures", "report.html", "report.md", "results.csv"]
     assert sorted(p.name for p in (out / "figures").iterdir()) == FIGURES
     results = {norm: Run(getattr(two_runs, norm)).results() for norm in ("none", "layer")}
 
@@ -293,6 +310,14 @@ def test_an_experiment_gets_its_verdict(variant, compare, tmp_path):
     assert "Verdicts" in page.texts["h2"]
     assert claim in page.texts["dd"]
     assert "python train.py -m experiment=convergence size=quick" in page.texts["code"]
+    tables, images = markdown((tmp_path / "out" / "report.md").read_text(encoding="utf-8"))
+    verdict, norms, findings = tables
+    assert verdict[1][0] == f"Convergence: {claim}"
+    assert verdict[1][1] in done.out
+    assert [row[0] for row in norms[1:]] == ["none", "layer"]
+    assert [row[0] for row in findings[1:]] == [cell for cell in page.texts["td"] if cell.startswith("layer ")][-3:]
+    assert images
+    assert all((tmp_path / "out" / image).is_file() for image in images)
 
 
 def test_help_teaches(script):

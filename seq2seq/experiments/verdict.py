@@ -46,6 +46,15 @@ class Finding:
         return f"{2**value:.3g}" if self.log2 else f"{value:+.3g}"
 
     @property
+    def in_words(self) -> str:
+        """What was measured: the mean difference, its unit and its interval."""
+        if self.exact or not self.differences:
+            return self.detail or "no seed has both sides"
+        found = self.interval
+        between = f" ({self.told(found.low)} to {self.told(found.high)})" if len(self.differences) > 1 else ""
+        return f"{self.told(found.mean)} {self.unit}{between}"
+
+    @property
     def smallest(self) -> float:
         """The smallest mean difference that so many seeds would have shown with probability 0.8."""
         return smallest_effect(self.differences)
