@@ -20,6 +20,8 @@ from seq2seq.summary import COLUMNS
 
 SHOWN = ("run", "status", "test_bleu", "test_chrf", "valid_bleu", "valid_loss", "update", "tokens_per_second",
          "minutes", "parameters")
+LISTED = 6
+"""So many runs are written out in the command that the files tell; they list all runs themselves."""
 
 
 def main() -> None:
@@ -28,7 +30,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder")
     parser.add_argument("--out", type=Path, default=Path("."), metavar="DIR", help="where the files go (default: here)")
     arguments = parser.parse_args()
-    report = write_report(arguments.runs, arguments.out, shlex.join(["python", *sys.argv]))
+    report = write_report(arguments.runs, arguments.out, command(arguments.runs, arguments.out))
     shown = [key for key in SHOWN if key != "status" or any(run.status != "finished" for run in report.runs)]
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))  # as wide as a terminal's 80 columns
     for key in shown:
@@ -44,8 +46,18 @@ def main() -> None:
     for note in report.notes:
         print(f"note: {note}")
     print(f"\nWrote {', '.join(str(file) for file in report.files)}.")
-    common = os.path.commonpath([os.path.abspath(run) for run in arguments.runs])
-    print(f"The curves, live and by run: tensorboard --logdir {shlex.quote(os.path.relpath(common))}")
+    print(f"The curves, live and by run: tensorboard --logdir {shlex.quote(common_folder(arguments.runs))}")
+
+
+def common_folder(runs: list[str]) -> str:
+    """The folder that all these runs lie in; a single run's own."""
+    return os.path.relpath(os.path.commonpath([os.path.abspath(run) for run in runs]))
+
+
+def command(runs: list[str], out: Path) -> str:
+    """What made the files, for their readers; many runs as their number and place."""
+    listed = shlex.join(runs) if len(runs) <= LISTED else f"{common_folder(runs)}/... ({len(runs)} runs)"
+    return f"python scripts/compare.py {listed} --out {shlex.quote(str(out))}"
 
 
 if __name__ == "__main__":

@@ -16,7 +16,10 @@ AXES = {
     "batch_size": ("norm.", "data.batch_sentences", "optimizer.lr"), "train_eval_gap": ("norm.",),
     "gradient_flow": ("norm.", "cell."), "invariance": ("norm.",),
 }
-"""The settings that an experiment compares, by the beginnings of their names. Without an experiment: all."""
+"""The settings that an experiment compares, by the beginnings of their names. Without an experiment: all.
+
+The experiments stand in the order in which they are told.
+"""
 NO_SETTINGS = ("seed", "experiment", "size", "data.root", *CHANGEABLE)
 """What may differ between runs that are repetitions of each other."""
 
@@ -148,11 +151,16 @@ def value_of(run: RunRecord, key: str) -> Any:
 
 
 def groups(runs: Sequence[RunRecord]) -> list[Group]:
-    """The runs by experiment, size and corpus, those that can't be compared with the others set apart."""
+    """The runs by experiment, size and corpus, those that can't be compared with the others set apart.
+
+    Known experiments come first, in their order.
+    """
     found: dict[tuple[str | None, str | None, str], list[RunRecord]] = {}
     for run in runs:
         found.setdefault((run.config.experiment, run.config.size, run.config.data.name), []).append(run)
-    return [_group(Group(*key), members) for key, members in found.items()]
+    order = list(AXES)
+    keys = sorted(found, key=lambda key: order.index(key[0]) if key[0] in order else len(order))
+    return [_group(Group(*key), found[key]) for key in keys]
 
 
 def _group(group: Group, members: list[RunRecord]) -> Group:

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any
 
 from .corpora import read_split
 from .errors import DataError
 from .experiments.convergence import at_best_rate, common_loss, reached, test_bleu, with_curves
-from .experiments.length import excess
+from .experiments.length import excess, lost_bleu
 from .experiments.verdict import difference
 from .metrics import paired_bootstrap
 from .records import Group, RunRecord
@@ -154,7 +153,9 @@ def _cost(best: NormRow, none: NormRow) -> str:
 
 
 def _long_sentences(group: Group) -> list[str]:
-    means: dict[str, Any] = {norm: list(group.paired(excess, norm=norm).values()) for norm in group.norms}
-    said = [f"{fmean(values):.2f} with {norm}" for norm, values in means.items() if values]
-    return [f"{group.corpus}, {group.size}: on sentences longer than any trained on the loss rises, in nats a token, "
-            f"by {', '.join(said)}."] if said else []
+    lost = {norm: [list(group.paired(figure, norm=norm).values()) for figure in (lost_bleu, excess)]
+            for norm in group.norms}
+    said = [f"{fmean(bleu):.1f} BLEU and {fmean(loss):.2f} nats a token with {norm}"
+            for norm, (bleu, loss) in lost.items() if bleu and loss]
+    where = f"{group.corpus}, {group.size}"
+    return [f"{where}: sentences longer than any trained on cost {'; '.join(said)}."] if said else []

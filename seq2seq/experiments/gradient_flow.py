@@ -10,6 +10,10 @@ from ..records import Group, RunRecord
 from .lines import Series, norm_lines
 from .verdict import Figures, Finding, Verdict, difference, needs, norm_of
 
+SPAN = 200
+"""Steps that growth is told over."""
+NOTICEABLE = 1.0
+"""Doublings, or halvings, over so many steps: what is less counts as none."""
 TINY = 1e-300
 """Stands for a gradient that has vanished altogether."""
 BEFORE = "at initialisation"
@@ -31,13 +35,13 @@ def sizes(run: RunRecord, key: str, stage: str) -> Series:
 
 
 def growth(key: str, stage: str) -> Callable[[RunRecord], float | None]:
-    """How much a size grows a step, in doublings: the slope of its log2 over the steps. Less than 0: it shrinks."""
+    """How much a size grows in 200 steps, in doublings: the slope of its log2 over the steps. Below 0: it shrinks."""
 
     def of(run: RunRecord) -> float | None:
         steps, values = sizes(run, key, stage)
         if len(steps) < 2:
             return None
-        return float(np.polyfit(steps, [math.log2(max(value, TINY)) for value in values], 1)[0])
+        return SPAN * float(np.polyfit(steps, [math.log2(max(value, TINY)) for value in values], 1)[0])
 
     return of
 
@@ -59,13 +63,14 @@ def verdicts(group: Group, claim: str) -> list[Verdict]:
 
 
 def _steadier(group: Group, key: str, what: str, norm: str) -> list[Finding]:
-    """In each cell and stage: no norm's growth beside a norm's, both without their signs."""
+    """In each cell and stage: no norm's growth has to be noticeably more than a norm's, both without their signs."""
     findings = []
     for cell, stage in _places(group):
         none, normed = (group.paired(growth(key, stage), norm=n, cell__kind=cell) for n in ("none", norm))
-        findings.append(Finding(f"{cell}, {stage}: {what} change more from step to step with none than with {norm}",
-                                "doublings or halvings a step", difference(_unsigned(none), _unsigned(normed)),
-                                decides=stage == BEFORE))
+        more = difference(_unsigned(none), _unsigned(normed))
+        findings.append(Finding(f"{cell}, {stage}: over {SPAN} steps {what} double or halve with none at least once "
+                                f"more than with {norm}", "doublings or halvings beyond that",
+                                [value - NOTICEABLE for value in more], decides=stage == BEFORE))
     return findings
 
 
@@ -75,7 +80,7 @@ def _vanishing(group: Group, large: str, small: str) -> list[Finding]:
     findings = []
     for cell, stage in _places(group):
         shrinks = {n: group.paired(growth("gradient", stage), norm=n, cell__kind=cell) for n in (large, small)}
-        where, unit, decides = f"{cell}, {stage}", "halvings a step, backwards", stage == BEFORE
+        where, unit, decides = f"{cell}, {stage}", f"halvings in {SPAN} steps, backwards", stage == BEFORE
         findings += [
             Finding(f"{where}: gradients shrink with {large}", unit, list(shrinks[large].values()), decides=decides),
             Finding(f"{where}: gradients shrink more with {large} than with {small}", unit,

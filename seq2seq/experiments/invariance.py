@@ -7,24 +7,33 @@ from .verdict import Finding, Verdict
 
 UNCHANGED, CHANGED = 1e-6, 1e-2
 """Of the outputs' size: at most the first counts as no change, at least the second as one."""
+Transformations = dict[str, tuple[bool, list[float]]]
+"""transformation -> whether nothing is said to change, and how much did in each run."""
 
 
 def verdicts(group: Group, claim: str) -> list[Verdict]:
     """Every norm and transformation has to be as the tables say, in every run."""
-    findings = []
-    for norm in group.norms:
-        for transformation, (claimed, changes) in measured(group.of(norm=norm)).items():
-            as_said = max(changes) <= UNCHANGED if claimed else min(changes) >= CHANGED
-            findings.append(Finding(
-                f"{norm}: {transformation} {'leaves the output as it is' if claimed else 'changes the output'}", "", [],
-                exact=Outcome.supported if as_said else Outcome.refuted,
-                detail=f"changes of {min(changes):.1g} to {max(changes):.1g} of the outputs' size"))
+    found = {norm: measured(group.of(norm=norm)) for norm in group.norms}
+    findings = [_finding(norm, transformations) for norm, transformations in found.items() if transformations]
     return [Verdict(claim, findings, missing="" if findings else "needs runs with probe.kinds=[invariance]")]
 
 
-def measured(runs: list[RunRecord]) -> dict[str, tuple[bool, list[float]]]:
-    """transformation -> whether nothing is said to change, and how much did in each run."""
-    found: dict[str, tuple[bool, list[float]]] = {}
+def _finding(norm: str, found: Transformations) -> Finding:
+    """All that one norm's runs have to say."""
+    wrong = [name for name, (claimed, changes) in found.items()
+             if (max(changes) > UNCHANGED if claimed else min(changes) < CHANGED)]
+    kept = [max(changes) for claimed, changes in found.values() if claimed]
+    moved = [min(changes) for claimed, changes in found.values() if not claimed]
+    said = [f"{len(kept)} said to change nothing: at most {max(kept):.1g} of the outputs' size"] if kept else []
+    said += [f"{len(moved)} said to change the output: at least {min(moved):.1g}"] if moved else []
+    said += [f"not as the table says: {', '.join(wrong)}"] if wrong else []
+    return Finding(f"{norm}: all {len(found)} changes to weights and data do what the table says", "", [],
+                   exact=Outcome.refuted if wrong else Outcome.supported, detail="; ".join(said))
+
+
+def measured(runs: list[RunRecord]) -> Transformations:
+    """What the probes of these runs have found."""
+    found: Transformations = {}
     for probe in (p for run in runs for p in run.probed("invariance")):
         found.setdefault(probe["transformation"], (probe["claimed"], []))[1].append(probe["change"])
     return found
