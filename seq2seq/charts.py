@@ -94,9 +94,9 @@ def mean_line(label: str, kind: str, variant: int, runs: Sequence[tuple[Sequence
 
 
 def static_figure(chart: Chart) -> Figure:
-    """All panels in rows of at most three, one legend below."""
+    """All panels in rows of two or three, one legend below."""
     use_fonts()
-    columns = min(len(chart.panels), 3)
+    columns = 2 if len(chart.panels) == 4 else min(len(chart.panels), 3)
     rows = math.ceil(len(chart.panels) / columns)
     figure = Figure(figsize=(max(4.4 * columns, 5.2), 3.4 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
