@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from matplotlib import ticker
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from plotly import graph_objects
 
@@ -17,6 +19,10 @@ MOST_POINTS = 200
 """Of a line: more can't be told apart on a screen."""
 BAND = 0.15
 """Opacity of the range of the seeds."""
+FEW = 8
+"""So many values of x are all written at the axis."""
+GROUP = 0.6
+"""Of the distance between two names: taken up by the points of one."""
 
 
 @dataclass
@@ -47,15 +53,19 @@ class Panel:
     log_y: bool = False
     marks: dict[str, float] = field(default_factory=dict)
     """Label -> x of a vertical line."""
-    points_only: bool = False
     smooths: bool = False
     """Noisy enough for the page to offer smoothing."""
 
+    @property
+    def names(self) -> list[str]:
+        """The x of all lines, where these are names, not numbers: then there are points side by side, and no lines."""
+        return list(dict.fromkeys(x for line in self.lines for x in line.x if isinstance(x, str)))
 
     @property
-    def has_names(self) -> bool:
-        """Whether x are names, not numbers."""
-        return any(line.x and isinstance(line.x[0], str) for line in self.lines)
+    def x_ticks(self) -> list[Any] | None:
+        """The few x of a logarithmic axis; None where the axis is to find its own."""
+        found = sorted({x for line in self.lines for x in line.x}) if self.log_x else []
+        return found if 0 < len(found) <= FEW else None
 
 
 @dataclass
@@ -109,25 +119,59 @@ def static_figure(chart: Chart) -> Figure:
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
-    for line in panel.lines:
-        colour, style = NORM_COLOURS[line.kind], LINE_STYLES[line.variant % len(LINE_STYLES)]
-        marker = MARKERS[line.variant // len(LINE_STYLES) % len(MARKERS)] or ("o" if len(line.x) < 20 else "")
-        axes.plot(line.x, line.y, color=colour, label=line.label, linewidth=0 if panel.points_only else 1.6, ms=4,
-                  linestyle=style, marker=marker or None, markevery=max(1, len(line.x) // 15))
-        if line.low is not None and line.high is not None:
-            axes.fill_between(line.x, line.low, line.high, color=colour, alpha=BAND, linewidth=0)
+    for number, line in enumerate(panel.lines):
+        if panel.names:
+            _draw_points(axes, line, panel.names, GROUP * ((number + 0.5) / len(panel.lines) - 0.5))
+        else:
+            _draw_line(axes, line)
     for label, x in panel.marks.items():
         axes.axvline(x, color="0.4", linewidth=1, linestyle=":")
         axes.annotate(label, (x, 1), xycoords=("data", "axes fraction"), xytext=(3, -3), textcoords="offset points",
                       ha="left", va="top", fontsize=8, color="0.3")
     axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
-    if panel.log_x:
+    axes.grid(alpha=0.3)
+    if panel.names:
+        axes.set_xticks(range(len(panel.names)), panel.names, rotation=25, ha="right", rotation_mode="anchor")
+    elif panel.log_x:
         axes.set_xscale("log")
+        _ticks_by_powers(axes.xaxis, panel.x_ticks)
+    else:
+        axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
     if panel.log_y:
         axes.set_yscale("log")
-    if panel.has_names:
-        axes.tick_params(axis="x", rotation=25)
-    axes.grid(alpha=0.3)
+        _ticks_by_powers(axes.yaxis)
+
+
+def _draw_line(axes: Axes, line: Line) -> None:
+    """Through the means, in the band from the lowest to the highest run."""
+    colour, style = NORM_COLOURS[line.kind], LINE_STYLES[line.variant % len(LINE_STYLES)]
+    marker = MARKERS[line.variant // len(LINE_STYLES) % len(MARKERS)] or ("o" if len(line.x) < 20 else "")
+    axes.plot(line.x, line.y, color=colour, label=line.label, linewidth=1.6, ms=4, linestyle=style,
+              marker=marker or None, markevery=max(1, len(line.x) // 15))
+    if line.low is not None and line.high is not None:
+        axes.fill_between(line.x, line.low, line.high, color=colour, alpha=BAND, linewidth=0)
+
+
+def _draw_points(axes: Axes, line: Line, names: list[str], offset: float) -> None:
+    """A mean at each name, beside those of the other lines, with a bar from the lowest to the highest run."""
+    colour, places = NORM_COLOURS[line.kind], [names.index(x) + offset for x in line.x]
+    axes.plot(places, line.y, "o", color=colour, label=line.label, ms=4,
+              fillstyle="full" if line.variant == 0 else "none")
+    if line.low is not None and line.high is not None:
+        axes.vlines(places, line.low, line.high, color=colour, linewidth=1.2)
+
+
+def _ticks_by_powers(axis: Axis, ticks: Sequence[Any] | None = None) -> None:
+    """Of a logarithmic axis: these; or powers of ten, with 2 and 5 times them where the values span few."""
+    low, high = axis.get_view_interval()
+    if ticks is not None:
+        axis.set_ticks(ticks, labels=[f"{x:g}" for x in ticks])
+    elif high < 1000 * low:
+        axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+    else:
+        return
+    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _legend_below(figure: Figure, axes: Iterable[Axes]) -> None:
@@ -157,7 +201,7 @@ def interactive_figure(chart: Chart) -> graph_objects.Figure:
     figure.update_layout(
         template="plotly_white", height=460, margin={"l": 64, "r": 16, "t": 56, "b": 48}, hovermode="closest",
         paper_bgcolor="white", plot_bgcolor="white", font={"size": 13},
-        legend={"orientation": "h", "y": -0.2, "groupclick": "togglegroup"},
+        legend={"orientation": "h", "y": -0.2, "groupclick": "togglegroup"}, scattermode="group",
         updatemenus=_menus(chart, owners), shapes=_marks(first), **_axes(first))
     return figure
 
@@ -166,17 +210,26 @@ def _traces(line: Line, panel: Panel, visible: bool) -> list[graph_objects.Scatt
     """A line, and below it its band; they are toggled together."""
     colour, common = NORM_COLOURS[line.kind], {"legendgroup": line.label, "visible": visible}
     traces = []
-    if line.low is not None and line.high is not None and not panel.points_only:
+    bars = {}
+    if line.low is None or line.high is None:
+        pass
+    elif panel.names:
+        bars = {"error_y": {"array": _above(line.high, line.y), "arrayminus": _above(line.y, line.low)}}
+    else:
         traces.append(graph_objects.Scatter(
             x=[*line.x, *reversed(line.x)], y=_rounded([*line.high, *reversed(line.low)]), fill="toself",
             fillcolor=colour, opacity=BAND, line={"width": 0}, hoverinfo="skip", showlegend=False, meta="band",
             **common))
-    mode = "markers" if panel.points_only else "lines+markers" if len(line.x) < 20 else "lines"
+    mode = "markers" if panel.names else "lines+markers" if len(line.x) < 20 else "lines"
     traces.append(graph_objects.Scatter(
         x=line.x, y=_rounded(line.y), name=line.label, mode=mode, meta="smooth" if panel.smooths else "line",
         line={"color": colour, "dash": DASHES[LINE_STYLES[line.variant % len(LINE_STYLES)]], "width": 2},
-        hovertemplate=f"%{{y:.4g}} at %{{x}}<extra>{line.label}</extra>", **common))
+        hovertemplate=f"%{{y:.4g}} at %{{x}}<extra>{line.label}</extra>", offsetgroup=line.label, **bars, **common))
     return traces
+
+
+def _above(upper: Sequence[float], lower: Sequence[float]) -> list[float | None]:
+    return _rounded([u - v for u, v in zip(upper, lower, strict=True)])
 
 
 def _rounded(values: Sequence[float]) -> list[float | None]:
@@ -186,7 +239,8 @@ def _rounded(values: Sequence[float]) -> list[float | None]:
 
 def _axes(panel: Panel) -> dict[str, Any]:
     x, y = ("log" if log else "linear" for log in (panel.log_x, panel.log_y))
-    return {"xaxis": {"title": {"text": panel.x_label}, "type": "category" if panel.has_names else x},
+    return {"xaxis": {"title": {"text": panel.x_label}, "type": "category" if panel.names else x,
+                      "tickvals": panel.x_ticks},
             "yaxis": {"title": {"text": panel.y_label}, "type": y}}
 
 

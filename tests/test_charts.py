@@ -79,6 +79,45 @@ def test_a_single_point_is_seen():
     assert line.get_marker() not in ("", "None", None)
 
 
+def named(*labels):
+    """A panel of a point at each of p and q for every label, the first with a range."""
+    lines = [Line(label, "layer", i, ["p", "q"], [2.0, 5.0]) for i, label in enumerate(labels)]
+    lines[0].low, lines[0].high = [1.0, 5.0], [4.0, 6.0]
+    return panel(lines)
+
+
+def test_points_at_names_stand_side_by_side():
+    axes = static_figure(chart(named("a", "b", "c"))).axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["p", "q"]
+    places = [list(line.get_xdata()) for line in axes.lines]
+    assert len({x for line in places for x in line}) == 6
+    assert all(abs(first) < 0.5 and abs(second - 1) < 0.5 for first, second in places)
+    assert [line.get_linestyle() for line in axes.lines] == ["None"] * 3
+    bars, = axes.collections
+    assert [tuple(bar[:, 1]) for bar in bars.get_segments()] == [(1.0, 4.0), (5.0, 6.0)]
+
+
+@pytest.mark.parametrize(("y", "ticks"), [([0.2, 3.0], ["0.2", "0.5", "1", "2"]), ([1e-9, 1.0], [])])
+def test_a_logarithmic_axis_has_plain_numbers_where_it_spans_few_powers(y, ticks):
+    figure = static_figure(chart(panel([Line("a", "none", 0, [1, 2], y)], log_y=True)))
+    figure.draw_without_rendering()
+    axis = figure.axes[0].yaxis
+    shown = {text.get_text() for text in axis.get_ticklabels() + axis.get_ticklabels(minor=True)}
+    assert set(ticks) <= shown
+    assert any("10^" in text for text in shown) == (not ticks)
+
+
+def test_few_values_of_a_logarithmic_axis_are_its_ticks():
+    sizes = Panel("panel", "x", "y", [Line("a", "none", 0, [4, 16, 256], [1.0, 2.0, 3.0])], log_x=True)
+    figure = static_figure(chart(sizes))
+    figure.draw_without_rendering()
+    axis = figure.axes[0].xaxis
+    assert [text.get_text() for text in axis.get_ticklabels()] == ["4", "16", "256"]
+    assert not any(text.get_text() for text in axis.get_ticklabels(minor=True))
+    assert list(interactive_figure(chart(sizes)).layout.xaxis.tickvals) == [4, 16, 256]
+    assert interactive_figure(chart(panel(sizes.lines))).layout.xaxis.tickvals is None
+
+
 @pytest.mark.parametrize("panels", [1, 3, 4])
 def test_the_legend_stands_below_and_in_the_picture(panels, tmp_path):
     names = [f"layer (statistics per_step, gain {i}), $x$" for i in range(9)]
@@ -127,3 +166,12 @@ def test_what_is_no_number_leaves_a_gap_and_names_are_categories():
     figure = interactive_figure(chart(panel([Line("a", "none", 0, ["p", "q"], [float("nan"), 1.23456789])])))
     assert list(figure.data[0].y) == [None, 1.2346]
     assert figure.layout.xaxis.type == "category"
+
+
+def test_points_at_names_are_grouped_and_have_bars():
+    figure = interactive_figure(chart(named("a", "b")))
+    first, second = figure.data
+    assert (first.mode, figure.layout.scattermode) == ("markers", "group")
+    assert first.offsetgroup != second.offsetgroup
+    assert (list(first.error_y.array), list(first.error_y.arrayminus)) == ([2.0, 1.0], [1.0, 0.0])
+    assert second.error_y.array is None

@@ -99,12 +99,12 @@ def _unsigned(figures: Figures) -> dict[int, float]:
 
 def charts(group: Group) -> list[Chart]:
     """Gradients and sums by step, before and after training, in each cell."""
-    caption = "At the longest length; geometric mean over seeds and their range."
+    caption = "At the longest length; mean over seeds (geometric on a logarithmic axis) and their range."
     return [Chart(name, title, caption, [
         Panel(f"{cell}, {stage}", "time step", label,
               norm_lines(group, lambda run, key=key, stage=stage: sizes(run, key, stage),  # type: ignore[misc]
-                         geometric=True, cell__kind=cell), log_y=True)
+                         geometric=log_y, cell__kind=cell), log_y=log_y)
         for cell, stage in _places(group)])
-        for name, key, title, label in (
-            ("gradients_by_step", "gradient", "Gradients by step", "|d loss / d h_t|"),
-            ("sums_by_step", "raw", "Summed inputs by step, before any norm", "root mean square of u + z"))]
+        for name, key, title, label, log_y in (
+            ("gradients_by_step", "gradient", "Gradients by step", "|d loss / d h_t|", True),
+            ("sums_by_step", "raw", "Summed inputs by step, before any norm", "root mean square of u + z", False))]

@@ -48,4 +48,4 @@ def charts(group: Group) -> list[Chart]:
                           [max(changes) for _, changes in found.values()]))
     return [Chart("invariance", "Change of the output", "Largest over seeds, of the outputs' size, in double precision "
                   "with eps = 1e-12.", [Panel("change", "transformation", "largest change / outputs' size", lines,
-                                              log_y=True, points_only=True)])]
+                                              log_y=True)])]

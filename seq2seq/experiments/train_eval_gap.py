@@ -30,8 +30,9 @@ def gap(run: RunRecord, name: str = "test") -> float | None:
 
 
 def shift(run: RunRecord, name: str) -> float | None:
-    """Mean over terms and steps of how far a set's means are from the stored ones, in stored deviations."""
-    found = [np.mean(p["mean_shift"]) for p in run.probed("train_eval_gap", set=name) if "term" in p]
+    """How far a set's means are from the stored ones, in stored deviations: mean over terms and rows of all steps."""
+    terms = [p for p in run.probed("train_eval_gap", set=name) if "term" in p]
+    found = [np.average(p["mean_shift"], weights=p["rows"]) for p in terms]
     return float(np.mean(found)) if found else None
 
 
@@ -72,13 +73,13 @@ def sets(group: Group) -> list[str]:
 def charts(group: Group) -> list[Chart]:
     """The gap by set, and the distance of batch norm's statistics by step."""
     gaps = norm_lines(group, lambda run: (sets(group), [gap(run, name) or 0.0 for name in sets(group)]))
-    panel = Panel("gap", "set", "loss, stored less own statistics (nats/token)", gaps)
+    panel = Panel("gap", "set", "stored less own (nats/token)", gaps)
     distances = [Panel(f"{label} of the {side}", "time step", "distance of the means (stored deviations)",
                        _distance_lines(group, f"{side}.layers.0.{term}_l0"))
                  for side in ("encoder", "decoder") for term, label in TERMS.items()]
     return [
-        Chart("train_eval_gap", "The same batches by stored and by own statistics", "Mean over seeds and their range; "
-              "without dropout. 0: the model does in use what it did in training.", [panel]),
+        Chart("train_eval_gap", "The same batches' loss by stored and by own statistics", "Mean over seeds and their "
+              "range; without dropout. 0: the model does in use what it did in training.", [panel]),
         Chart("statistics_by_step", "Batch norm: how far each set's means are from the stored ones",
               "Root mean square over features, pooled over a set's batches; mean over seeds and their range. Past the "
               "last step seen in training the last one's statistics serve.", [p for p in distances if p.lines]),
