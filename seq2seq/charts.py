@@ -201,25 +201,23 @@ def interactive_figure(chart: Chart) -> graph_objects.Figure:
     figure.update_layout(
         template="plotly_white", height=460, margin={"l": 64, "r": 16, "t": 56, "b": 48}, hovermode="closest",
         paper_bgcolor="white", plot_bgcolor="white", font={"size": 13},
-        legend={"orientation": "h", "y": -0.2, "groupclick": "togglegroup"}, scattermode="group",
+        legend={"orientation": "h", "y": -0.2, "groupclick": "togglegroup"},
         updatemenus=_menus(chart, owners), shapes=_marks(first), **_axes(first))
     return figure
 
 
 def _traces(line: Line, panel: Panel, visible: bool) -> list[graph_objects.Scatter]:
-    """A line, and below it its band; they are toggled together."""
+    """A line, and below it its band, toggled together; or points with their bars."""
     colour, common = NORM_COLOURS[line.kind], {"legendgroup": line.label, "visible": visible}
-    traces = []
-    bars = {}
-    if line.low is None or line.high is None:
-        pass
-    elif panel.names:
-        bars = {"error_y": {"array": _above(line.high, line.y), "arrayminus": _above(line.y, line.low)}}
-    else:
-        traces.append(graph_objects.Scatter(
-            x=[*line.x, *reversed(line.x)], y=_rounded([*line.high, *reversed(line.low)]), fill="toself",
-            fillcolor=colour, opacity=BAND, line={"width": 0}, hoverinfo="skip", showlegend=False, meta="band",
-            **common))
+    traces, bars = [], {}
+    if line.low is not None and line.high is not None:
+        if panel.names:
+            bars = {"error_y": {"array": _above(line.high, line.y), "arrayminus": _above(line.y, line.low)}}
+        else:
+            traces.append(graph_objects.Scatter(
+                x=[*line.x, *reversed(line.x)], y=_rounded([*line.high, *reversed(line.low)]), fill="toself",
+                fillcolor=colour, opacity=BAND, line={"width": 0}, hoverinfo="skip", showlegend=False, meta="band",
+                **common))
     mode = "markers" if panel.names else "lines+markers" if len(line.x) < 20 else "lines"
     traces.append(graph_objects.Scatter(
         x=line.x, y=_rounded(line.y), name=line.label, mode=mode, meta="smooth" if panel.smooths else "line",
@@ -238,10 +236,12 @@ def _rounded(values: Sequence[float]) -> list[float | None]:
 
 
 def _axes(panel: Panel) -> dict[str, Any]:
+    """Of the layout. Traces side by side are for names alone: on an axis of numbers they would be moved off their x."""
     x, y = ("log" if log else "linear" for log in (panel.log_x, panel.log_y))
     return {"xaxis": {"title": {"text": panel.x_label}, "type": "category" if panel.names else x,
                       "tickvals": panel.x_ticks},
-            "yaxis": {"title": {"text": panel.y_label}, "type": y}}
+            "yaxis": {"title": {"text": panel.y_label}, "type": y},
+            "scattermode": "group" if panel.names else "overlay"}
 
 
 def _marks(panel: Panel) -> list[dict[str, Any]]:

@@ -172,6 +172,7 @@ def test_points_at_names_are_grouped_and_have_bars():
     figure = interactive_figure(chart(named("a", "b")))
     first, second = figure.data
     assert (first.mode, figure.layout.scattermode) == ("markers", "group")
+    assert interactive_figure(chart(panel([Line("a", "none", 0, [1, 2], [1.0, 2.0])]))).layout.scattermode == "overlay"
     assert first.offsetgroup != second.offsetgroup
     assert (list(first.error_y.array), list(first.error_y.arrayminus)) == ([2.0, 1.0], [1.0, 0.0])
     assert second.error_y.array is None

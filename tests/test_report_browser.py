@@ -11,6 +11,10 @@ DRAWN = """
 const plot = document.querySelectorAll('.plot')[arguments[0]];
 return plot.data.filter(t => t.showlegend !== false && t.visible === true).map(t => [t.name, t.y]);
 """
+PLACES = """
+return [...document.querySelectorAll('.plot')].map(plot => plot.calcdata.filter(points => points[0].trace.mode)
+    .map(points => [points.map(point => point.x), [...points[0].trace.x]]));
+"""
 OVERFLOW = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -42,6 +46,15 @@ def test_the_three_norms_are_drawn_by_name_and_one_is_toggled(page, tmp_path):
     ActionChains(page).move_to_element(toggle).click().perform()
     wait(page, lambda: [name for name, _ in page.execute_script(DRAWN, 0)] == ["none", "layer"])
     page.save_screenshot(str(tmp_path / "toggled.png"))
+
+
+def test_every_point_of_a_curve_is_drawn_at_its_own_place(page):
+    plots = page.execute_script(PLACES)
+    assert plots
+    for traces in plots:
+        assert len(traces) >= 3
+        for drawn, given in traces:
+            assert drawn == given
 
 
 def wait(page, condition):
