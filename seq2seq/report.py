@@ -53,10 +53,28 @@ class Section:
     drawings: list[Drawing]
 
 
+def number(value: float | None, decimals: int) -> str:
+    """As it stands in a table."""
+    return "–" if value is None else f"{value:,.{decimals}f}"
+
+
 def cells(row: dict[str, Any], keys: Iterable[str] = COLUMNS) -> list[str]:
-    """These columns of a table row as text."""
-    return ["–" if row[key] is None else f"{row[key]:,.{DECIMALS[key]}f}" if key in DECIMALS else str(row[key])
+    """These columns of a run's row as text."""
+    return [number(row[key], DECIMALS[key]) if key in DECIMALS else "–" if row[key] is None else str(row[key])
             for key in keys]
+
+
+def norm_cells(row: NormRow) -> dict[str, str]:
+    """Column -> text of a norm's row."""
+    several = len(row.seeds) > 1
+    return {
+        "norm": row.norm, "seeds": str(len(row.seeds)), "learning rate": str(row.rate),
+        "test BLEU (95%)": number(row.bleu.mean, 1) + (f" ± {number(row.bleu.half, 1)}" if several else ""),
+        "p beside none, first seeds": ", ".join(number(p, 3) for p in row.p_values) or "–",
+        "test chrF": number(row.chrf, 1), "valid loss (nats/token)": number(row.loss, 3),
+        "updates to the common loss": number(row.updates, 0), "seconds to it": number(row.seconds, 0),
+        "target tokens/s": number(row.tokens_per_second, 0), "parameters": number(row.parameters, 0),
+    }
 
 
 def write_chart(chart: Chart, folder: Path, stem: str) -> Drawing:
@@ -153,7 +171,8 @@ def told(runs: Sequence[RunRecord], sections: Sequence[Section], of_norms: Seque
     """What the page and the Markdown both say; a list of rows for each section."""
     versions: dict[str, str] = next((run.results["versions"] for run in runs if run.results), {})
     return {
-        "title": title(runs), "sections": sections, "norm_rows": list(zip(sections, of_norms, strict=True)),
+        "title": title(runs), "sections": sections,
+        "norm_rows": [(s, [norm_cells(row) for row in rows]) for s, rows in zip(sections, of_norms, strict=True)],
         "notes": notes, "overview": summary, "rule": RULE, "command": command,
         "signatures": list(dict.fromkeys(str(run.scores["bleu_signature"]) for run in runs if run.scores)),
         "trained_by": list(dict.fromkeys(line for run in runs for line in trained_by(run))),

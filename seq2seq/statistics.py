@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 
 import numpy as np
 from scipy import optimize, stats
@@ -58,15 +59,19 @@ def smallest_effect(values: Sequence[float]) -> float:
     From the noncentral t distribution; infinite for one seed.
     """
     n = len(values)
-    if n < 2:
-        return math.inf
+    return math.inf if n < 2 else _deviations_shown(n) * float(np.std(values, ddof=1))
+
+
+@cache
+def _deviations_shown(n: int) -> float:
+    """The smallest effect of n seeds, in standard deviations."""
     limit = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
 
     def missing_power(effect: float) -> float:
         """`effect` in standard deviations."""
         return float(stats.nct.sf(limit, n - 1, effect * math.sqrt(n))) - POWER
 
-    return float(optimize.brentq(missing_power, 0.0, 100.0)) * float(np.std(values, ddof=1))
+    return float(optimize.brentq(missing_power, 0.0, 100.0))
 
 
 def both(outcomes: Sequence[Outcome]) -> Outcome:
