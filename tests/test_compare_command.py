@@ -78,10 +78,11 @@ class Page(HTMLParser):
 
     def __init__(self, html):
         super().__init__()
-        self.texts, self.images, self.open = {}, [], []
+        self.texts, self.images, self.open, self.classes = {}, [], [], []
         self.feed(html)
 
     def handle_starttag(self, tag, attributes):
+        self.classes += dict(attributes).get("class", "").split()
         if tag == "img":
             self.images.append(dict(attributes))
         if tag not in ("img", "meta", "br", "link", "input"):
@@ -308,6 +309,7 @@ def test_an_experiment_gets_its_verdict(variant, compare, tmp_path):
     assert f": Convergence: {claim}" in done.out
     page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
     assert "Verdicts" in page.texts["h2"]
+    assert page.classes.count("beside") == 1  # BLEU is told and does not decide
     assert claim in page.texts["dd"]
     assert "python train.py -m experiment=convergence size=quick" in page.texts["code"]
     tables, images = markdown((tmp_path / "out" / "report.md").read_text(encoding="utf-8"))
