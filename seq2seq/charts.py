@@ -240,7 +240,7 @@ def _axes(panel: Panel) -> dict[str, Any]:
     x, y = ("log" if log else "linear" for log in (panel.log_x, panel.log_y))
     return {"xaxis": {"title": {"text": panel.x_label}, "type": "category" if panel.names else x,
                       "tickvals": panel.x_ticks},
-            "yaxis": {"title": {"text": panel.y_label}, "type": y},
+            "yaxis": {"title": {"text": panel.y_label}, "type": y, "exponentformat": "power"},
             "scattermode": "group" if panel.names else "overlay"}
 
 

@@ -158,6 +158,7 @@ def test_buttons_choose_the_panel_and_the_scale():
     visible, layout = panels.buttons[1].args
     assert visible["visible"] == [False, True, True]
     assert layout["yaxis"]["type"] == "log"
+    assert layout["yaxis"]["exponentformat"] == "power"  # not 10f for 1e-14
     assert layout["shapes"][0]["x0"] == 1.5
     assert [button.label for button in scales.buttons] == ["linear", "log"]
 
