@@ -160,14 +160,16 @@ def statistics_of(p: CellParameters) -> list[BatchStatistics]:
 def running(p: CellParameters, first_step: int, steps: int) -> list[Tensor]:
     """Running means (T, F) and variances (T, F) for so many steps."""
     terms = statistics_of(p)
-    rows = [[s.running_index(first_step + t) for t in range(steps)] for s in terms]
+    rows = [s.running_indices(first_step, steps) for s in terms]
     return [torch.cat([rows_of(r, getattr(s, kind).detach()) for s, r in zip(terms, rows, strict=True)], dim=1)
             for kind in ("running_mean", "running_var")]
 
 
 def rows_of(rows: list[int], statistics: Tensor) -> Tensor:
-    """Some rows of statistics (S, F); without a copy where they follow each other."""
+    """Some rows of statistics (S, F), in order; without a copy where they follow each other, or are one."""
     first, last = rows[0], rows[-1]
+    if first == last:
+        return statistics[first].expand(len(rows), -1)
     return statistics[first : last + 1] if last - first == len(rows) - 1 else statistics[rows]
 
 
@@ -176,10 +178,8 @@ def record(p: CellParameters, first_step: int, rows: list[int], mean: Tensor, va
     """Give the terms the means and biased variances (T, F) of the steps normalised by their own, of so many rows."""
     unbiased = var[: len(rows)] * var.new_tensor([r / (r - 1) for r in rows])[:, None]
     widths = [s.running_mean.size(1) for s in statistics_of(p)]
-    parts = zip(statistics_of(p), mean.split(widths, dim=1), unbiased.split(widths, dim=1), strict=True)
+    parts = zip(statistics_of(p), mean[: len(rows)].split(widths, dim=1), unbiased.split(widths, dim=1), strict=True)
     for statistics, means, variances in parts:
-        is_recurrent = p.hh.statistics is statistics
-        if statistics.whole_sequence:
-            continue  # it has taken note itself
-        for t in range(0 if has_state or not is_recurrent else 1, len(rows)):
-            statistics.record(first_step + t, rows[t], means[t], variances[t])
+        start = 0 if has_state or statistics is not p.hh.statistics else 1
+        if not statistics.whole_sequence and len(rows) > start:  # of a whole sequence it has taken note itself
+            statistics.record(first_step + start, rows[start:], means[start:], variances[start:])

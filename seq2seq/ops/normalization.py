@@ -26,17 +26,32 @@ class Pool:
         self.mean_sum = torch.zeros_like(like, dtype=torch.float64)
         self.var_sum = torch.zeros_like(self.mean_sum)
 
-    def add(self, index: int, rows: int, mean: Tensor, var: Tensor) -> None:
-        """Count a batch of `rows` rows with its mean (F,) and unbiased variance (F,)."""
-        self.rows[index] += rows
-        self.degrees[index] += rows - 1
-        self.mean_sum[index] += rows * mean
-        self.var_sum[index] += (rows - 1) * var
+    def add(self, steps: "Steps") -> None:
+        """Count a batch's steps."""
+        indices = torch.tensor(steps.indices, device=self.rows.device)
+        rows = self.rows.new_tensor(steps.rows).unsqueeze(1)
+        self.rows.index_add_(0, indices, rows)
+        self.degrees.index_add_(0, indices, rows - 1)
+        self.mean_sum.index_add_(0, indices, rows * steps.means)
+        self.var_sum.index_add_(0, indices, (rows - 1) * steps.variances)
 
     def result(self) -> tuple[Tensor, Tensor, Tensor]:
         """Which steps were counted (S,), and the mean and variance (S, F) of these."""
         counted = self.rows.squeeze(1) > 0
         return counted, self.mean_sum / self.rows, self.var_sum / self.degrees
+
+
+@dataclass
+class Steps:
+    """Steps that follow each other, normalised by their own statistics."""
+
+    indices: list[int]
+    """Of each, where its running statistics are: one after the other, or all 0 where the steps share one pair."""
+    rows: list[int]
+    means: Tensor
+    """(n, F)"""
+    variances: Tensor
+    """(n, F), unbiased"""
 
 
 @dataclass
@@ -62,17 +77,16 @@ class BatchStatistics:
     """The rows of all steps are normalised at once (the input term of Cooijmans et al.)."""
     pool: Pool | None = None
     """Where set, the batches' statistics are gathered here."""
-    _recorded: list[tuple[int, int, Tensor, Tensor]] = field(default_factory=list)
-    """Of each step normalised by its own statistics: its index, its rows, mean (F,) and unbiased variance (F,)."""
+    _recorded: list[Steps] = field(default_factory=list)
 
     def normalise(self, v: Tensor, gain: Tensor, bias: Tensor | None, eps: float, step: int) -> Tensor:
         """gain * N(v) + bias for the rows v (rows, F) of one time step."""
         if self.by_batch(v.size(0)):
             mean, var = v.new_zeros(v.size(1)), v.new_zeros(v.size(1))
             y = F.batch_norm(v, mean, var, gain, bias, training=True, momentum=1.0, eps=eps)  # fills mean, var
-            self.record(step, v.size(0), mean, var)
+            self.record(step, [v.size(0)], mean.unsqueeze(0), var.unsqueeze(0))
             return y
-        index = self.running_index(step)
+        [index] = self.running_indices(step, 1)
         mean, var = self.running_mean[index], self.running_var[index]
         return F.batch_norm(v, mean.clone(), var.clone(), gain, bias, training=False, eps=eps)
 
@@ -80,49 +94,54 @@ class BatchStatistics:
         """Whether a step of so many rows is normalised by its own statistics."""
         return self.use_batch and rows >= self.min_rows
 
-    def running_index(self, step: int) -> int:
-        """Where a step's running statistics are; those of the last step seen, for a later one."""
-        return min(step, len(self.running_mean) - 1, max(self.steps_seen - 1, 0))
+    def running_indices(self, first_step: int, steps: int) -> list[int]:
+        """Where the steps' running statistics are; those of the last step seen, for later ones."""
+        last = min(self.running_mean.size(0), max(self.steps_seen, 1)) - 1
+        return [min(t, last) for t in range(first_step, first_step + steps)]
 
-    def record(self, step: int, rows: int, mean: Tensor, var: Tensor) -> None:
-        """Take note of a step's own mean (F,) and unbiased variance (F,)."""
-        self._recorded.append((step if len(self.running_mean) > 1 else 0, rows, mean.detach(), var.detach()))
+    def record(self, first_step: int, rows: list[int], means: Tensor, variances: Tensor) -> None:
+        """Take note of the steps' own means (n, F) and unbiased variances (n, F), from `first_step` on."""
+        keeps_steps = self.running_mean.size(0) > 1
+        indices = [first_step + t if keeps_steps else 0 for t in range(len(rows))]
+        self._recorded.append(Steps(indices, rows, means.detach(), variances.detach()))
 
     @torch.no_grad()
     def finish(self) -> int:
         """Make the running statistics, or the pool, hold what was recorded; returns how many steps have statistics."""
         if not self._recorded:
             return self.steps_seen
-        pool = self.pool
+        steps, pool = self._together(), self.pool
         if pool is None and self.update and self._shared():
             pool = Pool(self.running_mean)
         if pool is not None:
-            for recorded in self._recorded:
-                pool.add(*recorded)
-        if self.update:
-            self._average(*self._means() if pool is None else self._pooled(pool))
-        indices = [index for index, *_ in self._recorded]
-        return max(self.steps_seen, max(indices) + 1) if self.update else self.steps_seen
+            pool.add(steps)
+        if not self.update:
+            return self.steps_seen
+        self._average(steps if pool is None else self._pooled(pool))
+        return max(self.steps_seen, steps.indices[-1] + 1)
+
+    def _together(self) -> Steps:
+        if len(self._recorded) == 1:
+            return self._recorded[0]
+        return Steps([i for s in self._recorded for i in s.indices], [r for s in self._recorded for r in s.rows],
+                     torch.cat([s.means for s in self._recorded]), torch.cat([s.variances for s in self._recorded]))
 
     def _shared(self) -> bool:
-        return len(self.running_mean) == 1 and not self.whole_sequence
+        return self.running_mean.size(0) == 1 and not self.whole_sequence
 
-    def _means(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Indices (n,), means (n, F) and variances (n, F) of the steps recorded."""
-        indices, _, means, variances = zip(*self._recorded, strict=True)
-        return self.num_updates.new_tensor(indices), torch.stack(means), torch.stack(variances)
-
-    def _pooled(self, pool: Pool) -> tuple[Tensor, Tensor, Tensor]:
-        """The same of all steps of the call together, for the pair that they share."""
+    @staticmethod
+    def _pooled(pool: Pool) -> Steps:
+        """All steps of the call as one, for the pair that they share."""
         _, mean, var = pool.result()
-        return self.num_updates.new_zeros(1), mean, var
+        return Steps([0], [int(pool.rows)], mean, var)
 
-    def _average(self, indices: Tensor, means: Tensor, variances: Tensor) -> None:
-        first = (self.num_updates[indices] == 0).unsqueeze(1)
-        for running, new in ((self.running_mean, means), (self.running_var, variances)):
-            weight = running.new_full(first.shape, self.momentum).masked_fill(first, 1.0)
-            running[indices] = running[indices].lerp(new.to(running.dtype), weight)
-        self.num_updates[indices] += 1
+    def _average(self, steps: Steps) -> None:
+        at = slice(steps.indices[0], steps.indices[-1] + 1)
+        weight = self.running_mean.new_full((at.stop - at.start, 1), self.momentum)
+        weight.masked_fill_(self.num_updates[at].unsqueeze(1) == 0, 1.0)
+        self.running_mean[at].lerp_(steps.means.to(weight.dtype), weight)
+        self.running_var[at].lerp_(steps.variances.to(weight.dtype), weight)
+        self.num_updates[at] += 1
 
 
 @dataclass
