@@ -10,6 +10,8 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib import font_manager
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -36,9 +38,14 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def rendered(figure: Figure, kind: str, dpi: int = 150) -> bytes:
-    """It as a png or svg; the same bytes each time."""
+    """It as a png or svg; the same bytes each time. Its layout is found once: it is drawn but once for each kind."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None)
+    figure.set_dpi(dpi)
+    if kind == "svg":
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})  # type: ignore[no-untyped-call]
+    else:
+        FigureCanvasAgg(figure).print_png(buffer)  # type: ignore[no-untyped-call]
+    figure.set_layout_engine("none")
     return buffer.getvalue()
 
 

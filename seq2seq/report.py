@@ -80,8 +80,6 @@ def norm_cells(row: NormRow) -> dict[str, str]:
 def write_chart(chart: Chart, folder: Path, stem: str) -> Drawing:
     """Write a chart's PNG and SVG."""
     figure = static_figure(chart)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # it is laid out: not again for each kind of file
     pictures = {kind: rendered(figure, kind) for kind in ("png", "svg")}
     for kind, picture in pictures.items():
         with replacing(folder / f"{stem}.{kind}") as temporary:
