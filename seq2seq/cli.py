@@ -97,6 +97,11 @@ def by_root(rate: float, size: int, base: int) -> float:
     return float(rate * math.sqrt(size / base))
 
 
+def in_batches(sentences: int, size: int) -> int:
+    """In how many batches of `size` so many sentences are seen."""
+    return max(1, round(sentences / size))
+
+
 def register() -> None:
     """Make the schemas and resolvers that configs/ uses known to Hydra."""
     sweeper.register()
@@ -108,6 +113,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
     OmegaConf.register_new_resolver("by_root", by_root, replace=True)
+    OmegaConf.register_new_resolver("in_batches", in_batches, replace=True)
     OmegaConf.register_new_resolver("group_choices", group_choices, replace=True)
 
 

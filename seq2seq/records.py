@@ -3,18 +3,20 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from .config import Config
+import yaml
+
+from .config import Config, NormConfig, NormKind
 from .logbook import read_metrics
-from .run import CHANGEABLE, Run, RunError, settings
+from .run import CHANGEABLE, Run, RunError, plain, settings
 
 AXES = {
     "convergence": ("norm.", "optimizer.lr"), "length": ("norm.",),
     "batch_size": ("norm.", "data.batch_sentences", "optimizer.lr"), "train_eval_gap": ("norm.",),
-    "gradient_flow": ("norm.", "cell."), "invariance": ("norm.",),
+    "gradient_flow": ("norm.", "cell.kind"), "invariance": ("norm.",),
 }
 """The settings that an experiment compares, by the beginnings of their names. Without an experiment: all.
 
@@ -22,6 +24,7 @@ The experiments stand in the order in which they are told.
 """
 NO_SETTINGS = ("seed", "experiment", "size", "data.root", *CHANGEABLE)
 """What may differ between runs that are repetitions of each other."""
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
 @dataclass
@@ -62,13 +65,6 @@ class RunRecord:
     def status(self) -> str:
         """finished, failed or unfinished."""
         return "finished" if self.results is not None else "failed" if self.failure else "unfinished"
-
-    @property
-    def scores(self) -> dict[str, Any]:
-        """Of the test set, or of valid where there is none."""
-        results = self.results or {}
-        found: dict[str, Any] = results.get("test", results.get("valid", {}))
-        return found
 
     def series(self, kind: str, key: str, by: str = "update") -> tuple[list[float], list[float]]:
         """One logged quantity: (updates, seconds or tokens; values)."""
@@ -126,10 +122,14 @@ class Group:
 
     @property
     def norms(self) -> list[str]:
-        """The norms' names, none first, each kind's variants together."""
-        order = ["none", "batch", "layer", "rms"]
-        kinds = {r.norm: order.index(r.config.norm.kind.value) for r in self.runs}
-        return sorted(kinds, key=lambda norm: (kinds[norm], len(norm), norm))
+        """The norms' names, none first, each kind's variants together, the plain one first."""
+        return [norm for kind in NormKind for norm in self.variants(kind.value)]
+
+    def variants(self, kind: str, **wanted: Any) -> list[str]:
+        """The norms of a kind with these settings, as in statistics="shared"; first the most like norm=KIND's own."""
+        found = {run.norm: run for run in self.runs if run.config.norm.kind.value == kind
+                 and all(run.settings[f"norm.{key}"] == value for key, value in wanted.items())}
+        return sorted(found, key=lambda norm: (departures(found[norm]), norm))
 
     def kind(self, norm: str) -> str:
         """The kind of a norm, which gives its colour."""
@@ -137,12 +137,31 @@ class Group:
 
     def variant(self, norm: str) -> int:
         """Which of the norms of its kind it is, which gives its dashes."""
-        return [other for other in self.norms if self.kind(other) == self.kind(norm)].index(norm)
+        return self.variants(self.kind(norm)).index(norm)
+
+    @property
+    def split(self) -> str:
+        """Whose scores are compared: test's, or valid's where a run has no test set."""
+        return "test" if all("test" in (run.results or {}) for run in self.runs) else "valid"
+
+    def scores(self, run: RunRecord) -> dict[str, Any]:
+        """BLEU and chrF of a run of the group, with their signatures."""
+        found: dict[str, Any] = (run.results or {})[self.split]
+        return found
 
     def paired(self, figure: Callable[[RunRecord], float | None], **wanted: Any) -> dict[int, float]:
         """seed -> a figure of the run with these settings, where it has one."""
-        found = {r.config.seed: figure(r) for r in self.of(**wanted)}
-        return {seed: value for seed, value in found.items() if value is not None}
+        return by_seed(self.of(**wanted), figure)
+
+
+def by_seed(runs: Sequence[RunRecord], figure: Callable[[RunRecord], float | None]) -> dict[int, float]:
+    """seed -> a figure of its run, where it has one. ValueError where several runs have a seed."""
+    seeds = [run.config.seed for run in runs]
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"{', '.join(run.name for run in runs)}: differ in a setting that this experiment does not "
+                         "compare; expected one run of each seed")
+    found = {run.config.seed: figure(run) for run in runs}
+    return {seed: value for seed, value in found.items() if value is not None}
 
 
 def value_of(run: RunRecord, key: str) -> Any:
@@ -176,7 +195,7 @@ def _group(group: Group, members: list[RunRecord]) -> Group:
             seen[key] = run
             group.runs.append(run)
     for run in members:
-        run.norm = norm_name(run, members, ("norm.",) if known else axes)
+        run.norm = norm_name(run, group.runs, ("norm.",) if known else axes)
     group.notes = list(_differences(group.runs, settings_too=not known))
     return group
 
@@ -230,6 +249,19 @@ def norm_name(run: RunRecord, among: Sequence[RunRecord], settings: tuple[str, .
                  and len({str(r.settings.get(key)) for r in kin}) > 1]
     parts = [f"{key.removeprefix('norm.').replace('_', ' ')} {run.settings[key]}" for key in differing]
     return run.config.norm.kind.value + (f" ({', '.join(parts)})" if parts else "")
+
+
+def departures(run: RunRecord) -> int:
+    """In how many settings a run's norm is not as norm=KIND has it."""
+    usual = usual_norm(run.config.norm.kind.value)
+    return sum(run.settings[f"norm.{key}"] != value for key, value in usual.items())
+
+
+@cache
+def usual_norm(kind: str) -> dict[str, Any]:
+    """The settings of configs/norm/KIND.yaml."""
+    own = yaml.safe_load((CONFIGS / "norm" / f"{kind}.yaml").read_text(encoding="utf-8"))
+    return {key: own.get(key, value) for key, value in plain(NormConfig()).items()}
 
 
 def labels(runs: Sequence[RunRecord]) -> list[str]:

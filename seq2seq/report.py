@@ -69,9 +69,9 @@ def norm_cells(row: NormRow) -> dict[str, str]:
     several = len(row.seeds) > 1
     return {
         "norm": row.norm, "seeds": str(len(row.seeds)), "learning rate": str(row.rate),
-        "test BLEU (95%)": number(row.bleu.mean, 1) + (f" ± {number(row.bleu.half, 1)}" if several else ""),
+        f"{row.split} BLEU (95%)": number(row.bleu.mean, 1) + (f" ± {number(row.bleu.half, 1)}" if several else ""),
         "p beside none, first seeds": ", ".join(number(p, 3) for p in row.p_values) or "–",
-        "test chrF": number(row.chrf, 1), "valid loss (nats/token)": number(row.loss, 3),
+        f"{row.split} chrF": number(row.chrf, 1), "valid loss (nats/token)": number(row.loss, 3),
         "updates to the common loss": number(row.updates, 0), "seconds to it": number(row.seconds, 0),
         "target tokens/s": number(row.tokens_per_second, 0), "parameters": number(row.parameters, 0),
     }
@@ -172,7 +172,8 @@ def told(runs: Sequence[RunRecord], sections: Sequence[Section], of_norms: Seque
         "title": title(runs), "sections": sections,
         "norm_rows": [(s, [norm_cells(row) for row in rows]) for s, rows in zip(sections, of_norms, strict=True)],
         "notes": notes, "overview": summary, "rule": RULE, "command": command,
-        "signatures": list(dict.fromkeys(str(run.scores["bleu_signature"]) for run in runs if run.scores)),
+        "signatures": list(dict.fromkeys(
+            str(s.group.scores(run)["bleu_signature"]) for s in sections for run in s.group.runs)),
         "trained_by": list(dict.fromkeys(line for run in runs for line in trained_by(run))),
         "versions": ", ".join(f"{k} {v}" for k, v in versions.items()),
         "machine": f"{platform.machine()}, {platform.system()}, Python {sys.version.split()[0]}",

@@ -6,9 +6,9 @@ from statistics import fmean
 
 from .corpora import read_split
 from .errors import DataError
-from .experiments.convergence import at_best_rate, common_loss, reached, test_bleu, with_curves
+from .experiments.convergence import at_best_rate, bleu, common_loss, reached, time_to, with_curves
 from .experiments.length import excess, lost_bleu
-from .experiments.verdict import difference
+from .experiments.verdict import difference, doublings
 from .metrics import paired_bootstrap
 from .records import Group, RunRecord
 from .statistics import Interval, Outcome, interval, outcome, smallest_effect
@@ -30,6 +30,8 @@ class NormRow:
     """A norm's runs at its best rate."""
 
     norm: str
+    split: str
+    """Whose BLEU and chrF these are."""
     rate: float
     seeds: list[int]
     bleu: Interval
@@ -52,14 +54,14 @@ def norm_rows(group: Group) -> list[NormRow]:
     known = with_curves([run for found in runs.values() for run in found])
     loss = common_loss(known) if known else None
     p_values = bootstrap_p_values(runs)
-    return [_row(norm, found, p_values[norm], loss) for norm, found in runs.items()]
+    return [_row(group, norm, found, p_values[norm], loss) for norm, found in runs.items()]
 
 
-def _row(norm: str, runs: Sequence[RunRecord], p_values: list[float], loss: float | None) -> NormRow:
+def _row(group: Group, norm: str, runs: Sequence[RunRecord], p_values: list[float], loss: float | None) -> NormRow:
     results = [run.results for run in runs if run.results]
     return NormRow(
-        norm, runs[0].config.optimizer.lr, [run.config.seed for run in runs],
-        interval(list(test_bleu(runs).values())), fmean(run.scores["chrf"] for run in runs),
+        norm, group.split, runs[0].config.optimizer.lr, [run.config.seed for run in runs],
+        interval(list(bleu(group, runs).values())), fmean(group.scores(run)["chrf"] for run in runs),
         fmean(r["valid_loss"] for r in results), _mean_time(runs, loss, "update"), _mean_time(runs, loss, "seconds"),
         fmean(r["tokens_per_second"] for r in results), results[0]["parameters"],
         p_values)
@@ -113,7 +115,7 @@ def overview(found: Sequence[Group], of_norms: Sequence[list[NormRow]]) -> list[
     """
     sentences: list[str] = []
     for group, rows in zip(found, of_norms, strict=True):
-        if group.experiment in COMPARED and "none" in group.norms and len(group.norms) > 1:
+        if group.experiment in COMPARED and group.variants("none") and len(group.norms) > 1:
             sentences += _winner(group, rows)
         if group.experiment == "length":
             sentences += _long_sentences(group)
@@ -122,13 +124,18 @@ def overview(found: Sequence[Group], of_norms: Sequence[list[NormRow]]) -> list[
 
 def _winner(group: Group, rows: Sequence[NormRow]) -> list[str]:
     where = f"{group.corpus}{f', {group.size}' if group.size else ''}"
-    best, none = max(rows, key=lambda row: row.bleu.mean), next(row for row in rows if row.norm == "none")
-    scores = {row.norm: test_bleu(at_best_rate(group, row.norm)) for row in rows}
-    beside = [_beside(row.norm, difference(scores[row.norm], scores["none"])) for row in rows if row is not none]
-    said = f"{where}: {best.norm} won, with {best.bleu.mean:.1f} test BLEU. Beside none: {'; '.join(beside)}."
-    if len(none.seeds) < 2:
+    runs = {row.norm: at_best_rate(group, row.norm) for row in rows}
+    scores = {norm: bleu(group, found) for norm, found in runs.items()}
+    best, none = max(rows, key=lambda row: row.bleu.mean), group.variants("none")[0]
+    beside = [_beside(norm, difference(scores[norm], scores[none])) for norm in runs if norm != none]
+    equals = [norm for norm in runs if norm != best.norm and len(best.seeds) > 1
+              and outcome(difference(scores[best.norm], scores[norm]) or [0.0]) is Outcome.undecided]
+    won = (f"has the highest, {best.bleu.mean:.1f} {best.split} BLEU; {len(best.seeds)} seeds can't tell "
+           f"{' and '.join(equals)} from it" if equals else f"won, with {best.bleu.mean:.1f} {best.split} BLEU")
+    said = f"{where}: {best.norm} {won}. Beside {none}: {'; '.join(beside)}."
+    if len(runs[none]) < 2:
         said += " From one seed that can't be told from chance; train more (seed=1,2,3)."
-    return [said] if best is none else [said, _cost(best, none)]
+    return [said] if best.norm == none else [said, _cost(best.norm, runs[best.norm], none, runs[none])]
 
 
 def _beside(norm: str, differences: Sequence[float]) -> str:
@@ -143,19 +150,27 @@ def _beside(norm: str, differences: Sequence[float]) -> str:
             f"show {smallest_effect(differences):.1f} four times in five)")
 
 
-def _cost(best: NormRow, none: NormRow) -> str:
-    speed = best.tokens_per_second / none.tokens_per_second
-    said = [f"{best.norm} trained at {speed:.2f} of none's target tokens a second"]
-    if best.updates and none.updates and best.seconds and none.seconds:
-        said.append(f"and took {best.updates / none.updates:.2f} of its updates and "
-                    f"{best.seconds / none.seconds:.2f} of its time to the same validation loss")
+def _cost(norm: str, runs: Sequence[RunRecord], none: str, without: Sequence[RunRecord]) -> str:
+    """Of a norm beside none, to the lowest loss that both runs of a seed reach, as in the verdict."""
+    speeds = [fmean(run.results["tokens_per_second"] for run in found if run.results) for found in (runs, without)]
+    said = [f"{norm} trained at {speeds[0] / speeds[1]:.2f} of {none}'s target tokens a second"]
+    updates, seconds = (doublings(*time_to(runs, without, by)) for by in ("update", "seconds"))
+    if updates and seconds:
+        said.append(f"and took {2 ** fmean(updates):.2f} of its updates and {2 ** fmean(seconds):.2f} of its time to "
+                    "the same validation loss")
     return ", ".join(said) + "."
 
 
 def _long_sentences(group: Group) -> list[str]:
     lost = {norm: [list(group.paired(figure, norm=norm).values()) for figure in (lost_bleu, excess)]
             for norm in group.norms}
-    said = [f"{fmean(bleu):.1f} BLEU and {fmean(loss):.2f} nats a token with {norm}"
-            for norm, (bleu, loss) in lost.items() if bleu and loss]
+    said = [f"{_mean(scores, 1)} BLEU and {_mean(losses, 2)} nats a token with {norm}"
+            for norm, (scores, losses) in lost.items() if scores and losses]
     where = f"{group.corpus}, {group.size}"
     return [f"{where}: sentences longer than any trained on cost {'; '.join(said)}."] if said else []
+
+
+def _mean(values: Sequence[float], decimals: int) -> str:
+    """Over seeds, with its interval."""
+    found = interval(values)
+    return f"{found.mean:.{decimals}f}" + (f" ± {found.half:.{decimals}f}" if len(values) > 1 else "")

@@ -306,6 +306,7 @@ def test_an_experiment_is_small_unless_told_otherwise_and_the_command_line_wins(
     assert composed().experiment is composed().size is None
 
 
-def test_the_rate_grows_with_the_root_of_the_batch(composed):
-    rates = [composed("experiment=batch_size", f"data.batch_sentences={n}").optimizer.lr for n in (8, 32, 128)]
-    assert rates == [0.005, 0.01, 0.02]
+def test_the_rate_grows_with_the_root_of_the_batch_and_all_warm_up_over_as_many_sentences(composed):
+    found = [composed("experiment=batch_size", f"data.batch_sentences={n}").optimizer for n in (4, 16, 64, 256)]
+    assert [o.lr for o in found] == [0.01, 0.02, 0.04, 0.08]
+    assert [o.warmup_updates for o in found] == [175, 44, 11, 3]  # 700 sentences

@@ -1,6 +1,7 @@
 """Every experiment's verdict on runs whose effect is known: there, the other way round, and absent."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from synthetic import SEEDS, curve, group, record
@@ -77,14 +78,18 @@ def flow_lines(sums, gradients, steps=50):
 
 
 def gradient_flow(effect):
-    """Without a norm gradients halve every 4 steps (effect 1); with one they keep (and the other way round for -1)."""
+    """Without a norm, and with a gain of 1, sizes halve or double every 4 steps; with a norm, and 0.1, they keep.
+
+    The other way round for -1; for 0 by chance above or below what is noticeable.
+    """
     none, layer = {1: (0.25, 0.0), -1: (0.0, 0.25), 0: (0.1 + NOTICEABLE_GROWTH / SPAN, 0.1)}[effect]
+    large, small = {1: (0.25, 0.0), -1: (0.0, 0.25), 0: (NOTICEABLE_GROWTH / SPAN, 0.0)}[effect]
     for cell in ("lstm", "rnn"):
         for seed in SEEDS:
             noise = 3 * NOISE[seed] if not effect else 0.0
             yield record("none", seed, "gradient_flow", probes=flow_lines(none + noise, -none - noise), cell=cell)
             yield record("layer", seed, "gradient_flow", probes=flow_lines(layer, -layer), cell=cell)
-            for gain, slope in ((0.1, layer), (1.0, none)):
+            for gain, slope in ((0.1, small), (1.0, large)):
                 lines = flow_lines(0.0, -slope - (noise if gain == 1 else 0))
                 yield record("batch", seed, "gradient_flow", probes=lines,
                              cell=cell, norm_settings={"gain": gain})
@@ -127,9 +132,10 @@ def test_what_is_not_as_the_table_says_is_named():
             for f in verdict.findings] == [("none:", Outcome.supported, False), ("layer", Outcome.refuted, True)]
 
 
+@pytest.mark.parametrize("effect", [1, -1])
 @pytest.mark.parametrize("name", sorted(OF_CHANCE))
-def test_one_seed_never_decides(name):
-    runs = [run for run in BUILDERS[name](1) if run.config.seed == 1]
+def test_one_seed_never_decides(name, effect):
+    runs = [run for run in BUILDERS[name](effect) if run.config.seed == 1]
     assert {v.outcome for v in verdicts(group(runs))} == {Outcome.undecided}
 
 
@@ -155,8 +161,9 @@ def test_every_chart_has_lines_units_and_every_norm(name):
             for line in panel.lines:
                 assert len(line.x) == len(line.y) > 0
                 assert all(map(math.isfinite, line.y))
-    shown = {line.kind for chart in found for panel in chart.panels for line in panel.lines}
-    assert shown == {run.config.norm.kind.value for run in runs.runs}
+        shown = {line.kind for panel in chart.panels for line in panel.lines}
+        with_statistics = chart.name in ("means_by_step", "deviations_by_step")
+        assert shown == ({"batch"} if with_statistics else {run.config.norm.kind.value for run in runs.runs})
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -168,6 +175,72 @@ def test_the_statement_is_the_files_own(name):
     assert not any("#" in part or "\n" in part for part in (found.claim, found.source, found.refuted_if))
 
 
+# -- which runs verdicts rest on -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(OF_CHANCE - {"gradient_flow"}))
+def test_a_variant_of_a_norm_is_told_and_the_plain_one_decides(name):
+    variants = [record("layer", run.config.seed, name, run.metrics, run.probes, results=run.results,
+                       batch=run.config.data.batch_sentences, lr=run.config.optimizer.lr, norm_settings={"gain": 1.0})
+                for run in BUILDERS[name](-1) if run.config.norm.kind.value == "layer"]
+    found = group([*(plain(run) for run in BUILDERS[name](1)), *variants])
+    assert found.variants("layer") == ["layer (gain 0.3)", "layer (gain 1.0)"]
+    assert {verdict.outcome for verdict in verdicts(found)} == {Outcome.supported}
+
+
+def plain(run):
+    """With the gain of configs/norm."""
+    gain = {"layer": 0.3, "batch": 0.1}.get(run.config.norm.kind.value)
+    run.config = replace(run.config, norm=replace(run.config.norm, gain=gain))
+    return run
+
+
+def test_nothing_is_lost_on_batches_too_large_to_learn_from():
+    runs = list(batch_size(1))
+    for run in runs:
+        run.results["test"] = run.results["test"] | {"bleu": 3.0}
+    verdict, = verdicts(group(runs))
+    assert verdict.outcome is Outcome.undecided
+    assert "at 64 sentences a batch none ends with 3.0 BLEU" in verdict.missing
+
+
+def test_each_size_of_batch_is_judged_at_its_best_rate():
+    worse = [record(run.config.norm.kind.value, run.config.seed, "batch_size", batch=run.config.data.batch_sentences,
+                    lr=10.0, results={"valid_loss": 9.0}) for run in batch_size(1)]
+    assert verdicts(group([*batch_size(1), *worse])) == verdicts(group(batch_size(1)))
+
+
+def test_a_gap_that_was_not_measured_decides_nothing():
+    runs = list(train_eval_gap(1))
+    for run in runs:
+        if run.config.norm.kind.value == "layer":
+            run.__dict__["probes"] = []
+    verdict = verdicts(group(runs))[0]
+    assert verdict.outcome is Outcome.undecided
+    assert [f.in_words for f in verdict.findings if f.statement.startswith("layer")] == ["no seed has both sides"]
+
+
+def test_a_change_that_is_no_number_is_not_as_the_table_says():
+    runs = list(invariance(1))
+    runs[1].probes[0]["change"] = math.nan
+    assert verdicts(group(runs))[0].outcome is Outcome.refuted
+
+
+def test_the_gain_is_a_matter_of_the_tanh_network():
+    runs = [run for run in gradient_flow(1) if run.config.cell.kind.value == "lstm"]
+    verdict = verdicts(group(runs))[-1]
+    assert (verdict.outcome, verdict.missing) == (Outcome.undecided, "needs runs with cell=rnn")
+
+
+def test_without_a_test_set_the_validation_set_speaks_and_is_named():
+    runs = list(convergence(1))
+    for run in runs:
+        del run.results["test"]
+        run.results["valid"] = run.results["valid"] | {"bleu": 20.0 + run.config.seed}
+    statements = [f.statement for f in verdicts(group(runs))[0].findings]
+    assert "layer ends with a higher valid BLEU than none" in statements
+
+
 # -- the figures that verdicts rest on -------------------------------------------------------------------------------
 
 
@@ -177,6 +250,12 @@ def test_each_norm_is_judged_at_its_best_rate():
                                                      ("layer", 0.02, 1.0))]
     found = group(runs)
     assert (best_rate(found, "none"), best_rate(found, "layer")) == (0.01, 0.02)
+
+
+def test_a_rate_that_not_all_seeds_survived_is_not_the_best():
+    runs = [record(seed=seed, lr=lr, results={"valid_loss": loss}) for seed, lr, loss in (
+        (1, 0.01, 2.0), (2, 0.01, 2.0), (2, 0.02, 1.0))]
+    assert best_rate(group(runs), "none") == 0.01
 
 
 def test_when_a_loss_was_reached():
@@ -194,6 +273,14 @@ def test_how_much_is_lost_beyond_what_was_trained_on():
     assert excess(record(probes=length_lines(1.0, 2.5)[:2])) is None
     assert excess(record(probes=length_lines(1.0, 2.5)), statistics="batch") is None
     assert lost_bleu(record(probes=length_lines(1.0, 2.5))) == pytest.approx(15.0)
+
+
+def test_a_bucket_of_sentences_both_longer_and_shorter_than_those_trained_on_counts_as_neither():
+    lines = length_lines(1.0, 2.5)
+    straddling = [{**line, "trained": 25} for line in lines]  # 20 to 30
+    assert excess(record(probes=straddling)) == pytest.approx(1.5)
+    straddling[2]["nll"] = 9.0
+    assert excess(record(probes=straddling)) == pytest.approx(1.5)
 
 
 def test_growth_is_the_slope_at_the_longest_length():

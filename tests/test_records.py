@@ -1,8 +1,9 @@
 """Which runs belong together, what they are called, and which are set apart."""
 
+import pytest
 from synthetic import SEEDS, group, record
 
-from seq2seq.config import ModelConfig
+from seq2seq.config import ModelConfig, Statistics
 from seq2seq.records import groups, labels
 
 
@@ -25,7 +26,38 @@ def test_runs_are_found_by_their_settings_in_the_order_of_seeds():
     assert [run.config.seed for run in found.of(norm="layer", optimizer__lr=0.1)] == [1, 2, 3]
     assert found.values("optimizer.lr") == [0.1, 0.2]
     assert found.paired(lambda run: run.config.seed * 2.0, norm="none", optimizer__lr=0.2) == {1: 2.0, 2: 4.0, 3: 6.0}
-    assert found.paired(lambda run: None, norm="none") == {}
+    assert found.paired(lambda run: None, norm="none", optimizer__lr=0.2) == {}
+    with pytest.raises(ValueError, match="expected one run of each seed"):
+        found.paired(lambda run: 1.0, norm="none")
+
+
+def test_the_plain_variant_of_a_norm_comes_first():
+    runs = [record("layer", norm_settings={"gain": 1.0}), record("layer", norm_settings={"gain": 0.3}),
+            record("batch", norm_settings={"gain": 0.1, "statistics": Statistics.shared, "min_rows": 8}),
+            record("batch", norm_settings={"gain": 0.1, "statistics": Statistics.sequence_input, "min_rows": 8})]
+    found = group(runs)
+    assert found.norms == ["batch (statistics sequence_input)", "batch (statistics shared)", "layer (gain 0.3)",
+                           "layer (gain 1.0)"]
+    assert found.variants("batch", statistics="shared") == ["batch (statistics shared)"]
+    assert found.variants("rms") == []
+
+
+def test_a_run_that_is_left_out_renames_none():
+    begun = record("layer", norm_settings={"gain": 1.0})
+    begun.results = None
+    found = group([record("layer", seed=1), record("layer", seed=2), begun])
+    assert found.norms == ["layer"]
+    assert begun.norm == "layer"
+
+
+def test_scores_are_of_one_split_for_all_runs():
+    without = record(seed=2)
+    del without.results["test"]
+    without.results["valid"] = {"bleu": 7.0}
+    assert group([record(seed=1)]).split == "test"
+    found = group([record(seed=1), without])
+    assert found.split == "valid"
+    assert found.scores(without) == {"bleu": 7.0}
 
 
 def test_a_run_of_other_settings_is_set_apart_with_the_reason():

@@ -2,10 +2,9 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..charts import Chart
-from ..records import Group
+from ..records import CONFIGS, Group
 from . import batch_size, convergence, gradient_flow, invariance, length, train_eval_gap
 from .verdict import RULE, Finding, Verdict
 
@@ -13,7 +12,6 @@ __all__ = ["EXPERIMENTS", "RULE", "Finding", "Statement", "Verdict", "charts", "
 
 EXPERIMENTS = {module.__name__.rpartition(".")[2]: module
                for module in (convergence, length, batch_size, train_eval_gap, gradient_flow, invariance)}
-CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "experiment"
 
 
 @dataclass
@@ -27,12 +25,13 @@ class Statement:
 
 def statement(experiment: str) -> Statement:
     """What an experiment tests, from the comment at the head of its file in configs/experiment."""
-    head = (CONFIGS / f"{experiment}.yaml").read_text(encoding="utf-8").partition("\n#\n")[0]
+    file = CONFIGS / "experiment" / f"{experiment}.yaml"
+    head = file.read_text(encoding="utf-8").partition("\n#\n")[0]
     text = re.sub(r"\n# +", " ", "\n".join(line for line in head.split("\n") if line.startswith("# ") and
                                              not line.startswith("# @")).replace("# Claim", "\n# Claim"))
     parts = re.search(r"Claim: (.*) Source: (.*) Refuted if: (.*)", text)
     if parts is None:
-        raise ValueError(f"{CONFIGS / experiment}.yaml: expected a head with Claim:, Source: and Refuted if:")
+        raise ValueError(f"{file}: expected a head with Claim:, Source: and Refuted if:")
     return Statement(*(part.strip() for part in parts.groups()))
 
 

@@ -1,44 +1,60 @@
 """What small batches do to each norm, at equal numbers of sentences seen."""
 
 from ..charts import Chart, Panel
-from ..records import Group
+from ..records import Group, by_seed
+from .convergence import at_best_rate
 from .lines import mean_by
 from .verdict import Figures, Finding, Verdict, difference, minus, needs, valid_loss
 
+KEY = "data.batch_sentences"
 SMALL, LARGE = 4, 64
+LEARNED = 10.0
+"""BLEU that no norm has to reach in the large batches: else there was nothing to lose ground on."""
 
 
 def verdicts(group: Group, claim: str) -> list[Verdict]:
     """Batch norm has to lose ground on no norm between 64 sentences and 4; layer norm less than half as much."""
-    sizes = group.values("data.batch_sentences")
-    missing = needs(group, "none", "batch", "layer")
-    if not missing and not {SMALL, LARGE} <= set(sizes):
-        missing = f"needs runs with data.batch_sentences={SMALL} and {LARGE}"
+    missing = needs(group, "none", "batch", "layer") or _unfit(group)
     if missing:
         return [Verdict(claim, missing=missing)]
-    lost = {norm: minus(_behind(group, norm, SMALL), _behind(group, norm, LARGE)) for norm in ("batch", "layer")}
+    none, batch, layer = (group.variants(kind)[0] for kind in ("none", "batch", "layer"))
+    behind = {(norm, size): minus(_losses(group, norm, size), _losses(group, none, size))
+              for norm in (batch, layer) for size in sorted(group.values(KEY))}
+    lost = {norm: minus(behind[norm, SMALL], behind[norm, LARGE]) for norm in (batch, layer)}
     unit = "nats/token"
     return [Verdict(claim, [
-        Finding(f"from {LARGE} sentences a batch to {SMALL}, batch loses ground on none", unit,
-                list(lost["batch"].values())),
-        Finding("layer loses less than half as much", unit, difference(lost["batch"], lost["layer"], scale=0.5)),
-        *(Finding(f"at {size} sentences a batch, {norm} ends with a lower loss than none", unit,
-                  [-value for value in _behind(group, norm, size).values()], decides=False)
-          for norm in ("batch", "layer") for size in sorted(sizes)),
+        Finding(f"from {LARGE} sentences a batch to {SMALL}, {batch} loses ground on {none}", unit,
+                list(lost[batch].values())),
+        Finding(f"{layer} loses less than half as much", unit, difference(lost[batch], lost[layer], scale=0.5)),
+        *(Finding(f"at {size} sentences a batch, {norm} ends with a lower loss than {none}", unit,
+                  [-value for value in figures.values()], decides=False)
+          for (norm, size), figures in behind.items()),
     ])]
 
 
-def _behind(group: Group, norm: str, size: int) -> Figures:
-    """seed -> how much higher a norm's validation loss is than no norm's, in batches of this size."""
-    return minus(group.paired(valid_loss, norm=norm, data__batch_sentences=size),
-                 group.paired(valid_loss, norm="none", data__batch_sentences=size))
+def _unfit(group: Group) -> str:
+    """What is missing for a verdict; empty where nothing is."""
+    if not {SMALL, LARGE} <= set(group.values(KEY)):
+        return f"needs runs with {KEY}={SMALL} and {LARGE}"
+    runs = at_best_rate(group, group.variants("none")[0], **{KEY: LARGE})
+    best = max((float(group.scores(run)["bleu"]) for run in runs), default=0.0)
+    if best < LEARNED:
+        return (f"needs longer training: at {LARGE} sentences a batch none ends with {best:.1f} BLEU, and what has not "
+                f"learned to translate ({LEARNED:g} BLEU) can't lose ground")
+    return ""
+
+
+def _losses(group: Group, norm: str, size: int) -> Figures:
+    """seed -> final validation loss in batches of this size."""
+    return by_seed(at_best_rate(group, norm, **{KEY: size}), valid_loss)
 
 
 def charts(group: Group) -> list[Chart]:
     """Final loss and BLEU by size of batch."""
     x = "sentences a batch"
-    key = "data.batch_sentences"
-    panels = [Panel("loss", x, "validation loss (nats/token)", mean_by(group, key, valid_loss), log_x=True),
-              Panel("BLEU", x, "test BLEU", mean_by(group, key, lambda run: run.scores.get("bleu")), log_x=True)]
+    loss = mean_by(group, KEY, valid_loss, at_best_rate)
+    bleu = mean_by(group, KEY, lambda run: float(group.scores(run)["bleu"]), at_best_rate)
+    panels = [Panel("loss", x, "validation loss (nats/token)", loss, log_x=True),
+              Panel("BLEU", x, f"{group.split} BLEU", bleu, log_x=True)]
     return [Chart("by_batch_size", "Final quality by size of batch", "Mean over seeds and their range; all runs see as "
                   "many sentences.", panels)]

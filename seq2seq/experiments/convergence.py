@@ -1,12 +1,12 @@
 """Which norm trains faster, in updates and in seconds, each at the best of the rates tried for it."""
 
 from collections.abc import Sequence
-
-import numpy as np
+from statistics import fmean
+from typing import Any
 
 from ..charts import Chart, Panel
-from ..records import Group, RunRecord
-from .lines import mean_by, norm_lines
+from ..records import Group, RunRecord, by_seed
+from .lines import mean_by, norm_lines, runs_with
 from .verdict import Finding, Verdict, difference, doublings, needs, valid_loss
 
 X_LABELS = {"update": "update", "seconds": "seconds of training", "tokens": "target tokens trained on"}
@@ -17,20 +17,23 @@ QUANTITIES = {
 }
 
 
-def best_rate(group: Group, norm: str) -> float:
-    """The rate whose final validation loss, mean over seeds, is the lowest for this norm."""
-    rates = {run.config.optimizer.lr for run in group.of(norm=norm)}
+def best_rate(group: Group, norm: str, **wanted: Any) -> float:
+    """The rate whose final validation loss, mean over seeds, is the lowest for this norm with these settings.
 
-    def loss(rate: float) -> float:
-        found = group.paired(valid_loss, norm=norm, optimizer__lr=rate)
-        return float(np.mean(list(found.values())))
+    Of those rates alone that have the most seeds: the ones that got through a rate too high would speak for it.
+    """
+    rates = {run.config.optimizer.lr for run in group.of(norm=norm, **wanted)}
+    losses = {rate: list(group.paired(valid_loss, norm=norm, optimizer__lr=rate, **wanted).values())
+              for rate in sorted(rates)}
+    most = max(map(len, losses.values()))
+    return min((rate for rate in losses if len(losses[rate]) == most), key=lambda rate: fmean(losses[rate]))
 
-    return min(sorted(rates), key=loss)
 
-
-def at_best_rate(group: Group, norm: str) -> list[RunRecord]:
-    """A norm's runs at its best rate, by seed."""
-    return group.of(norm=norm, optimizer__lr=best_rate(group, norm))
+def at_best_rate(group: Group, norm: str, **wanted: Any) -> list[RunRecord]:
+    """A norm's runs with these settings at its best rate, by seed; none where there are none."""
+    if not group.of(norm=norm, **wanted):
+        return []
+    return group.of(norm=norm, optimizer__lr=best_rate(group, norm, **wanted), **wanted)
 
 
 def reached(run: RunRecord, loss: float, by: str = "update") -> float | None:
@@ -57,8 +60,8 @@ def common_loss(runs: Sequence[RunRecord]) -> float:
 def time_to(a: Sequence[RunRecord], b: Sequence[RunRecord], by: str) -> tuple[dict[int, float], dict[int, float]]:
     """seed -> how long each side takes to the lowest loss that both of that seed's runs reach."""
     sides: tuple[dict[int, float], dict[int, float]] = ({}, {})
-    a, other = with_curves(a), {run.config.seed: run for run in with_curves(b)}
-    for run in a:
+    other = {run.config.seed: run for run in with_curves(b)}
+    for run in with_curves(a):
         seed = run.config.seed
         if seed in other:
             loss = common_loss([run, other[seed]])
@@ -69,9 +72,9 @@ def time_to(a: Sequence[RunRecord], b: Sequence[RunRecord], by: str) -> tuple[di
     return sides
 
 
-def test_bleu(runs: Sequence[RunRecord]) -> dict[int, float]:
-    """seed -> BLEU."""
-    return {run.config.seed: float(run.scores["bleu"]) for run in runs}
+def bleu(group: Group, runs: Sequence[RunRecord]) -> dict[int, float]:
+    """seed -> BLEU of the group's split."""
+    return by_seed(runs, lambda run: float(group.scores(run)["bleu"]))
 
 
 def verdicts(group: Group, claim: str) -> list[Verdict]:
@@ -79,17 +82,18 @@ def verdicts(group: Group, claim: str) -> list[Verdict]:
     missing = needs(group, "none", "layer")
     if missing:
         return [Verdict(claim, missing=missing)]
-    none, findings = at_best_rate(group, "none"), []
+    none, layer = group.variants("none")[0], group.variants("layer")[0]
+    without, findings = at_best_rate(group, none), []
     for norm in group.norms:
-        if norm == "none":
+        if group.kind(norm) == "none":
             continue
         runs = at_best_rate(group, norm)
         for by, unit in (("update", "updates"), ("seconds", "seconds of training")):
-            findings.append(Finding(f"{norm} takes fewer {unit} than none to the same validation loss",
-                                    f"times as many {unit} without", doublings(*time_to(none, runs, by)), log2=True,
-                                    decides=norm == "layer"))
-        findings.append(Finding(f"{norm} ends with a higher test BLEU than none", "BLEU",
-                                difference(test_bleu(runs), test_bleu(none)), decides=False))
+            findings.append(Finding(f"{norm} takes fewer {unit} than {none} to the same validation loss",
+                                    f"times as many {unit} without", doublings(*time_to(without, runs, by)), log2=True,
+                                    decides=norm == layer))
+        findings.append(Finding(f"{norm} ends with a higher {group.split} BLEU than {none}", "BLEU",
+                                difference(bleu(group, runs), bleu(group, without)), decides=False))
     return [Verdict(claim, findings)]
 
 
@@ -99,7 +103,7 @@ def charts(group: Group) -> list[Chart]:
     found = [Chart(name, title, caption, [_panel(group, kind, key, title, by) for by in X_LABELS])
              for name, (kind, key, title) in QUANTITIES.items()]
     by_rate = Panel("by rate", "learning rate", "validation loss (nats/token)",
-                    mean_by(group, "optimizer.lr", valid_loss), log_x=True)
+                    mean_by(group, "optimizer.lr", valid_loss, runs_with), log_x=True)
     return [*found, Chart("loss_by_rate", "Final validation loss by learning rate", "Mean over seeds and their range.",
                           [by_rate])] if len(group.values("optimizer.lr")) > 1 else found
 

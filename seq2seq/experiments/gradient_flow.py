@@ -1,14 +1,16 @@
 """Whether summed inputs and gradients grow or shrink from step to step."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from ..charts import Chart, Panel
 from ..records import Group, RunRecord
 from .lines import Series, norm_lines
-from .verdict import Figures, Finding, Verdict, difference, needs, norm_of
+from .verdict import Figures, Finding, Verdict, difference, needs
 
 SPAN = 200
 """Steps that growth is told over."""
@@ -16,75 +18,97 @@ NOTICEABLE = 1.0
 """Doublings, or halvings, over so many steps: what is less counts as none."""
 TINY = 1e-300
 """Stands for a gradient that has vanished altogether."""
-BEFORE = "at initialisation"
-STAGES = {BEFORE: 0, "after training": -1}
-CLAIMS = {"raw": ("summed inputs", "Without a norm the summed inputs grow or shrink with every step."),
-          "gradient": ("gradients", "Without a norm the gradients grow or shrink with every step.")}
-GAIN = "With an initial gain of 1 batch norm's gradients vanish; with 0.1 they do not."
+BEFORE, AFTER = "at initialisation", "after training"
+STAGES = {BEFORE: min, AFTER: max}
+"""Which update's probes are looked at."""
+CLAIMS = {
+    "raw": ("summed inputs",
+            "Without a norm the summed inputs grow or shrink from step to step, more than with layer norm."),
+    "gradient": ("gradients",
+                 "Without a norm the gradients grow or shrink from step to step, more than with layer norm.")}
+GAIN = "With an initial gain of 1 the gradients of a batch-normalised tanh network vanish; with 0.1 they do not."
+TANH_NETWORK = "rnn"
+"""The cell that the claim about the gain is about; the others are told beside it."""
 
 
 def sizes(run: RunRecord, key: str, stage: str) -> Series:
     """(steps, sizes) at the longest length, before training or at its end. raw sums start with the second step."""
-    found = run.probed("gradient_flow")
+    found = longest(run)
     if not found:
         return [], []
-    length = max(p["length"] for p in found)
-    values = [p for p in found if p["length"] == length][STAGES[stage]][key]
+    update = STAGES[stage](p["update"] for p in found)
+    return _by_step(next(p for p in found if p["update"] == update), key)
+
+
+def longest(run: RunRecord) -> list[dict[str, Any]]:
+    """What was found at the longest length, through training."""
+    found = run.probed("gradient_flow")
+    length = max((p["length"] for p in found), default=0)
+    return [p for p in found if p["length"] == length]
+
+
+def _by_step(probe: dict[str, Any], key: str) -> Series:
     first = 1 if key == "raw" else 0  # the first step's sum has no recurrent term
-    return list(range(first, len(values))), values[first:]
+    return list(range(first, len(probe[key]))), probe[key][first:]
+
+
+def slope(steps: Sequence[int], values: Sequence[float]) -> float:
+    """How much sizes grow in 200 steps, in doublings: the slope of their log2 over the steps. Below 0: they shrink."""
+    return SPAN * float(np.polyfit(steps, [math.log2(max(value, TINY)) for value in values], 1)[0])
 
 
 def growth(key: str, stage: str) -> Callable[[RunRecord], float | None]:
-    """How much a size grows in 200 steps, in doublings: the slope of its log2 over the steps. Below 0: it shrinks."""
+    """A run's slope at the longest length."""
 
     def of(run: RunRecord) -> float | None:
         steps, values = sizes(run, key, stage)
-        if len(steps) < 2:
-            return None
-        return SPAN * float(np.polyfit(steps, [math.log2(max(value, TINY)) for value in values], 1)[0])
+        return slope(steps, values) if len(steps) > 1 else None
 
     return of
 
 
 def verdicts(group: Group, claim: str) -> list[Verdict]:
-    """Of the sums, of the gradients, and of batch norm's initial gain: each before training, in each cell.
+    """Of the sums, of the gradients, and of batch norm's initial gain: before training, in each cell.
 
     The part about batch norm's gain takes runs with both gains.
     """
-    layer = norm_of(group, "layer")
-    missing = needs(group, "none") or ("" if layer else "needs runs with norm=layer")
-    if missing or layer is None:
+    missing = needs(group, "none", "layer")
+    if missing:
         return [Verdict(claim, missing=missing)]
-    found = [Verdict(part, _steadier(group, key, what, layer)) for key, (what, part) in CLAIMS.items()]
-    small, large = norm_of(group, "batch", gain=0.1), norm_of(group, "batch", gain=1.0)
+    found = [Verdict(part, _steadier(group, key, what)) for key, (what, part) in CLAIMS.items()]
+    small, large = group.variants("batch", gain=0.1), group.variants("batch", gain=1.0)
     if small and large:
-        found.append(Verdict(GAIN, _vanishing(group, large, small)))
+        missing = "" if TANH_NETWORK in group.values("cell.kind") else f"needs runs with cell={TANH_NETWORK}"
+        found.append(Verdict(GAIN, _vanishing(group, large[0], small[0]), missing))
     return found
 
 
-def _steadier(group: Group, key: str, what: str, norm: str) -> list[Finding]:
-    """In each cell and stage: no norm's growth has to be noticeably more than a norm's, both without their signs."""
+def _steadier(group: Group, key: str, what: str) -> list[Finding]:
+    """In each cell and stage: no norm's growth has to be noticeably more than layer norm's, without their signs."""
+    none, layer = group.variants("none")[0], group.variants("layer")[0]
     findings = []
     for cell, stage in _places(group):
-        none, normed = (group.paired(growth(key, stage), norm=n, cell__kind=cell) for n in ("none", norm))
-        more = difference(_unsigned(none), _unsigned(normed))
-        findings.append(Finding(f"{cell}, {stage}: over {SPAN} steps {what} double or halve with none at least once "
-                                f"more than with {norm}", "doublings or halvings beyond that",
-                                [value - NOTICEABLE for value in more], decides=stage == BEFORE))
+        without, normed = (_unsigned(group.paired(growth(key, stage), norm=n, cell__kind=cell)) for n in (none, layer))
+        findings.append(Finding(f"{cell}, {stage}: over {SPAN} steps {what} double or halve with {none} at least once "
+                                f"more than with {layer}", "doublings or halvings beyond that",
+                                [value - NOTICEABLE for value in difference(without, normed)], decides=stage == BEFORE))
     return findings
 
 
 def _vanishing(group: Group, large: str, small: str) -> list[Finding]:
-    """In each cell and stage: gradients have to shrink on their way back with the large gain, and more than with the
-    small one."""
+    """In each cell and stage: gradients have to halve on their way back with the large gain, and not with the small."""
     findings = []
+    unit = f"halvings in {SPAN} steps, backwards"
     for cell, stage in _places(group):
-        shrinks = {n: group.paired(growth("gradient", stage), norm=n, cell__kind=cell) for n in (large, small)}
-        where, unit, decides = f"{cell}, {stage}", f"halvings in {SPAN} steps, backwards", stage == BEFORE
+        halvings = {n: group.paired(growth("gradient", stage), norm=n, cell__kind=cell) for n in (large, small)}
+        where, decides = f"{cell}, {stage}", stage == BEFORE and cell == TANH_NETWORK
         findings += [
-            Finding(f"{where}: gradients shrink with {large}", unit, list(shrinks[large].values()), decides=decides),
-            Finding(f"{where}: gradients shrink more with {large} than with {small}", unit,
-                    difference(shrinks[large], shrinks[small]), decides=decides)]
+            Finding(f"{where}: gradients halve at least once with {large}", f"{unit}, beyond one",
+                    [value - NOTICEABLE for value in halvings[large].values()], decides=decides),
+            Finding(f"{where}: gradients do not halve even once with {small}", f"{unit}, short of one",
+                    [NOTICEABLE - value for value in halvings[small].values()], decides=decides),
+            Finding(f"{where}: gradients halve more often with {large} than with {small}", unit,
+                    difference(halvings[large], halvings[small]), decides=False)]
     return findings
 
 
@@ -98,13 +122,42 @@ def _unsigned(figures: Figures) -> dict[int, float]:
 
 
 def charts(group: Group) -> list[Chart]:
-    """Gradients and sums by step, before and after training, in each cell."""
-    caption = "At the longest length; mean over seeds (geometric on a logarithmic axis) and their range."
-    return [Chart(name, title, caption, [
-        Panel(f"{cell}, {stage}", "time step", label,
-              norm_lines(group, lambda run, key=key, stage=stage: sizes(run, key, stage),  # type: ignore[misc]
-                         geometric=log_y, cell__kind=cell), log_y=log_y)
+    """Gradients and sums by step, before and after training, in each cell; their growth through training, by length."""
+    at_longest = "At the longest length; mean over seeds (geometric on a logarithmic axis) and their range."
+    by_step = [Chart(name, title, at_longest, [
+        _panel(group, cell, stage, "time step", label, partial(sizes, key=key, stage=stage), log_y)
         for cell, stage in _places(group)])
         for name, key, title, label, log_y in (
             ("gradients_by_step", "gradient", "Gradients by step", "|d loss / d h_t|", True),
             ("sums_by_step", "raw", "Summed inputs by step, before any norm", "root mean square of u + z", False))]
+    through_training = Chart(
+        "growth_in_training", "Growth from step to step, through training", at_longest + " 0: they keep their size; "
+        "above 0 they grow in the direction of time, so that gradients shrink on their way back.", [
+        _panel(group, cell, what, "update", f"doublings in {SPAN} steps", partial(by_update, key=key))
+        for cell in group.values("cell.kind") for key, (what, _) in CLAIMS.items()])
+    by_length = Chart("gradients_by_length", "What comes back of the gradient, by length", "The gradient at the first "
+                      "step as a part of that at the last one; geometric mean over seeds and their range.", [
+        _panel(group, cell, stage, "time steps", "first / last |d loss / d h_t|", partial(part_left, stage=stage), True)
+        for cell, stage in _places(group)])
+    return [*by_step, through_training, by_length]
+
+
+def _panel(group: Group, cell: str, what: str, x_label: str, y_label: str, series: Callable[[RunRecord], Series],
+           log_y: bool = False) -> Panel:
+    """A line a norm, of one cell."""
+    return Panel(f"{cell}, {what}", x_label, y_label, norm_lines(group, series, geometric=log_y, cell__kind=cell),
+                 log_y=log_y)
+
+
+def by_update(run: RunRecord, key: str) -> Series:
+    """(updates, growth) at the longest length."""
+    found = {p["update"]: _by_step(p, key) for p in longest(run)}
+    return list(found), [slope(*series) for series in found.values()]
+
+
+def part_left(run: RunRecord, stage: str) -> Series:
+    """(lengths, the gradient at the first step over that at the last)."""
+    found = run.probed("gradient_flow")
+    update = STAGES[stage]((p["update"] for p in found), default=0)
+    found = [p for p in found if p["update"] == update]
+    return [p["length"] for p in found], [p["gradient"][0] / p["gradient"][-1] for p in found]

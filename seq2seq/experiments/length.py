@@ -1,8 +1,7 @@
 """What sentences longer than those trained on do to each norm."""
 
 from collections.abc import Callable
-
-import numpy as np
+from statistics import fmean
 
 from ..charts import Chart, Line, Panel
 from ..records import Group, RunRecord
@@ -13,13 +12,16 @@ QUANTITIES = {"nll": "loss (nats/token)", "bleu": "BLEU", "length_ratio": "chara
 
 
 def excess(run: RunRecord, key: str = "nll", statistics: str = "running") -> float | None:
-    """A figure's mean over the buckets beyond what was trained on, less that of the longest bucket within it."""
+    """A figure's mean over the buckets beyond the longest sentence trained on, less that of the longest bucket within.
+
+    A bucket that has sentences of both sides counts on neither.
+    """
     found = run.probed("length", statistics=statistics)
-    within = [p for p in found if p["over"] < p["trained"]]
+    within = [p for p in found if p["pieces"] <= p["trained"]]
     beyond = [p for p in found if p["over"] >= p["trained"]]
     if not within or not beyond:
         return None
-    return float(np.mean([p[key] for p in beyond])) - float(within[-1][key])
+    return fmean(p[key] for p in beyond) - float(within[-1][key])
 
 
 def lost_bleu(run: RunRecord, statistics: str = "running") -> float | None:
@@ -38,7 +40,7 @@ def verdicts(group: Group, claim: str) -> list[Verdict]:
 
     A verdict of the loss, where every word is given those of the reference before it, and one of the translations.
     """
-    missing = needs(group, "none", "layer") or ("" if _batch(group) else "needs runs with norm=batch")
+    missing = needs(group, "none", "batch", "layer")
     if missing:
         return [Verdict(claim, missing=missing)]
     return [Verdict(f"{judged} {claim}", _findings(group, unit, lost)) for (judged, unit), lost in LOSSES.items()]
@@ -46,21 +48,16 @@ def verdicts(group: Group, claim: str) -> list[Verdict]:
 
 def _findings(group: Group, unit: str, lost: Callable[..., float | None]) -> list[Finding]:
     losses, findings = {norm: group.paired(lost, norm=norm) for norm in group.norms}, []
-    for norm in _batch(group):
-        findings.append(Finding(f"on longer sentences {norm} loses more than none", unit,
-                                difference(losses[norm], losses["none"]), decides=norm == _batch(group)[0]))
+    none, batch, layer = (group.variants(kind)[0] for kind in ("none", "batch", "layer"))
+    for norm in group.variants("batch"):
+        findings.append(Finding(f"on longer sentences {norm} loses more than {none}", unit,
+                                difference(losses[norm], losses[none]), decides=norm == batch))
         own = group.paired(lambda run: lost(run, statistics="batch"), norm=norm)
-        findings.append(Finding(f"{norm}, normalising by each batch's own statistics, loses more than none", unit,
-                                difference(own, losses["none"]), decides=False))
-    batch, layer = (minus(losses[norm], losses["none"]) for norm in (_batch(group)[0], "layer"))
-    return [*findings, Finding("layer loses less, beyond none, than half of what batch does", unit,
-                               difference(batch, layer, scale=0.5))]
-
-
-def _batch(group: Group) -> list[str]:
-    """The names of batch norm's variants, that with statistics by step first."""
-    names = [norm for norm in group.norms if group.kind(norm) == "batch"]
-    return sorted(names, key=lambda norm: group.of(norm=norm)[0].settings["norm.statistics"] == "shared")
+        findings.append(Finding(f"{norm}, normalising by each batch's own statistics, loses more than {none}", unit,
+                                difference(own, losses[none]), decides=False))
+    more = {norm: minus(losses[norm], losses[none]) for norm in (batch, layer)}
+    return [*findings, Finding(f"{layer} loses less, beyond {none}, than half of what {batch} does", unit,
+                               difference(more[batch], more[layer], scale=0.5))]
 
 
 def charts(group: Group) -> list[Chart]:
@@ -69,14 +66,15 @@ def charts(group: Group) -> list[Chart]:
     panels = [Panel(label.partition(" (")[0], "source pieces (end of the bucket)", label,
                     _lines(group, key), marks={"longest trained on": trained}) for key, label in QUANTITIES.items()]
     return [Chart("by_length", "Quality by length of the source",
-                  "Mean over seeds and their range. Right of the dotted line: longer than any training sentence.",
-                  panels)]
+                  "Mean over seeds and their range, at the end of each bucket. Right of the dotted line: longer than "
+                  "any training sentence.", panels)]
 
 
 def _lines(group: Group, key: str) -> list[Line]:
     lines = norm_lines(group, lambda run: by_length(run, key))
     return lines + [norm_line(group, norm, lambda run: by_length(run, key, "batch"), group.of(norm=norm),
-                              f"{norm}, the batch's own statistics", group.variant(norm) + 2) for norm in _batch(group)]
+                              f"{norm}, the batch's own statistics", group.variant(norm) + 2)
+                    for norm in group.variants("batch")]
 
 
 def by_length(run: RunRecord, key: str, statistics: str = "running") -> Series:

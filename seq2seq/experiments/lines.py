@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from ..charts import Line, mean_line
-from ..records import Group, RunRecord
+from ..records import Group, RunRecord, by_seed
 
 Series = tuple[Sequence[Any], Sequence[float]]
 """x and y."""
@@ -27,14 +27,23 @@ def norm_line(group: Group, norm: str, series: Callable[[RunRecord], Series], ru
                      [series(run) for run in runs], geometric)
 
 
-def mean_by(group: Group, key: str, figure: Callable[[RunRecord], float | None]) -> list[Line]:
-    """For each norm the mean and range over seeds of a figure, by the values of a setting, from low to high."""
+def mean_by(group: Group, key: str, figure: Callable[[RunRecord], float | None],
+            runs_of: Callable[..., Sequence[RunRecord]]) -> list[Line]:
+    """For each norm the mean and range over seeds of a figure, by the values of a setting, from low to high.
+
+    runs_of(group, norm, **{key: value}) gives a point's runs.
+    """
     lines = []
     for norm in group.norms:
-        found = {value: list(group.paired(figure, norm=norm, **{key: value}).values())
+        found = {value: list(by_seed(runs_of(group, norm, **{key: value}), figure).values())
                  for value in sorted(group.values(key))}
         found = {value: figures for value, figures in found.items() if figures}
         lines.append(Line(norm, group.kind(norm), group.variant(norm), list(found),
                           [fmean(f) for f in found.values()], [min(f) for f in found.values()],
                           [max(f) for f in found.values()]))
     return lines
+
+
+def runs_with(group: Group, norm: str, **wanted: Any) -> list[RunRecord]:
+    """A norm's runs with these settings."""
+    return group.of(norm=norm, **wanted)

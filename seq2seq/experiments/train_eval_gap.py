@@ -1,5 +1,7 @@
 """Whether a trained model does in use what it did in training."""
 
+from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -44,25 +46,32 @@ def verdicts(group: Group, claim: str) -> list[Verdict]:
     missing = needs(group, "batch", "layer")
     if missing:
         return [Verdict(claim, missing=missing)]
-    layer = max((abs(g) for g in group.paired(gap, norm="layer").values()), default=float("inf"))
-    gaps = list(group.paired(gap, norm="batch").values())
+    batch, layer = group.variants("batch")[0], group.variants("layer")[0]
+    gaps = list(group.paired(gap, norm=batch).values())
     findings = [
-        Finding(f"on the test set, batch's losses by the stored statistics and by the batch's own are more than "
+        Finding(f"on the test set, {batch}'s losses by the stored statistics and by the batch's own are more than "
                 f"{NOTICEABLE} nats/token apart", "nats/token beyond that", [abs(g) - NOTICEABLE for g in gaps]),
-        Finding("layer has the same loss in both", "", [],
-                exact=Outcome.supported if layer <= SAME else Outcome.refuted,
-                detail=f"largest difference {layer:.1g} nats/token"),
+        _same(group, layer),
         Finding("the stored statistics give the higher loss", "nats/token", gaps, decides=False),
     ]
-    return [Verdict(claim, findings), Verdict(DRIFT, _drift(group))]
+    return [Verdict(claim, findings), Verdict(DRIFT, _drift(group, batch))]
 
 
-def _drift(group: Group) -> list[Finding]:
+def _same(group: Group, norm: str) -> Finding:
+    """The two losses of a norm that has no statistics."""
+    said, gaps = f"{norm} has the same loss in both", [abs(g) for g in group.paired(gap, norm=norm).values()]
+    if not gaps:
+        return Finding(said, "", [])
+    return Finding(said, "", [], exact=Outcome.supported if max(gaps) <= SAME else Outcome.refuted,
+                   detail=f"largest difference {max(gaps):.1g} nats/token")
+
+
+def _drift(group: Group, norm: str) -> list[Finding]:
     """Each set that was not trained on beside the training set."""
-    train = group.paired(lambda run: shift(run, "train"), norm="batch")
-    return [Finding(f"batch's means on {name} are farther from the stored ones than on train", "stored deviations",
-                    difference(group.paired(lambda run, name=name: shift(run, name), norm="batch"),  # type: ignore[misc]
-                               train), decides=name == "test") for name in sets(group) if name != "train"]
+    shifts = {name: group.paired(partial(shift, name=name), norm=norm) for name in sets(group)}
+    return [Finding(f"{norm}'s means on {name} are farther from the stored ones than on train", "stored deviations",
+                    difference(shifts[name], shifts.get("train", {})), decides=name == "test")
+            for name in shifts if name != "train"]
 
 
 def sets(group: Group) -> list[str]:
@@ -72,27 +81,38 @@ def sets(group: Group) -> list[str]:
 
 def charts(group: Group) -> list[Chart]:
     """The gap by set, and the distance of batch norm's statistics by step."""
-    gaps = norm_lines(group, lambda run: (sets(group), [gap(run, name) or 0.0 for name in sets(group)]))
-    panel = Panel("gap", "set", "stored less own (nats/token)", gaps)
-    distances = [Panel(f"{label} of the {side}", "time step", "distance of the means (stored deviations)",
-                       _distance_lines(group, f"{side}.layers.0.{term}_l0"))
-                 for side in ("encoder", "decoder") for term, label in TERMS.items()]
+    panel = Panel("gap", "set", "stored less own (nats/token)", norm_lines(group, gaps_by_set))
     return [
         Chart("train_eval_gap", "The same batches' loss by stored and by own statistics", "Mean over seeds and their "
               "range; without dropout. 0: the model does in use what it did in training.", [panel]),
-        Chart("statistics_by_step", "Batch norm: how far each set's means are from the stored ones",
-              "Root mean square over features, pooled over a set's batches; mean over seeds and their range. Past the "
-              "last step seen in training the last one's statistics serve.", [p for p in distances if p.lines]),
-    ]
+        *(Chart(f"{what}_by_step", f"Batch norm: how far each set's {what} are from the stored ones",
+                "Root mean square over features, pooled over a set's batches; mean over seeds and their range. Past "
+                "the last step seen in training the last one's statistics serve.",
+                _distances(group, key, f"distance of the {what} ({unit})"))
+          for what, key, unit in (("means", "mean_shift", "stored deviations"),
+                                  ("deviations", "log_scale", "ln of their ratio")))]
 
 
-def _distance_lines(group: Group, term: str) -> list[Line]:
-    def series(name: str) -> Any:
-        def of(run: RunRecord) -> Series:
-            found = run.probed("train_eval_gap", set=name, term=term)
-            return (found[0]["steps"], found[0]["mean_shift"]) if found else ([], [])
-        return of
+def gaps_by_set(run: RunRecord) -> Series:
+    """(sets, gaps), of those that were measured."""
+    found = losses(run)
+    return list(found), [p["evaluation"] - p["batch"] for p in found.values()]
 
-    lines = [norm_line(group, norm, series(name), group.of(norm=norm), f"{norm} on {name}", variant)
-             for norm in group.norms if group.kind(norm) == "batch" for variant, name in enumerate(sets(group))]
+
+def _distances(group: Group, key: str, y_label: str) -> list[Panel]:
+    """A panel a term and side."""
+    panels = [Panel(f"{label} of the {side}", "time step", y_label,
+                    _distance_lines(group, f"{side}.layers.0.{term}_l0", key))
+              for side in ("encoder", "decoder") for term, label in TERMS.items()]
+    return [panel for panel in panels if panel.lines]
+
+
+def _distance_lines(group: Group, term: str, key: str) -> list[Line]:
+    """A line for each variant of batch norm and each set."""
+    def by_step(run: RunRecord, name: str) -> Series:
+        found = run.probed("train_eval_gap", set=name, term=term)
+        return (found[0]["steps"], found[0][key]) if found else ([], [])
+
+    lines = [norm_line(group, norm, partial(by_step, name=name), group.of(norm=norm), f"{norm} on {name}", variant)
+             for variant, (norm, name) in enumerate(product(group.variants("batch"), sets(group)))]
     return [line for line in lines if line.x]

@@ -95,20 +95,13 @@ def minus(a: Figures, b: Figures) -> dict[int, float]:
     return {seed: a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())}
 
 
-def needs(group: Group, *norms: str) -> str:
-    """Which of these norms no run of the group has."""
-    absent = [norm for norm in norms if norm not in group.norms]
-    return f"needs runs with {' and '.join(f'norm={norm}' for norm in absent)}" if absent else ""
+def needs(group: Group, *kinds: str) -> str:
+    """Which of these kinds of norm no run of the group has."""
+    absent = [kind for kind in kinds if not group.variants(kind)]
+    return f"needs runs with {' and '.join(f'norm={kind}' for kind in absent)}" if absent else ""
 
 
 def valid_loss(run: RunRecord) -> float | None:
     """Of the final weights, in nats a token."""
     return None if run.results is None else float(run.results["valid_loss"])
 
-
-def norm_of(group: Group, kind: str, **wanted: object) -> str | None:
-    """The name of a norm of this kind with these settings, as in statistics="shared"; None where no run has it."""
-    for run in group.runs:
-        if run.config.norm.kind.value == kind and all(run.settings[f"norm.{k}"] == v for k, v in wanted.items()):
-            return run.norm
-    return None
