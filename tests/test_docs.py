@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
 TRANSLATED = sorted(name for name in DOCS if name.replace(".md", ".zh.md") in DOCS)
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs" / "experiment").glob("*.yaml"))
-CJK = "\u3400-\u9fff"
+CJK = "\u2018-\u201d\u3000-\u303f\u3400-\u9fff\uff00-\uffef"
+"""Characters, their full-width punctuation, and the quotation marks."""
 
 
 def pairs():
@@ -32,7 +33,7 @@ def blocks(text):
 
 def prose(text):
     """Without formulas by themselves, commands and code."""
-    text = re.sub(r"^\$\$\n.*?\n\$\$$|^ {4}.*$|^```.*?^```$", "", text, flags=re.M | re.S)
+    text = re.sub(r"^\$\$\n.*?\n\$\$$|^ {4}[^\n]*$|^```.*?^```$", "", text, flags=re.M | re.S)
     return re.sub(r"`[^`\n]*`", "", text)
 
 
@@ -104,17 +105,23 @@ def test_the_invariances_are_those_that_the_probe_checks():
 
 
 @pytest.mark.parametrize("name", ["normalization.md", "normalization.zh.md"])
-def test_every_experiment_has_a_section_its_command_and_a_place_for_its_result(name):
+def test_every_experiment_has_a_section_its_commands_its_result_and_figures(name):
     sections = [part for part in re.split(r"^###? ", DOCS[name], flags=re.M) if "<!-- result: " in part]
     found = []
     for section in sections:
         experiment, = re.findall(r"^<!-- result: (\w+) -->\n.[^#]*\(results\.md\)", section, re.M)
-        assert f"\n    python train.py -m experiment={experiment} size=quick\n" in section
+        assert (f"\n    python train.py -m experiment={experiment} size=quick\n    python scripts/compare.py "
+                f"outputs/*/*experiment={experiment},*size=quick* --out comparison\n") in section
+        assert [image for image in images(section) if image.startswith("results/")]
         found.append(experiment)
     assert sorted(found) == EXPERIMENTS
 
 
 # -- what GitHub makes of it -----------------------------------------------------------------------------------------
+
+
+def test_formulas_are_looked_for_after_commands_and_code_too():
+    assert inline("$a$\n\n    echo $b$\n\n$c$ and `$d$`\n\n$$\ne\n$$\n\n$f$\n") == ["a", "c", "f"]
 
 
 @pytest.mark.parametrize("name", DOCS)
@@ -135,7 +142,7 @@ def test_formulas_can_be_read_and_nothing_in_them_looks_like_markdown(name):
         parser.parse(f"${formula}$")
         assert "\n" not in formula
         assert not re.search(r"\\[^a-zA-Z]", formula), f"{formula}: Markdown takes the backslash"
-        assert not re.search(r"[^\w]_|\*|<|`", formula), f"{formula}: Markdown may see emphasis, a tag or code"
+        assert not re.search(r"[^\w]_|\*|<|`|]\(", formula), f"{formula}: Markdown may see emphasis, tag, code or link"
         assert formula == formula.strip()
 
 
@@ -143,15 +150,15 @@ def test_formulas_can_be_read_and_nothing_in_them_looks_like_markdown(name):
 def test_formulas_in_a_line_stand_apart_from_letters(name):
     text = prose(DOCS[name])
     assert text.count("$") == 2 * len(inline(DOCS[name]))
-    for before, after in re.findall(r"(.)\$[^$]+\$(.)", text.replace("\n", " ")):
-        assert not re.match(rf"[\w{CJK}]", before), before
-        assert not re.match(rf"[\w{CJK}]", after), after
+    for before, formula, after in re.findall(r"(?<=(.))(\$[^$]+\$)(?=(.))", text.replace("\n", " ")):
+        assert not re.match(rf"[\w{CJK}]", before), before + formula
+        assert not re.match(rf"[\w{CJK}]", after), formula + after
 
 
 @pytest.mark.parametrize("name", [name for name in DOCS if name.endswith(".zh.md")])
 def test_a_chinese_paragraph_is_one_line(name):
     """A line's end would show as a space between two characters."""
-    assert not re.search(rf"[{CJK}，。；：]\n *[{CJK}]", DOCS[name])
+    assert not re.search(rf"[{CJK}]\n *[{CJK}]", DOCS[name])
 
 
 # -- what is named ---------------------------------------------------------------------------------------------------
