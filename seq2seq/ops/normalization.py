@@ -74,7 +74,7 @@ class BatchStatistics:
     use_batch: bool
     update: bool
     whole_sequence: bool = False
-    """The rows of all steps are normalised at once (the input term of Cooijmans et al.)."""
+    """The rows of all steps are normalised at once: the input term, sequence-wise as in Laurent et al. 2016."""
     pool: Pool | None = None
     """Where set, the batches' statistics are gathered here."""
     _recorded: list[Steps] = field(default_factory=list)
