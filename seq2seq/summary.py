@@ -130,8 +130,9 @@ def _winner(group: Group, rows: Sequence[NormRow]) -> list[str]:
     beside = [_beside(norm, difference(scores[norm], scores[none])) for norm in runs if norm != none]
     equals = [norm for norm in runs if norm != best.norm and len(best.seeds) > 1
               and outcome(difference(scores[best.norm], scores[norm]) or [0.0]) is Outcome.undecided]
-    won = (f"has the highest, {best.bleu.mean:.1f} {best.split} BLEU; {len(best.seeds)} seeds can't tell "
-           f"{' and '.join(equals)} from it" if equals else f"won, with {best.bleu.mean:.1f} {best.split} BLEU")
+    score = f"{best.split} BLEU, {best.bleu.mean:.1f}"
+    won = (f"has the highest {score}, but {len(best.seeds)} seeds can't tell {' and '.join(equals)} from it" if equals
+           else f"won: it has the highest {score}")
     said = f"{where}: {best.norm} {won}. Beside {none}: {'; '.join(beside)}."
     if len(runs[none]) < 2:
         said += " From one seed that can't be told from chance; train more (seed=1,2,3)."

@@ -141,7 +141,7 @@ def test_what_the_page_says(two_runs, compared):
     assert results["test"]["bleu_signature"] in page.texts["code"]
     assert any(text.startswith("python ") and "compare.py" in text for text in page.texts["code"])
     won, cost = page.texts["li"][:2]
-    assert won.startswith("toy: layer won, with ")
+    assert won.startswith("toy: layer won: it has the highest test BLEU, ")
     assert "From one seed that can't be told from chance" in won
     assert "of none's target tokens a second" in cost
     assert results["versions"]["torch"] in html
