@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
@@ -98,6 +98,14 @@ def text_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def lines_sha256(lines: Iterable[str]) -> str:
+    """SHA-256 of a text in memory."""
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(f"{line}\n".encode())
+    return digest.hexdigest()
+
+
 def check_sha256(path: Path, expected: str | None) -> None:
     """DataError where a text is not the one that the configuration names."""
     if expected is not None and (found := text_sha256(path)) != expected:
@@ -130,6 +138,21 @@ def locate(config: DataConfig, name: str) -> TextFiles:
     return TextFiles(Path(split.source), None if split.target is None else Path(split.target))
 
 
+def is_here(config: DataConfig, name: str) -> bool:
+    """Whether a split can be read as it is: nothing has to be fetched, divided or drawn for it first."""
+    split = splits(config).get(name)
+    if split is None or config.origin is Origin.files:
+        return split is not None
+    if config.origin is Origin.grammar:
+        return _drawn_folder(config).is_dir()
+    folder, sides = _download_folder(config), ((split.source, split.source_sha256), (split.target, split.target_sha256))
+    fetched = [str(side) for side, sha256 in sides if _is_upstreams(str(side), sha256)]
+    if not fetched or _mirror(config):
+        return True
+    divided = config.upstream_split is None or _is_divided(config, folder)
+    return divided and all((folder / side).is_file() for side in fetched)
+
+
 def _hint(config: DataConfig, name: str) -> str:
     if name == "train" and config.origin is Origin.published:
         return f"; its training text is yours to bring: {_own_files(name)}"
@@ -143,14 +166,30 @@ def _own_files(name: str) -> str:
 # -- published corpora -----------------------------------------------------------------------------------------------
 
 
-def _published(config: DataConfig, split: SplitConfig, name: str, sha256: str | None) -> Path:
-    """One published file, from the mirror folder or from upstream.
+def _mirror(config: DataConfig) -> str | None:
+    """The folder that published files are taken from instead of the network, where there is one."""
+    return config.mirror or os.environ.get(MIRROR_VARIABLE)
 
-    A file without a checksum, or named with its folder (./mine.de), is the user's own, in the published one's place.
+
+def _download_folder(config: DataConfig) -> Path:
+    """Where what was fetched is kept."""
+    return Path(config.root) / config.name / "download"
+
+
+def _is_upstreams(name: str, sha256: str | None) -> bool:
+    """Whether a file is the published one.
+
+    Without a checksum, or named with its folder (./mine.de), it is the user's own in the published one's place.
     """
-    if sha256 is None or Path(name).name != name:
+    return sha256 is not None and Path(name).name == name
+
+
+def _published(config: DataConfig, split: SplitConfig, name: str, sha256: str | None) -> Path:
+    """One published file, from the mirror folder or from upstream; or the user's own in its place."""
+    if not _is_upstreams(name, sha256):
         return Path(name)
-    mirror = config.mirror or os.environ.get(MIRROR_VARIABLE)
+    assert sha256 is not None
+    mirror = _mirror(config)
     if mirror:
         folder = Path(mirror) / (split.mirror_folder or config.mirror_folder or config.name)
         if not folder.is_dir():
@@ -167,7 +206,7 @@ def _published(config: DataConfig, split: SplitConfig, name: str, sha256: str | 
 def _fetched(config: DataConfig, name: str, sha256: str) -> Path:
     """One published file from upstream; what turns out to be another than expected is not kept."""
     assert config.upstream is not None
-    folder = Path(config.root) / config.name / "download"
+    folder = _download_folder(config)
     path = folder / name
     if config.upstream_split is not None:
         _split_upstream(config, folder)
@@ -198,13 +237,11 @@ def fetch(address: str, folder: Path, name: str) -> Path:
 
 def _split_upstream(config: DataConfig, folder: Path) -> None:
     """Fetch the one upstream file of a corpus and divide it by its rule, unless that was done."""
+    if _is_divided(config, folder):
+        return
     rule, address = config.upstream_split, config.upstream
     assert rule is not None
     assert address is not None
-    done = folder / "split.json"
-    made_of = json.dumps({"upstream": address, "rule": asdict(rule)}, indent=2) + "\n"
-    if done.exists() and done.read_text(encoding="utf-8") == made_of:
-        return
     path = fetch(address, folder, address.rpartition("/")[2])
     try:
         check_git_blob(path, rule.git_blob)
@@ -216,14 +253,34 @@ def _split_upstream(config: DataConfig, folder: Path) -> None:
         for side, name in enumerate((split.source, split.target)):
             with replacing(folder / str(name)) as temporary:
                 temporary.write_bytes(gzip.compress("".join(p[side] + "\n" for p in pairs).encode("utf-8"), mtime=0))
-    write_text(done, made_of)
+    write_text(folder / "split.json", _made_of(config))
+
+
+def _is_divided(config: DataConfig, folder: Path) -> bool:
+    """Whether the upstream file has been divided by the present rule."""
+    done = folder / "split.json"
+    return done.exists() and done.read_text(encoding="utf-8") == _made_of(config)
+
+
+def _made_of(config: DataConfig) -> str:
+    """What the divided files depend on, as it is written down beside them."""
+    assert config.upstream_split is not None
+    return json.dumps({"upstream": config.upstream, "rule": asdict(config.upstream_split)}, indent=2) + "\n"
 
 
 # -- the built-in grammar --------------------------------------------------------------------------------------------
 
 
 def _from_grammar(config: DataConfig, name: str) -> TextFiles:
-    """The corpus a grammar draws: made once for each grammar file, seed, sizes and version of the code that draws."""
+    """The corpus a grammar draws."""
+    folder = _drawn_folder(config)
+    if not folder.is_dir():
+        _draw(config, Path(str(config.grammar)), folder)
+    return TextFiles(folder / f"{name}.{config.source_language}", folder / f"{name}.{config.target_language}")
+
+
+def _drawn_folder(config: DataConfig) -> Path:
+    """Where it stands: made once for each grammar file, seed, sizes and version of the code that draws."""
     from . import grammar as drawing
     from . import grammar_file, numerals
 
@@ -234,10 +291,7 @@ def _from_grammar(config: DataConfig, name: str) -> TextFiles:
     code = [Path(str(module.__file__)).read_bytes() for module in (drawing, grammar_file, numerals)]
     sizes = sorted((name, str(size)) for name, size in config.grammar_splits.items())
     key = repr((grammar.read_bytes(), config.grammar_seed, sizes, code))
-    folder = Path(config.root) / config.name / f"text-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    if not folder.is_dir():
-        _draw(config, grammar, folder)
-    return TextFiles(folder / f"{name}.{config.source_language}", folder / f"{name}.{config.target_language}")
+    return Path(config.root) / config.name / f"text-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
 def _draw(config: DataConfig, grammar: Path, folder: Path) -> None:

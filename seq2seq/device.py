@@ -2,14 +2,19 @@
 
 import logging
 import os
+import platform
+import re
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from pathlib import Path
 
 import torch
 
 from .config import Device, Precision
 
 LOG = logging.getLogger(__name__)
+CPU_INFO = Path("/proc/cpuinfo")
+"""Where Linux describes the CPU; on other systems Python knows its name."""
 
 
 def choose_device(device: Device) -> torch.device:
@@ -20,6 +25,16 @@ def choose_device(device: Device) -> torch.device:
     if not available or device is Device.cpu:
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def processor(device: torch.device) -> str:
+    """What computes there: the GPU's name; the CPU's, as far as the system tells it, and which instructions it has."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    known = CPU_INFO.read_text(encoding="utf-8", errors="replace") if CPU_INFO.is_file() else ""
+    named = re.search(r"^model name\s*:\s*(.+)$", known, re.MULTILINE)
+    name = named[1] if named else platform.processor() or platform.machine()
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 def set_threads(threads: int | None) -> None:

@@ -91,6 +91,11 @@ class Processes:
 ONE_PROCESS = Processes()
 
 
+def is_main() -> bool:
+    """Whether this will be the main one of the processes that torchrun started, before they have joined."""
+    return int(os.environ.get("WORLD_SIZE", "1")) == 1 or int(os.environ.get("RANK", "0")) == 0
+
+
 @contextmanager
 def joined(device: torch.device) -> Iterator[Processes]:
     """Join the processes that torchrun started; without torchrun there is one."""

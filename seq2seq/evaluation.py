@@ -13,9 +13,9 @@ import torch
 from . import __version__
 from .checkpoint import average_weights, group, load_checkpoint, load_weights, prefixed, save_checkpoint, write_text
 from .config import Config, Metric, NormKind
-from .corpora import read_split, splits
+from .corpora import lines_sha256, read_split, splits
 from .data import Batch, BatchSampler, ParallelDataset, Prepared, batches
-from .device import autocast
+from .device import autocast, processor
 from .metrics import Scores, score
 from .model import Translator, count_parameters
 from .recalibration import batch_statistics, recalibration
@@ -109,13 +109,14 @@ def use_best(run: Run, config: Config, prepared: Prepared, model: Translator, de
 
 
 def score_split(run: Run, config: Config, prepared: Prepared, model: Translator, split: str) -> dict[str, Any]:
-    """Translate a split with the configured search, keep the hypotheses, score them."""
+    """Translate a split with the configured search, keep the hypotheses, score them; tell which text that was."""
     src, tgt = read_split(config.data, split)
     found = translate_lines(model, prepared.tokenizers, src, config.decode,
                             precision=config.trainer.precision, progress=config.trainer.progress)
     texts = [best[0].text for best in found]
     write_text(run.translations / f"{split}.txt", "".join(text + "\n" for text in texts))
-    return asdict(score(texts, tgt, config.data.target_language))
+    scores = asdict(score(texts, tgt, config.data.target_language))
+    return scores | {"source_sha256": lines_sha256(src), "reference_sha256": lines_sha256(tgt)}
 
 
 def finish_run(run: Run, config: Config, prepared: Prepared, model: Translator, device: torch.device,
@@ -133,7 +134,7 @@ def finish_run(run: Run, config: Config, prepared: Prepared, model: Translator, 
     for split in ("valid", *({"test"} & splits(config.data).keys())):
         results[split] = score_split(run, config, prepared, model, split)
     results["decode"] = {"beam_size": config.decode.beam_size, "length_penalty": config.decode.length_penalty}
-    results["device"], results["threads"] = str(device), torch.get_num_threads()
+    results |= {"device": str(device), "processor": processor(device), "threads": torch.get_num_threads()}
     results["versions"] = {"seq2seq": __version__, "python": platform.python_version(),
                            **{name: version(name) for name in VERSIONS}}
     write_text(run.results_file, json.dumps(results, indent=2, ensure_ascii=False) + "\n")

@@ -44,8 +44,8 @@ def worked_examples(found: Sequence[Group]) -> tuple[list[Example], str]:
     runs = [at_best_rate(group, norm)[0] for norm in group.norms]
     src, ref = test_pairs(runs[0])
     texts = [hypotheses(run) for run in runs]
-    if not src or any(len(text) != len(src) for text in texts):
-        return [], f"{group.corpus}: its test set isn't here, so no worked translations are shown"
+    if lacking := _lacking(src, texts, [run.name for run in runs]):
+        return [], f"{group.corpus}: {lacking}, so no worked translations are shown"
     order = sorted(range(len(src)), key=lambda i: (len(src[i]), i))
     chosen = [order[int(place * len(order))] for place in PLACES]
     examples = [Example(src[i], ref[i], [Output(r.norm, text[i]) for r, text in zip(runs, texts, strict=True)])
@@ -53,6 +53,14 @@ def worked_examples(found: Sequence[Group]) -> tuple[list[Example], str]:
     for number, run in enumerate(runs):
         _draw_attention(run, [(e.source, e.outputs[number]) for e in examples[1 : 1 + MAPS]])
     return examples, ""
+
+
+def _lacking(src: Sequence[str], texts: Sequence[Sequence[str]], names: Sequence[str]) -> str:
+    """What it would take to show translations side by side; empty where all is here."""
+    if not src:
+        return "the test set that its runs were scored on isn't here"
+    odd = [name for name, text in zip(names, texts, strict=True) if len(text) != len(src)]
+    return f"translations/test.txt of {' and '.join(odd)} is missing or has not one line a sentence" if odd else ""
 
 
 @torch.no_grad()

@@ -35,19 +35,34 @@ HISTOGRAM_BINS = 30
 
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:
-    """The entries of a metrics.jsonl. A last line that a killed run left unfinished is passed over."""
+    """The entries of a metrics.jsonl or probes.jsonl; None stands for a figure that was not finite.
+
+    A last line that a killed run left unfinished is passed over.
+    """
     if not file.is_file():
         return []
     lines = file.read_bytes().split(b"\n")
     entries = []
     for number, line in enumerate(lines, start=1):
         try:
-            entries.append(orjson.loads(line))  # five times as fast as json
-        except orjson.JSONDecodeError as error:
+            entries.append(_parsed(line))
+        except ValueError as error:
             if line and number < len(lines):
                 shown = line[:80].decode(errors="replace")
                 raise ValueError(f"{file}:{number}: not a JSON object: {shown!r}") from error
     return entries
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)  # five times as fast as json
+    except orjson.JSONDecodeError:
+        return json.loads(line, parse_constant=lambda _: None)  # NaN and Infinity, as earlier versions wrote them
+
+
+def json_line(entry: dict[str, Any]) -> str:
+    """An entry as a line of JSON, which has no word for what is not finite: that is null."""
+    return orjson.dumps(entry, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE).decode()
 
 
 def refresh_seconds() -> float:
@@ -61,12 +76,12 @@ class JsonLines:
     def __init__(self, file: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
         self.file = file
         if file.exists():
-            write_text(file, "".join(json.dumps(entry) + "\n" for entry in read_metrics(file) if keep(entry)))
+            write_text(file, "".join(json_line(entry) for entry in read_metrics(file) if keep(entry)))
 
     def write(self, entry: dict[str, Any]) -> None:
         """Add a line."""
         with naming(self.file), open(self.file, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(entry) + "\n")
+            stream.write(json_line(entry))
 
 
 class Logbook:

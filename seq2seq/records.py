@@ -66,32 +66,63 @@ class RunRecord:
         """finished, failed or unfinished."""
         return "finished" if self.results is not None else "failed" if self.failure else "unfinished"
 
+    @property
+    def test_text(self) -> str | None:
+        """The checksum of the references that its test score is by; None where that isn't known."""
+        found: str | None = (self.results or {}).get("test", {}).get("reference_sha256")
+        return found
+
     def series(self, kind: str, key: str, by: str = "update") -> tuple[list[float], list[float]]:
-        """One logged quantity: (updates, seconds or tokens; values)."""
-        entries = [e for e in self._by_kind.get(kind, ()) if key in e]
+        """One logged quantity where it was finite: (updates, seconds or tokens; values)."""
+        entries = [e for e in self._by_kind.get(kind, ()) if e.get(key) is not None]
         return [e[by] for e in entries], [e[key] for e in entries]
 
     def probed(self, probe: str, **wanted: Any) -> list[dict[str, Any]]:
-        """What a probe found, of those lines that have these values."""
-        return [p for p in self.probes if p["probe"] == probe and all(p.get(k) == v for k, v in wanted.items())]
+        """What a probe found, of those lines that have these values and none that is not finite."""
+        return [p for p in self.probes if p["probe"] == probe and all(p.get(k) == v for k, v in wanted.items())
+                and is_finite(p)]
+
+
+def is_finite(entry: dict[str, Any]) -> bool:
+    """Whether all figures of a line of metrics.jsonl or probes.jsonl are: null stands for one that is not."""
+    return not any(value is None or (isinstance(value, list) and None in value) for value in entry.values())
 
 
 def read_run(folder: str, name: str) -> RunRecord:
     """A run, finished or not; RunError where there is none."""
     run = Run.open(folder)
-    failure = run.failure_file.read_text(encoding="utf-8").strip() if run.failure_file.is_file() else None
-    return RunRecord(name, run, run.config(), run.results(), failure)
+    return RunRecord(name, run, run.config(), run.results(), run.failure())
 
 
 def read_runs(folders: Sequence[str]) -> list[RunRecord]:
-    """Runs, named by as little of their paths' ends as tells them apart."""
+    """The runs that have begun, by name; RunError for a folder that isn't there, or where none has."""
+    found = [read_run(folder, name) for name, folder in named(folders).items() if not _is_bare(folder)]
+    if not found:
+        raise RunError(f"no run has begun: {'; '.join(not_begun(folders))}")
+    return found
+
+
+def not_begun(folders: Sequence[str]) -> list[str]:
+    """A line for each folder in which no run has begun, as a failed job of a sweep leaves it, and why."""
+    bare = {name: Run(folder).failure() for name, folder in named(folders).items() if _is_bare(folder)}
+    return [f"{name}: left out: {f'failed: {why}' if why else 'its training has not begun'}"
+            for name, why in bare.items()]
+
+
+def _is_bare(folder: str) -> bool:
+    """Whether this is a folder, but no run has begun in it."""
+    return Path(folder).is_dir() and not Run(folder).config_file.is_file()
+
+
+def named(folders: Sequence[str]) -> dict[str, str]:
+    """The folders by as little of their paths' ends as tells them apart."""
     paths = [Path(folder).resolve().parts for folder in folders]
     if len(set(paths)) < len(paths):
         raise RunError("a run is named twice; expected each once")
     depth = 1
     while len({path[-depth:] for path in paths}) < len(paths):
         depth += 1
-    return [read_run(folder, "/".join(path[-depth:])) for folder, path in zip(folders, paths, strict=True)]
+    return {"/".join(path[-depth:]): folder for folder, path in zip(folders, paths, strict=True)}
 
 
 # -- groups ----------------------------------------------------------------------------------------------------------
@@ -187,16 +218,17 @@ def _group(group: Group, members: list[RunRecord]) -> Group:
     known = group.experiment in AXES
     axes = AXES[group.experiment or ""] if known else ("",)  # every setting
     usual = _usual_settings([run for run in members if run.status == "finished"], axes)
+    texts = Counter(run.test_text for run in members if run.test_text).most_common(1)
     for run in members:
         key = tuple(str(v) for k, v in run.settings.items() if k.startswith((*axes, "seed")) and k not in CHANGEABLE)
-        if reason := _reason(run, usual, seen.get(key)):
+        if reason := _reason(run, usual, texts[0][0] if texts else None, seen.get(key)):
             group.left_out.append((run, reason))
         else:
             seen[key] = run
             group.runs.append(run)
     for run in members:
         run.norm = norm_name(run, group.runs, ("norm.",) if known else axes)
-    group.notes = list(_differences(group.runs, settings_too=not known))
+    group.notes = [*_differences(group.runs, settings_too=not known), *_not_finite(group.runs)]
     return group
 
 
@@ -207,7 +239,7 @@ def _usual_settings(runs: Sequence[RunRecord], axes: tuple[str, ...]) -> dict[st
             for key in keys for most, _ in Counter(str(run.settings.get(key)) for run in runs).most_common(1)}
 
 
-def _reason(run: RunRecord, usual: dict[str, Any], twin: RunRecord | None) -> str:
+def _reason(run: RunRecord, usual: dict[str, Any], text: str | None, twin: RunRecord | None) -> str:
     """Why a run can't be compared with the others; empty where it can."""
     if run.status == "failed":
         return f"failed: {run.failure}"
@@ -217,11 +249,13 @@ def _reason(run: RunRecord, usual: dict[str, Any], twin: RunRecord | None) -> st
                  if run.settings.get(key) != value]
     if different:
         return f"differs in more than what is compared: {', '.join(different)}"
+    if run.test_text not in (None, text):
+        return "was scored on other text: its test set is not the others'"
     return f"has the same settings and seed as {twin.name}" if twin else ""
 
 
 def _differences(runs: Sequence[RunRecord], settings_too: bool) -> Iterator[str]:
-    """A line for each of device, threads and versions, and of the settings where wanted, in which the runs differ."""
+    """A line for each of device, processor, threads and versions, and of the settings where wanted, that differs."""
     known = [_facts(run, settings_too) for run in runs]
     for key in sorted(set().union(*known)):
         holders: dict[str, list[str]] = {}
@@ -237,9 +271,16 @@ def _facts(run: RunRecord, settings_too: bool) -> dict[str, str]:
     """What a run's figures depend on beside its norm and seed."""
     results = run.results or {}
     own = {k: v for k, v in run.settings.items() if not k.startswith(("norm.", *NO_SETTINGS))} if settings_too else {}
-    where = {k: results.get(k) for k in ("device", "threads")}
+    where = {k: results[k] for k in ("device", "processor", "threads") if k in results}
     versions = {f"version of {k}": v for k, v in results.get("versions", {}).items()}
     return {k: str(v) for k, v in (own | where | versions).items()}
+
+
+def _not_finite(runs: Sequence[RunRecord]) -> Iterator[str]:
+    """A line for each run whose probes met figures that are not finite, which no verdict can take in."""
+    for run in runs:
+        if count := sum(not is_finite(entry) for entry in run.probes):
+            yield f"{run.name}: left out of probes.jsonl: lines with figures that are not finite ({count})"
 
 
 def norm_name(run: RunRecord, among: Sequence[RunRecord], settings: tuple[str, ...]) -> str:

@@ -21,7 +21,7 @@ from .diagrams import axes_diagram, cell_diagram
 from .examples import Example, worked_examples
 from .experiments import RULE, Statement, Verdict, charts, statement, verdicts
 from .figures import rendered
-from .records import Group, RunRecord, groups, read_runs
+from .records import Group, RunRecord, groups, not_begun, read_runs
 from .summary import COLUMNS, NormRow, norm_rows, overview
 
 DIAGRAMS = {"What each norm averages over": axes_diagram, "Where the norms stand in the LSTM's cell": cell_diagram}
@@ -139,7 +139,7 @@ def write_report(folders: Sequence[str], out: Path, command: str) -> Report:
     (out / "figures").mkdir(parents=True, exist_ok=True)
     sections = [section(group, out / "figures", len(found) > len({g.experiment for g in found})) for group in found]
     write_csv(runs, out / "results.csv")
-    notes = [f"{run.name}: left out: {why}" for group in found for run, why in group.left_out]
+    notes = not_begun(folders) + [f"{run.name}: left out: {why}" for group in found for run, why in group.left_out]
     notes += [note for group in found for note in group.notes]
     notes += [f"{run.name}: metrics.jsonl is missing or empty, so it has no curves" for run in runs if not run.metrics]
     examples, note = worked_examples(found)

@@ -4,7 +4,7 @@ import json
 import shlex
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from functools import cache
@@ -129,6 +129,18 @@ class Run:
             raise RunError(f"{self.results_file}: damaged ({error})") from error
         return results
 
+    def failure(self) -> str | None:
+        """Why it failed when it was last started; None where it didn't."""
+        return self.failure_file.read_text(encoding="utf-8").strip() if self.failure_file.is_file() else None
+
+    def state(self) -> str:
+        """finished, failed, unfinished (it may be under way) or not begun, by the files that are here."""
+        if self.results_file.exists():
+            return "finished"
+        if self.failure_file.exists():
+            return "failed"
+        return "unfinished" if self.config_file.exists() else "not begun"
+
     # -- whether it may be written to ------------------------------------------------------------------------------
 
     def status(self, config: Config) -> Status:
@@ -175,8 +187,17 @@ class Run:
             raise RunError(f"{self.folder}: another process is training here") from error
 
     @contextmanager
+    def beginning(self) -> Iterator[None]:
+        """Keep the folder locked; where no run stands in it yet, leave failure.txt behind if none can begin.
+
+        A run that stands here is left as it is until it goes on.
+        """
+        with self.locked(), nullcontext() if self.config_file.exists() else self.noting_failure():
+            yield
+
+    @contextmanager
     def noting_failure(self) -> Iterator[None]:
-        """Leave failure.txt behind where training fails; what a former start left there is removed."""
+        """Leave failure.txt behind on a failure; what a former start left there is removed."""
         self.failure_file.unlink(missing_ok=True)
         try:
             yield

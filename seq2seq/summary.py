@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from .corpora import read_split
+from .corpora import is_here, lines_sha256, read_split
 from .errors import DataError
 from .experiments.convergence import at_best_rate, bleu, common_loss, reached, time_to, with_curves
 from .experiments.length import excess, lost_bleu
@@ -98,11 +98,18 @@ def hypotheses(run: RunRecord) -> list[str]:
 
 
 def test_pairs(run: RunRecord) -> tuple[list[str], list[str]]:
-    """Source and reference lines of the run's test set; none where the corpus isn't here."""
+    """Source and reference lines that the run was scored on; none where they aren't here any more.
+
+    Nothing is fetched or drawn for it, and other text under the same name doesn't count (an old run doesn't tell).
+    """
+    data, known = run.config.data, (run.results or {}).get("test", {})
     try:
-        return read_split(run.config.data, "test")
+        pairs = read_split(data, "test") if is_here(data, "test") else ([], [])
     except (DataError, OSError, KeyError):
         return [], []
+    same = all(known.get(f"{side}_sha256") in (None, lines_sha256(lines))
+               for side, lines in zip(("source", "reference"), pairs, strict=True))
+    return pairs if same else ([], [])
 
 
 # -- in words --------------------------------------------------------------------------------------------------------

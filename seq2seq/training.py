@@ -28,7 +28,7 @@ from .config import Config, Metric, OptimizerConfig, OptimizerKind
 from .corpora import read_split, splits
 from .data import Batch, ParallelDataset, Prepared, batches
 from .device import autocast, choose_device, set_threads
-from .distributed import ONE_PROCESS, SEED_STRIDE, Processes, joined
+from .distributed import ONE_PROCESS, SEED_STRIDE, Processes, is_main, joined
 from .errors import Stopped, TrainingError
 from .evaluation import finish_run, teacher_forced_loss, training_batches, use_best, validation_bleu
 from .figures import attention_figure
@@ -375,8 +375,8 @@ def train(config: Config, run: Run) -> dict[str, Any]:
 
     Of several processes (torchrun) all train, and the main one writes, validates and scores.
     """
-    with joined(choose_device(config.trainer.device)) as processes, (
-            run.locked() if processes.is_main else nullcontext()):
+    with (run.beginning() if is_main() else nullcontext(),
+          joined(choose_device(config.trainer.device)) as processes):
         return train_together(config, run, processes)
 
 

@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 
 from seq2seq import cli
@@ -62,3 +64,9 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     with pytest.raises(TypeError):
         guarded(lambda: cli.run_name(None, [], 1))
+
+
+def test_a_stop_comes_whole_from_a_worker_process():
+    """A sweep's launcher sends it by pickle: else the pool counts as broken, and what to go on with is lost."""
+    stopped = pickle.loads(pickle.dumps(Stopped("SIGTERM: saved", 130)))
+    assert (type(stopped), str(stopped), stopped.exit_code) == (Stopped, "SIGTERM: saved", 130)

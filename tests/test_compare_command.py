@@ -6,13 +6,17 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
 from matplotlib.image import imread
+from runs import ROOT
 
+from seq2seq import corpora, summary
+from seq2seq.config import DataConfig, Origin, SplitConfig
 from seq2seq.experiments import statement
 from seq2seq.records import groups, read_runs
 from seq2seq.report import write_report
@@ -239,6 +243,67 @@ def test_unfinished_and_failed_runs_are_shown_and_left_out(two_runs, compare, va
     assert [row["status"] for row in rows] == ["finished", "unfinished", "failed"]
     assert rows[1]["test_bleu"] == ""
     assert compare(begun).code == 0
+
+
+def test_a_folder_in_which_no_run_has_begun_is_a_note(two_runs, compare, tmp_path):
+    bare, failed = tmp_path / "bare", tmp_path / "failed"
+    for folder in (bare, failed):
+        folder.mkdir()
+    (failed / "failure.txt").write_text("no CUDA device\n")
+    done = compare(bare, two_runs.none, failed)
+    assert (done.code, done.err) == (0, "")
+    assert "note: bare: left out: its training has not begun" in done.out.splitlines()
+    assert "note: failed: left out: failed: no CUDA device" in done.out.splitlines()
+    alone = compare(bare, failed)
+    assert alone.code == 2
+    assert "no run has begun: bare: left out: its training has not begun; failed: left out: failed: no CU" in alone.err
+
+
+# -- the test set as it is now -----------------------------------------------------------------------------------------
+
+
+def test_translations_are_set_beside_the_text_they_are_of_alone(two_runs, compare, variant, tmp_path):
+    """Where other text of as many lines stands under the same name, there are no p-values and no examples."""
+    other = tmp_path / "other.zh"
+    other.write_text("".join(reversed([f"{line}\n" for line in two_runs.references])), encoding="utf-8")
+    for names, same in ((("a", "b"), True), (("c", "d"), False)):
+        changed = {} if same else {"data__test": replace(two_runs.data.test, target=str(other))}
+        folders = [variant(name, norm, **changed) for name, norm in zip(names, ("none", "layer"), strict=True)]
+        done = compare(*folders)
+        assert done.code == 0
+        page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+        shown = [text for text in page.texts.get("dd", ()) if text in two_runs.sources]
+        assert len(shown) == (5 if same else 0)
+        assert ("note: toy: the test set that its runs were scored on isn't here, so" in done.out) is not same
+        norms = markdown((tmp_path / "out" / "report.md").read_text(encoding="utf-8"))[0][0]
+        p_value = next(row for row in norms if row[0] == "layer")[norms[0].index("p beside none, first seeds")]
+        assert (p_value != "–") is same
+
+
+def test_an_old_run_does_not_tell_its_text(two_runs, variant):
+    results = Run(two_runs.none).results()
+    for side in ("source", "reference"):
+        del results["test"][f"{side}_sha256"]
+    old, = read_runs([variant("old", results={"test": results["test"]})])
+    assert summary.test_pairs(old) == (two_runs.sources, two_runs.references)
+
+
+def test_no_text_is_drawn_or_fetched_for_a_comparison(two_runs, variant, monkeypatch):
+    monkeypatch.setattr(corpora, "_draw", lambda *_: pytest.fail("drawn"))
+    drawn = DataConfig(name="drawn", origin=Origin.grammar, grammar=str(ROOT / "data/grammar_en_zh/grammar.txt"),
+                       test=SplitConfig("test.en", "test.zh"), root="nowhere")
+    assert (ROOT / "data/grammar_en_zh/grammar.txt").is_file()
+    run, = read_runs([variant("drawn", data=drawn)])
+    assert summary.test_pairs(run) == ([], [])
+
+
+def test_translations_that_are_missing_are_what_is_missing(two_runs, compare, variant):
+    bare = variant("bare", "layer")
+    (Path(bare) / "translations" / "test.txt").unlink()
+    done = compare(two_runs.none, bare)
+    assert done.code == 0
+    assert ("note: toy: translations/test.txt of bare is missing or has not one line a sentence, so no worked "
+            "translations are shown") in done.out.splitlines()
 
 
 def test_what_is_no_run_or_damaged_is_named(two_runs, compare, variant, tmp_path):

@@ -224,6 +224,36 @@ def test_both_directions_of_a_corpus_are_the_same_texts(composed):
             assert (ours.source, ours.source_sha256) == (theirs.target, theirs.target_sha256)
 
 
+# -- launchers of sweeps ---------------------------------------------------------------------------------------------
+
+
+def launcher_of(name, plugin):
+    """A launcher's settings, which its plugin checks."""
+    if importlib.util.find_spec(f"hydra_plugins.{plugin}") is None:
+        pytest.skip(f"the package of hydra_plugins.{plugin} is not installed")
+    cli.register()
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        return compose("train", [f"hydra/launcher={name}"], return_hydra_config=True).hydra.launcher
+
+
+def test_the_launcher_for_slurm_composes():
+    found = launcher_of("slurm", "hydra_submitit_launcher")
+    assert found._target_.endswith(".SlurmLauncher")
+    assert (found.cpus_per_task, found.gpus_per_node, found.array_parallelism) == (4, 1, 16)
+    assert found.max_num_timeout > 0  # else a job that runs out of time is given up
+
+
+def test_the_launcher_for_ray_composes():
+    found = launcher_of("ray_cores", "hydra_ray_launcher")
+    assert found._target_.endswith(".RayLauncher")
+    assert found.ray.remote.num_cpus == 1
+
+
+def test_every_launcher_is_tried_here():
+    assert sorted(path.stem for path in (ROOT / "configs" / "hydra" / "launcher").glob("*.yaml")) == [
+        "ray_cores", "slurm"]
+
+
 # -- help ------------------------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 
 from seq2seq import cli, corpora
 from seq2seq.config import DataConfig, GrammarSplit, Origin, SplitConfig, SplitRule
-from seq2seq.corpora import locate, read_lines, read_pair_files, read_split, split_pairs, splits
+from seq2seq.corpora import is_here, locate, read_lines, read_pair_files, read_split, split_pairs, splits
 from seq2seq.errors import DataError
 from seq2seq.splitting import assign, sentence_key, split_by_components
 
@@ -201,7 +201,16 @@ def test_a_mirror_is_used(tmp_path, small_mirror, by_environment, monkeypatch):
         config = published(tmp_path)
     else:
         config = published(tmp_path, mirror=str(small_mirror))
+    assert is_here(config, "train")
     assert read_split(config, "train") == (["ein", "zwei"], ["one", "two"])
+
+
+def test_own_files_are_never_fetched(tmp_path, small_mirror):
+    assert is_here(own(tmp_path, train="a\n|x\n"), "train")
+    assert not is_here(own(tmp_path, train="a\n|x\n"), "test")
+    config = published(tmp_path)
+    config.train = SplitConfig("./mine.de", "./mine.en", sha256("x"), sha256("y"))
+    assert is_here(config, "train")
 
 
 def test_a_wrong_checksum_is_refused(tmp_path, small_mirror):
@@ -240,8 +249,11 @@ def test_downloads_are_checked_kept_and_not_repeated(tmp_path, server, is_gzip):
     for name, text in TEXTS.items():
         write(site / (f"{name}.gz" if is_gzip else name), gzip.compress(text.encode()) if is_gzip else text)
     config = published(tmp_path, upstream=address, upstream_is_gzip=is_gzip)
+    assert not is_here(config, "train")
     for _ in range(2):
         assert read_split(config, "train") == (["ein", "zwei"], ["one", "two"])
+    assert is_here(config, "train")
+    assert not is_here(config, "test")
     assert sorted(asked) == sorted({"/train.de.gz", "/train.en.gz"} if is_gzip else {"/train.de", "/train.en"})
 
 
@@ -361,8 +373,13 @@ def test_an_upstream_file_is_fetched_and_split(tmp_path, server, zipped):
     for name in ("train", "valid", "test"):
         sides = ["".join(pair[side] + "\n" for pair in expected[name]) for side in (0, 1)]
         setattr(config, name, SplitConfig(f"{name}.en.gz", f"{name}.zh.gz", *map(sha256, sides)))
+    assert not is_here(config, "test")
     for name in ("test", "train", "valid"):
         assert list(zip(*read_split(config, name), strict=True)) == expected[name]
+    assert is_here(config, "test")
+    config.upstream_split.train_share /= 2
+    assert not is_here(config, "test"), "it has to be divided anew"
+    config.upstream_split.train_share *= 2
     assert asked == ["/all.bin"]
     config.test.source_sha256 = sha256("else")
     with pytest.raises(DataError, match=r"test\.en\.gz: wrong checksum"):
@@ -413,7 +430,9 @@ def test_the_built_in_corpus_is_drawn_once(tmp_path, monkeypatch):
         "train": 20000, "valid": 1000, "test": 1000, "test_long": 1000}
     config.grammar = str(CONFIGS.parent / config.grammar)
     config.grammar_splits = {"train": GrammarSplit(60, 1, 12), "test_long": GrammarSplit(10, 21, 40)}
+    assert not is_here(config, "train")
     src, tgt = read_split(config, "train")
+    assert is_here(config, "train")
     assert len(src) == len(tgt) == 60
     assert max(len(line.split()) for line in src) <= 12
     assert all(21 <= len(line.split()) <= 40 for line in read_split(config, "test_long")[0])

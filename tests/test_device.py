@@ -51,3 +51,14 @@ def test_a_device_that_is_not_there_is_refused():
 def test_threads_are_at_least_one(threads):
     with pytest.raises(ValueError, match=f"threads={threads}: expected at least 1"):
         device.set_threads(threads)
+
+
+def test_the_processor_is_named(monkeypatch, tmp_path):
+    instructions = torch.backends.cpu.get_cpu_capability()
+    monkeypatch.setattr(device, "CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(device.platform, "processor", lambda: "")
+    assert device.processor(CPU) == f"{device.platform.machine()} ({instructions})"
+    (tmp_path / "cpuinfo").write_text("vendor_id\t: X\n" + 2 * "model name\t: Some CPU @ 3 GHz\n")
+    assert device.processor(CPU) == f"Some CPU @ 3 GHz ({instructions})"
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda place: f"GPU {place.index}")
+    assert device.processor(torch.device("cuda", 1)) == "GPU 1"

@@ -2,6 +2,7 @@ import json
 import math
 import platform
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ import torch
 from seq2seq import __version__
 from seq2seq.checkpoint import group, load_checkpoint, load_weights
 from seq2seq.config import NormConfig, NormKind, Statistics
+from seq2seq.corpora import text_sha256
 from seq2seq.data import BatchSampler, batches
+from seq2seq.device import processor
 from seq2seq.evaluation import recalibrate, teacher_forced_loss, training_batches, validation_bleu
 from seq2seq.metrics import score
 from seq2seq.preparation import prepare
@@ -156,6 +159,8 @@ def test_results_hold_what_they_promise(run_name, request):
         with open(getattr(config.data, split).target, encoding="utf-8") as file:
             expected = score(texts, file.read().split("\n")[:-1], "en")
         assert (found["bleu"], found["chrf"]) == (expected.bleu, expected.chrf)
+        for side, key in (("source", "source_sha256"), ("target", "reference_sha256")):
+            assert found[key] == text_sha256(Path(getattr(getattr(config.data, split), side)))
     assert results["versions"]["torch"] == torch.__version__
     assert results["versions"]["python"] == platform.python_version()
     assert results["versions"]["seq2seq"] == __version__
@@ -164,7 +169,9 @@ def test_results_hold_what_they_promise(run_name, request):
     assert (results["seed"], results["corpus"], results["cell"], results["update"]) == (1, "toy", "lstm", 16)
     assert results["wall_seconds"] >= results["seconds"] > 0
     assert results["tokens_per_second"] == pytest.approx(results["tokens"] / results["seconds"])
-    assert (results["device"], results["threads"]) == (str(next(model.parameters()).device), 1)
+    device = next(model.parameters()).device
+    assert (results["device"], results["threads"]) == (str(device), 1)
+    assert results["processor"] == processor(device)
     assert results["decode"] == {"beam_size": 2, "length_penalty": 1.0}
     assert ("valid_loss_batch_statistics" in results) is (results["norm"] == "batch")
 

@@ -116,3 +116,39 @@ def test_a_run_is_called_by_its_norm_where_that_is_enough():
     assert names(record(seed=1), record(seed=2)) == ["none, seed 1", "none, seed 2"]
     assert names(record(lr=0.1, cell="lstm"), record(lr=0.1, cell="gru")) == ["none-lstm-1-None-0.1",
                                                                              "none-gru-1-None-0.1"]
+
+
+# -- what is not finite ------------------------------------------------------------------------------------------------
+
+
+def test_a_curve_passes_over_what_was_not_finite():
+    run = record(metrics=[{"kind": "valid", "update": u, "loss": loss} for u, loss in ((1, 2.0), (2, None), (3, 1.0))])
+    assert run.series("valid", "loss") == ([1, 3], [2.0, 1.0])
+
+
+def test_lines_of_probes_that_are_not_finite_are_left_out_and_counted():
+    probes = [{"probe": "length", "pieces": 5, "nll": 1.0}, {"probe": "length", "pieces": 9, "nll": None},
+              {"probe": "gradient_flow", "raw": [1.0, None]}]
+    run = record(probes=probes)
+    assert run.probed("length") == probes[:1]
+    assert run.probed("gradient_flow") == []
+    assert group([run]).notes == [f"{run.name}: left out of probes.jsonl: lines with figures that are not finite (2)"]
+
+
+# -- which figures belong side by side ---------------------------------------------------------------------------------
+
+
+def test_another_processor_is_noted_and_an_old_run_tells_none():
+    found = group([record(seed=1, results={"processor": "A"}), record(seed=2, results={"processor": "B"}),
+                   record(seed=3)])
+    assert found.notes == ["processor differs: A in none-lstm-1-None-0.001, B in none-lstm-2-None-0.001, "
+                           "unknown in none-lstm-3-None-0.001"]
+
+
+def test_a_run_scored_on_other_text_is_set_apart():
+    tested = {"bleu": 1.0, "chrf": 1.0, "bleu_signature": "B", "chrf_signature": "C"}
+    texts = {1: {"reference_sha256": "a"}, 2: {"reference_sha256": "a"}, 3: {"reference_sha256": "b"}, 4: {}}
+    found = group(record(seed=seed, experiment=None, results={"test": tested | text}) for seed, text in texts.items())
+    assert [(run.config.seed, why) for run, why in found.left_out] == [
+        (3, "was scored on other text: its test set is not the others'")]
+    assert [run.config.seed for run in found.runs] == [1, 2, 4]  # an old run does not tell

@@ -16,6 +16,7 @@ import pytest
 import torch
 from conftest import ROOT, composed, reversed_pairs, write_pairs
 
+from hydra_plugins import seq2seq as sweeper
 from seq2seq import checkpoint, run, training
 from seq2seq.config import (
     Attention,
@@ -33,6 +34,8 @@ from seq2seq.config import (
 from seq2seq.logbook import read_metrics
 from seq2seq.run import Run
 from seq2seq.training import train_step
+
+pytest_plugins = ["run_fixtures"]
 
 SHORT = ["trainer.max_updates=2", "trainer.log_every=1"]
 
@@ -348,6 +351,38 @@ def test_a_loss_that_is_not_finite(train_command, toy, tmp_path):
     assert not (folder / "failure.txt").exists()
 
 
+def test_a_run_that_diverged_after_a_validation_is_compared_and_gone_on_with(train_command, toy, tmp_path, script):
+    rates = ["optimizer=sgd", "optimizer.lr=1e30", "optimizer.clip_norm=0", "optimizer.warmup_updates=0"]
+    done = train_command(*toy, *rates, "trainer.validate_every=1")
+    assert done.code == 1
+    folder = next(tmp_path.glob("outputs/toy/*"))
+    entry = read_metrics(folder / "metrics.jsonl")[-1]
+    assert (entry["kind"], entry["loss"]) == ("valid", None)
+    assert_one_line(train_command(f"resume={folder}"), 1, "not finite; try a lower optimizer.lr")
+    compared = script("compare")(folder, "--out", tmp_path / "out")
+    assert (compared.code, compared.err) == (0, "")
+    assert "left out: failed: update 2" in compared.out
+
+
+@pytest.mark.parametrize("override", ["model.hidden_size=47", "data.train.source=nowhere.txt",
+                                      pytest.param("trainer.device=cuda", marks=pytest.mark.skipif(
+                                          torch.cuda.is_available(), reason="there is a CUDA device"))])
+def test_a_run_that_can_not_begin_says_why_and_is_none(override, train_command, toy, tmp_path):
+    place = f"hydra.run.dir={tmp_path / 'here'}"
+    done = train_command(*toy, override, place)
+    assert done.code == 2
+    assert (tmp_path / "here" / "failure.txt").read_text().strip() in done.err
+    assert not (tmp_path / "here" / "config.yaml").exists()
+    assert train_command(*toy, *SHORT, place).code == 0  # no run of another configuration is in the way
+    assert not (tmp_path / "here" / "failure.txt").exists()
+
+
+def test_a_locked_folder_gets_no_failure_of_another(train_command, toy, tmp_path):
+    with Run(tmp_path / "here").locked():
+        assert train_command(*toy, f"hydra.run.dir={tmp_path / 'here'}").code == 2
+    assert not (tmp_path / "here" / "failure.txt").exists()
+
+
 @pytest.mark.parametrize(("file", "damage", "part"), [
     ("checkpoints/last.safetensors", lambda whole: whole[:1000], "last.safetensors: damaged or truncated"),
     ("config.yaml", lambda _: b"seed: [", "config.yaml: not a configuration"),
@@ -445,7 +480,7 @@ def test_a_sweep_trains_what_single_runs_would(train_command, toy, tmp_path):
         p: v for p, v in before.items() if p.name != "multirun.yaml"}
 
 
-def test_a_failed_job_does_not_end_the_others(train_command, toy, tmp_path):
+def test_a_failed_job_does_not_end_the_others(train_command, toy, tmp_path, script):
     done = train_command("-m", *toy, *SHORT, "model.hidden_size=47,48", "seed=1,2")
     assert done.code == 2
     lines = done.err.splitlines()
@@ -454,16 +489,55 @@ def test_a_failed_job_does_not_end_the_others(train_command, toy, tmp_path):
         assert line.startswith("failed: ")
         assert f"model.hidden_size=47 seed={seed}: model.hidden_size=47: a bidirectional encoder" in line
     assert "sweep: 2 of 4 jobs done, 2 failed\n" in done.out
+    compared = script("compare")(*tmp_path.glob("outputs/*/*"), "--out", tmp_path / "out")
+    assert (compared.code, compared.err) == (0, "")
+    reasons = [line for line in compared.out.splitlines() if "left out: failed: model.hidden_size=47: a" in line]
+    assert len(reasons) == 2
     assert lines[2].startswith("Error executing job with overrides: ")  # Hydra's word for the first one
     assert lines[5].startswith("train.py: model.hidden_size=47")
     assert len(list(tmp_path.rglob("results.json"))) == 2
 
 
 def test_a_stopped_job_stops_the_sweep(train_command, toy, tmp_path, at_update):
-    at_update(2, lambda: os.kill(os.getpid(), signal.SIGINT))
-    done = train_command("-m", *toy, "norm=none,layer")
+    at_update(18, lambda: os.kill(os.getpid(), signal.SIGINT))  # the second job's second
+    done = train_command("-m", *toy, "norm=none,layer,rms")
     assert_one_line(done, 130, "SIGINT: saved at update 2")
-    assert [name[:5] for name in folders(tmp_path)] == ["none-"]
+    assert [name[:5] for name in folders(tmp_path)] == ["layer", "none-"]
+    assert "\nsweep stopped: 1 of 3 jobs done, 0 failed, 1 unfinished, 1 not begun\nunfinished: " in done.out
+    unfinished = done.out.splitlines()[-1]
+    assert "norm=layer" in unfinished
+
+
+def test_a_launcher_that_gives_up_leaves_what_is_known(train_command, toy, tmp_path, monkeypatch):
+    """As submitit's does where the cluster has killed a job: it raises, and returns none of the jobs."""
+    class GivesUp:
+        def __init__(self, launcher):
+            self.launcher = launcher
+
+        def launch(self, jobs, number):
+            self.launcher.launch(jobs[:2], number)
+            raise RuntimeError("a job was killed")
+
+    recorder = sweeper.Recorder
+    monkeypatch.setattr(sweeper, "Recorder", lambda launcher: recorder(GivesUp(launcher)))
+    done = train_command("-m", *toy, *SHORT, "model.hidden_size=47,48,52")
+    assert done.code == 1
+    assert "\nsweep stopped: 1 of 3 jobs done, 1 failed, 0 unfinished, 1 not begun\n" in done.out
+    again = [line for line in done.err.splitlines() if line.startswith("failed: ")][-1]
+    assert "model.hidden_size=47: model.hidden_size=47: a bidirectional encoder" in again
+    assert done.err.splitlines()[-1] == "train.py: a job was killed"
+
+
+def test_batches_of_jobs_that_were_not_reached_have_not_begun(train_command, toy):
+    done = train_command("-m", *toy, *SHORT, "model.hidden_size=47,48,52", "hydra.sweeper.max_batch_size=1")
+    assert done.code == 2
+    assert "sweep stopped: 0 of 3 jobs done, 1 failed, 0 unfinished, 2 not begun\n" in done.out
+
+
+def test_a_sweep_that_can_not_be_composed_has_no_jobs_to_tell_of(train_command, toy):
+    done = train_command("-m", *toy, "norm=none,nothing")
+    assert done.code == 2
+    assert "sweep" not in done.out
 
 
 @pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit_local", marks=pytest.mark.slow)])

@@ -1,10 +1,13 @@
-"""Hydra's own sweeper, but at the end of a sweep it lists the jobs that failed.
+"""Hydra's own sweeper, but at the end of a sweep it says what became of its jobs.
 
 It stands here because Hydra takes plugins from the package hydra_plugins alone.
 """
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -13,7 +16,18 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
+
+
+@dataclass
+class Result:
+    """What became of a job."""
+
+    overrides: str
+    state: str
+    """As Run.state tells it."""
+    reason: object = None
+    """Why it failed."""
 
 
 class Recorder(Launcher):
@@ -21,37 +35,80 @@ class Recorder(Launcher):
 
     def __init__(self, launcher: Launcher) -> None:
         self.launcher = launcher
+        self.launched = False
         self.returned: list[JobReturn] = []
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Nothing: it has been."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs."""
+        """Run the jobs. Where one was killed, or the sweep stopped, the launcher raises, and returns none of them."""
+        self.launched = True
         returned = self.launcher.launch(job_overrides, initial_job_idx)
         self.returned += returned
         return returned
 
 
 class SweepWithSummary(BasicSweeper):
-    """Every combination of the values given, and at the end how many jobs ran and which of them failed."""
+    """Every combination of the values given, and at the end how many jobs are done and which of them failed."""
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run all jobs; raises the first failed one's error."""
         assert self.launcher is not None
         self.launcher = recorder = Recorder(self.launcher)
+        self.folders: list[Path] = []
         try:
             return super().sweep(arguments)
         finally:
-            summarise(recorder.returned)
+            if recorder.launched:
+                results = self.results(recorder.returned)
+                summarise(results, stopped=len(recorder.returned) < len(results))
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Compose each job's configuration, which fails where that can't be done, and keep the folder it names."""
+        assert self.hydra_context is not None
+        assert self.config is not None
+        for overrides in batch:
+            job = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+            with open_dict(job):
+                job.hydra.job.num = len(self.folders)
+                job.hydra.job.id = str(len(self.folders))
+            self.folders.append(Path(job.resume or Path(job.hydra.sweep.dir) / job.hydra.sweep.subdir))
+
+    def results(self, returned: Sequence[JobReturn]) -> list[Result]:
+        """Of each job, in order: by what it returned; of one that returned nothing by what stands in its folder."""
+        jobs = [" ".join(job) for batch in self.overrides or () for job in batch]
+        ended, composed = len(returned), len(self.folders)
+        return [
+            *map(returned_result, jobs, returned),
+            *map(result_in_folder, jobs[ended:], self.folders[ended:]),
+            *(Result(job, "not begun") for job in jobs[composed:])]
 
 
-def summarise(returned: Sequence[JobReturn]) -> None:
-    """Say how a sweep went."""
-    failed = [job for job in returned if job.status is JobStatus.FAILED]
-    print(f"sweep: {len(returned) - len(failed)} of {len(returned)} jobs done, {len(failed)} failed")
-    for job in failed:
-        print(f"failed: {' '.join(job.overrides or ())}: {job._return_value}", file=sys.stderr)
+def returned_result(overrides: str, job: JobReturn) -> Result:
+    """Of a job that the launcher saw the end of."""
+    failed = job.status is JobStatus.FAILED
+    return Result(overrides, "failed" if failed else "finished", job._return_value)
+
+
+def result_in_folder(overrides: str, folder: Path) -> Result:
+    """Of a job that was killed, stopped, or never started."""
+    from seq2seq.run import Run  # with torch, for which a sweep that ends well need not wait
+
+    return Result(overrides, Run(folder).state(), Run(folder).failure())
+
+
+def summarise(results: Sequence[Result], stopped: bool) -> None:
+    """Say how a sweep went. Where the launcher gave up, as on a cluster, unfinished jobs may still be under way."""
+    count = Counter(result.state for result in results)
+    said = f"{count['finished']} of {len(results)} jobs done, {count['failed']} failed"
+    rest = f", {count['unfinished']} unfinished, {count['not begun']} not begun" if stopped else ""
+    print(f"sweep{' stopped' if stopped else ''}: {said}{rest}")
+    for result in results:
+        if result.state == "unfinished":
+            print(f"unfinished: {result.overrides}")
+        elif result.state == "failed":
+            print(f"failed: {result.overrides}: {result.reason}", file=sys.stderr)
 
 
 def register() -> None:
