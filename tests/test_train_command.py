@@ -1,6 +1,7 @@
 """train.py as a user runs it: what it accepts, what it says, how it ends."""
 
 import itertools
+import math
 import os
 import re
 import resource
@@ -31,6 +32,7 @@ from seq2seq.config import (
     TokenizerKind,
     Tying,
 )
+from seq2seq.errors import TrainingError
 from seq2seq.logbook import read_metrics
 from seq2seq.run import Run
 from seq2seq.training import train_step
@@ -351,19 +353,6 @@ def test_a_loss_that_is_not_finite(train_command, toy, tmp_path):
     assert not (folder / "failure.txt").exists()
 
 
-def test_a_run_that_diverged_after_a_validation_is_compared_and_gone_on_with(train_command, toy, tmp_path, script):
-    rates = ["optimizer=sgd", "optimizer.lr=1e30", "optimizer.clip_norm=0", "optimizer.warmup_updates=0"]
-    done = train_command(*toy, *rates, "trainer.validate_every=1")
-    assert done.code == 1
-    folder = next(tmp_path.glob("outputs/toy/*"))
-    entry = read_metrics(folder / "metrics.jsonl")[-1]
-    assert (entry["kind"], entry["loss"]) == ("valid", None)
-    assert_one_line(train_command(f"resume={folder}"), 1, "not finite; try a lower optimizer.lr")
-    compared = script("compare")(folder, "--out", tmp_path / "out")
-    assert (compared.code, compared.err) == (0, "")
-    assert "left out: failed: update 2" in compared.out
-
-
 @pytest.mark.parametrize("override", ["model.hidden_size=47", "data.train.source=nowhere.txt",
                                       pytest.param("trainer.device=cuda", marks=pytest.mark.skipif(
                                           torch.cuda.is_available(), reason="there is a CUDA device"))])
@@ -408,6 +397,25 @@ def at_update(monkeypatch):
         monkeypatch.setattr(training, "train_step", lambda *arguments: (
             next(count) == number and act(), train_step(*arguments))[1])
     return plan
+
+
+def test_a_run_that_logged_what_is_not_finite_is_compared_and_gone_on_with(train_command, toy, tmp_path, monkeypatch,
+                                                                           at_update, script):
+    def diverge():
+        raise TrainingError("loss nan is not finite")
+
+    monkeypatch.setattr(training, "teacher_forced_loss", lambda *_: math.nan)
+    at_update(3, diverge)
+    assert train_command(*toy, "trainer.validate_every=1").code == 1
+    folder = next(tmp_path.glob("outputs/toy/*"))
+    assert [e["loss"] for e in read_metrics(folder / "metrics.jsonl") if e["kind"] == "valid"] == [None, None]
+    compared = script("compare")(folder, "--out", tmp_path / "out")
+    assert (compared.code, compared.err) == (0, "")
+    assert "left out: failed: update 3, lr " in compared.out
+    at_update(0, diverge)
+    resumed = train_command(f"resume={folder}")
+    assert (resumed.code, resumed.err) == (0, "")
+    assert script("compare")(folder, "--out", tmp_path / "out").code == 0
 
 
 def check_full_disk(full, room, toy, train_command, at_update, finished, place, message):
