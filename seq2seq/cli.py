@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins import seq2seq as sweeper
 
+from . import CONFIGS
 from .config import Config, Device, Precision
 from .errors import Stopped
 from .run import CHANGEABLE, EXTENDABLE, NOT_SETTINGS, Run
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from .translation import Session
 
 IN_THE_NAME = ("norm", "cell", "model", "data", "seed")
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 LONGEST_NAME = 200
 """File systems end at 255 bytes."""
 

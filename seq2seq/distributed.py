@@ -93,13 +93,18 @@ ONE_PROCESS = Processes()
 
 def is_main() -> bool:
     """Whether this will be the main one of the processes that torchrun started, before they have joined."""
-    return int(os.environ.get("WORLD_SIZE", "1")) == 1 or int(os.environ.get("RANK", "0")) == 0
+    return _started() == 1 or int(os.environ.get("RANK", "0")) == 0
+
+
+def _started() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Processes]:
     """Join the processes that torchrun started; without torchrun there is one."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = _started()
     if size == 1:
         yield ONE_PROCESS
         return

@@ -34,7 +34,7 @@ def use_fonts() -> None:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write it as a PNG, whole or not at all."""
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+        temporary.write_bytes(rendered(figure, "png"))
 
 
 def rendered(figure: Figure, kind: str, dpi: int = 150) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from . import CONFIGS
 from .config import Config, NormConfig, NormKind
 from .logbook import read_metrics
 from .run import CHANGEABLE, Run, RunError, plain, settings
@@ -24,7 +25,6 @@ The experiments stand in the order in which they are told.
 """
 NO_SETTINGS = ("seed", "experiment", "size", "data.root", *CHANGEABLE)
 """What may differ between runs that are repetitions of each other."""
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
 @dataclass
@@ -179,6 +179,10 @@ class Group:
         """BLEU and chrF of a run of the group, with their signatures."""
         found: dict[str, Any] = (run.results or {})[self.split]
         return found
+
+    def bleu(self, run: RunRecord) -> float:
+        """Of a run of the group."""
+        return float(self.scores(run)["bleu"])
 
     def paired(self, figure: Callable[[RunRecord], float | None], **wanted: Any) -> dict[int, float]:
         """seed -> a figure of the run with these settings, where it has one."""

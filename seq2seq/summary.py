@@ -6,11 +6,11 @@ from statistics import fmean
 
 from .corpora import is_here, lines_sha256, read_split
 from .errors import DataError
-from .experiments.convergence import at_best_rate, bleu, common_loss, reached, time_to, with_curves
+from .experiments.convergence import at_best_rate, common_loss, reached, time_to, with_curves
 from .experiments.length import excess, lost_bleu
 from .experiments.verdict import difference, doublings
 from .metrics import paired_bootstrap
-from .records import Group, RunRecord
+from .records import Group, RunRecord, by_seed
 from .statistics import Interval, Outcome, interval, outcome, smallest_effect
 
 COLUMNS = {
@@ -32,8 +32,7 @@ class NormRow:
     norm: str
     split: str
     """Whose BLEU and chrF these are."""
-    rate: float
-    seeds: list[int]
+    runs: list[RunRecord]
     bleu: Interval
     chrf: float
     loss: float
@@ -44,6 +43,16 @@ class NormRow:
     parameters: int
     p_values: list[float] = field(default_factory=list)
     """Of the paired bootstrap of BLEU against no norm, of each of the first seeds."""
+
+    @property
+    def rate(self) -> float:
+        """The norm's best."""
+        return self.runs[0].config.optimizer.lr
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of the runs."""
+        return [run.config.seed for run in self.runs]
 
 
 def norm_rows(group: Group) -> list[NormRow]:
@@ -57,11 +66,11 @@ def norm_rows(group: Group) -> list[NormRow]:
     return [_row(group, norm, found, p_values[norm], loss) for norm, found in runs.items()]
 
 
-def _row(group: Group, norm: str, runs: Sequence[RunRecord], p_values: list[float], loss: float | None) -> NormRow:
+def _row(group: Group, norm: str, runs: list[RunRecord], p_values: list[float], loss: float | None) -> NormRow:
     results = [run.results for run in runs if run.results]
     return NormRow(
-        norm, group.split, runs[0].config.optimizer.lr, [run.config.seed for run in runs],
-        interval(list(bleu(group, runs).values())), fmean(group.scores(run)["chrf"] for run in runs),
+        norm, group.split, runs, interval([group.bleu(run) for run in runs]),
+        fmean(group.scores(run)["chrf"] for run in runs),
         fmean(r["valid_loss"] for r in results), _mean_time(runs, loss, "update"), _mean_time(runs, loss, "seconds"),
         fmean(r["tokens_per_second"] for r in results), results[0]["parameters"],
         p_values)
@@ -131,19 +140,19 @@ def overview(found: Sequence[Group], of_norms: Sequence[list[NormRow]]) -> list[
 
 def _winner(group: Group, rows: Sequence[NormRow]) -> list[str]:
     where = f"{group.corpus}{f', {group.size}' if group.size else ''}"
-    runs = {row.norm: at_best_rate(group, row.norm) for row in rows}
-    scores = {norm: bleu(group, found) for norm, found in runs.items()}
-    best, none = max(rows, key=lambda row: row.bleu.mean), group.variants("none")[0]
-    beside = [_beside(norm, difference(scores[norm], scores[none])) for norm in runs if norm != none]
-    equals = [norm for norm in runs if norm != best.norm and len(best.seeds) > 1
+    scores = {row.norm: by_seed(row.runs, group.bleu) for row in rows}
+    best = max(rows, key=lambda row: row.bleu.mean)
+    none = next(row for row in rows if row.norm == group.variants("none")[0])
+    beside = [_beside(norm, difference(scores[norm], scores[none.norm])) for norm in scores if norm != none.norm]
+    equals = [norm for norm in scores if norm != best.norm and len(best.seeds) > 1
               and outcome(difference(scores[best.norm], scores[norm]) or [0.0]) is Outcome.undecided]
     score = f"{best.split} BLEU, {best.bleu.mean:.1f}"
     won = (f"has the highest {score}, but {len(best.seeds)} seeds can't tell {' and '.join(equals)} from it" if equals
            else f"won: it has the highest {score}")
-    said = f"{where}: {best.norm} {won}. Beside {none}: {'; '.join(beside)}."
-    if len(runs[none]) < 2:
+    said = f"{where}: {best.norm} {won}. Beside {none.norm}: {'; '.join(beside)}."
+    if len(none.seeds) < 2:
         said += " From one seed that can't be told from chance; train more (seed=1,2,3)."
-    return [said] if best.norm == none else [said, _cost(best.norm, runs[best.norm], none, runs[none])]
+    return [said] if best is none else [said, _cost(best, none)]
 
 
 def _beside(norm: str, differences: Sequence[float]) -> str:
@@ -158,11 +167,11 @@ def _beside(norm: str, differences: Sequence[float]) -> str:
             f"show {smallest_effect(differences):.1f} four times in five)")
 
 
-def _cost(norm: str, runs: Sequence[RunRecord], none: str, without: Sequence[RunRecord]) -> str:
+def _cost(best: NormRow, none: NormRow) -> str:
     """Of a norm beside none, to the lowest loss that both runs of a seed reach, as in the verdict."""
-    speeds = [fmean(run.results["tokens_per_second"] for run in found if run.results) for found in (runs, without)]
-    said = [f"{norm} trained at {speeds[0] / speeds[1]:.2f} of {none}'s target tokens a second"]
-    updates, seconds = (doublings(*time_to(runs, without, by)) for by in ("update", "seconds"))
+    speed = best.tokens_per_second / none.tokens_per_second
+    said = [f"{best.norm} trained at {speed:.2f} of {none.norm}'s target tokens a second"]
+    updates, seconds = (doublings(*time_to(best.runs, none.runs, by)) for by in ("update", "seconds"))
     if updates and seconds:
         said.append(f"and took {2 ** fmean(updates):.2f} of its updates and {2 ** fmean(seconds):.2f} of its time to "
                     "the same validation loss")

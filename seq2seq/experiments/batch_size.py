@@ -37,7 +37,7 @@ def _unfit(group: Group) -> str:
     if not {SMALL, LARGE} <= set(group.values(KEY)):
         return f"needs runs with {KEY}={SMALL} and {LARGE}"
     runs = at_best_rate(group, group.variants("none")[0], **{KEY: LARGE})
-    best = max((float(group.scores(run)["bleu"]) for run in runs), default=0.0)
+    best = max(map(group.bleu, runs), default=0.0)
     if best < LEARNED:
         return (f"needs longer training: at {LARGE} sentences a batch none ends with {best:.1f} BLEU, and what has not "
                 f"learned to translate ({LEARNED:g} BLEU) can't lose ground")
@@ -53,7 +53,7 @@ def charts(group: Group) -> list[Chart]:
     """Final loss and BLEU by size of batch."""
     x = "sentences a batch"
     loss = mean_by(group, KEY, valid_loss, at_best_rate)
-    bleu = mean_by(group, KEY, lambda run: float(group.scores(run)["bleu"]), at_best_rate)
+    bleu = mean_by(group, KEY, group.bleu, at_best_rate)
     panels = [Panel("loss", x, "validation loss (nats/token)", loss, log_x=True),
               Panel("BLEU", x, f"{group.split} BLEU", bleu, log_x=True)]
     return [Chart("by_batch_size", "Final quality by size of batch", "Mean over seeds and their range; all runs see as "

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..charts import Chart, Panel
 from ..records import Group, RunRecord, by_seed
-from .lines import mean_by, norm_lines, runs_with
+from .lines import mean_by, norm_lines
 from .verdict import Finding, Verdict, difference, doublings, needs, valid_loss
 
 X_LABELS = {"update": "update", "seconds": "seconds of training", "tokens": "target tokens trained on"}
@@ -72,11 +72,6 @@ def time_to(a: Sequence[RunRecord], b: Sequence[RunRecord], by: str) -> tuple[di
     return sides
 
 
-def bleu(group: Group, runs: Sequence[RunRecord]) -> dict[int, float]:
-    """seed -> BLEU of the group's split."""
-    return by_seed(runs, lambda run: float(group.scores(run)["bleu"]))
-
-
 def verdicts(group: Group, claim: str) -> list[Verdict]:
     """Layer norm beside no norm decides; the other norms are told too."""
     missing = needs(group, "none", "layer")
@@ -93,7 +88,7 @@ def verdicts(group: Group, claim: str) -> list[Verdict]:
                                     f"times as many {unit} without", doublings(*time_to(without, runs, by)), log2=True,
                                     decides=norm == layer))
         findings.append(Finding(f"{norm} ends with a higher {group.split} BLEU than {none}", "BLEU",
-                                difference(bleu(group, runs), bleu(group, without)), decides=False))
+                                difference(by_seed(runs, group.bleu), by_seed(without, group.bleu)), decides=False))
     return [Verdict(claim, findings)]
 
 
@@ -103,7 +98,7 @@ def charts(group: Group) -> list[Chart]:
     found = [Chart(name, title, caption, [_panel(group, kind, key, title, by) for by in X_LABELS])
              for name, (kind, key, title) in QUANTITIES.items()]
     by_rate = Panel("by rate", "learning rate", "validation loss (nats/token)",
-                    mean_by(group, "optimizer.lr", valid_loss, runs_with), log_x=True)
+                    mean_by(group, "optimizer.lr", valid_loss), log_x=True)
     return [*found, Chart("loss_by_rate", "Final validation loss by learning rate", "Mean over seeds and their range.",
                           [by_rate])] if len(group.values("optimizer.lr")) > 1 else found
 

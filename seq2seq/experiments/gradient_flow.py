@@ -33,11 +33,14 @@ TANH_NETWORK = "rnn"
 
 def sizes(run: RunRecord, key: str, stage: str) -> Series:
     """(steps, sizes) at the longest length, before training or at its end. raw sums start with the second step."""
-    found = longest(run)
-    if not found:
-        return [], []
-    update = STAGES[stage](p["update"] for p in found)
-    return _by_step(next(p for p in found if p["update"] == update), key)
+    found = at_stage(longest(run), stage)
+    return _by_step(found[0], key) if found else ([], [])
+
+
+def at_stage(probes: list[dict[str, Any]], stage: str) -> list[dict[str, Any]]:
+    """What was found before training, or at its end."""
+    update = STAGES[stage]((p["update"] for p in probes), default=0)
+    return [p for p in probes if p["update"] == update]
 
 
 def longest(run: RunRecord) -> list[dict[str, Any]]:
@@ -157,7 +160,5 @@ def by_update(run: RunRecord, key: str) -> Series:
 
 def part_left(run: RunRecord, stage: str) -> Series:
     """(lengths, the gradient at the first step over that at the last)."""
-    found = run.probed("gradient_flow")
-    update = STAGES[stage]((p["update"] for p in found), default=0)
-    found = [p for p in found if p["update"] == update]
+    found = at_stage(run.probed("gradient_flow"), stage)
     return [p["length"] for p in found], [p["gradient"][0] / p["gradient"][-1] for p in found]

@@ -9,14 +9,15 @@ from ..records import Group, RunRecord, by_seed
 
 Series = tuple[Sequence[Any], Sequence[float]]
 """x and y."""
+RunsOf = Callable[..., Sequence[RunRecord]]
+"""(group, norm=..., other settings) -> a norm's runs with these settings: all, or those at its best rate."""
 
 
 def norm_lines(group: Group, series: Callable[[RunRecord], Series],
-               runs_of: Callable[[Group, str], Sequence[RunRecord]] | None = None, geometric: bool = False,
-               **wanted: Any) -> list[Line]:
-    """For each norm the mean over its runs, all with these settings or those that `runs_of` gives."""
-    runs = {norm: runs_of(group, norm) if runs_of else group.of(norm=norm, **wanted) for norm in group.norms}
-    lines = [norm_line(group, norm, series, found, geometric=geometric) for norm, found in runs.items()]
+               runs_of: RunsOf = Group.of, geometric: bool = False, **wanted: Any) -> list[Line]:
+    """For each norm the mean over its runs with these settings."""
+    lines = [norm_line(group, norm, series, runs_of(group, norm=norm, **wanted), geometric=geometric)
+             for norm in group.norms]
     return [line for line in lines if line.x]
 
 
@@ -28,22 +29,14 @@ def norm_line(group: Group, norm: str, series: Callable[[RunRecord], Series], ru
 
 
 def mean_by(group: Group, key: str, figure: Callable[[RunRecord], float | None],
-            runs_of: Callable[..., Sequence[RunRecord]]) -> list[Line]:
-    """For each norm the mean and range over seeds of a figure, by the values of a setting, from low to high.
-
-    runs_of(group, norm, **{key: value}) gives a point's runs.
-    """
+            runs_of: RunsOf = Group.of) -> list[Line]:
+    """For each norm the mean and range over seeds of a figure, by the values of a setting, from low to high."""
     lines = []
     for norm in group.norms:
-        found = {value: list(by_seed(runs_of(group, norm, **{key: value}), figure).values())
+        found = {value: list(by_seed(runs_of(group, norm=norm, **{key: value}), figure).values())
                  for value in sorted(group.values(key))}
         found = {value: figures for value, figures in found.items() if figures}
         lines.append(Line(norm, group.kind(norm), group.variant(norm), list(found),
                           [fmean(f) for f in found.values()], [min(f) for f in found.values()],
                           [max(f) for f in found.values()]))
     return lines
-
-
-def runs_with(group: Group, norm: str, **wanted: Any) -> list[RunRecord]:
-    """A norm's runs with these settings."""
-    return group.of(norm=norm, **wanted)

@@ -2,7 +2,6 @@
 
 from functools import partial
 from itertools import product
-from typing import Any
 
 import numpy as np
 
@@ -20,15 +19,14 @@ DRIFT = "The features that batch norm meets in text it was not trained on have o
 TERMS = {"hh": "recurrent term", "c": "cell"}
 
 
-def losses(run: RunRecord) -> dict[str, dict[str, Any]]:
-    """set -> the losses in each mode."""
-    return {p["set"]: p for p in run.probed("train_eval_gap") if "evaluation" in p}
+def gaps(run: RunRecord) -> dict[str, float]:
+    """set -> loss by the stored statistics less that by the batch's own, on the same batches, without dropout."""
+    return {p["set"]: p["evaluation"] - p["batch"] for p in run.probed("train_eval_gap") if "evaluation" in p}
 
 
-def gap(run: RunRecord, name: str = "test") -> float | None:
-    """Loss by the stored statistics less that by the batch's own, on the same batches, without dropout."""
-    found = losses(run).get(name)
-    return None if found is None else float(found["evaluation"] - found["batch"])
+def gap(run: RunRecord) -> float | None:
+    """That of the test set."""
+    return gaps(run).get("test")
 
 
 def shift(run: RunRecord, name: str) -> float | None:
@@ -47,23 +45,23 @@ def verdicts(group: Group, claim: str) -> list[Verdict]:
     if missing:
         return [Verdict(claim, missing=missing)]
     batch, layer = group.variants("batch")[0], group.variants("layer")[0]
-    gaps = list(group.paired(gap, norm=batch).values())
+    apart = list(group.paired(gap, norm=batch).values())
     findings = [
         Finding(f"on the test set, {batch}'s losses by the stored statistics and by the batch's own are more than "
-                f"{NOTICEABLE} nats/token apart", "nats/token beyond that", [abs(g) - NOTICEABLE for g in gaps]),
+                f"{NOTICEABLE} nats/token apart", "nats/token beyond that", [abs(g) - NOTICEABLE for g in apart]),
         _same(group, layer),
-        Finding("the stored statistics give the higher loss", "nats/token", gaps, decides=False),
+        Finding("the stored statistics give the higher loss", "nats/token", apart, decides=False),
     ]
     return [Verdict(claim, findings), Verdict(DRIFT, _drift(group, batch))]
 
 
 def _same(group: Group, norm: str) -> Finding:
     """The two losses of a norm that has no statistics."""
-    said, gaps = f"{norm} has the same loss in both", [abs(g) for g in group.paired(gap, norm=norm).values()]
-    if not gaps:
+    said, apart = f"{norm} has the same loss in both", [abs(g) for g in group.paired(gap, norm=norm).values()]
+    if not apart:
         return Finding(said, "", [])
-    return Finding(said, "", [], exact=Outcome.supported if max(gaps) <= SAME else Outcome.refuted,
-                   detail=f"largest difference {max(gaps):.1g} nats/token")
+    return Finding(said, "", [], exact=Outcome.supported if max(apart) <= SAME else Outcome.refuted,
+                   detail=f"largest difference {max(apart):.1g} nats/token")
 
 
 def _drift(group: Group, norm: str) -> list[Finding]:
@@ -76,7 +74,7 @@ def _drift(group: Group, norm: str) -> list[Finding]:
 
 def sets(group: Group) -> list[str]:
     """train, and the test sets that were looked at."""
-    return list(dict.fromkeys(name for run in group.runs for name in losses(run)))
+    return list(dict.fromkeys(name for run in group.runs for name in gaps(run)))
 
 
 def charts(group: Group) -> list[Chart]:
@@ -95,8 +93,8 @@ def charts(group: Group) -> list[Chart]:
 
 def gaps_by_set(run: RunRecord) -> Series:
     """(sets, gaps), of those that were measured."""
-    found = losses(run)
-    return list(found), [p["evaluation"] - p["batch"] for p in found.values()]
+    found = gaps(run)
+    return list(found), list(found.values())
 
 
 def _distances(group: Group, key: str, y_label: str) -> list[Panel]:

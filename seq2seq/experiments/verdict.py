@@ -104,4 +104,3 @@ def needs(group: Group, *kinds: str) -> str:
 def valid_loss(run: RunRecord) -> float | None:
     """Of the final weights, in nats a token."""
     return None if run.results is None else float(run.results["valid_loss"])
-

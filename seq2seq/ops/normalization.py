@@ -14,6 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+@dataclass
+class Steps:
+    """Steps that follow each other, normalised by their own statistics."""
+
+    indices: list[int]
+    """Of each, where its running statistics are: one after the other, or all 0 where the steps share one pair."""
+    rows: list[int]
+    means: Tensor
+    """(n, F)"""
+    variances: Tensor
+    """(n, F), unbiased"""
+
+
 class Pool:
     """Row-weighted mean and pooled variance of every step over many batches.
 
@@ -26,7 +39,7 @@ class Pool:
         self.mean_sum = torch.zeros_like(like, dtype=torch.float64)
         self.var_sum = torch.zeros_like(self.mean_sum)
 
-    def add(self, steps: "Steps") -> None:
+    def add(self, steps: Steps) -> None:
         """Count a batch's steps."""
         indices = torch.tensor(steps.indices, device=self.rows.device)
         rows = self.rows.new_tensor(steps.rows).unsqueeze(1)
@@ -39,19 +52,6 @@ class Pool:
         """Which steps were counted (S,), and the mean and variance (S, F) of these."""
         counted = self.rows.squeeze(1) > 0
         return counted, self.mean_sum / self.rows, self.var_sum / self.degrees
-
-
-@dataclass
-class Steps:
-    """Steps that follow each other, normalised by their own statistics."""
-
-    indices: list[int]
-    """Of each, where its running statistics are: one after the other, or all 0 where the steps share one pair."""
-    rows: list[int]
-    means: Tensor
-    """(n, F)"""
-    variances: Tensor
-    """(n, F), unbiased"""
 
 
 @dataclass
@@ -117,7 +117,7 @@ class BatchStatistics:
             pool.add(steps)
         if not self.update:
             return self.steps_seen
-        self._average(steps if pool is None else self._pooled(pool))
+        self._average(steps if pool is None else self._as_one(steps, pool))
         return max(self.steps_seen, steps.indices[-1] + 1)
 
     def _together(self) -> Steps:
@@ -130,10 +130,10 @@ class BatchStatistics:
         return self.running_mean.size(0) == 1 and not self.whole_sequence
 
     @staticmethod
-    def _pooled(pool: Pool) -> Steps:
+    def _as_one(steps: Steps, pool: Pool) -> Steps:
         """All steps of the call as one, for the pair that they share."""
         _, mean, var = pool.result()
-        return Steps([0], [int(pool.rows)], mean, var)
+        return Steps([0], [sum(steps.rows)], mean, var)
 
     def _average(self, steps: Steps) -> None:
         at = slice(steps.indices[0], steps.indices[-1] + 1)
