@@ -16,7 +16,8 @@ from .run import CHANGEABLE, Run, RunError, plain, settings
 
 AXES = {
     "convergence": ("norm.", "optimizer.lr"), "length": ("norm.",),
-    "batch_size": ("norm.", "data.batch_sentences", "optimizer.lr"), "train_eval_gap": ("norm.",),
+    "batch_size": ("norm.", "data.batch_sentences", "optimizer.lr", "optimizer.warmup_updates"),
+    "train_eval_gap": ("norm.",),
     "gradient_flow": ("norm.", "cell.kind"), "invariance": ("norm.",),
 }
 """The settings that an experiment compares, by the beginnings of their names. Without an experiment: all.

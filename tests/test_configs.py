@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Union, get_args, get_origin, get_type_hints
 
 import pytest
+import synthetic
 from hydra import compose, initialize_config_dir
 from omegaconf.errors import OmegaConfBaseException
 
@@ -327,6 +328,19 @@ def test_every_job_of_an_experiment_composes(composed, experiment, size):
         assert wrong(config, Config) == []
         assert (config.experiment, config.size) == (experiment, size)
     assert config.data.name == {"quick": "grammar_en_zh"}.get(size, "multi30k_de_en")
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_no_job_of_an_experiment_is_left_out_of_its_comparison(composed, experiment, size):
+    """What a setting that is swept over brings with it is not one that only odd runs differ in."""
+    chosen = (f"experiment={experiment}", f"size={size}")
+    swept = sweep_of(*chosen)
+    runs = [synthetic.record() for _ in range(max(map(len, swept)))]
+    for i, run in enumerate(runs):
+        run.config, run.name = composed(*chosen, *(values[i % len(values)] for values in swept)), str(i)
+    found = synthetic.group(runs)
+    assert [(run.name, why) for run, why in found.left_out if "differs" in why] == []
 
 
 def test_an_experiment_is_small_unless_told_otherwise_and_the_command_line_wins(composed):
