@@ -16,7 +16,7 @@ from rich.table import Table
 
 from seq2seq.checkpoint import write_text
 from seq2seq.cli import add_search_options, console, guarded, open_translator
-from seq2seq.corpora import read_pair_files, read_split
+from seq2seq.corpora import read_pair_files, read_split, scored_text
 from seq2seq.metrics import paired_bootstrap, score
 from seq2seq.run import Run
 
@@ -48,7 +48,7 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
         session = open_translator(folder, arguments)
         systems[folder] = [best[0].text for best in session.translate(lines, progress=True)]
         scores = asdict(score(systems[folder], references, language))
-        rows.append({"run": folder, "decode": asdict(session.decode), **scores})
+        rows.append({"run": folder, "decode": asdict(session.decode), **scores, **scored_text(lines, references)})
     name = arguments.source or arguments.split
     results: dict[str, Any] = {"test_set": name, "sentences": len(references), "runs": rows}
     if len(systems) > 1:

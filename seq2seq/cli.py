@@ -26,10 +26,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins import seq2seq as sweeper
 
-from . import CONFIGS
 from .config import Config, Device, Precision
 from .errors import Stopped
-from .run import CHANGEABLE, EXTENDABLE, NOT_SETTINGS, Run
+from .run import CHANGEABLE, CONFIGS, EXTENDABLE, NOT_SETTINGS, Run
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -106,6 +106,11 @@ def lines_sha256(lines: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
+def scored_text(source: Iterable[str], reference: Iterable[str]) -> dict[str, str]:
+    """The checksums that stand beside scores, to tell which text they are of."""
+    return {"source_sha256": lines_sha256(source), "reference_sha256": lines_sha256(reference)}
+
+
 def check_sha256(path: Path, expected: str | None) -> None:
     """DataError where a text is not the one that the configuration names."""
     if expected is not None and (found := text_sha256(path)) != expected:

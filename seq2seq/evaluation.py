@@ -13,7 +13,7 @@ import torch
 from . import __version__
 from .checkpoint import average_weights, group, load_checkpoint, load_weights, prefixed, save_checkpoint, write_text
 from .config import Config, Metric, NormKind
-from .corpora import lines_sha256, read_split, splits
+from .corpora import read_split, scored_text, splits
 from .data import Batch, BatchSampler, ParallelDataset, Prepared, batches
 from .device import autocast, processor
 from .metrics import Scores, score
@@ -115,8 +115,7 @@ def score_split(run: Run, config: Config, prepared: Prepared, model: Translator,
                             precision=config.trainer.precision, progress=config.trainer.progress)
     texts = [best[0].text for best in found]
     write_text(run.translations / f"{split}.txt", "".join(text + "\n" for text in texts))
-    scores = asdict(score(texts, tgt, config.data.target_language))
-    return scores | {"source_sha256": lines_sha256(src), "reference_sha256": lines_sha256(tgt)}
+    return asdict(score(texts, tgt, config.data.target_language)) | scored_text(src, tgt)
 
 
 def finish_run(run: Run, config: Config, prepared: Prepared, model: Translator, device: torch.device,

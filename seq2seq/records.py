@@ -9,10 +9,9 @@ from typing import Any
 
 import yaml
 
-from . import CONFIGS
 from .config import Config, NormConfig, NormKind
 from .logbook import read_metrics
-from .run import CHANGEABLE, Run, RunError, plain, settings
+from .run import CHANGEABLE, CONFIGS, Run, RunError, plain, settings
 
 AXES = {
     "convergence": ("norm.", "optimizer.lr"), "length": ("norm.",),

@@ -23,6 +23,8 @@ from .decoding import check_decode
 from .model import Translator, Vocabulary
 from .tokenizer import Tokenizers
 
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+"""Where the settings of train.py are named and explained."""
 NOT_SETTINGS = ("resume", "overwrite")
 """What a run is started with and is no part of it."""
 CHANGEABLE = (*NOT_SETTINGS, "trainer.device", "trainer.threads", "trainer.histograms", "trainer.progress",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from .corpora import is_here, lines_sha256, read_split
+from .corpora import is_here, read_split, scored_text
 from .errors import DataError
 from .experiments.convergence import at_best_rate, common_loss, reached, time_to, with_curves
 from .experiments.length import excess, lost_bleu
@@ -116,8 +116,7 @@ def test_pairs(run: RunRecord) -> tuple[list[str], list[str]]:
         pairs = read_split(data, "test") if is_here(data, "test") else ([], [])
     except (DataError, OSError, KeyError):
         return [], []
-    same = all(known.get(f"{side}_sha256") in (None, lines_sha256(lines))
-               for side, lines in zip(("source", "reference"), pairs, strict=True))
+    same = all(known.get(key) in (None, checksum) for key, checksum in scored_text(*pairs).items())
     return pairs if same else ([], [])
 
 

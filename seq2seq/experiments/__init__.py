@@ -3,9 +3,9 @@
 import re
 from dataclasses import dataclass
 
-from .. import CONFIGS
 from ..charts import Chart
 from ..records import Group
+from ..run import CONFIGS
 from . import batch_size, convergence, gradient_flow, invariance, length, train_eval_gap
 from .verdict import RULE, Finding, Verdict
 
