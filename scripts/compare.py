@@ -14,12 +14,10 @@ from pathlib import Path
 from rich.table import Table
 
 from seq2seq.cli import console, guarded
+from seq2seq.columns import COLUMNS
 from seq2seq.records import labels
-from seq2seq.report import cells, run_row, write_report
-from seq2seq.summary import COLUMNS
+from seq2seq.report import write_report
 
-SHOWN = ("run", "status", "test_bleu", "test_chrf", "valid_bleu", "valid_loss", "update", "tokens_per_second",
-         "minutes", "parameters")
 LISTED = 6
 """So many runs are written out in the command that the files tell; they list all runs themselves."""
 
@@ -31,14 +29,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("."), metavar="DIR", help="where the files go (default: here)")
     arguments = parser.parse_args()
     report = write_report(arguments.runs, arguments.out, command(arguments.runs, arguments.out))
-    shown = [key for key in SHOWN if key != "status" or any(run.status != "finished" for run in report.runs)]
+    unfinished = any(run.status != "finished" for run in report.runs)
+    shown = [column for column in COLUMNS if column.at_terminal and (unfinished or column.key != "status")]
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))  # as wide as a terminal's 80 columns
-    for key in shown:
-        number = key not in ("run", "status")
-        table.add_column(COLUMNS[key].replace(" ", "\n"), justify="right" if number else "left", no_wrap=number,
+    for column in shown:
+        number = column.decimals is not None
+        table.add_column(column.title.replace(" ", "\n"), justify="right" if number else "left", no_wrap=number,
                          overflow="fold")
     for run, label in zip(report.runs, labels(report.runs), strict=True):
-        table.add_row(*cells(run_row(run) | {"run": label}, shown))
+        table.add_row(*(label if column.key == "run" else column.text(run) for column in shown))
     console().print(table)
     for section in report.sections:
         for verdict in section.verdicts:

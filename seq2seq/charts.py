@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,12 @@ MOST_POINTS = 200
 """Of a line: more can't be told apart on a screen."""
 BAND = 0.15
 """Opacity of the range of the seeds."""
+MARKED = 20
+"""A line of fewer points has a mark at each: of a single one nothing else could be seen."""
 FEW = 8
 """So many values of x are all written at the axis."""
+LEGEND_WIDTH = 32
+"""Letters in a line of a label: a phone shows no more."""
 GROUP = 0.6
 """Of the distance between two names: taken up by the points of one."""
 
@@ -37,8 +42,13 @@ class Line:
     x: list[Any]
     """Numbers, or names."""
     y: list[float]
-    low: list[float] | None = None
-    high: list[float] | None = None
+    band: tuple[list[float], list[float]] | None = None
+    """The lowest and the highest run at each x."""
+
+    @property
+    def marked(self) -> bool:
+        """Whether there is a mark at each point."""
+        return len(self.x) < MARKED
 
 
 @dataclass
@@ -62,6 +72,11 @@ class Panel:
         return list(dict.fromkeys(x for line in self.lines for x in line.x if isinstance(x, str)))
 
     @property
+    def positive_x(self) -> bool:
+        """Whether the x are numbers that all have a logarithm."""
+        return not self.names and all(x > 0 for line in self.lines for x in line.x)
+
+    @property
     def x_ticks(self) -> list[Any] | None:
         """The few x of a logarithmic axis; None where the axis is to find its own."""
         found = sorted({x for line in self.lines for x in line.x}) if self.log_x else []
@@ -83,6 +98,7 @@ def mean_line(label: str, kind: str, variant: int, runs: Sequence[tuple[Sequence
               geometric: bool = False) -> Line:
     """The mean of several runs' (x, y), interpolated where their x differ, over the part that all of them cover.
 
+    Where there is no such part, as of one validation a run at different seconds, it is one point in the middle.
     geometric: of positive values for a logarithmic axis.
     """
     runs = [(x, y) for x, y in runs if len(x)]
@@ -93,11 +109,12 @@ def mean_line(label: str, kind: str, variant: int, runs: Sequence[tuple[Sequence
         ys = np.array([y for _, y in runs])
     else:
         low, high = max(x[0] for x, _ in runs), min(x[-1] for x, _ in runs)
-        x = np.linspace(low, max(high, low), MOST_POINTS).tolist()
+        x = np.linspace(low, high, MOST_POINTS).tolist() if low < high else [
+            float(np.clip(np.mean([np.mean(x) for x, _ in runs]), high, low))]
         ys = np.array([np.interp(x, *run) for run in runs])
-    band = (ys.min(0).tolist(), ys.max(0).tolist()) if len(runs) > 1 else (None, None)
+    band = (ys.min(0).tolist(), ys.max(0).tolist()) if len(runs) > 1 else None
     means = np.exp(np.log(ys).mean(0)) if geometric and ys.min() > 0 else ys.mean(0)
-    return Line(label, kind, variant, x, means.tolist(), *band)
+    return Line(label, kind, variant, x, means.tolist(), band)
 
 
 # -- on paper --------------------------------------------------------------------------------------------------------
@@ -145,11 +162,11 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
 def _draw_line(axes: Axes, line: Line) -> None:
     """Through the means, in the band from the lowest to the highest run."""
     colour, style = NORM_COLOURS[line.kind], LINE_STYLES[line.variant % len(LINE_STYLES)]
-    marker = MARKERS[line.variant // len(LINE_STYLES) % len(MARKERS)] or ("o" if len(line.x) < 20 else "")
+    marker = MARKERS[line.variant // len(LINE_STYLES) % len(MARKERS)] or ("o" if line.marked else "")
     axes.plot(line.x, line.y, color=colour, label=line.label, linewidth=1.6, ms=4, linestyle=style,
               marker=marker or None, markevery=max(1, len(line.x) // 15))
-    if line.low is not None and line.high is not None:
-        axes.fill_between(line.x, line.low, line.high, color=colour, alpha=BAND, linewidth=0)
+    if line.band:
+        axes.fill_between(line.x, *line.band, color=colour, alpha=BAND, linewidth=0)
 
 
 def _draw_points(axes: Axes, line: Line, names: list[str], offset: float) -> None:
@@ -157,8 +174,8 @@ def _draw_points(axes: Axes, line: Line, names: list[str], offset: float) -> Non
     colour, places = NORM_COLOURS[line.kind], [names.index(x) + offset for x in line.x]
     axes.plot(places, line.y, "o", color=colour, label=line.label, ms=4,
               fillstyle="full" if line.variant == 0 else "none")
-    if line.low is not None and line.high is not None:
-        axes.vlines(places, line.low, line.high, color=colour, linewidth=1.2)
+    if line.band:
+        axes.vlines(places, *line.band, color=colour, linewidth=1.2)
 
 
 def _ticks_by_powers(axis: Axis, ticks: Sequence[Any] | None = None) -> None:
@@ -189,7 +206,7 @@ def _legend_below(figure: Figure, axes: Iterable[Axes]) -> None:
 
 
 def interactive_figure(chart: Chart) -> graph_objects.Figure:
-    """One panel at a time, chosen by buttons; another button for each logarithmic axis."""
+    """The first panel, and in layout.meta for each panel its traces and axes: the page goes by these."""
     figure = graph_objects.Figure()
     owners: list[int] = []
     for number, panel in enumerate(chart.panels):
@@ -197,32 +214,37 @@ def interactive_figure(chart: Chart) -> graph_objects.Figure:
             for trace in _traces(line, panel, visible=number == 0):
                 figure.add_trace(trace)
                 owners.append(number)
-    first = chart.panels[0]
+    panels = [{"visible": [owner == number for owner in owners], "layout": _layout(panel),
+               "positive_x": panel.positive_x}
+              for number, panel in enumerate(chart.panels)]
     figure.update_layout(
-        template="plotly_white", height=460, margin={"l": 64, "r": 16, "t": 56, "b": 48}, hovermode="closest",
-        paper_bgcolor="white", plot_bgcolor="white", font={"size": 13},
-        legend={"orientation": "h", "y": -0.2, "groupclick": "togglegroup"},
-        updatemenus=_menus(chart, owners), shapes=_marks(first), **_axes(first))
+        template="plotly_white", height=380 + 20 * max(len(panel.lines) for panel in chart.panels),
+        margin={"l": 64, "r": 16, "t": 36, "b": 48}, hovermode="closest", paper_bgcolor="white", plot_bgcolor="white",
+        font={"size": 13}, legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom",
+                                   "groupclick": "togglegroup"},
+        meta=panels, **_layout(chart.panels[0]))
     return figure
 
 
 def _traces(line: Line, panel: Panel, visible: bool) -> list[graph_objects.Scatter]:
     """A line, and below it its band, toggled together; or points with their bars."""
     colour, common = NORM_COLOURS[line.kind], {"legendgroup": line.label, "visible": visible}
+    name = "<br>".join(wrap(line.label, LEGEND_WIDTH))
     traces, bars = [], {}
-    if line.low is not None and line.high is not None:
+    if line.band:
+        low, high = line.band
         if panel.names:
-            bars = {"error_y": {"array": _above(line.high, line.y), "arrayminus": _above(line.y, line.low)}}
+            bars = {"error_y": {"array": _above(high, line.y), "arrayminus": _above(line.y, low)}}
         else:
             traces.append(graph_objects.Scatter(
-                x=[*line.x, *reversed(line.x)], y=_rounded([*line.high, *reversed(line.low)]), fill="toself",
+                x=[*line.x, *reversed(line.x)], y=_rounded([*high, *reversed(low)]), fill="toself",
                 fillcolor=colour, opacity=BAND, line={"width": 0}, hoverinfo="skip", showlegend=False, meta="band",
                 **common))
-    mode = "markers" if panel.names else "lines+markers" if len(line.x) < 20 else "lines"
+    mode = "markers" if panel.names else "lines+markers" if line.marked else "lines"
     traces.append(graph_objects.Scatter(
-        x=line.x, y=_rounded(line.y), name=line.label, mode=mode, meta="smooth" if panel.smooths else "line",
+        x=line.x, y=_rounded(line.y), name=name, mode=mode, meta="smooth" if panel.smooths else "line",
         line={"color": colour, "dash": DASHES[LINE_STYLES[line.variant % len(LINE_STYLES)]], "width": 2},
-        hovertemplate=f"%{{y:.4g}} at %{{x}}<extra>{line.label}</extra>", offsetgroup=line.label, **bars, **common))
+        hovertemplate=f"%{{y:.4g}} at %{{x}}<extra>{name}</extra>", offsetgroup=line.label, **bars, **common))
     return traces
 
 
@@ -235,29 +257,17 @@ def _rounded(values: Sequence[float]) -> list[float | None]:
     return [float(f"{v:.5g}") if math.isfinite(v) else None for v in values]
 
 
-def _axes(panel: Panel) -> dict[str, Any]:
-    """Of the layout. Traces side by side are for names alone: on an axis of numbers they would be moved off their x."""
+def _layout(panel: Panel) -> dict[str, Any]:
+    """Axes and marks. Traces side by side are for names: on an axis of numbers they would be moved off their x."""
     x, y = ("log" if log else "linear" for log in (panel.log_x, panel.log_y))
     return {"xaxis": {"title": {"text": panel.x_label}, "type": "category" if panel.names else x,
                       "tickvals": panel.x_ticks},
             "yaxis": {"title": {"text": panel.y_label}, "type": y, "exponentformat": "power"},
-            "scattermode": "group" if panel.names else "overlay"}
+            "scattermode": "group" if panel.names else "overlay",
+            "shapes": [_mark(label, x) for label, x in panel.marks.items()]}
 
 
-def _marks(panel: Panel) -> list[dict[str, Any]]:
-    return [{"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1,
-             "line": {"color": "#666", "width": 1, "dash": "dot"}, "label": {"text": label, "textposition": "end"}}
-            for label, x in panel.marks.items()]
-
-
-def _menus(chart: Chart, owners: list[int]) -> list[dict[str, Any]]:
-    panels = [{"label": panel.title, "method": "update",
-               "args": [{"visible": [owner == number for owner in owners]},
-                        {"shapes": _marks(panel), **_axes(panel)}]}
-              for number, panel in enumerate(chart.panels)]
-    scales = [{"label": label, "method": "relayout", "args": [{"yaxis.type": kind}]}
-              for label, kind in (("linear", "linear"), ("log", "log"))]
-    place = {"type": "buttons", "direction": "right", "showactive": True, "y": 1.02, "yanchor": "bottom"}
-    log_y = chart.panels[0].log_y
-    return [*([{**place, "x": 0, "xanchor": "left", "buttons": panels}] if len(panels) > 1 else []),
-            {**place, "x": 1, "xanchor": "right", "buttons": scales, "active": int(log_y)}]
+def _mark(label: str, x: float) -> dict[str, Any]:
+    beside = {"textposition": "end", "textangle": 0, "xanchor": "left", "yanchor": "top", "font": {"size": 11}}
+    return {"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1,
+            "line": {"color": "#666", "width": 1, "dash": "dot"}, "label": {"text": label, **beside}}

@@ -128,11 +128,14 @@ def current_run(cfg: DictConfig) -> tuple[Config, Run]:
     config = composed(cfg)
     if HydraConfig.get().mode is RunMode.MULTIRUN and not HydraConfig.get().launcher._target_.endswith("BasicLauncher"):
         config.trainer.progress = False  # the bars of jobs side by side would overwrite each other
-    if config.resume is None:
-        return config, Run(os.path.relpath(HydraConfig.get().runtime.output_dir))
-    run = Run.open(config.resume)
-    resumed = OmegaConf.structured(replace(run.config(), resume=config.resume, overwrite=False))
     overrides = HydraConfig.get().overrides
+    asked = {key_of(o): o for o in overrides.task if key_of(o) not in NOT_SETTINGS}
+    if config.resume is None:
+        return config, Run(os.path.relpath(HydraConfig.get().runtime.output_dir), list(asked.values()))
+    run = Run.open(config.resume)
+    if (before := run.overrides()) is not None:
+        run.asked = list(({key_of(o): o for o in before} | asked).values())
+    resumed = OmegaConf.structured(replace(run.config(), resume=config.resume, overwrite=False))
     accepted = [key for key in CHANGEABLE + EXTENDABLE if key not in NOT_SETTINGS]
     for override in (*overrides.task, *(o for o in overrides.hydra if key_of(o) == "hydra.run.dir")):
         key = key_of(override)

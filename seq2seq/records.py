@@ -142,6 +142,11 @@ class Group:
     notes: list[str] = field(default_factory=list)
     """What differs beside what an experiment compares: machine, threads, versions; without one, settings too."""
 
+    @property
+    def where(self) -> str:
+        """Corpus and size: grammar_en_zh, quick."""
+        return ", ".join(part for part in (self.corpus, self.size) if part)
+
     def of(self, **wanted: Any) -> list[RunRecord]:
         """The runs with these settings (norm: the norm's name), by seed; `data__x` stands for data.x."""
         found = [r for r in self.runs if all(value_of(r, key) == value for key, value in wanted.items())]
@@ -310,7 +315,13 @@ def usual_norm(kind: str) -> dict[str, Any]:
 
 
 def labels(runs: Sequence[RunRecord]) -> list[str]:
-    """A short name for each run: its norm, with its seed, or its folder, where that is needed to tell it apart."""
-    norms = [r.norm for r in runs]
-    seeds = [f"{r.norm}, seed {r.config.seed}" for r in runs]
+    """A short name for each run: its norm, with what else is needed to tell it apart, or its folder's name.
+
+    That is its experiment, corpus and size where the runs are of several, and its seed.
+    """
+    places = [(r.config.experiment, r.config.data.name, r.config.size) for r in runs]
+    several = [len(set(parts)) > 1 for parts in zip(*places, strict=True)]
+    norms = [", ".join([r.norm, *(part for part, told in zip(place, several, strict=True) if told and part)])
+             for r, place in zip(runs, places, strict=True)]
+    seeds = [f"{norm}, seed {r.config.seed}" for norm, r in zip(norms, runs, strict=True)]
     return next(names for names in (norms, seeds, [r.name for r in runs]) if len(set(names)) == len(names))

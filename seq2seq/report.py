@@ -4,8 +4,9 @@ import base64
 import csv
 import io
 import platform
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -17,16 +18,16 @@ from plotly.offline import get_plotlyjs
 
 from .charts import Chart, interactive_figure, static_figure
 from .checkpoint import replacing, write_text
+from .columns import COLUMNS, number
+from .commands import training_commands
 from .diagrams import axes_diagram, cell_diagram
 from .examples import Example, worked_examples
 from .experiments import RULE, Statement, Verdict, charts, statement, verdicts
 from .figures import rendered
 from .records import Group, RunRecord, groups, not_begun, read_runs
-from .summary import COLUMNS, NormRow, norm_rows, overview
+from .summary import NormRow, norm_rows, overview
 
 DIAGRAMS = {"What each norm averages over": axes_diagram, "Where the norms stand in the LSTM's cell": cell_diagram}
-DECIMALS = {"test_bleu": 1, "test_chrf": 1, "valid_bleu": 1, "valid_loss": 3, "update": 0, "tokens_per_second": 0,
-            "minutes": 1, "parameters": 0}
 
 
 @dataclass
@@ -48,20 +49,11 @@ class Section:
 
     group: Group
     title: str
+    rows: list[NormRow]
+    """The norms side by side, where the experiment is about them as a whole."""
     statement: Statement | None
     verdicts: list[Verdict]
     drawings: list[Drawing]
-
-
-def number(value: float | None, decimals: int) -> str:
-    """As it stands in a table."""
-    return "–" if value is None else f"{value:,.{decimals}f}"
-
-
-def cells(row: dict[str, Any], keys: Iterable[str] = COLUMNS) -> list[str]:
-    """These columns of a run's row as text."""
-    return [number(row[key], DECIMALS[key]) if key in DECIMALS else "–" if row[key] is None else str(row[key])
-            for key in keys]
 
 
 def norm_cells(row: NormRow) -> dict[str, str]:
@@ -89,37 +81,39 @@ def write_chart(chart: Chart, folder: Path, stem: str) -> Drawing:
     return Drawing(chart, f"{stem}.png", inlined, data.replace("</", "<\\/"))  # ends no script
 
 
-def section(group: Group, folder: Path, several: bool) -> Section:
-    """An experiment's verdicts and charts."""
-    name = group.experiment or "runs"
-    title = name.replace("_", " ").capitalize() + (f" ({group.size}, {group.corpus})" if several else "")
-    stem = f"{name}-{group.size}-{group.corpus}-" if several else ""
+def sections_of(found: Sequence[Group], folder: Path) -> list[Section]:
+    """A section for each group of runs; its charts become files in a folder, none over another's."""
+    titles = titles_of(found)
+    stems = [re.sub(r"[^\w.]+", "-", title, flags=re.ASCII).strip("-.").lower() + "-" for title in titles]
+    if len(set(stems)) < len(stems):
+        stems = [f"{number}-{stem}" for number, stem in enumerate(stems, 1)]
+    return [section(group, title, folder, stem if len(found) > 1 else "")
+            for group, title, stem in zip(found, titles, stems, strict=True)]
+
+
+def section(group: Group, title: str, folder: Path, stem: str) -> Section:
+    """An experiment's verdicts and charts, whose files' names begin with `stem`."""
     drawings = [write_chart(chart, folder, stem + chart.name) for chart in charts(group) if any(
         panel.lines for panel in chart.panels)]
     found = verdicts(group)
-    return Section(group, title, statement(name) if found else None, found, drawings)
+    said = statement(group.experiment or "") if found else None
+    return Section(group, title, norm_rows(group), said, found, drawings)
+
+
+def titles_of(found: Sequence[Group]) -> list[str]:
+    """The experiments' names, with corpus and size where one stands there several times."""
+    names = [group.experiment for group in found]
+    return [(name or "runs").replace("_", " ").capitalize() + (f" ({group.where})" if names.count(name) > 1 else "")
+            for name, group in zip(names, found, strict=True)]
 
 
 def write_csv(runs: Sequence[RunRecord], file: Path) -> None:
     """results.csv: a row a run."""
     table = io.StringIO()
-    writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(run_row(run) for run in runs)
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(column.key for column in COLUMNS)
+    writer.writerows([column.value(run) for column in COLUMNS] for run in runs)
     write_text(file, table.getvalue())
-
-
-def run_row(run: RunRecord) -> dict[str, Any]:
-    """A run's figures; what there is of them, where it has not finished."""
-    results, last = run.results or {}, (run.metrics or [{}])[-1]
-    test, valid = results.get("test", {}), results.get("valid", {})
-    return {
-        "run": run.name, "experiment": run.config.experiment, "norm": run.norm or run.config.norm.kind.value,
-        "seed": run.config.seed, "status": run.status, "test_bleu": test.get("bleu"), "test_chrf": test.get("chrf"),
-        "valid_bleu": valid.get("bleu"), "valid_loss": results.get("valid_loss"),
-        "update": results.get("update", last.get("update")), "tokens_per_second": results.get("tokens_per_second"),
-        "minutes": results["wall_seconds"] / 60 if results else None, "parameters": results.get("parameters"),
-    }
 
 
 @dataclass
@@ -137,15 +131,14 @@ def write_report(folders: Sequence[str], out: Path, command: str) -> Report:
     runs = read_runs(folders)
     found = groups(runs)
     (out / "figures").mkdir(parents=True, exist_ok=True)
-    sections = [section(group, out / "figures", len(found) > len({g.experiment for g in found})) for group in found]
+    sections = sections_of(found, out / "figures")
     write_csv(runs, out / "results.csv")
     notes = not_begun(folders) + [f"{run.name}: left out: {why}" for group in found for run, why in group.left_out]
     notes += [note for group in found for note in group.notes]
     notes += [f"{run.name}: metrics.jsonl is missing or empty, so it has no curves" for run in runs if not run.metrics]
     examples, note = worked_examples(found)
     notes += [note] if note else []
-    rows = [norm_rows(group) for group in found]
-    said = told(runs, sections, rows, notes, overview(found, rows), command)
+    said = told(runs, sections, notes, command)
     write_text(out / "report.html", page(said, runs, examples))
     write_text(out / "report.md", template("report.md.jinja", autoescape=False).render(said))
     files = [out / name for name in ("report.html", "report.md", "results.csv", "figures")]
@@ -158,32 +151,31 @@ def title(runs: Sequence[RunRecord]) -> str:
     return f"{series + ': c' if series else 'C'}omparison of {len(runs)} run{'s' * (len(runs) > 1)}"
 
 
-def trained_by(run: RunRecord) -> list[str]:
-    """The command that trains the experiment a run belongs to."""
-    config = run.config
-    return [f"python train.py -m experiment={config.experiment} size={config.size}"] if config.experiment else []
-
-
-def told(runs: Sequence[RunRecord], sections: Sequence[Section], of_norms: Sequence[list[NormRow]],
-         notes: Sequence[str], summary: Sequence[str], command: str) -> dict[str, Any]:
-    """What the page and the Markdown both say; a list of rows for each section."""
-    versions: dict[str, str] = next((run.results["versions"] for run in runs if run.results), {})
+def told(runs: Sequence[RunRecord], sections: Sequence[Section], notes: Sequence[str], command: str) -> dict[str, Any]:
+    """What the page and the Markdown both say."""
+    finished = [run.results for run in runs if run.results]
     return {
-        "title": title(runs), "sections": sections,
-        "norm_rows": [(s, [norm_cells(row) for row in rows]) for s, rows in zip(sections, of_norms, strict=True)],
-        "notes": notes, "overview": summary, "rule": RULE, "command": command,
+        "title": title(runs), "sections": sections, "notes": notes, "rule": RULE,
+        "overview": overview([s.group for s in sections], [s.rows for s in sections]),
         "signatures": list(dict.fromkeys(
             str(s.group.scores(run)["bleu_signature"]) for s in sections for run in s.group.runs)),
-        "trained_by": list(dict.fromkeys(line for run in runs for line in trained_by(run))),
-        "versions": ", ".join(f"{k} {v}" for k, v in versions.items()),
+        "commands": [*training_commands(runs), command],
+        "trained_on": list(dict.fromkeys(trained_on(results) for results in finished)),
         "machine": f"{platform.machine()}, {platform.system()}, Python {sys.version.split()[0]}",
     }
+
+
+def trained_on(results: dict[str, Any]) -> str:
+    """Device, threads and versions of a run."""
+    processor, threads = results.get("processor"), results["threads"]
+    where = [results["device"], *([processor] if processor else []), f"{threads} thread{'s' * (threads > 1)}"]
+    return ", ".join([*where, *(f"{package} {version}" for package, version in results["versions"].items())])
 
 
 def page(said: dict[str, Any], runs: Sequence[RunRecord], examples: Sequence[Example]) -> str:
     """report.html."""
     return template("report.html.jinja", autoescape=True).render(
-        said, examples=examples, columns=COLUMNS, rows=[cells(run_row(run)) for run in runs], plotly=get_plotlyjs(),
+        said, examples=examples, columns=COLUMNS, runs=runs, plotly=get_plotlyjs(),
         diagrams={text: base64.b64encode(rendered(figure(), "svg")).decode() for text, figure in DIAGRAMS.items()},
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
 
@@ -191,4 +183,5 @@ def page(said: dict[str, Any], runs: Sequence[RunRecord], examples: Sequence[Exa
 def template(name: str, autoescape: bool) -> Template:
     """One of the package's."""
     environment = Environment(autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["norm_cells"] = norm_cells
     return environment.from_string((files("seq2seq") / name).read_text(encoding="utf-8"))

@@ -3,7 +3,7 @@
 import json
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
@@ -78,9 +78,11 @@ def read_yaml(text: str) -> Any:
 class Run:
     """The folder of one run."""
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, asked: Sequence[str] | None = None) -> None:
+        """`asked`: the overrides that train.py starts it with."""
+        self.folder, self.asked = Path(folder), asked
         self.config_file = self.folder / "config.yaml"
+        self.overrides_file = self.folder / "overrides.yaml"
         self.metrics_file = self.folder / "metrics.jsonl"
         self.probes_file = self.folder / "probes.jsonl"
         self.results_file = self.folder / "results.json"
@@ -117,9 +119,21 @@ class Run:
         return config
 
     def save_config(self, config: Config) -> None:
-        """Write config.yaml, without what was asked of this one start of the run."""
+        """Write config.yaml, and the overrides that it was composed of, without what was asked of this one start."""
         kept = replace(config, resume=None, overwrite=False)
         write_text(self.config_file, OmegaConf.to_yaml(OmegaConf.structured(kept)))
+        if self.asked is not None:
+            write_text(self.overrides_file, yaml.safe_dump(list(self.asked), allow_unicode=True))
+
+    def overrides(self) -> list[str] | None:
+        """What train.py was asked for, to tell the command that repeats the run; None where that was not kept."""
+        if not self.overrides_file.is_file():
+            return None
+        try:
+            found = read_yaml(self.overrides_file.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise RunError(f"{self.overrides_file}: damaged ({error})") from error
+        return [str(override) for override in found or ()]
 
     def results(self) -> dict[str, Any] | None:
         """results.json, or None before the run has finished."""
@@ -168,8 +182,8 @@ class Run:
         """Remove a run's files, and only these. The configuration goes last: without it there is no run."""
         for folder in (self.checkpoints, self.translations):
             shutil.rmtree(folder, ignore_errors=True)
-        patterns = ("results.json", "metrics.jsonl", "probes.jsonl", "failure.txt", "events.out.tfevents.*",
-                    "tokenizer*", "*.vocab")
+        patterns = ("overrides.yaml", "results.json", "metrics.jsonl", "probes.jsonl", "failure.txt",
+                    "events.out.tfevents.*", "tokenizer*", "*.vocab")
         for pattern in patterns:
             for file in self.folder.glob(pattern):
                 file.unlink()

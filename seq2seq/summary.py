@@ -13,12 +13,6 @@ from .metrics import paired_bootstrap
 from .records import Group, RunRecord, by_seed
 from .statistics import Interval, Outcome, interval, outcome, smallest_effect
 
-COLUMNS = {
-    "run": "run", "experiment": "experiment", "norm": "norm", "seed": "seed", "status": "status",
-    "test_bleu": "test BLEU", "test_chrf": "test chrF", "valid_bleu": "valid BLEU",
-    "valid_loss": "valid loss (nats/token)", "update": "updates", "tokens_per_second": "target tokens/s",
-    "minutes": "minutes", "parameters": "parameters",
-}
 BOOTSTRAP_SEEDS = 3
 """So many take seconds; over more seeds Student's interval says more."""
 COMPARED = (None, "convergence")
@@ -138,7 +132,6 @@ def overview(found: Sequence[Group], of_norms: Sequence[list[NormRow]]) -> list[
 
 
 def _winner(group: Group, rows: Sequence[NormRow]) -> list[str]:
-    where = f"{group.corpus}{f', {group.size}' if group.size else ''}"
     scores = {row.norm: by_seed(row.runs, group.bleu) for row in rows}
     best = max(rows, key=lambda row: row.bleu.mean)
     none = next(row for row in rows if row.norm == group.variants("none")[0])
@@ -148,7 +141,7 @@ def _winner(group: Group, rows: Sequence[NormRow]) -> list[str]:
     score = f"{best.split} BLEU, {best.bleu.mean:.1f}"
     won = (f"has the highest {score}, but {len(best.seeds)} seeds can't tell {' and '.join(equals)} from it" if equals
            else f"won: it has the highest {score}")
-    said = f"{where}: {best.norm} {won}. Beside {none.norm}: {'; '.join(beside)}."
+    said = f"{group.where}: {best.norm} {won}. Beside {none.norm}: {'; '.join(beside)}."
     if len(none.seeds) < 2:
         said += " From one seed that can't be told from chance; train more (seed=1,2,3)."
     return [said] if best is none else [said, _cost(best, none)]
@@ -182,8 +175,7 @@ def _long_sentences(group: Group) -> list[str]:
             for norm in group.norms}
     said = [f"{_mean(scores, 1)} BLEU and {_mean(losses, 2)} nats a token with {norm}"
             for norm, (scores, losses) in lost.items() if scores and losses]
-    where = f"{group.corpus}, {group.size}"
-    return [f"{where}: sentences longer than any trained on cost {'; '.join(said)}."] if said else []
+    return [f"{group.where}: sentences longer than any trained on cost {'; '.join(said)}."] if said else []
 
 
 def _mean(values: Sequence[float], decimals: int) -> str:

@@ -21,7 +21,7 @@ def panel(lines, **more):
 
 def test_the_mean_and_the_range_over_seeds():
     line = mean_line("a", "layer", 1, [([1, 2], [1.0, 5.0]), ([1, 2], [3.0, 4.0])])
-    assert (line.x, line.y, line.low, line.high) == ([1, 2], [2.0, 4.5], [1.0, 4.0], [3.0, 5.0])
+    assert (line.x, line.y, line.band) == ([1, 2], [2.0, 4.5], ([1.0, 4.0], [3.0, 5.0]))
 
 
 def test_the_mean_for_a_logarithmic_axis_is_geometric():
@@ -32,13 +32,24 @@ def test_the_mean_for_a_logarithmic_axis_is_geometric():
 
 def test_one_run_has_no_range():
     line = mean_line("a", "none", 0, [([1, 2], [1.0, 5.0])])
-    assert (line.y, line.low, line.high) == ([1.0, 5.0], None, None)
+    assert (line.y, line.band) == ([1.0, 5.0], None)
 
 
 def test_other_points_are_interpolated_over_what_all_cover():
     line = mean_line("a", "none", 0, [([0, 10], [0.0, 10.0]), ([5, 20], [10.0, 25.0])])
     assert (line.x[0], line.x[-1], len(line.x)) == (5, 10, MOST_POINTS)
     np.testing.assert_allclose(line.y, np.asarray(line.x) + 2.5)  # between x and x + 5
+
+
+@pytest.mark.parametrize(("runs", "x", "band"), [
+    ([([10], [1.0]), ([13], [2.0]), ([16], [6.0])], 13, ([1.0], [6.0])),
+    ([([0, 10], [0.0, 1.0]), ([20, 30], [5.0, 6.0])], 15, ([1.0], [5.0])),
+    ([([0, 10], [0.0, 2.0]), ([10, 80], [4.0, 9.0])], 10, ([2.0], [4.0]))])
+def test_runs_that_cover_nothing_together_are_one_point_that_is_seen(runs, x, band):
+    line = mean_line("a", "layer", 0, runs)
+    assert (line.x, line.y, line.band) == ([x], [pytest.approx(np.mean(band if len(runs) < 3 else [1, 2, 6]))], band)
+    assert static_figure(chart(panel([line]))).axes[0].lines[0].get_marker() == "o"
+    assert interactive_figure(chart(panel([line]))).data[-1].mode == "lines+markers"
 
 
 def test_long_lines_are_thinned_and_names_are_kept():
@@ -52,7 +63,7 @@ def test_long_lines_are_thinned_and_names_are_kept():
 
 
 def test_lines_have_their_colours_bands_and_labels():
-    lines = [Line("none", "none", 0, [1, 2], [3.0, 4.0], [2.0, 3.0], [4.0, 5.0]),
+    lines = [Line("none", "none", 0, [1, 2], [3.0, 4.0], ([2.0, 3.0], [4.0, 5.0])),
              Line("rms", "rms", 1, [1, 5], [2.0, 1])]
     figure = static_figure(chart(panel(lines), panel(lines[:1], log_y=True, marks={"here": 1.5})))
     first, second = figure.axes
@@ -82,7 +93,7 @@ def test_a_single_point_is_seen():
 def named(*labels):
     """A panel of a point at each of p and q for every label, the first with a range."""
     lines = [Line(label, "layer", i, ["p", "q"], [2.0, 5.0]) for i, label in enumerate(labels)]
-    lines[0].low, lines[0].high = [1.0, 5.0], [4.0, 6.0]
+    lines[0].band = [1.0, 5.0], [4.0, 6.0]
     return panel(lines)
 
 
@@ -137,7 +148,7 @@ def test_the_legend_stands_below_and_in_the_picture(panels, tmp_path):
 
 
 def test_the_page_shows_the_same_lines_in_the_same_colours():
-    lines = [Line("none", "none", 0, [1, 2], [3.0, 4.0], [2.0, 3.0], [4.0, 5.0]),
+    lines = [Line("none", "none", 0, [1, 2], [3.0, 4.0], ([2.0, 3.0], [4.0, 5.0])),
              Line("rms", "rms", 1, [1, 5], [2.0, 1])]
     figure = interactive_figure(chart(panel(lines, smooths=True)))
     band, none, rms = figure.data
@@ -150,17 +161,28 @@ def test_the_page_shows_the_same_lines_in_the_same_colours():
     assert figure.layout.xaxis.title.text == "x (units)"
 
 
-def test_buttons_choose_the_panel_and_the_scale():
+def test_the_page_is_told_of_each_panel_what_it_shows():
     line = Line("none", "none", 0, [1, 2], [3.0, 4.0])
     figure = interactive_figure(chart(panel([line]), panel([line, line], log_y=True, marks={"here": 1.5})))
     assert [trace.visible for trace in figure.data] == [True, False, False]
-    panels, scales = figure.layout.updatemenus
-    visible, layout = panels.buttons[1].args
-    assert visible["visible"] == [False, True, True]
-    assert layout["yaxis"]["type"] == "log"
-    assert layout["yaxis"]["exponentformat"] == "power"  # not 10f for 1e-14
-    assert layout["shapes"][0]["x0"] == 1.5
-    assert [button.label for button in scales.buttons] == ["linear", "log"]
+    assert figure.layout.yaxis.type == "linear"
+    first, second = figure.layout.meta
+    assert (first["visible"], second["visible"]) == ([True, False, False], [False, True, True])
+    assert second["layout"]["yaxis"]["type"] == "log"
+    assert second["layout"]["yaxis"]["exponentformat"] == "power"  # not 10f for 1e-14
+    assert (first["layout"]["shapes"], second["layout"]["shapes"][0]["x0"]) == ([], 1.5)
+
+
+def test_numbers_above_0_can_stand_on_a_logarithmic_axis():
+    found = [panel([Line("a", "none", 0, x, [1.0, 2.0])]).positive_x for x in ([1, 2], [0, 2], ["p", "q"])]
+    assert found == [True, False, False]
+
+
+def test_a_long_label_is_told_in_lines_that_a_phone_shows():
+    label = "batch (statistics sequence_input), the batch's own statistics"
+    trace, = interactive_figure(chart(panel([Line(label, "batch", 0, [1, 2], [3.0, 4.0])]))).data
+    assert trace.name.replace("<br>", " ") == trace.legendgroup == label
+    assert max(map(len, trace.name.split("<br>"))) <= 32
 
 
 def test_what_is_no_number_leaves_a_gap_and_names_are_categories():

@@ -16,12 +16,12 @@ from matplotlib.image import imread
 from runs import ROOT
 
 from seq2seq import corpora, summary
+from seq2seq.columns import COLUMNS
 from seq2seq.config import DataConfig, Origin, SplitConfig
 from seq2seq.experiments import statement
-from seq2seq.records import groups, read_runs
+from seq2seq.records import read_runs
 from seq2seq.report import write_report
 from seq2seq.run import Run, RunError
-from seq2seq.summary import COLUMNS
 
 pytest_plugins = ["run_fixtures"]
 
@@ -117,9 +117,12 @@ def test_a_table_figures_and_a_page(two_runs, compare, tmp_path):
     results = {norm: Run(getattr(two_runs, norm)).results() for norm in ("none", "layer")}
 
     rows = list(csv.DictReader(io.StringIO((out / "results.csv").read_text())))
-    assert list(rows[0]) == list(COLUMNS)
+    assert list(rows[0]) == [column.key for column in COLUMNS]
     for row, (norm, r) in zip(rows, results.items(), strict=True):
-        assert (row["run"], row["norm"], row["seed"]) == (f"{norm}-lstm-tiny-seed1", norm, "1")
+        settings = {"run": f"{norm}-lstm-tiny-seed1", "status": "finished", "experiment": "", "size": "",
+                    "corpus": "toy", "cell": "lstm", "norm": norm, "seed": "1", "learning_rate": "0.02",
+                    "batch_sentences": "24", "batch_tokens": ""}
+        assert {key: row[key] for key in settings} == settings
         expected = {"test_bleu": r["test"]["bleu"], "test_chrf": r["test"]["chrf"], "valid_bleu": r["valid"]["bleu"],
                     "valid_loss": r["valid_loss"], "update": r["update"], "parameters": r["parameters"],
                     "tokens_per_second": r["tokens_per_second"], "minutes": r["wall_seconds"] / 60}
@@ -138,8 +141,8 @@ def test_what_the_page_says(two_runs, compared):
     page, results = Page(html), Run(two_runs.none).results()
     assert page.open == []
     assert page.texts["h1"] == page.texts["title"] == ["Comparison of 2 runs"]
-    for title in COLUMNS.values():
-        assert title in page.texts["th"]
+    for column in COLUMNS:
+        assert column.title in page.texts["th"]
     assert "none-lstm-tiny-seed1" in page.texts["td"]
     assert f"{results['test']['bleu']:.1f}" in page.texts["td"]
     assert results["test"]["bleu_signature"] in page.texts["code"]
@@ -148,7 +151,9 @@ def test_what_the_page_says(two_runs, compared):
     assert won.startswith("toy: layer won: it has the highest test BLEU, ")
     assert "From one seed that can't be told from chance" in won
     assert "of none's target tokens a second" in cost
-    assert results["versions"]["torch"] in html
+    assert f"Trained on cpu, {results['processor']}, 1 thread, seq2seq {results['versions']['seq2seq']}, " in html
+    assert f"torch {results['versions']['torch']}" in html
+    assert not any("None" in text for kind, texts in page.texts.items() for text in texts if kind != "script")
 
 
 def test_pictures_on_the_page_are_the_files(two_runs, compared):
@@ -210,6 +215,7 @@ def test_a_run_without_a_test_set(two_runs, compare, variant, tmp_path):
     lone = variant("lone")
     results = Run(lone).results()
     del results["test"]
+    results["valid"]["bleu_signature"] = "BLEU|of valid"
     Run(lone).results_file.write_text(json.dumps(results))
     done = compare(lone, two_runs.layer)
     assert done.code == 0, done.err
@@ -218,7 +224,7 @@ def test_a_run_without_a_test_set(two_runs, compare, variant, tmp_path):
     assert row[3] == f"{results['valid']['bleu']:.1f}"
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "results.csv").read_text())))
     assert rows[0]["test_bleu"] == rows[0]["test_chrf"] == ""
-    assert results["valid"]["bleu_signature"] in (tmp_path / "out" / "report.html").read_text()
+    assert "BLEU|of valid" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_a_run_without_metrics(two_runs, compare, variant):
@@ -336,8 +342,25 @@ def test_another_corpus_is_another_section(two_runs, compare, variant, tmp_path)
     other = variant("b", data__name="other")
     done = compare(two_runs.none, other)
     assert done.code == 0, done.err
+    assert [line.split()[:2] for line in done.out.splitlines() if line.startswith("none")] == [
+        ["none,", "toy"], ["none,", "other"]]
     page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
-    assert {"Runs (None, toy)", "Runs (None, other)"} <= set(page.texts["h2"])
+    assert {"Runs (toy)", "Runs (other)"} <= set(page.texts["h2"])
+
+
+def test_no_chart_is_written_over_another(two_runs, compare, variant, tmp_path):
+    """Of an experiment, of runs without one, and of corpora whose names are alike in a file's name."""
+    folders = [variant("a", experiment="convergence", size="quick"), variant("b", data__name="other text"),
+               variant("c", data__name="other/text"), two_runs.layer]
+    done = compare(*folders)
+    assert done.code == 0, done.err
+    _, images = markdown((tmp_path / "out" / "report.md").read_text(encoding="utf-8"))
+    assert len(images) == len(set(images)) == 4 * 3
+    assert all((tmp_path / "out" / image).is_file() for image in images)
+    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    pictures = [image["src"] for image in page.images if image.get("class") == "picture"]
+    files = [base64.b64encode((tmp_path / "out" / image).with_suffix(".svg").read_bytes()).decode() for image in images]
+    assert [picture.partition("base64,")[2] for picture in pictures] == files
 
 
 def test_runs_of_one_name_from_other_folders(two_runs, variant):
@@ -349,7 +372,6 @@ def test_runs_of_one_name_from_other_folders(two_runs, variant):
 
 def test_curves_are_what_was_logged(two_runs):
     runs = read_runs([str(two_runs.layer)])
-    groups(runs)
     entries = [json.loads(line) for line in (two_runs.layer / "metrics.jsonl").read_text().splitlines()]
     for kind, key in (("train", "nll"), ("valid", "loss"), ("valid", "bleu")):
         logged = [(e["seconds"], e[key]) for e in entries if e["kind"] == kind]
@@ -362,6 +384,18 @@ def test_an_experiment_names_the_page(variant, compare, tmp_path):
     html = (tmp_path / "out" / "report.html").read_text()
     assert Page(html).texts["h1"] == ["<rates>: comparison of 2 runs"]
     assert "<rates>" not in html
+
+
+def test_where_runs_were_trained_is_said_of_each_machine(two_runs, compare, variant, tmp_path):
+    old, new = variant("old"), variant("new", seed=2, results={"processor": "Z80", "threads": 8})
+    results = Run(old).results()
+    del results["processor"]
+    Run(old).results_file.write_text(json.dumps(results))
+    done = compare(old, new)
+    assert done.code == 0, done.err
+    lines = (tmp_path / "out" / "report.md").read_text(encoding="utf-8").splitlines()
+    assert [line.partition(", seq2seq")[0] for line in lines if line.startswith("Trained on ")] == [
+        "Trained on cpu, 1 thread", "Trained on cpu, Z80, 8 threads"]
 
 
 def test_an_experiment_gets_its_verdict(variant, compare, tmp_path):

@@ -11,6 +11,7 @@ def test_groups_are_of_one_experiment_size_and_corpus():
     runs = [record(experiment=e, size=s) for e, s in (("length", "quick"), ("length", "real"), (None, None))]
     assert [(g.experiment, g.size, g.corpus) for g in groups(runs)] == [
         ("length", "quick", "toy"), ("length", "real", "toy"), (None, None, "toy")]
+    assert [g.where for g in groups(runs)] == ["toy, quick", "toy, real", "toy"]
 
 
 def test_norms_come_in_order_and_variants_by_what_differs():
@@ -116,6 +117,17 @@ def test_a_run_is_called_by_its_norm_where_that_is_enough():
     assert names(record(seed=1), record(seed=2)) == ["none, seed 1", "none, seed 2"]
     assert names(record(lr=0.1, cell="lstm"), record(lr=0.1, cell="gru")) == ["none-lstm-1-None-0.1",
                                                                              "none-gru-1-None-0.1"]
+
+
+def test_runs_of_several_experiments_and_corpora_are_called_by_these_too():
+    runs = [record(experiment=None, size=None), record("layer", experiment=None, size=None),
+            record("layer", experiment=None, size="quick")]
+    runs[1].config.data.name = "other"
+    groups(runs)
+    assert labels(runs) == ["none, toy", "layer, other", "layer, toy, quick"]
+    runs = [record(experiment="length"), record("layer", experiment="convergence")]
+    groups(runs)
+    assert labels(runs) == ["none, length", "layer, convergence"]
 
 
 # -- what is not finite ------------------------------------------------------------------------------------------------

@@ -37,6 +37,6 @@ def mean_by(group: Group, key: str, figure: Callable[[RunRecord], float | None],
                  for value in sorted(group.values(key))}
         found = {value: figures for value, figures in found.items() if figures}
         lines.append(Line(norm, group.kind(norm), group.variant(norm), list(found),
-                          [fmean(f) for f in found.values()], [min(f) for f in found.values()],
-                          [max(f) for f in found.values()]))
+                          [fmean(f) for f in found.values()],
+                          ([min(f) for f in found.values()], [max(f) for f in found.values()])))
     return lines
