@@ -7,7 +7,7 @@ from statistics import fmean
 from .corpora import is_here, read_split, scored_text
 from .errors import DataError
 from .experiments.convergence import at_best_rate, common_loss, reached, time_to, with_curves
-from .experiments.length import excess, lost_bleu
+from .experiments.length import gained_loss, lost_bleu
 from .experiments.verdict import difference, doublings
 from .metrics import paired_bootstrap
 from .records import Group, RunRecord, by_seed
@@ -171,9 +171,9 @@ def _cost(best: NormRow, none: NormRow) -> str:
 
 
 def _long_sentences(group: Group) -> list[str]:
-    lost = {norm: [list(group.paired(figure, norm=norm).values()) for figure in (lost_bleu, excess)]
+    lost = {norm: [list(group.paired(figure, norm=norm).values()) for figure in (lost_bleu, gained_loss)]
             for norm in group.norms}
-    said = [f"{_mean(scores, 1)} BLEU and {_mean(losses, 2)} nats a token with {norm}"
+    said = [f"{_mean(scores, 0)}% of the BLEU and {_mean(losses, 2)} nats a token with {norm}"
             for norm, (scores, losses) in lost.items() if scores and losses]
     return [f"{group.where}: sentences longer than any trained on cost {'; '.join(said)}."] if said else []
 

@@ -10,7 +10,7 @@ from seq2seq.experiments import EXPERIMENTS, charts, statement, verdicts
 from seq2seq.experiments.convergence import best_rate, reached
 from seq2seq.experiments.gradient_flow import NOTICEABLE as NOTICEABLE_GROWTH
 from seq2seq.experiments.gradient_flow import SPAN, growth
-from seq2seq.experiments.length import excess, lost_bleu
+from seq2seq.experiments.length import gained_loss, lost_bleu
 from seq2seq.experiments.train_eval_gap import NOTICEABLE
 from seq2seq.statistics import Outcome
 
@@ -269,18 +269,19 @@ def test_when_a_loss_was_reached():
 
 
 def test_how_much_is_lost_beyond_what_was_trained_on():
-    assert excess(record(probes=length_lines(1.0, 2.5))) == pytest.approx(1.5)
-    assert excess(record(probes=length_lines(1.0, 2.5)[:2])) is None
-    assert excess(record(probes=length_lines(1.0, 2.5)), statistics="batch") is None
-    assert lost_bleu(record(probes=length_lines(1.0, 2.5))) == pytest.approx(15.0)
+    assert gained_loss(record(probes=length_lines(1.0, 2.5))) == pytest.approx(1.5)
+    assert gained_loss(record(probes=length_lines(1.0, 2.5)[:2])) is None
+    assert gained_loss(record(probes=length_lines(1.0, 2.5)), statistics="batch") is None
+    assert lost_bleu(record(probes=length_lines(1.0, 2.5))) == pytest.approx(100 * (40 - 25) / 40)
+    assert lost_bleu(record(probes=length_lines(5.0, 5.0))) is None  # no BLEU, nothing to lose
 
 
 def test_a_bucket_of_sentences_both_longer_and_shorter_than_those_trained_on_counts_as_neither():
     lines = length_lines(1.0, 2.5)
     straddling = [{**line, "trained": 25} for line in lines]  # 20 to 30
-    assert excess(record(probes=straddling)) == pytest.approx(1.5)
+    assert gained_loss(record(probes=straddling)) == pytest.approx(1.5)
     straddling[2]["nll"] = 9.0
-    assert excess(record(probes=straddling)) == pytest.approx(1.5)
+    assert gained_loss(record(probes=straddling)) == pytest.approx(1.5)
 
 
 def test_growth_is_the_slope_at_the_longest_length():

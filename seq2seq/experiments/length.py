@@ -11,27 +11,31 @@ from .verdict import Finding, Verdict, difference, minus, needs
 QUANTITIES = {"nll": "loss (nats/token)", "bleu": "BLEU", "length_ratio": "characters of translation / reference"}
 
 
-def excess(run: RunRecord, key: str = "nll", statistics: str = "running") -> float | None:
-    """A figure's mean over the buckets beyond the longest sentence trained on, less that of the longest bucket within.
+def within_and_beyond(run: RunRecord, key: str, statistics: str = "running") -> tuple[float, float] | None:
+    """A figure of the longest bucket within what was trained on, and its mean over the buckets beyond.
 
     A bucket that has sentences of both sides counts on neither.
     """
     found = run.probed("length", statistics=statistics)
-    within = [p for p in found if p["pieces"] <= p["trained"]]
-    beyond = [p for p in found if p["over"] >= p["trained"]]
-    if not within or not beyond:
-        return None
-    return fmean(p[key] for p in beyond) - float(within[-1][key])
+    within = [p[key] for p in found if p["pieces"] <= p["trained"]]
+    beyond = [p[key] for p in found if p["over"] >= p["trained"]]
+    return (float(within[-1]), fmean(beyond)) if within and beyond else None
+
+
+def gained_loss(run: RunRecord, statistics: str = "running") -> float | None:
+    """By how much the loss is higher on longer sentences, in nats a token."""
+    found = within_and_beyond(run, "nll", statistics)
+    return None if found is None else found[1] - found[0]
 
 
 def lost_bleu(run: RunRecord, statistics: str = "running") -> float | None:
-    """BLEU that is lost on longer sentences."""
-    found = excess(run, "bleu", statistics)
-    return None if found is None else -found
+    """Which part of the BLEU is lost on longer sentences, in %: the better model has more of it to lose."""
+    within, beyond = within_and_beyond(run, "bleu", statistics) or (0.0, 0.0)
+    return 100 * (1 - beyond / within) if within else None
 
 
 LOSSES: dict[tuple[str, str], Callable[..., float | None]] = {
-    ("By the loss:", "nats/token"): excess, ("By the translations:", "BLEU"): lost_bleu}
+    ("By the loss:", "nats/token"): gained_loss, ("By the translations:", "% of the BLEU"): lost_bleu}
 """What longer sentences cost, and its unit."""
 
 
