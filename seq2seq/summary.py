@@ -173,7 +173,7 @@ def _cost(best: NormRow, none: NormRow) -> str:
 def _long_sentences(group: Group) -> list[str]:
     lost = {norm: [list(group.paired(figure, norm=norm).values()) for figure in (lost_bleu, gained_loss)]
             for norm in group.norms}
-    said = [f"{_mean(scores, 0)}% of the BLEU and {_mean(losses, 2)} nats a token with {norm}"
+    said = [f"{_mean(scores, 0)} % of the BLEU and {_mean(losses, 2)} nats a token with {norm}"
             for norm, (scores, losses) in lost.items() if scores and losses]
     return [f"{group.where}: sentences longer than any trained on cost {'; '.join(said)}."] if said else []
 
