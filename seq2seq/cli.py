@@ -28,11 +28,12 @@ from hydra_plugins import seq2seq as sweeper
 
 from .config import Config, Device, Precision
 from .errors import Stopped
-from .run import CHANGEABLE, CONFIGS, EXTENDABLE, NOT_SETTINGS, Run
+from .settings import CHANGEABLE, CONFIGS, EXTENDABLE, NOT_SETTINGS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from .run import Run
     from .translation import Session
 
 IN_THE_NAME = ("norm", "cell", "model", "data", "seed")
@@ -123,8 +124,10 @@ def composed(cfg: DictConfig) -> Config:
     return config
 
 
-def current_run(cfg: DictConfig) -> tuple[Config, Run]:
+def current_run(cfg: DictConfig) -> tuple[Config, "Run"]:
     """The configuration and the folder of this job. With resume=RUN both are RUN's own."""
+    from .run import Run
+
     config = composed(cfg)
     if HydraConfig.get().mode is RunMode.MULTIRUN and not HydraConfig.get().launcher._target_.endswith("BasicLauncher"):
         config.trainer.progress = False  # the bars of jobs side by side would overwrite each other
@@ -180,6 +183,7 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
 def open_translator(folder: str, options: argparse.Namespace) -> "Session":
     """A run's best model and its search, with what the options change."""
     from .device import choose_device, set_threads
+    from .run import Run
     from .translation import Session
 
     set_threads(options.threads)

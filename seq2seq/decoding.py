@@ -3,7 +3,6 @@
 A sentences are still searched, K hypotheses each, S source steps, V vocabulary.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from .config import DecodeConfig
 from .model import DecoderState, Memory, Translator
+from .settings import check_decode, length_limit
 
 MINUS_INFINITY = float("-inf")
 
@@ -28,22 +28,6 @@ class Hypothesis:
     """log_prob / length ** length_penalty, length counting eos."""
     attention: Tensor | None = None
     """(T, S) weights of every piece and eos over the source pieces and eos, on request."""
-
-
-def length_limit(rule: str) -> tuple[float, float]:
-    """(a, b) of 'Ax+B': longest translation as a times the source's length plus b; a plain number is (0, B)."""
-    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)x)?(?:\+?(\d+))?", rule.strip())
-    if not rule.strip() or match is None:
-        raise ValueError(f"decode.max_length={rule!r}: expected 'Ax+B', such as '2x+10', or a number of pieces")
-    return float(match[1] or 0), float(match[2] or 0)
-
-
-def check_decode(config: DecodeConfig) -> None:
-    """ValueError where a setting can't be searched with."""
-    for name in ("beam_size", "batch_size"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"decode.{name}={getattr(config, name)}: expected at least 1")
-    length_limit(config.max_length)
 
 
 @dataclass

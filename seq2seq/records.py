@@ -11,7 +11,8 @@ import yaml
 
 from .config import Config, NormConfig, NormKind
 from .logbook import read_metrics
-from .run import CHANGEABLE, CONFIGS, Run, RunError, plain, settings
+from .run import Run, RunError
+from .settings import CHANGEABLE, CONFIGS, plain, settings
 
 AXES = {
     "convergence": ("norm.", "optimizer.lr"), "length": ("norm.",),

@@ -37,8 +37,9 @@ from .logbook import Logbook, NoLogbook
 from .model import Translator, count_parameters
 from .preparation import prepare
 from .probes import Subject, probe
-from .run import Run, RunError, Status, build_translator, check_settings, settings
+from .run import Run, RunError, Status, build_translator
 from .schedule import learning_rate
+from .settings import check_settings, settings
 from .stopping import on_stop
 from .translation import attention_map
 

@@ -10,11 +10,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .config import DecodeConfig, Precision, TokenizerKind
-from .decoding import Hypothesis, check_decode, search_in_batches
+from .decoding import Hypothesis, search_in_batches
 from .device import autocast
 from .figures import attention_figure, save_figure
 from .logbook import refresh_seconds
 from .model import Translator
+from .settings import check_decode
 from .text import WITHOUT_SPACES
 from .tokenizer import SPACE, Tokenizer, Tokenizers
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from seq2seq.config import Attention, CellConfig, DecodeConfig, ModelConfig, NormConfig
-from seq2seq.decoding import beam_search, length_limit, search_in_batches
+from seq2seq.decoding import beam_search, search_in_batches
 from seq2seq.model import Translator, Vocabulary
+from seq2seq.settings import length_limit
 
 SENTENCES = [[5, 6, 7], [4, 4, 9, 10, 11], [], [8]]
 WORDS = (1, 4, 5)  # what a target vocabulary of 6 can say: unk and two words

@@ -15,7 +15,8 @@ from seq2seq.checkpoint import CheckpointError, load_checkpoint
 from seq2seq.config import CellConfig, CellKind
 from seq2seq.errors import Stopped
 from seq2seq.logbook import read_metrics
-from seq2seq.run import Run, RunError, Status, check_settings, differences
+from seq2seq.run import Run, RunError, Status
+from seq2seq.settings import check_settings, differences
 from seq2seq.training import train, train_step
 
 TIMES = ("seconds", "wall_seconds", "tokens_per_second")

@@ -18,7 +18,7 @@ import torch
 from conftest import ROOT, composed, reversed_pairs, write_pairs
 
 from hydra_plugins import seq2seq as sweeper
-from seq2seq import checkpoint, run, training
+from seq2seq import checkpoint, training
 from seq2seq.config import (
     Attention,
     Backend,
@@ -35,6 +35,7 @@ from seq2seq.config import (
 from seq2seq.errors import TrainingError
 from seq2seq.logbook import read_metrics
 from seq2seq.run import Run
+from seq2seq.settings import settings
 from seq2seq.training import train_step
 
 pytest_plugins = ["run_fixtures"]
@@ -84,7 +85,7 @@ def test_every_promised_setting_is_accepted():
     for number in range(max(map(len, CHOICES.values()))):
         chosen = {key: values[number % len(values)] for key, values in CHOICES.items()}
         config = composed(*(f"{key}={value}" for key, value in {**chosen, **VALUES}.items()))
-        found = run.settings(config)
+        found = settings(config)
         for key, value in {**chosen, **VALUES}.items():
             if key in ("norm", "cell", "tokenizer", "optimizer"):
                 key += ".kind"
@@ -100,6 +101,14 @@ def test_help_lists_groups_and_settings(train_command):
     for part in ("python train.py resume=outputs/CORPUS/RUN", "label_smoothing: 0.1",
                  "norm: batch, batch_gain_1, batch_shared, layer, layer_gain_1, none"):
         assert part in done.out
+
+
+def test_help_needs_no_torch(tmp_path):
+    (tmp_path / "torch.py").write_text("raise ImportError('torch, for --help')\n")
+    done = subprocess.run([sys.executable, ROOT / "train.py", "--help"], cwd=tmp_path, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])})
+    assert done.returncode == 0, done.stderr
+    assert "label_smoothing: 0.1" in done.stdout
 
 
 @pytest.mark.parametrize(("override", "parts"), [

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ..charts import Chart
 from ..records import Group
-from ..run import CONFIGS
+from ..settings import CONFIGS
 from . import batch_size, convergence, gradient_flow, invariance, length, train_eval_gap
 from .verdict import RULE, Finding, Verdict
 
