@@ -30,13 +30,17 @@ NO_SETTINGS = ("seed", "experiment", "size", "data.root", *CHANGEABLE)
 
 @dataclass
 class RunRecord:
-    """What a run has left behind; `results` is None until it has finished, `failure` why it didn't."""
+    """What a run has left behind."""
 
     name: str
     run: Run
     config: Config
+    status: str
+    """finished, failed or unfinished."""
     results: dict[str, Any] | None
+    """None until it has finished."""
     failure: str | None
+    """Why it failed."""
     norm: str = ""
     """Its norm's name among the runs that it is compared with."""
 
@@ -63,11 +67,6 @@ class RunRecord:
         return settings(self.config)
 
     @property
-    def status(self) -> str:
-        """finished, failed or unfinished."""
-        return "finished" if self.results is not None else "failed" if self.failure else "unfinished"
-
-    @property
     def test_text(self) -> str | None:
         """The checksum of the references that its test score is by; None where that isn't known."""
         found: str | None = (self.results or {}).get("test", {}).get("reference_sha256")
@@ -92,7 +91,7 @@ def is_finite(entry: dict[str, Any]) -> bool:
 def read_run(folder: str, name: str) -> RunRecord:
     """A run, finished or not; RunError where there is none."""
     run = Run.open(folder)
-    return RunRecord(name, run, run.config(), run.results(), run.failure())
+    return RunRecord(name, run, run.config(), run.state(), run.results(), run.failure())
 
 
 def read_runs(folders: Sequence[str]) -> list[RunRecord]:

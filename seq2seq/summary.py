@@ -56,7 +56,7 @@ def norm_rows(group: Group) -> list[NormRow]:
     runs = {norm: at_best_rate(group, norm) for norm in group.norms}
     known = with_curves([run for found in runs.values() for run in found])
     loss = common_loss(known) if known else None
-    p_values = bootstrap_p_values(runs)
+    p_values = bootstrap_p_values(runs, next(iter(group.variants("none")), None))
     return [_row(group, norm, found, p_values[norm], loss) for norm, found in runs.items()]
 
 
@@ -76,19 +76,19 @@ def _mean_time(runs: Sequence[RunRecord], loss: float | None, by: str) -> float 
     return fmean(known) if known and len(known) == len(times) else None
 
 
-def bootstrap_p_values(runs: dict[str, list[RunRecord]]) -> dict[str, list[float]]:
-    """norm -> of each of the first seeds, p for a difference in test BLEU from none, by paired bootstrap (Koehn 2004).
+def bootstrap_p_values(runs: dict[str, list[RunRecord]], none: str | None) -> dict[str, list[float]]:
+    """norm -> of each of the first seeds, p for a difference in test BLEU from `none`.
 
-    The norms of a seed are tested together, which takes the time of one.
+    By paired bootstrap (Koehn 2004). The norms of a seed are tested together, which takes the time of one.
     """
     found: dict[str, list[float]] = {norm: [] for norm in runs}
-    for none in runs.get("none", [])[:BOOTSTRAP_SEEDS]:
-        references = test_pairs(none)[1]
-        systems = {norm: hypotheses(run) for norm, members in sorted(runs.items(), key=lambda item: item[0] != "none")
-                   for run in members if run.config.seed == none.config.seed}
+    for first in runs[none][:BOOTSTRAP_SEEDS] if none is not None else []:
+        references = test_pairs(first)[1]
+        systems = {norm: hypotheses(run) for norm, members in sorted(runs.items(), key=lambda item: item[0] != none)
+                   for run in members if run.config.seed == first.config.seed}
         systems = {norm: texts for norm, texts in systems.items() if len(texts) == len(references)}
-        if references and len(systems) > 1 and "none" in systems:
-            _, rows = paired_bootstrap(systems, references, none.config.data.target_language)
+        if references and len(systems) > 1 and none in systems:
+            _, rows = paired_bootstrap(systems, references, first.config.data.target_language)
             for row in rows:
                 found[row.name] += [row.p_value] if row.p_value is not None else []
     return found

@@ -24,7 +24,7 @@ def record(norm="none", seed=1, experiment="convergence", metrics=(), probes=(),
              "parameters": 10, "wall_seconds": 60.0, "test": score, "valid": score, "device": "cpu", "threads": 1,
              "versions": {"torch": "2"}, "decode": {"beam_size": 5, "length_penalty": 1.0}}
     name = f"{norm}-{cell}-{seed}-{batch}-{lr}"
-    made = RunRecord(name, Run(Path("nowhere") / name), config, known | (results or {}), None)
+    made = RunRecord(name, Run(Path("nowhere") / name), config, "finished", known | (results or {}), None)
     made.__dict__ |= {"metrics": list(metrics), "probes": list(probes)}
     return made
 

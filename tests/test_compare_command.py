@@ -286,6 +286,16 @@ def test_translations_are_set_beside_the_text_they_are_of_alone(two_runs, compar
         assert (p_value != "–") is same
 
 
+def test_of_several_runs_without_a_norm_the_others_stand_beside_the_usual_one(two_runs, compare, variant, tmp_path):
+    done = compare(two_runs.none, variant("other", norm__gain=0.5), two_runs.layer)
+    assert done.code == 0, done.err
+    table = markdown((tmp_path / "out" / "report.md").read_text(encoding="utf-8"))[0][0]
+    p_values = {row[0]: row[table[0].index("p beside none, first seeds")] for row in table[1:]}
+    assert p_values.pop("none (gain None)") == "–"
+    assert set(p_values) == {"none (gain 0.5)", "layer"}
+    assert "–" not in p_values.values()
+
+
 def test_an_old_run_does_not_tell_its_text(two_runs, variant):
     results = Run(two_runs.none).results()
     for side in ("source", "reference"):

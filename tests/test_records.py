@@ -45,7 +45,7 @@ def test_the_plain_variant_of_a_norm_comes_first():
 
 def test_a_run_that_is_left_out_renames_none():
     begun = record("layer", norm_settings={"gain": 1.0})
-    begun.results = None
+    begun.status, begun.results = "unfinished", None
     found = group([record("layer", seed=1), record("layer", seed=2), begun])
     assert found.norms == ["layer"]
     assert begun.norm == "layer"
@@ -80,7 +80,8 @@ def test_what_an_experiment_compares_sets_no_run_apart():
 
 def test_failed_unfinished_and_repeated_runs_are_set_apart():
     failed, begun, twin = record(seed=2), record(seed=3), record(seed=1)
-    failed.results, failed.failure, begun.results, twin.name = None, "loss is not finite", None, "copy"
+    failed.status, failed.results, failed.failure = "failed", None, "loss is not finite"
+    begun.status, begun.results, twin.name = "unfinished", None, "copy"
     found = group([record(seed=1), failed, begun, twin])
     assert [run.config.seed for run in found.runs] == [1]
     reasons = {run.name: why for run, why in found.left_out}
