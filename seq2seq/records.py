@@ -44,6 +44,11 @@ class RunRecord:
     norm: str = ""
     """Its norm's name among the runs that it is compared with."""
 
+    @property
+    def has_curves(self) -> bool:
+        """Whether anything stands in metrics.jsonl, which takes its time to be read."""
+        return self.run.metrics_file.is_file() and self.run.metrics_file.stat().st_size > 0
+
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl."""

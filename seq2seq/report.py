@@ -135,7 +135,8 @@ def write_report(folders: Sequence[str], out: Path, command: str) -> Report:
     write_csv(runs, out / "results.csv")
     notes = not_begun(folders) + [f"{run.name}: left out: {why}" for group in found for run, why in group.left_out]
     notes += [note for group in found for note in group.notes]
-    notes += [f"{run.name}: metrics.jsonl is missing or empty, so it has no curves" for run in runs if not run.metrics]
+    notes += [f"{run.name}: metrics.jsonl is missing or empty, so it has no curves" for run in runs
+              if not run.has_curves]
     examples, note = worked_examples(found)
     notes += [note] if note else []
     said = told(runs, sections, notes, command)
