@@ -238,8 +238,8 @@ def _traces(line: Line, panel: Panel, visible: bool) -> list[graph_objects.Scatt
         else:
             traces.append(graph_objects.Scatter(
                 x=[*line.x, *reversed(line.x)], y=_rounded([*high, *reversed(low)]), fill="toself",
-                fillcolor=colour, opacity=BAND, line={"width": 0}, hoverinfo="skip", showlegend=False, meta="band",
-                **common))
+                mode="lines", fillcolor=colour, opacity=BAND, line={"width": 0}, hoverinfo="skip", showlegend=False,
+                meta="band", **common))
     mode = "markers" if panel.names else "lines+markers" if line.marked else "lines"
     traces.append(graph_objects.Scatter(
         x=line.x, y=_rounded(line.y), name=name, mode=mode, meta="smooth" if panel.smooths else "line",

@@ -146,17 +146,18 @@ def write_report(folders: Sequence[str], out: Path, command: str) -> Report:
     return Report(runs, sections, notes, files)
 
 
-def title(runs: Sequence[RunRecord]) -> str:
+def title(runs: Sequence[RunRecord], sections: Sequence[Section]) -> str:
     """Of the page."""
-    series = ", ".join(sorted({run.config.experiment for run in runs if run.config.experiment}))
-    return f"{series + ': c' if series else 'C'}omparison of {len(runs)} run{'s' * (len(runs) > 1)}"
+    experiments = dict.fromkeys(s.group.experiment.replace("_", " ") for s in sections if s.group.experiment)
+    said = f"{', '.join(experiments)}{': ' * bool(experiments)}comparison of {len(runs)} run{'s' * (len(runs) > 1)}"
+    return said[0].upper() + said[1:]
 
 
 def told(runs: Sequence[RunRecord], sections: Sequence[Section], notes: Sequence[str], command: str) -> dict[str, Any]:
     """What the page and the Markdown both say."""
     finished = [run.results for run in runs if run.results]
     return {
-        "title": title(runs), "sections": sections, "notes": notes, "rule": RULE,
+        "title": title(runs, sections), "sections": sections, "notes": notes, "rule": RULE,
         "overview": overview([s.group for s in sections], [s.rows for s in sections]),
         "signatures": list(dict.fromkeys(
             str(s.group.scores(run)["bleu_signature"]) for s in sections for run in s.group.runs)),

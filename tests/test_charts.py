@@ -152,7 +152,7 @@ def test_the_page_shows_the_same_lines_in_the_same_colours():
              Line("rms", "rms", 1, [1, 5], [2.0, 1])]
     figure = interactive_figure(chart(panel(lines, smooths=True)))
     band, none, rms = figure.data
-    assert (band.meta, none.meta) == ("band", "smooth")
+    assert (band.meta, band.mode, none.meta) == ("band", "lines", "smooth")
     assert (list(band.x), list(band.y)) == ([1, 2, 2, 1], [4.0, 5.0, 3.0, 2.0])
     assert (list(rms.x), list(rms.y), rms.name) == ([1, 5], [2.0, 1.0], "rms")
     assert [trace.line.color for trace in (none, rms)] == [NORM_COLOURS["none"], NORM_COLOURS["rms"]]

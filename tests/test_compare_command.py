@@ -390,9 +390,9 @@ def test_curves_are_what_was_logged(two_runs):
 
 
 def test_an_experiment_names_the_page(variant, compare, tmp_path):
-    compare(variant("a", experiment="<rates>"), variant("b", "layer", experiment="<rates>"))
+    compare(variant("a", experiment="my_<rates>"), variant("b", "layer", experiment="my_<rates>"))
     html = (tmp_path / "out" / "report.html").read_text()
-    assert Page(html).texts["h1"] == ["<rates>: comparison of 2 runs"]
+    assert Page(html).texts["h1"] == ["My <rates>: comparison of 2 runs"]
     assert "<rates>" not in html
 
 

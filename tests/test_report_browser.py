@@ -13,7 +13,8 @@ const plot = document.querySelectorAll('.plot')[arguments[0]];
 return plot.data.filter(t => t.showlegend !== false && t.visible === true).map(t => [t.name, t.y]);
 """
 PLACES = """
-return [...document.querySelectorAll('.plot')].map(plot => plot.calcdata.filter(points => points[0].trace.mode)
+return [...document.querySelectorAll('.plot')].map(plot => plot.calcdata
+    .filter(([first]) => first.trace.visible && first.trace.meta !== 'band')
     .map(points => [points.map(point => point.x), [...points[0].trace.x]]));
 """
 OUTSIDE = """
