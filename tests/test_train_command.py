@@ -557,9 +557,12 @@ def test_a_sweep_that_can_not_be_composed_has_no_jobs_to_tell_of(train_command, 
     assert "sweep" not in done.out
 
 
-@pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit_local", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("launcher", [
+    "joblib", *(pytest.param(name, marks=pytest.mark.slow) for name in ("submitit_local", "ray_cores"))])
 def test_jobs_beside_each_other(launcher, process, tmp_path):
     """In processes of their own: the others are trained, the failed one is listed at the end, a repetition skips."""
+    if launcher == "ray_cores":
+        pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="needs pip install -e '.[ray]'")
     overrides, program = [f"hydra/launcher={launcher}", *SHORT, "model.hidden_size=47,48"], (f"{ROOT}/train.py", "-m")
     first = process(*overrides, program=program)
     out, err = first.communicate(timeout=300)
