@@ -86,7 +86,7 @@ def sections_of(found: Sequence[Group], folder: Path) -> list[Section]:
     titles = titles_of(found)
     stems = [re.sub(r"[^\w.]+", "-", title, flags=re.ASCII).strip("-.").lower() + "-" for title in titles]
     if len(set(stems)) < len(stems):
-        stems = [f"{number}-{stem}" for number, stem in enumerate(stems, 1)]
+        stems = [f"{place}-{stem}" for place, stem in enumerate(stems, 1)]
     return [section(group, title, folder, stem if len(found) > 1 else "")
             for group, title, stem in zip(found, titles, stems, strict=True)]
 

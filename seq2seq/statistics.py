@@ -39,13 +39,18 @@ def interval(values: Sequence[float]) -> Interval:
     mean, n = float(np.mean(values)), len(values)
     if n < 2:
         return Interval(mean, -math.inf, math.inf)
-    half = _quantile(n) * float(np.std(values, ddof=1)) / math.sqrt(n)
+    half = _quantile(n) * _standard_error(values)
     return Interval(mean, mean - half, mean + half)
 
 
 def _quantile(n: int) -> float:
     """Student's, of n values: so many standard errors is half the interval."""
     return float(special.stdtrit(n - 1, (1 + CONFIDENCE) / 2))
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    """Of the mean."""
+    return float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 
 def outcome(values: Sequence[float]) -> Outcome:
@@ -63,12 +68,9 @@ def smallest_effect(values: Sequence[float]) -> float:
     From the noncentral t distribution; infinite for one seed.
     """
     n = len(values)
-    return math.inf if n < 2 else _deviations_shown(n) * float(np.std(values, ddof=1))
-
-
-def _deviations_shown(n: int) -> float:
-    """The smallest effect of n seeds, in standard deviations."""
-    return float(special.nctdtrinc(n - 1, 1 - POWER, _quantile(n))) / math.sqrt(n)
+    if n < 2:
+        return math.inf
+    return float(special.nctdtrinc(n - 1, 1 - POWER, _quantile(n))) * _standard_error(values)
 
 
 def both(outcomes: Sequence[Outcome]) -> Outcome:

@@ -30,8 +30,8 @@ def gained_loss(run: RunRecord, statistics: str = "running") -> float | None:
 
 def lost_bleu(run: RunRecord, statistics: str = "running") -> float | None:
     """Which part of the BLEU is lost on longer sentences, in %: the better model has more of it to lose."""
-    within, beyond = within_and_beyond(run, "bleu", statistics) or (0.0, 0.0)
-    return 100 * (1 - beyond / within) if within else None
+    found = within_and_beyond(run, "bleu", statistics)
+    return None if found is None or not found[0] else 100 * (1 - found[1] / found[0])
 
 
 LOSSES: dict[tuple[str, str], Callable[..., float | None]] = {
