@@ -11,6 +11,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from rich.markup import escape
 from rich.table import Table
 
 from seq2seq.cli import console, guarded
@@ -37,7 +38,7 @@ def main() -> None:
         table.add_column(column.title.replace(" ", "\n"), justify="right" if number else "left", no_wrap=number,
                          overflow="fold")
     for run, label in zip(report.runs, labels(report.runs), strict=True):
-        table.add_row(*(label if column.key == "run" else column.text(run) for column in shown))
+        table.add_row(*(escape(label if column.key == "run" else column.text(run)) for column in shown))
     console().print(table)
     for section in report.sections:
         for verdict in section.verdicts:

@@ -16,6 +16,10 @@ from plotly import graph_objects
 from .figures import LINE_STYLES, MARKERS, NORM_COLOURS, use_fonts
 
 DASHES = dict(zip(LINE_STYLES, ("solid", "dash", "dot", "dashdot"), strict=True))
+SYMBOLS = {"o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "D": "diamond", "x": "x"}
+"""matplotlib's mark -> plotly's."""
+MOST_MARKS = 15
+"""On a line."""
 MOST_POINTS = 200
 """Of a line: more can't be told apart on a screen."""
 BAND = 0.15
@@ -46,9 +50,9 @@ class Line:
     """The lowest and the highest run at each x."""
 
     @property
-    def marked(self) -> bool:
-        """Whether there is a mark at each point."""
-        return len(self.x) < MARKED
+    def marker(self) -> str:
+        """Matplotlib's; none on a line of many points that its dashes tell apart."""
+        return MARKERS[self.variant // len(LINE_STYLES) % len(MARKERS)] or ("o" if len(self.x) < MARKED else "")
 
 
 @dataclass
@@ -98,14 +102,17 @@ def mean_line(label: str, kind: str, variant: int, runs: Sequence[tuple[Sequence
               geometric: bool = False) -> Line:
     """The mean of several runs' (x, y), interpolated where their x differ, over the part that all of them cover.
 
-    Where there is no such part, as of one validation a run at different seconds, it is one point in the middle.
-    geometric: of positive values for a logarithmic axis.
+    Where there is no such part, as of one validation a run at different seconds, it is one point in the middle. nan
+    where a run has it. geometric: of positive values for a logarithmic axis.
     """
     runs = [(x, y) for x, y in runs if len(x)]
     if not runs:
         return Line(label, kind, variant, [], [])
     x = list(runs[0][0])
-    if len(x) <= MOST_POINTS and all(list(other) == x for other, _ in runs):
+    if isinstance(x[0], str):
+        x = [name for name in x if all(name in names for names, _ in runs)]
+        ys = np.array([[y[list(names).index(name)] for name in x] for names, y in runs])
+    elif len(x) <= MOST_POINTS and all(list(other) == x for other, _ in runs):
         ys = np.array([y for _, y in runs])
     else:
         low, high = max(x[0] for x, _ in runs), min(x[-1] for x, _ in runs)
@@ -113,7 +120,7 @@ def mean_line(label: str, kind: str, variant: int, runs: Sequence[tuple[Sequence
             float(np.clip(np.mean([np.mean(x) for x, _ in runs]), high, low))]
         ys = np.array([np.interp(x, *run) for run in runs])
     band = (ys.min(0).tolist(), ys.max(0).tolist()) if len(runs) > 1 else None
-    means = np.exp(np.log(ys).mean(0)) if geometric and ys.min() > 0 else ys.mean(0)
+    means = np.exp(np.log(ys).mean(0)) if geometric and not (ys <= 0).any() else ys.mean(0)
     return Line(label, kind, variant, x, means.tolist(), band)
 
 
@@ -162,9 +169,8 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
 def _draw_line(axes: Axes, line: Line) -> None:
     """Through the means, in the band from the lowest to the highest run."""
     colour, style = NORM_COLOURS[line.kind], LINE_STYLES[line.variant % len(LINE_STYLES)]
-    marker = MARKERS[line.variant // len(LINE_STYLES) % len(MARKERS)] or ("o" if line.marked else "")
     axes.plot(line.x, line.y, color=colour, label=line.label, linewidth=1.6, ms=4, linestyle=style,
-              marker=marker or None, markevery=max(1, len(line.x) // 15))
+              marker=line.marker or None, markevery=max(1, len(line.x) // MOST_MARKS))
     if line.band:
         axes.fill_between(line.x, *line.band, color=colour, alpha=BAND, linewidth=0)
 
@@ -172,8 +178,7 @@ def _draw_line(axes: Axes, line: Line) -> None:
 def _draw_points(axes: Axes, line: Line, names: list[str], offset: float) -> None:
     """A mean at each name, beside those of the other lines, with a bar from the lowest to the highest run."""
     colour, places = NORM_COLOURS[line.kind], [names.index(x) + offset for x in line.x]
-    axes.plot(places, line.y, "o", color=colour, label=line.label, ms=4,
-              fillstyle="full" if line.variant == 0 else "none")
+    axes.plot(places, line.y, list(SYMBOLS)[line.variant % len(SYMBOLS)], color=colour, label=line.label, ms=4)
     if line.band:
         axes.vlines(places, *line.band, color=colour, linewidth=1.2)
 
@@ -240,11 +245,13 @@ def _traces(line: Line, panel: Panel, visible: bool) -> list[graph_objects.Scatt
                 x=[*line.x, *reversed(line.x)], y=_rounded([*high, *reversed(low)]), fill="toself",
                 mode="lines", fillcolor=colour, opacity=BAND, line={"width": 0}, hoverinfo="skip", showlegend=False,
                 meta="band", **common))
-    mode = "markers" if panel.names else "lines+markers" if line.marked else "lines"
+    marker = list(SYMBOLS)[line.variant % len(SYMBOLS)] if panel.names else line.marker
+    marks = {"marker": {"symbol": SYMBOLS[marker], "maxdisplayed": 0 if panel.names else MOST_MARKS}} if marker else {}
+    mode = "markers" if panel.names else "lines+markers" if marker else "lines"
     traces.append(graph_objects.Scatter(
         x=line.x, y=_rounded(line.y), name=name, mode=mode, meta="smooth" if panel.smooths else "line",
         line={"color": colour, "dash": DASHES[LINE_STYLES[line.variant % len(LINE_STYLES)]], "width": 2},
-        hovertemplate=f"%{{y:.4g}} at %{{x}}<extra>{name}</extra>", offsetgroup=line.label, **bars, **common))
+        hovertemplate=f"%{{y:.4g}} at %{{x}}<extra>{name}</extra>", offsetgroup=line.label, **marks, **bars, **common))
     return traces
 
 

@@ -2,8 +2,12 @@
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
 
 from .records import RunRecord
+from .settings import CONFIGS
 
 FIRST = ("experiment=", "size=")
 """Overrides that stand at the head of a command: the others are on top of what these set."""
@@ -36,12 +40,16 @@ def job(overrides: Sequence[str]) -> Sweep:
 
 
 def merged(sweeps: list[Sweep]) -> list[Sweep]:
-    """Sweeps that differ in the values of one override as one, tried for each override in turn."""
+    """Sweeps that differ in the values of one override as one, tried for each override in turn.
+
+    Not where a value is empty, as in data.mirror= or ~probe: that is none between two commas.
+    """
     for head in dict.fromkeys(head for sweep in sweeps for head in sweep):
         alike: dict[object, Sweep] = {}
         for sweep in sweeps:
             rest = frozenset((other, values) for other, values in sweep.items() if other != head)
-            first = alike.setdefault((rest, head in sweep), sweep)
+            empty = sweep[head] if sweep.get(head) == ("",) else None
+            first = alike.setdefault((rest, head in sweep, empty), sweep)
             if head in sweep:
                 first[head] = tuple(dict.fromkeys(first[head] + sweep[head]))
         sweeps = list(alike.values())
@@ -52,4 +60,21 @@ def told(sweep: Sweep, *options: str) -> str:
     """A sweep as it is typed at a shell."""
     several = any(len(values) > 1 for values in sweep.values())
     words = [head + ",".join(sweep[head]) for head in sorted(sweep, key=lambda head: head not in FIRST)]
+    if several and not swept_by_experiment(sweep) <= {head.rstrip("=") for head in sweep}:
+        words.append("hydra.sweeper.params=null")  # else -m would sweep these too
     return shlex.join(["python", "train.py", *(options or ["-m"] * several), *words])
+
+
+def swept_by_experiment(sweep: Sweep) -> set[str]:
+    """The settings for which a sweep's one experiment has values of its own; with several, Hydra asks none of them."""
+    experiments = sweep.get("experiment=", ())
+    if len(experiments) != 1:
+        return set()
+    files = [CONFIGS / "experiment" / f"{experiments[0]}.yaml",
+             *(CONFIGS / "experiment" / "size").glob(f"{experiments[0]}_*.yaml")]
+    return {key for file in files if file.is_file() for key in _sweeper_params(file)}
+
+
+def _sweeper_params(file: Path) -> dict[str, str]:
+    found = yaml.safe_load(file.read_text(encoding="utf-8")).get("hydra", {})
+    return dict(found.get("sweeper", {}).get("params", {}))

@@ -1,11 +1,11 @@
 """What runs have left in their folders, and which of them can be compared with which."""
 
-from collections import Counter
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -16,7 +16,7 @@ from .settings import CHANGEABLE, CONFIGS, plain, settings
 
 AXES = {
     "convergence": ("norm.", "optimizer.lr"), "length": ("norm.",),
-    "batch_size": ("norm.", "data.batch_sentences", "optimizer.lr", "optimizer.warmup_updates"),
+    "batch_size": ("norm.", "data.batch_sentences", "optimizer.lr"),
     "train_eval_gap": ("norm.",),
     "gradient_flow": ("norm.", "cell.kind"), "invariance": ("norm.",),
 }
@@ -24,8 +24,15 @@ AXES = {
 
 The experiments stand in the order in which they are told.
 """
+FOLLOWING = {"batch_size": ("optimizer.warmup_updates",)}
+"""Settings that an experiment derives from those it compares."""
 NO_SETTINGS = ("seed", "experiment", "size", "data.root", *CHANGEABLE)
 """What may differ between runs that are repetitions of each other."""
+WORDS = {("norm.statistics", "per_step"): "statistics by step",
+         ("norm.statistics", "sequence_input"): "statistics by step, the input's pooled",
+         ("norm.statistics", "shared"): "statistics shared by all steps"}
+"""(setting, value) -> what a norm's name says of it, where that isn't the setting and the value."""
+Found = TypeVar("Found")
 
 
 @dataclass
@@ -63,8 +70,8 @@ class RunRecord:
 
     @cached_property
     def probes(self) -> list[dict[str, Any]]:
-        """The lines of probes.jsonl."""
-        return read_metrics(self.run.probes_file)
+        """The lines of probes.jsonl, with nan for each figure that was not finite."""
+        return [{key: _figures(value) for key, value in entry.items()} for entry in read_metrics(self.run.probes_file)]
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -83,14 +90,21 @@ class RunRecord:
         return [e[by] for e in entries], [e[key] for e in entries]
 
     def probed(self, probe: str, **wanted: Any) -> list[dict[str, Any]]:
-        """What a probe found, of those lines that have these values and none that is not finite."""
-        return [p for p in self.probes if p["probe"] == probe and all(p.get(k) == v for k, v in wanted.items())
-                and is_finite(p)]
+        """What a probe found, of those lines that have these values."""
+        return [p for p in self.probes if p["probe"] == probe and all(p.get(k) == v for k, v in wanted.items())]
+
+
+def _figures(value: Any) -> Any:
+    """A value of a line of JSON, nan for null."""
+    if isinstance(value, list):
+        return [_figures(v) for v in value]
+    return math.nan if value is None else value
 
 
 def is_finite(entry: dict[str, Any]) -> bool:
-    """Whether all figures of a line of metrics.jsonl or probes.jsonl are: null stands for one that is not."""
-    return not any(value is None or (isinstance(value, list) and None in value) for value in entry.values())
+    """Whether all figures of a line of probes.jsonl are."""
+    figures = [v for value in entry.values() for v in (value if isinstance(value, list) else [value])]
+    return all(math.isfinite(v) for v in figures if isinstance(v, float))
 
 
 def read_run(folder: str, name: str) -> RunRecord:
@@ -200,13 +214,13 @@ class Group:
 
 
 def by_seed(runs: Sequence[RunRecord], figure: Callable[[RunRecord], float | None]) -> dict[int, float]:
-    """seed -> a figure of its run, where it has one. ValueError where several runs have a seed."""
+    """seed -> a figure of its run, where it has one that is finite. ValueError where several runs have a seed."""
     seeds = [run.config.seed for run in runs]
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"{', '.join(run.name for run in runs)}: differ in a setting that this experiment does not "
                          "compare; expected one run of each seed")
     found = {run.config.seed: figure(run) for run in runs}
-    return {seed: value for seed, value in found.items() if value is not None}
+    return {seed: value for seed, value in found.items() if value is not None and math.isfinite(value)}
 
 
 def value_of(run: RunRecord, key: str) -> Any:
@@ -228,14 +242,17 @@ def groups(runs: Sequence[RunRecord]) -> list[Group]:
 
 
 def _group(group: Group, members: list[RunRecord]) -> Group:
-    seen: dict[tuple[Any, ...], RunRecord] = {}
     known = group.experiment in AXES
     axes = AXES[group.experiment or ""] if known else ("",)  # every setting
-    usual = _usual_settings([run for run in members if run.status == "finished"], axes)
-    texts = Counter(run.test_text for run in members if run.test_text).most_common(1)
+    free = (*axes, *FOLLOWING.get(group.experiment or "", ()), *NO_SETTINGS)
+    usual = _most_common([_others(run, free) for run in members if run.status == "finished"])
+    alike = [run for run in members if run.status == "finished" and _others(run, free) == usual]
+    text = _most_common([run.test_text for run in alike if run.test_text])
+    seen: dict[tuple[str, ...], RunRecord] = {}
     for run in members:
-        key = tuple(str(v) for k, v in run.settings.items() if k.startswith((*axes, "seed")) and k not in CHANGEABLE)
-        if reason := _reason(run, usual, texts[0][0] if texts else None, seen.get(key)):
+        key = tuple(str(value) for setting, value in run.settings.items()
+                    if setting == "seed" or (setting.startswith(axes) and setting not in NO_SETTINGS))
+        if reason := _reason(run, _others(run, free), usual or {}, text, seen.get(key)):
             group.left_out.append((run, reason))
         else:
             seen[key] = run
@@ -246,26 +263,30 @@ def _group(group: Group, members: list[RunRecord]) -> Group:
     return group
 
 
-def _usual_settings(runs: Sequence[RunRecord], axes: tuple[str, ...]) -> dict[str, Any]:
-    """Of the settings that are not compared: the value that most runs have."""
-    keys = [key for run in runs[:1] for key in run.settings if not key.startswith((*axes, *NO_SETTINGS))]
-    return {key: next(v for v in (run.settings.get(key) for run in runs) if str(v) == most)
-            for key in keys for most, _ in Counter(str(run.settings.get(key)) for run in runs).most_common(1)}
+def _others(run: RunRecord, free: tuple[str, ...]) -> dict[str, str]:
+    """A run's settings but for these and what they begin."""
+    return {key: str(value) for key, value in run.settings.items() if not key.startswith(free)}
 
 
-def _reason(run: RunRecord, usual: dict[str, Any], text: str | None, twin: RunRecord | None) -> str:
+def _most_common(found: Sequence[Found]) -> Found | None:
+    """Of several the first; None where there is nothing."""
+    return max(found, key=found.count, default=None)
+
+
+def _reason(run: RunRecord, own: dict[str, str], usual: dict[str, str], text: str | None,
+            twin: RunRecord | None) -> str:
     """Why a run can't be compared with the others; empty where it can."""
     if run.status == "failed":
         return f"failed: {run.failure}"
     if run.status == "unfinished":
         return f"has not finished; go on with: {run.run.resume_command()}"
-    different = [f"{key}={run.settings.get(key)} (the others: {value})" for key, value in usual.items()
-                 if run.settings.get(key) != value]
+    different = [f"{key}={own.get(key)} (the others: {usual.get(key)})" for key in sorted(own.keys() | usual.keys())
+                 if own.get(key) != usual.get(key)]
     if different:
         return f"differs in more than what is compared: {', '.join(different)}"
     if run.test_text not in (None, text):
         return "was scored on other text: its test set is not the others'"
-    return f"has the same settings and seed as {twin.name}" if twin else ""
+    return f"has the seed of {twin.name} and the same settings, as far as they are compared" if twin else ""
 
 
 def _differences(runs: Sequence[RunRecord], settings_too: bool) -> Iterator[str]:
@@ -294,7 +315,7 @@ def _not_finite(runs: Sequence[RunRecord]) -> Iterator[str]:
     """A line for each run whose probes met figures that are not finite, which no verdict can take in."""
     for run in runs:
         if count := sum(not is_finite(entry) for entry in run.probes):
-            yield f"{run.name}: left out of probes.jsonl: lines with figures that are not finite ({count})"
+            yield f"{run.name}: probes.jsonl has lines with figures that are not finite ({count}): in no verdict"
 
 
 def norm_name(run: RunRecord, among: Sequence[RunRecord], settings: tuple[str, ...]) -> str:
@@ -302,7 +323,8 @@ def norm_name(run: RunRecord, among: Sequence[RunRecord], settings: tuple[str, .
     kin = [r for r in among if r.config.norm.kind is run.config.norm.kind]
     differing = [key for key in run.settings if key.startswith(settings) and not key.startswith(NO_SETTINGS)
                  and len({str(r.settings.get(key)) for r in kin}) > 1]
-    parts = [f"{key.removeprefix('norm.').replace('_', ' ')} {run.settings[key]}" for key in differing]
+    parts = [WORDS.get((key, run.settings[key])) or f"{key.removeprefix('norm.').replace('_', ' ')} {run.settings[key]}"
+             for key in differing]
     return run.config.norm.kind.value + (f" ({', '.join(parts)})" if parts else "")
 
 

@@ -35,12 +35,17 @@ class Drawing:
     """A chart for the page: as a picture, and as data for plotly."""
 
     chart: Chart
-    picture: str
-    """The PNG file's name in figures/."""
-    svg: str
-    """base64"""
+    stem: str
+    """Of its files' names in figures/."""
+    pictures: dict[str, bytes]
+    """png and svg."""
     plotly: str
     """JSON"""
+
+    @property
+    def svg(self) -> str:
+        """In base64."""
+        return base64.b64encode(self.pictures["svg"]).decode()
 
 
 @dataclass
@@ -62,38 +67,33 @@ def norm_cells(row: NormRow) -> dict[str, str]:
     return {
         "norm": row.norm, "seeds": str(len(row.seeds)), "learning rate": str(row.rate),
         f"{row.split} BLEU (95%)": number(row.bleu.mean, 1) + (f" ± {number(row.bleu.half, 1)}" if several else ""),
-        "p beside none, first seeds": ", ".join(number(p, 3) for p in row.p_values) or "–",
+        "p against none, by seed": ", ".join(number(p, 3) for p in row.p_values) or "–",
         f"{row.split} chrF": number(row.chrf, 1), "valid loss (nats/token)": number(row.loss, 3),
         "updates to the common loss": number(row.updates, 0), "seconds to it": number(row.seconds, 0),
         "target tokens/s": number(row.tokens_per_second, 0), "parameters": number(row.parameters, 0),
     }
 
 
-def write_chart(chart: Chart, folder: Path, stem: str) -> Drawing:
-    """Write a chart's PNG and SVG."""
-    figure = static_figure(chart)
+def drawn(chart: Chart, stem: str) -> Drawing:
+    """A chart as pictures and as data."""
+    figure, data = static_figure(chart), str(interactive_figure(chart).to_json())
     pictures = {kind: rendered(figure, kind) for kind in ("png", "svg")}
-    for kind, picture in pictures.items():
-        with replacing(folder / f"{stem}.{kind}") as temporary:
-            temporary.write_bytes(picture)
-    data = str(interactive_figure(chart).to_json())
-    inlined = base64.b64encode(pictures["svg"]).decode()
-    return Drawing(chart, f"{stem}.png", inlined, data.replace("</", "<\\/"))  # ends no script
+    return Drawing(chart, stem, pictures, data.replace("</", "<\\/"))  # ends no script
 
 
-def sections_of(found: Sequence[Group], folder: Path) -> list[Section]:
-    """A section for each group of runs; its charts become files in a folder, none over another's."""
+def sections_of(found: Sequence[Group]) -> list[Section]:
+    """A section for each group of runs; no chart has the name of another."""
     titles = titles_of(found)
     stems = [re.sub(r"[^\w.]+", "-", title, flags=re.ASCII).strip("-.").lower() + "-" for title in titles]
     if len(set(stems)) < len(stems):
         stems = [f"{place}-{stem}" for place, stem in enumerate(stems, 1)]
-    return [section(group, title, folder, stem if len(found) > 1 else "")
+    return [section(group, title, stem if len(found) > 1 else "")
             for group, title, stem in zip(found, titles, stems, strict=True)]
 
 
-def section(group: Group, title: str, folder: Path, stem: str) -> Section:
+def section(group: Group, title: str, stem: str) -> Section:
     """An experiment's verdicts and charts, whose files' names begin with `stem`."""
-    drawings = [write_chart(chart, folder, stem + chart.name) for chart in charts(group) if any(
+    drawings = [drawn(chart, stem + chart.name) for chart in charts(group) if any(
         panel.lines for panel in chart.panels)]
     found = verdicts(group)
     said = statement(group.experiment or "") if found else None
@@ -107,13 +107,13 @@ def titles_of(found: Sequence[Group]) -> list[str]:
             for name, group in zip(names, found, strict=True)]
 
 
-def write_csv(runs: Sequence[RunRecord], file: Path) -> None:
+def csv_table(runs: Sequence[RunRecord]) -> str:
     """results.csv: a row a run."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(column.key for column in COLUMNS)
     writer.writerows([column.value(run) for column in COLUMNS] for run in runs)
-    write_text(file, table.getvalue())
+    return table.getvalue()
 
 
 @dataclass
@@ -127,12 +127,10 @@ class Report:
 
 
 def write_report(folders: Sequence[str], out: Path, command: str) -> Report:
-    """Write report.html, report.md, results.csv and figures/ into `out`."""
+    """Write report.html, report.md, results.csv and figures/ into `out`, when all of them have been made."""
     runs = read_runs(folders)
     found = groups(runs)
-    (out / "figures").mkdir(parents=True, exist_ok=True)
-    sections = sections_of(found, out / "figures")
-    write_csv(runs, out / "results.csv")
+    sections = sections_of(found)
     notes = not_begun(folders) + [f"{run.name}: left out: {why}" for group in found for run, why in group.left_out]
     notes += [note for group in found for note in group.notes]
     notes += [f"{run.name}: metrics.jsonl is missing or empty, so it has no curves" for run in runs
@@ -140,10 +138,27 @@ def write_report(folders: Sequence[str], out: Path, command: str) -> Report:
     examples, note = worked_examples(found)
     notes += [note] if note else []
     said = told(runs, sections, notes, command)
-    write_text(out / "report.html", page(said, runs, examples))
-    write_text(out / "report.md", template("report.md.jinja", autoescape=False).render(said))
-    files = [out / name for name in ("report.html", "report.md", "results.csv", "figures")]
-    return Report(runs, sections, notes, files)
+    texts = {"report.html": page(said, runs, examples), "results.csv": csv_table(runs),
+             "report.md": template("report.md.jinja", autoescape=False).render(said)}
+    write_figures([drawing for section in sections for drawing in section.drawings], out)
+    for name, text in texts.items():
+        write_text(out / name, text)
+    return Report(runs, sections, notes, [out / name for name in (*texts, "figures")])
+
+
+def write_figures(drawings: Sequence[Drawing], out: Path) -> None:
+    """figures/: these, and no longer those that the report.md of a former comparison shows."""
+    (out / "figures").mkdir(parents=True, exist_ok=True)
+    former, report = set(), out / "report.md"
+    if report.is_file():
+        former = set(re.findall(r"\]\(figures/([\w.-]+)\.png\)", report.read_text(encoding="utf-8", errors="replace")))
+    for drawing in drawings:
+        for kind, picture in drawing.pictures.items():
+            with replacing(out / "figures" / f"{drawing.stem}.{kind}") as temporary:
+                temporary.write_bytes(picture)
+    for stem in former - {drawing.stem for drawing in drawings}:
+        for kind in ("png", "svg"):
+            (out / "figures" / f"{stem}.{kind}").unlink(missing_ok=True)
 
 
 def title(runs: Sequence[RunRecord], sections: Sequence[Section]) -> str:
@@ -186,4 +201,5 @@ def template(name: str, autoescape: bool) -> Template:
     """One of the package's."""
     environment = Environment(autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["norm_cells"] = norm_cells
+    environment.filters["cell"] = lambda text: text.replace("|", "\\|")  # of a table in Markdown
     return environment.from_string((files("seq2seq") / name).read_text(encoding="utf-8"))

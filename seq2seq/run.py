@@ -125,8 +125,8 @@ class Run:
         return results
 
     def failure(self) -> str | None:
-        """Why it failed when it was last started; None where it didn't."""
-        return self.failure_file.read_text(encoding="utf-8").strip() if self.failure_file.is_file() else None
+        """Why it failed when it was last started, in one line; None where it didn't."""
+        return " ".join(self.failure_file.read_text(encoding="utf-8").split()) if self.failure_file.is_file() else None
 
     def state(self) -> str:
         """finished, failed, unfinished (it may be under way) or not begun, by the files that are here."""

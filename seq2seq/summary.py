@@ -1,14 +1,15 @@
 """The short answer: a row a norm, and in a few sentences which norm won, by how much, at what cost."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
+from typing import NamedTuple
 
 from .corpora import is_here, read_split, scored_text
 from .errors import DataError
 from .experiments.convergence import at_best_rate, common_loss, reached, time_to, with_curves
-from .experiments.length import gained_loss, lost_bleu
-from .experiments.verdict import difference, doublings
+from .experiments.length import lost_bleu
+from .experiments.verdict import Figures, difference, doublings
 from .metrics import paired_bootstrap
 from .records import Group, RunRecord, by_seed
 from .statistics import Interval, Outcome, interval, outcome, smallest_effect
@@ -117,65 +118,99 @@ def test_pairs(run: RunRecord) -> tuple[list[str], list[str]]:
 # -- in words --------------------------------------------------------------------------------------------------------
 
 
-def overview(found: Sequence[Group], of_norms: Sequence[list[NormRow]]) -> list[str]:
-    """Sentences for someone in a hurry: which norm won, by how much, whether that is significant, what it cost.
+class Answer(NamedTuple):
+    """To what someone in a hurry asks."""
+
+    question: str
+    answer: str
+
+
+def overview(found: Sequence[Group], of_norms: Sequence[list[NormRow]]) -> list[Answer]:
+    """Which norm won, whether that is more than chance, what it cost, what happens on longer sentences.
 
     A list of rows for each group.
     """
-    sentences: list[str] = []
+    answers: list[Answer] = []
     for group, rows in zip(found, of_norms, strict=True):
         if group.experiment in COMPARED and group.variants("none") and len(group.norms) > 1:
-            sentences += _winner(group, rows)
+            answers += _beside_none(group, rows)
         if group.experiment == "length":
-            sentences += _long_sentences(group)
-    return sentences
+            answers += _long_sentences(group)
+    return answers
 
 
-def _winner(group: Group, rows: Sequence[NormRow]) -> list[str]:
-    scores = {row.norm: by_seed(row.runs, group.bleu) for row in rows}
-    best = max(rows, key=lambda row: row.bleu.mean)
+def _beside_none(group: Group, rows: Sequence[NormRow]) -> list[Answer]:
     none = next(row for row in rows if row.norm == group.variants("none")[0])
-    beside = [_beside(norm, difference(scores[norm], scores[none.norm])) for norm in scores if norm != none.norm]
-    equals = [norm for norm in scores if norm != best.norm and len(best.seeds) > 1
-              and outcome(difference(scores[best.norm], scores[norm]) or [0.0]) is Outcome.undecided]
-    score = f"{best.split} BLEU, {best.bleu.mean:.1f}"
-    won = (f"has the highest {score}, but {len(best.seeds)} seeds can't tell {' and '.join(equals)} from it" if equals
-           else f"won: it has the highest {score}")
-    said = f"{group.where}: {best.norm} {won}. Beside {none.norm}: {'; '.join(beside)}."
-    if len(none.seeds) < 2:
-        said += " From one seed that can't be told from chance; train more (seed=1,2,3)."
-    return [said] if best is none else [said, _cost(best, none)]
+    scores = {row.norm: by_seed(row.runs, group.bleu) for row in rows}
+    beside = "; ".join(f"{row.norm} {_in_bleu(difference(scores[row.norm], scores[none.norm]))}"
+                       for row in rows if row is not none)
+    costs = "; ".join(f"{row.norm} {_cost(row, none)}" for row in rows if row is not none)
+    return [Answer("Result", f"{group.where}: {_ranking(rows, scores)}"),
+            Answer("More than chance?", f"{none.split} BLEU beside {none.norm}: {beside}."),
+            Answer("Cost", f"Beside {none.norm}: {costs}.")]
 
 
-def _beside(norm: str, differences: Sequence[float]) -> str:
-    """One norm's BLEU beside none's, over seeds."""
+def _ranking(rows: Sequence[NormRow], scores: Mapping[str, Figures]) -> str:
+    """The norms from the highest BLEU to the lowest, and which of them can't be told from the first."""
+    first, *others = sorted(rows, key=lambda row: -row.bleu.mean)
+    equals = [row.norm for row in others
+              if outcome(difference(scores[first.norm], scores[row.norm]) or [0.0]) is not Outcome.supported]
+    counts = sorted({len(row.seeds) for row in rows})
+    rates = ", each norm at its best learning rate" if len({row.rate for row in rows}) > 1 else ""
+    listed = ", ".join(f"{row.norm} {row.bleu.mean:.1f}" for row in (first, *others))
+    said = (f"{first.norm} {'is ahead' if equals else 'won'}: {first.split} BLEU {listed} (means of "
+            f"{' to '.join(map(str, counts))} seed{'s' * (counts != [1])}{rates}).")
+    return said + (f" The seeds are too few to tell {' and '.join(equals)} from {first.norm}." if equals else "")
+
+
+def _in_bleu(differences: Sequence[float]) -> str:
+    """A norm's BLEU beside none's, over seeds, and whether that is more than chance."""
     if not differences:
-        return f"{norm} has no seed in common with it"
-    if len(differences) < 2:
-        return f"{norm} {differences[0]:+.1f}"
+        return "has no seed in common with it"
     found = interval(differences)
-    word = "significant" if outcome(differences) is not Outcome.undecided else "not significant"
-    return (f"{norm} {found.mean:+.1f}, {word} (95% from {found.low:+.1f} to {found.high:+.1f}; so many seeds would "
-            f"show {smallest_effect(differences):.1f} four times in five)")
+    if len(differences) < 2:
+        return f"{found.mean:+.1f}, which one seed can't tell from chance: train more (seed=1,2,3)"
+    between = f"{found.mean:+.1f} (95% from {found.low:+.1f} to {found.high:+.1f})"
+    if outcome(differences) is not Outcome.undecided:
+        return f"{between}, more than chance"
+    return f"{between}, not shown (four times in five {smallest_effect(differences):.1f} would have been)"
 
 
-def _cost(best: NormRow, none: NormRow) -> str:
+def _cost(row: NormRow, none: NormRow) -> str:
     """Of a norm beside none, to the lowest loss that both runs of a seed reach, as in the verdict."""
-    speed = best.tokens_per_second / none.tokens_per_second
-    said = [f"{best.norm} trained at {speed:.2f} of {none.norm}'s target tokens a second"]
-    updates, seconds = (doublings(*time_to(best.runs, none.runs, by)) for by in ("update", "seconds"))
+    said = f"trains at {row.tokens_per_second / none.tokens_per_second:.2f} of the target tokens a second"
+    updates, seconds = (doublings(*time_to(row.runs, none.runs, by)) for by in ("update", "seconds"))
     if updates and seconds:
-        said.append(f"and took {2 ** fmean(updates):.2f} of its updates and {2 ** fmean(seconds):.2f} of its time to "
-                    "the same validation loss")
-    return ", ".join(said) + "."
+        said += (f" and takes {_as_part(updates)} of the updates and {_as_part(seconds)} of the time to the same "
+                 "validation loss")
+    return said
 
 
-def _long_sentences(group: Group) -> list[str]:
-    lost = {norm: [list(group.paired(figure, norm=norm).values()) for figure in (lost_bleu, gained_loss)]
-            for norm in group.norms}
-    said = [f"{_mean(scores, 0)} % of the BLEU and {_mean(losses, 2)} nats a token with {norm}"
-            for norm, (scores, losses) in lost.items() if scores and losses]
-    return [f"{group.where}: sentences longer than any trained on cost {'; '.join(said)}."] if said else []
+def _as_part(doubled: Sequence[float]) -> str:
+    """A mean ratio with its interval, from the logarithms of a ratio a seed."""
+    found = interval(doubled)
+    between = f" ({2 ** found.low:.2f} to {2 ** found.high:.2f})" if len(doubled) > 1 else ""
+    return f"{2 ** found.mean:.2f}{between}"
+
+
+def _long_sentences(group: Group) -> list[Answer]:
+    """Which part of the BLEU each norm loses, and which of them clearly lose more or less than none."""
+    lost = {norm: group.paired(lost_bleu, norm=norm) for norm in group.norms}
+    lost = {norm: figures for norm, figures in lost.items() if figures}
+    if not lost:
+        return []
+    said = [f"{norm} {_mean(list(figures.values()), 0)} %" for norm, figures in lost.items()]
+    answer = (f"{group.where}: sentences longer than any trained on are translated worse than the longest of those; "
+              f"lost of the BLEU: {', '.join(said)}.")
+    none = next(iter(group.variants("none")), "")
+    beside = {norm: outcome(difference(figures, lost[none]) or [0.0]) for norm, figures in lost.items()
+              if none in lost and norm != none}
+    for word, wanted in (("more", Outcome.supported), ("less", Outcome.refuted)):
+        if these := [norm for norm, found in beside.items() if found is wanted]:
+            answer += f" Clearly {word} than {none}: {' and '.join(these)}."
+    if beside and set(beside.values()) == {Outcome.undecided}:
+        answer += f" No norm's part is clearly another than {none}'s."
+    return [Answer("Longer sentences", answer)]
 
 
 def _mean(values: Sequence[float], decimals: int) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from seq2seq.charts import MOST_POINTS, Chart, Line, Panel, interactive_figure, mean_line, static_figure
+from seq2seq.charts import MOST_POINTS, SYMBOLS, Chart, Line, Panel, interactive_figure, mean_line, static_figure
 from seq2seq.figures import LINE_STYLES, MARKERS, NORM_COLOURS
 
 
@@ -59,6 +59,16 @@ def test_long_lines_are_thinned_and_names_are_kept():
     assert mean_line("a", "none", 0, [([], [])]).x == []
 
 
+def test_names_that_not_all_runs_have_are_left_out_and_others_found_by_name():
+    line = mean_line("a", "none", 0, [(["p", "q", "r"], [1.0, 2.0, 3.0]), (["r", "p"], [5.0, 3.0])])
+    assert (line.x, line.y) == (["p", "r"], [2.0, 4.0])
+
+
+def test_where_one_run_has_no_number_the_mean_has_none():
+    line = mean_line("a", "none", 0, [([1, 2], [1.0, np.nan]), ([1, 2], [4.0, 2.0])], geometric=True)
+    assert line.y == [2.0, pytest.approx(np.nan, nan_ok=True)]
+
+
 # -- on paper --------------------------------------------------------------------------------------------------------
 
 
@@ -83,6 +93,14 @@ def test_variants_of_a_norm_look_different():
     count, long = len(LINE_STYLES) * len(MARKERS), list(range(100))
     figure = static_figure(chart(panel([Line(str(i), "layer", i, long, long) for i in range(count)])))
     assert len({(line.get_linestyle(), line.get_marker()) for line in figure.axes[0].lines}) == count
+    traces = interactive_figure(chart(panel([Line(str(i), "layer", i, long, long) for i in range(count)]))).data
+    assert len({(trace.line.dash, trace.marker.symbol) for trace in traces}) == count
+
+
+def test_points_of_variants_of_a_norm_look_different():
+    lines = [Line(str(i), "layer", i, ["p"], [1.0]) for i in range(len(SYMBOLS))]
+    assert len({line.get_marker() for line in static_figure(chart(panel(lines))).axes[0].lines}) == len(lines)
+    assert len({trace.marker.symbol for trace in interactive_figure(chart(panel(lines))).data}) == len(lines)
 
 
 def test_a_single_point_is_seen():

@@ -4,12 +4,19 @@ import shlex
 from itertools import product
 
 import pytest
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
 from synthetic import record
 
+from seq2seq import cli
 from seq2seq.commands import training_commands
 from seq2seq.config import CellKind
 from seq2seq.records import read_runs
 from seq2seq.run import Run, RunError
+from seq2seq.settings import CONFIGS
 
 
 @pytest.fixture
@@ -53,6 +60,41 @@ def test_no_other_jobs_are_told_than_those_there_were(started):
     told = [job for command in commands for job in jobs(command)]
     assert len(told) == len(known)
     assert set(told) == {frozenset(overrides) for overrides in known}
+
+
+def swept(command):
+    """How many jobs Hydra makes of a command of train.py."""
+    words = shlex.split(command)[2:]
+    assert words.pop(0) == "-m"
+    cli.register()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        cfg = hydra.compose_config("train", words, RunMode.MULTIRUN, with_log_configuration=False)
+    params = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.params or {}).items()]
+    parsed = OverridesParser.create().parse_overrides(params + list(cfg.hydra.overrides.task))
+    return sum(map(len, BasicSweeper.split_arguments(parsed, None)))
+
+
+def test_an_experiments_own_sweep_is_not_switched_on_by_two_of_its_runs(started):
+    command, = training_commands([started("experiment=length", f"seed={seed}") for seed in (1, 2)])
+    assert command == "python train.py -m experiment=length seed=1,2 hydra.sweeper.params=null"
+    assert swept(command) == 2
+
+
+def test_an_experiments_sweep_is_told_and_made_whole(started):
+    for sweep, count in (("experiment=convergence size=quick norm=none,layer optimizer.lr=0.02,0.04 seed=1,2", 8),
+                         ("experiment=length,train_eval_gap", 2), ("experiment=convergence size=quick seed=1,2,3", 3)):
+        overrides = [[f"{head}={value}" for value in values.split(",")]
+                     for head, _, values in (word.partition("=") for word in sweep.split())]
+        command, = training_commands([started(*chosen) for chosen in product(*overrides)])
+        assert ("params" in command) == (sweep.endswith("size=quick seed=1,2,3"))
+        assert swept(command) == count
+
+
+def test_an_empty_value_stands_between_no_commas(started):
+    runs = [started("seed=1", "data.mirror="), started("seed=1", "data.mirror=a"), started("seed=1", "data.mirror=b")]
+    assert training_commands(runs) == ["python train.py seed=1 data.mirror=",
+                                       "python train.py -m seed=1 data.mirror=a,b"]
 
 
 def test_runs_that_have_kept_nothing_are_told_by_their_experiment_and_counted(started):

@@ -147,10 +147,11 @@ def test_what_the_page_says(two_runs, compared):
     assert f"{results['test']['bleu']:.1f}" in page.texts["td"]
     assert results["test"]["bleu_signature"] in page.texts["code"]
     assert any(text.startswith("python ") and "compare.py" in text for text in page.texts["code"])
-    won, cost = page.texts["li"][:2]
-    assert won.startswith("toy: layer won: it has the highest test BLEU, ")
-    assert "From one seed that can't be told from chance" in won
-    assert "of none's target tokens a second" in cost
+    assert page.texts["strong"] == ["Result", "More than chance?", "Cost"]
+    result, chance, cost = page.texts["li"][:3]
+    assert result.startswith(" toy: layer is ahead: test BLEU layer ")
+    assert "which one seed can't tell from chance: train more (seed=1,2,3)" in chance
+    assert "of the target tokens a second" in cost
     assert f"Trained on cpu, {results['processor']}, 1 thread, seq2seq {results['versions']['seq2seq']}, " in html
     assert f"torch {results['versions']['torch']}" in html
     assert not any("None" in text for kind, texts in page.texts.items() for text in texts if kind != "script")
@@ -197,6 +198,43 @@ def test_the_table_fits_eighty_columns(two_runs, compare, variant):
     table = done.out[:done.out.index("note: ")].splitlines()
     assert len(table) == 7
     assert max(map(len, table)) <= 80
+
+
+def test_charts_of_a_former_comparison_are_removed_and_other_files_are_not(two_runs, compare, tmp_path, variant):
+    figures = tmp_path / "out" / "figures"
+    compare(two_runs.none, variant("b", data__name="other"))
+    assert len(list(figures.iterdir())) == 2 * len(FIGURES)
+    (figures / "mine.png").write_bytes(b"")
+    assert compare(two_runs.none, two_runs.layer).code == 0
+    assert sorted(p.name for p in figures.iterdir()) == sorted([*FIGURES, "mine.png"])
+
+
+def test_a_comparison_that_fails_leaves_the_former_one_as_it_was(two_runs, compare, tmp_path, variant, monkeypatch):
+    compare(two_runs.none, two_runs.layer)
+    former = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+
+    def fails(*_):
+        raise ValueError("no examples")
+
+    monkeypatch.setattr("seq2seq.report.worked_examples", fails)
+    assert compare(two_runs.none, variant("b", data__name="other")).code == 2
+    assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == former
+
+
+def test_names_and_failures_are_told_as_they_are(two_runs, compare, variant, tmp_path):
+    """Not as the terminal's markup, nor as a table's in Markdown; of several lines none is lost."""
+    failed = variant("failed")
+    Run(failed).results_file.unlink()
+    Run(failed).failure_file.write_text("loss is\nnot finite\n")
+    done = compare(variant("a[red]"), variant("b[/x]", optimizer__lr=0.5), failed)
+    assert done.code == 0, done.err
+    assert "a[red]" in done.out
+    assert "note: failed: left out: failed: loss is not finite" in done.out.splitlines()
+    odd = variant("c", "layer", data__root="x", data__name="a|b")
+    assert compare(odd, variant("d", data__name="a|b"), variant("e", "layer", data__name="a|b", seed=2,
+                                                                model__hidden_size=7)).code == 0
+    table = markdown((tmp_path / "out" / "report.md").read_text(encoding="utf-8"))[0][0]
+    assert {len(row) for row in table} == {len(table[0])}
 
 
 def test_where_the_curves_are_live(two_runs, compare, variant):
@@ -282,7 +320,7 @@ def test_translations_are_set_beside_the_text_they_are_of_alone(two_runs, compar
         assert len(shown) == (5 if same else 0)
         assert ("note: toy: the test set that its runs were scored on isn't here, so" in done.out) is not same
         norms = markdown((tmp_path / "out" / "report.md").read_text(encoding="utf-8"))[0][0]
-        p_value = next(row for row in norms if row[0] == "layer")[norms[0].index("p beside none, first seeds")]
+        p_value = next(row for row in norms if row[0] == "layer")[norms[0].index("p against none, by seed")]
         assert (p_value != "–") is same
 
 
@@ -290,7 +328,7 @@ def test_of_several_runs_without_a_norm_the_others_stand_beside_the_usual_one(tw
     done = compare(two_runs.none, variant("other", norm__gain=0.5), two_runs.layer)
     assert done.code == 0, done.err
     table = markdown((tmp_path / "out" / "report.md").read_text(encoding="utf-8"))[0][0]
-    p_values = {row[0]: row[table[0].index("p beside none, first seeds")] for row in table[1:]}
+    p_values = {row[0]: row[table[0].index("p against none, by seed")] for row in table[1:]}
     assert p_values.pop("none (gain None)") == "–"
     assert set(p_values) == {"none (gain 0.5)", "layer"}
     assert "–" not in p_values.values()

@@ -268,6 +268,37 @@ def test_when_a_loss_was_reached():
     assert reached(run, 0.5) is None
 
 
+def test_a_rate_at_which_no_loss_is_a_number_is_not_the_best():
+    runs = [record(seed=seed, lr=lr, results={"valid_loss": loss}) for seed in SEEDS
+            for lr, loss in ((0.01, 2.0), (0.02, math.nan))]
+    assert best_rate(group(runs), "none") == 0.01
+    assert best_rate(group(run for run in runs if run.config.optimizer.lr == 0.02), "none") == 0.02
+
+
+def test_a_loss_that_is_no_number_spoils_the_figure_of_its_run():
+    """Else another bucket would be the longest, and the seed would speak of something else."""
+    for spoilt in (1, 2):
+        lines = length_lines(1.0, 2.5)
+        lines[spoilt]["nll"] = math.nan
+        assert math.isnan(gained_loss(record(probes=lines)))
+    runs = list(length(1))
+    runs[0].probes[-1]["nll"] = math.nan
+    assert [len(f.differences) for f in verdicts(group(runs))[0].findings if f.decides] == [2, 2]
+    assert charts(group(runs))
+
+
+def test_what_is_worse_on_longer_sentences_is_told_whatever_is_lost():
+    runs = list(length(1))
+    for run in runs:
+        if run.config.norm.kind.value == "batch":
+            for line in run.probes:
+                line["nll"], line["bleu"] = line["nll"] - 3, line["bleu"] + 30
+    for verdict in verdicts(group(runs)):
+        finding = next(f for f in verdict.findings if f.statement == "on longer sentences batch is worse than none")
+        assert verdict.findings[0].statement == "on longer sentences batch loses more than none"
+        assert (finding.outcome, finding.decides) == (Outcome.refuted, False)
+
+
 def test_how_much_is_lost_beyond_what_was_trained_on():
     assert gained_loss(record(probes=length_lines(1.0, 2.5))) == pytest.approx(1.5)
     assert gained_loss(record(probes=length_lines(1.0, 2.5)[:2])) is None
@@ -288,6 +319,9 @@ def test_growth_is_the_slope_at_the_longest_length():
     run = record(probes=list(flow_lines(-0.5, -0.125)))
     assert growth("raw", "at initialisation")(run) == pytest.approx(-0.5 * SPAN)
     assert growth("gradient", "after training")(run) == pytest.approx(0.125 * SPAN)
+    exploded = record(probes=[{"probe": "gradient_flow", "update": 0, "length": 3, "raw": [1.0, 1.0, math.nan],
+                               "gradient": [1.0, 1.0, 1.0]}])
+    assert math.isnan(growth("raw", "at initialisation")(exploded))
     vanished = record(probes=[{"probe": "gradient_flow", "update": 0, "length": 3, "raw": [1, 1, 1],
                                "gradient": [0.0, 0.0, 1.0]}])
     assert growth("gradient", "at initialisation")(vanished) > 100 * SPAN

@@ -1,10 +1,12 @@
 """Which runs belong together, what they are called, and which are set apart."""
 
+import math
+
 import pytest
 from synthetic import SEEDS, group, record
 
-from seq2seq.config import ModelConfig, Statistics
-from seq2seq.records import groups, labels
+from seq2seq.config import DataConfig, ModelConfig, OptimizerConfig, Statistics
+from seq2seq.records import by_seed, groups, labels
 
 
 def test_groups_are_of_one_experiment_size_and_corpus():
@@ -37,9 +39,9 @@ def test_the_plain_variant_of_a_norm_comes_first():
             record("batch", norm_settings={"gain": 0.1, "statistics": Statistics.shared, "min_rows": 8}),
             record("batch", norm_settings={"gain": 0.1, "statistics": Statistics.sequence_input, "min_rows": 8})]
     found = group(runs)
-    assert found.norms == ["batch (statistics sequence_input)", "batch (statistics shared)", "layer (gain 0.3)",
-                           "layer (gain 1.0)"]
-    assert found.variants("batch", statistics="shared") == ["batch (statistics shared)"]
+    assert found.norms == ["batch (statistics by step, the input's pooled)", "batch (statistics shared by all steps)",
+                           "layer (gain 0.3)", "layer (gain 1.0)"]
+    assert found.variants("batch", statistics="shared") == ["batch (statistics shared by all steps)"]
     assert found.variants("rms") == []
 
 
@@ -87,7 +89,34 @@ def test_failed_unfinished_and_repeated_runs_are_set_apart():
     reasons = {run.name: why for run, why in found.left_out}
     assert reasons[failed.name] == "failed: loss is not finite"
     assert "go on with: python train.py resume=" in reasons[begun.name]
-    assert reasons["copy"] == "has the same settings and seed as none-lstm-1-None-0.001"
+    assert reasons["copy"] == ("has the seed of none-lstm-1-None-0.001 and the same settings, as far as they are "
+                               "compared")
+
+
+def test_a_repetition_elsewhere_or_with_another_warm_up_is_one_all_the_same():
+    for experiment, changes in (("batch_size", {"optimizer": OptimizerConfig(warmup_updates=7)}),
+                                (None, {"data": DataConfig(name="toy", root="elsewhere")})):
+        first, copy = record(experiment=experiment, batch=None), record(experiment=experiment, **changes)
+        copy.name = "copy"
+        found = group([first, copy])
+        assert [run.name for run in found.runs] == [first.name]
+        assert [run.name for run, _ in found.left_out] == ["copy"]
+
+
+def test_what_most_runs_have_is_told_of_whole_runs():
+    """Not setting by setting, which may be how no run is."""
+    sizes = [(7, 8), (7, 8), (7, 9), (5, 9), (5, 9)]
+    runs = [record(seed=seed, model=ModelConfig(hidden_size=hidden, embedding_size=embedding))
+            for seed, (hidden, embedding) in enumerate(sizes, 1)]
+    assert [run.config.seed for run in group(runs).runs] == [1, 2]
+
+
+def test_the_text_is_that_of_the_runs_that_are_compared():
+    tested = {"bleu": 1.0, "chrf": 1.0, "bleu_signature": "B", "chrf_signature": "C"}
+    runs = [record(seed=seed, results={"test": tested | {"reference_sha256": text}},
+                   **({} if seed in (1, 2, 6) else {"model": ModelConfig(hidden_size=seed)}))
+            for seed, text in ((1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "b"), (6, "b"))]
+    assert [run.config.seed for run in group(runs).runs] == [1, 2]
 
 
 def test_without_an_experiment_every_setting_makes_a_line_of_its_own_and_a_note():
@@ -139,13 +168,23 @@ def test_a_curve_passes_over_what_was_not_finite():
     assert run.series("valid", "loss") == ([1, 3], [2.0, 1.0])
 
 
-def test_lines_of_probes_that_are_not_finite_are_left_out_and_counted():
-    probes = [{"probe": "length", "pieces": 5, "nll": 1.0}, {"probe": "length", "pieces": 9, "nll": None},
-              {"probe": "gradient_flow", "raw": [1.0, None]}]
-    run = record(probes=probes)
-    assert run.probed("length") == probes[:1]
-    assert run.probed("gradient_flow") == []
-    assert group([run]).notes == [f"{run.name}: left out of probes.jsonl: lines with figures that are not finite (2)"]
+def test_what_was_not_finite_in_probes_is_no_number_and_counted(tmp_path):
+    run = record()
+    del run.__dict__["probes"]
+    run.run.probes_file = tmp_path / "probes.jsonl"
+    run.run.probes_file.write_text('{"probe": "length", "set": "test", "pieces": 5, "nll": 1.0}\n'
+                                   '{"probe": "length", "set": "test", "pieces": 9, "nll": null}\n'
+                                   '{"probe": "gradient_flow", "raw": [1.0, null]}\n')
+    assert [math.isnan(p["nll"]) for p in run.probed("length")] == [False, True]
+    assert [math.isnan(value) for value in run.probed("gradient_flow")[0]["raw"]] == [False, True]
+    assert group([run]).notes == [f"{run.name}: probes.jsonl has lines with figures that are not finite (2): in "
+                                  "no verdict"]
+
+
+def test_a_figure_that_is_no_number_is_none_of_its_seed():
+    runs = [record(seed=seed) for seed in SEEDS]
+    figures = {1: 1.0, 2: math.nan, 3: math.inf}
+    assert by_seed(runs, lambda run: figures[run.config.seed]) == {1: 1.0}
 
 
 # -- which figures belong side by side ---------------------------------------------------------------------------------

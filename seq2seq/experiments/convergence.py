@@ -26,7 +26,7 @@ def best_rate(group: Group, norm: str, **wanted: Any) -> float:
     losses = {rate: list(group.paired(valid_loss, norm=norm, optimizer__lr=rate, **wanted).values())
               for rate in sorted(rates)}
     most = max(map(len, losses.values()))
-    return min((rate for rate in losses if len(losses[rate]) == most), key=lambda rate: fmean(losses[rate]))
+    return min((rate for rate in losses if len(losses[rate]) == most), key=lambda rate: fmean(losses[rate] or [0.0]))
 
 
 def at_best_rate(group: Group, norm: str, **wanted: Any) -> list[RunRecord]:
@@ -79,14 +79,13 @@ def verdicts(group: Group, claim: str) -> list[Verdict]:
         return [Verdict(claim, missing=missing)]
     none, layer = group.variants("none")[0], group.variants("layer")[0]
     without, findings = at_best_rate(group, none), []
-    for norm in group.norms:
-        if group.kind(norm) == "none":
-            continue
+    for norm in (norm for norm in group.norms if group.kind(norm) != "none"):
         runs = at_best_rate(group, norm)
         for by, unit in (("update", "updates"), ("seconds", "seconds of training")):
-            findings.append(Finding(f"{norm} takes fewer {unit} than {none} to the same validation loss",
-                                    f"times as many {unit} without", doublings(*time_to(without, runs, by)), log2=True,
-                                    decides=norm == layer))
+            findings.append(Finding(
+                f"{norm} takes fewer {unit} than {none} to the same validation loss",
+                f"times as many {unit} for {none}", doublings(*time_to(without, runs, by)), log2=True,
+                decides=norm == layer))
         findings.append(Finding(f"{norm} ends with a higher {group.split} BLEU than {none}", "BLEU",
                                 difference(by_seed(runs, group.bleu), by_seed(without, group.bleu)), decides=False))
     return [Verdict(claim, findings)]

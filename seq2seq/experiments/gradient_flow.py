@@ -56,7 +56,12 @@ def _by_step(probe: dict[str, Any], key: str) -> Series:
 
 
 def slope(steps: Sequence[int], values: Sequence[float]) -> float:
-    """How much sizes grow in 200 steps, in doublings: the slope of their log2 over the steps. Below 0: they shrink."""
+    """How much sizes grow in 200 steps, in doublings: the slope of their log2 over the steps. Below 0: they shrink.
+
+    nan where a size is not finite.
+    """
+    if not np.isfinite(values).all():
+        return math.nan
     return SPAN * float(np.polyfit(steps, [math.log2(max(value, TINY)) for value in values], 1)[0])
 
 

@@ -1,5 +1,7 @@
 """What may be done to weights and data without changing a layer's output: measured beside the papers' tables."""
 
+import numpy as np
+
 from ..charts import Chart, Line, Panel
 from ..records import Group, RunRecord
 from ..statistics import Outcome
@@ -22,10 +24,10 @@ def _finding(norm: str, found: Transformations) -> Finding:
     """All that one norm's runs have to say."""
     wrong = [name for name, (claimed, changes) in found.items() if not all(  # nor where a change is not a number
         change <= UNCHANGED if claimed else change >= CHANGED for change in changes)]
-    kept = [max(changes) for claimed, changes in found.values() if claimed]
-    moved = [min(changes) for claimed, changes in found.values() if not claimed]
-    said = [f"{len(kept)} said to change nothing: at most {max(kept):.1g} of the outputs' size"] if kept else []
-    said += [f"{len(moved)} said to change the output: at least {min(moved):.1g}"] if moved else []
+    kept = [np.max(changes) for claimed, changes in found.values() if claimed]
+    moved = [np.min(changes) for claimed, changes in found.values() if not claimed]
+    said = [f"{len(kept)} said to change nothing: at most {np.max(kept):.1g} of the outputs' size"] if kept else []
+    said += [f"{len(moved)} said to change the output: at least {np.min(moved):.1g}"] if moved else []
     said += [f"not as the table says: {', '.join(wrong)}"] if wrong else []
     return Finding(f"{norm}: all {len(found)} changes to weights and data do what the table says", "", [],
                    exact=Outcome.refuted if wrong else Outcome.supported, detail="; ".join(said))
@@ -45,7 +47,7 @@ def charts(group: Group) -> list[Chart]:
     for norm in group.norms:
         found = measured(group.of(norm=norm))
         lines.append(Line(norm, group.kind(norm), group.variant(norm), list(found),
-                          [max(changes) for _, changes in found.values()]))
+                          [float(np.max(changes)) for _, changes in found.values()]))
     return [Chart("invariance", "Change of the output", "Largest over seeds, of the outputs' size, in double precision "
                   "with eps = 1e-12.", [Panel("change", "transformation", "largest change / outputs' size", lines,
                                               log_y=True)])]

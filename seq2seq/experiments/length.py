@@ -1,6 +1,8 @@
 """What sentences longer than those trained on do to each norm."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 
 from ..charts import Chart, Line, Panel
@@ -34,9 +36,28 @@ def lost_bleu(run: RunRecord, statistics: str = "running") -> float | None:
     return None if found is None or not found[0] else 100 * (1 - found[1] / found[0])
 
 
-LOSSES: dict[tuple[str, str], Callable[..., float | None]] = {
-    ("By the loss:", "nats/token"): gained_loss, ("By the translations:", "% of the BLEU"): lost_bleu}
-"""What longer sentences cost, and its unit."""
+@dataclass(frozen=True)
+class Measure:
+    """One way to tell what longer sentences cost."""
+
+    judged: str
+    key: str
+    """Of the probe's lines."""
+    sign: int
+    """-1 where more is better."""
+    unit: str
+    lost: Callable[..., float | None]
+    """(run, statistics) -> what they cost."""
+    lost_unit: str
+
+    def badness(self, run: RunRecord) -> float | None:
+        """How bad a run is beyond what it was trained on."""
+        found = within_and_beyond(run, self.key)
+        return None if found is None else self.sign * found[1]
+
+
+MEASURES = [Measure("By the loss:", "nll", 1, "nats/token", gained_loss, "nats/token"),
+            Measure("By the translations:", "bleu", -1, "BLEU", lost_bleu, "percentage points of the BLEU")]
 
 
 def verdicts(group: Group, claim: str) -> list[Verdict]:
@@ -47,21 +68,30 @@ def verdicts(group: Group, claim: str) -> list[Verdict]:
     missing = needs(group, "none", "batch", "layer")
     if missing:
         return [Verdict(claim, missing=missing)]
-    return [Verdict(f"{judged} {claim}", _findings(group, unit, lost)) for (judged, unit), lost in LOSSES.items()]
+    return [Verdict(f"{measure.judged} {claim}", _findings(group, measure)) for measure in MEASURES]
 
 
-def _findings(group: Group, unit: str, lost: Callable[..., float | None]) -> list[Finding]:
-    losses, findings = {norm: group.paired(lost, norm=norm) for norm in group.norms}, []
+def _findings(group: Group, measure: Measure) -> list[Finding]:
     none, batch, layer = (group.variants(kind)[0] for kind in ("none", "batch", "layer"))
-    for norm in group.variants("batch"):
-        findings.append(Finding(f"on longer sentences {norm} loses more than {none}", unit,
-                                difference(losses[norm], losses[none]), decides=norm == batch))
-        own = group.paired(lambda run: lost(run, statistics="batch"), norm=norm)
-        findings.append(Finding(f"{norm}, normalising by each batch's own statistics, loses more than {none}", unit,
-                                difference(own, losses[none]), decides=False))
-    more = {norm: minus(losses[norm], losses[none]) for norm in (batch, layer)}
-    return [*findings, Finding(f"{layer} loses less, beyond {none}, than half of what {batch} does", unit,
-                               difference(more[batch], more[layer], scale=0.5))]
+    lost = {norm: group.paired(measure.lost, norm=norm) for norm in group.norms}
+    more = {norm: minus(lost[norm], lost[none]) for norm in (batch, layer)}
+    own_statistics = partial(measure.lost, statistics="batch")
+    return [
+        *(Finding(f"on longer sentences {norm} loses more than {none}", measure.lost_unit,
+                  difference(lost[norm], lost[none]), decides=norm == batch) for norm in group.variants("batch")),
+        Finding(f"{layer} loses less, beyond {none}, than half of what {batch} does", measure.lost_unit,
+                difference(more[batch], more[layer], scale=0.5)),
+        *(Finding(f"{norm}, normalising by each batch's own statistics, loses more than {none}", measure.lost_unit,
+                  difference(group.paired(own_statistics, norm=norm), lost[none]), decides=False)
+          for norm in group.variants("batch")),
+        *_worse(group, measure, none)]
+
+
+def _worse(group: Group, measure: Measure, none: str) -> list[Finding]:
+    """Of each norm, whatever it was within what it was trained on."""
+    bad = {norm: group.paired(measure.badness, norm=norm) for norm in group.norms}
+    return [Finding(f"on longer sentences {norm} is worse than {none}", measure.unit,
+                    difference(bad[norm], bad[none]), decides=False) for norm in group.norms if norm != none]
 
 
 def charts(group: Group) -> list[Chart]:
@@ -77,7 +107,7 @@ def charts(group: Group) -> list[Chart]:
 def _lines(group: Group, key: str) -> list[Line]:
     lines = norm_lines(group, lambda run: by_length(run, key))
     return lines + [norm_line(group, norm, lambda run: by_length(run, key, "batch"), group.of(norm=norm),
-                              f"{norm}, the batch's own statistics", group.variant(norm) + 2)
+                              f"{norm}, the batch's own statistics", len(group.variants("batch")) + group.variant(norm))
                     for norm in group.variants("batch")]
 
 

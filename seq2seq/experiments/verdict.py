@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from ..records import Group, RunRecord
 from ..statistics import Interval, Outcome, both, interval, outcome, smallest_effect
 
-RULE = ("Of each seed one difference, of which the claim says that it is positive. Supported: Student's 95% confidence "
-        "interval of their mean lies above 0; refuted: below 0; else undecided. A claim of several parts is supported "
-        "if all are, refuted if one is.")
+RULE = ("For each seed one difference is taken, with its sign so that the claim predicts a positive number. Supported: "
+        "Student's 95% confidence interval of their mean lies above 0. Refuted: it lies below 0. Undecided: it "
+        "contains 0. A claim of several parts is supported if every part is, and refuted if any is.")
 
 
 @dataclass
