@@ -25,7 +25,7 @@ from .examples import Example, worked_examples
 from .experiments import RULE, Statement, Verdict, charts, statement, verdicts
 from .figures import rendered
 from .records import Group, RunRecord, groups, not_begun, read_runs
-from .summary import NormRow, norm_rows, overview
+from .summary import SHORT, NormRow, norm_rows, overview
 
 DIAGRAMS = {"What each norm averages over": axes_diagram, "Where the norms stand in the LSTM's cell": cell_diagram}
 
@@ -172,7 +172,7 @@ def told(runs: Sequence[RunRecord], sections: Sequence[Section], notes: Sequence
     """What the page and the Markdown both say."""
     finished = [run.results for run in runs if run.results]
     return {
-        "title": title(runs, sections), "sections": sections, "notes": notes, "rule": RULE,
+        "title": title(runs, sections), "sections": sections, "notes": notes, "rule": RULE, "short_caption": SHORT,
         "overview": overview([s.group for s in sections], [s.rows for s in sections]),
         "signatures": list(dict.fromkeys(
             str(s.group.scores(run)["bleu_signature"]) for s in sections for run in s.group.runs)),

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import NamedTuple
 
 from .corpora import is_here, read_split, scored_text
 from .errors import DataError
@@ -16,6 +15,10 @@ from .statistics import Interval, Outcome, interval, outcome, smallest_effect
 
 BOOTSTRAP_SEEDS = 3
 """So many take seconds; over more seeds Student's interval says more."""
+SHORT = ("Means over seeds with Student's 95% interval. ×: as a multiple of none's; the loss is the lowest "
+         "validation loss that both runs of a seed reach. In brackets what so many seeds would have shown four times "
+         "in five.")
+"""Below the table of the short answer."""
 COMPARED = (None, "convergence")
 """The groups of runs whose norms are set side by side as a whole."""
 
@@ -118,36 +121,36 @@ def test_pairs(run: RunRecord) -> tuple[list[str], list[str]]:
 # -- in words --------------------------------------------------------------------------------------------------------
 
 
-class Answer(NamedTuple):
-    """To what someone in a hurry asks."""
+@dataclass
+class Answer:
+    """What a group of runs says to someone in a hurry."""
 
-    question: str
-    answer: str
+    sentences: list[str]
+    table: list[dict[str, str]] = field(default_factory=list)
+    """A row for each norm beside none: column -> text."""
 
 
 def overview(found: Sequence[Group], of_norms: Sequence[list[NormRow]]) -> list[Answer]:
-    """Which norm won, whether that is more than chance, what it cost, what happens on longer sentences.
+    """Which norm won, whether that is more than chance, what it cost; what happens on longer sentences.
 
     A list of rows for each group.
     """
     answers: list[Answer] = []
     for group, rows in zip(found, of_norms, strict=True):
         if group.experiment in COMPARED and group.variants("none") and len(group.norms) > 1:
-            answers += _beside_none(group, rows)
+            answers.append(_beside_none(group, rows))
         if group.experiment == "length":
             answers += _long_sentences(group)
     return answers
 
 
-def _beside_none(group: Group, rows: Sequence[NormRow]) -> list[Answer]:
+def _beside_none(group: Group, rows: Sequence[NormRow]) -> Answer:
     none = next(row for row in rows if row.norm == group.variants("none")[0])
     scores = {row.norm: by_seed(row.runs, group.bleu) for row in rows}
-    beside = "; ".join(f"{row.norm} {_in_bleu(difference(scores[row.norm], scores[none.norm]))}"
-                       for row in rows if row is not none)
-    costs = "; ".join(f"{row.norm} {_cost(row, none)}" for row in rows if row is not none)
-    return [Answer("Result", f"{group.where}: {_ranking(rows, scores)}"),
-            Answer("More than chance?", f"{none.split} BLEU beside {none.norm}: {beside}."),
-            Answer("Cost", f"Beside {none.norm}: {costs}.")]
+    table = [{f"beside {none.norm}": row.norm,
+              **_in_bleu(f"{none.split} BLEU", difference(scores[row.norm], scores[none.norm])),
+              **_cost(row, none)} for row in rows if row is not none]
+    return Answer([f"{group.where}: {_ranking(rows, scores)}"], table)
 
 
 def _ranking(rows: Sequence[NormRow], scores: Mapping[str, Figures]) -> str:
@@ -163,34 +166,34 @@ def _ranking(rows: Sequence[NormRow], scores: Mapping[str, Figures]) -> str:
     return said + (f" The seeds are too few to tell {' and '.join(equals)} from {first.norm}." if equals else "")
 
 
-def _in_bleu(differences: Sequence[float]) -> str:
+def _in_bleu(score: str, differences: Sequence[float]) -> dict[str, str]:
     """A norm's BLEU beside none's, over seeds, and whether that is more than chance."""
-    if not differences:
-        return "has no seed in common with it"
-    found = interval(differences)
-    if len(differences) < 2:
-        return f"{found.mean:+.1f}, which one seed can't tell from chance: train more (seed=1,2,3)"
-    between = f"{found.mean:+.1f} (95% from {found.low:+.1f} to {found.high:+.1f})"
-    if outcome(differences) is not Outcome.undecided:
-        return f"{between}, more than chance"
-    return f"{between}, not shown (four times in five {smallest_effect(differences):.1f} would have been)"
+    found = interval(differences) if differences else None
+    if found is None:
+        told, sure = "–", "no seed in common"
+    elif len(differences) < 2:
+        told, sure = f"{found.mean:+.1f}", "one seed can't tell: train more (seed=1,2,3)"
+    else:
+        told = f"{found.mean:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
+        unsure = f"not shown ({smallest_effect(differences):.1f} would have been)"
+        sure = unsure if outcome(differences) is Outcome.undecided else "yes"
+    return {f"{score} (95%)": told, "more than chance?": sure}
 
 
-def _cost(row: NormRow, none: NormRow) -> str:
-    """Of a norm beside none, to the lowest loss that both runs of a seed reach, as in the verdict."""
-    said = f"trains at {row.tokens_per_second / none.tokens_per_second:.2f} of the target tokens a second"
+def _cost(row: NormRow, none: NormRow) -> dict[str, str]:
+    """A norm's beside none's, to the lowest loss that both runs of a seed reach, as in the verdict."""
     updates, seconds = (doublings(*time_to(row.runs, none.runs, by)) for by in ("update", "seconds"))
-    if updates and seconds:
-        said += (f" and takes {_as_part(updates)} of the updates and {_as_part(seconds)} of the time to the same "
-                 "validation loss")
-    return said
+    return {"target tokens/s": f"× {row.tokens_per_second / none.tokens_per_second:.2f}",
+            "updates to the same loss": _as_part(updates), "time to it": _as_part(seconds)}
 
 
 def _as_part(doubled: Sequence[float]) -> str:
     """A mean ratio with its interval, from the logarithms of a ratio a seed."""
+    if not doubled:
+        return "–"
     found = interval(doubled)
     between = f" ({2 ** found.low:.2f} to {2 ** found.high:.2f})" if len(doubled) > 1 else ""
-    return f"{2 ** found.mean:.2f}{between}"
+    return f"× {2 ** found.mean:.2f}{between}"
 
 
 def _long_sentences(group: Group) -> list[Answer]:
@@ -200,17 +203,15 @@ def _long_sentences(group: Group) -> list[Answer]:
     if not lost:
         return []
     said = [f"{norm} {_mean(list(figures.values()), 0)} %" for norm, figures in lost.items()]
-    answer = (f"{group.where}: sentences longer than any trained on are translated worse than the longest of those; "
-              f"lost of the BLEU: {', '.join(said)}.")
     none = next(iter(group.variants("none")), "")
     beside = {norm: outcome(difference(figures, lost[none]) or [0.0]) for norm, figures in lost.items()
               if none in lost and norm != none}
-    for word, wanted in (("more", Outcome.supported), ("less", Outcome.refuted)):
-        if these := [norm for norm, found in beside.items() if found is wanted]:
-            answer += f" Clearly {word} than {none}: {' and '.join(these)}."
-    if beside and set(beside.values()) == {Outcome.undecided}:
-        answer += f" No norm's part is clearly another than {none}'s."
-    return [Answer("Longer sentences", answer)]
+    sure = [f"Clearly {word} than {none}: {' and '.join(these)}."
+            for word, wanted in (("more", Outcome.supported), ("less", Outcome.refuted))
+            if (these := [norm for norm, found in beside.items() if found is wanted])]
+    return [Answer([
+        f"{group.where}: on sentences longer than any trained on a part of the BLEU is lost: {', '.join(said)}.",
+        *(sure or [f"No norm clearly loses more than {none}, or less."] * bool(beside))])]
 
 
 def _mean(values: Sequence[float], decimals: int) -> str:

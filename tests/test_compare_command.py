@@ -147,11 +147,11 @@ def test_what_the_page_says(two_runs, compared):
     assert f"{results['test']['bleu']:.1f}" in page.texts["td"]
     assert results["test"]["bleu_signature"] in page.texts["code"]
     assert any(text.startswith("python ") and "compare.py" in text for text in page.texts["code"])
-    assert page.texts["strong"] == ["Result", "More than chance?", "Cost"]
-    result, chance, cost = page.texts["li"][:3]
-    assert result.startswith(" toy: layer is ahead: test BLEU layer ")
-    assert "which one seed can't tell from chance: train more (seed=1,2,3)" in chance
-    assert "of the target tokens a second" in cost
+    assert page.texts["p"][1].startswith("toy: layer is ahead: test BLEU layer ")
+    assert page.texts["th"][:6] == ["beside none", "test BLEU (95%)", "more than chance?", "target tokens/s",
+                                    "updates to the same loss", "time to it"]
+    assert page.texts["td"][0] == "layer"
+    assert page.texts["td"][2] == "one seed can't tell: train more (seed=1,2,3)"
     assert f"Trained on cpu, {results['processor']}, 1 thread, seq2seq {results['versions']['seq2seq']}, " in html
     assert f"torch {results['versions']['torch']}" in html
     assert not any("None" in text for kind, texts in page.texts.items() for text in texts if kind != "script")
@@ -233,8 +233,10 @@ def test_names_and_failures_are_told_as_they_are(two_runs, compare, variant, tmp
     odd = variant("c", "layer", data__root="x", data__name="a|b")
     assert compare(odd, variant("d", data__name="a|b"), variant("e", "layer", data__name="a|b", seed=2,
                                                                 model__hidden_size=7)).code == 0
-    table = markdown((tmp_path / "out" / "report.md").read_text(encoding="utf-8"))[0][0]
-    assert {len(row) for row in table} == {len(table[0])}
+    tables = markdown((tmp_path / "out" / "report.md").read_text(encoding="utf-8"))[0]
+    assert tables
+    for table in tables:
+        assert {len(row) for row in table} == {len(table[0])}
 
 
 def test_where_the_curves_are_live(two_runs, compare, variant):
@@ -319,7 +321,7 @@ def test_translations_are_set_beside_the_text_they_are_of_alone(two_runs, compar
         shown = [text for text in page.texts.get("dd", ()) if text in two_runs.sources]
         assert len(shown) == (5 if same else 0)
         assert ("note: toy: the test set that its runs were scored on isn't here, so" in done.out) is not same
-        norms = markdown((tmp_path / "out" / "report.md").read_text(encoding="utf-8"))[0][0]
+        norms = markdown((tmp_path / "out" / "report.md").read_text(encoding="utf-8"))[0][1]
         p_value = next(row for row in norms if row[0] == "layer")[norms[0].index("p against none, by seed")]
         assert (p_value != "–") is same
 
@@ -327,7 +329,7 @@ def test_translations_are_set_beside_the_text_they_are_of_alone(two_runs, compar
 def test_of_several_runs_without_a_norm_the_others_stand_beside_the_usual_one(two_runs, compare, variant, tmp_path):
     done = compare(two_runs.none, variant("other", norm__gain=0.5), two_runs.layer)
     assert done.code == 0, done.err
-    table = markdown((tmp_path / "out" / "report.md").read_text(encoding="utf-8"))[0][0]
+    table = markdown((tmp_path / "out" / "report.md").read_text(encoding="utf-8"))[0][1]
     p_values = {row[0]: row[table[0].index("p against none, by seed")] for row in table[1:]}
     assert p_values.pop("none (gain None)") == "–"
     assert set(p_values) == {"none (gain 0.5)", "layer"}
@@ -460,7 +462,8 @@ def test_an_experiment_gets_its_verdict(variant, compare, tmp_path):
     assert claim in page.texts["dd"]
     assert "python train.py -m experiment=convergence size=quick" in page.texts["code"]
     tables, images = markdown((tmp_path / "out" / "report.md").read_text(encoding="utf-8"))
-    verdict, norms, findings = tables
+    short, verdict, norms, findings = tables
+    assert [row[0] for row in short] == ["beside none", "layer"]
     assert verdict[1][0] == f"Convergence: {claim}"
     assert verdict[1][1] in done.out
     assert [row[0] for row in norms[1:]] == ["none", "layer"]
