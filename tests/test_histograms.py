@@ -39,8 +39,8 @@ def inputs(batch):
 
 
 def same_values(found, expected):
-    """The same numbers in some order."""
-    torch.testing.assert_close(found.flatten().sort()[0], expected.flatten().sort()[0])
+    """The same numbers in some order, up to rounding, which batch norm enlarges where a feature hardly varies."""
+    torch.testing.assert_close(found.flatten().sort()[0], expected.flatten().sort()[0], rtol=1e-4, atol=1e-4)
 
 
 # -- hidden states, by the layers themselves, one sentence at a time ---------------------------------------------------
