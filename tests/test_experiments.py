@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from synthetic import SEEDS, curve, group, record
 
@@ -242,6 +243,17 @@ def test_without_a_test_set_the_validation_set_speaks_and_is_named():
 
 
 # -- the figures that verdicts rest on -------------------------------------------------------------------------------
+
+
+def test_the_chart_of_times_to_losses_shows_how_much_faster_a_norm_is():
+    found = group(list(convergence(1)))
+    panel = next(chart for chart in charts(found) if chart.name == "time_to_loss").panels[0]
+    none, layer = (next(line for line in panel.lines if line.label == norm) for norm in ("none", "layer"))
+    first = max(run.series("valid", "loss")[1][0] for run in found.runs)
+    for loss in (1.5, 1.0, 0.8):
+        assert none.x[0] < loss < none.x[-1] <= first
+        ratio = np.interp(loss, none.x, none.y) / np.interp(loss, layer.x, layer.y)
+        assert ratio == pytest.approx(1.5, rel=0.05)
 
 
 def test_each_norm_is_judged_at_its_best_rate():

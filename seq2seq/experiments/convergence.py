@@ -1,12 +1,14 @@
 """Which norm trains faster, in updates and in seconds, each at the best of the rates tried for it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from ..charts import Chart, Panel
 from ..records import Group, RunRecord, by_seed
-from .lines import mean_by, norm_lines
+from .lines import Series, mean_by, norm_lines
 from .verdict import Finding, Verdict, difference, doublings, needs, valid_loss
 
 X_LABELS = {"update": "update", "seconds": "seconds of training", "tokens": "target tokens trained on"}
@@ -15,6 +17,8 @@ QUANTITIES = {
     "validation_loss": ("valid", "loss", "validation loss (nats/token)"),
     "validation_bleu": ("valid", "bleu", "validation BLEU (greedy)"),
 }
+LOSSES = 50
+"""So many, evenly on a logarithmic scale, are asked how long it took to reach them."""
 
 
 def best_rate(group: Group, norm: str, **wanted: Any) -> float:
@@ -92,14 +96,37 @@ def verdicts(group: Group, claim: str) -> list[Verdict]:
 
 
 def charts(group: Group) -> list[Chart]:
-    """Losses and BLEU by update, second and token; the final loss by rate, where there are several."""
+    """Losses and BLEU by update, second and token; the time to each loss; the final loss by rate, where it varies."""
     caption = "Mean over seeds, each norm at its best rate; shaded: from the lowest to the highest seed."
     found = [Chart(name, title, caption, [_panel(group, kind, key, title, by) for by in X_LABELS])
              for name, (kind, key, title) in QUANTITIES.items()]
+    found.append(_times_to_losses(group))
     by_rate = Panel("by rate", "learning rate", "validation loss (nats/token)",
                     mean_by(group, "optimizer.lr", valid_loss), log_x=True)
     return [*found, Chart("loss_by_rate", "Final validation loss by learning rate", "Mean over seeds and their range.",
                           [by_rate])] if len(group.values("optimizer.lr")) > 1 else found
+
+
+def _times_to_losses(group: Group) -> Chart:
+    """How long each norm takes to each loss from the lowest of the first validations' down to the lowest of all."""
+    known = with_curves([run for norm in group.norms for run in at_best_rate(group, norm)])
+    losses = np.geomspace(min(common_loss([run]) for run in known),
+                          min(run.series("valid", "loss")[1][0] for run in known), LOSSES).tolist() if known else []
+
+    panels = [Panel(f"by {by}", "validation loss (nats/token)", label,
+                    norm_lines(group, _times_to(losses, by), at_best_rate), log_x=True)
+              for by, label in (("update", "updates to reach it"), ("seconds", "seconds of training to reach it"))]
+    return Chart("time_to_loss", "Updates and seconds to reach a validation loss",
+                 "Mean over seeds, each norm at its best rate; shaded: from the fastest to the slowest seed. A line "
+                 "ends at the lowest loss that all seeds of its norm reach.", panels)
+
+
+def _times_to(losses: Sequence[float], by: str) -> Callable[[RunRecord], Series]:
+    """A run -> those of the losses that it reaches, and when."""
+    def line(run: RunRecord) -> Series:
+        times = {loss: time for loss in losses if (time := reached(run, loss, by)) is not None}
+        return list(times), list(times.values())
+    return line
 
 
 def _panel(group: Group, kind: str, key: str, title: str, by: str) -> Panel:
