@@ -27,6 +27,8 @@ from .figures import rendered
 from .records import Group, RunRecord, groups, not_begun, read_runs
 from .summary import SHORT, NormRow, norm_rows, overview
 
+FEW = 2
+"""So many experiments are all named in the page's title."""
 DIAGRAMS = {"What each norm averages over": axes_diagram, "Where the norms stand in the LSTM's cell": cell_diagram}
 
 
@@ -163,8 +165,9 @@ def write_figures(drawings: Sequence[Drawing], out: Path) -> None:
 
 def title(runs: Sequence[RunRecord], sections: Sequence[Section]) -> str:
     """Of the page."""
-    experiments = dict.fromkeys(s.group.experiment.replace("_", " ") for s in sections if s.group.experiment)
-    said = f"{', '.join(experiments)}{': ' * bool(experiments)}comparison of {len(runs)} run{'s' * (len(runs) > 1)}"
+    names = list(dict.fromkeys(s.group.experiment.replace("_", " ") for s in sections if s.group.experiment))
+    experiments = ", ".join(names) if len(names) <= FEW else f"{len(names)} experiments"
+    said = f"{experiments}{': ' * bool(names)}comparison of {len(runs)} run{'s' * (len(runs) > 1)}"
     return said[0].upper() + said[1:]
 
 

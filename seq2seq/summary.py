@@ -16,8 +16,7 @@ from .statistics import Interval, Outcome, interval, outcome, smallest_effect
 BOOTSTRAP_SEEDS = 3
 """So many take seconds; over more seeds Student's interval says more."""
 SHORT = ("Means over seeds with Student's 95% interval. ×: as a multiple of none's; the loss is the lowest "
-         "validation loss that both runs of a seed reach. In brackets what so many seeds would have shown four times "
-         "in five.")
+         "validation loss that both runs of a seed reach.")
 """Below the table of the short answer."""
 COMPARED = (None, "convergence")
 """The groups of runs whose norms are set side by side as a whole."""
@@ -175,7 +174,7 @@ def _in_bleu(score: str, differences: Sequence[float]) -> dict[str, str]:
         told, sure = f"{found.mean:+.1f}", "one seed can't tell: train more (seed=1,2,3)"
     else:
         told = f"{found.mean:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
-        unsure = f"not shown ({smallest_effect(differences):.1f} would have been)"
+        unsure = f"can't tell ({smallest_effect(differences):.1f} would have shown)"
         sure = unsure if outcome(differences) is Outcome.undecided else "yes"
     return {f"{score} (95%)": told, "more than chance?": sure}
 

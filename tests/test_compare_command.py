@@ -104,7 +104,7 @@ class Page(HTMLParser):
 # -- what is written -------------------------------------------------------------------------------------------------
 
 
-FIGURES = sorted(f"{name}.{kind}" for name in ("training_loss", "validation_bleu", "validation_loss")
+FIGURES = sorted(f"{name}.{kind}" for name in ("time_to_loss", "training_loss", "validation_bleu", "validation_loss")
                  for kind in ("png", "svg"))
 
 
@@ -405,7 +405,7 @@ def test_no_chart_is_written_over_another(two_runs, compare, variant, tmp_path):
     done = compare(*folders)
     assert done.code == 0, done.err
     _, images = markdown((tmp_path / "out" / "report.md").read_text(encoding="utf-8"))
-    assert len(images) == len(set(images)) == 4 * 3
+    assert len(images) == len(set(images)) == 4 * 4
     assert all((tmp_path / "out" / image).is_file() for image in images)
     page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
     pictures = [image["src"] for image in page.images if image.get("class") == "picture"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from synthetic import SEEDS, curve, group, record
 
-from seq2seq.experiments import EXPERIMENTS, charts, statement, verdicts
+from seq2seq.experiments import EXPERIMENTS, Finding, charts, statement, verdicts
 from seq2seq.experiments.convergence import best_rate, reached
 from seq2seq.experiments.gradient_flow import NOTICEABLE as NOTICEABLE_GROWTH
 from seq2seq.experiments.gradient_flow import SPAN, growth
@@ -125,6 +125,18 @@ def test_each_verdict_is_reached(name, effect):
     for verdict in found:
         assert verdict.missing == ""
         assert verdict.outcome is EXPECTED[effect], [(f.statement, f.differences) for f in verdict.findings]
+
+
+@pytest.mark.parametrize(("bound", "differences", "expected"), [
+    ({"above": 1.0}, [1.9, 2.1, 2.0], Outcome.supported), ({"above": 1.0}, [0.4, 0.6, 0.5], Outcome.refuted),
+    ({"above": 1.0}, [-1.9, 2.1, 2.0], Outcome.undecided), ({"below": 1.0}, [0.4, 0.6, 0.5], Outcome.supported),
+    ({"below": 1.0}, [1.9, 2.1, 2.0], Outcome.refuted), ({"below": 0.0}, [0.1, 0.2, 0.15], Outcome.refuted)])
+def test_a_claim_may_name_a_bound_and_the_measured_figure_is_told_as_it_is(bound, differences, expected):
+    finding = Finding("it halves", "halvings", differences, **bound)
+    assert finding.outcome is expected
+    (word, figure), = bound.items()
+    assert finding.in_words.startswith(f"{sum(differences) / 3:+.3g} halvings (")
+    assert finding.in_words.endswith(f"); claimed: {word} {figure:g}")
 
 
 def test_what_is_not_as_the_table_says_is_named():

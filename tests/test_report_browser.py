@@ -204,10 +204,10 @@ def test_without_javascript_there_are_pictures_and_nothing_that_needs_it(page, r
     assert all(page.execute_script(SEEN, ".plot, .controls"))
     page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     page.get(report.as_uri())
-    assert len(page.find_elements("css selector", ".picture")) == 3
+    assert len(page.find_elements("css selector", ".picture")) == 4
     page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
     pictures = page.find_elements("css selector", ".picture")
     assert all(image.is_displayed() and image.size["width"] > 500 for image in pictures)
     dead = page.execute_script(SEEN, ".plot, .controls")
-    assert len(dead) == 2 * 3
+    assert len(dead) == 2 * 4
     assert not any(dead)

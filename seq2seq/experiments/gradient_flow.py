@@ -98,8 +98,8 @@ def _steadier(group: Group, key: str, what: str) -> list[Finding]:
     for cell, stage in _places(group):
         without, normed = (_unsigned(group.paired(growth(key, stage), norm=n, cell__kind=cell)) for n in (none, layer))
         findings.append(Finding(f"{cell}, {stage}: over {SPAN} steps {what} double or halve with {none} at least once "
-                                f"more than with {layer}", "doublings or halvings beyond that",
-                                [value - NOTICEABLE for value in difference(without, normed)], decides=stage == BEFORE))
+                                f"more than with {layer}", "doublings or halvings more",
+                                difference(without, normed), above=NOTICEABLE, decides=stage == BEFORE))
     return findings
 
 
@@ -111,10 +111,10 @@ def _vanishing(group: Group, large: str, small: str) -> list[Finding]:
         halvings = {n: group.paired(growth("gradient", stage), norm=n, cell__kind=cell) for n in (large, small)}
         where, decides = f"{cell}, {stage}", stage == BEFORE and cell == TANH_NETWORK
         findings += [
-            Finding(f"{where}: gradients halve at least once with {large}", f"{unit}, beyond one",
-                    [value - NOTICEABLE for value in halvings[large].values()], decides=decides),
-            Finding(f"{where}: gradients do not halve even once with {small}", f"{unit}, short of one",
-                    [NOTICEABLE - value for value in halvings[small].values()], decides=decides),
+            Finding(f"{where}: gradients halve at least once with {large}", unit,
+                    list(halvings[large].values()), above=NOTICEABLE, decides=decides),
+            Finding(f"{where}: gradients do not halve even once with {small}", unit,
+                    list(halvings[small].values()), below=NOTICEABLE, decides=decides),
             Finding(f"{where}: gradients halve more often with {large} than with {small}", unit,
                     difference(halvings[large], halvings[small]), decides=False)]
     return findings

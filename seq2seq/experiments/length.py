@@ -79,7 +79,7 @@ def _findings(group: Group, measure: Measure) -> list[Finding]:
     return [
         *(Finding(f"on longer sentences {norm} loses more than {none}", measure.lost_unit,
                   difference(lost[norm], lost[none]), decides=norm == batch) for norm in group.variants("batch")),
-        Finding(f"{layer} loses less, beyond {none}, than half of what {batch} does", measure.lost_unit,
+        Finding(f"what {layer} loses more than {none} is less than half of what {batch} does", measure.lost_unit,
                 difference(more[batch], more[layer], scale=0.5)),
         *(Finding(f"{norm}, normalising by each batch's own statistics, loses more than {none}", measure.lost_unit,
                   difference(group.paired(own_statistics, norm=norm), lost[none]), decides=False)

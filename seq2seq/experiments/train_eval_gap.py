@@ -48,7 +48,7 @@ def verdicts(group: Group, claim: str) -> list[Verdict]:
     apart = list(group.paired(gap, norm=batch).values())
     findings = [
         Finding(f"on the test set, {batch}'s losses by the stored statistics and by the batch's own are more than "
-                f"{NOTICEABLE} nats/token apart", "nats/token beyond that", [abs(g) - NOTICEABLE for g in apart]),
+                f"{NOTICEABLE} nats/token apart", "nats/token", [abs(g) for g in apart], above=NOTICEABLE),
         _same(group, layer),
         Finding("the stored statistics give the higher loss", "nats/token", apart, decides=False),
     ]

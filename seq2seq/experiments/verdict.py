@@ -7,19 +7,25 @@ from dataclasses import dataclass, field
 from ..records import Group, RunRecord
 from ..statistics import Interval, Outcome, both, interval, outcome, smallest_effect
 
-RULE = ("For each seed one difference is taken, with its sign so that the claim predicts a positive number. Supported: "
-        "Student's 95% confidence interval of their mean lies above 0. Refuted: it lies below 0. Undecided: it "
-        "contains 0. A claim of several parts is supported if every part is, and refuted if any is.")
+RULE = ("For each seed one difference is taken, of which the claim says that it is above 0, or above or below the "
+        "figure given. Supported: the whole of Student's 95% confidence interval of their mean is. Refuted: nothing of "
+        "it is. Undecided: a part of it is. A claim of several parts is supported if every part is, and refuted if any "
+        "is. The smallest effect: so far from 0, or from the figure given, the mean would have had to lie for so many "
+        "seeds, spread as these are, to show it four times in five.")
 
 
 @dataclass
 class Finding:
-    """One difference between settings, of each seed, of which the claim says that it is positive."""
+    """One difference between settings, of each seed, of which the claim says that it is positive, or beyond a bound."""
 
     statement: str
-    """What a positive difference means."""
+    """What such a difference means."""
     unit: str
     differences: list[float]
+    above: float | None = None
+    """Beyond which they are to be, where that isn't 0."""
+    below: float | None = None
+    """The same, where they are to be less."""
     log2: bool = False
     """The differences are of logarithms to base 2; told as factors."""
     decides: bool = True
@@ -32,7 +38,11 @@ class Finding:
     @property
     def outcome(self) -> Outcome:
         """By the rule, or as it is."""
-        return self.exact or (outcome(self.differences) if self.differences else Outcome.undecided)
+        if self.below is not None:
+            beyond = [self.below - d for d in self.differences]
+        else:
+            beyond = [d - (self.above or 0.0) for d in self.differences]
+        return self.exact or (outcome(beyond) if beyond else Outcome.undecided)
 
     @property
     def interval(self) -> Interval:
@@ -52,11 +62,13 @@ class Finding:
             return self.detail or "no seed has both sides"
         found = self.interval
         between = f" ({self.told(found.low)} to {self.told(found.high)})" if len(self.differences) > 1 else ""
-        return f"{self.told(found.mean)} {self.unit}{between}"
+        claimed = [f"; claimed: {word} {bound:g}" for word, bound in (("above", self.above), ("below", self.below))
+                   if bound is not None]
+        return f"{self.told(found.mean)} {self.unit}{between}{''.join(claimed)}"
 
     @property
     def smallest(self) -> float:
-        """The smallest mean difference that so many seeds would have shown with probability 0.8."""
+        """The smallest mean, from 0 or the bound, that so many seeds would have shown with probability 0.8."""
         return smallest_effect(self.differences)
 
 
