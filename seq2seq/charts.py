@@ -81,6 +81,12 @@ class Panel:
         return not self.names and all(x > 0 for line in self.lines for x in line.x)
 
     @property
+    def plain_y(self) -> bool:
+        """Whether the y are easily read without powers of ten, also on a logarithmic axis."""
+        sizes = [abs(y) for line in self.lines for y in line.y if y]
+        return bool(sizes) and min(sizes) >= 1e-2 and max(sizes) < 1e5
+
+    @property
     def x_ticks(self) -> list[Any] | None:
         """The few x of a logarithmic axis; None where the axis is to find its own."""
         found = sorted({x for line in self.lines for x in line.x}) if self.log_x else []
@@ -269,7 +275,8 @@ def _layout(panel: Panel) -> dict[str, Any]:
     x, y = ("log" if log else "linear" for log in (panel.log_x, panel.log_y))
     return {"xaxis": {"title": {"text": panel.x_label}, "type": "category" if panel.names else x,
                       "tickvals": panel.x_ticks},
-            "yaxis": {"title": {"text": panel.y_label}, "type": y, "exponentformat": "power"},
+            "yaxis": {"title": {"text": panel.y_label}, "type": y, "exponentformat": "power",
+                      "tickformat": "~g" if panel.plain_y else ""},
             "scattermode": "group" if panel.names else "overlay",
             "shapes": [_mark(label, x) for label, x in panel.marks.items()]}
 

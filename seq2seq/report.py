@@ -65,11 +65,13 @@ class Section:
 
 def norm_cells(row: NormRow) -> dict[str, str]:
     """Column -> text of a norm's row."""
-    several = len(row.seeds) > 1
+    several, p_values = len(row.seeds) > 1, [number(p, 3) for p in row.p_values]
+    if len(p_values) > 1 and len(set(p_values)) == 1:
+        p_values = [f"{p_values[0]} each"]
     return {
         "norm": row.norm, "seeds": str(len(row.seeds)), "learning rate": str(row.rate),
         f"{row.split} BLEU (95%)": number(row.bleu.mean, 1) + (f" ± {number(row.bleu.half, 1)}" if several else ""),
-        "p against none, by seed": ", ".join(number(p, 3) for p in row.p_values) or "–",
+        "p against none, by seed": ", ".join(p_values) or "–",
         f"{row.split} chrF": number(row.chrf, 1), "valid loss (nats/token)": number(row.loss, 3),
         "updates to the common loss": number(row.updates, 0), "seconds to it": number(row.seconds, 0),
         "target tokens/s": number(row.tokens_per_second, 0), "parameters": number(row.parameters, 0),

@@ -191,6 +191,13 @@ def test_the_page_is_told_of_each_panel_what_it_shows():
     assert (first["layout"]["shapes"], second["layout"]["shapes"][0]["x0"]) == ([], 1.5)
 
 
+@pytest.mark.parametrize(("y", "plain"), [
+    ([0.4, 7.0], True), ([0.0, 90.0], True), ([1e-30, 1.0], False), ([0.0], False)])
+def test_figures_that_are_easily_read_are_written_out_on_a_logarithmic_axis_too(y, plain):
+    found = panel([Line("a", "none", 0, list(range(len(y))), y)], log_y=True)
+    assert interactive_figure(chart(found)).layout.yaxis.tickformat == ("~g" if plain else "")
+
+
 def test_numbers_above_0_can_stand_on_a_logarithmic_axis():
     found = [panel([Line("a", "none", 0, x, [1.0, 2.0])]).positive_x for x in ([1, 2], [0, 2], ["p", "q"])]
     assert found == [True, False, False]

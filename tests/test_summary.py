@@ -1,11 +1,13 @@
 """The short answer, of runs whose figures are known."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from synthetic import SEEDS, curve, group, record
 
 from seq2seq.experiments import verdicts
+from seq2seq.report import norm_cells
 from seq2seq.summary import norm_rows, overview
 
 
@@ -33,6 +35,13 @@ def test_a_norm_ahead_of_all_others_has_won():
     assert table["batch"]["more than chance?"] == "can't tell (1.9 would have shown)"
     assert table["layer"]["test BLEU (95%)"] == "+10.0 (+10.0 to +10.0)"
     assert table["layer"]["more than chance?"] == "yes"
+
+
+@pytest.mark.parametrize(("p_values", "told"), [
+    ([], "–"), ([0.01], "0.010"), ([0.001, 0.001], "0.001 each"), ([0.001, 0.2], "0.001, 0.200")])
+def test_a_p_value_of_all_seeds_is_told_once(p_values, told):
+    row = replace(norm_rows(group(runs({"none": (30, 31)})))[0], p_values=p_values)
+    assert norm_cells(row)["p against none, by seed"] == told
 
 
 def test_a_norm_that_can_not_be_told_from_the_best_is_named():
