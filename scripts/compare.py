@@ -1,4 +1,4 @@
-"""Compare runs: verdicts and a table here; report.html, its text as report.md, results.csv and figures/ in a folder.
+"""Compare runs: a table, verdicts and the short answer here; in a folder report.html, report.md, results.csv, figures/.
 
     python scripts/compare.py outputs/grammar_en_zh/* --out comparison
 
@@ -24,7 +24,7 @@ LISTED = 6
 
 
 def main() -> None:
-    """Parse the command line, write the report, print the table and the verdicts."""
+    """Parse the command line, write the report, print the table, the verdicts and the short answer."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder")
     parser.add_argument("--out", type=Path, default=Path("."), metavar="DIR", help="where the files go (default: here)")
@@ -43,6 +43,8 @@ def main() -> None:
     for section in report.sections:
         for verdict in section.verdicts:
             print(f"{verdict.outcome.value}: {section.title}: {verdict.claim} {verdict.missing}".rstrip())
+    for answer in report.answers:
+        print(f"\n{answer}")
     for note in report.notes:
         print(f"note: {note}")
     print(f"\nWrote {', '.join(str(file) for file in report.files)}.")

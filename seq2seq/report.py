@@ -126,6 +126,8 @@ class Report:
 
     runs: list[RunRecord]
     sections: list[Section]
+    answers: list[str]
+    """The short ones, in sentences."""
     notes: list[str]
     files: list[Path]
 
@@ -147,7 +149,8 @@ def write_report(folders: Sequence[str], out: Path, command: str) -> Report:
     write_figures([drawing for section in sections for drawing in section.drawings], out)
     for name, text in texts.items():
         write_text(out / name, text)
-    return Report(runs, sections, notes, [out / name for name in (*texts, "figures")])
+    answers = [" ".join(answer.sentences) for answer in said["overview"]]
+    return Report(runs, sections, answers, notes, [out / name for name in (*texts, "figures")])
 
 
 def write_figures(drawings: Sequence[Drawing], out: Path) -> None:

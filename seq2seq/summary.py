@@ -160,9 +160,10 @@ def _ranking(rows: Sequence[NormRow], scores: Mapping[str, Figures]) -> str:
     counts = sorted({len(row.seeds) for row in rows})
     rates = ", each norm at its best learning rate" if len({row.rate for row in rows}) > 1 else ""
     listed = ", ".join(f"{row.norm} {row.bleu.mean:.1f}" for row in (first, *others))
-    said = (f"{first.norm} {'is ahead' if equals else 'won'}: {first.split} BLEU {listed} (means of "
-            f"{' to '.join(map(str, counts))} seed{'s' * (counts != [1])}{rates}).")
-    return said + (f" The seeds are too few to tell {' and '.join(equals)} from {first.norm}." if equals else "")
+    seeds = "one seed each" if counts == [1] else f"means of {' to '.join(map(str, counts))} seeds"
+    said = f"{first.norm} {'is ahead' if equals else 'won'}: {first.split} BLEU {listed} ({seeds}{rates})."
+    unsure = "One seed can't" if counts == [1] else "The seeds are too few to"
+    return said + (f" {unsure} tell {' and '.join(equals)} from {first.norm}." if equals else "")
 
 
 def _in_bleu(score: str, differences: Sequence[float]) -> dict[str, str]:

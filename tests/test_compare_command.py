@@ -134,6 +134,8 @@ def test_a_table_figures_and_a_page(two_runs, compare, tmp_path):
             ("test_bleu", 1), ("test_chrf", 1), ("valid_bleu", 1), ("valid_loss", 3), ("update", 0),
             ("tokens_per_second", 0), ("minutes", 1), ("parameters", 0)))]
         assert cells in shown
+    first = max(results, key=lambda norm: results[norm]["test"]["bleu"])
+    assert f"toy: {first} is ahead: test BLEU {first} {results[first]['test']['bleu']:.1f}, " in done.out
 
 
 def test_what_the_page_says(two_runs, compared):
@@ -195,7 +197,7 @@ def test_the_page_stands_alone(two_runs, compared):
 
 def test_the_table_fits_eighty_columns(two_runs, compare, variant):
     done = compare(two_runs.none, two_runs.layer, variant("b", seed=2), variant("c", "layer", seed=2))
-    table = done.out[:done.out.index("note: ")].splitlines()
+    table = done.out[:done.out.index("\n\n")].splitlines()
     assert len(table) == 7
     assert max(map(len, table)) <= 80
 
