@@ -136,19 +136,20 @@ def overview(found: Sequence[Group], of_norms: Sequence[list[NormRow]]) -> list[
     """
     answers: list[Answer] = []
     for group, rows in zip(found, of_norms, strict=True):
-        if group.experiment in COMPARED and group.variants("none") and len(group.norms) > 1:
-            answers.append(_beside_none(group, rows))
+        if group.experiment in COMPARED and len(group.norms) > 1:
+            answers.append(_side_by_side(group, rows))
         if group.experiment == "length":
             answers += _long_sentences(group)
     return answers
 
 
-def _beside_none(group: Group, rows: Sequence[NormRow]) -> Answer:
-    none = next(row for row in rows if row.norm == group.variants("none")[0])
+def _side_by_side(group: Group, rows: Sequence[NormRow]) -> Answer:
+    """The order of the norms, and each one's figures beside no norm's, where there are such runs."""
     scores = {row.norm: by_seed(row.runs, group.bleu) for row in rows}
+    none = next((row for row in rows if row.norm in group.variants("none")), None)
     table = [{f"beside {none.norm}": row.norm,
               **_in_bleu(f"{none.split} BLEU", difference(scores[row.norm], scores[none.norm])),
-              **_cost(row, none)} for row in rows if row is not none]
+              **_cost(row, none)} for row in rows if row is not none] if none else []
     return Answer([f"{group.where}: {_ranking(rows, scores)}"], table)
 
 
@@ -202,16 +203,21 @@ def _long_sentences(group: Group) -> list[Answer]:
     lost = {norm: figures for norm, figures in lost.items() if figures}
     if not lost:
         return []
-    said = [f"{norm} {_mean(list(figures.values()), 0)} %" for norm, figures in lost.items()]
+    parts = ", ".join(f"{norm} {_mean(list(figures.values()), 0)} %" for norm, figures in lost.items())
     none = next(iter(group.variants("none")), "")
-    beside = {norm: outcome(difference(figures, lost[none]) or [0.0]) for norm, figures in lost.items()
-              if none in lost and norm != none}
+    return [Answer([f"{group.where}: on sentences longer than any trained on a part of the BLEU is lost: {parts}.",
+                    *(_who_loses(lost, none) if none in lost and len(lost) > 1 else [])])]
+
+
+def _who_loses(lost: Mapping[str, Figures], none: str) -> list[str]:
+    """More than none, or less, as far as the seeds can tell."""
+    if all(len(figures) < 2 for figures in lost.values()):
+        return ["One seed can't tell who loses more."]
+    beside = {norm: outcome(difference(figures, lost[none]) or [0.0]) for norm, figures in lost.items() if norm != none}
     sure = [f"Clearly {word} than {none}: {' and '.join(these)}."
             for word, wanted in (("more", Outcome.supported), ("less", Outcome.refuted))
             if (these := [norm for norm, found in beside.items() if found is wanted])]
-    return [Answer([
-        f"{group.where}: on sentences longer than any trained on a part of the BLEU is lost: {', '.join(said)}.",
-        *(sure or [f"No norm clearly loses more than {none}, or less."] * bool(beside))])]
+    return sure or [f"No norm clearly loses more than {none}, or less."]
 
 
 def _mean(values: Sequence[float], decimals: int) -> str:
