@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from seq2seq.cli import console, guarded
-from seq2seq.columns import COLUMNS
+from seq2seq.columns import COLUMNS, status
 from seq2seq.records import labels
 from seq2seq.report import write_report
 
@@ -29,9 +29,11 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder")
     parser.add_argument("--out", type=Path, default=Path("."), metavar="DIR", help="where the files go (default: here)")
     arguments = parser.parse_args()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # of paths in no encoding
     report = write_report(arguments.runs, arguments.out, command(arguments.runs, arguments.out))
-    unfinished = any(run.status != "finished" for run in report.runs)
-    shown = [column for column in COLUMNS if column.at_terminal and (unfinished or column.key != "status")]
+    told_apart = any(status(run) != "finished" for run in report.runs)
+    shown = [column for column in COLUMNS if column.at_terminal and (told_apart or column.key != "status")]
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))  # as wide as a terminal's 80 columns
     for column in shown:
         number = column.decimals is not None

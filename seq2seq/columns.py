@@ -51,6 +51,11 @@ def setting(key: str) -> Callable[[RunRecord], Any]:
     return lambda run: run.settings[key]
 
 
+def status(run: RunRecord) -> str:
+    """Of one that has finished also whether it is left out of the comparison."""
+    return "left out" if run.left_out and run.status == "finished" else run.status
+
+
 def updates(run: RunRecord) -> int | None:
     """So far, where the run has not finished."""
     found: dict[str, Any] = run.results or (run.metrics or [{}])[-1]
@@ -64,7 +69,8 @@ def minutes(run: RunRecord) -> float | None:
 
 COLUMNS = [
     Column("run", "run", lambda run: run.name, at_terminal=True),
-    Column("status", "status", lambda run: run.status, at_terminal=True),
+    Column("status", "status", status, at_terminal=True),
+    Column("left_out", "left out", lambda run: run.left_out or None),
     Column("experiment", "experiment", setting("experiment")),
     Column("size", "size", setting("size")),
     Column("corpus", "corpus", setting("data.name")),

@@ -9,7 +9,7 @@ import torch
 from .experiments.convergence import at_best_rate
 from .figures import attention_figure, rendered
 from .records import Group, RunRecord
-from .summary import COMPARED, hypotheses, test_pairs
+from .summary import hypotheses, test_pairs
 from .translation import attention_map
 
 PLACES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -38,7 +38,7 @@ class Example:
 
 def worked_examples(found: Sequence[Group]) -> tuple[list[Example], str]:
     """Sentences by their place in the order of lengths, from the first comparison of norms; or why there are none."""
-    group = next((g for g in found if g.experiment in COMPARED and g.runs), None)
+    group = next((g for g in found if g.compares_norms and g.runs), None)
     if group is None:
         return [], ""
     runs = [at_best_rate(group, norm)[0] for norm in group.norms]
@@ -65,10 +65,10 @@ def _lacking(src: Sequence[str], texts: Sequence[Sequence[str]], names: Sequence
 
 @torch.no_grad()
 def _draw_attention(run: RunRecord, pairs: Sequence[tuple[str, Output]]) -> None:
-    """Fill in the outputs' attention maps, where the run still has its model."""
+    """Fill in the outputs' attention maps, where the run still has its model and that can be had on this machine."""
     try:
         model, tokenizers = run.run.translator(torch.device("cpu")), run.run.tokenizers()
-    except (ValueError, OSError):
+    except (ValueError, OSError, RuntimeError):
         return
     for source, output in pairs:
         found = attention_map(model, tokenizers, source, output.text)

@@ -26,7 +26,7 @@ The experiments stand in the order in which they are told.
 """
 FOLLOWING = {"batch_size": ("optimizer.warmup_updates",)}
 """Settings that an experiment derives from those it compares."""
-NO_SETTINGS = ("seed", "experiment", "size", "data.root", *CHANGEABLE)
+NO_SETTINGS = ("seed", "experiment", "size", "data.root", "data.mirror_folder", *CHANGEABLE)
 """What may differ between runs that are repetitions of each other."""
 WORDS = {("norm.statistics", "per_step"): "statistics by step",
          ("norm.statistics", "sequence_input"): "statistics by step, the input's pooled",
@@ -50,6 +50,8 @@ class RunRecord:
     """Why it failed."""
     norm: str = ""
     """Its norm's name among the runs that it is compared with."""
+    left_out: str = ""
+    """Why it can't be compared with these; empty where it can."""
 
     @property
     def has_curves(self) -> bool:
@@ -107,25 +109,26 @@ def is_finite(entry: dict[str, Any]) -> bool:
     return all(math.isfinite(v) for v in figures if isinstance(v, float))
 
 
-def read_run(folder: str, name: str) -> RunRecord:
-    """A run, finished or not; RunError where there is none."""
-    run = Run.open(folder)
-    return RunRecord(name, run, run.config(), run.state(), run.results(), run.failure())
+def read_runs(folders: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
+    """The runs, finished or not, by name, and a line for each folder that is left out, with the reason.
 
-
-def read_runs(folders: Sequence[str]) -> list[RunRecord]:
-    """The runs that have begun, by name; RunError for a folder that isn't there, or where none has."""
-    found = [read_run(folder, name) for name, folder in named(folders).items() if not _is_bare(folder)]
+    That is one in which no run has begun, as a failed job of a sweep leaves it, or whose files this version can't read.
+    RunError for a folder that isn't there, or where nothing is left.
+    """
+    found, left_out = [], []
+    for name, folder in named(folders).items():
+        if _is_bare(folder):
+            why = Run(folder).failure()
+            left_out.append(f"{name}: left out: {f'failed: {why}' if why else 'its training has not begun'}")
+            continue
+        run = Run.open(folder)
+        try:
+            found.append(RunRecord(name, run, run.config(), run.state(), run.results(), run.failure()))
+        except RunError as error:
+            left_out.append(f"{name}: left out: {error}")
     if not found:
-        raise RunError(f"no run has begun: {'; '.join(not_begun(folders))}")
-    return found
-
-
-def not_begun(folders: Sequence[str]) -> list[str]:
-    """A line for each folder in which no run has begun, as a failed job of a sweep leaves it, and why."""
-    bare = {name: Run(folder).failure() for name, folder in named(folders).items() if _is_bare(folder)}
-    return [f"{name}: left out: {f'failed: {why}' if why else 'its training has not begun'}"
-            for name, why in bare.items()]
+        raise RunError(f"no run can be compared: {'; '.join(left_out)}")
+    return found, left_out
 
 
 def _is_bare(folder: str) -> bool:
@@ -156,10 +159,36 @@ class Group:
     corpus: str
     runs: list[RunRecord] = field(default_factory=list)
     """Finished, and different from each other in nothing but what is compared and the seed."""
-    left_out: list[tuple[RunRecord, str]] = field(default_factory=list)
-    """Others, and why."""
+    left_out: list[RunRecord] = field(default_factory=list)
+    """The others."""
     notes: list[str] = field(default_factory=list)
     """What differs beside what an experiment compares: machine, threads, versions; without one, settings too."""
+
+    @property
+    def compares_norms(self) -> bool:
+        """Whether its norms are to be set side by side as a whole."""
+        return self.experiment in (None, "convergence") or self.experiment not in AXES
+
+    @property
+    def searches_rates(self) -> bool:
+        """Whether a norm was trained at several learning rates, of which the best counts."""
+        return any(len({run.config.optimizer.lr for run in self.of(norm=norm)}) > 1 for norm in self.norms)
+
+    @property
+    def comparisons(self) -> dict[str, list[str]]:
+        """The name of a none -> the norms to be set beside it, and itself: those that differ in nothing but the norm.
+
+        One that has no such none stands beside the most usual one. Without a none all norms, under "".
+        """
+        nones, found = self.variants("none"), dict[str, list[str]]()
+        for norm in self.norms:
+            alike = [none for none in nones if self._beside_norm(none) == self._beside_norm(norm)]
+            found.setdefault(next(iter(alike or nones), ""), []).append(norm)
+        return found
+
+    def _beside_norm(self, norm: str) -> dict[str, str]:
+        """The other settings of a norm's runs, but for those that the experiment compares."""
+        return _others(self.of(norm=norm)[0], _free(self.experiment) if self.experiment in AXES else ("norm.",))
 
     @property
     def where(self) -> str:
@@ -244,7 +273,7 @@ def groups(runs: Sequence[RunRecord]) -> list[Group]:
 def _group(group: Group, members: list[RunRecord]) -> Group:
     known = group.experiment in AXES
     axes = AXES[group.experiment or ""] if known else ("",)  # every setting
-    free = (*axes, *FOLLOWING.get(group.experiment or "", ()), *NO_SETTINGS)
+    free = _free(group.experiment)
     usual = _most_common([_others(run, free) for run in members if run.status == "finished"])
     alike = [run for run in members if run.status == "finished" and _others(run, free) == usual]
     text = _most_common([run.test_text for run in alike if run.test_text])
@@ -252,20 +281,27 @@ def _group(group: Group, members: list[RunRecord]) -> Group:
     for run in members:
         key = tuple(str(value) for setting, value in run.settings.items()
                     if setting == "seed" or (setting.startswith(axes) and setting not in NO_SETTINGS))
-        if reason := _reason(run, _others(run, free), usual or {}, text, seen.get(key)):
-            group.left_out.append((run, reason))
+        run.left_out = _reason(run, _others(run, free), usual or {}, text, seen.get(key))
+        if run.left_out:
+            group.left_out.append(run)
         else:
             seen[key] = run
             group.runs.append(run)
     for run in members:
         run.norm = norm_name(run, group.runs, ("norm.",) if known else axes)
-    group.notes = [*_differences(group.runs, settings_too=not known), *_not_finite(group.runs)]
+    group.notes = [*_differences(group.runs, settings_too=not known), *_not_finite(group.runs), *_untested(group)]
     return group
 
 
+def _free(experiment: str | None) -> tuple[str, ...]:
+    """How the names of those settings begin in which an experiment's runs may differ; any, without one that we know."""
+    return (*AXES.get(experiment or "", ("",)), *FOLLOWING.get(experiment or "", ()))
+
+
 def _others(run: RunRecord, free: tuple[str, ...]) -> dict[str, str]:
-    """A run's settings but for these and what they begin."""
-    return {key: str(value) for key, value in run.settings.items() if not key.startswith(free)}
+    """A run's settings but for those whose names begin with these."""
+    return {key: str(value) for key, value in run.settings.items()
+            if not key.startswith(free) and key not in NO_SETTINGS}
 
 
 def _most_common(found: Sequence[Found]) -> Found | None:
@@ -305,23 +341,30 @@ def _differences(runs: Sequence[RunRecord], settings_too: bool) -> Iterator[str]
 def _facts(run: RunRecord, settings_too: bool) -> dict[str, str]:
     """What a run's figures depend on beside its norm and seed."""
     results = run.results or {}
-    own = {k: v for k, v in run.settings.items() if not k.startswith(("norm.", *NO_SETTINGS))} if settings_too else {}
+    own = _others(run, ("norm.",)) if settings_too else {}
     where = {k: results[k] for k in ("device", "processor", "threads") if k in results}
     versions = {f"version of {k}": v for k, v in results.get("versions", {}).items()}
     return {k: str(v) for k, v in (own | where | versions).items()}
 
 
 def _not_finite(runs: Sequence[RunRecord]) -> Iterator[str]:
-    """A line for each run whose probes met figures that are not finite, which no verdict can take in."""
+    """A line for each run whose probes met figures that are not finite, which no mean can take in."""
     for run in runs:
         if count := sum(not is_finite(entry) for entry in run.probes):
-            yield f"{run.name}: probes.jsonl has lines with figures that are not finite ({count}): in no verdict"
+            yield f"{run.name}: probes.jsonl has lines with figures that are not finite ({count})"
+
+
+def _untested(group: Group) -> Iterator[str]:
+    """A line where some runs have no score on the test set, for which all are compared by another."""
+    without = [run.name for run in group.runs if "test" not in (run.results or {})]
+    if 0 < len(without) < len(group.runs):
+        yield f"scores of the validation set are compared: {' and '.join(without)} has none of the test set"
 
 
 def norm_name(run: RunRecord, among: Sequence[RunRecord], settings: tuple[str, ...]) -> str:
     """batch; or batch (statistics shared), where runs of the same kind of norm differ in such a setting."""
     kin = [r for r in among if r.config.norm.kind is run.config.norm.kind]
-    differing = [key for key in run.settings if key.startswith(settings) and not key.startswith(NO_SETTINGS)
+    differing = [key for key in run.settings if key.startswith(settings) and key not in NO_SETTINGS
                  and len({str(r.settings.get(key)) for r in kin}) > 1]
     parts = [WORDS.get((key, run.settings[key])) or f"{key.removeprefix('norm.').replace('_', ' ')} {run.settings[key]}"
              for key in differing]

@@ -21,14 +21,17 @@ from .checkpoint import replacing, write_text
 from .columns import COLUMNS, number
 from .commands import training_commands
 from .diagrams import axes_diagram, cell_diagram
+from .errors import DataError
 from .examples import Example, worked_examples
 from .experiments import RULE, Statement, Verdict, charts, statement, verdicts
 from .figures import rendered
-from .records import Group, RunRecord, groups, not_begun, read_runs
+from .records import Group, RunRecord, groups, read_runs
 from .summary import SHORT, NormRow, norm_rows, overview
 
 FEW = 2
 """So many experiments are all named in the page's title."""
+OURS = {"report.html": b"scripts/compare.py", "report.md": b"scripts/compare.py", "results.csv": b"run,status,"}
+"""File -> what stands in each that this program has written."""
 DIAGRAMS = {"What each norm averages over": axes_diagram, "Where the norms stand in the LSTM's cell": cell_diagram}
 
 
@@ -133,11 +136,15 @@ class Report:
 
 
 def write_report(folders: Sequence[str], out: Path, command: str) -> Report:
-    """Write report.html, report.md, results.csv and figures/ into `out`, when all of them have been made."""
-    runs = read_runs(folders)
+    """Write report.html, report.md, results.csv and figures/ into `out`, when all of them have been made.
+
+    DataError where one of these files is there and not of a former comparison.
+    """
+    check_place(out)
+    runs, notes = read_runs(folders)
     found = groups(runs)
     sections = sections_of(found)
-    notes = not_begun(folders) + [f"{run.name}: left out: {why}" for group in found for run, why in group.left_out]
+    notes += [f"{run.name}: left out: {run.left_out}" for group in found for run in group.left_out]
     notes += [note for group in found for note in group.notes]
     notes += [f"{run.name}: metrics.jsonl is missing or empty, so it has no curves" for run in runs
               if not run.has_curves]
@@ -146,11 +153,20 @@ def write_report(folders: Sequence[str], out: Path, command: str) -> Report:
     said = told(runs, sections, notes, command)
     texts = {"report.html": page(said, runs, examples), "results.csv": csv_table(runs),
              "report.md": template("report.md.jinja", autoescape=False).render(said)}
+    texts = {name: text.encode(errors="replace").decode() for name, text in texts.items()}  # of paths in no encoding
     write_figures([drawing for section in sections for drawing in section.drawings], out)
     for name, text in texts.items():
         write_text(out / name, text)
     answers = [" ".join(answer.sentences) for answer in said["overview"]]
     return Report(runs, sections, answers, notes, [out / name for name in (*texts, "figures")])
+
+
+def check_place(out: Path) -> None:
+    """DataError where a file would be written over that is not ours."""
+    for name, mark in OURS.items():
+        if (out / name).is_file() and mark not in (out / name).read_bytes():
+            raise DataError(f"{out / name}: not written by scripts/compare.py; expected a folder without such a file "
+                            "(--out DIR)")
 
 
 def write_figures(drawings: Sequence[Drawing], out: Path) -> None:

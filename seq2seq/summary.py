@@ -18,8 +18,6 @@ BOOTSTRAP_SEEDS = 3
 SHORT = ("Means over seeds with Student's 95% interval. ×: as a multiple of none's; the loss is the lowest "
          "validation loss that both runs of a seed reach.")
 """Below the table of the short answer."""
-COMPARED = (None, "convergence")
-"""The groups of runs whose norms are set side by side as a whole."""
 
 
 @dataclass
@@ -54,13 +52,15 @@ class NormRow:
 
 def norm_rows(group: Group) -> list[NormRow]:
     """A row a norm, none first; nothing for an experiment that isn't about the norms as a whole."""
-    if group.experiment not in COMPARED or not group.runs:
+    if not group.compares_norms or not group.runs:
         return []
     runs = {norm: at_best_rate(group, norm) for norm in group.norms}
     known = with_curves([run for found in runs.values() for run in found])
     loss = common_loss(known) if known else None
-    p_values = bootstrap_p_values(runs, next(iter(group.variants("none")), None))
-    return [_row(group, norm, found, p_values[norm], loss) for norm, found in runs.items()]
+    p_values: dict[str, list[float]] = {}
+    for none, norms in group.comparisons.items() if group.split == "test" else ():
+        p_values |= bootstrap_p_values({norm: runs[norm] for norm in norms}, none)
+    return [_row(group, norm, found, p_values.get(norm, []), loss) for norm, found in runs.items()]
 
 
 def _row(group: Group, norm: str, runs: list[RunRecord], p_values: list[float], loss: float | None) -> NormRow:
@@ -79,13 +79,13 @@ def _mean_time(runs: Sequence[RunRecord], loss: float | None, by: str) -> float 
     return fmean(known) if known and len(known) == len(times) else None
 
 
-def bootstrap_p_values(runs: dict[str, list[RunRecord]], none: str | None) -> dict[str, list[float]]:
-    """norm -> of each of the first seeds, p for a difference in test BLEU from `none`.
+def bootstrap_p_values(runs: dict[str, list[RunRecord]], none: str) -> dict[str, list[float]]:
+    """norm -> of each of the first seeds, p for a difference in test BLEU from `none`, where that is one of these.
 
     By paired bootstrap (Koehn 2004). The norms of a seed are tested together, which takes the time of one.
     """
     found: dict[str, list[float]] = {norm: [] for norm in runs}
-    for first in runs[none][:BOOTSTRAP_SEEDS] if none is not None else []:
+    for first in runs.get(none, [])[:BOOTSTRAP_SEEDS]:
         references = test_pairs(first)[1]
         systems = {norm: hypotheses(run) for norm, members in sorted(runs.items(), key=lambda item: item[0] != none)
                    for run in members if run.config.seed == first.config.seed}
@@ -136,35 +136,48 @@ def overview(found: Sequence[Group], of_norms: Sequence[list[NormRow]]) -> list[
     """
     answers: list[Answer] = []
     for group, rows in zip(found, of_norms, strict=True):
-        if group.experiment in COMPARED and len(group.norms) > 1:
-            answers.append(_side_by_side(group, rows))
+        for none, norms in group.comparisons.items() if group.compares_norms else ():
+            if len(norms) > 1:
+                answers.append(_side_by_side(group, none, [row for row in rows if row.norm in norms]))
         if group.experiment == "length":
             answers += _long_sentences(group)
     return answers
 
 
-def _side_by_side(group: Group, rows: Sequence[NormRow]) -> Answer:
+def _side_by_side(group: Group, usual: str, rows: Sequence[NormRow]) -> Answer:
     """The order of the norms, and each one's figures beside no norm's, where there are such runs."""
     scores = {row.norm: by_seed(row.runs, group.bleu) for row in rows}
-    none = next((row for row in rows if row.norm in group.variants("none")), None)
+    none = next((row for row in rows if row.norm == usual), None)
     table = [{f"beside {none.norm}": row.norm,
               **_in_bleu(f"{none.split} BLEU", difference(scores[row.norm], scores[none.norm])),
               **_cost(row, none)} for row in rows if row is not none] if none else []
-    return Answer([f"{group.where}: {_ranking(rows, scores)}"], table)
+    rates = ", each norm at its best learning rate" if group.searches_rates else ""
+    return Answer([f"{group.where}: {_ranking(rows[0].split, scores, rates)}"], table)
 
 
-def _ranking(rows: Sequence[NormRow], scores: Mapping[str, Figures]) -> str:
+def _ranking(split: str, scores: Mapping[str, Figures], remark: str) -> str:
     """The norms from the highest BLEU to the lowest, and which of them can't be told from the first."""
-    first, *others = sorted(rows, key=lambda row: -row.bleu.mean)
-    equals = [row.norm for row in others
-              if outcome(difference(scores[first.norm], scores[row.norm]) or [0.0]) is not Outcome.supported]
-    counts = sorted({len(row.seeds) for row in rows})
-    rates = ", each norm at its best learning rate" if len({row.rate for row in rows}) > 1 else ""
-    listed = ", ".join(f"{row.norm} {row.bleu.mean:.1f}" for row in (first, *others))
-    seeds = "one seed each" if counts == [1] else f"means of {' to '.join(map(str, counts))} seeds"
-    said = f"{first.norm} {'is ahead' if equals else 'won'}: {first.split} BLEU {listed} ({seeds}{rates})."
-    unsure = "One seed can't" if counts == [1] else "The seeds are too few to"
-    return said + (f" {unsure} tell {' and '.join(equals)} from {first.norm}." if equals else "")
+    shared = set.intersection(*(set(figures) for figures in scores.values()))
+    means = {norm: fmean(figures[seed] for seed in shared or figures) for norm, figures in scores.items()}
+    first, *others = sorted(means, key=lambda norm: -means[norm])
+    differences = {norm: difference(scores[first], scores[norm]) for norm in others}
+    level = [norm for norm in others if f"{means[norm]:.1f}" == f"{means[first]:.1f}"]
+    equals = [norm for norm in others if norm not in level
+              and outcome(differences[norm] or [0.0]) is not Outcome.supported]
+    who = f"{' and '.join([first, *level])} are level" if level else f"{first} {'is ahead' if equals else 'won'}"
+    listed = ", ".join(f"{norm} {means[norm]:.1f}" for norm in (first, *others))
+    said = f"{who}: {split} BLEU {listed} ({_of_seeds(shared, scores)}{remark})."
+    unsure = "The seeds are too few to" if max(map(len, differences.values())) > 1 else "One seed can't"
+    return said + (f" {unsure} tell {' and '.join(equals)} from {first}." if equals else "")
+
+
+def _of_seeds(shared: set[int], scores: Mapping[str, Figures]) -> str:
+    """What the means are over."""
+    if not shared:
+        return "means of different seeds"
+    if all(len(figures) == len(shared) for figures in scores.values()):
+        return "one seed each" if len(shared) == 1 else f"means of {len(shared)} seeds"
+    return f"means of the {len(shared)} seeds that all have" if len(shared) > 1 else "of the one seed that all have"
 
 
 def _in_bleu(score: str, differences: Sequence[float]) -> dict[str, str]:
@@ -211,12 +224,12 @@ def _long_sentences(group: Group) -> list[Answer]:
 
 def _who_loses(lost: Mapping[str, Figures], none: str) -> list[str]:
     """More than none, or less, as far as the seeds can tell."""
-    if all(len(figures) < 2 for figures in lost.values()):
+    beside = {norm: difference(figures, lost[none]) for norm, figures in lost.items() if norm != none}
+    if all(len(differences) < 2 for differences in beside.values()):
         return ["One seed can't tell who loses more."]
-    beside = {norm: outcome(difference(figures, lost[none]) or [0.0]) for norm, figures in lost.items() if norm != none}
     sure = [f"Clearly {word} than {none}: {' and '.join(these)}."
             for word, wanted in (("more", Outcome.supported), ("less", Outcome.refuted))
-            if (these := [norm for norm, found in beside.items() if found is wanted])]
+            if (these := [norm for norm, found in beside.items() if outcome(found or [0.0]) is wanted])]
     return sure or [f"No norm clearly loses more than {none}, or less."]
 
 

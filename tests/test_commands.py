@@ -119,7 +119,7 @@ def test_the_command_that_is_told_finds_the_runs_of_a_sweep_finished(train_comma
     toy = [setting.replace("trainer.max_epochs=2", "trainer.max_epochs=1") for setting in toy]
     done = train_command("-m", *toy, "norm=none,layer", "cell=gru", "trainer.max_updates=2", "overwrite=true")
     assert done.code == 0, done.err
-    runs = read_runs([str(folder) for folder in sorted((tmp_path / "outputs" / "toy").iterdir())])
+    runs, _ = read_runs([str(folder) for folder in sorted((tmp_path / "outputs" / "toy").iterdir())])
     assert [run.config.cell.kind for run in runs] == [CellKind.gru] * 2
     command, = training_commands(runs)
     assert "overwrite" not in command
@@ -132,7 +132,7 @@ def test_the_command_of_a_run_that_was_made_longer_is_that_of_the_longer_run(tra
     folder = tmp_path / "run"
     assert train_command(*toy, f"hydra.run.dir={folder}", "trainer.max_updates=2").code == 0
     assert train_command(f"resume={folder}", "trainer.max_updates=3").code == 0
-    command, = training_commands(read_runs([str(folder)]))
+    command, = training_commands(read_runs([str(folder)])[0])
     assert "trainer.max_updates=3" in command
     assert "resume" not in command
     assert "max_updates=2" not in command

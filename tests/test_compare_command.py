@@ -17,7 +17,7 @@ from runs import ROOT
 
 from seq2seq import corpora, summary
 from seq2seq.columns import COLUMNS
-from seq2seq.config import DataConfig, Origin, SplitConfig
+from seq2seq.config import Backend, DataConfig, Origin, SplitConfig
 from seq2seq.experiments import statement
 from seq2seq.records import read_runs
 from seq2seq.report import write_report
@@ -304,7 +304,7 @@ def test_a_folder_in_which_no_run_has_begun_is_a_note(two_runs, compare, tmp_pat
     assert "note: failed: left out: failed: no CUDA device" in done.out.splitlines()
     alone = compare(bare, failed)
     assert alone.code == 2
-    assert "no run has begun: bare: left out: its training has not begun; failed: left out: failed: no CU" in alone.err
+    assert "no run can be compared: bare: left out: its training has not begun; failed: left out: failed: " in alone.err
 
 
 # -- the test set as it is now -----------------------------------------------------------------------------------------
@@ -342,7 +342,7 @@ def test_an_old_run_does_not_tell_its_text(two_runs, variant):
     results = Run(two_runs.none).results()
     for side in ("source", "reference"):
         del results["test"][f"{side}_sha256"]
-    old, = read_runs([variant("old", results={"test": results["test"]})])
+    (old,), _ = read_runs([variant("old", results={"test": results["test"]})])
     assert summary.test_pairs(old) == (two_runs.sources, two_runs.references)
 
 
@@ -351,7 +351,7 @@ def test_no_text_is_drawn_or_fetched_for_a_comparison(two_runs, variant, monkeyp
     drawn = DataConfig(name="drawn", origin=Origin.grammar, grammar=str(ROOT / "data/grammar_en_zh/grammar.txt"),
                        test=SplitConfig("test.en", "test.zh"), root="nowhere")
     assert (ROOT / "data/grammar_en_zh/grammar.txt").is_file()
-    run, = read_runs([variant("drawn", data=drawn)])
+    (run,), _ = read_runs([variant("drawn", data=drawn)])
     assert summary.test_pairs(run) == ([], [])
 
 
@@ -374,6 +374,65 @@ def test_what_is_no_run_or_damaged_is_named(two_runs, compare, variant, tmp_path
     done = compare(two_runs.none, f"{two_runs.none}/")
     assert done.code == 2
     assert "a run is named twice" in done.err
+
+
+def test_a_run_that_this_version_can_not_read_is_left_out(two_runs, compare, variant):
+    old, damaged = variant("old"), variant("damaged")
+    with Run(old).config_file.open("a") as file:
+        file.write("a_setting_of_old: 3\n")
+    Run(damaged).results_file.write_text('{"norm": ')
+    done = compare(two_runs.none, two_runs.layer, old, damaged)
+    assert (done.code, done.err) == (0, "")
+    for name, reason in (("old", "config.yaml: not a configuration of this program"),
+                         ("damaged", "results.json: damaged")):
+        note, = [line for line in done.out.splitlines() if line.startswith(f"note: {name}: left out: ")]
+        assert reason in note
+
+
+def test_what_is_not_compared_is_told_apart_in_every_table(two_runs, compare, variant, tmp_path):
+    wide = variant("wide", model__hidden_size=64, experiment="convergence")
+    done = compare(wide, *(variant(name, experiment="convergence", seed=seed) for seed, name in enumerate("abc", 1)))
+    row = next(row for row in csv.DictReader(io.StringIO((tmp_path / "out" / "results.csv").read_text()))
+               if row["run"] == "wide")
+    assert row["status"] == "left out"
+    assert row["left_out"].startswith("differs in more than what is compared: model.hidden_size=64")
+    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    assert page.texts["td"].count("left out") == 1
+    assert "status" in done.out
+
+
+def test_a_path_in_no_encoding_is_no_failure(two_runs, compare, tmp_path):
+    odd = tmp_path / "odd\udcff"
+    shutil.copytree(two_runs.none, odd)
+    done = compare(odd, two_runs.layer)
+    assert (done.code, done.err) == (0, "")
+    assert "odd?" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.md", "results.csv"])
+def test_no_file_of_ones_own_is_written_over(name, two_runs, compare, tmp_path):
+    (tmp_path / "out" / "figures").mkdir(parents=True)
+    own = {tmp_path / "out" / name: "![mine](figures/mine.png)", tmp_path / "out" / "figures" / "mine.png": "mine"}
+    for file, text in own.items():
+        file.write_text(text)
+    done = compare(two_runs.none, two_runs.layer)
+    assert done.code == 2
+    assert f"{name}: not written by scripts/compare.py; expected a folder without such a file (--out DIR)" in done.err
+    assert {file: file.read_text() for file in tmp_path.glob("out/**/*") if file.is_file()} == own
+
+
+def test_a_model_that_can_not_be_had_here_has_no_attention_maps(two_runs, compare, variant, tmp_path, monkeypatch):
+    fused = [variant(norm, norm, backend=Backend.fused) for norm in ("none", "layer")]
+    monkeypatch.setattr("seq2seq.rnn.fused_serves", no_compiler)
+    done = compare(*fused)
+    assert (done.code, done.err) == (0, "")
+    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    assert "Translations side by side" in page.texts["h2"]
+    assert not [image for image in page.images if "attention" in image.get("alt", "")]
+
+
+def no_compiler(*_, **__):
+    raise RuntimeError("backend='fused': no C++ compiler")
 
 
 # -- what tells runs apart -------------------------------------------------------------------------------------------
@@ -417,13 +476,13 @@ def test_no_chart_is_written_over_another(two_runs, compare, variant, tmp_path):
 
 def test_runs_of_one_name_from_other_folders(two_runs, variant):
     twins = [variant(f"{corpus}/none-lstm-tiny-seed1", data__name=corpus) for corpus in ("de_en", "en_zh")]
-    assert [r.name for r in read_runs(twins)] == ["de_en/none-lstm-tiny-seed1", "en_zh/none-lstm-tiny-seed1"]
+    assert [r.name for r in read_runs(twins)[0]] == ["de_en/none-lstm-tiny-seed1", "en_zh/none-lstm-tiny-seed1"]
     with pytest.raises(RunError, match="named twice"):
         read_runs([twins[0], twins[0]])
 
 
 def test_curves_are_what_was_logged(two_runs):
-    runs = read_runs([str(two_runs.layer)])
+    runs, _ = read_runs([str(two_runs.layer)])
     entries = [json.loads(line) for line in (two_runs.layer / "metrics.jsonl").read_text().splitlines()]
     for kind, key in (("train", "nll"), ("valid", "loss"), ("valid", "bleu")):
         logged = [(e["seconds"], e[key]) for e in entries if e["kind"] == kind]

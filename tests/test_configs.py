@@ -340,7 +340,7 @@ def test_no_job_of_an_experiment_is_left_out_of_its_comparison(composed, experim
     for i, run in enumerate(runs):
         run.config, run.name = composed(*chosen, *(values[i % len(values)] for values in swept)), str(i)
     found = synthetic.group(runs)
-    assert [(run.name, why) for run, why in found.left_out if "differs" in why] == []
+    assert [(run.name, run.left_out) for run in found.left_out if "differs" in run.left_out] == []
 
 
 def test_an_experiment_is_small_unless_told_otherwise_and_the_command_line_wins(composed):

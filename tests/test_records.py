@@ -58,6 +58,9 @@ def test_scores_are_of_one_split_for_all_runs():
     del without.results["test"]
     without.results["valid"] = {"bleu": 7.0}
     assert group([record(seed=1)]).split == "test"
+    assert group([record(seed=1), without]).notes == [
+        f"scores of the validation set are compared: {without.name} has none of the test set"]
+    assert group([without]).notes == []
     found = group([record(seed=1), without])
     assert found.split == "valid"
     assert found.scores(without) == {"bleu": 7.0}
@@ -66,7 +69,8 @@ def test_scores_are_of_one_split_for_all_runs():
 def test_a_run_of_other_settings_is_set_apart_with_the_reason():
     odd = record("layer", 4, model=ModelConfig(hidden_size=7))
     found = group([*(record(norm, seed) for norm in ("none", "layer") for seed in SEEDS), odd])
-    (run, reason), = found.left_out
+    run, = found.left_out
+    reason = run.left_out
     assert run is odd
     assert reason == "differs in more than what is compared: model.hidden_size=7 (the others: 512)"
     assert odd not in found.runs
@@ -77,7 +81,7 @@ def test_what_an_experiment_compares_sets_no_run_apart():
     runs = [record(lr=lr, seed=seed) for lr in (0.1, 0.2) for seed in SEEDS]
     assert group(runs).left_out == []
     other = group(record(experiment="length", lr=lr, seed=s) for lr, s in ((0.1, 1), (0.1, 2), (0.2, 3)))
-    assert [run.config.seed for run, _ in other.left_out] == [3]
+    assert [run.config.seed for run in other.left_out] == [3]
 
 
 def test_failed_unfinished_and_repeated_runs_are_set_apart():
@@ -86,7 +90,7 @@ def test_failed_unfinished_and_repeated_runs_are_set_apart():
     begun.status, begun.results, twin.name = "unfinished", None, "copy"
     found = group([record(seed=1), failed, begun, twin])
     assert [run.config.seed for run in found.runs] == [1]
-    reasons = {run.name: why for run, why in found.left_out}
+    reasons = {run.name: run.left_out for run in found.left_out}
     assert reasons[failed.name] == "failed: loss is not finite"
     assert "go on with: python train.py resume=" in reasons[begun.name]
     assert reasons["copy"] == ("has the seed of none-lstm-1-None-0.001 and the same settings, as far as they are "
@@ -100,7 +104,31 @@ def test_a_repetition_elsewhere_or_with_another_warm_up_is_one_all_the_same():
         copy.name = "copy"
         found = group([first, copy])
         assert [run.name for run in found.runs] == [first.name]
-        assert [run.name for run, _ in found.left_out] == ["copy"]
+        assert [run.name for run in found.left_out] == ["copy"]
+
+
+def test_another_mirror_folder_makes_no_other_run():
+    """Its name begins with that of another setting."""
+    first, copy = (record(experiment=None, data=DataConfig(name="toy", mirror_folder=folder)) for folder in (None, "x"))
+    found = group([first, copy])
+    assert (len(found.runs), found.norms, found.notes) == (1, ["none"], [])
+
+
+def test_norms_are_set_beside_the_none_that_differs_in_nothing_else():
+    runs = [record(norm, cell=cell, experiment=None) for cell in ("lstm", "gru") for norm in ("none", "layer")]
+    assert group(runs).comparisons == {
+        "none (cell.kind gru)": ["none (cell.kind gru)", "layer (cell.kind gru)"],
+        "none (cell.kind lstm)": ["none (cell.kind lstm)", "layer (cell.kind lstm)"]}
+    assert group(runs[:3]).comparisons == {
+        "none (cell.kind gru)": ["none (cell.kind gru)"], "none (cell.kind lstm)": ["none (cell.kind lstm)", "layer"]}
+
+
+def test_norms_that_have_no_such_none_are_set_beside_the_usual_one():
+    apart = [record("none", lr=0.1, experiment=None), record("layer", lr=0.2, experiment=None)]
+    assert group(apart).comparisons == {"none": ["none", "layer"]}
+    searched = [record(norm, lr=lr) for norm in ("none", "layer") for lr in (0.1, 0.2)]
+    assert group(searched).comparisons == {"none": ["none", "layer"]}
+    assert group([record("batch"), record("layer")]).comparisons == {"": ["batch", "layer"]}
 
 
 def test_what_most_runs_have_is_told_of_whole_runs():
@@ -177,8 +205,7 @@ def test_what_was_not_finite_in_probes_is_no_number_and_counted(tmp_path):
                                    '{"probe": "gradient_flow", "raw": [1.0, null]}\n')
     assert [math.isnan(p["nll"]) for p in run.probed("length")] == [False, True]
     assert [math.isnan(value) for value in run.probed("gradient_flow")[0]["raw"]] == [False, True]
-    assert group([run]).notes == [f"{run.name}: probes.jsonl has lines with figures that are not finite (2): in "
-                                  "no verdict"]
+    assert group([run]).notes == [f"{run.name}: probes.jsonl has lines with figures that are not finite (2)"]
 
 
 def test_a_figure_that_is_no_number_is_none_of_its_seed():
@@ -201,6 +228,6 @@ def test_a_run_scored_on_other_text_is_set_apart():
     tested = {"bleu": 1.0, "chrf": 1.0, "bleu_signature": "B", "chrf_signature": "C"}
     texts = {1: {"reference_sha256": "a"}, 2: {"reference_sha256": "a"}, 3: {"reference_sha256": "b"}, 4: {}}
     found = group(record(seed=seed, experiment=None, results={"test": tested | text}) for seed, text in texts.items())
-    assert [(run.config.seed, why) for run, why in found.left_out] == [
+    assert [(run.config.seed, run.left_out) for run in found.left_out] == [
         (3, "was scored on other text: its test set is not the others'")]
     assert [run.config.seed for run in found.runs] == [1, 2, 4]  # an old run does not tell

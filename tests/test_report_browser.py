@@ -48,8 +48,8 @@ def experiments(tmp_path_factory):
     """The page of runs of every experiment."""
     out = tmp_path_factory.mktemp("experiments")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("seq2seq.report.read_runs", lambda _: [run for build in BUILDERS.values() for run in build(1)])
-        patch.setattr("seq2seq.report.not_begun", lambda _: [])
+        runs = [run for build in BUILDERS.values() for run in build(1)]
+        patch.setattr("seq2seq.report.read_runs", lambda _: (runs, []))
         write_report(["RUNS"], out, "python scripts/compare.py RUNS")
     return out / "report.html"
 

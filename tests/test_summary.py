@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from synthetic import SEEDS, curve, group, record
 
+from seq2seq import summary
 from seq2seq.experiments import verdicts
 from seq2seq.report import norm_cells
 from seq2seq.summary import norm_rows, overview
@@ -54,9 +55,8 @@ def test_a_norm_that_can_not_be_told_from_the_best_is_named():
 def test_one_seed_is_said_to_be_no_answer(of_none):
     said, table = short_answer(group(runs({"none": of_none, "layer": (40,)})))
     assert "layer is ahead" in said
-    told = (" (one seed each). One seed can't" if of_none == (30,) else
-            " (means of 1 to 3 seeds). The seeds are too few to")
-    assert f"{told} tell none from layer." in said
+    told = "one seed each" if of_none == (30,) else "of the one seed that all have"
+    assert f" ({told}). One seed can't tell none from layer." in said
     assert table["layer"]["test BLEU (95%)"] == "+10.0"
     assert table["layer"]["more than chance?"] == "one seed can't tell: train more (seed=1,2,3)"
 
@@ -64,7 +64,7 @@ def test_one_seed_is_said_to_be_no_answer(of_none):
 def test_norms_without_a_seed_in_common_are_not_compared():
     found = group([record("none", 1), record("layer", 2)])
     said, table = short_answer(found)
-    assert "One seed can't tell layer from none." in said
+    assert said.endswith("none and layer are level: test BLEU none 30.0, layer 30.0 (means of different seeds).")
     assert set(table["layer"].values()) == {"layer", "–", "no seed in common", "× 1.00"}
 
 
@@ -94,6 +94,46 @@ def test_what_becomes_of_long_sentences_is_said_and_of_whom_it_is_sure():
     said, _ = short_answer(group(length_runs({"batch": (10, 11)})))
     assert said.endswith(": batch 79 ± 13 %.")
     assert overview([group([record(experiment="length")])], [[]]) == []
+
+
+def test_the_order_is_that_of_seeds_that_all_have():
+    """none's third seed is the lucky one, and layer norm has none."""
+    said, table = short_answer(group(runs({"none": (20, 21, 40), "layer": (25, 26.01)})))
+    assert said == ("toy, quick: layer won: test BLEU layer 25.5, none 20.5 (means of the 2 seeds that all have).")
+    assert table["layer"]["more than chance?"] == "yes"
+
+
+def test_runs_of_several_cells_are_set_beside_the_same_cell():
+    scores = {("none", "lstm"): (30, 31, 32), ("layer", "lstm"): (31, 32, 33.1),
+              ("none", "gru"): (20, 21, 22), ("layer", "gru"): (21, 22, 23.1)}
+    found = group([record(norm, seed, experiment=None, cell=cell, metrics=curve(0.05),
+                          results={"test": {"bleu": bleu, "chrf": 1.0}})
+                   for (norm, cell), values in scores.items() for seed, bleu in zip(SEEDS, values, strict=True)])
+    for answer, cell in zip(overview([found], [norm_rows(found)]), ("gru", "lstm"), strict=True):
+        assert f"layer (cell.kind {cell}) won" in answer.sentences[0]
+        row, = answer.table
+        assert row[f"beside none (cell.kind {cell})"] == f"layer (cell.kind {cell})"
+        assert row["test BLEU (95%)"].startswith("+1.0 (")
+
+
+def test_rates_that_were_not_searched_are_not_called_the_best():
+    found = group([record(norm, seed, lr=lr, experiment=None) for norm, lr in (("none", 0.1), ("layer", 0.2))
+                   for seed in SEEDS])
+    assert "best" not in short_answer(found)[0]
+
+
+def test_runs_of_an_experiment_of_ones_own_are_compared_as_those_of_none():
+    found = group([record(norm, seed, experiment="mine") for norm in ("none", "layer") for seed in SEEDS])
+    said, table = short_answer(found)
+    assert said.startswith("toy, quick: none and layer are level: ")
+    assert set(table) == {"layer"}
+
+
+def test_there_is_no_p_of_the_test_set_beside_scores_of_the_validation_set(monkeypatch):
+    monkeypatch.setattr(summary, "bootstrap_p_values", lambda runs, none: {norm: [0.001] for norm in runs})
+    scored = {"none": (30, 31, 32), "layer": (40, 41, 42)}
+    assert [row.p_values for row in norm_rows(group(runs(scored)))] == [[0.001], [0.001]]
+    assert [row.p_values for row in norm_rows(group(runs(scored, split="valid")))] == [[], []]
 
 
 def test_without_no_norm_the_others_are_put_in_order():

@@ -525,6 +525,14 @@ def test_a_stopped_job_stops_the_sweep(train_command, toy, tmp_path, at_update):
     assert "norm=layer" in unfinished
 
 
+def test_what_a_former_sweep_left_is_nothing_that_this_one_did(train_command, toy, tmp_path, at_update):
+    train_command("-m", *toy, *SHORT, "norm=none,layer")
+    at_update(1, lambda: os.kill(os.getpid(), signal.SIGINT))
+    done = train_command("-m", *toy, *SHORT, "norm=none,layer", "overwrite=true")
+    assert done.code == 130
+    assert "\nsweep stopped: 0 of 2 jobs done, 0 failed, 1 unfinished, 1 not begun\n" in done.out
+
+
 def test_a_launcher_that_gives_up_leaves_what_is_known(train_command, toy, tmp_path, monkeypatch):
     """As submitit's does where the cluster has killed a job: it raises, and returns none of the jobs."""
     class GivesUp:

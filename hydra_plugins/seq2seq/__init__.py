@@ -4,6 +4,7 @@ It stands here because Hydra takes plugins from the package hydra_plugins alone.
 """
 
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,15 @@ class Result:
     """As Run.state tells it."""
     reason: object = None
     """Why it failed."""
+
+
+@dataclass
+class Place:
+    """Where a job's run stands."""
+
+    folder: Path
+    overwrite: bool
+    """Whether the job starts afresh, whatever stands there."""
 
 
 class Recorder(Launcher):
@@ -56,7 +66,8 @@ class SweepWithSummary(BasicSweeper):
         """Run all jobs; raises the first failed one's error."""
         assert self.launcher is not None
         self.launcher = recorder = Recorder(self.launcher)
-        self.folders: list[Path] = []
+        self.places: list[Place] = []
+        self.began = time.time()
         try:
             return super().sweep(arguments)
         finally:
@@ -71,17 +82,19 @@ class SweepWithSummary(BasicSweeper):
         for overrides in batch:
             job = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
             with open_dict(job):
-                job.hydra.job.num = len(self.folders)
-                job.hydra.job.id = str(len(self.folders))
-            self.folders.append(Path(job.resume or Path(job.hydra.sweep.dir) / job.hydra.sweep.subdir))
+                job.hydra.job.num = len(self.places)
+                job.hydra.job.id = str(len(self.places))
+            folder = Path(job.resume or Path(job.hydra.sweep.dir) / job.hydra.sweep.subdir)
+            self.places.append(Place(folder, job.overwrite))
 
     def results(self, returned: Sequence[JobReturn]) -> list[Result]:
         """Of each job, in order: by what it returned; of one that returned nothing by what stands in its folder."""
         jobs = [" ".join(job) for batch in self.overrides or () for job in batch]
-        ended, composed = len(returned), len(self.folders)
+        ended, composed = len(returned), len(self.places)
         return [
             *map(returned_result, jobs, returned),
-            *map(result_in_folder, jobs[ended:], self.folders[ended:]),
+            *(result_in_folder(job, place, self.began)
+              for job, place in zip(jobs[ended:], self.places[ended:], strict=False)),
             *(Result(job, "not begun") for job in jobs[composed:])]
 
 
@@ -91,11 +104,19 @@ def returned_result(overrides: str, job: JobReturn) -> Result:
     return Result(overrides, "failed" if failed else "finished", job._return_value)
 
 
-def result_in_folder(overrides: str, folder: Path) -> Result:
-    """Of a job that was killed, stopped, or never started."""
+def result_in_folder(overrides: str, place: Place, began: float) -> Result:
+    """Of a job that was killed, stopped, or never started since the time when the sweep began.
+
+    A former sweep's failure is none of this one's; nor is anything that this one was to overwrite.
+    """
     from seq2seq.run import Run  # with torch, for which a sweep that ends well need not wait
 
-    return Result(overrides, Run(folder).state(), Run(folder).failure())
+    run = Run(place.folder)
+    state = run.state()
+    tells = run.config_file if place.overwrite else run.failure_file if state == "failed" else None
+    if tells is not None and (not tells.exists() or tells.stat().st_mtime < began):
+        return Result(overrides, "not begun")
+    return Result(overrides, state, run.failure())
 
 
 def summarise(results: Sequence[Result], stopped: bool) -> None:

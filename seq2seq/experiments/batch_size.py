@@ -1,5 +1,7 @@
 """What small batches do to each norm, at equal numbers of sentences seen."""
 
+from statistics import fmean
+
 from ..charts import Chart, Panel
 from ..records import Group, by_seed
 from .convergence import at_best_rate
@@ -34,13 +36,14 @@ def verdicts(group: Group, claim: str) -> list[Verdict]:
 
 def _unfit(group: Group) -> str:
     """What is missing for a verdict; empty where nothing is."""
-    if not {SMALL, LARGE} <= set(group.values(KEY)):
-        return f"needs runs with {KEY}={SMALL} and {LARGE}"
-    runs = at_best_rate(group, group.variants("none")[0], **{KEY: LARGE})
-    best = max(map(group.bleu, runs), default=0.0)
-    if best < LEARNED:
-        return (f"needs longer training: at {LARGE} sentences a batch none ends with {best:.1f} BLEU, and what has not "
-                f"learned to translate ({LEARNED:g} BLEU) can't lose ground")
+    absent = [f"norm={kind} {KEY}={size}" for kind in ("none", "batch", "layer") for size in (SMALL, LARGE)
+              if not group.of(norm=group.variants(kind)[0], **{KEY: size})]
+    if absent:
+        return f"needs runs with {' and '.join(absent)}"
+    reached = fmean(map(group.bleu, at_best_rate(group, group.variants("none")[0], **{KEY: LARGE})))
+    if reached < LEARNED:
+        return (f"needs longer training: at {LARGE} sentences a batch none ends with {reached:.1f} BLEU, and what has "
+                f"not learned to translate ({LEARNED:g} BLEU) can't lose ground")
     return ""
 
 

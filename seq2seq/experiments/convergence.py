@@ -97,17 +97,18 @@ def verdicts(group: Group, claim: str) -> list[Verdict]:
 
 def charts(group: Group) -> list[Chart]:
     """Losses and BLEU by update, second and token; the time to each loss; the final loss by rate, where it varies."""
-    caption = "Mean over seeds, each norm at its best rate; shaded: from the lowest to the highest seed."
+    means = "Mean over seeds, each norm at its best rate" if group.searches_rates else "Mean over seeds"
+    caption = f"{means}; shaded: from the lowest to the highest seed."
     found = [Chart(name, title, caption, [_panel(group, kind, key, title, by) for by in X_LABELS])
              for name, (kind, key, title) in QUANTITIES.items()]
-    found.append(_times_to_losses(group))
+    found.append(_times_to_losses(group, means))
     by_rate = Panel("by rate", "learning rate", "validation loss (nats/token)",
                     mean_by(group, "optimizer.lr", valid_loss), log_x=True)
     return [*found, Chart("loss_by_rate", "Final validation loss by learning rate", "Mean over seeds and their range.",
                           [by_rate])] if len(group.values("optimizer.lr")) > 1 else found
 
 
-def _times_to_losses(group: Group) -> Chart:
+def _times_to_losses(group: Group, means: str) -> Chart:
     """How long each norm takes to each loss from the lowest of the first validations' down to the lowest of all."""
     known = with_curves([run for norm in group.norms for run in at_best_rate(group, norm)])
     losses = np.geomspace(min(common_loss([run]) for run in known),
@@ -117,8 +118,8 @@ def _times_to_losses(group: Group) -> Chart:
                     norm_lines(group, _times_to(losses, by), at_best_rate), log_x=True)
               for by, label in (("update", "updates to reach it"), ("seconds", "seconds of training to reach it"))]
     return Chart("time_to_loss", "Updates and seconds to reach a validation loss",
-                 "Mean over seeds, each norm at its best rate; shaded: from the fastest to the slowest seed. A line "
-                 "ends at the lowest loss that all seeds of its norm reach.", panels)
+                 f"{means}; shaded: from the fastest to the slowest seed. A line ends at the lowest loss that all "
+                 "seeds of its norm reach.", panels)
 
 
 def _times_to(losses: Sequence[float], by: str) -> Callable[[RunRecord], Series]:

@@ -29,6 +29,8 @@ CLAIMS = {
 GAIN = "With an initial gain of 1 the gradients of a batch-normalised tanh network vanish; with 0.1 they do not."
 TANH_NETWORK = "rnn"
 """The cell that the claim about the gain is about; the others are told beside it."""
+CELLS = ("lstm", TANH_NETWORK)
+"""The cells that the other claims are about."""
 
 
 def sizes(run: RunRecord, key: str, stage: str) -> Series:
@@ -76,19 +78,22 @@ def growth(key: str, stage: str) -> Callable[[RunRecord], float | None]:
 
 
 def verdicts(group: Group, claim: str) -> list[Verdict]:
-    """Of the sums, of the gradients, and of batch norm's initial gain: before training, in each cell.
-
-    The part about batch norm's gain takes runs with both gains.
-    """
+    """Of the sums, of the gradients, and of batch norm's initial gain: before training, in each cell."""
     missing = needs(group, "none", "layer")
     if missing:
         return [Verdict(claim, missing=missing)]
-    found = [Verdict(part, _steadier(group, key, what)) for key, (what, part) in CLAIMS.items()]
+    found = [Verdict(part, _steadier(group, key, what), _without(group, *CELLS))
+             for key, (what, part) in CLAIMS.items()]
     small, large = group.variants("batch", gain=0.1), group.variants("batch", gain=1.0)
-    if small and large:
-        missing = "" if TANH_NETWORK in group.values("cell.kind") else f"needs runs with cell={TANH_NETWORK}"
-        found.append(Verdict(GAIN, _vanishing(group, large[0], small[0]), missing))
-    return found
+    if not small or not large:
+        return [*found, Verdict(GAIN, missing="needs runs with norm=batch and norm=batch_gain_1")]
+    return [*found, Verdict(GAIN, _vanishing(group, large[0], small[0]), _without(group, TANH_NETWORK))]
+
+
+def _without(group: Group, *cells: str) -> str:
+    """Which of these cells no run of the group has."""
+    absent = [cell for cell in cells if cell not in group.values("cell.kind")]
+    return f"needs runs with {' and '.join(f'cell={cell}' for cell in absent)}" if absent else ""
 
 
 def _steadier(group: Group, key: str, what: str) -> list[Finding]:

@@ -5,7 +5,7 @@ import numpy as np
 from ..charts import Chart, Line, Panel
 from ..records import Group, RunRecord
 from ..statistics import Outcome
-from .verdict import Finding, Verdict
+from .verdict import Finding, Verdict, needs
 
 UNCHANGED, CHANGED = 1e-6, 1e-2
 """Of the outputs' size: at most the first counts as no change, at least the second as one."""
@@ -14,14 +14,16 @@ Transformations = dict[str, tuple[bool, list[float]]]
 
 
 def verdicts(group: Group, claim: str) -> list[Verdict]:
-    """Every norm and transformation has to be as the tables say, in every run."""
-    found = {norm: measured(group.of(norm=norm)) for norm in group.norms}
-    findings = [_finding(norm, transformations) for norm, transformations in found.items() if transformations]
-    return [Verdict(claim, findings, missing="" if findings else "needs runs with probe.kinds=[invariance]")]
+    """Every norm and transformation has to be as the tables say, in every run; and every norm has to be there."""
+    findings = [_finding(norm, measured(group.of(norm=norm))) for norm in group.norms]
+    return [Verdict(claim, findings, needs(group, "batch", "layer", "rms"))]
 
 
 def _finding(norm: str, found: Transformations) -> Finding:
     """All that one norm's runs have to say."""
+    if not found:
+        return Finding(f"{norm}: changes to weights and data do what the table says", "", [],
+                       detail="no run of it has probe.kinds=[invariance]")
     wrong = [name for name, (claimed, changes) in found.items() if not all(  # nor where a change is not a number
         change <= UNCHANGED if claimed else change >= CHANGED for change in changes)]
     kept = [np.max(changes) for claimed, changes in found.values() if claimed]

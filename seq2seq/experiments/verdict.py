@@ -83,9 +83,9 @@ class Verdict:
 
     @property
     def outcome(self) -> Outcome:
-        """Of all findings that decide."""
+        """Of all findings that decide; not supported where a part is missing."""
         deciding = [f.outcome for f in self.findings if f.decides]
-        return both(deciding) if deciding else Outcome.undecided
+        return both([*deciding, Outcome.undecided] if self.missing or not deciding else deciding)
 
 
 Figures = Mapping[int, float]
