@@ -167,7 +167,7 @@ class Group:
     @property
     def compares_norms(self) -> bool:
         """Whether its norms are to be set side by side as a whole."""
-        return self.experiment in (None, "convergence") or self.experiment not in AXES
+        return self.experiment == "convergence" or self.experiment not in AXES
 
     @property
     def searches_rates(self) -> bool:
