@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from tensorboard.summary.writer import event_file_writer
 
 from seq2seq import cli, ops
 from seq2seq.rnn import LSTM
@@ -28,6 +29,12 @@ DEFAULT_MIRROR = ROOT.parent / "shared" / "data"
 def kernels() -> None:
     """Compile the fused kernels before the first test, so that none of them finds its message among its output."""
     ops.fused_serves("lstm", LSTM(1, 1).cell_parameters("_l0"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def event_files() -> None:
+    """Number TensorBoard's files from 1000: those of one second and process are read by name, .100 before .99."""
+    event_file_writer._global_uid = event_file_writer.AtomicCounter(1000)
 
 
 @pytest.fixture(scope="session")
