@@ -229,12 +229,17 @@ def interactive_figure(chart: Chart) -> graph_objects.Figure:
                "positive_x": panel.positive_x}
               for number, panel in enumerate(chart.panels)]
     figure.update_layout(
-        template="plotly_white", height=380 + 20 * max(len(panel.lines) for panel in chart.panels),
+        template="plotly_white", height=380 + 18 * max(map(_legend_lines, chart.panels)),
         margin={"l": 64, "r": 16, "t": 36, "b": 48}, hovermode="closest", paper_bgcolor="white", plot_bgcolor="white",
         font={"size": 13}, legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom",
                                    "groupclick": "togglegroup"},
         meta=panels, **_layout(chart.panels[0]))
     return figure
+
+
+def _legend_lines(panel: Panel) -> int:
+    """How high its legend is on a phone, where the labels stand below each other."""
+    return sum(len(wrap(line.label, LEGEND_WIDTH)) for line in panel.lines)
 
 
 def _traces(line: Line, panel: Panel, visible: bool) -> list[graph_objects.Scatter]:

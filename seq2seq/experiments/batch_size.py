@@ -60,4 +60,4 @@ def charts(group: Group) -> list[Chart]:
     panels = [Panel("loss", x, "validation loss (nats/token)", loss, log_x=True),
               Panel("BLEU", x, f"{group.split} BLEU", bleu, log_x=True)]
     return [Chart("by_batch_size", "Final quality by size of batch", "Mean over seeds and their range; all runs see as "
-                  "many sentences.", panels)]
+                  "many sentences: the larger the batch, the fewer updates.", panels)]

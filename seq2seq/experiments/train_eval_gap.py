@@ -86,7 +86,7 @@ def charts(group: Group) -> list[Chart]:
         *(Chart(f"{what}_by_step", f"Batch norm: how far each set's {what} are from the stored ones",
                 "Root mean square over features, pooled over a set's batches; mean over seeds and their range. Past "
                 "the last step seen in training the last one's statistics serve.",
-                _distances(group, key, f"distance of the {what} ({unit})"))
+                _distances(group, key, f"distance ({unit})"))
           for what, key, unit in (("means", "mean_shift", "stored deviations"),
                                   ("deviations", "log_scale", "ln of their ratio")))]
 
