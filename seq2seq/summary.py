@@ -190,7 +190,8 @@ def _in_bleu(score: str, differences: Sequence[float]) -> dict[str, str]:
     else:
         told = f"{found.mean:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
         unsure = f"can't tell ({smallest_effect(differences):.1f} would have shown)"
-        sure = unsure if outcome(differences) is Outcome.undecided else "yes"
+        sure = {Outcome.supported: "yes, better", Outcome.refuted: "yes, worse", Outcome.undecided: unsure}[
+            outcome(differences)]
     return {f"{score} (95%)": told, "more than chance?": sure}
 
 

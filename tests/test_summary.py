@@ -35,7 +35,7 @@ def test_a_norm_ahead_of_all_others_has_won():
     assert table["batch"]["test BLEU (95%)"] == "-0.7 (-2.1 to +0.8)"
     assert table["batch"]["more than chance?"] == "can't tell (1.9 would have shown)"
     assert table["layer"]["test BLEU (95%)"] == "+10.0 (+10.0 to +10.0)"
-    assert table["layer"]["more than chance?"] == "yes"
+    assert table["layer"]["more than chance?"] == "yes, better"
 
 
 @pytest.mark.parametrize(("p_values", "told"), [
@@ -43,6 +43,11 @@ def test_a_norm_ahead_of_all_others_has_won():
 def test_a_p_value_of_all_seeds_is_told_once(p_values, told):
     row = replace(norm_rows(group(runs({"none": (30, 31)})))[0], p_values=p_values)
     assert norm_cells(row)["p against none, by seed"] == told
+
+
+def test_a_norm_that_is_worse_is_said_to_be():
+    _, table = short_answer(group(runs({"none": (30, 31, 32), "layer": (20, 21, 22)})))
+    assert table["layer"]["more than chance?"] == "yes, worse"
 
 
 def test_a_norm_that_can_not_be_told_from_the_best_is_named():
@@ -100,7 +105,7 @@ def test_the_order_is_that_of_seeds_that_all_have():
     """none's third seed is the lucky one, and layer norm has none."""
     said, table = short_answer(group(runs({"none": (20, 21, 40), "layer": (25, 26.01)})))
     assert said == ("toy, quick: layer won: test BLEU layer 25.5, none 20.5 (means of the 2 seeds that all have).")
-    assert table["layer"]["more than chance?"] == "yes"
+    assert table["layer"]["more than chance?"] == "yes, better"
 
 
 def test_runs_of_several_cells_are_set_beside_the_same_cell():

@@ -8,10 +8,11 @@ from ..records import Group, RunRecord
 from ..statistics import Interval, Outcome, both, interval, outcome, smallest_effect
 
 RULE = ("For each seed one difference is taken, of which the claim says that it is above 0, or above or below the "
-        "figure given. Supported: the whole of Student's 95% confidence interval of their mean is. Refuted: nothing of "
-        "it is. Undecided: a part of it is. A claim of several parts is supported if every part is, and refuted if any "
-        "is. The smallest effect: so far from 0, or from the figure given, the mean would have had to lie for so many "
-        "seeds, spread as these are, to show it four times in five.")
+        "figure given. Supported: the whole of Student's 95% confidence interval of their mean lies on the side "
+        "claimed. Refuted: all of it lies on the other side. Undecided: it lies across. A claim of several parts is "
+        "supported if every part is, and refuted if any is; what is reported only does not count. The smallest effect: "
+        "so far from 0, or from the figure given, the mean would have had to lie for so many seeds, spread as these "
+        "are, to show it four times in five.")
 
 
 @dataclass
