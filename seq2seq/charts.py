@@ -1,4 +1,7 @@
-"""Charts as data, drawn twice: by matplotlib for files and paper, by plotly for the page. A norm keeps its colour."""
+"""Charts and tables as data; charts are drawn twice: by matplotlib for files and paper, by plotly for the page.
+
+A norm keeps its colour.
+"""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -50,9 +53,14 @@ class Line:
     """The lowest and the highest run at each x."""
 
     @property
+    def symbol(self) -> str:
+        """Matplotlib's, of a point of its own."""
+        return list(SYMBOLS)[self.variant % len(SYMBOLS)]
+
+    @property
     def marker(self) -> str:
-        """Matplotlib's; none on a line of many points that its dashes tell apart."""
-        return MARKERS[self.variant // len(LINE_STYLES) % len(MARKERS)] or ("o" if len(self.x) < MARKED else "")
+        """Matplotlib's, on a line; none on one of many points that its dashes tell apart."""
+        return self.symbol if len(self.x) < MARKED else MARKERS[self.variant // len(LINE_STYLES) % len(MARKERS)]
 
 
 @dataclass
@@ -130,6 +138,16 @@ def mean_line(label: str, kind: str, variant: int, runs: Sequence[tuple[Sequence
     return Line(label, kind, variant, x, means.tolist(), band)
 
 
+@dataclass
+class Table:
+    """What is better told in words and figures."""
+
+    title: str
+    rows: list[dict[str, str]]
+    """Column -> text, the first column its row's name."""
+    caption: str
+
+
 # -- on paper --------------------------------------------------------------------------------------------------------
 
 
@@ -184,7 +202,7 @@ def _draw_line(axes: Axes, line: Line) -> None:
 def _draw_points(axes: Axes, line: Line, names: list[str], offset: float) -> None:
     """A mean at each name, beside those of the other lines, with a bar from the lowest to the highest run."""
     colour, places = NORM_COLOURS[line.kind], [names.index(x) + offset for x in line.x]
-    axes.plot(places, line.y, list(SYMBOLS)[line.variant % len(SYMBOLS)], color=colour, label=line.label, ms=4)
+    axes.plot(places, line.y, line.symbol, color=colour, label=line.label, ms=4)
     if line.band:
         axes.vlines(places, *line.band, color=colour, linewidth=1.2)
 
@@ -256,7 +274,7 @@ def _traces(line: Line, panel: Panel, visible: bool) -> list[graph_objects.Scatt
                 x=[*line.x, *reversed(line.x)], y=_rounded([*high, *reversed(low)]), fill="toself",
                 mode="lines", fillcolor=colour, opacity=BAND, line={"width": 0}, hoverinfo="skip", showlegend=False,
                 meta="band", **common))
-    marker = list(SYMBOLS)[line.variant % len(SYMBOLS)] if panel.names else line.marker
+    marker = line.symbol if panel.names else line.marker
     marks = {"marker": {"symbol": SYMBOLS[marker], "maxdisplayed": 0 if panel.names else MOST_MARKS}} if marker else {}
     mode = "markers" if panel.names else "lines+markers" if marker else "lines"
     traces.append(graph_objects.Scatter(

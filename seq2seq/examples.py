@@ -75,4 +75,4 @@ def _draw_attention(run: RunRecord, pairs: Sequence[tuple[str, Output]]) -> None
         if found is not None:
             weights, src_pieces, tgt_pieces = found
             figure = attention_figure(weights.numpy(), src_pieces, tgt_pieces)
-            output.attention = base64.b64encode(rendered(figure, "png", dpi=80)).decode()
+            output.attention = base64.b64encode(rendered(figure, "png", dpi=96)).decode()

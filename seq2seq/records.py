@@ -28,9 +28,9 @@ FOLLOWING = {"batch_size": ("optimizer.warmup_updates",)}
 """Settings that an experiment derives from those it compares."""
 NO_SETTINGS = ("seed", "experiment", "size", "data.root", "data.mirror_folder", *CHANGEABLE)
 """What may differ between runs that are repetitions of each other."""
-WORDS = {("norm.statistics", "per_step"): "statistics by step",
-         ("norm.statistics", "sequence_input"): "statistics by step, the input's pooled",
-         ("norm.statistics", "shared"): "statistics shared by all steps"}
+WORDS = {("norm.statistics", "per_step"): "per step, the input too",
+         ("norm.statistics", "sequence_input"): "per step",
+         ("norm.statistics", "shared"): "shared"}
 """(setting, value) -> what a norm's name says of it, where that isn't the setting and the value."""
 Found = TypeVar("Found")
 

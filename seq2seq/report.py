@@ -16,17 +16,19 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 from plotly.offline import get_plotlyjs
 
-from .charts import Chart, interactive_figure, static_figure
+from .answers import overview
+from .charts import Chart, Table, interactive_figure, static_figure
 from .checkpoint import replacing, write_text
-from .columns import COLUMNS, number
+from .columns import COLUMNS
 from .commands import training_commands
 from .diagrams import axes_diagram, cell_diagram
 from .errors import DataError
 from .examples import Example, worked_examples
-from .experiments import RULE, Statement, Verdict, charts, statement, verdicts
+from .experiments import RULE, Statement, Verdict, charts, statement, tables, verdicts
 from .figures import rendered
 from .records import Group, RunRecord, groups, read_runs
-from .summary import SHORT, NormRow, norm_rows, overview
+from .summary import NormRow, norm_rows, norms_table
+from .words import EXPLAINER, glossary
 
 FEW = 2
 """So many experiments are all named in the page's title."""
@@ -61,24 +63,12 @@ class Section:
     title: str
     rows: list[NormRow]
     """The norms side by side, where the experiment is about them as a whole."""
+    norms: Table | None
+    """They for people."""
     statement: Statement | None
     verdicts: list[Verdict]
+    tables: list[Table]
     drawings: list[Drawing]
-
-
-def norm_cells(row: NormRow) -> dict[str, str]:
-    """Column -> text of a norm's row."""
-    several, p_values = len(row.seeds) > 1, [number(p, 3) for p in row.p_values]
-    if len(p_values) > 1 and len(set(p_values)) == 1:
-        p_values = [f"{p_values[0]} each"]
-    return {
-        "norm": row.norm, "seeds": str(len(row.seeds)), "learning rate": str(row.rate),
-        f"{row.split} BLEU (95%)": number(row.bleu.mean, 1) + (f" ± {number(row.bleu.half, 1)}" if several else ""),
-        "p against none, by seed": ", ".join(p_values) or "–",
-        f"{row.split} chrF": number(row.chrf, 1), "valid loss (nats/token)": number(row.loss, 3),
-        "updates to the common loss": number(row.updates, 0), "seconds to it": number(row.seconds, 0),
-        "target tokens/s": number(row.tokens_per_second, 0), "parameters": number(row.parameters, 0),
-    }
 
 
 def drawn(chart: Chart, stem: str) -> Drawing:
@@ -104,7 +94,8 @@ def section(group: Group, title: str, stem: str) -> Section:
         panel.lines for panel in chart.panels)]
     found = verdicts(group)
     said = statement(group.experiment or "") if found else None
-    return Section(group, title, norm_rows(group), said, found, drawings)
+    rows = norm_rows(group)
+    return Section(group, title, rows, norms_table(group, rows) if rows else None, said, found, tables(group), drawings)
 
 
 def titles_of(found: Sequence[Group]) -> list[str]:
@@ -196,10 +187,9 @@ def told(runs: Sequence[RunRecord], sections: Sequence[Section], notes: Sequence
     """What the page and the Markdown both say."""
     finished = [run.results for run in runs if run.results]
     return {
-        "title": title(runs, sections), "sections": sections, "notes": notes, "rule": RULE, "short_caption": SHORT,
+        "title": title(runs, sections), "sections": sections, "notes": notes, "rule": RULE,
         "overview": overview([s.group for s in sections], [s.rows for s in sections]),
-        "signatures": list(dict.fromkeys(
-            str(s.group.scores(run)["bleu_signature"]) for s in sections for run in s.group.runs)),
+        "words": glossary([s.group for s in sections]), "explainer": EXPLAINER,
         "commands": [*training_commands(runs), command],
         "trained_on": list(dict.fromkeys(trained_on(results) for results in finished)),
         "machine": f"{platform.machine()}, {platform.system()}, Python {sys.version.split()[0]}",
@@ -224,6 +214,5 @@ def page(said: dict[str, Any], runs: Sequence[RunRecord], examples: Sequence[Exa
 def template(name: str, autoescape: bool) -> Template:
     """One of the package's."""
     environment = Environment(autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["norm_cells"] = norm_cells
     environment.filters["cell"] = lambda text: text.replace("|", "\\|")  # of a table in Markdown
     return environment.from_string((files("seq2seq") / name).read_text(encoding="utf-8"))

@@ -1,23 +1,26 @@
-"""The short answer: a row a norm, and in a few sentences which norm won, by how much, at what cost."""
+"""The norms side by side: a row a norm, at its best rate, with p of the paired bootstrap against no norm."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
+from .charts import Table
+from .columns import number
 from .corpora import is_here, read_split, scored_text
 from .errors import DataError
-from .experiments.convergence import at_best_rate, common_loss, reached, time_to, with_curves
-from .experiments.length import lost_bleu
-from .experiments.verdict import Figures, difference, doublings
+from .experiments.convergence import at_best_rate, common_loss, reached, with_curves
 from .metrics import paired_bootstrap
-from .records import Group, RunRecord, by_seed
-from .statistics import Interval, Outcome, interval, outcome, smallest_effect
+from .records import Group, RunRecord
+from .statistics import Interval, interval
 
 BOOTSTRAP_SEEDS = 3
 """So many take seconds; over more seeds Student's interval says more."""
-SHORT = ("Means over seeds with Student's 95% interval. ×: as a multiple of none's; the loss is the lowest "
-         "validation loss that both runs of a seed reach.")
-"""Below the table of the short answer."""
+NORMS_CAPTION = (
+    "±: half of Student's 95% interval over seeds. p: paired bootstrap of the two systems' BLEU, by sacreBLEU, of "
+    "each of the first three seeds; it speaks of these two models on other sentences, the interval of other seeds, so "
+    "that they need not agree. The loss to which updates and seconds are told is the lowest that all these runs have "
+    "reached. The valid loss is the finished model's: with batch norm's statistics measured anew at the end it is not "
+    "the curve's last one.")
 
 
 @dataclass
@@ -31,8 +34,10 @@ class NormRow:
     bleu: Interval
     chrf: float
     loss: float
+    common_loss: float | None
+    """The lowest validation loss that every run of the table has reached; None where a curve is missing."""
     updates: float | None
-    """To the lowest validation loss that every run of the table has reached; mean over seeds."""
+    """To that loss, mean over seeds."""
     seconds: float | None
     tokens_per_second: float
     parameters: int
@@ -48,6 +53,30 @@ class NormRow:
     def seeds(self) -> list[int]:
         """Of the runs."""
         return [run.config.seed for run in self.runs]
+
+
+def norms_table(group: Group, rows: Sequence[NormRow]) -> Table:
+    """They as a table for people."""
+    rates = ", each norm at the rate with its lowest validation loss" if group.searches_rates else ""
+    signatures = ", ".join(dict.fromkeys(str(group.scores(run)["bleu_signature"]) for run in group.runs))
+    return Table("The norms side by side", [norm_cells(row) for row in rows],
+                 f"Means over seeds{rates}. {NORMS_CAPTION} BLEU: {signatures}.")
+
+
+def norm_cells(row: NormRow) -> dict[str, str]:
+    """Column -> text of a norm's row."""
+    several, p_values = len(row.seeds) > 1, [number(p, 3) for p in row.p_values]
+    if len(p_values) > 1 and len(set(p_values)) == 1:
+        p_values = [f"{p_values[0]} each"]
+    return {
+        "norm": row.norm, "seeds": str(len(row.seeds)), "learning rate": str(row.rate),
+        f"{row.split} BLEU (95%)": number(row.bleu.mean, 1) + (f" ± {number(row.bleu.half, 1)}" if several else ""),
+        "p against none, by seed": ", ".join(p_values) or "–",
+        f"{row.split} chrF": number(row.chrf, 1), "valid loss (nats/token)": number(row.loss, 3),
+        f"updates to a loss of {number(row.common_loss, 2)}": number(row.updates, 0),
+        "seconds to it": number(row.seconds, 0), "target tokens/s": number(row.tokens_per_second, 0),
+        "parameters": number(row.parameters, 0),
+    }
 
 
 def norm_rows(group: Group) -> list[NormRow]:
@@ -68,9 +97,13 @@ def _row(group: Group, norm: str, runs: list[RunRecord], p_values: list[float], 
     return NormRow(
         norm, group.split, runs, interval([group.bleu(run) for run in runs]),
         fmean(group.scores(run)["chrf"] for run in runs),
-        fmean(r["valid_loss"] for r in results), _mean_time(runs, loss, "update"), _mean_time(runs, loss, "seconds"),
-        fmean(r["tokens_per_second"] for r in results), results[0]["parameters"],
-        p_values)
+        fmean(r["valid_loss"] for r in results), loss, _mean_time(runs, loss, "update"),
+        _mean_time(runs, loss, "seconds"), fmean(map(speed, runs)), results[0]["parameters"], p_values)
+
+
+def speed(run: RunRecord) -> float:
+    """Of a finished run's training, in target tokens a second."""
+    return float((run.results or {})["tokens_per_second"])
 
 
 def _mean_time(runs: Sequence[RunRecord], loss: float | None, by: str) -> float | None:
@@ -115,126 +148,3 @@ def test_pairs(run: RunRecord) -> tuple[list[str], list[str]]:
         return [], []
     same = all(known.get(key) in (None, checksum) for key, checksum in scored_text(*pairs).items())
     return pairs if same else ([], [])
-
-
-# -- in words --------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Answer:
-    """What a group of runs says to someone in a hurry."""
-
-    sentences: list[str]
-    table: list[dict[str, str]] = field(default_factory=list)
-    """A row for each norm beside none: column -> text."""
-
-
-def overview(found: Sequence[Group], of_norms: Sequence[list[NormRow]]) -> list[Answer]:
-    """Which norm won, whether that is more than chance, what it cost; what happens on longer sentences.
-
-    A list of rows for each group.
-    """
-    answers: list[Answer] = []
-    for group, rows in zip(found, of_norms, strict=True):
-        for none, norms in group.comparisons.items() if group.compares_norms else ():
-            if len(norms) > 1:
-                answers.append(_side_by_side(group, none, [row for row in rows if row.norm in norms]))
-        if group.experiment == "length":
-            answers += _long_sentences(group)
-    return answers
-
-
-def _side_by_side(group: Group, usual: str, rows: Sequence[NormRow]) -> Answer:
-    """The order of the norms, and each one's figures beside no norm's, where there are such runs."""
-    scores = {row.norm: by_seed(row.runs, group.bleu) for row in rows}
-    none = next((row for row in rows if row.norm == usual), None)
-    table = [{f"beside {none.norm}": row.norm,
-              **_in_bleu(f"{none.split} BLEU", difference(scores[row.norm], scores[none.norm])),
-              **_cost(row, none)} for row in rows if row is not none] if none else []
-    rates = ", each norm at its best learning rate" if group.searches_rates else ""
-    return Answer([f"{group.where}: {_ranking(rows[0].split, scores, rates)}"], table)
-
-
-def _ranking(split: str, scores: Mapping[str, Figures], remark: str) -> str:
-    """The norms from the highest BLEU to the lowest, and which of them can't be told from the first."""
-    shared = set.intersection(*(set(figures) for figures in scores.values()))
-    means = {norm: fmean(figures[seed] for seed in shared or figures) for norm, figures in scores.items()}
-    first, *others = sorted(means, key=lambda norm: -means[norm])
-    differences = {norm: difference(scores[first], scores[norm]) for norm in others}
-    level = [norm for norm in others if f"{means[norm]:.1f}" == f"{means[first]:.1f}"]
-    equals = [norm for norm in others if norm not in level
-              and outcome(differences[norm] or [0.0]) is not Outcome.supported]
-    who = f"{' and '.join([first, *level])} are level" if level else f"{first} {'is ahead' if equals else 'won'}"
-    listed = ", ".join(f"{norm} {means[norm]:.1f}" for norm in (first, *others))
-    said = f"{who}: {split} BLEU {listed} ({_of_seeds(shared, scores)}{remark})."
-    unsure = "The seeds are too few to" if max(map(len, differences.values())) > 1 else "One seed can't"
-    return said + (f" {unsure} tell {' and '.join(equals)} from {first}." if equals else "")
-
-
-def _of_seeds(shared: set[int], scores: Mapping[str, Figures]) -> str:
-    """What the means are over."""
-    if not shared:
-        return "means of different seeds"
-    if all(len(figures) == len(shared) for figures in scores.values()):
-        return "one seed each" if len(shared) == 1 else f"means of {len(shared)} seeds"
-    return f"means of the {len(shared)} seeds that all have" if len(shared) > 1 else "of the one seed that all have"
-
-
-def _in_bleu(score: str, differences: Sequence[float]) -> dict[str, str]:
-    """A norm's BLEU beside none's, over seeds, and whether that is more than chance."""
-    found = interval(differences) if differences else None
-    if found is None:
-        told, sure = "–", "no seed in common"
-    elif len(differences) < 2:
-        told, sure = f"{found.mean:+.1f}", "one seed can't tell: train more (seed=1,2,3)"
-    else:
-        told = f"{found.mean:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
-        unsure = f"can't tell ({smallest_effect(differences):.1f} would have shown)"
-        sure = {Outcome.supported: "yes, better", Outcome.refuted: "yes, worse", Outcome.undecided: unsure}[
-            outcome(differences)]
-    return {f"{score} (95%)": told, "more than chance?": sure}
-
-
-def _cost(row: NormRow, none: NormRow) -> dict[str, str]:
-    """A norm's beside none's, to the lowest loss that both runs of a seed reach, as in the verdict."""
-    updates, seconds = (doublings(*time_to(row.runs, none.runs, by)) for by in ("update", "seconds"))
-    return {"target tokens/s": f"× {row.tokens_per_second / none.tokens_per_second:.2f}",
-            "updates to the same loss": _as_part(updates), "time to it": _as_part(seconds)}
-
-
-def _as_part(doubled: Sequence[float]) -> str:
-    """A mean ratio with its interval, from the logarithms of a ratio a seed."""
-    if not doubled:
-        return "–"
-    found = interval(doubled)
-    between = f" ({2 ** found.low:.2f} to {2 ** found.high:.2f})" if len(doubled) > 1 else ""
-    return f"× {2 ** found.mean:.2f}{between}"
-
-
-def _long_sentences(group: Group) -> list[Answer]:
-    """Which part of the BLEU each norm loses, and which of them clearly lose more or less than none."""
-    lost = {norm: group.paired(lost_bleu, norm=norm) for norm in group.norms}
-    lost = {norm: figures for norm, figures in lost.items() if figures}
-    if not lost:
-        return []
-    parts = ", ".join(f"{norm} {_mean(list(figures.values()), 0)} %" for norm, figures in lost.items())
-    none = next(iter(group.variants("none")), "")
-    return [Answer([f"{group.where}: on sentences longer than any trained on a part of the BLEU is lost: {parts}.",
-                    *(_who_loses(lost, none) if none in lost and len(lost) > 1 else [])])]
-
-
-def _who_loses(lost: Mapping[str, Figures], none: str) -> list[str]:
-    """More than none, or less, as far as the seeds can tell."""
-    beside = {norm: difference(figures, lost[none]) for norm, figures in lost.items() if norm != none}
-    if all(len(differences) < 2 for differences in beside.values()):
-        return ["One seed can't tell who loses more."]
-    sure = [f"Clearly {word} than {none}: {' and '.join(these)}."
-            for word, wanted in (("more", Outcome.supported), ("less", Outcome.refuted))
-            if (these := [norm for norm, found in beside.items() if outcome(found or [0.0]) is wanted])]
-    return sure or [f"No norm clearly loses more than {none}, or less."]
-
-
-def _mean(values: Sequence[float], decimals: int) -> str:
-    """Over seeds, with its interval."""
-    found = interval(values)
-    return f"{found.mean:.{decimals}f}" + (f" ± {found.half:.{decimals}f}" if len(values) > 1 else "")

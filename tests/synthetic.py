@@ -9,6 +9,7 @@ from seq2seq.records import RunRecord, groups
 from seq2seq.run import Run
 
 SEEDS = (1, 2, 3)
+SIGNATURE = "BLEU|nrefs:1|case:mixed|eff:no|tok:zh|smooth:exp|version:2.6.0"
 
 
 def record(norm="none", seed=1, experiment="convergence", metrics=(), probes=(), cell="lstm", batch=None, lr=1e-3,
@@ -19,7 +20,7 @@ def record(norm="none", seed=1, experiment="convergence", metrics=(), probes=(),
         data=DataConfig(name="toy", batch_sentences=batch), optimizer=OptimizerConfig(lr=lr), experiment=experiment,
         size="quick")
     config = replace(config, **settings)
-    score = {"bleu": 30.0, "chrf": 40.0, "bleu_signature": "BLEU|x", "chrf_signature": "chrF|x"}
+    score = {"bleu": 30.0, "chrf": 40.0, "bleu_signature": SIGNATURE, "chrf_signature": "chrF|x"}
     known = {"norm": norm, "seed": seed, "valid_loss": 1.0, "update": 100, "tokens_per_second": 1000.0,
              "parameters": 10, "wall_seconds": 60.0, "test": score, "valid": score, "device": "cpu", "threads": 1,
              "versions": {"torch": "2"}, "decode": {"beam_size": 5, "length_penalty": 1.0}}

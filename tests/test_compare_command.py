@@ -19,6 +19,7 @@ from seq2seq import corpora, summary
 from seq2seq.columns import COLUMNS
 from seq2seq.config import Backend, DataConfig, Origin, SplitConfig
 from seq2seq.experiments import statement
+from seq2seq.figures import NORM_COLOURS
 from seq2seq.records import read_runs
 from seq2seq.report import write_report
 from seq2seq.run import Run, RunError
@@ -147,11 +148,15 @@ def test_what_the_page_says(two_runs, compared):
         assert column.title in page.texts["th"]
     assert "none-lstm-tiny-seed1" in page.texts["td"]
     assert f"{results['test']['bleu']:.1f}" in page.texts["td"]
-    assert results["test"]["bleu_signature"] in page.texts["code"]
+    assert any(text.endswith(f" BLEU: {results['test']['bleu_signature']}.") for text in page.texts["p"])
+    assert "BLEU, chrF" in page.texts["dt"]
+    assert "bucket" not in page.texts["dt"]  # no experiment here has them
+    css, = page.texts["style"]
+    assert not any(colour in css for colour in NORM_COLOURS.values())  # a verdict is no norm's
     assert any(text.startswith("python ") and "compare.py" in text for text in page.texts["code"])
     assert page.texts["p"][1].startswith("toy: layer is ahead: test BLEU layer ")
-    assert page.texts["th"][:6] == ["beside none", "test BLEU (95%)", "more than chance?", "target tokens/s",
-                                    "updates to the same loss", "time to it"]
+    assert page.texts["th"][:7] == ["beside none", "test BLEU (95%)", "more than chance?", "target tokens/s",
+                                    "loss both reach", "updates to it", "time to it"]
     assert page.texts["td"][0] == "layer"
     assert page.texts["td"][2] == "one seed can't tell: train more (seed=1,2,3)"
     assert f"Trained on cpu, {results['processor']}, 1 thread, seq2seq {results['versions']['seq2seq']}, " in html

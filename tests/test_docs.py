@@ -91,12 +91,14 @@ def test_each_language_names_the_other():
 
 
 def test_the_invariances_are_those_that_the_probe_checks():
+    from seq2seq.experiments.invariance import CHANGES as IN_WORDS
     from seq2seq.probes.invariance import CHANGES, UNCHANGED
 
     rows = [[cell.strip() for cell in line.strip("|").split("|")]
             for line in DOCS["normalization.md"].splitlines() if line.startswith("|")]
     norms, found = rows[0][1:], rows[2:]
     assert norms == ["none", "batch", "layer", "rms"]
+    assert list(IN_WORDS.items()) == [(change, row[0]) for change, row in zip(CHANGES, found, strict=True)]
     for change, (_, *cells) in zip(CHANGES, found, strict=True):
         assert cells == ["same" if change in UNCHANGED[norm, False] else "changes" for norm in norms]
 

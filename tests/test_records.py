@@ -39,9 +39,9 @@ def test_the_plain_variant_of_a_norm_comes_first():
             record("batch", norm_settings={"gain": 0.1, "statistics": Statistics.shared, "min_rows": 8}),
             record("batch", norm_settings={"gain": 0.1, "statistics": Statistics.sequence_input, "min_rows": 8})]
     found = group(runs)
-    assert found.norms == ["batch (statistics by step, the input's pooled)", "batch (statistics shared by all steps)",
+    assert found.norms == ["batch (per step)", "batch (shared)",
                            "layer (gain 0.3)", "layer (gain 1.0)"]
-    assert found.variants("batch", statistics="shared") == ["batch (statistics shared by all steps)"]
+    assert found.variants("batch", statistics="shared") == ["batch (shared)"]
     assert found.variants("rms") == []
 
 

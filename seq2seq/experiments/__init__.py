@@ -3,13 +3,13 @@
 import re
 from dataclasses import dataclass
 
-from ..charts import Chart
+from ..charts import Chart, Table
 from ..records import Group
 from ..settings import CONFIGS
 from . import batch_size, convergence, gradient_flow, invariance, length, train_eval_gap
 from .verdict import RULE, Finding, Verdict
 
-__all__ = ["EXPERIMENTS", "RULE", "Finding", "Statement", "Verdict", "charts", "statement", "verdicts"]
+__all__ = ["EXPERIMENTS", "RULE", "Finding", "Statement", "Verdict", "charts", "statement", "tables", "verdicts"]
 
 EXPERIMENTS = {module.__name__.rpartition(".")[2]: module
                for module in (convergence, length, batch_size, train_eval_gap, gradient_flow, invariance)}
@@ -40,6 +40,11 @@ def verdicts(group: Group) -> list[Verdict]:
     """What a group of runs says; nothing where it belongs to no experiment that we know."""
     module = EXPERIMENTS.get(group.experiment or "")
     return module.verdicts(group, statement(group.experiment or "").claim) if module else []
+
+
+def tables(group: Group) -> list[Table]:
+    """What is told beside its verdicts and charts."""
+    return [invariance.table(group)] if group.experiment == "invariance" else []
 
 
 def charts(group: Group) -> list[Chart]:

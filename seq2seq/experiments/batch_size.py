@@ -27,9 +27,12 @@ def verdicts(group: Group, claim: str) -> list[Verdict]:
     return [Verdict(claim, [
         Finding(f"from {LARGE} sentences a batch to {SMALL}, {batch} loses ground on {none}", unit,
                 list(lost[batch].values())),
-        Finding(f"{layer} loses less than half as much", unit, difference(lost[batch], lost[layer], scale=0.5)),
+        Finding(f"what {layer} loses on {none} is less than half of what {batch} does", f"{unit} from that half",
+                difference(lost[layer], lost[batch], scale=0.5), below=0.0),
+        Finding(f"from {LARGE} sentences a batch to {SMALL}, {layer} loses ground on {none}", unit,
+                list(lost[layer].values()), decides=False),
         *(Finding(f"at {size} sentences a batch, {norm} ends with a lower loss than {none}", unit,
-                  [-value for value in figures.values()], decides=False)
+                  list(figures.values()), below=0.0, decides=False)
           for (norm, size), figures in behind.items()),
     ])]
 
@@ -54,10 +57,17 @@ def _losses(group: Group, norm: str, size: int) -> Figures:
 
 def charts(group: Group) -> list[Chart]:
     """Final loss and BLEU by size of batch."""
-    x = "sentences a batch"
+    x, updates = "sentences a batch", _updates(group)
     loss = mean_by(group, KEY, valid_loss, at_best_rate)
     bleu = mean_by(group, KEY, group.bleu, at_best_rate)
     panels = [Panel("loss", x, "validation loss (nats/token)", loss, log_x=True),
               Panel("BLEU", x, f"{group.split} BLEU", bleu, log_x=True)]
-    return [Chart("by_batch_size", "Final quality by size of batch", "Mean over seeds and their range; all runs see as "
-                  "many sentences: the larger the batch, the fewer updates.", panels)]
+    return [Chart("by_batch_size", "Final quality by size of batch", "Mean over seeds and their range. All runs see as "
+                  f"many sentences, so that the larger the batch, the fewer the updates: {updates}.", panels)]
+
+
+def _updates(group: Group) -> str:
+    """Of the smallest and of the largest batches."""
+    sizes = sorted(group.values(KEY))
+    counts = {size: fmean(run.results["update"] for run in group.of(**{KEY: size}) if run.results) for size in sizes}
+    return " and ".join(f"{counts[size]:,.0f} of {size} sentences" for size in dict.fromkeys((sizes[0], sizes[-1])))

@@ -61,19 +61,18 @@ def common_loss(runs: Sequence[RunRecord]) -> float:
     return max(min(run.series("valid", "loss")[1]) for run in runs)
 
 
+def shared_losses(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> dict[int, float]:
+    """seed -> the lowest validation loss that both of that seed's runs reach."""
+    sides = [{run.config.seed: run for run in with_curves(side)} for side in (a, b)]
+    return {seed: common_loss([side[seed] for side in sides]) for seed in sides[0] if seed in sides[1]}
+
+
 def time_to(a: Sequence[RunRecord], b: Sequence[RunRecord], by: str) -> tuple[dict[int, float], dict[int, float]]:
     """seed -> how long each side takes to the lowest loss that both of that seed's runs reach."""
-    sides: tuple[dict[int, float], dict[int, float]] = ({}, {})
-    other = {run.config.seed: run for run in with_curves(b)}
-    for run in with_curves(a):
-        seed = run.config.seed
-        if seed in other:
-            loss = common_loss([run, other[seed]])
-            times = [reached(r, loss, by) for r in (run, other[seed])]
-            for side, time in zip(sides, times, strict=True):
-                if time is not None:
-                    side[seed] = time
-    return sides
+    losses = shared_losses(a, b)
+    first, second = ({run.config.seed: time for run in side if run.config.seed in losses
+                      and (time := reached(run, losses[run.config.seed], by)) is not None} for side in (a, b))
+    return first, second
 
 
 def verdicts(group: Group, claim: str) -> list[Verdict]:
@@ -88,7 +87,7 @@ def verdicts(group: Group, claim: str) -> list[Verdict]:
         for by, unit in (("update", "updates"), ("seconds", "seconds of training")):
             findings.append(Finding(
                 f"{norm} takes fewer {unit} than {none} to the same validation loss",
-                f"times as many {unit} for {none}", doublings(*time_to(without, runs, by)), log2=True,
+                f"{none}'s {unit}", doublings(*time_to(runs, without, by)), below=0.0, log2=True,
                 decides=norm == layer))
         findings.append(Finding(f"{norm} ends with a higher {group.split} BLEU than {none}", "BLEU",
                                 difference(by_seed(runs, group.bleu), by_seed(without, group.bleu)), decides=False))

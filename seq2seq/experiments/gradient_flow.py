@@ -148,9 +148,10 @@ def charts(group: Group) -> list[Chart]:
         "above 0 they grow in the direction of time, so that gradients shrink on their way back.", [
         _panel(group, cell, what, "update", f"doublings in {SPAN} steps", partial(by_update, key=key))
         for cell in group.values("cell.kind") for key, (what, _) in CLAIMS.items()])
-    by_length = Chart("gradients_by_length", "What comes back of the gradient, by length", "The gradient at the first "
-                      "step as a part of that at the last one; geometric mean over seeds and their range.", [
-        _panel(group, cell, stage, "time steps", "first / last |d loss / d h_t|", partial(part_left, stage=stage), True)
+    by_length = Chart("gradients_by_length", "What comes back of the gradient, by length", "|d loss / d h_t| at the "
+                      "first step as a part of that at the last one; geometric mean over seeds and their range.", [
+        _panel(group, cell, stage, "length (time steps)", "gradient at first step / at last",
+               partial(part_left, stage=stage), True)
         for cell, stage in _places(group)])
     return [*by_step, through_training, by_length]
 

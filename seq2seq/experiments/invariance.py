@@ -2,13 +2,20 @@
 
 import numpy as np
 
-from ..charts import Chart, Line, Panel
+from ..charts import Chart, Line, Panel, Table
 from ..records import Group, RunRecord
 from ..statistics import Outcome
 from .verdict import Finding, Verdict, needs
 
 UNCHANGED, CHANGED = 1e-6, 1e-2
 """Of the outputs' size: at most the first counts as no change, at least the second as one."""
+CHANGES = {"matrix re-scaling": "all weights times a number",
+           "matrix re-centring": "one vector added to the weights of every unit",
+           "vector re-scaling": "the weights of one unit times a number",
+           "data re-scaling": "all data times a number",
+           "data re-centring": "one vector added to all data",
+           "case re-scaling": "one sentence's data times a number"}
+"""The paper's name of a change, as in the chart -> what is done."""
 Transformations = dict[str, tuple[bool, list[float]]]
 """transformation -> whether nothing is said to change, and how much did in each run."""
 
@@ -28,11 +35,28 @@ def _finding(norm: str, found: Transformations) -> Finding:
         change <= UNCHANGED if claimed else change >= CHANGED for change in changes)]
     kept = [np.max(changes) for claimed, changes in found.values() if claimed]
     moved = [np.min(changes) for claimed, changes in found.values() if not claimed]
-    said = [f"{len(kept)} said to change nothing: at most {np.max(kept):.1g} of the outputs' size"] if kept else []
-    said += [f"{len(moved)} said to change the output: at least {np.min(moved):.1g}"] if moved else []
+    said = [f"the {len(kept)} that are to change nothing change the output by at most {np.max(kept):.1g} of its size"] \
+        if kept else []
+    said += [f"the {len(moved)} that are to change the output do so by at least {np.min(moved):.1g} of its size"] \
+        if moved else []
     said += [f"not as the table says: {', '.join(wrong)}"] if wrong else []
     return Finding(f"{norm}: all {len(found)} changes to weights and data do what the table says", "", [],
                    exact=Outcome.refuted if wrong else Outcome.supported, detail="; ".join(said))
+
+
+def table(group: Group) -> Table:
+    """What each change is, and for each norm what the papers say of it and how much the output changed."""
+    found = {norm: measured(group.of(norm=norm)) for norm in group.norms}
+    rows = [{"change": f"{name}: {said}", **{norm: _told(*changes[name]) for norm, changes in found.items()
+                                             if name in changes}} for name, said in CHANGES.items()]
+    return Table("What the tables say, and the change that was measured", [row for row in rows if len(row) > 1],
+                 "same: the papers' tables say that the output stays the same; in brackets the largest change over "
+                 "seeds, of the outputs' size. changes: that it does not; in brackets the smallest.")
+
+
+def _told(claimed: bool, changes: list[float]) -> str:
+    """same (8e-10)."""
+    return f"same ({np.max(changes):.1g})" if claimed else f"changes ({np.min(changes):.2g})"
 
 
 def measured(runs: list[RunRecord]) -> Transformations:

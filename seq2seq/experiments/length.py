@@ -10,7 +10,7 @@ from ..records import Group, RunRecord
 from .lines import Series, norm_line, norm_lines
 from .verdict import Finding, Verdict, difference, minus, needs
 
-QUANTITIES = {"nll": "loss (nats/token)", "bleu": "BLEU", "length_ratio": "characters of translation / reference"}
+QUANTITIES = {"bleu": "BLEU", "nll": "loss (nats/token)", "length_ratio": "characters of translation / reference"}
 
 
 def within_and_beyond(run: RunRecord, key: str, statistics: str = "running") -> tuple[float, float] | None:
@@ -43,21 +43,24 @@ class Measure:
     judged: str
     key: str
     """Of the probe's lines."""
-    sign: int
-    """-1 where more is better."""
+    better: str
+    """Than none, in words."""
+    below: float | None
+    """0 where less is better."""
     unit: str
     lost: Callable[..., float | None]
     """(run, statistics) -> what they cost."""
     lost_unit: str
 
-    def badness(self, run: RunRecord) -> float | None:
-        """How bad a run is beyond what it was trained on."""
+    def beyond(self, run: RunRecord) -> float | None:
+        """What a run has beyond what it was trained on."""
         found = within_and_beyond(run, self.key)
-        return None if found is None else self.sign * found[1]
+        return None if found is None else found[1]
 
 
-MEASURES = [Measure("By the loss:", "nll", 1, "nats/token", gained_loss, "nats/token"),
-            Measure("By the translations:", "bleu", -1, "BLEU", lost_bleu, "percentage points of the BLEU")]
+MEASURES = [Measure("By the loss:", "nll", "a lower loss", 0.0, "nats/token", gained_loss, "nats/token"),
+            Measure("By the translations:", "bleu", "a higher BLEU", None, "BLEU", lost_bleu,
+                    "percentage points of the BLEU")]
 
 
 def verdicts(group: Group, claim: str) -> list[Verdict]:
@@ -79,19 +82,24 @@ def _findings(group: Group, measure: Measure) -> list[Finding]:
     return [
         *(Finding(f"on longer sentences {norm} loses more than {none}", measure.lost_unit,
                   difference(lost[norm], lost[none]), decides=norm == batch) for norm in group.variants("batch")),
-        Finding(f"what {layer} loses more than {none} is less than half of what {batch} does", measure.lost_unit,
-                difference(more[batch], more[layer], scale=0.5)),
-        *(Finding(f"{norm}, normalising by each batch's own statistics, loses more than {none}", measure.lost_unit,
-                  difference(group.paired(own_statistics, norm=norm), lost[none]), decides=False)
+        Finding(f"what {layer} loses more than {none} is less than half of what {batch} does",
+                f"{measure.lost_unit} from that half",
+                difference(more[layer], more[batch], scale=0.5), below=0.0),
+        *(Finding(f"on longer sentences {norm}, by each batch's own statistics, loses more than {none}",
+                  measure.lost_unit, difference(group.paired(own_statistics, norm=norm), lost[none]), decides=False)
           for norm in group.variants("batch")),
-        *_worse(group, measure, none)]
+        *(Finding(f"on longer sentences {norm} loses less than {none}", measure.lost_unit,
+                  difference(lost[norm], lost[none]), below=0.0, decides=False)
+          for norm in group.norms if group.kind(norm) not in ("none", "batch")),
+        *_better(group, measure, none)]
 
 
-def _worse(group: Group, measure: Measure, none: str) -> list[Finding]:
+def _better(group: Group, measure: Measure, none: str) -> list[Finding]:
     """Of each norm, whatever it was within what it was trained on."""
-    bad = {norm: group.paired(measure.badness, norm=norm) for norm in group.norms}
-    return [Finding(f"on longer sentences {norm} is worse than {none}", measure.unit,
-                    difference(bad[norm], bad[none]), decides=False) for norm in group.norms if norm != none]
+    reached = {norm: group.paired(measure.beyond, norm=norm) for norm in group.norms}
+    return [Finding(f"on longer sentences {norm} has {measure.better} than {none}", measure.unit,
+                    difference(reached[norm], reached[none]), below=measure.below, decides=False)
+            for norm in group.norms if norm != none]
 
 
 def charts(group: Group) -> list[Chart]:
@@ -101,13 +109,19 @@ def charts(group: Group) -> list[Chart]:
                     _lines(group, key), marks={"longest trained on": trained}) for key, label in QUANTITIES.items()]
     return [Chart("by_length", "Quality by length of the source",
                   "Mean over seeds and their range, at the end of each bucket. Right of the dotted line: longer than "
-                  "any training sentence.", panels)]
+                  f"any training sentence.{_of_own_statistics(group)}", panels)]
+
+
+def _of_own_statistics(group: Group) -> str:
+    """What a legend means by them."""
+    return (" Own statistics: each batch normalised by its own, not by those stored in training."
+            if group.variants("batch") else "")
 
 
 def _lines(group: Group, key: str) -> list[Line]:
     lines = norm_lines(group, lambda run: by_length(run, key))
     return lines + [norm_line(group, norm, lambda run: by_length(run, key, "batch"), group.of(norm=norm),
-                              f"{norm}, the batch's own statistics", len(group.variants("batch")) + group.variant(norm))
+                              f"{norm}, own statistics", len(group.variants("batch")) + group.variant(norm))
                     for norm in group.variants("batch")]
 
 

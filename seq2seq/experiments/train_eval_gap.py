@@ -50,7 +50,7 @@ def verdicts(group: Group, claim: str) -> list[Verdict]:
         Finding(f"on the test set, {batch}'s losses by the stored statistics and by the batch's own are more than "
                 f"{NOTICEABLE} nats/token apart", "nats/token", [abs(g) for g in apart], above=NOTICEABLE),
         _same(group, layer),
-        Finding("the stored statistics give the higher loss", "nats/token", apart, decides=False),
+        Finding(f"{batch}'s stored statistics give the higher loss", "nats/token", apart, decides=False),
     ]
     return [Verdict(claim, findings), Verdict(DRIFT, _drift(group, batch))]
 
@@ -79,10 +79,11 @@ def sets(group: Group) -> list[str]:
 
 def charts(group: Group) -> list[Chart]:
     """The gap by set, and the distance of batch norm's statistics by step."""
-    panel = Panel("gap", "set", "stored less own (nats/token)", norm_lines(group, gaps_by_set))
+    panel = Panel("gap", "set", "loss, stored − own (nats/token)", norm_lines(group, gaps_by_set))
     return [
         Chart("train_eval_gap", "The same batches' loss by stored and by own statistics", "Mean over seeds and their "
-              "range; without dropout. 0: the model does in use what it did in training.", [panel]),
+              "range; without dropout. 0: the model does in use what it did in training; above 0: the stored "
+              "statistics, those of use, are the worse ones.", [panel]),
         *(Chart(f"{what}_by_step", f"Batch norm: how far each set's {what} are from the stored ones",
                 "Root mean square over features, pooled over a set's batches; mean over seeds and their range. Past "
                 "the last step seen in training the last one's statistics serve.",

@@ -7,28 +7,28 @@ from dataclasses import dataclass, field
 from ..records import Group, RunRecord
 from ..statistics import Interval, Outcome, both, interval, outcome, smallest_effect
 
-RULE = ("For each seed one difference is taken, of which the claim says that it is above 0, or above or below the "
-        "figure given. Supported: the whole of Student's 95% confidence interval of their mean lies on the side "
-        "claimed. Refuted: all of it lies on the other side. Undecided: it lies across. A claim of several parts is "
-        "supported if every part is, and refuted if any is; what is reported only does not count. The smallest effect: "
-        "so far from 0, or from the figure given, the mean would have had to lie for so many seeds, spread as these "
-        "are, to show it four times in five.")
+RULE = ("For each seed one figure is taken, of which the claim says that it is above 0, or above or below the one "
+        "given. Supported: the whole of Student's 95% confidence interval of their mean lies on the side claimed. "
+        "Refuted: all of it lies on the other side. Undecided: it lies across. A claim of several parts is supported "
+        "if every part is, and refuted if any is; what is reported only does not count. The smallest effect: so far "
+        "from 0, or from the figure given, the mean would have had to lie for so many seeds, spread as these are, to "
+        "show it four times in five; of what is told as times something: so far from 1.")
 
 
 @dataclass
 class Finding:
-    """One difference between settings, of each seed, of which the claim says that it is positive, or beyond a bound."""
+    """One figure of each seed, mostly a norm's less another's; the claim says on which side of a bound it is."""
 
     statement: str
-    """What such a difference means."""
+    """What it means where the figure is on that side."""
     unit: str
     differences: list[float]
-    above: float | None = None
-    """Beyond which they are to be, where that isn't 0."""
+    above: float = 0.0
+    """Of which they are to be more."""
     below: float | None = None
-    """The same, where they are to be less."""
+    """Of which they are to be less, where that is the claim."""
     log2: bool = False
-    """The differences are of logarithms to base 2; told as factors."""
+    """The differences are of logarithms to base 2, and so is the bound; told as factors."""
     decides: bool = True
     """Whether the claim's verdict depends on it; the others are told beside it."""
     exact: Outcome | None = None
@@ -39,10 +39,7 @@ class Finding:
     @property
     def outcome(self) -> Outcome:
         """By the rule, or as it is."""
-        if self.below is not None:
-            beyond = [self.below - d for d in self.differences]
-        else:
-            beyond = [d - (self.above or 0.0) for d in self.differences]
+        beyond = [d - self.above if self.below is None else self.below - d for d in self.differences]
         return self.exact or (outcome(beyond) if beyond else Outcome.undecided)
 
     @property
@@ -51,7 +48,7 @@ class Finding:
         return interval(self.differences)
 
     def told(self, value: float) -> str:
-        """A difference in words: +0.31 nats/token, 1.24 times."""
+        """A figure in words: +0.31, 0.59."""
         if not math.isfinite(value):
             return "–"
         return f"{2**value:.3g}" if self.log2 else f"{value:+.3g}"
@@ -63,14 +60,24 @@ class Finding:
             return self.detail or "no seed has both sides"
         found = self.interval
         between = f" ({self.told(found.low)} to {self.told(found.high)})" if len(self.differences) > 1 else ""
-        claimed = [f"; claimed: {word} {bound:g}" for word, bound in (("above", self.above), ("below", self.below))
-                   if bound is not None]
-        return f"{self.told(found.mean)} {self.unit}{between}{''.join(claimed)}"
+        figure = f"{self.told(found.mean)} times {self.unit}" if self.log2 else f"{self.told(found.mean)} {self.unit}"
+        return f"{figure}{between}{self._claimed}"
 
     @property
-    def smallest(self) -> float:
-        """The smallest mean, from 0 or the bound, that so many seeds would have shown with probability 0.8."""
-        return smallest_effect(self.differences)
+    def _claimed(self) -> str:
+        """On which side of what it is to be; nothing where that is above 0."""
+        if self.below is None and not self.above:
+            return ""
+        word, bound = ("above", self.above) if self.below is None else ("below", self.below)
+        return f"; claimed: {word} {2**bound if self.log2 else bound:g}"
+
+    @property
+    def smallest(self) -> str:
+        """The smallest mean, from the bound, that so many seeds would have shown with probability 0.8: in words."""
+        effect = smallest_effect(self.differences)
+        if not math.isfinite(effect):
+            return "–"
+        return f"{2**(-effect if self.below is not None else effect):.3g} times" if self.log2 else f"{effect:.3g}"
 
 
 @dataclass
@@ -94,8 +101,8 @@ Figures = Mapping[int, float]
 
 
 def difference(a: Figures, b: Figures, scale: float = 1.0) -> list[float]:
-    """scale * a - b, of each seed that has both."""
-    return [scale * a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
+    """a - scale * b, of each seed that has both."""
+    return [a[seed] - scale * b[seed] for seed in sorted(a.keys() & b.keys())]
 
 
 def doublings(a: Figures, b: Figures) -> list[float]:

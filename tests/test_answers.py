@@ -1,15 +1,15 @@
-"""The short answer, of runs whose figures are known."""
+"""The short answer and the norms side by side, of runs whose figures are known."""
 
 import re
 from dataclasses import replace
 
 import pytest
-from synthetic import SEEDS, curve, group, record
+from synthetic import SEEDS, SIGNATURE, curve, group, record
 
 from seq2seq import summary
+from seq2seq.answers import overview
 from seq2seq.experiments import verdicts
-from seq2seq.report import norm_cells
-from seq2seq.summary import norm_rows, overview
+from seq2seq.summary import norm_cells, norm_rows, norms_table
 
 
 def runs(scores, split="test", rates=None):
@@ -24,8 +24,10 @@ def runs(scores, split="test", rates=None):
 
 
 def short_answer(found):
+    """Its sentences, and its table's rows by their norm."""
     answer, = overview([found], [norm_rows(found)])
-    return " ".join(answer.sentences), {row["beside none"]: row for row in answer.table}
+    rows = answer.table.rows if answer.table else []
+    return " ".join(answer.sentences), {next(iter(row.values())): row for row in rows}
 
 
 def test_a_norm_ahead_of_all_others_has_won():
@@ -70,7 +72,7 @@ def test_norms_without_a_seed_in_common_are_not_compared():
     found = group([record("none", 1), record("layer", 2)])
     said, table = short_answer(found)
     assert said.endswith("none and layer are level: test BLEU none 30.0, layer 30.0 (means of different seeds).")
-    assert set(table["layer"].values()) == {"layer", "–", "no seed in common", "× 1.00"}
+    assert set(table["layer"].values()) == {"layer", "–", "no seed in common"}
 
 
 def test_that_each_norm_has_its_own_rate_is_said():
@@ -89,15 +91,23 @@ def length_runs(beyond):
 
 
 def test_what_becomes_of_long_sentences_is_said_and_of_whom_it_is_sure():
-    said, _ = short_answer(group(length_runs({"none": (30, 31, 32), "batch": (10, 12, 11), "layer": (40, 41, 43)})))
-    assert "a part of the BLEU is lost: none 38 ± 5 %, batch 78 ± 5 %, layer 17 ± 8 %." in said
-    assert said.endswith("Clearly more than none: batch. Clearly less than none: layer.")
-    said, _ = short_answer(group(length_runs({"none": (30, 31, 32), "batch": (31, 30, 33)})))
-    assert said.endswith("No norm clearly loses more than none, or less.")
+    of_all = {"none": (30, 31, 32), "batch": (10, 12, 11), "layer": (40, 41, 43), "rms": (32, 29, 33)}
+    said, table = short_answer(group(length_runs(of_all)))
+    assert "a part of the BLEU is lost: 38 % with none, 78 % with batch, 17 % with layer and 37 % with rms." in said
+    assert said.endswith("Beside none that is clearly less with layer; clearly more with batch; for too few seeds "
+                         "uncertain with rms.")
+    assert list(table) == list(of_all)
+    assert list(table["none"].values()) == ["none", "50.0", "31.0", "38 ± 5 %", "–", "–"]
+    assert list(table["batch"].values()) == [
+        "batch", "50.0", "11.0", "78 ± 5 %", "+40.0 (+35.0 to +45.0)", "yes, more"]
+    assert table["layer"]["more than chance?"] == "yes, less"
+    assert table["rms"]["more than chance?"].startswith("can't tell (")
     said, _ = short_answer(group(length_runs({"none": (30,), "batch": (10,)})))
-    assert said.endswith(": none 40 %, batch 80 %. One seed can't tell who loses more.")
-    said, _ = short_answer(group(length_runs({"batch": (10, 11)})))
-    assert said.endswith(": batch 79 ± 13 %.")
+    assert said.endswith(": 40 % with none and 80 % with batch. One seed can't tell who loses more. "
+                         "Not tested: layer and rms.")
+    said, table = short_answer(group(length_runs({"batch": (10, 11)})))
+    assert said.endswith(": 79 % with batch. Not tested: none, layer and rms.")
+    assert list(table["batch"].values()) == ["batch", "50.0", "10.5", "79 ± 13 %"]
     assert overview([group([record(experiment="length")])], [[]]) == []
 
 
@@ -116,7 +126,7 @@ def test_runs_of_several_cells_are_set_beside_the_same_cell():
                    for (norm, cell), values in scores.items() for seed, bleu in zip(SEEDS, values, strict=True)])
     for answer, cell in zip(overview([found], [norm_rows(found)]), ("gru", "lstm"), strict=True):
         assert f"layer (cell.kind {cell}) won" in answer.sentences[0]
-        row, = answer.table
+        row, = answer.table.rows
         assert row[f"beside none (cell.kind {cell})"] == f"layer (cell.kind {cell})"
         assert row["test BLEU (95%)"].startswith("+1.0 (")
 
@@ -156,7 +166,25 @@ def test_scores_of_the_validation_set_are_called_so():
 
 def test_the_cost_is_that_of_the_verdict():
     found = group(runs({"none": (30, 31, 32), "layer": (40, 41, 42)}, rates={"none": 0.05, "layer": 0.1}))
-    part = float(re.match(r"× ([\d.]+) \(", short_answer(found)[1]["layer"]["updates to the same loss"]).group(1))
+    part = float(re.match(r"× ([\d.]+) \(", short_answer(found)[1]["layer"]["updates to it"]).group(1))
     factor = next(f.interval.mean for f in verdicts(found)[0].findings if "fewer updates" in f.statement)
-    assert part == pytest.approx(2 ** -factor, abs=0.005)
+    assert part == pytest.approx(2 ** factor, abs=0.005)
     assert part < 0.6
+
+
+def test_the_loss_that_times_are_told_to_stands_beside_them():
+    found = group(runs({"none": (30, 31, 32), "layer": (40, 41, 42)}, rates={"none": 0.05, "layer": 0.1}))
+    lowest = min(found.of(norm="none")[0].series("valid", "loss")[1])
+    assert short_answer(found)[1]["layer"]["loss both reach"] == f"{lowest:.2f}"
+    table = norms_table(found, norm_rows(found))
+    assert table.rows[0][f"updates to a loss of {lowest:.2f}"] == "100"
+    assert table.caption.endswith(f"BLEU: {SIGNATURE}.")
+
+
+def test_speed_is_told_with_what_seeds_differ_by():
+    found = list(runs({"none": (30, 31, 32), "layer": (40, 41, 42)}))
+    for run, speed in zip(found, (1000, 1000, 1000, 500, 1000, 2000), strict=True):
+        run.results["tokens_per_second"] = speed
+    told = short_answer(group(found))[1]["layer"]["target tokens/s"]
+    mean, low, high = map(float, re.fullmatch(r"× ([\d.]+) \(([\d.]+) to ([\d.]+)\)", told).groups())
+    assert (mean, low < 0.5, high > 2) == (1.0, True, True)

@@ -1,0 +1,175 @@
+"""The short answer: which norm won, by how much, at what cost; and what happens on longer sentences."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from .charts import Table
+from .config import NormKind
+from .experiments.convergence import shared_losses, time_to
+from .experiments.length import lost_bleu, within_and_beyond
+from .experiments.verdict import Figures, difference, doublings
+from .records import Group, by_seed
+from .statistics import Outcome, interval, outcome, smallest_effect
+from .summary import NormRow, speed
+
+SIDE_BY_SIDE = ("Means over seeds with Student's 95% interval. ×: as a multiple of none's. The loss is the lowest "
+                "validation loss that both runs of a seed reach, where the slower one's curve is flat; for earlier "
+                "ones see the chart \"Updates and seconds to reach a validation loss\".")
+LONG = ("Means over seeds with Student's 95% interval: from the longest lengths trained on to the longer ones. The "
+        "better model has more BLEU to lose, so that the part of it is compared.")
+"""Below the tables of the short answer."""
+
+
+@dataclass
+class Answer:
+    """What a group of runs says to someone in a hurry."""
+
+    sentences: list[str]
+    table: Table | None = None
+    """A row for each norm."""
+
+
+def overview(found: Sequence[Group], of_norms: Sequence[list[NormRow]]) -> list[Answer]:
+    """Which norm won, whether that is more than chance, what it cost; what happens on longer sentences.
+
+    A list of rows for each group.
+    """
+    answers: list[Answer] = []
+    for group, rows in zip(found, of_norms, strict=True):
+        for none, norms in group.comparisons.items() if group.compares_norms else ():
+            if len(norms) > 1:
+                answers.append(_side_by_side(group, none, [row for row in rows if row.norm in norms]))
+        if group.experiment == "length":
+            answers += _long_sentences(group)
+    return answers
+
+
+def _side_by_side(group: Group, usual: str, rows: Sequence[NormRow]) -> Answer:
+    """The order of the norms, and each one's figures beside no norm's, where there are such runs."""
+    scores = {row.norm: by_seed(row.runs, group.bleu) for row in rows}
+    none = next((row for row in rows if row.norm == usual), None)
+    rates = ", each norm at its best learning rate" if group.searches_rates else ""
+    answer = Answer([f"{group.where}: {_ranking(rows[0].split, scores, rates)}"])
+    if none and len(rows) > 1:
+        answer.table = Table(f"{group.where}: the norms beside {none.norm}", [
+            {f"beside {none.norm}": row.norm,
+             **_in_bleu(f"{none.split} BLEU", difference(scores[row.norm], scores[none.norm])),
+             **_cost(row, none)} for row in rows if row is not none], SIDE_BY_SIDE)
+    return answer
+
+
+def _ranking(split: str, scores: Mapping[str, Figures], remark: str) -> str:
+    """The norms from the highest BLEU to the lowest, and which of them can't be told from the first."""
+    shared = set.intersection(*(set(figures) for figures in scores.values()))
+    means = {norm: fmean(figures[seed] for seed in shared or figures) for norm, figures in scores.items()}
+    first, *others = sorted(means, key=lambda norm: -means[norm])
+    differences = {norm: difference(scores[first], scores[norm]) for norm in others}
+    level = [norm for norm in others if f"{means[norm]:.1f}" == f"{means[first]:.1f}"]
+    equals = [norm for norm in others if norm not in level
+              and outcome(differences[norm] or [0.0]) is not Outcome.supported]
+    who = f"{' and '.join([first, *level])} are level" if level else f"{first} {'is ahead' if equals else 'won'}"
+    listed = ", ".join(f"{norm} {means[norm]:.1f}" for norm in (first, *others))
+    said = f"{who}: {split} BLEU {listed} ({_of_seeds(shared, scores)}{remark})."
+    unsure = "The seeds are too few to" if max(map(len, differences.values())) > 1 else "One seed can't"
+    return said + (f" {unsure} tell {' and '.join(equals)} from {first}." if equals else "")
+
+
+def _of_seeds(shared: set[int], scores: Mapping[str, Figures]) -> str:
+    """What the means are over."""
+    if not shared:
+        return "means of different seeds"
+    if all(len(figures) == len(shared) for figures in scores.values()):
+        return "one seed each" if len(shared) == 1 else f"means of {len(shared)} seeds"
+    return f"means of the {len(shared)} seeds that all have" if len(shared) > 1 else "of the one seed that all have"
+
+
+def _in_bleu(score: str, differences: Sequence[float]) -> dict[str, str]:
+    """A norm's BLEU beside none's, over seeds, and whether that is more than chance."""
+    sure = _sure(differences, "better", "worse") if differences else "no seed in common"
+    return {f"{score} (95%)": _difference(differences), "more than chance?": sure}
+
+
+def _difference(values: Sequence[float]) -> str:
+    """A mean over seeds with its interval."""
+    if not values:
+        return "–"
+    found = interval(values)
+    return f"{found.mean:+.1f}" + (f" ({found.low:+.1f} to {found.high:+.1f})" if len(values) > 1 else "")
+
+
+def _sure(differences: Sequence[float], above: str, below: str) -> str:
+    """Whether a difference is more than chance, and which of the two words it deserves."""
+    if len(differences) < 2:
+        return "one seed can't tell: train more (seed=1,2,3)"
+    unsure = f"can't tell ({smallest_effect(differences):.1f} would have shown)"
+    return {Outcome.supported: f"yes, {above}", Outcome.refuted: f"yes, {below}", Outcome.undecided: unsure}[
+        outcome(differences)]
+
+
+def _cost(row: NormRow, none: NormRow) -> dict[str, str]:
+    """A norm's beside none's, to the lowest loss that both runs of a seed reach, as in the verdict."""
+    speeds = doublings(by_seed(row.runs, speed), by_seed(none.runs, speed))
+    losses = shared_losses(row.runs, none.runs).values()
+    updates, seconds = (doublings(*time_to(row.runs, none.runs, by)) for by in ("update", "seconds"))
+    return {"target tokens/s": _as_part(speeds), "loss both reach": f"{fmean(losses):.2f}" if losses else "–",
+            "updates to it": _as_part(updates), "time to it": _as_part(seconds)}
+
+
+def _as_part(doubled: Sequence[float]) -> str:
+    """A mean ratio with its interval, from the logarithms of a ratio a seed."""
+    if not doubled:
+        return "–"
+    found = interval(doubled)
+    between = f" ({2 ** found.low:.2f} to {2 ** found.high:.2f})" if len(doubled) > 1 else ""
+    return f"× {2 ** found.mean:.2f}{between}"
+
+
+def _long_sentences(group: Group) -> list[Answer]:
+    """Which part of the BLEU each norm loses, and which of them clearly lose more or less than none."""
+    lost = {norm: group.paired(lost_bleu, norm=norm) for norm in group.norms}
+    lost = {norm: figures for norm, figures in lost.items() if figures}
+    if not lost:
+        return []
+    none = next((norm for norm in group.variants("none") if norm in lost), "")
+    parts = _listed([f"{fmean(figures.values()):.0f} % with {norm}" for norm, figures in lost.items()])
+    untested = [kind.value for kind in NormKind if not group.variants(kind.value)]
+    return [Answer([f"{group.where}: on sentences longer than any trained on, a part of the BLEU is lost: {parts}.",
+                    *(_who_loses(lost, none) if none and len(lost) > 1 else []),
+                    *([f"Not tested: {_listed(untested)}."] if untested else [])],
+                   Table(f"{group.where}: longer sentences",
+                         [_loss_row(group, norm, lost, none) for norm in lost], LONG))]
+
+
+def _loss_row(group: Group, norm: str, lost: Mapping[str, Figures], none: str) -> dict[str, str]:
+    """A norm's BLEU on both sides of the longest length trained on, and what it loses beside none."""
+    sides = [found for run in group.of(norm=norm) if (found := within_and_beyond(run, "bleu"))]
+    within, beyond = (f"{fmean(side):.1f}" for side in zip(*sides, strict=True))
+    row = {"norm": norm, "BLEU at the longest lengths trained on": within, "on longer ones": beyond,
+           "part lost (95%)": f"{_mean(list(lost[norm].values()), 0)} %"}
+    beside = difference(lost[norm], lost[none]) if none not in ("", norm) else []
+    return row | ({"percentage points more than none": _difference(beside),
+                   "more than chance?": _sure(beside, "more", "less") if beside else "–"} if none else {})
+
+
+def _who_loses(lost: Mapping[str, Figures], none: str) -> list[str]:
+    """More than none, or less, as far as the seeds can tell."""
+    beside = {norm: difference(figures, lost[none]) for norm, figures in lost.items() if norm != none}
+    if all(len(differences) < 2 for differences in beside.values()):
+        return ["One seed can't tell who loses more."]
+    words = {Outcome.refuted: "clearly less with", Outcome.supported: "clearly more with",
+             Outcome.undecided: "for too few seeds uncertain with"}
+    who = {wanted: [norm for norm, found in beside.items() if outcome(found or [0.0]) is wanted] for wanted in words}
+    told = [f"{words[wanted]} {_listed(norms)}" for wanted, norms in who.items() if norms]
+    return [f"Beside {none} that is {'; '.join(told)}."]
+
+
+def _listed(parts: Sequence[str]) -> str:
+    """a, b and c."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def _mean(values: Sequence[float], decimals: int) -> str:
+    """Over seeds, with its interval."""
+    found = interval(values)
+    return f"{found.mean:.{decimals}f}" + (f" ± {found.half:.{decimals}f}" if len(values) > 1 else "")
