@@ -6,7 +6,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from .config import Config, DecodeConfig
+from .config import Config, DecodeConfig, NormKind, ProbeKind
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 """Where the settings of train.py are named and explained."""
@@ -20,7 +20,8 @@ EXTENDABLE = ("trainer.max_updates", "trainer.max_epochs")
 AT_LEAST_ONE = (
     "optimizer.accumulate", "optimizer.plateau_patience", "trainer.max_epochs", "trainer.max_updates",
     "trainer.validate_every", "trainer.validate_sentences", "trainer.checkpoint_every", "trainer.log_every",
-    "trainer.patience", "trainer.recalibrate_batches", "trainer.threads",
+    "trainer.patience", "trainer.recalibrate_batches", "trainer.threads", "probe.sentences", "probe.batches",
+    "probe.bucket_sentences",
 )
 AT_LEAST_ZERO = (
     "optimizer.lr", "optimizer.momentum", "optimizer.weight_decay", "optimizer.warmup_updates", "optimizer.clip_norm",
@@ -70,6 +71,20 @@ def check_settings(config: Config) -> None:
         if key in PARTS and found[key] >= 1:
             raise ValueError(f"{key}={found[key]}: expected less than 1")
     check_decode(config.decode)
+    check_probe(config)
+
+
+def check_probe(config: Config) -> None:
+    """ValueError where a probe would fail, or measure something else than it says."""
+    probe, norm = config.probe, config.norm
+    if min(probe.lengths, default=2) < 2:
+        raise ValueError(f"probe.lengths={probe.lengths}: expected two time steps or more, between which sizes grow")
+    if probe.buckets != sorted({0, *probe.buckets})[1:]:
+        raise ValueError(f"probe.buckets={probe.buckets}: expected ascending numbers of pieces from 1")
+    own = [kind.value for kind in probe.kinds if kind is not ProbeKind.length]
+    if own and norm.kind is NormKind.batch and probe.sentences < norm.min_rows:
+        raise ValueError(f"probe.sentences={probe.sentences}: expected at least norm.min_rows={norm.min_rows} for "
+                         f"{', '.join(own)}, else batch norm does not normalise by the batch's own statistics")
 
 
 def length_limit(rule: str) -> tuple[float, float]:

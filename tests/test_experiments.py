@@ -266,6 +266,15 @@ def test_each_size_of_batch_is_judged_at_its_best_rate():
     assert verdicts(group([*batch_size(1), *worse])) == verdicts(group(batch_size(1)))
 
 
+def test_a_term_without_steps_of_its_own_tells_no_shift():
+    runs = list(train_eval_gap(1))
+    expected = verdicts(group(runs))
+    for run in runs:
+        run.probes.append({"probe": "train_eval_gap", "set": "test", "term": "encoder.layers.0.c_l0", "steps": [],
+                           "rows": [], "mean_shift": [], "log_scale": []})
+    assert verdicts(group(runs)) == expected
+
+
 def test_a_gap_that_was_not_measured_decides_nothing():
     runs = list(train_eval_gap(1))
     for run in runs:

@@ -14,7 +14,7 @@ from seq2seq.logbook import read_metrics
 from seq2seq.preparation import prepare
 from seq2seq.probes import Subject, probe
 from seq2seq.probes.gradient_flow import flow
-from seq2seq.probes.length import buckets
+from seq2seq.probes.length import buckets, length
 from seq2seq.probes.train_eval_gap import batch_sets, distances, losses
 from seq2seq.recalibration import batch_statistics
 from seq2seq.rnn import GRU, LSTM, RNN
@@ -234,6 +234,16 @@ def test_quality_by_length(probed):
         assert entry["nll"] == pytest.approx(nll.item() / batch.tgt_tokens)
         assert entry["sentences"] == len(src)
         assert 0 <= entry["bleu"] <= 100
+
+
+def test_too_few_sentences_for_statistics_of_their_own_are_not_said_to_have_them(probed):
+    subject = subject_of(probed("batch"))
+    assert {line["statistics"] for line in length(subject)} == {"running", "batch"}
+    subject.config.norm.min_rows = subject.config.probe.sentences
+    assert {b.src.size(0) for found in batch_sets(subject).values() for b in found} == {subject.config.norm.min_rows}
+    subject.config.norm.min_rows = 100
+    assert {line["statistics"] for line in length(subject)} == {"running"}
+    assert batch_sets(subject) == {}
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer", "rms"])

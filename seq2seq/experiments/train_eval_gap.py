@@ -31,7 +31,7 @@ def gap(run: RunRecord) -> float | None:
 
 def shift(run: RunRecord, name: str) -> float | None:
     """How far a set's means are from the stored ones, in stored deviations: mean over terms and rows of all steps."""
-    terms = [p for p in run.probed("train_eval_gap", set=name) if "term" in p]
+    terms = [p for p in run.probed("train_eval_gap", set=name) if p.get("steps")]
     found = [np.average(p["mean_shift"], weights=p["rows"]) for p in terms]
     return float(np.mean(found)) if found else None
 

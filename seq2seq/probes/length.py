@@ -19,13 +19,17 @@ def length(subject: Subject) -> Iterator[dict[str, Any]]:
     """For each bucket of source pieces (more than `over`, at most `pieces`): loss, BLEU and chrF of its sentences.
 
     Pieces count eos, as the encoder's time steps do; `trained` is the most of any training sentence. `statistics`:
-    which ones batch norm normalised by, the `running` ones or the `batch`'s own; `running` for every other norm, which
-    has none. `nll` is in nats a target token, teacher-forced; `length_ratio` the hypotheses' characters over the
-    references'.
+    which ones batch norm normalised by, the `running` ones or, where the bucket has sentences enough, the `batch`'s
+    own; `running` for every other norm, which has none. `nll` is in nats a target token, teacher-forced;
+    `length_ratio` the hypotheses' characters over the references'.
+
+    The search knows no later steps than the one it is at: where the input's own statistics are pooled over all steps
+    (norm.statistics=sequence_input), it takes the step's.
     """
-    kinds = ["running", "batch"] if subject.config.norm.kind is NormKind.batch else ["running"]
     trained = int(subject.prepared.split("train").src_lengths.max())
     for over, pieces, pairs in buckets(subject):
+        own = subject.config.norm.kind is NormKind.batch and subject.has_statistics(len(pairs[0]))
+        kinds = ["running", "batch"] if own else ["running"]
         for statistics in kinds:
             with nullcontext() if statistics == "running" else batch_statistics(subject.model):
                 yield {"over": over, "pieces": pieces, "trained": trained, "statistics": statistics,

@@ -36,12 +36,14 @@ def train_eval_gap(subject: Subject) -> Iterator[dict[str, Any]]:
 
 
 def batch_sets(subject: Subject) -> dict[str, list[Batch]]:
-    """The first batches of the training set and of each test set, of as many sentences."""
+    """The first batches of the training set and of each test set, of as many sentences; not of too few to normalise."""
     probe, dataset = subject.config.probe, subject.prepared.split("train")
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(subject.config.seed)).numpy()
     chunks = [order[i * probe.sentences : (i + 1) * probe.sentences] for i in range(probe.batches)]
     sets = {"train": [dataset.batch(chunk) for chunk in chunks if len(chunk)]}
-    return sets | {name: subject.batches(name, probe.sentences, probe.batches) for name in subject.test_sets()}
+    sets |= {name: subject.batches(name, probe.sentences, probe.batches) for name in subject.test_sets()}
+    kept = {name: [b for b in found if subject.has_statistics(b.src.size(0))] for name, found in sets.items()}
+    return {name: found for name, found in kept.items() if found}
 
 
 def losses(subject: Subject, found: Sequence[Batch]) -> dict[str, float]:
