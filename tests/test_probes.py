@@ -14,7 +14,8 @@ from seq2seq.logbook import read_metrics
 from seq2seq.preparation import prepare
 from seq2seq.probes import Subject, probe
 from seq2seq.probes.gradient_flow import flow
-from seq2seq.probes.length import buckets, length
+from seq2seq.probes.length import buckets
+from seq2seq.probes.length import length as by_length
 from seq2seq.probes.train_eval_gap import batch_sets, distances, losses
 from seq2seq.recalibration import batch_statistics
 from seq2seq.rnn import GRU, LSTM, RNN
@@ -238,11 +239,11 @@ def test_quality_by_length(probed):
 
 def test_too_few_sentences_for_statistics_of_their_own_are_not_said_to_have_them(probed):
     subject = subject_of(probed("batch"))
-    assert {line["statistics"] for line in length(subject)} == {"running", "batch"}
+    assert {line["statistics"] for line in by_length(subject)} == {"running", "batch"}
     subject.config.norm.min_rows = subject.config.probe.sentences
     assert {b.src.size(0) for found in batch_sets(subject).values() for b in found} == {subject.config.norm.min_rows}
     subject.config.norm.min_rows = 100
-    assert {line["statistics"] for line in length(subject)} == {"running"}
+    assert {line["statistics"] for line in by_length(subject)} == {"running"}
     assert batch_sets(subject) == {}
 
 

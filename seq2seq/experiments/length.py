@@ -114,9 +114,9 @@ def charts(group: Group) -> list[Chart]:
 
 def _of_own_statistics(group: Group) -> str:
     """What a legend means by them."""
-    return (" Batch norm's stored statistics end with the last step that enough training sentences reach: the decoder's "
-            "by target pieces. Own statistics: each batch is normalised by its own, in the search by those of the step "
-            "that it is at."
+    return (" Batch norm's stored statistics end with the last step that enough training sentences reach, the "
+            "decoder's with one of the target. Own statistics: each batch is normalised by its own, in the search by "
+            "those of the step that it is at."
             if group.variants("batch") else "")
 
 
