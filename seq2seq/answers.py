@@ -143,7 +143,8 @@ def _long_sentences(group: Group) -> list[Answer]:
 
 def _loss_row(group: Group, norm: str, lost: Mapping[str, Figures], none: str) -> dict[str, str]:
     """A norm's BLEU on both sides of the longest length trained on, and what it loses beside none."""
-    sides = [found for run in group.of(norm=norm) if (found := within_and_beyond(run, "bleu"))]
+    sides = [found for run in group.of(norm=norm)
+             if run.config.seed in lost[norm] and (found := within_and_beyond(run, "bleu"))]
     within, beyond = (f"{fmean(side):.1f}" for side in zip(*sides, strict=True))
     row = {"norm": norm, "BLEU at the longest lengths trained on": within, "on longer ones": beyond,
            "part lost (95%)": f"{_mean(list(lost[norm].values()), 0)} %"}

@@ -70,6 +70,17 @@ def phone(browser, experiments):
     return browser
 
 
+def test_a_phone_shows_attention_maps_in_their_own_size(browser, report):
+    """Else their labels would be too small; what is wider can be moved sideways."""
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
+                            {"width": 280, "height": 800, "deviceScaleFactor": 1, "mobile": True})
+    browser.get(report.as_uri())
+    sizes = browser.execute_script("return [...document.querySelectorAll('.map')].map(e => [e.width, e.naturalWidth])")
+    assert sizes
+    assert all(shown == own > 280 for shown, own in sizes)
+    assert browser.execute_script(OVERFLOW) <= 0
+
+
 def control(place, label):
     """The label that a control of the first chart, or of another place, is worked by."""
     found, = [e for e in place.find_elements("css selector", ".controls label") if e.text == label]

@@ -44,7 +44,8 @@ def verdicts(group: Group) -> list[Verdict]:
 
 def tables(group: Group) -> list[Table]:
     """What is told beside its verdicts and charts."""
-    return [invariance.table(group)] if group.experiment == "invariance" else []
+    found = [invariance.table(group)] if group.experiment == "invariance" else []
+    return [table for table in found if table.rows]
 
 
 def charts(group: Group) -> list[Chart]:

@@ -46,10 +46,10 @@ def _finding(norm: str, found: Transformations) -> Finding:
 
 def table(group: Group) -> Table:
     """What each change is, and for each norm what the papers say of it and how much the output changed."""
-    found = {norm: measured(group.of(norm=norm)) for norm in group.norms}
-    rows = [{"change": f"{name}: {said}", **{norm: _told(*changes[name]) for norm, changes in found.items()
-                                             if name in changes}} for name, said in CHANGES.items()]
-    return Table("What the tables say, and the change that was measured", [row for row in rows if len(row) > 1],
+    found = {norm: changes for norm in group.norms if (changes := measured(group.of(norm=norm)))}
+    rows = [{"change": f"{name}: {said}", **{norm: _told(*changes[name]) if name in changes else "–"
+                                             for norm, changes in found.items()}} for name, said in CHANGES.items()]
+    return Table("What the tables say, and the change that was measured", rows if found else [],
                  "same: the papers' tables say that the output stays the same; in brackets the largest change over "
                  "seeds, of the outputs' size. changes: that it does not; in brackets the smallest.")
 
