@@ -33,6 +33,8 @@ FEW = 8
 """So many values of x are all written at the axis."""
 LEGEND_WIDTH = 32
 """Letters in a line of a label: a phone shows no more."""
+SLANT, FEWEST = -45, 3
+"""Of the names below an axis, in degrees, where there are more of them than the other number: each ends at its tick."""
 GROUP = 0.6
 """Of the distance between two names: taken up by the points of one."""
 
@@ -297,7 +299,7 @@ def _layout(panel: Panel) -> dict[str, Any]:
     """Axes and marks. Traces side by side are for names: on an axis of numbers they would be moved off their x."""
     x, y = ("log" if log else "linear" for log in (panel.log_x, panel.log_y))
     return {"xaxis": {"title": {"text": panel.x_label}, "type": "category" if panel.names else x,
-                      "tickvals": panel.x_ticks},
+                      "tickvals": panel.x_ticks, "tickangle": SLANT if len(panel.names) > FEWEST else None},
             "yaxis": {"title": {"text": panel.y_label}, "type": y, "exponentformat": "power",
                       "tickformat": "~g" if panel.plain_y else ""},
             "scattermode": "group" if panel.names else "overlay",

@@ -366,8 +366,9 @@ def norm_name(run: RunRecord, among: Sequence[RunRecord], settings: tuple[str, .
     kin = [r for r in among if r.config.norm.kind is run.config.norm.kind]
     differing = [key for key in run.settings if key.startswith(settings) and key not in NO_SETTINGS
                  and len({str(r.settings.get(key)) for r in kin}) > 1]
-    parts = [WORDS.get((key, run.settings[key])) or f"{key.removeprefix('norm.').replace('_', ' ')} {run.settings[key]}"
-             for key in differing]
+    own = {key: str(run.settings[key]) for key in differing}
+    parts = [WORDS.get((key, value)) or f"{key.removeprefix('norm.').replace('_', ' ')} {value}"
+             for key, value in own.items()]
     return run.config.norm.kind.value + (f" ({', '.join(parts)})" if parts else "")
 
 

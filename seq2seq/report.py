@@ -16,11 +16,12 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 from plotly.offline import get_plotlyjs
 
-from .answers import overview
+from .answers import listed, overview
 from .charts import Chart, Table, interactive_figure, static_figure
 from .checkpoint import replacing, write_text
 from .columns import COLUMNS
 from .commands import training_commands
+from .config import NormKind
 from .diagrams import axes_diagram, cell_diagram
 from .errors import DataError
 from .examples import Example, worked_examples
@@ -183,12 +184,20 @@ def title(runs: Sequence[RunRecord], sections: Sequence[Section]) -> str:
     return said[0].upper() + said[1:]
 
 
+def norms_of(runs: Sequence[RunRecord]) -> str:
+    """Which norms are compared, in words: no norm, batch norm and layer norm."""
+    kinds = {run.config.norm.kind for run in runs}
+    return listed(["no norm" if kind is NormKind.none else f"{kind.value} norm" for kind in NormKind if kind in kinds])
+
+
 def told(runs: Sequence[RunRecord], sections: Sequence[Section], notes: Sequence[str], command: str) -> dict[str, Any]:
     """What the page and the Markdown both say."""
     finished = [run.results for run in runs if run.results]
     return {
-        "title": title(runs, sections), "sections": sections, "notes": notes, "rule": RULE,
+        "title": title(runs, sections), "norms": norms_of(runs), "sections": sections, "notes": notes, "rule": RULE,
         "overview": overview([s.group for s in sections], [s.rows for s in sections]),
+        "signatures": list(dict.fromkeys(
+            str(s.group.scores(run)["bleu_signature"]) for s in sections for run in s.group.runs)),
         "words": glossary([s.group for s in sections]), "explainer": EXPLAINER,
         "commands": [*training_commands(runs), command],
         "trained_on": list(dict.fromkeys(trained_on(results) for results in finished)),

@@ -29,6 +29,8 @@ AT_LEAST_ZERO = (
 )
 PARTS = ("trainer.label_smoothing", "model.dropout")
 """Settings from 0 to, but not including, 1."""
+SHORTEST = 3
+"""Time steps of a sequence in which sums can grow: the first one's has no recurrent term."""
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -77,8 +79,8 @@ def check_settings(config: Config) -> None:
 def check_probe(config: Config) -> None:
     """ValueError where a probe would fail, or measure something else than it says."""
     probe, norm = config.probe, config.norm
-    if min(probe.lengths, default=2) < 2:
-        raise ValueError(f"probe.lengths={probe.lengths}: expected two time steps or more, between which sizes grow")
+    if min(probe.lengths, default=SHORTEST) < SHORTEST:
+        raise ValueError(f"probe.lengths={probe.lengths}: expected at least {SHORTEST}: sums grow from the second")
     if probe.buckets != sorted({0, *probe.buckets})[1:]:
         raise ValueError(f"probe.buckets={probe.buckets}: expected ascending numbers of pieces from 1")
     own = [kind.value for kind in probe.kinds if kind is not ProbeKind.length]

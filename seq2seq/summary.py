@@ -57,10 +57,9 @@ class NormRow:
 
 def norms_table(group: Group, rows: Sequence[NormRow]) -> Table:
     """They as a table for people."""
-    rates = ", each norm at the rate with its lowest validation loss" if group.searches_rates else ""
-    signatures = ", ".join(dict.fromkeys(str(group.scores(run)["bleu_signature"]) for run in group.runs))
-    return Table("The norms side by side", [norm_cells(row) for row in rows],
-                 f"Means over seeds{rates}. {NORMS_CAPTION} BLEU: {signatures}.")
+    rates = ", each at the rate with its lowest validation loss" if group.searches_rates else ""
+    return Table(f"{group.where}: the norms side by side", [norm_cells(row) for row in rows],
+                 f"Means over seeds{rates}. {NORMS_CAPTION}")
 
 
 def norm_cells(row: NormRow) -> dict[str, str]:

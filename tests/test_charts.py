@@ -97,6 +97,18 @@ def test_variants_of_a_norm_look_different():
     assert len({(trace.line.dash, trace.marker.symbol) for trace in traces}) == count
 
 
+def test_short_lines_of_variants_of_a_norm_have_marks_of_their_own():
+    lines = [Line(str(i), "layer", i, [1, 2], [1.0, 2.0]) for i in range(len(SYMBOLS))]
+    assert [line.get_marker() for line in static_figure(chart(panel(lines))).axes[0].lines] == list(SYMBOLS)
+    assert [trace.marker.symbol for trace in interactive_figure(chart(panel(lines))).data] == list(SYMBOLS.values())
+
+
+def test_many_names_are_slanted_so_that_each_ends_at_its_tick():
+    for names, slanted in ((["p", "q", "r"], False), (["p", "q", "r", "s"], True)):
+        axis = interactive_figure(chart(panel([Line("a", "none", 0, names, [1.0] * len(names))]))).layout.xaxis
+        assert (axis.tickangle == -45) == slanted
+
+
 def test_points_of_variants_of_a_norm_look_different():
     lines = [Line(str(i), "layer", i, ["p"], [1.0]) for i in range(len(SYMBOLS))]
     assert len({line.get_marker() for line in static_figure(chart(panel(lines))).axes[0].lines}) == len(lines)

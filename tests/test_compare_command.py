@@ -136,7 +136,7 @@ def test_a_table_figures_and_a_page(two_runs, compare, tmp_path):
             ("tokens_per_second", 0), ("minutes", 1), ("parameters", 0)))]
         assert cells in shown
     first = max(results, key=lambda norm: results[norm]["test"]["bleu"])
-    assert f"toy: {first} is ahead: test BLEU {first} {results[first]['test']['bleu']:.1f}, " in done.out
+    assert f"toy: the order is open: test BLEU {first} {results[first]['test']['bleu']:.1f}, " in done.out
 
 
 def test_what_the_page_says(two_runs, compared):
@@ -148,13 +148,15 @@ def test_what_the_page_says(two_runs, compared):
         assert column.title in page.texts["th"]
     assert "none-lstm-tiny-seed1" in page.texts["td"]
     assert f"{results['test']['bleu']:.1f}" in page.texts["td"]
-    assert any(text.endswith(f" BLEU: {results['test']['bleu_signature']}.") for text in page.texts["p"])
+    assert page.texts["p"][0].startswith("Recurrent translators with no norm and layer norm, trained alike")
+    assert results["test"]["bleu_signature"] in page.texts["code"]
+    assert results["test"]["bleu_signature"] in (compared / "report.md").read_text(encoding="utf-8")
     assert "BLEU, chrF" in page.texts["dt"]
     assert "bucket" not in page.texts["dt"]  # no experiment here has them
     css, = page.texts["style"]
     assert not any(colour in css for colour in NORM_COLOURS.values())  # a verdict is no norm's
     assert any(text.startswith("python ") and "compare.py" in text for text in page.texts["code"])
-    assert page.texts["p"][1].startswith("toy: layer is ahead: test BLEU layer ")
+    assert page.texts["p"][2].startswith("toy: the order is open: test BLEU layer ")
     assert page.texts["th"][:7] == ["beside none", "test BLEU (95%)", "more than chance?", "target tokens/s",
                                     "loss both reach", "updates to it", "time to it"]
     assert page.texts["td"][0] == "layer"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from synthetic import SEEDS, curve, group, record
 
+from seq2seq.config import Statistics
 from seq2seq.experiments import EXPERIMENTS, Finding, charts, statement, tables, verdicts
 from seq2seq.experiments.convergence import best_rate, reached
 from seq2seq.experiments.gradient_flow import NOTICEABLE as NOTICEABLE_GROWTH
@@ -114,6 +115,11 @@ OF_CHANCE = BUILDERS.keys() - {"invariance"}
 EXPECTED = {1: Outcome.supported, -1: Outcome.refuted, 0: Outcome.undecided}
 
 
+def told(verdict):
+    """statement -> the mean of its figures and whether it decides."""
+    return {f.statement: (pytest.approx(f.interval.mean), f.decides) for f in verdict.findings}
+
+
 def test_every_experiment_is_tried_here():
     assert BUILDERS.keys() == EXPERIMENTS.keys()
 
@@ -148,6 +154,24 @@ def test_factors_are_told_as_factors():
     assert finding.smallest == f"{2 ** -smallest_effect(finding.differences):.3g} times"
     assert replace(finding, below=None).smallest == f"{2 ** smallest_effect(finding.differences):.3g} times"
     assert replace(finding, differences=[-1.0]).smallest == "–"
+
+
+def test_of_seeds_that_differ_the_worst_is_told():
+    changes = {"matrix re-scaling": (True, (1e-9, 3e-8, 2e-9)), "data re-scaling": (False, (0.5, 0.2, 0.9))}
+    runs = group(record("layer", seed, "invariance", probes=[
+        {"probe": "invariance", "transformation": name, "claimed": claimed, "change": found[seed - 1]}
+        for name, (claimed, found) in changes.items()]) for seed in SEEDS)
+    finding, = verdicts(runs)[0].findings
+    assert finding.detail.split("; ") == [
+        "the 1 that are to change nothing change the output by at most 3e-08 times its size",
+        "the 1 that are to change the output do so by at least 0.2 times its size"]
+    rows = {row["change"].partition(":")[0]: row["layer"] for row in tables(runs)[0].rows}
+    assert (rows["matrix re-scaling"], rows["data re-scaling"]) == ("same (3e-08)", "changes (0.2)")
+
+
+def test_which_statistics_are_the_worse_ones():
+    finding = next(f for f in verdicts(group(train_eval_gap(1)))[0].findings if "the higher loss" in f.statement)
+    assert (finding.interval.mean, finding.outcome) == (pytest.approx(-0.3), Outcome.refuted)
 
 
 def test_what_is_not_as_the_table_says_is_named():
@@ -251,19 +275,113 @@ def plain(run):
     return run
 
 
-def test_nothing_is_lost_on_batches_too_large_to_learn_from():
+@pytest.mark.parametrize("norm", ["none", "batch", "layer"])
+def test_nothing_is_lost_on_batches_too_large_to_learn_from(norm):
     runs = list(batch_size(1))
     for run in runs:
-        run.results["test"] = run.results["test"] | {"bleu": 3.0}
+        if run.config.norm.kind.value == norm:
+            run.results["test"] = run.results["test"] | {"bleu": 3.0}
     verdict, = verdicts(group(runs))
     assert verdict.outcome is Outcome.undecided
-    assert "at 64 sentences a batch none ends with 3.0 BLEU" in verdict.missing
+    assert f"at 64 sentences a batch {norm} ends with 3.0 BLEU" in verdict.missing
 
 
 def test_each_size_of_batch_is_judged_at_its_best_rate():
     worse = [record(run.config.norm.kind.value, run.config.seed, "batch_size", batch=run.config.data.batch_sentences,
                     lr=10.0, results={"valid_loss": 9.0}) for run in batch_size(1)]
     assert verdicts(group([*batch_size(1), *worse])) == verdicts(group(batch_size(1)))
+
+
+@pytest.mark.parametrize(("part", "expected"), [(0.7, Outcome.refuted), (0.3, Outcome.supported)])
+def test_half_of_what_batch_norm_loses_is_the_bound(part, expected):
+    """Of what each loses more than none, by a loss within the trained lengths or in the large batches of 1."""
+    def more(norm):
+        return {"none": 0.0, "batch": 1.0, "layer": part}[norm]
+
+    by_length = [record(norm, seed, "length", probes=length_lines(1.0, 2.0 + more(norm)))
+                 for norm in ("none", "batch", "layer") for seed in SEEDS]
+    by_size = [record(norm, seed, "batch_size", batch=size, lr=size / 1e4,
+                      results={"valid_loss": 1.0 + more(norm) * (size == 4)})
+               for norm in ("none", "batch", "layer") for seed in SEEDS for size in (4, 64)]
+    for runs in (by_length, by_size):
+        finding = next(f for f in verdicts(group(runs))[0].findings if "less than half" in f.statement)
+        assert (finding.interval.mean, finding.outcome) == (pytest.approx(part - 0.5), expected)
+        assert "halve" not in finding.in_words
+
+
+@pytest.mark.parametrize("name", ["length", "batch_size"])
+def test_half_of_nothing_is_called_so(name):
+    finding = next(f for f in verdicts(group(BUILDERS[name](0)))[0].findings if "less than half" in f.statement)
+    assert finding.in_words.endswith("; claimed: below 0; that there is something to halve is not shown")
+
+
+def test_what_longer_sentences_do_figure_by_figure():
+    losses = {"none": (1.0, 2.0), "batch": (1.5, 3.5), "layer": (0.8, 1.2), "rms": (0.7, 1.5)}
+    runs = [record(norm, seed, "length", probes=[
+        *length_lines(*losses[norm]), *(length_lines(1.0, 1.9, statistics="batch") if norm == "batch" else ())])
+        for norm in losses for seed in SEEDS]
+    by_loss, by_bleu = verdicts(group(runs))
+    lost = {norm: beyond - within for norm, (within, beyond) in losses.items()}
+    assert told(by_loss) == {
+        "on longer sentences batch loses more than none": (lost["batch"] - lost["none"], True),
+        "what layer loses more than none is less than half of what batch does":
+            (lost["layer"] - lost["none"] - 0.5 * (lost["batch"] - lost["none"]), True),
+        "on longer sentences batch, by each batch's own statistics, loses more than none": (0.9 - lost["none"], False),
+        **{f"on longer sentences {norm} loses less than none": (lost[norm] - lost["none"], False)
+           for norm in ("layer", "rms")},
+        **{f"on longer sentences {norm} has a lower loss than none": (losses[norm][1] - losses["none"][1], False)
+           for norm in ("batch", "layer", "rms")}}
+    part = {norm: 100 * (beyond - within) / (5 - within) for norm, (within, beyond) in losses.items()}  # as length_lines
+    found = told(by_bleu)
+    assert found["on longer sentences batch loses more than none"] == (part["batch"] - part["none"], True)
+    assert found["on longer sentences rms loses less than none"] == (part["rms"] - part["none"], False)
+    assert found["on longer sentences layer has a higher BLEU than none"] == (8.0, False)
+    assert all(f.outcome is Outcome.supported for f in by_bleu.findings if "layer has a higher" in f.statement)
+
+
+def test_own_statistics_have_lines_of_their_own_and_the_mark_is_the_longest_trained_on():
+    kinds = {"sequence_input": 1.0, "shared": 2.0}
+    runs = [record(norm, seed, "length", norm_settings=own, probes=[
+        *length_lines(1.0, 2.0), *(length_lines(nll, nll + 1, statistics="batch") if norm == "batch" else ())])
+        for seed in SEEDS for norm, own, nll in (
+            ("none", {}, 0), *(("batch", {"statistics": Statistics[kind]}, nll) for kind, nll in kinds.items()))]
+    chart, = charts(group(runs))
+    loss = next(panel for panel in chart.panels if panel.title == "loss")
+    assert {line.label: line.y[0] for line in loss.lines} == {
+        "none": 1.0, "batch (per step)": 1.0, "batch (shared)": 1.0, "batch (per step), own statistics": 1.0,
+        "batch (shared), own statistics": 2.0}
+    assert len({line.variant for line in loss.lines if line.kind == "batch"}) == 4
+    assert loss.marks == {"longest trained on": 20}
+    assert "Own statistics" in chart.caption
+    assert "statistics" not in charts(group([run for run in runs if run.norm == "none"]))[0].caption
+
+
+def test_what_sizes_of_batch_do_figure_by_figure():
+    losses = {("none", 4): 1.0, ("none", 64): 2.0, ("batch", 4): 3.0, ("batch", 64): 2.5, ("layer", 4): 0.9,
+              ("layer", 64): 2.2}
+    runs = [record(norm, seed, "batch_size", batch=size, lr=size / 1e4,
+                   results={"valid_loss": loss, "update": 6400 // size})
+            for (norm, size), loss in losses.items() for seed in SEEDS]
+    verdict, = verdicts(group(runs))
+    assert told(verdict) == {
+        "from 64 sentences a batch to 4, batch loses ground on none": (1.5, True),
+        "what layer loses on none is less than half of what batch does": (-0.3 - 0.75, True),
+        "from 64 sentences a batch to 4, layer gains ground on none": (-0.3, False),
+        **{f"at {size} sentences a batch, {norm} ends with a lower loss than none":
+            (losses[norm, size] - losses["none", size], False) for norm in ("batch", "layer") for size in (4, 64)}}
+    outcomes = {f.statement: f.outcome for f in verdict.findings}
+    assert outcomes["at 4 sentences a batch, layer ends with a lower loss than none"] is Outcome.supported
+    assert outcomes["from 64 sentences a batch to 4, layer gains ground on none"] is Outcome.supported
+    caption = charts(group(runs))[0].caption
+    assert caption.endswith("the fewer the updates: 1,600 of 4 sentences and 100 of 64 sentences.")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_where_no_run_can_be_compared_nothing_is_drawn(name):
+    runs = list(BUILDERS[name](1))
+    for run in runs:
+        run.status, run.results = "unfinished", None
+    assert not any(line.x for chart in charts(group(runs)) for panel in chart.panels for line in panel.lines)
 
 
 def test_a_term_without_steps_of_its_own_tells_no_shift():
@@ -315,6 +433,25 @@ def test_without_a_test_set_the_validation_set_speaks_and_is_named():
 
 
 # -- the figures that verdicts rest on -------------------------------------------------------------------------------
+
+
+def test_which_norm_has_the_higher_bleu_and_the_same_loss_for_all_seeds():
+    runs = [record(norm, seed, metrics=curve(rate, floor=floor), results={"test": {"bleu": bleu}})
+            for norm, rate, bleu in (("none", 0.05, 30.0), ("layer", 0.1, 41.0))
+            for seed, floor in zip(SEEDS, (0.5, 0.6, 0.7), strict=True)]
+    runs += [record("layer", seed=4, metrics=curve(0.05, floor=3.0))]  # none has no such seed
+    found = {f.statement: f.differences for f in verdicts(group(runs))[0].findings}
+    assert found["layer ends with a higher test BLEU than none"] == [11.0] * 3
+    none, layer = (group(runs).of(norm=norm) for norm in ("none", "layer"))
+    loss = min(none[2].series("valid", "loss")[1])  # the highest of the lowest
+    expected = [math.log2(reached(b, loss) / reached(a, loss)) for a, b in zip(none, layer, strict=False)]
+    assert found["layer takes fewer updates than none to the same validation loss"] == pytest.approx(expected)
+
+
+def test_lines_of_times_to_losses_end_at_the_lowest_loss_that_all_seeds_reach():
+    found = group(record("none", seed, metrics=curve(0.05 + 0.01 * seed)) for seed in SEEDS)
+    line, = next(chart for chart in charts(found) if chart.name == "time_to_loss").panels[0].lines
+    assert line.x[0] == max(min(run.series("valid", "loss")[1]) for run in found.runs)
 
 
 def test_the_chart_of_times_to_losses_shows_how_much_faster_a_norm_is():

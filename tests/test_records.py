@@ -5,7 +5,7 @@ import math
 import pytest
 from synthetic import SEEDS, group, record
 
-from seq2seq.config import DataConfig, ModelConfig, OptimizerConfig, Statistics
+from seq2seq.config import DataConfig, ModelConfig, OptimizerConfig, ProbeConfig, Statistics
 from seq2seq.records import by_seed, groups, labels
 
 
@@ -43,6 +43,11 @@ def test_the_plain_variant_of_a_norm_comes_first():
                            "layer (gain 0.3)", "layer (gain 1.0)"]
     assert found.variants("batch", statistics="shared") == ["batch (shared)"]
     assert found.variants("rms") == []
+
+
+def test_lists_of_a_probe_tell_runs_apart_too():
+    runs = [record(experiment=None, probe=ProbeConfig(lengths=lengths)) for lengths in ([10, 20], [10])]
+    assert group(runs).norms == ["none (probe.lengths [10, 20])", "none (probe.lengths [10])"]
 
 
 def test_a_run_that_is_left_out_renames_none():

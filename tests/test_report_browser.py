@@ -177,7 +177,7 @@ def test_a_phone_shows_verdicts_as_cards(phone):
     assert "Convergence: with layer norm a recurrent network" in verdicts.text
     names, sizes = phone.execute_script(CELLS, verdicts)
     assert {name.replace('" "', "") for name in names} == {  # some versions tell a content's parts one by one
-        "none", '"mean and 95% interval: "', '"seeds: "', '"smallest effect that would have shown: "'}
+        "none", '"mean and 95% interval: "', '"seeds: "', '"shows 4 times in 5: "'}
     assert min(sizes) >= 14
 
 

@@ -358,7 +358,7 @@ def test_every_default_is_in_range(finished):
 @pytest.mark.parametrize(("probe", "said"), [
     ({"sentences": 0}, "probe.sentences=0: expected at least 1"), ({"batches": 0}, "probe.batches=0: expected at"),
     ({"bucket_sentences": 0}, "probe.bucket_sentences=0: expected at least 1"),
-    ({"lengths": [10, 1]}, r"probe.lengths=\[10, 1\]: expected two time steps or more"),
+    ({"lengths": [10, 1]}, r"probe.lengths=\[10, 1\]: expected at least 3"),
     ({"buckets": [20, 10, 30]}, r"probe.buckets=\[20, 10, 30\]: expected ascending"),
     ({"buckets": [0, 10]}, r"probe.buckets=\[0, 10\]: expected ascending"),
     ({"kinds": [ProbeKind.invariance, ProbeKind.length], "sentences": 7},
@@ -368,4 +368,6 @@ def test_probes_that_could_not_measure_are_refused_before_training(probe, said):
     with pytest.raises(ValueError, match=said):
         check_settings(replace(config, probe=ProbeConfig(**probe)))
     check_settings(replace(config, probe=ProbeConfig(kinds=[ProbeKind.length], sentences=7, buckets=[])))
-    check_settings(replace(config, norm=NormConfig(), probe=ProbeConfig(kinds=list(ProbeKind), sentences=7)))
+    check_settings(replace(config, probe=ProbeConfig(kinds=list(ProbeKind), sentences=8, lengths=[3])))
+    check_settings(replace(config, norm=NormConfig(NormKind.layer, min_rows=8),
+                           probe=ProbeConfig(kinds=list(ProbeKind), sentences=7, lengths=[])))

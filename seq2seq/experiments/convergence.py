@@ -9,7 +9,7 @@ import numpy as np
 from ..charts import Chart, Panel
 from ..records import Group, RunRecord, by_seed
 from .lines import Series, mean_by, norm_lines
-from .verdict import Finding, Verdict, difference, doublings, needs, valid_loss
+from .verdict import Figures, Finding, Verdict, difference, doublings, needs, valid_loss
 
 X_LABELS = {"update": "update", "seconds": "seconds of training", "tokens": "target tokens trained on"}
 QUANTITIES = {
@@ -61,17 +61,21 @@ def common_loss(runs: Sequence[RunRecord]) -> float:
     return max(min(run.series("valid", "loss")[1]) for run in runs)
 
 
-def shared_losses(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> dict[int, float]:
-    """seed -> the lowest validation loss that both of that seed's runs reach."""
-    sides = [{run.config.seed: run for run in with_curves(side)} for side in (a, b)]
-    return {seed: common_loss([side[seed] for side in sides]) for seed in sides[0] if seed in sides[1]}
+def paired_runs(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> tuple[list[RunRecord], list[RunRecord]]:
+    """The runs with curves whose seed both sides have."""
+    first, second = with_curves(a), with_curves(b)
+    seeds = {run.config.seed for run in first} & {run.config.seed for run in second}
+    return [run for run in first if run.config.seed in seeds], [run for run in second if run.config.seed in seeds]
 
 
-def time_to(a: Sequence[RunRecord], b: Sequence[RunRecord], by: str) -> tuple[dict[int, float], dict[int, float]]:
-    """seed -> how long each side takes to the lowest loss that both of that seed's runs reach."""
-    losses = shared_losses(a, b)
-    first, second = ({run.config.seed: time for run in side if run.config.seed in losses
-                      and (time := reached(run, losses[run.config.seed], by)) is not None} for side in (a, b))
+def time_to(a: Sequence[RunRecord], b: Sequence[RunRecord], by: str) -> tuple[Figures, Figures]:
+    """seed -> how long each side takes to the lowest loss that all runs of both reach, of the seeds that both have."""
+    sides = paired_runs(a, b)
+    if not sides[0]:
+        return {}, {}
+    loss = common_loss([*sides[0], *sides[1]])
+    first, second = ({run.config.seed: time for run in side if (time := reached(run, loss, by)) is not None}
+                     for side in sides)
     return first, second
 
 
@@ -98,7 +102,9 @@ def charts(group: Group) -> list[Chart]:
     """Losses and BLEU by update, second and token; the time to each loss; the final loss by rate, where it varies."""
     means = "Mean over seeds, each norm at its best rate" if group.searches_rates else "Mean over seeds"
     caption = f"{means}; shaded: from the lowest to the highest seed."
-    found = [Chart(name, title, caption, [_panel(group, kind, key, title, by) for by in X_LABELS])
+    stored = " Batch norm's by the running averages of training." if group.variants("batch") else ""
+    found = [Chart(name, title, caption + stored * (kind == "valid"),
+                   [_panel(group, kind, key, title, by) for by in X_LABELS])
              for name, (kind, key, title) in QUANTITIES.items()]
     found.append(_times_to_losses(group, means))
     by_rate = Panel("by rate", "learning rate", "validation loss (nats/token)",
@@ -109,9 +115,10 @@ def charts(group: Group) -> list[Chart]:
 
 def _times_to_losses(group: Group, means: str) -> Chart:
     """How long each norm takes to each loss from the lowest of the first validations' down to the lowest of all."""
-    known = with_curves([run for norm in group.norms for run in at_best_rate(group, norm)])
-    losses = np.geomspace(min(common_loss([run]) for run in known),
-                          min(run.series("valid", "loss")[1][0] for run in known), LOSSES).tolist() if known else []
+    known = [runs for norm in group.norms if (runs := with_curves(at_best_rate(group, norm)))]
+    ends = [common_loss(runs) for runs in known]
+    first = min((run.series("valid", "loss")[1][0] for runs in known for run in runs), default=0.0)
+    losses = sorted({*ends, *np.geomspace(min(ends), first, LOSSES).tolist()}) if known else []
 
     panels = [Panel(f"by {by}", "validation loss (nats/token)", label,
                     norm_lines(group, _times_to(losses, by), at_best_rate), log_x=True)

@@ -111,7 +111,7 @@ def _steadier(group: Group, key: str, what: str) -> list[Finding]:
 def _vanishing(group: Group, large: str, small: str) -> list[Finding]:
     """In each cell and stage: gradients have to halve on their way back with the large gain, and not with the small."""
     findings = []
-    unit = f"halvings in {SPAN} steps, backwards"
+    unit = f"halvings in {SPAN} steps, backwards (below 0: they double)"
     for cell, stage in _places(group):
         halvings = {n: group.paired(growth("gradient", stage), norm=n, cell__kind=cell) for n in (large, small)}
         where, decides = f"{cell}, {stage}", stage == BEFORE and cell == TANH_NETWORK

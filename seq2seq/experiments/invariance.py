@@ -35,11 +35,14 @@ def _finding(norm: str, found: Transformations) -> Finding:
         change <= UNCHANGED if claimed else change >= CHANGED for change in changes)]
     kept = [np.max(changes) for claimed, changes in found.values() if claimed]
     moved = [np.min(changes) for claimed, changes in found.values() if not claimed]
-    said = [f"the {len(kept)} that are to change nothing change the output by at most {np.max(kept):.1g} of its size"] \
-        if kept else []
-    said += [f"the {len(moved)} that are to change the output do so by at least {np.min(moved):.1g} of its size"] \
-        if moved else []
-    said += [f"not as the table says: {', '.join(wrong)}"] if wrong else []
+    said = []
+    if kept:
+        said.append(f"the {len(kept)} that are to change nothing change the output by at most {max(kept):.2g} times "
+                    "its size")
+    if moved:
+        said.append(f"the {len(moved)} that are to change the output do so by at least {min(moved):.2g} times its size")
+    if wrong:
+        said.append(f"not as the table says: {', '.join(wrong)}")
     return Finding(f"{norm}: all {len(found)} changes to weights and data do what the table says", "", [],
                    exact=Outcome.refuted if wrong else Outcome.supported, detail="; ".join(said))
 

@@ -8,7 +8,7 @@ from statistics import fmean
 from ..charts import Chart, Line, Panel
 from ..records import Group, RunRecord
 from .lines import Series, norm_line, norm_lines
-from .verdict import Finding, Verdict, difference, minus, needs
+from .verdict import Finding, Verdict, difference, half_of, minus, needs
 
 QUANTITIES = {"bleu": "BLEU", "nll": "loss (nats/token)", "length_ratio": "characters of translation / reference"}
 
@@ -79,12 +79,12 @@ def _findings(group: Group, measure: Measure) -> list[Finding]:
     lost = {norm: group.paired(measure.lost, norm=norm) for norm in group.norms}
     more = {norm: minus(lost[norm], lost[none]) for norm in (batch, layer)}
     own_statistics = partial(measure.lost, statistics="batch")
+    breaks = [Finding(f"on longer sentences {norm} loses more than {none}", measure.lost_unit,
+                      difference(lost[norm], lost[none]), decides=norm == batch) for norm in group.variants("batch")]
     return [
-        *(Finding(f"on longer sentences {norm} loses more than {none}", measure.lost_unit,
-                  difference(lost[norm], lost[none]), decides=norm == batch) for norm in group.variants("batch")),
-        Finding(f"what {layer} loses more than {none} is less than half of what {batch} does",
-                f"{measure.lost_unit} from that half",
-                difference(more[layer], more[batch], scale=0.5), below=0.0),
+        *breaks,
+        half_of(breaks[0], more[layer], more[batch],
+                f"what {layer} loses more than {none} is less than half of what {batch} does", measure.lost_unit),
         *(Finding(f"on longer sentences {norm}, by each batch's own statistics, loses more than {none}",
                   measure.lost_unit, difference(group.paired(own_statistics, norm=norm), lost[none]), decides=False)
           for norm in group.variants("batch")),
@@ -108,7 +108,7 @@ def charts(group: Group) -> list[Chart]:
     panels = [Panel(label.partition(" (")[0], "source pieces (end of the bucket)", label,
                     _lines(group, key), marks={"longest trained on": trained}) for key, label in QUANTITIES.items()]
     return [Chart("by_length", "Quality by length of the source",
-                  "Mean over seeds and their range, at the end of each bucket. Right of the dotted line: longer than "
+                  "Mean over seeds and their range, at the end of each bucket. Right of the mark: longer than "
                   f"any training sentence.{_of_own_statistics(group)}", panels)]
 
 

@@ -50,7 +50,8 @@ def verdicts(group: Group, claim: str) -> list[Verdict]:
         Finding(f"on the test set, {batch}'s losses by the stored statistics and by the batch's own are more than "
                 f"{NOTICEABLE} nats/token apart", "nats/token", [abs(g) for g in apart], above=NOTICEABLE),
         _same(group, layer),
-        Finding(f"{batch}'s stored statistics give the higher loss", "nats/token", apart, decides=False),
+        Finding(f"{batch}'s stored statistics give the higher loss", "nats/token, stored less own", apart,
+                decides=False),
     ]
     return [Verdict(claim, findings), Verdict(DRIFT, _drift(group, batch))]
 

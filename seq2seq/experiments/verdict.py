@@ -10,9 +10,10 @@ from ..statistics import Interval, Outcome, both, interval, outcome, smallest_ef
 RULE = ("For each seed one figure is taken, of which the claim says that it is above 0, or above or below the one "
         "given. Supported: the whole of Student's 95% confidence interval of their mean lies on the side claimed. "
         "Refuted: all of it lies on the other side. Undecided: it lies across. A claim of several parts is supported "
-        "if every part is, and refuted if any is; what is reported only does not count. The smallest effect: so far "
-        "from 0, or from the figure given, the mean would have had to lie for so many seeds, spread as these are, to "
-        "show it four times in five; of what is told as times something: so far from 1.")
+        "if every part is, and refuted if any is; what is reported only does not count. Nothing is corrected for the "
+        "number of rows: without any effect one in twenty comes out supported or refuted. What shows 4 times in 5: so "
+        "far from 0, or from the figure given, the mean has to lie for so many seeds, spread as these are, to be told "
+        "from it in four of five repetitions; of what is told as times something: so far from 1.")
 
 
 @dataclass
@@ -35,6 +36,8 @@ class Finding:
     """Of what is no matter of chance: a threshold kept or not."""
     detail: str = ""
     """Of an exact finding: what was measured."""
+    remark: str = ""
+    """What to bear in mind as one reads it."""
 
     @property
     def outcome(self) -> Outcome:
@@ -61,7 +64,7 @@ class Finding:
         found = self.interval
         between = f" ({self.told(found.low)} to {self.told(found.high)})" if len(self.differences) > 1 else ""
         figure = f"{self.told(found.mean)} times {self.unit}" if self.log2 else f"{self.told(found.mean)} {self.unit}"
-        return f"{figure}{between}{self._claimed}"
+        return f"{figure}{between}{self._claimed}{self.remark and f'; {self.remark}'}"
 
     @property
     def _claimed(self) -> str:
@@ -73,7 +76,7 @@ class Finding:
 
     @property
     def smallest(self) -> str:
-        """The smallest mean, from the bound, that so many seeds would have shown with probability 0.8: in words."""
+        """The smallest mean, from the bound, that so many seeds show with probability 0.8: in words."""
         effect = smallest_effect(self.differences)
         if not math.isfinite(effect):
             return "–"
@@ -113,6 +116,12 @@ def doublings(a: Figures, b: Figures) -> list[float]:
 def minus(a: Figures, b: Figures) -> dict[int, float]:
     """a - b, by seed."""
     return {seed: a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())}
+
+
+def half_of(parts: Finding, less: Figures, more: Figures, what: str, unit: str) -> Finding:
+    """That the first loses less than half of what the other one does; `parts`: that the other one loses at all."""
+    unsure = "" if parts.outcome is Outcome.supported else "that there is something to halve is not shown"
+    return Finding(what, f"{unit} from that half", difference(less, more, scale=0.5), below=0.0, remark=unsure)
 
 
 def needs(group: Group, *kinds: str) -> str:
