@@ -526,7 +526,7 @@ def test_an_experiment_gets_its_verdict(variant, compare, tmp_path):
     assert f": Convergence: {claim}" in done.out
     page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
     assert "Verdicts" in page.texts["h2"]
-    assert page.classes.count("beside") == 1  # BLEU is told and does not decide
+    assert page.classes.count("beside") == 2  # BLEU is told and does not decide
     assert claim in page.texts["dd"]
     assert "python train.py -m experiment=convergence size=quick" in page.texts["code"]
     tables, images = markdown((tmp_path / "out" / "report.md").read_text(encoding="utf-8"))

@@ -331,7 +331,7 @@ def test_what_longer_sentences_do_figure_by_figure():
            for norm in ("layer", "rms")},
         **{f"on longer sentences {norm} has a lower loss than none": (losses[norm][1] - losses["none"][1], False)
            for norm in ("batch", "layer", "rms")}}
-    part = {norm: 100 * (beyond - within) / (5 - within) for norm, (within, beyond) in losses.items()}  # as length_lines
+    part = {norm: 100 * (beyond - within) / (5 - within) for norm, (within, beyond) in losses.items()}
     found = told(by_bleu)
     assert found["on longer sentences batch loses more than none"] == (part["batch"] - part["none"], True)
     assert found["on longer sentences rms loses less than none"] == (part["rms"] - part["none"], False)
@@ -446,6 +446,19 @@ def test_which_norm_has_the_higher_bleu_and_the_same_loss_for_all_seeds():
     loss = min(none[2].series("valid", "loss")[1])  # the highest of the lowest
     expected = [math.log2(reached(b, loss) / reached(a, loss)) for a, b in zip(none, layer, strict=False)]
     assert found["layer takes fewer updates than none to the same validation loss"] == pytest.approx(expected)
+
+
+def test_halfway_to_a_loss_on_a_logarithmic_scale():
+    """A norm that is twice as fast down to there, and then no more."""
+    def falling(*losses):
+        return [{"kind": "valid", "update": u, "seconds": u, "loss": loss}
+                for u, loss in zip(range(0, 50, 10), losses, strict=True)]
+
+    runs = [record(norm, seed, metrics=falling(*losses)) for seed in SEEDS for norm, losses in (
+        ("none", (4.0, 3.0, 2.0, 1.5, 1.0)), ("layer", (4.0, 2.0, 1.6, 1.3, 1.0)))]
+    found = {f.statement: 2 ** f.interval.mean for f in verdicts(group(runs))[0].findings}
+    assert found["layer takes fewer updates than none to the same validation loss"] == pytest.approx(1)
+    assert found["layer takes fewer updates than none to the loss halfway there"] == pytest.approx(0.5)
 
 
 def test_lines_of_times_to_losses_end_at_the_lowest_loss_that_all_seeds_reach():

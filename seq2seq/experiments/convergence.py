@@ -1,5 +1,6 @@
 """Which norm trains faster, in updates and in seconds, each at the best of the rates tried for it."""
 
+import math
 from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any
@@ -61,6 +62,11 @@ def common_loss(runs: Sequence[RunRecord]) -> float:
     return max(min(run.series("valid", "loss")[1]) for run in runs)
 
 
+def halfway_loss(runs: Sequence[RunRecord]) -> float:
+    """Between the lowest of the first validations' and the lowest that all reach, on a logarithmic scale."""
+    return math.sqrt(min(run.series("valid", "loss")[1][0] for run in runs) * common_loss(runs))
+
+
 def paired_runs(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> tuple[list[RunRecord], list[RunRecord]]:
     """The runs with curves whose seed both sides have."""
     first, second = with_curves(a), with_curves(b)
@@ -68,12 +74,13 @@ def paired_runs(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> tuple[list[Ru
     return [run for run in first if run.config.seed in seeds], [run for run in second if run.config.seed in seeds]
 
 
-def time_to(a: Sequence[RunRecord], b: Sequence[RunRecord], by: str) -> tuple[Figures, Figures]:
-    """seed -> how long each side takes to the lowest loss that all runs of both reach, of the seeds that both have."""
+def time_to(a: Sequence[RunRecord], b: Sequence[RunRecord], by: str,
+            loss_of: Callable[[Sequence[RunRecord]], float] = common_loss) -> tuple[Figures, Figures]:
+    """seed -> how long each side takes to a loss of all runs of both, of the seeds that both have."""
     sides = paired_runs(a, b)
     if not sides[0]:
         return {}, {}
-    loss = common_loss([*sides[0], *sides[1]])
+    loss = loss_of([*sides[0], *sides[1]])
     first, second = ({run.config.seed: time for run in side if (time := reached(run, loss, by)) is not None}
                      for side in sides)
     return first, second
@@ -93,6 +100,9 @@ def verdicts(group: Group, claim: str) -> list[Verdict]:
                 f"{norm} takes fewer {unit} than {none} to the same validation loss",
                 f"{none}'s {unit}", doublings(*time_to(runs, without, by)), below=0.0, log2=True,
                 decides=norm == layer))
+        findings.append(Finding(
+            f"{norm} takes fewer updates than {none} to the loss halfway there", f"{none}'s updates",
+            doublings(*time_to(runs, without, "update", halfway_loss)), below=0.0, log2=True, decides=False))
         findings.append(Finding(f"{norm} ends with a higher {group.split} BLEU than {none}", "BLEU",
                                 difference(by_seed(runs, group.bleu), by_seed(without, group.bleu)), decides=False))
     return [Verdict(claim, findings)]
