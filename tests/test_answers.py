@@ -113,8 +113,8 @@ def test_what_becomes_of_long_sentences_is_said_and_of_whom_it_is_sure():
     assert said == (
         "toy, quick: models trained on sentences of at most 20 pieces lose a part of their BLEU on longer ones (21 to "
         "30 pieces): 38 % with none, 78 % with batch, 17 % with layer and 37 % with rms (means of 3 seeds). "
-        "Beside none that is clearly less with layer and clearly more with batch. The seeds are too few to tell rms from "
-        "none.")
+        "Beside none that is clearly less with layer and clearly more with batch. The seeds are too few to tell rms "
+        "from none.")
     assert list(table) == list(of_all)
     assert list(table["none"].values()) == ["none", "50.0", "31.0", "38 ± 5 %", "–", "–"]
     assert list(table["batch"].values()) == [

@@ -526,7 +526,7 @@ def test_an_experiment_gets_its_verdict(variant, compare, tmp_path):
     assert f": Convergence: {claim}" in done.out
     page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
     assert "Verdicts" in page.texts["h2"]
-    assert page.classes.count("beside") == 2  # BLEU is told and does not decide
+    assert page.classes.count("beside") == 2  # BLEU and halfway are told and do not decide
     assert claim in page.texts["dd"]
     assert "python train.py -m experiment=convergence size=quick" in page.texts["code"]
     tables, images = markdown((tmp_path / "out" / "report.md").read_text(encoding="utf-8"))
@@ -535,7 +535,7 @@ def test_an_experiment_gets_its_verdict(variant, compare, tmp_path):
     assert verdict[1][0] == f"Convergence: {claim}"
     assert verdict[1][1] in done.out
     assert [row[0] for row in norms[1:]] == ["none", "layer"]
-    assert [row[0] for row in findings[1:]] == [cell for cell in page.texts["td"] if cell.startswith("layer ")][-3:]
+    assert [row[0] for row in findings[1:]] == [cell for cell in page.texts["td"] if cell.startswith("layer ")][-4:]
     assert images
     assert all((tmp_path / "out" / image).is_file() for image in images)
 
