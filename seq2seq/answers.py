@@ -6,7 +6,7 @@ from statistics import fmean
 
 from .charts import Table
 from .config import NormKind
-from .experiments.convergence import common_loss, paired_runs, time_to
+from .experiments.convergence import common_loss, pairs, time_to
 from .experiments.length import lost_bleu, within_and_beyond
 from .experiments.verdict import Figures, difference, doublings
 from .records import Group, by_seed
@@ -14,8 +14,8 @@ from .statistics import Outcome, interval, outcome, smallest_effect
 from .summary import NormRow, speed
 
 SIDE_BY_SIDE = ("Means over seeds with Student's 95% interval. ×: as a multiple of none's. The loss is the lowest "
-                "validation loss that all runs of both reach, where the slower one's curve is flat; for earlier ones "
-                "see the chart \"Updates and seconds to reach a validation loss\".")
+                "validation loss that both runs of a seed reach, where the slower one's curve is flat; for earlier "
+                "ones see the chart \"Updates and seconds to reach a validation loss\".")
 LONG = ("Means over seeds with Student's 95% interval. These are trainings of their own, on short sentences and at one "
         "learning rate. The better model has more BLEU to lose, so that the part of it is compared. What shows 4 times "
         "in 5: the difference that so many seeds tell from 0 in four of five repetitions.")
@@ -121,9 +121,9 @@ def _sure(differences: Sequence[float], above: str, below: str) -> str:
 def _cost(row: NormRow, none: NormRow) -> dict[str, str]:
     """A norm's beside none's, to the lowest loss that both runs of a seed reach, as in the verdict."""
     speeds = doublings(by_seed(row.runs, speed), by_seed(none.runs, speed))
-    sides = [run for side in paired_runs(row.runs, none.runs) for run in side]
+    losses = [common_loss(pair) for pair in pairs(row.runs, none.runs).values()]
     updates, seconds = (doublings(*time_to(row.runs, none.runs, by)) for by in ("update", "seconds"))
-    return {"target tokens/s": _as_part(speeds), "loss both reach": f"{common_loss(sides):.2f}" if sides else "–",
+    return {"target tokens/s": _as_part(speeds), "loss both reach": f"{fmean(losses):.2f}" if losses else "–",
             "updates to it": _as_part(updates), "time to it": _as_part(seconds)}
 
 

@@ -8,7 +8,7 @@ from .charts import Table
 from .columns import number
 from .corpora import is_here, read_split, scored_text
 from .errors import DataError
-from .experiments.convergence import at_best_rate, common_loss, reached, with_curves
+from .experiments.convergence import at_best_rate, time_to
 from .metrics import paired_bootstrap
 from .records import Group, RunRecord
 from .statistics import Interval, interval
@@ -18,9 +18,9 @@ BOOTSTRAP_SEEDS = 3
 NORMS_CAPTION = (
     "±: half of Student's 95% interval over seeds. p: paired bootstrap of the two systems' BLEU, by sacreBLEU, of "
     "each of the first three seeds; it speaks of these two models on other sentences, the interval of other seeds, so "
-    "that they need not agree. The loss to which updates and seconds are told is the lowest that all these runs have "
-    "reached. The valid loss is the finished model's: with batch norm's statistics measured anew at the end it is not "
-    "the curve's last one.")
+    "that they need not agree. The loss both reach: the lowest validation loss of both runs of a seed. The valid "
+    "loss is the finished model's: with batch norm's statistics measured anew at the end it is not the curve's last "
+    "one.")
 
 
 @dataclass
@@ -34,11 +34,10 @@ class NormRow:
     bleu: Interval
     chrf: float
     loss: float
-    common_loss: float | None
-    """The lowest validation loss that every run of the table has reached; None where a curve is missing."""
-    updates: float | None
-    """To that loss, mean over seeds."""
-    seconds: float | None
+    updates: tuple[float, float] | None
+    """Its own and none's to the lowest validation loss that both runs of a seed reach, means over seeds."""
+    seconds: tuple[float, float] | None
+    """The same in seconds of training."""
     tokens_per_second: float
     parameters: int
     p_values: list[float] = field(default_factory=list)
@@ -72,10 +71,14 @@ def norm_cells(row: NormRow) -> dict[str, str]:
         f"{row.split} BLEU (95%)": number(row.bleu.mean, 1) + (f" ± {number(row.bleu.half, 1)}" if several else ""),
         "p against none, by seed": ", ".join(p_values) or "–",
         f"{row.split} chrF": number(row.chrf, 1), "valid loss (nats/token)": number(row.loss, 3),
-        f"updates to a loss of {number(row.common_loss, 2)}": number(row.updates, 0),
-        "seconds to it": number(row.seconds, 0), "target tokens/s": number(row.tokens_per_second, 0),
-        "parameters": number(row.parameters, 0),
+        "updates to the loss both reach / none's": _beside(row.updates), "seconds to it / none's": _beside(row.seconds),
+        "target tokens/s": number(row.tokens_per_second, 0), "parameters": number(row.parameters, 0),
     }
+
+
+def _beside(times: tuple[float, float] | None) -> str:
+    """A norm's and none's."""
+    return "–" if times is None else " / ".join(number(time, 0) for time in times)
 
 
 def norm_rows(group: Group) -> list[NormRow]:
@@ -83,21 +86,21 @@ def norm_rows(group: Group) -> list[NormRow]:
     if not group.compares_norms or not group.runs:
         return []
     runs = {norm: at_best_rate(group, norm) for norm in group.norms}
-    known = with_curves([run for found in runs.values() for run in found])
-    loss = common_loss(known) if known else None
+    usual = {norm: none for none, norms in group.comparisons.items() for norm in norms if norm != none}
     p_values: dict[str, list[float]] = {}
     for none, norms in group.comparisons.items() if group.split == "test" else ():
         p_values |= bootstrap_p_values({norm: runs[norm] for norm in norms}, none)
-    return [_row(group, norm, found, p_values.get(norm, []), loss) for norm, found in runs.items()]
+    return [_row(group, norm, found, p_values.get(norm, []), runs.get(usual.get(norm, ""), []))
+            for norm, found in runs.items()]
 
 
-def _row(group: Group, norm: str, runs: list[RunRecord], p_values: list[float], loss: float | None) -> NormRow:
+def _row(group: Group, norm: str, runs: list[RunRecord], p_values: list[float], none: list[RunRecord]) -> NormRow:
     results = [run.results for run in runs if run.results]
     return NormRow(
         norm, group.split, runs, interval([group.bleu(run) for run in runs]),
         fmean(group.scores(run)["chrf"] for run in runs),
-        fmean(r["valid_loss"] for r in results), loss, _mean_time(runs, loss, "update"),
-        _mean_time(runs, loss, "seconds"), fmean(map(speed, runs)), results[0]["parameters"], p_values)
+        fmean(r["valid_loss"] for r in results), _mean_times(runs, none, "update"), _mean_times(runs, none, "seconds"),
+        fmean(map(speed, runs)), results[0]["parameters"], p_values)
 
 
 def speed(run: RunRecord) -> float:
@@ -105,10 +108,9 @@ def speed(run: RunRecord) -> float:
     return float((run.results or {})["tokens_per_second"])
 
 
-def _mean_time(runs: Sequence[RunRecord], loss: float | None, by: str) -> float | None:
-    times = [reached(run, loss, by) for run in with_curves(runs)] if loss is not None else []
-    known = [time for time in times if time is not None]
-    return fmean(known) if known and len(known) == len(times) else None
+def _mean_times(runs: Sequence[RunRecord], none: Sequence[RunRecord], by: str) -> tuple[float, float] | None:
+    own, others = time_to(runs, none, by)
+    return (fmean(own.values()), fmean(others.values())) if own else None
 
 
 def bootstrap_p_values(runs: dict[str, list[RunRecord]], none: str) -> dict[str, list[float]]:

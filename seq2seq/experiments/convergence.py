@@ -10,7 +10,7 @@ import numpy as np
 from ..charts import Chart, Panel
 from ..records import Group, RunRecord, by_seed
 from .lines import Series, mean_by, norm_lines
-from .verdict import Figures, Finding, Verdict, difference, doublings, needs, valid_loss
+from .verdict import Finding, Verdict, difference, doublings, needs, valid_loss
 
 X_LABELS = {"update": "update", "seconds": "seconds of training", "tokens": "target tokens trained on"}
 QUANTITIES = {
@@ -67,23 +67,22 @@ def halfway_loss(runs: Sequence[RunRecord]) -> float:
     return math.sqrt(min(run.series("valid", "loss")[1][0] for run in runs) * common_loss(runs))
 
 
-def paired_runs(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> tuple[list[RunRecord], list[RunRecord]]:
-    """The runs with curves whose seed both sides have."""
-    first, second = with_curves(a), with_curves(b)
-    seeds = {run.config.seed for run in first} & {run.config.seed for run in second}
-    return [run for run in first if run.config.seed in seeds], [run for run in second if run.config.seed in seeds]
+def pairs(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> dict[int, tuple[RunRecord, RunRecord]]:
+    """seed -> its run of both sides, of the seeds whose runs have curves on both."""
+    other = {run.config.seed: run for run in with_curves(b)}
+    return {run.config.seed: (run, other[run.config.seed]) for run in with_curves(a) if run.config.seed in other}
 
 
 def time_to(a: Sequence[RunRecord], b: Sequence[RunRecord], by: str,
-            loss_of: Callable[[Sequence[RunRecord]], float] = common_loss) -> tuple[Figures, Figures]:
-    """seed -> how long each side takes to a loss of all runs of both, of the seeds that both have."""
-    sides = paired_runs(a, b)
-    if not sides[0]:
-        return {}, {}
-    loss = loss_of([*sides[0], *sides[1]])
-    first, second = ({run.config.seed: time for run in side if (time := reached(run, loss, by)) is not None}
-                     for side in sides)
-    return first, second
+            loss_of: Callable[[Sequence[RunRecord]], float] = common_loss) -> tuple[dict[int, float], dict[int, float]]:
+    """seed -> how long each side takes to a loss that is told from the two runs of that seed."""
+    sides: tuple[dict[int, float], dict[int, float]] = ({}, {})
+    for seed, pair in pairs(a, b).items():
+        loss = loss_of(pair)
+        for side, run in zip(sides, pair, strict=True):
+            if (time := reached(run, loss, by)) is not None:
+                side[seed] = time
+    return sides
 
 
 def verdicts(group: Group, claim: str) -> list[Verdict]:
