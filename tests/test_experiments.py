@@ -157,14 +157,15 @@ def test_factors_are_told_as_factors():
 
 
 def test_of_seeds_that_differ_the_worst_is_told():
-    changes = {"matrix re-scaling": (True, (1e-9, 3e-8, 2e-9)), "data re-scaling": (False, (0.5, 0.2, 0.9))}
+    changes = {"matrix re-scaling": (True, (1e-9, 3e-8, 2e-9)), "data re-scaling": (False, (0.5, 0.2, 0.9)),
+               "vector re-scaling": (True, (1e-9, 1e-9, 1e-9)), "case re-scaling": (False, (4.0, 4.0, 4.0))}
     runs = group(record("layer", seed, "invariance", probes=[
         {"probe": "invariance", "transformation": name, "claimed": claimed, "change": found[seed - 1]}
         for name, (claimed, found) in changes.items()]) for seed in SEEDS)
     finding, = verdicts(runs)[0].findings
     assert finding.detail.split("; ") == [
-        "the 1 that are to change nothing change the output by at most 3e-08 times its size",
-        "the 1 that are to change the output do so by at least 0.2 times its size"]
+        "the 2 that are to change nothing change the output by at most 3e-08 times its size",
+        "the 2 that are to change the output do so by at least 0.2 times its size"]
     rows = {row["change"].partition(":")[0]: row["layer"] for row in tables(runs)[0].rows}
     assert (rows["matrix re-scaling"], rows["data re-scaling"]) == ("same (3e-08)", "changes (0.2)")
 
@@ -353,6 +354,10 @@ def test_own_statistics_have_lines_of_their_own_and_the_mark_is_the_longest_trai
     assert len({line.variant for line in loss.lines if line.kind == "batch"}) == 4
     assert loss.marks == {"longest trained on": 20}
     assert "Own statistics" in chart.caption
+    decide = [f.statement for verdict in verdicts(group([*runs, *(record("layer", seed, "length", probes=length_lines(
+        1.0, 2.0)) for seed in SEEDS)])) for f in verdict.findings if f.decides and "loses more" in f.statement]
+    assert decide == ["on longer sentences batch (per step) loses more than none",
+                      "what layer loses more than none is less than half of what batch (per step) does"] * 2
     assert "statistics" not in charts(group([run for run in runs if run.norm == "none"]))[0].caption
 
 
@@ -455,16 +460,17 @@ def test_halfway_to_a_loss_on_a_logarithmic_scale():
                 for u, loss in zip(range(0, 50, 10), losses, strict=True)]
 
     runs = [record(norm, seed, metrics=falling(*losses)) for seed in SEEDS for norm, losses in (
-        ("none", (4.0, 3.0, 2.0, 1.5, 1.0)), ("layer", (4.0, 2.0, 1.6, 1.3, 1.0)))]
+        ("none", (4.0, 3.0, 2.0, 1.5, 1.0)), ("layer", (9.0, 2.0, 1.6, 1.3, 1.0)))]
     found = {f.statement: 2 ** f.interval.mean for f in verdicts(group(runs))[0].findings}
     assert found["layer takes fewer updates than none to the same validation loss"] == pytest.approx(1)
     assert found["layer takes fewer updates than none to the loss halfway there"] == pytest.approx(0.5)
 
 
 def test_lines_of_times_to_losses_end_at_the_lowest_loss_that_all_seeds_reach():
-    found = group(record("none", seed, metrics=curve(0.05 + 0.01 * seed)) for seed in SEEDS)
-    line, = next(chart for chart in charts(found) if chart.name == "time_to_loss").panels[0].lines
-    assert line.x[0] == max(min(run.series("valid", "loss")[1]) for run in found.runs)
+    found = group(record(norm, seed, metrics=curve(rate + 0.01 * seed)) for seed in SEEDS
+                  for norm, rate in (("none", 0.01), ("layer", 0.05)))
+    for line in next(chart for chart in charts(found) if chart.name == "time_to_loss").panels[0].lines:
+        assert line.x[0] == max(min(run.series("valid", "loss")[1]) for run in found.of(norm=line.label))
 
 
 def test_the_chart_of_times_to_losses_shows_how_much_faster_a_norm_is():
