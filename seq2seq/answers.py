@@ -172,7 +172,7 @@ def _loss_row(group: Group, norm: str, lost: Figures, beside: Sequence[float] | 
     row = {"norm": norm, "BLEU at the longest lengths trained on": within, "on longer ones": beyond,
            "part lost (95%)": f"{_mean(list(lost.values()), 0)} %"}
     sure = "–" if beside is None else _sure(beside, "more", "less")
-    return row | ({"percentage points more than none": _difference(beside or []), "more than chance?": sure}
+    return row | ({"lost more than none (percentage points)": _difference(beside or []), "more than chance?": sure}
                   if none else {})
 
 

@@ -91,6 +91,11 @@ class Panel:
         return not self.names and all(x > 0 for line in self.lines for x in line.x)
 
     @property
+    def positive_y(self) -> bool:
+        """Whether all of the means and their ranges have a logarithm."""
+        return all(y > 0 for line in self.lines for y in [*line.y, *(line.band[0] if line.band else ())])
+
+    @property
     def plain_y(self) -> bool:
         """Whether the y are easily read without powers of ten, also on a logarithmic axis."""
         sizes = [abs(y) for line in self.lines for y in line.y if y]
@@ -246,7 +251,7 @@ def interactive_figure(chart: Chart) -> graph_objects.Figure:
                 figure.add_trace(trace)
                 owners.append(number)
     panels = [{"visible": [owner == number for owner in owners], "layout": _layout(panel),
-               "positive_x": panel.positive_x}
+               "positive": {"x": panel.positive_x, "y": panel.positive_y}}
               for number, panel in enumerate(chart.panels)]
     figure.update_layout(
         template="plotly_white", height=380 + 18 * max(map(_legend_lines, chart.panels)),

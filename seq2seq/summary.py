@@ -18,9 +18,9 @@ BOOTSTRAP_SEEDS = 3
 NORMS_CAPTION = (
     "±: half of Student's 95% interval over seeds. p: paired bootstrap of the two systems' BLEU, by sacreBLEU, of "
     "each of the first three seeds; it speaks of these two models on other sentences, the interval of other seeds, so "
-    "that they need not agree. The loss both reach: the lowest validation loss of both runs of a seed. The valid "
-    "loss is the finished model's: with batch norm's statistics measured anew at the end it is not the curve's last "
-    "one.")
+    "that they need not agree. The loss both reach: the lowest validation loss of both runs of a seed. Scores and "
+    "valid loss are those of the checkpoint with the best validation BLEU, with batch norm's statistics measured anew: "
+    "the loss need not be the curve's last one.")
 
 
 @dataclass
@@ -71,14 +71,15 @@ def norm_cells(row: NormRow) -> dict[str, str]:
         f"{row.split} BLEU (95%)": number(row.bleu.mean, 1) + (f" ± {number(row.bleu.half, 1)}" if several else ""),
         "p against none, by seed": ", ".join(p_values) or "–",
         f"{row.split} chrF": number(row.chrf, 1), "valid loss (nats/token)": number(row.loss, 3),
-        "updates to the loss both reach / none's": _beside(row.updates), "seconds to it / none's": _beside(row.seconds),
+        "updates to the loss both reach / none's": _beside(row.updates),
+        "seconds to it / none's": _beside(row.seconds, 1),
         "target tokens/s": number(row.tokens_per_second, 0), "parameters": number(row.parameters, 0),
     }
 
 
-def _beside(times: tuple[float, float] | None) -> str:
-    """A norm's and none's."""
-    return "–" if times is None else " / ".join(number(time, 0) for time in times)
+def _beside(times: tuple[float, float] | None, decimals: int = 0) -> str:
+    """A norm's and none's, below 100 with so many decimals."""
+    return "–" if times is None else " / ".join(number(time, decimals if time < 100 else 0) for time in times)
 
 
 def norm_rows(group: Group) -> list[NormRow]:

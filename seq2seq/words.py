@@ -33,6 +33,9 @@ WORDS = (
     Word("loss, nats/token", "minus the logarithm of the probability that a model gives a piece of the reference "
          "translation, given those before: lower is better. 0.01 less is a probability 1% higher."),
     Word("token, piece", "sentences are cut into frequent pieces of words; a target token is one of a translation."),
+    Word("the loss halfway there", "halfway on a logarithmic scale: the geometric mean of the lowest loss at a first "
+         "validation and of the lowest that both runs of a seed reach.", ("convergence",)),
+    Word("learning rate", "how far an update moves the weights."),
     Word("update", "one step of the optimizer, on one batch of sentences."),
     Word("greedy", "of a search that takes the likeliest piece at every step.", ("convergence",)),
     Word("encoder, decoder", "the half of a translator that reads the source; the half that writes the translation."),
@@ -54,8 +57,13 @@ WORDS = (
          ("train_eval_gap",)),
     Word("recurrent term, cell", "what is normalised: the sum that comes from the state of the step before, and the "
          "LSTM's memory on its way to the output.", ("train_eval_gap",)),
-    Word("stored deviations", "the unit of a distance between means: the deviation that batch norm has stored.",
-         ("train_eval_gap",)),
+    Word("stored deviations", "the unit of a distance between means: the deviation that batch norm has stored. One "
+         "figure is the mean over terms and the rows of all steps.", ("train_eval_gap",)),
+    Word("doublings or halvings", "how much a size changes over 200 steps, as a power of 2, whichever way it goes.",
+         ("gradient_flow",)),
+    Word("eps", "a small number under the norm's root.", ("invariance",)),
+    Word("dropout", "units silenced by chance in training, and only there.", ("train_eval_gap",)),
+    Word("</s>", "the end of a sentence, a piece like the others.", ("convergence",)),
     Word("gain", "what a norm multiplies the normalised sum by: learnt, from the value given.", ("gain",)),
     Word("u + z", "what a cell sums: u comes from its input, z from its state of the step before.", ("gradient_flow",)),
     Word("|d loss / d h_t|", "how much the loss depends on the state of time step t: what training has to go by there.",

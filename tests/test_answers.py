@@ -239,7 +239,7 @@ def test_updates_are_not_seconds():
     factors = [2 ** f.interval.mean for f in verdicts(group(found))[0].findings if "times" in f.in_words]
     assert factors == pytest.approx([0.5, 1.0, 0.5], abs=0.01)  # updates, seconds; updates halfway
     cells = [list(row.values())[7:9] for row in norms_table(group(found), norm_rows(group(found))).rows]
-    assert cells == [["–", "–"], ["50 / 100", "10 / 10"]]
+    assert cells == [["–", "–"], ["50 / 100", "10.0 / 10.0"]]
 
 
 def words_of(*found):

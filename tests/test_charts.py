@@ -210,6 +210,13 @@ def test_figures_that_are_easily_read_are_written_out_on_a_logarithmic_axis_too(
     assert interactive_figure(chart(found)).layout.yaxis.tickformat == ("~g" if plain else "")
 
 
+@pytest.mark.parametrize(("y", "low", "positive"), [
+    ([1.0, 2.0], [0.5, 1.0], True), ([1.0, 2.0], [0.0, 1.0], False), ([-1.0, 2.0], [0.5, 1.0], False)])
+def test_a_logarithmic_axis_is_offered_where_nothing_would_vanish_from_it(y, low, positive):
+    found = interactive_figure(chart(panel([Line("a", "none", 0, [1, 2], y, (low, [3.0, 3.0]))])))
+    assert found.layout.meta[0]["positive"] == {"x": True, "y": positive}
+
+
 def test_numbers_above_0_can_stand_on_a_logarithmic_axis():
     found = [panel([Line("a", "none", 0, x, [1.0, 2.0])]).positive_x for x in ([1, 2], [0, 2], ["p", "q"])]
     assert found == [True, False, False]

@@ -148,7 +148,7 @@ def test_what_the_page_says(two_runs, compared):
         assert column.title in page.texts["th"]
     assert "none-lstm-tiny-seed1" in page.texts["td"]
     assert f"{results['test']['bleu']:.1f}" in page.texts["td"]
-    assert page.texts["p"][0].startswith("Recurrent translators with no norm and layer norm, trained alike")
+    assert page.texts["p"][0].startswith("Recurrent translators with no norm and layer norm, side by side.")
     assert results["test"]["bleu_signature"] in page.texts["code"]
     assert results["test"]["bleu_signature"] in (compared / "report.md").read_text(encoding="utf-8")
     assert "BLEU, chrF" in page.texts["dt"]

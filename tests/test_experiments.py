@@ -173,6 +173,8 @@ def test_of_seeds_that_differ_the_worst_is_told():
 def test_which_statistics_are_the_worse_ones():
     finding = next(f for f in verdicts(group(train_eval_gap(1)))[0].findings if "the higher loss" in f.statement)
     assert (finding.interval.mean, finding.outcome) == (pytest.approx(-0.3), Outcome.refuted)
+    apart = verdicts(group(train_eval_gap(1)))[0].findings[0]
+    assert apart.in_words.endswith("; claimed: above 0.01; the stored ones are the better")
 
 
 def test_what_is_not_as_the_table_says_is_named():
@@ -378,7 +380,9 @@ def test_what_sizes_of_batch_do_figure_by_figure():
     assert outcomes["at 4 sentences a batch, layer ends with a lower loss than none"] is Outcome.supported
     assert outcomes["from 64 sentences a batch to 4, layer gains ground on none"] is Outcome.supported
     caption = charts(group(runs))[0].caption
-    assert caption.endswith("the fewer the updates: 1,600 of 4 sentences and 100 of 64 sentences.")
+    assert caption.endswith("the fewer the updates: 1,600 of 4 sentences and 100 of 64 sentences. The learning rate "
+                            "goes from 0.0004 to 0.0064.")
+    assert "rate" not in charts(group(run for run in runs if run.config.data.batch_sentences == 4))[0].caption
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

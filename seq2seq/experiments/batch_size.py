@@ -65,8 +65,9 @@ def charts(group: Group) -> list[Chart]:
     bleu = mean_by(group, KEY, group.bleu, at_best_rate)
     panels = [Panel("BLEU", x, f"{group.split} BLEU", bleu, log_x=True),
               Panel("loss", x, "validation loss (nats/token)", loss, log_x=True)]
-    return [Chart("by_batch_size", "Final quality by size of batch", "Mean over seeds and their range. All runs see as "
-                  f"many sentences, so that the larger the batch, the fewer the updates{_updates(group)}.", panels)]
+    return [Chart("by_batch_size", "Quality by size of batch", "Mean over seeds and their range. All runs see as many "
+                  f"sentences, so that the larger the batch, the fewer the updates{_updates(group)}.{_rates(group)}",
+                  panels)]
 
 
 def _updates(group: Group) -> str:
@@ -76,3 +77,9 @@ def _updates(group: Group) -> str:
               for size in [*sizes[:1], *sizes[-1:]]}
     told = " and ".join(f"{count:,.0f} of {size} sentences" for size, count in counts.items())
     return f": {told}" if told else ""
+
+
+def _rates(group: Group) -> str:
+    """That they differ, where they do."""
+    rates = sorted(group.values("optimizer.lr"))
+    return f" The learning rate goes from {rates[0]:g} to {rates[-1]:g}." if len(rates) > 1 else ""

@@ -118,8 +118,10 @@ def charts(group: Group) -> list[Chart]:
     found.append(_times_to_losses(group, means))
     by_rate = Panel("by rate", "learning rate", "validation loss (nats/token)",
                     mean_by(group, "optimizer.lr", valid_loss), log_x=True)
-    return [*found, Chart("loss_by_rate", "Final validation loss by learning rate", "Mean over seeds and their range.",
-                          [by_rate])] if len(group.values("optimizer.lr")) > 1 else found
+    if len(group.values("optimizer.lr")) > 1:
+        found.append(Chart("loss_by_rate", "Validation loss by learning rate", "Of the checkpoint with the best "
+                           "validation BLEU; mean over seeds and their range.", [by_rate]))
+    return found
 
 
 def _times_to_losses(group: Group, means: str) -> Chart:

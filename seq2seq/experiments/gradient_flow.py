@@ -136,8 +136,8 @@ def _unsigned(figures: Figures) -> dict[int, float]:
 
 def charts(group: Group) -> list[Chart]:
     """Gradients and sums by step, before and after training, in each cell; their growth through training, by length."""
-    at_longest = "At the longest length; mean over seeds (geometric on a logarithmic axis) and their range."
-    by_step = [Chart(name, title, at_longest, [
+    at_longest = "At the longest length; mean over seeds and their range."
+    by_step = [Chart(name, title, at_longest.replace("mean", "geometric mean") if log_y else at_longest, [
         _panel(group, cell, stage, "time step", label, partial(sizes, key=key, stage=stage), log_y)
         for cell, stage in _places(group)])
         for name, key, title, label, log_y in (

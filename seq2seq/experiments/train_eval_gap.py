@@ -2,6 +2,7 @@
 
 from functools import partial
 from itertools import product
+from statistics import fmean
 
 import numpy as np
 
@@ -46,9 +47,11 @@ def verdicts(group: Group, claim: str) -> list[Verdict]:
         return [Verdict(claim, missing=missing)]
     batch, layer = group.variants("batch")[0], group.variants("layer")[0]
     apart = list(group.paired(gap, norm=batch).values())
+    which = f"the stored ones are the {'better' if fmean(apart) < 0 else 'worse'}" if apart else ""
     findings = [
         Finding(f"on the test set, {batch}'s losses by the stored statistics and by the batch's own are more than "
-                f"{NOTICEABLE} nats/token apart", "nats/token", [abs(g) for g in apart], above=NOTICEABLE),
+                f"{NOTICEABLE} nats/token apart", "nats/token", [abs(g) for g in apart], above=NOTICEABLE,
+                remark=which),
         _same(group, layer),
         Finding(f"{batch}'s stored statistics give the higher loss", "nats/token, stored less own", apart,
                 decides=False),

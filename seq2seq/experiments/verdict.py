@@ -11,7 +11,8 @@ RULE = ("For each seed one figure is taken, of which the claim says that it is a
         "given. Supported: the whole of Student's 95% confidence interval of their mean lies on the side claimed. "
         "Refuted: all of it lies on the other side. Undecided: it lies across. A claim of several parts is supported "
         "if every part is, and refuted if any is; what is reported only does not count. Nothing is corrected for the "
-        "number of rows: without any effect one in twenty comes out supported or refuted. What shows 4 times in 5: so "
+        "number of rows: of those that compare with 0 one in twenty comes out supported or refuted without any effect. "
+        "What shows 4 times in 5: so "
         "far from 0, or from the figure given, the mean has to lie for so many seeds, spread as these are, to be told "
         "from it in four of five repetitions; of what is told as times something: so far from 1.")
 
@@ -131,5 +132,5 @@ def needs(group: Group, *kinds: str) -> str:
 
 
 def valid_loss(run: RunRecord) -> float | None:
-    """Of the final weights, in nats a token."""
+    """Of the checkpoint that is scored, in nats a token."""
     return None if run.results is None else float(run.results["valid_loss"])
