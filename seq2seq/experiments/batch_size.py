@@ -6,7 +6,7 @@ from ..charts import Chart, Panel
 from ..records import Group, by_seed
 from .convergence import at_best_rate
 from .lines import mean_by
-from .verdict import Figures, Finding, Verdict, half_of, minus, needs, valid_loss
+from .verdict import Figures, Finding, Verdict, less_than_half, minus, needs, valid_loss
 
 KEY = "data.batch_sentences"
 SMALL, LARGE = 4, 64
@@ -28,8 +28,8 @@ def verdicts(group: Group, claim: str) -> list[Verdict]:
                      list(lost[batch].values()))
     return [Verdict(claim, [
         breaks,
-        half_of(breaks, lost[layer], lost[batch],
-                f"what {layer} loses on {none} is less than half of what {batch} does", unit),
+        less_than_half(f"what {layer} loses on {none} is less than half of what {batch} does", unit,
+                       lost[layer], lost[batch], breaks),
         Finding(f"from {LARGE} sentences a batch to {SMALL}, {layer} gains ground on {none}", unit,
                 list(lost[layer].values()), below=0.0, decides=False),
         *(Finding(f"at {size} sentences a batch, {norm} ends with a lower loss than {none}", unit,

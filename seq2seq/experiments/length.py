@@ -8,7 +8,7 @@ from statistics import fmean
 from ..charts import Chart, Line, Panel
 from ..records import Group, RunRecord
 from .lines import Series, norm_line, norm_lines
-from .verdict import Finding, Verdict, difference, half_of, minus, needs
+from .verdict import Finding, Verdict, difference, less_than_half, minus, needs
 
 QUANTITIES = {"bleu": "BLEU", "nll": "loss (nats/token)", "length_ratio": "characters of translation / reference"}
 
@@ -83,8 +83,8 @@ def _findings(group: Group, measure: Measure) -> list[Finding]:
                       difference(lost[norm], lost[none]), decides=norm == batch) for norm in group.variants("batch")]
     return [
         *breaks,
-        half_of(breaks[0], more[layer], more[batch],
-                f"what {layer} loses more than {none} is less than half of what {batch} does", measure.lost_unit),
+        less_than_half(f"what {layer} loses more than {none} is less than half of what {batch} does", measure.lost_unit,
+                       more[layer], more[batch], breaks[0]),
         *(Finding(f"on longer sentences {norm}, by each batch's own statistics, loses more than {none}",
                   measure.lost_unit, difference(group.paired(own_statistics, norm=norm), lost[none]), decides=False)
           for norm in group.variants("batch")),

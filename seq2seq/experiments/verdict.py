@@ -119,10 +119,10 @@ def minus(a: Figures, b: Figures) -> dict[int, float]:
     return {seed: a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())}
 
 
-def half_of(parts: Finding, less: Figures, more: Figures, what: str, unit: str) -> Finding:
-    """That the first loses less than half of what the other one does; `parts`: that the other one loses at all."""
-    unsure = "" if parts.outcome is Outcome.supported else "that there is something to halve is not shown"
-    return Finding(what, f"{unit} from that half", difference(less, more, scale=0.5), below=0.0, remark=unsure)
+def less_than_half(statement: str, unit: str, own: Figures, other: Figures, loses: Finding) -> Finding:
+    """That a norm's own loss is less than half of the other one's; `loses` is that the other one loses at all."""
+    unsure = "" if loses.outcome is Outcome.supported else "that there is something to halve is not shown"
+    return Finding(statement, f"{unit} from that half", difference(own, other, scale=0.5), below=0.0, remark=unsure)
 
 
 def needs(group: Group, *kinds: str) -> str:
