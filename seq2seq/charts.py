@@ -92,8 +92,9 @@ class Panel:
 
     @property
     def positive_y(self) -> bool:
-        """Whether all of the means and their ranges have a logarithm."""
-        return all(y > 0 for line in self.lines for y in [*line.y, *(line.band[0] if line.band else ())])
+        """Whether a logarithmic axis suits: it is the panel's own, or no mean and no range would vanish from it."""
+        return self.log_y or all(y > 0 or math.isnan(y) for line in self.lines
+                                 for y in [*line.y, *(line.band[0] if line.band else ())])
 
     @property
     def plain_y(self) -> bool:

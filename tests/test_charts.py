@@ -211,10 +211,12 @@ def test_figures_that_are_easily_read_are_written_out_on_a_logarithmic_axis_too(
 
 
 @pytest.mark.parametrize(("y", "low", "positive"), [
-    ([1.0, 2.0], [0.5, 1.0], True), ([1.0, 2.0], [0.0, 1.0], False), ([-1.0, 2.0], [0.5, 1.0], False)])
+    ([1.0, 2.0], [0.5, 1.0], True), ([1.0, 2.0], [0.0, 1.0], False), ([-1.0, 2.0], [0.5, 1.0], False),
+    ([1.0, np.nan], [0.5, np.nan], True)])
 def test_a_logarithmic_axis_is_offered_where_nothing_would_vanish_from_it(y, low, positive):
-    found = interactive_figure(chart(panel([Line("a", "none", 0, [1, 2], y, (low, [3.0, 3.0]))])))
-    assert found.layout.meta[0]["positive"] == {"x": True, "y": positive}
+    lines = [Line("a", "none", 0, [1, 2], y, (low, [3.0, 3.0]))]
+    found = interactive_figure(chart(panel(lines), panel(lines, log_y=True))).layout.meta
+    assert [part["positive"] for part in found] == [{"x": True, "y": positive}, {"x": True, "y": True}]
 
 
 def test_numbers_above_0_can_stand_on_a_logarithmic_axis():

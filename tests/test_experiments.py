@@ -415,7 +415,10 @@ def test_a_gap_that_was_not_measured_decides_nothing():
 def test_a_change_that_is_no_number_is_not_as_the_table_says():
     runs = list(invariance(1))
     runs[1].probes[0]["change"] = math.nan
-    assert verdicts(group(runs))[0].outcome is Outcome.refuted
+    runs[1].probes.insert(0, runs[1].probes[0] | {"transformation": "vector re-scaling", "change": 1e-9})
+    verdict, = verdicts(group(runs))
+    assert verdict.outcome is Outcome.refuted
+    assert "by at most nan times its size" in verdict.findings[1].detail
 
 
 def test_the_invariances_are_told_beside_the_papers_table():

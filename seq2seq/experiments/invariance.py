@@ -37,10 +37,11 @@ def _finding(norm: str, found: Transformations) -> Finding:
     moved = [np.min(changes) for claimed, changes in found.values() if not claimed]
     said = []
     if kept:
-        said.append(f"the {len(kept)} that are to change nothing change the output by at most {max(kept):.2g} times "
-                    "its size")
+        said.append(f"the {len(kept)} that are to change nothing change the output by at most {np.max(kept):.2g} "
+                    "times its size")
     if moved:
-        said.append(f"the {len(moved)} that are to change the output do so by at least {min(moved):.2g} times its size")
+        said.append(f"the {len(moved)} that are to change the output do so by at least {np.min(moved):.2g} times its "
+                    "size")
     if wrong:
         said.append(f"not as the table says: {', '.join(wrong)}")
     return Finding(f"{norm}: all {len(found)} changes to weights and data do what the table says", "", [],
