@@ -1,4 +1,6 @@
-"""Train a translator: `python train.py norm=layer`. `python train.py --help` lists every setting."""
+"""Train a translator: `python train.py norm=layer`. `python train.py --help` lists every
+setting.
+"""
 
 import sys
 from typing import Any

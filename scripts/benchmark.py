@@ -1,10 +1,12 @@
-"""The speed tables: our layers, training steps and search, with torch.nn.LSTM or greedy search measured beside them.
+"""The speed tables: our layers, training steps and search, with torch.nn.LSTM or greedy search
+measured beside them.
 
     python scripts/benchmark.py
     python scripts/benchmark.py layers --json layers.json
 
-ms is the median over interleaved rounds, ratio the median of the ratios to the first row of the same round. products:
-the part of a row's time that its matrix products alone would take. Tables of several sizes have geometric means below.
+ms is the median over interleaved rounds, ratio the median of the ratios to the first row of the
+same round. products: the part of a row's time that its matrix products alone would take. Tables of
+several sizes have geometric means below.
 """
 
 import argparse
@@ -30,14 +32,18 @@ from seq2seq.device import set_threads
 from seq2seq.figures import save_figure, speed_figure
 from seq2seq.model import Translator, Vocabulary
 
-SIZES = {"small": [(10, 8, 32, 32)], "full": [(25, 64, 256, 256), (25, 64, 512, 512), (25, 128, 512, 512),
-                                              (50, 32, 1024, 1024)]}
+SIZES = {
+    "small": [(10, 8, 32, 32)],
+    "full": [(25, 64, 256, 256), (25, 64, 512, 512), (25, 128, 512, 512), (50, 32, 1024, 1024)],
+}
 """(T, B, I, H) of the layers."""
 Tables = dict[str, list[Timing]]
 
 
 def layers(size: str, rounds: int, compiled: bool) -> Tables:
-    """One layer: the LSTM by norm, backend and type, training and not; GRU and RNN; a step at a time."""
+    """One layer: the LSTM by norm, backend and type, training and not; GRU and RNN; a step at a
+    time.
+    """
     runs: dict[str, Callable[[], dict[str, Run]]] = {}
     for shape in SIZES[size]:
         runs[f"LSTM, training, {named(shape)}"] = partial(benchmark.lstms, shape, compiled)
@@ -45,8 +51,13 @@ def layers(size: str, rounds: int, compiled: bool) -> Tables:
         for cell in ("GRU", "RNN"):
             runs[f"{cell}, training, {named(shape)}"] = partial(benchmark.others, cell, shape)
     for hidden in sorted({hidden for *_, hidden in SIZES[size]}):
-        runs[f"LSTM, 20 single steps of 5 rows, H={hidden}"] = partial(benchmark.single_steps, hidden)
-    return {title: benchmark.interleave(make(), rounds) for title, make in tqdm(runs.items(), "layers", unit="table")}
+        runs[f"LSTM, 20 single steps of 5 rows, H={hidden}"] = partial(
+            benchmark.single_steps, hidden
+        )
+    return {
+        title: benchmark.interleave(make(), rounds)
+        for title, make in tqdm(runs.items(), "layers", unit="table")
+    }
 
 
 def named(shape: Size) -> str:
@@ -59,8 +70,11 @@ def means(tables: Tables) -> dict[str, dict[str, float]]:
     groups: dict[str, list[list[Timing]]] = {}
     for title, timings in tables.items():
         groups.setdefault(title.rpartition(", ")[0], []).append(timings)
-    return {f"{group}, {len(found)} sizes": benchmark.geometric_means(found)
-            for group, found in groups.items() if len(found) > 1}
+    return {
+        f"{group}, {len(found)} sizes": benchmark.geometric_means(found)
+        for group, found in groups.items()
+        if len(found) > 1
+    }
 
 
 def translators(size: str) -> dict[str, Translator]:
@@ -68,11 +82,20 @@ def translators(size: str) -> dict[str, Translator]:
     torch.manual_seed(0)
     vocabulary = 100 if size == "small" else 8000
     config = ModelConfig(32, 32, dropout=0.0) if size == "small" else ModelConfig()
-    return {f"norm={norm}": Translator(config, NormConfig(kind=NormKind[norm]), CellConfig(),
-                                       Vocabulary(vocabulary, vocabulary, True)) for norm in NORMS}
+    return {
+        f"norm={norm}": Translator(
+            config,
+            NormConfig(kind=NormKind[norm]),
+            CellConfig(),
+            Vocabulary(vocabulary, vocabulary, True),
+        )
+        for norm in NORMS
+    }
 
 
-def training_update(model: Translator, optimizer: torch.optim.Optimizer, batch: tuple[torch.Tensor, ...]) -> None:
+def training_update(
+    model: Translator, optimizer: torch.optim.Optimizer, batch: tuple[torch.Tensor, ...]
+) -> None:
     """One update without label smoothing or clipping."""
     optimizer.zero_grad(set_to_none=True)
     model(*batch)[0].backward()
@@ -88,7 +111,9 @@ def train(size: str, rounds: int, compiled: bool) -> Tables:
         ids = torch.randint(4, model.vocabulary.tgt_size, (sentences, words))
         optimizer = torch.optim.Adam(model.parameters(), fused=True)
         runs[name] = partial(training_update, model, optimizer, (ids, lengths, ids, lengths))
-    return {f"one update, {sentences} sentences of {words} words": benchmark.interleave(runs, rounds)}
+    return {
+        f"one update, {sentences} sentences of {words} words": benchmark.interleave(runs, rounds)
+    }
 
 
 def search(model: Translator, sentences: list[list[int]], beam: int) -> None:
@@ -117,7 +142,13 @@ def show(tables: Tables) -> None:
         table = heading(title, "ms", "ratio", "quartiles", *(["products"] if floor else []))
         for t in timings:
             share = [f"{floor / t.milliseconds:.0%}"] if floor and "bfloat16" not in t.name else []
-            table.add_row(t.name, f"{t.milliseconds:.1f}", f"{t.ratio:.2f}", f"{t.low:.2f} to {t.high:.2f}", *share)
+            table.add_row(
+                t.name,
+                f"{t.milliseconds:.1f}",
+                f"{t.ratio:.2f}",
+                f"{t.low:.2f} to {t.high:.2f}",
+                *share,
+            )
         Console().print(table)
     for title, ratios in means(tables).items():
         table = heading(title, "ratio")
@@ -146,28 +177,61 @@ def heading(title: str, *columns: str) -> Table:
 
 def main() -> None:
     """Parse the command line, measure, print, and write the JSON where it is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=[*TABLES, "memory", "all"], default="all",
-                        help="what is measured (default: all)")
-    parser.add_argument("--size", choices=list(SIZES), default="full", help="small takes a second, for a first look")
-    parser.add_argument("--rounds", type=int, default=11, metavar="N", help="interleaved rounds (default: 11)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "what",
+        nargs="?",
+        choices=[*TABLES, "memory", "all"],
+        default="all",
+        help="what is measured (default: all)",
+    )
+    parser.add_argument(
+        "--size", choices=list(SIZES), default="full", help="small takes a second, for a first look"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=11, metavar="N", help="interleaved rounds (default: 11)"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
-    parser.add_argument("--compile", action="store_true", help="layers: torch.compile of the reference, too; its "
-                        "compilation takes minutes")
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="layers: torch.compile of the reference, too; its compilation takes minutes",
+    )
     parser.add_argument("--figure", type=Path, metavar="PNG", help="layers: draw the ratios there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error(f"--rounds {arguments.rounds}: expected at least 1")
     if arguments.figure is not None and arguments.what not in ("layers", "all"):
-        parser.error(f"--figure {arguments.figure}: {arguments.what} has no figure; expected layers")
+        parser.error(
+            f"--figure {arguments.figure}: {arguments.what} has no figure; expected layers"
+        )
     set_threads(arguments.threads)
-    chosen = list(TABLES) if arguments.what == "all" else [arguments.what] if arguments.what in TABLES else []
-    tables = {title: rows for name in chosen
-              for title, rows in TABLES[name](arguments.size, arguments.rounds, arguments.compile).items()}
-    grown = {f"LSTM, training, {named(shape)}": benchmark.memory(shape) for shape in SIZES[arguments.size]
-             } if arguments.what in ("memory", "all") else {}
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {arguments.rounds} rounds")
+    chosen = (
+        list(TABLES)
+        if arguments.what == "all"
+        else [arguments.what]
+        if arguments.what in TABLES
+        else []
+    )
+    tables = {
+        title: rows
+        for name in chosen
+        for title, rows in TABLES[name](arguments.size, arguments.rounds, arguments.compile).items()
+    }
+    grown = (
+        {
+            f"LSTM, training, {named(shape)}": benchmark.memory(shape)
+            for shape in SIZES[arguments.size]
+        }
+        if arguments.what in ("memory", "all")
+        else {}
+    )
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {arguments.rounds} rounds"
+    )
     show(tables)
     show_memory(grown)
     if arguments.figure is not None:
@@ -177,9 +241,21 @@ def main() -> None:
     if arguments.json is not None:
         figures = {title: [asdict(t) for t in timings] for title, timings in tables.items()}
         memories = {title: [asdict(m) for m in rows] for title, rows in grown.items()}
-        write_text(arguments.json, json.dumps({
-            "torch": torch.__version__, "threads": torch.get_num_threads(), "rounds": arguments.rounds,
-            "tables": figures, "means": means(tables), "memory": memories}, indent=2) + "\n")
+        write_text(
+            arguments.json,
+            json.dumps(
+                {
+                    "torch": torch.__version__,
+                    "threads": torch.get_num_threads(),
+                    "rounds": arguments.rounds,
+                    "tables": figures,
+                    "means": means(tables),
+                    "memory": memories,
+                },
+                indent=2,
+            )
+            + "\n",
+        )
 
 
 if __name__ == "__main__":

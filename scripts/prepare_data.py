@@ -1,6 +1,7 @@
-"""Prepare a corpus: fetch or draw its text, check, clean and tokenize it. `--help` shows how to ask for which.
+"""Prepare a corpus: fetch or draw its text, check, clean and tokenize it. `--help` shows how to ask
+for which.
 
-    python scripts/prepare_data.py data=multi30k_de_en tokenizer=unigram
+python scripts/prepare_data.py data=multi30k_de_en tokenizer=unigram
 """
 
 import sys
@@ -16,8 +17,14 @@ from seq2seq import cli
 
 cli.register()
 
-COLUMNS = {"pairs": "pairs", "empty": "empty side", "too_long": "too long", "ratio": "length ratio",
-           "duplicates": "repeated", "kept": "kept"}
+COLUMNS = {
+    "pairs": "pairs",
+    "empty": "empty side",
+    "too_long": "too long",
+    "ratio": "length ratio",
+    "duplicates": "repeated",
+    "kept": "kept",
+}
 
 
 def clean_up_table(rows: list[dict[str, Any]]) -> Table:
@@ -35,7 +42,9 @@ def character_table(rows: list[dict[str, Any]]) -> Table:
     """Which odd characters were mapped to a space or removed, and how often."""
     table = Table(box=None, pad_edge=False, title="characters made plain", title_justify="left")
     for title in ("character", "", *(row["split"] for row in rows)):
-        table.add_column(title, justify="right" if title in {row["split"] for row in rows} else "left")
+        table.add_column(
+            title, justify="right" if title in {row["split"] for row in rows} else "left"
+        )
     for char in sorted(set().union(*(row["odd"] for row in rows))):
         name = unicodedata.name(char, "CONTROL CHARACTER").lower()
         table.add_row(f"U+{ord(char):04X}", name, *(f"{row['odd'].get(char, 0):,}" for row in rows))
@@ -47,18 +56,28 @@ def show_example(line: str, tokenizer: Any, embedding_size: int) -> None:
     from torch import nn, tensor
 
     ids = tokenizer.encode(line)
-    embedded = nn.Embedding(tokenizer.vocab_size, embedding_size)(tensor([[*ids, tokenizer.eos_id]]))
+    embedded = nn.Embedding(tokenizer.vocab_size, embedding_size)(
+        tensor([[*ids, tokenizer.eos_id]])
+    )
     print("\na sentence on its way into the model")
-    for title, value in (("text", line), ("pieces", " ".join(tokenizer.pieces(line))), ("ids", ids),
-                         ("with </s>", [*ids, tokenizer.eos_id]), ("decoded", tokenizer.decode(ids)),
-                         ("embeddings", f"{tuple(embedded.shape)}  (sentences, pieces, model.embedding_size)")):
+    for title, value in (
+        ("text", line),
+        ("pieces", " ".join(tokenizer.pieces(line))),
+        ("ids", ids),
+        ("with </s>", [*ids, tokenizer.eos_id]),
+        ("decoded", tokenizer.decode(ids)),
+        ("embeddings", f"{tuple(embedded.shape)}  (sentences, pieces, model.embedding_size)"),
+    ):
         print(f"  {title:<10}  {value}")
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="prepare_data")
 def main(cfg: DictConfig) -> None:
     """Prepare what the command line asks for, and show it."""
-    from seq2seq.preparation import describe, prepare  # after Hydra has answered --help, which needs no torch
+    from seq2seq.preparation import (
+        describe,
+        prepare,
+    )  # after Hydra has answered --help, which needs no torch
 
     config = cli.composed(cfg)
     prepared = prepare(config.data, config.tokenizer)
@@ -68,13 +87,23 @@ def main(cfg: DictConfig) -> None:
     if any(row["odd"] for row in rows):
         console.print()
         console.print(character_table(rows))
-    shown = (("joint", tokenizers.source),) if tokenizers.joint else (
-        (config.data.source_language, tokenizers.source), (config.data.target_language, tokenizers.target))
+    shown = (
+        (("joint", tokenizers.source),)
+        if tokenizers.joint
+        else (
+            (config.data.source_language, tokenizers.source),
+            (config.data.target_language, tokenizers.target),
+        )
+    )
     print()
     for name, tokenizer in shown:
         print(f"{config.tokenizer.kind.value} vocabulary, {name}: {tokenizer.vocab_size:,} pieces")
     lines = prepared.split("valid").source_lines()
-    show_example(next((line for line in lines if line.strip()), ""), tokenizers.source, config.model.embedding_size)
+    show_example(
+        next((line for line in lines if line.strip()), ""),
+        tokenizers.source,
+        config.model.embedding_size,
+    )
     print(f"\n{prepared.folder}")
 
 

@@ -1,6 +1,8 @@
-"""Side-by-side timing: what is compared runs in turn, round after round, so that the machine's mood hits all alike.
+"""Side-by-side timing: what is compared runs in turn, round after round, so that the machine's mood
+hits all alike.
 
-And the contestants of the layers' speed tables: ours, torch.nn's, and the same products with nothing between them.
+And the contestants of the layers' speed tables: ours, torch.nn's, and the same products with
+nothing between them.
 """
 
 import statistics
@@ -24,7 +26,10 @@ NORMS = tuple(NormKind.__members__)
 PRODUCTS = "products alone"
 """The contestant that no recurrence with these products can beat."""
 CELLS: dict[str, tuple[type[nn.Module], type[LSTM] | type[GRU] | type[RNN]]] = {
-    "LSTM": (nn.LSTM, LSTM), "GRU": (nn.GRU, GRU), "RNN": (nn.RNN, RNN)}
+    "LSTM": (nn.LSTM, LSTM),
+    "GRU": (nn.GRU, GRU),
+    "RNN": (nn.RNN, RNN),
+}
 """By name, torch's layer and ours."""
 Size = tuple[int, int, int, int]
 """T, B, I, H"""
@@ -49,7 +54,8 @@ class Timing:
 def interleave(contestants: dict[str, Run], rounds: int, warm_up: int = 1) -> list[Timing]:
     """Time every contestant once a round; the first is the baseline of the ratios.
 
-    In its turn it runs twice, and the second run is timed: the first finds memory and caches as another left them.
+    In its turn it runs twice, and the second run is timed: the first finds memory and caches as
+    another left them.
     """
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(warm_up + rounds):
@@ -64,19 +70,26 @@ def interleave(contestants: dict[str, Run], rounds: int, warm_up: int = 1) -> li
     for name, seconds in times.items():
         ratios = sorted(a / b for a, b in zip(seconds, baseline, strict=True))
         low, _, high = statistics.quantiles(ratios, n=4) if rounds > 1 else (ratios[0],) * 3
-        timings.append(Timing(name, 1000 * statistics.median(seconds), statistics.median(ratios), low, high))
+        timings.append(
+            Timing(name, 1000 * statistics.median(seconds), statistics.median(ratios), low, high)
+        )
     return timings
 
 
 def geometric_means(tables: list[list[Timing]]) -> dict[str, float]:
     """Of the ratios of each contestant, over tables of the same contestants."""
-    return {row[0].name: statistics.geometric_mean(t.ratio for t in row) for row in zip(*tables, strict=True)}
+    return {
+        row[0].name: statistics.geometric_mean(t.ratio for t in row)
+        for row in zip(*tables, strict=True)
+    }
 
 
-# -- one layer over a sequence -------------------------------------------------------------------------------------
+# -- one layer over a sequence ---
 
 
-def forward_and_backward(layer: nn.Module, x: Tensor, upstream: Tensor, bfloat16: bool = False) -> None:
+def forward_and_backward(
+    layer: nn.Module, x: Tensor, upstream: Tensor, bfloat16: bool = False
+) -> None:
     """One training pass."""
     layer.zero_grad(set_to_none=True)
     x.grad = None
@@ -108,15 +121,23 @@ class CellLoop(nn.Module):
 
 
 def products(size: Size, backward: bool) -> Run:
-    """A run of the matrix products of an LSTM over a sequence, the fastest way that this PyTorch has for each."""
+    """A run of the matrix products of an LSTM over a sequence, the fastest way that this PyTorch
+    has for each.
+    """
     steps, batch, inputs, hidden = size
     x, h = torch.randn(steps * batch, inputs), torch.randn(batch, hidden)
     weight_ih, weight_hh = torch.randn(4 * hidden, inputs), torch.randn(4 * hidden, hidden)
-    output, d, d_step = (torch.randn(*shape) for shape in (
-        (steps * batch, hidden), (steps * batch, 4 * hidden), (batch, 4 * hidden)))
+    output, d, d_step = (
+        torch.randn(*shape)
+        for shape in ((steps * batch, hidden), (steps * batch, 4 * hidden), (batch, 4 * hidden))
+    )
     packed = failure() is None and packs(torch.float32)
-    turned = packed and torch.backends.cpu.get_cpu_capability() != "AVX512"  # as Product of csrc/products.h
-    linear = partial(torch.ops.mkldnn._linear_pointwise, B=None, attr="none", scalars=[], algorithm="")
+    turned = (
+        packed and torch.backends.cpu.get_cpu_capability() != "AVX512"
+    )  # as Product of csrc/products.h
+    linear = partial(
+        torch.ops.mkldnn._linear_pointwise, B=None, attr="none", scalars=[], algorithm=""
+    )
 
     def all_steps(x: Tensor, weight: Tensor) -> Tensor:
         y: Tensor = torch.ops.seq2seq.projection(x, weight, True) if packed else F.linear(x, weight)
@@ -145,59 +166,91 @@ def products(size: Size, backward: bool) -> Run:
 
 
 def lstms(size: Size, compiled: bool) -> dict[str, Run]:
-    """The contestants of one size, training: torch.nn.LSTM, ours by norm and backend, loops, products."""
+    """The contestants of one size, training: torch.nn.LSTM, ours by norm and backend, loops,
+    products.
+    """
     steps, batch, inputs, hidden = size
     x = torch.randn(steps, batch, inputs, requires_grad=True)
     upstream = torch.randn(steps, batch, hidden)
-    return {name: partial(forward_and_backward, layer, x, upstream, bfloat16)
-            for name, (layer, bfloat16) in contestants(size, compiled).items()} | {PRODUCTS: products(size, True)}
+    return {
+        name: partial(forward_and_backward, layer, x, upstream, bfloat16)
+        for name, (layer, bfloat16) in contestants(size, compiled).items()
+    } | {PRODUCTS: products(size, True)}
 
 
 def lstms_forward(size: Size, compiled: bool) -> dict[str, Run]:
     """The same without gradients, in eval mode."""
     steps, batch, inputs, _ = size
     x = torch.randn(steps, batch, inputs)
-    return {name: partial(forward, layer.eval(), x, bfloat16)
-            for name, (layer, bfloat16) in contestants(size, compiled).items()} | {PRODUCTS: products(size, False)}
+    return {
+        name: partial(forward, layer.eval(), x, bfloat16)
+        for name, (layer, bfloat16) in contestants(size, compiled).items()
+    } | {PRODUCTS: products(size, False)}
 
 
 def contestants(size: Size, compiled: bool) -> dict[str, tuple[nn.Module, bool]]:
-    """Layers by name, and whether they run under bfloat16 autocast: where the CPU has bfloat16 products."""
+    """Layers by name, and whether they run under bfloat16 autocast: where the CPU has bfloat16
+    products.
+    """
     *_, inputs, hidden = size
     torch.manual_seed(0)
     torchs = nn.LSTM(inputs, hidden)
-    fused = {} if failure() else {
-        f"LSTM norm={norm} fused": LSTM(inputs, hidden, norm=norm, backend="fused") for norm in NORMS}
-    plain = {f"LSTM norm={norm} reference": LSTM(inputs, hidden, norm=norm, backend="reference") for norm in NORMS}
+    fused = (
+        {}
+        if failure()
+        else {
+            f"LSTM norm={norm} fused": LSTM(inputs, hidden, norm=norm, backend="fused")
+            for norm in NORMS
+        }
+    )
+    plain = {
+        f"LSTM norm={norm} reference": LSTM(inputs, hidden, norm=norm, backend="reference")
+        for norm in NORMS
+    }
     loops: dict[str, nn.Module] = {"loop over torch.nn.LSTMCell": CellLoop(inputs, hidden)}
     if compiled:
         reference = LSTM(inputs, hidden, norm="layer", backend="reference")
         reference.compile()
         loops["LSTM norm=layer reference, torch.compile"] = reference
     layers = {"torch.nn.LSTM": torchs, **fused, **plain, **loops}
-    in_bfloat16 = {f"{name} bfloat16": (layer, True) for name, layer in ({"torch.nn.LSTM": torchs} | fused).items()}
-    with_bfloat16 = packs(torch.bfloat16)  # elsewhere its products are emulated, 30 times slower, and torch's stops
-    return {name: (layer, False) for name, layer in layers.items()} | (in_bfloat16 if with_bfloat16 else {})
+    in_bfloat16 = {
+        f"{name} bfloat16": (layer, True)
+        for name, layer in ({"torch.nn.LSTM": torchs} | fused).items()
+    }
+    with_bfloat16 = packs(
+        torch.bfloat16
+    )  # elsewhere its products are emulated, 30 times slower, and torch's stops
+    return {name: (layer, False) for name, layer in layers.items()} | (
+        in_bfloat16 if with_bfloat16 else {}
+    )
 
 
 def others(cell: str, size: Size) -> dict[str, Run]:
     """Training GRU or RNN: torch's and ours by norm."""
     steps, batch, inputs, hidden = size
     torch.manual_seed(0)
-    x, upstream = torch.randn(steps, batch, inputs, requires_grad=True), torch.randn(steps, batch, hidden)
+    x, upstream = (
+        torch.randn(steps, batch, inputs, requires_grad=True),
+        torch.randn(steps, batch, hidden),
+    )
     torchs, ours = CELLS[cell]
     layers: dict[str, nn.Module] = {f"torch.nn.{cell}": torchs(inputs, hidden)}
     layers |= {f"{cell} norm={norm}": ours(inputs, hidden, norm=norm) for norm in NORMS}
-    return {name: partial(forward_and_backward, layer, x, upstream) for name, layer in layers.items()}
+    return {
+        name: partial(forward_and_backward, layer, x, upstream) for name, layer in layers.items()
+    }
 
 
 def single_steps(hidden: int, rows: int = 5, repeats: int = 20) -> dict[str, Run]:
-    """A step at a time of so many rows, as a beam search takes it: torch.nn.LSTMCell, torch.nn.LSTM, ours by norm."""
+    """A step at a time of so many rows, as a beam search takes it: torch.nn.LSTMCell,
+    torch.nn.LSTM, ours by norm.
+    """
     torch.manual_seed(0)
     x, h = torch.randn(1, rows, hidden), torch.zeros(1, rows, hidden)
     cell = nn.LSTMCell(hidden, hidden)
     layers = {"torch.nn.LSTM": nn.LSTM(hidden, hidden)} | {
-        f"LSTM norm={norm}": LSTM(hidden, hidden, norm=norm) for norm in NORMS}
+        f"LSTM norm={norm}": LSTM(hidden, hidden, norm=norm) for norm in NORMS
+    }
 
     @torch.no_grad()
     def run(step: Run) -> None:
@@ -205,10 +258,12 @@ def single_steps(hidden: int, rows: int = 5, repeats: int = 20) -> dict[str, Run
             step()
 
     runs: dict[str, Run] = {"torch.nn.LSTMCell": partial(run, partial(cell, x[0], (h[0], h[0])))}
-    return runs | {name: partial(run, partial(layer.eval(), x, (h, h))) for name, layer in layers.items()}
+    return runs | {
+        name: partial(run, partial(layer.eval(), x, (h, h))) for name, layer in layers.items()
+    }
 
 
-# -- memory ----------------------------------------------------------------------------------------------------------
+# -- memory ---
 
 
 @dataclass
@@ -232,10 +287,14 @@ def memory(size: Size) -> list[Memory]:
 
 
 def growth(name: str, size: Size) -> float:
-    """MiB by which this process grows at most in training steps of a contestant, its parameters not counted."""
+    """MiB by which this process grows at most in training steps of a contestant, its parameters not
+    counted.
+    """
     steps, batch, inputs, hidden = size
     make = nn.LSTM if name == "torch.nn.LSTM" else partial(LSTM, norm=name.partition("=")[2])
-    forward_and_backward(make(8, 8), torch.randn(5, 2, 8, requires_grad=True), torch.randn(5, 2, 8))  # loads libraries
+    forward_and_backward(
+        make(8, 8), torch.randn(5, 2, 8, requires_grad=True), torch.randn(5, 2, 8)
+    )  # loads libraries
     layer, x = make(inputs, hidden), torch.randn(steps, batch, inputs, requires_grad=True)
     upstream = torch.randn(steps, batch, hidden)
     CDLL(None).malloc_trim(0)  # what is free already would not count
@@ -249,4 +308,6 @@ def growth(name: str, size: Size) -> float:
 def resident(which: str) -> float:
     """MiB of this process in memory, now (VmRSS) or at most (VmHWM). Linux alone tells."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(which)) / 1024
+    return (
+        next(int(line.split()[1]) for line in status.splitlines() if line.startswith(which)) / 1024
+    )

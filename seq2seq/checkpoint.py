@@ -1,7 +1,8 @@
-"""Checkpoints: one safetensors file each, its tensors and, in the header, JSON. Nothing in it can be executed.
+"""Checkpoints: one safetensors file each, its tensors and, in the header, JSON. Nothing in it can
+be executed.
 
-A file is written beside its final name, flushed to the disk and renamed: at any moment the name stands for a
-whole checkpoint, the older or the newer.
+A file is written beside its final name, flushed to the disk and renamed: at any moment the name
+stands for a whole checkpoint, the older or the newer.
 """
 
 import contextlib
@@ -42,7 +43,9 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: Path):  # type: ignore[no-untyped-def]
-    """A temporary name beside `path` that is flushed and renamed to it on leaving, or removed on an error."""
+    """A temporary name beside `path` that is flushed and renamed to it on leaving, or removed on an
+    error.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
@@ -63,8 +66,12 @@ def write_text(path: Path, text: str) -> None:
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     """Write tensors and what JSON can hold under one name."""
-    # safetensors refuses tensors that share memory: tied weights are written under each of their names.
-    owned = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    # safetensors refuses tensors that share memory: tied weights are written under each of their
+    # names.
+    owned = {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
     with replacing(path) as temporary:
         save_file(owned, temporary, metadata={HEADER_KEY: json.dumps(state)})
 
@@ -84,7 +91,11 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def group(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose name starts with `prefix` and a dot, without it."""
-    return {name.removeprefix(prefix + "."): t for name, t in tensors.items() if name.startswith(prefix + ".")}
+    return {
+        name.removeprefix(prefix + "."): t
+        for name, t in tensors.items()
+        if name.startswith(prefix + ".")
+    }
 
 
 def prefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -97,27 +108,46 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> 
     expected = model.state_dict()
     differences = [f"{name} is missing" for name in expected.keys() - weights.keys()]
     differences += [f"{name} is not in the model" for name in weights.keys() - expected.keys()]
-    differences += [f"{name} has shape {tuple(weights[name].shape)}, the model {tuple(expected[name].shape)}"
-                    for name in expected.keys() & weights.keys() if expected[name].shape != weights[name].shape]
+    differences += [
+        f"{name} has shape {tuple(weights[name].shape)}, the model {tuple(expected[name].shape)}"
+        for name in expected.keys() & weights.keys()
+        if expected[name].shape != weights[name].shape
+    ]
     if differences:
-        raise CheckpointError(f"{source}: a checkpoint of another architecture: " + "; ".join(sorted(differences)[:3]))
+        raise CheckpointError(
+            f"{source}: a checkpoint of another architecture: " + "; ".join(sorted(differences)[:3])
+        )
     model.load_state_dict(weights)
 
 
 def average_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
-    """The mean, in float64, of the floating-point weights of checkpoints; of counters the newest (last) one's."""
+    """The mean, in float64, of the floating-point weights of checkpoints; of counters the newest
+    (last) one's.
+    """
     loaded = [group(load_checkpoint(path)[0], "model") for path in paths]
-    return {name: torch.stack([w[name].double() for w in loaded]).mean(0).to(newest.dtype)
-            if newest.is_floating_point() else newest for name, newest in loaded[-1].items()}
+    return {
+        name: (
+            torch.stack([w[name].double() for w in loaded]).mean(0).to(newest.dtype)
+            if newest.is_floating_point()
+            else newest
+        )
+        for name, newest in loaded[-1].items()
+    }
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimizer's tensors by '<parameter>.<kind>'."""
-    return {f"{name}.{kind}": value for name, parameter in model.named_parameters()
-            for kind, value in optimizer.state.get(parameter, {}).items() if isinstance(value, Tensor)}
+    return {
+        f"{name}.{kind}": value
+        for name, parameter in model.named_parameters()
+        for kind, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor)
+    }
 
 
-def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def load_optimizer(
+    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
+) -> None:
     """The reverse of `optimizer_tensors`."""
     index = {id(p): i for i, p in enumerate(p for g in optimizer.param_groups for p in g["params"])}
     state: dict[int, dict[str, Tensor]] = {}
@@ -125,4 +155,6 @@ def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: 
     for key, value in tensors.items():
         name, _, kind = key.rpartition(".")
         state.setdefault(names[name], {})[kind] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+    )

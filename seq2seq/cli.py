@@ -1,7 +1,7 @@
 """Hydra and exit codes: the one module, beside train.py and the scripts, that knows Hydra.
 
-Exit codes: 0 done (also after SIGTERM, once saved), 1 a failure under way, 2 usage, configuration and data,
-130 Ctrl-C. Errors are one line, without a traceback unless HYDRA_FULL_ERROR=1.
+Exit codes: 0 done (also after SIGTERM, once saved), 1 a failure under way, 2 usage, configuration
+and data, 130 Ctrl-C. Errors are one line, without a traceback unless HYDRA_FULL_ERROR=1.
 """
 
 import argparse
@@ -42,14 +42,23 @@ LONGEST_NAME = 200
 
 
 def run_name(choices: Any, overrides: Sequence[str], seed: int) -> str:
-    """`<norm>-<cell>-<model>-seed<N>[,key=value for every other override]`, fit for a folder's name."""
-    others = {key_of(o): canonical(o) for o in overrides if key_of(o) not in (*IN_THE_NAME, *NOT_SETTINGS)}
-    name = ",".join([f"{choices['norm']}-{choices['cell']}-{choices['model']}-seed{seed}", *sorted(others.values())])
+    """`<norm>-<cell>-<model>-seed<N>[,key=value for every other override]`, fit for a folder's
+    name.
+    """
+    others = {
+        key_of(o): canonical(o) for o in overrides if key_of(o) not in (*IN_THE_NAME, *NOT_SETTINGS)
+    }
+    name = ",".join(
+        [
+            f"{choices['norm']}-{choices['cell']}-{choices['model']}-seed{seed}",
+            *sorted(others.values()),
+        ]
+    )
     name = re.sub(r"[^\w.,=+~@-]", "_", name)
     if len(name.encode()) <= LONGEST_NAME:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:12]
-    return name.encode()[:LONGEST_NAME - 13].decode(errors="ignore") + "-" + digest
+    return name.encode()[: LONGEST_NAME - 13].decode(errors="ignore") + "-" + digest
 
 
 def key_of(override: str) -> str:
@@ -64,19 +73,28 @@ def canonical(override: str) -> str:
 
 
 def run_folder(name: str, resume: str | None) -> str:
-    """Where Hydra is to make a single run's folder: outputs/<corpus>/<name>. A resumed run has its own."""
+    """Where Hydra is to make a single run's folder: outputs/<corpus>/<name>. A resumed run has its
+    own.
+    """
     return f"outputs/{name}" if resume is None else "."
 
 
 def group_choices() -> str:
-    """What each group of configs/ offers, for --help: Hydra's own list has the schemas and shared parts too."""
-    groups = (group for group in sorted(CONFIGS.iterdir()) if group.is_dir() and group.name != "hydra")
-    return "\n".join(f"{group.name}: {', '.join(sorted(file.stem for file in group.glob('*.yaml')))}"
-                     for group in groups)
+    """What each group of configs/ offers, for --help: Hydra's own list has the schemas and shared
+    parts too.
+    """
+    groups = (
+        group for group in sorted(CONFIGS.iterdir()) if group.is_dir() and group.name != "hydra"
+    )
+    return "\n".join(
+        f"{group.name}: {', '.join(sorted(file.stem for file in group.glob('*.yaml')))}"
+        for group in groups
+    )
 
 
 def arguments(given: Sequence[str]) -> list[str]:
-    """The command line with RUN of resume=RUN quoted for Hydra: a run's name has commas and equals signs.
+    """The command line with RUN of resume=RUN quoted for Hydra: a run's name has commas and equals
+    signs.
 
     Not that of a sweep: there a comma stands between runs.
     """
@@ -93,7 +111,9 @@ def _quoted(override: str) -> str:
 
 
 def by_root(rate: float, size: int, base: int) -> float:
-    """The rate for batches of `size` where `rate` is the one for `base`: by the root (Malladi et al. 2022, of Adam)."""
+    """The rate for batches of `size` where `rate` is the one for `base`: by the root (Malladi et
+    al. 2022, of Adam).
+    """
     return float(rate * math.sqrt(size / base))
 
 
@@ -129,28 +149,40 @@ def current_run(cfg: DictConfig) -> tuple[Config, "Run"]:
     from .run import Run
 
     config = composed(cfg)
-    if HydraConfig.get().mode is RunMode.MULTIRUN and not HydraConfig.get().launcher._target_.endswith("BasicLauncher"):
+    if (
+        HydraConfig.get().mode is RunMode.MULTIRUN
+        and not HydraConfig.get().launcher._target_.endswith("BasicLauncher")
+    ):
         config.trainer.progress = False  # the bars of jobs side by side would overwrite each other
     overrides = HydraConfig.get().overrides
     asked = {key_of(o): o for o in overrides.task if key_of(o) not in NOT_SETTINGS}
     if config.resume is None:
-        return config, Run(os.path.relpath(HydraConfig.get().runtime.output_dir), list(asked.values()))
+        return config, Run(
+            os.path.relpath(HydraConfig.get().runtime.output_dir), list(asked.values())
+        )
     run = Run.open(config.resume)
     if (before := run.overrides()) is not None:
         run.asked = list(({key_of(o): o for o in before} | asked).values())
     resumed = OmegaConf.structured(replace(run.config(), resume=config.resume, overwrite=False))
     accepted = [key for key in CHANGEABLE + EXTENDABLE if key not in NOT_SETTINGS]
-    for override in (*overrides.task, *(o for o in overrides.hydra if key_of(o) == "hydra.run.dir")):
+    for override in (
+        *overrides.task,
+        *(o for o in overrides.hydra if key_of(o) == "hydra.run.dir"),
+    ):
         key = key_of(override)
         if key not in (*accepted, "resume") or override.startswith("~"):
-            raise ValueError(f"{override}: resume={config.resume} goes on with that run's own configuration; expected "
-                             f"only {', '.join(accepted)}")
+            raise ValueError(
+                f"{override}: resume={config.resume} goes on with that run's own configuration;"
+                f" expected only {', '.join(accepted)}"
+            )
         OmegaConf.update(resumed, key, OmegaConf.select(cfg, key))
     return composed(resumed), run
 
 
 class JobFailed(BaseException):
-    """Carries a single run's error past Hydra, which would print a line of its own about an Exception."""
+    """Carries a single run's error past Hydra, which would print a line of its own about an
+    Exception.
+    """
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error)
@@ -159,7 +191,9 @@ class JobFailed(BaseException):
 
 @contextmanager
 def job() -> Iterator[None]:
-    """Let a failed job of a sweep say so at once, and the others go on: Hydra raises its error after the last one."""
+    """Let a failed job of a sweep say so at once, and the others go on: Hydra raises its error
+    after the last one.
+    """
     try:
         yield
     except (ValueError, RuntimeError, OSError) as error:
@@ -170,13 +204,26 @@ def job() -> Iterator[None]:
 
 
 def add_search_options(parser: argparse.ArgumentParser) -> None:
-    """The options that translate.py and evaluate.py share; without one the run's own configuration holds."""
+    """The options that translate.py and evaluate.py share; without one the run's own configuration
+    holds.
+    """
     parser.add_argument("--beam", type=int, metavar="N", help="hypotheses a sentence; 1 is greedy")
     parser.add_argument("--batch-size", type=int, metavar="N", help="sentences decoded together")
-    parser.add_argument("--length-penalty", type=float, metavar="X", help="exponent of the length that divides a score")
-    parser.add_argument("--replace-unk", action="store_true", help="put the attended source word in the place of <unk>")
+    parser.add_argument(
+        "--length-penalty",
+        type=float,
+        metavar="X",
+        help="exponent of the length that divides a score",
+    )
+    parser.add_argument(
+        "--replace-unk",
+        action="store_true",
+        help="put the attended source word in the place of <unk>",
+    )
     parser.add_argument("--precision", choices=[p.value for p in Precision], help="of the products")
-    parser.add_argument("--device", choices=[d.value for d in Device], default="auto", help="default: auto")
+    parser.add_argument(
+        "--device", choices=[d.value for d in Device], default="auto", help="default: auto"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
 
 
@@ -189,11 +236,21 @@ def open_translator(folder: str, options: argparse.Namespace) -> "Session":
     set_threads(options.threads)
     run = Run.open(folder)
     config = run.config()
-    named = {"beam_size": options.beam, "batch_size": options.batch_size, "length_penalty": options.length_penalty,
-             "replace_unk": options.replace_unk or None}
-    decode = replace(config.decode, **{key: value for key, value in named.items() if value is not None})
-    precision = config.trainer.precision if options.precision is None else Precision[options.precision]
-    return Session(run.translator(choose_device(Device[options.device])), run.tokenizers(), decode, precision)
+    named = {
+        "beam_size": options.beam,
+        "batch_size": options.batch_size,
+        "length_penalty": options.length_penalty,
+        "replace_unk": options.replace_unk or None,
+    }
+    decode = replace(
+        config.decode, **{key: value for key, value in named.items() if value is not None}
+    )
+    precision = (
+        config.trainer.precision if options.precision is None else Precision[options.precision]
+    )
+    return Session(
+        run.translator(choose_device(Device[options.device])), run.tokenizers(), decode, precision
+    )
 
 
 def console() -> "Console":

@@ -1,4 +1,6 @@
-"""What a table of runs says of each: the columns of results.csv, of the page's last table and of the terminal's."""
+"""What a table of runs says of each: the columns of results.csv, of the page's last table and of
+the terminal's.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -85,7 +87,9 @@ COLUMNS = [
     Column("valid_bleu", "valid BLEU", result("valid.bleu"), 1, at_terminal=True),
     Column("valid_loss", "valid loss (nats/token)", result("valid_loss"), 3, at_terminal=True),
     Column("update", "updates", updates, 0, at_terminal=True),
-    Column("tokens_per_second", "target tokens/s", result("tokens_per_second"), 0, at_terminal=True),
+    Column(
+        "tokens_per_second", "target tokens/s", result("tokens_per_second"), 0, at_terminal=True
+    ),
     Column("minutes", "minutes", minutes, 1, at_terminal=True),
     Column("parameters", "parameters", result("parameters"), 0, at_terminal=True),
 ]

@@ -16,15 +16,23 @@ Sweep = dict[str, tuple[str, ...]]
 
 
 def training_commands(runs: Sequence[RunRecord]) -> list[str]:
-    """As few as merging runs that differ in one override makes; they train these runs and no others.
+    """As few as merging runs that differ in one override makes; they train these runs and no
+    others.
 
     Where runs have not kept their overrides, their experiment's own command, and a remark.
     """
     kept = [(run, run.run.overrides()) for run in runs]
-    found = [told(sweep) for sweep in merged([job(overrides) for _, overrides in kept if overrides is not None])]
+    found = [
+        told(sweep)
+        for sweep in merged([job(overrides) for _, overrides in kept if overrides is not None])
+    ]
     others = [run for run, overrides in kept if overrides is None]
-    found += dict.fromkeys(told(job(experiment_of(run)), "-m") for run in others if run.config.experiment)
-    remark = "what else they were started with; config.yaml in each one's folder has all its settings"
+    found += dict.fromkeys(
+        told(job(experiment_of(run)), "-m") for run in others if run.config.experiment
+    )
+    remark = (
+        "what else they were started with; config.yaml in each one's folder has all its settings"
+    )
     return found + [f"# not kept by {len(others)} of the runs: {remark}"] * bool(others)
 
 
@@ -36,7 +44,10 @@ def experiment_of(run: RunRecord) -> list[str]:
 
 def job(overrides: Sequence[str]) -> Sweep:
     """A single run's: of two overrides of one setting the later one counts."""
-    return {head + sign: (value,) for head, sign, value in (override.partition("=") for override in overrides)}
+    return {
+        head + sign: (value,)
+        for head, sign, value in (override.partition("=") for override in overrides)
+    }
 
 
 def merged(sweeps: list[Sweep]) -> list[Sweep]:
@@ -59,19 +70,25 @@ def merged(sweeps: list[Sweep]) -> list[Sweep]:
 def told(sweep: Sweep, *options: str) -> str:
     """A sweep as it is typed at a shell."""
     several = any(len(values) > 1 for values in sweep.values())
-    words = [head + ",".join(sweep[head]) for head in sorted(sweep, key=lambda head: head not in FIRST)]
+    words = [
+        head + ",".join(sweep[head]) for head in sorted(sweep, key=lambda head: head not in FIRST)
+    ]
     if several and not swept_by_experiment(sweep) <= {head.rstrip("=") for head in sweep}:
         words.append("hydra.sweeper.params=null")  # else -m would sweep these too
     return shlex.join(["python", "train.py", *(options or ["-m"] * several), *words])
 
 
 def swept_by_experiment(sweep: Sweep) -> set[str]:
-    """The settings for which a sweep's one experiment has values of its own; with several, Hydra asks none of them."""
+    """The settings for which a sweep's one experiment has values of its own; with several, Hydra
+    asks none of them.
+    """
     experiments = sweep.get("experiment=", ())
     if len(experiments) != 1:
         return set()
-    files = [CONFIGS / "experiment" / f"{experiments[0]}.yaml",
-             *(CONFIGS / "experiment" / "size").glob(f"{experiments[0]}_*.yaml")]
+    files = [
+        CONFIGS / "experiment" / f"{experiments[0]}.yaml",
+        *(CONFIGS / "experiment" / "size").glob(f"{experiments[0]}_*.yaml"),
+    ]
     return {key for file in files if file.is_file() for key in _sweeper_params(file)}
 
 

@@ -1,6 +1,7 @@
 """Every setting of the application, as plain dataclasses.
 
-`configs/` holds the values, which Hydra checks against the types here. Nothing in this module needs Hydra or torch.
+`configs/` holds the values, which Hydra checks against the types here. Nothing in this module needs
+Hydra or torch.
 """
 
 from dataclasses import dataclass, field
@@ -8,7 +9,9 @@ from enum import Enum
 
 
 class NormKind(Enum):
-    """What N(v) divides by, and what it averages over (DESIGN of each: `seq2seq/ops/reference.py`)."""
+    """What N(v) divides by, and what it averages over (DESIGN of each:
+    `seq2seq/ops/reference.py`).
+    """
 
     none = "none"
     batch = "batch"
@@ -17,7 +20,9 @@ class NormKind(Enum):
 
 
 class CellNorm(Enum):
-    """Where the norm of the LSTM's cell state acts: on the output only, also on what is carried on, or nowhere."""
+    """Where the norm of the LSTM's cell state acts: on the output only, also on what is carried on,
+    or nowhere.
+    """
 
     output = "output"
     carried = "carried"
@@ -48,7 +53,9 @@ class Statistics(Enum):
 
 @dataclass
 class NormConfig:
-    """Normalisation inside the recurrent cell. `None` means the default of the kind or of the cell."""
+    """Normalisation inside the recurrent cell. `None` means the default of the kind or of the
+    cell.
+    """
 
     kind: NormKind = NormKind.layer
     eps: float = 1e-5
@@ -91,7 +98,9 @@ class CellConfig:
 
 
 class Attention(Enum):
-    """Score of a decoder state against an encoder state: Luong et al. 2015 (dot, general), Bahdanau et al. 2015."""
+    """Score of a decoder state against an encoder state: Luong et al. 2015 (dot, general), Bahdanau
+    et al. 2015.
+    """
 
     dot = "dot"
     general = "general"
@@ -100,7 +109,9 @@ class Attention(Enum):
 
 
 class Tying(Enum):
-    """Which embedding matrices are one: none, target input and output, or these and the source's too."""
+    """Which embedding matrices are one: none, target input and output, or these and the source's
+    too.
+    """
 
     none = "none"
     target = "target"
@@ -125,7 +136,9 @@ class ModelConfig:
     variational: bool = False
     """One dropout mask for all time steps of a sentence (Gal & Ghahramani 2016)."""
     init_scale: float = 0.1
-    """Weights and biases start uniform in (-init_scale, init_scale); gains and shifts of norms do not."""
+    """Weights and biases start uniform in (-init_scale, init_scale); gains and shifts of norms do
+    not.
+    """
 
 
 class TokenizerKind(Enum):
@@ -162,7 +175,9 @@ class SplitConfig:
     """SHA-256 of the uncompressed text."""
     target_sha256: str | None = None
     mirror_folder: str | None = None
-    """Its folder in the mirror, where that is another than the corpus' own; then it is found there alone."""
+    """Its folder in the mirror, where that is another than the corpus' own; then it is found there
+    alone.
+    """
 
 
 @dataclass
@@ -170,7 +185,9 @@ class CleaningConfig:
     """What is dropped from the training pairs; each rule is counted and printed."""
 
     max_length_ratio: float = 9.0
-    """Longest allowed ratio between the two sides' pieces (a pair with a side under 10 pieces always passes)."""
+    """Longest allowed ratio between the two sides' pieces (a pair with a side under 10 pieces
+    always passes).
+    """
     drop_duplicates: bool = True
     """Drop exact repetitions of a pair."""
 
@@ -189,7 +206,9 @@ class SplitRule:
     name_side: str = "source"
     """The side, source or target, whose smallest key names a component."""
     git_blob: str | None = None
-    """Git's hash of the upstream file; then the checksums of the splits hold for a mirror's copy alone."""
+    """Git's hash of the upstream file; then the checksums of the splits hold for a mirror's copy
+    alone.
+    """
 
 
 @dataclass
@@ -232,7 +251,9 @@ class DataConfig:
     mirror_folder: str | None = None
     """The corpus' own folder inside the mirror."""
     upstream: str | None = None
-    """Address that the file names are appended to; or, with `upstream_split`, the address of the one file."""
+    """Address that the file names are appended to; or, with `upstream_split`, the address of the
+    one file.
+    """
     upstream_is_gzip: bool = True
     """Whether the upstream files end in .gz, as the mirror's do."""
     upstream_split: SplitRule | None = None
@@ -261,7 +282,8 @@ class DataConfig:
     bucket_batches: int = 1
     """Sentences of about so many batches are sorted by length together; 1: batches of any length.
 
-    With batch norm keep it at 1: in a batch of one length the statistics of a step tell how far the end is (README).
+    With batch norm keep it at 1: in a batch of one length the statistics of a step tell how far the
+    end is (README).
     """
 
 
@@ -352,13 +374,17 @@ class TrainerConfig:
     patience: int | None = None
     """Stop after so many validations without a better one; None: never."""
     average_last: int = 0
-    """Average the weights of the last k validated checkpoints into the best one at the end; 0 or 1: no."""
+    """Average the weights of the last k validated checkpoints into the best one at the end; 0 or 1:
+    no.
+    """
     recalibrate: bool = True
     """Re-estimate batch norm's statistics of the best checkpoint in one pass over training data."""
     recalibrate_batches: int | None = None
     """Batches of that pass; None: the whole training set."""
     histograms: bool = True
-    """At each validation write histograms from inside the recurrent layers for TensorBoard (seq2seq/histograms.py)."""
+    """At each validation write histograms from inside the recurrent layers for TensorBoard
+    (seq2seq/histograms.py).
+    """
     progress: bool = True
     """Show the progress bar."""
 
@@ -400,7 +426,9 @@ class ProbeConfig:
     lengths: list[int] = field(default_factory=lambda: [10, 20, 50, 100, 200])
     """Time steps of the sequences (gradient_flow)."""
     test_sets: list[str] = field(default_factory=lambda: ["test", "test_long"])
-    """Splits that are looked at beside train, where the corpus has them (length, train_eval_gap)."""
+    """Splits that are looked at beside train, where the corpus has them (length,
+    train_eval_gap).
+    """
     buckets: list[int] = field(default_factory=lambda: [10, 20, 30, 45, 60, 100])
     """Most source pieces, with eos, of each bucket (length)."""
     bucket_sentences: int = 200

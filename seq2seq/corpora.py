@@ -1,4 +1,6 @@
-"""Where text comes from: a mirror folder or the network, a grammar, or the user's own files. Checked, line by line."""
+"""Where text comes from: a mirror folder or the network, a grammar, or the user's own files.
+Checked, line by line.
+"""
 
 import gzip
 import hashlib
@@ -35,12 +37,16 @@ class TextFiles:
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         """Source and target lines, one pair at a time."""
-        return tsv_pairs(self.source) if self.target is None else file_pairs(self.source, self.target)
+        return (
+            tsv_pairs(self.source) if self.target is None else file_pairs(self.source, self.target)
+        )
 
 
 @contextmanager
 def open_text(path: Path) -> Iterator[IO[bytes]]:
-    """A file's bytes, of gzip what it holds (told by content, not by name). DataError where it can't be read."""
+    """A file's bytes, of gzip what it holds (told by content, not by name). DataError where it
+    can't be read.
+    """
     try:
         with open(path, "rb") as file:
             compressed = file.read(2) == b"\x1f\x8b"
@@ -70,7 +76,9 @@ def file_pairs(source: Path, target: Path) -> Iterator[tuple[str, str]]:
     for src, tgt in zip_longest(read_lines(source), read_lines(target)):
         if src is None or tgt is None:
             counts = [sum(1 for _ in read_lines(path)) for path in (source, target)]
-            raise DataError(f"{source} has {counts[0]} lines, {target} has {counts[1]}; expected as many")
+            raise DataError(
+                f"{source} has {counts[0]} lines, {target} has {counts[1]}; expected as many"
+            )
         count += 1
         yield src, tgt
     if not count:
@@ -83,7 +91,9 @@ def tsv_pairs(path: Path) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(read_lines(path), start=1):
         columns = line.split("\t")
         if len(columns) < 2:
-            raise DataError(f"{path}:{number}: no tab in {line[:60]!r}; expected source, tab, target")
+            raise DataError(
+                f"{path}:{number}: no tab in {line[:60]!r}; expected source, tab, target"
+            )
         yield columns[0], columns[1]
     if not number:
         raise DataError(f"{path}: empty; expected a pair a line")
@@ -114,7 +124,9 @@ def scored_text(source: Iterable[str], reference: Iterable[str]) -> dict[str, st
 def check_sha256(path: Path, expected: str | None) -> None:
     """DataError where a text is not the one that the configuration names."""
     if expected is not None and (found := text_sha256(path)) != expected:
-        raise DataError(f"{path}: wrong checksum: SHA-256 of its text is {found}, expected {expected}")
+        raise DataError(
+            f"{path}: wrong checksum: SHA-256 of its text is {found}, expected {expected}"
+        )
 
 
 def splits(config: DataConfig) -> dict[str, SplitConfig]:
@@ -144,13 +156,18 @@ def locate(config: DataConfig, name: str) -> TextFiles:
 
 
 def is_here(config: DataConfig, name: str) -> bool:
-    """Whether a split can be read as it is: nothing has to be fetched, divided or drawn for it first."""
+    """Whether a split can be read as it is: nothing has to be fetched, divided or drawn for it
+    first.
+    """
     split = splits(config).get(name)
     if split is None or config.origin is Origin.files:
         return split is not None
     if config.origin is Origin.grammar:
         return _drawn_folder(config).is_dir()
-    folder, sides = _download_folder(config), ((split.source, split.source_sha256), (split.target, split.target_sha256))
+    folder, sides = (
+        _download_folder(config),
+        ((split.source, split.source_sha256), (split.target, split.target_sha256)),
+    )
     fetched = [str(side) for side, sha256 in sides if _is_upstreams(str(side), sha256)]
     if not fetched or _mirror(config):
         return True
@@ -168,7 +185,7 @@ def _own_files(name: str) -> str:
     return f"data.{name}.source=FILE data.{name}.target=FILE"
 
 
-# -- published corpora -----------------------------------------------------------------------------------------------
+# -- published corpora ---
 
 
 def _mirror(config: DataConfig) -> str | None:
@@ -184,13 +201,16 @@ def _download_folder(config: DataConfig) -> Path:
 def _is_upstreams(name: str, sha256: str | None) -> bool:
     """Whether a file is the published one.
 
-    Without a checksum, or named with its folder (./mine.de), it is the user's own in the published one's place.
+    Without a checksum, or named with its folder (./mine.de), it is the user's own in the published
+    one's place.
     """
     return sha256 is not None and Path(name).name == name
 
 
 def _published(config: DataConfig, split: SplitConfig, name: str, sha256: str | None) -> Path:
-    """One published file, from the mirror folder or from upstream; or the user's own in its place."""
+    """One published file, from the mirror folder or from upstream; or the user's own in its
+    place.
+    """
     if not _is_upstreams(name, sha256):
         return Path(name)
     assert sha256 is not None
@@ -198,13 +218,17 @@ def _published(config: DataConfig, split: SplitConfig, name: str, sha256: str | 
     if mirror:
         folder = Path(mirror) / (split.mirror_folder or config.mirror_folder or config.name)
         if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder in the mirror (data.mirror or {MIRROR_VARIABLE}); expected "
-                            f"one with the files of data={config.name}")
+            raise DataError(
+                f"{folder}: no such folder in the mirror (data.mirror or {MIRROR_VARIABLE});"
+                f" expected one with the files of data={config.name}"
+            )
         check_sha256(folder / name, sha256)
         return folder / name
     if config.upstream is None or split.mirror_folder is not None:
-        raise DataError(f"data={config.name}: {name} has no address of its own upstream; data.mirror=DIR or "
-                        f"{MIRROR_VARIABLE} has to name a folder with a copy")
+        raise DataError(
+            f"data={config.name}: {name} has no address of its own upstream; data.mirror=DIR or "
+            f"{MIRROR_VARIABLE} has to name a folder with a copy"
+        )
     return _fetched(config, name, sha256)
 
 
@@ -218,7 +242,11 @@ def _fetched(config: DataConfig, name: str, sha256: str) -> Path:
         if config.upstream_split.git_blob is not None:
             return path  # the checksums are a mirror's; upstream's file was checked instead
     else:
-        fetch(config.upstream + (name if config.upstream_is_gzip else name.removesuffix(".gz")), folder, name)
+        fetch(
+            config.upstream + (name if config.upstream_is_gzip else name.removesuffix(".gz")),
+            folder,
+            name,
+        )
     try:
         check_sha256(path, sha256)
     except DataError:
@@ -232,11 +260,17 @@ def fetch(address: str, folder: Path, name: str) -> Path:
     """Download a file, unless it is there; kept only whole."""
     import pooch
 
-    pooch.get_logger().setLevel("WARNING")  # it would print the file's hash and advise to write it down
+    pooch.get_logger().setLevel(
+        "WARNING"
+    )  # it would print the file's hash and advise to write it down
     try:
-        path: str = pooch.retrieve(address, known_hash=None, fname=name, path=folder, progressbar=True)
+        path: str = pooch.retrieve(
+            address, known_hash=None, fname=name, path=folder, progressbar=True
+        )
     except OSError as error:
-        raise DataError(f"{address}: can't be fetched ({error}); data.mirror=DIR takes it from a folder") from error
+        raise DataError(
+            f"{address}: can't be fetched ({error}); data.mirror=DIR takes it from a folder"
+        ) from error
     return Path(path)
 
 
@@ -257,7 +291,9 @@ def _split_upstream(config: DataConfig, folder: Path) -> None:
         split = splits(config)[split_name]
         for side, name in enumerate((split.source, split.target)):
             with replacing(folder / str(name)) as temporary:
-                temporary.write_bytes(gzip.compress("".join(p[side] + "\n" for p in pairs).encode("utf-8"), mtime=0))
+                temporary.write_bytes(
+                    gzip.compress("".join(p[side] + "\n" for p in pairs).encode("utf-8"), mtime=0)
+                )
     write_text(folder / "split.json", _made_of(config))
 
 
@@ -270,10 +306,13 @@ def _is_divided(config: DataConfig, folder: Path) -> bool:
 def _made_of(config: DataConfig) -> str:
     """What the divided files depend on, as it is written down beside them."""
     assert config.upstream_split is not None
-    return json.dumps({"upstream": config.upstream, "rule": asdict(config.upstream_split)}, indent=2) + "\n"
+    return (
+        json.dumps({"upstream": config.upstream, "rule": asdict(config.upstream_split)}, indent=2)
+        + "\n"
+    )
 
 
-# -- the built-in grammar --------------------------------------------------------------------------------------------
+# -- the built-in grammar ---
 
 
 def _from_grammar(config: DataConfig, name: str) -> TextFiles:
@@ -281,11 +320,15 @@ def _from_grammar(config: DataConfig, name: str) -> TextFiles:
     folder = _drawn_folder(config)
     if not folder.is_dir():
         _draw(config, Path(str(config.grammar)), folder)
-    return TextFiles(folder / f"{name}.{config.source_language}", folder / f"{name}.{config.target_language}")
+    return TextFiles(
+        folder / f"{name}.{config.source_language}", folder / f"{name}.{config.target_language}"
+    )
 
 
 def _drawn_folder(config: DataConfig) -> Path:
-    """Where it stands: made once for each grammar file, seed, sizes and version of the code that draws."""
+    """Where it stands: made once for each grammar file, seed, sizes and version of the code that
+    draws.
+    """
     from . import grammar as drawing
     from . import grammar_file, numerals
 
@@ -302,14 +345,21 @@ def _drawn_folder(config: DataConfig) -> Path:
 def _draw(config: DataConfig, grammar: Path, folder: Path) -> None:
     from .grammar import SplitSize, generate_splits, load_grammar
 
-    sizes = {name: SplitSize(s.count, s.min_words, s.max_words) for name, s in config.grammar_splits.items()}
+    sizes = {
+        name: SplitSize(s.count, s.min_words, s.max_words)
+        for name, s in config.grammar_splits.items()
+    }
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".text-") as temporary:
         made = Path(temporary) / "text"
         made.mkdir()
-        for name, pairs in generate_splits(load_grammar(grammar), sizes, config.grammar_seed).items():
-            for language, lines in ((config.source_language, (p.source for p in pairs)),
-                                    (config.target_language, (p.target for p in pairs))):
+        for name, pairs in generate_splits(
+            load_grammar(grammar), sizes, config.grammar_seed
+        ).items():
+            for language, lines in (
+                (config.source_language, (p.source for p in pairs)),
+                (config.target_language, (p.target for p in pairs)),
+            ):
                 write_text(made / f"{name}.{language}", "".join(line + "\n" for line in lines))
         try:
             os.rename(made, folder)
@@ -318,7 +368,7 @@ def _draw(config: DataConfig, grammar: Path, folder: Path) -> None:
                 raise
 
 
-# -- a split as text -------------------------------------------------------------------------------------------------
+# -- a split as text ---
 
 
 def held_out(pair: tuple[str, str], share: float) -> bool:
@@ -328,10 +378,14 @@ def held_out(pair: tuple[str, str], share: float) -> bool:
 
 
 def split_pairs(config: DataConfig, name: str) -> Iterator[tuple[str, str]]:
-    """The pairs of a split as text, before clean-up. Where there is no valid, a part of train is held out."""
+    """The pairs of a split as text, before clean-up. Where there is no valid, a part of train is
+    held out.
+    """
     holds_out = "valid" not in splits(config)
     if name == "valid" and holds_out:
-        return (pair for pair in locate(config, "train").pairs() if held_out(pair, config.valid_share))
+        return (
+            pair for pair in locate(config, "train").pairs() if held_out(pair, config.valid_share)
+        )
     pairs = locate(config, name).pairs()
     if name == "train" and holds_out:
         return (pair for pair in pairs if not held_out(pair, config.valid_share))

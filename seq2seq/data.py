@@ -1,8 +1,9 @@
 """Encoded corpora as memory-mapped arrays, and batches of them.
 
-A prepared corpus is a folder named after a fingerprint of all that made it. For each split and side it holds
-`<split>.<side>.ids`, the ids of all sentences one after the other without eos, and `<split>.<side>.ends`, where each
-sentence ends; its text, where it is to be translated, as `<split>.<side>.txt`; the tokenizers; and manifest.json.
+A prepared corpus is a folder named after a fingerprint of all that made it. For each split and side
+it holds `<split>.<side>.ids`, the ids of all sentences one after the other without eos, and
+`<split>.<side>.ends`, where each sentence ends; its text, where it is to be translated, as
+`<split>.<side>.txt`; the tokenizers; and manifest.json.
 """
 
 import json
@@ -30,8 +31,10 @@ def ids_dtype(vocab_size: int) -> np.dtype[Any]:
 
 def _check_size(path: Path, expected: int) -> None:
     if (found := path.stat().st_size) != expected:
-        raise DataError(f"{path}: damaged: {found} bytes, expected {expected}; delete {path.parent} "
-                        "to have it made again")
+        raise DataError(
+            f"{path}: damaged: {found} bytes, expected {expected}; delete {path.parent} "
+            "to have it made again"
+        )
 
 
 class ParallelDataset:
@@ -72,7 +75,9 @@ class ParallelDataset:
         path = self.folder / f"{self.name}.{side}.txt"
         if not path.exists():
             raise DataError(f"{path}: no such file; the text of split {self.name!r} is not kept")
-        return path.read_bytes().decode("utf-8").split("\n")[:-1]  # as bytes: a lone CR ends no line
+        return (
+            path.read_bytes().decode("utf-8").split("\n")[:-1]
+        )  # as bytes: a lone CR ends no line
 
     def source_lines(self) -> list[str]:
         """The source text, line by line; not kept for train."""
@@ -120,43 +125,72 @@ class Batch:
         return int(self.tgt_lengths.sum())
 
     def share(self, rank: int, size: int) -> "Batch | None":
-        """What process `rank` of `size` works on: every size-th sentence; None where there are too few."""
+        """What process `rank` of `size` works on: every size-th sentence; None where there are too
+        few.
+        """
         if size == 1:
             return self
         src_lengths, tgt_lengths = self.src_lengths[rank::size], self.tgt_lengths[rank::size]
         if not tgt_lengths.numel():
             return None
-        return Batch(self.src[rank::size, : src_lengths.max()], src_lengths,
-                     self.tgt[rank::size, : tgt_lengths.max()], tgt_lengths, self.indices[rank::size])
+        return Batch(
+            self.src[rank::size, : src_lengths.max()],
+            src_lengths,
+            self.tgt[rank::size, : tgt_lengths.max()],
+            tgt_lengths,
+            self.indices[rank::size],
+        )
 
     def to(self, device: torch.device) -> "Batch":
         """The ids on another device."""
-        return Batch(self.src.to(device, non_blocking=True), self.src_lengths,
-                     self.tgt.to(device, non_blocking=True), self.tgt_lengths, self.indices)
+        return Batch(
+            self.src.to(device, non_blocking=True),
+            self.src_lengths,
+            self.tgt.to(device, non_blocking=True),
+            self.tgt_lengths,
+            self.indices,
+        )
 
 
 class BatchSampler:
     """Which sentences make up each batch. The order follows from (seed, epoch) alone.
 
-    Sentences are shuffled, sorted by length within pools of about `bucket_batches` batches (1: not at all), and cut
-    into batches of `batch_sentences` or of at most `batch_tokens` unpadded target tokens (a longer sentence makes a
-    batch of its own); the batches are shuffled. Without `shuffle` all are one pool, and the batches come by rising
-    length.
+    Sentences are shuffled, sorted by length within pools of about `bucket_batches` batches (1: not
+    at all), and cut into batches of `batch_sentences` or of at most `batch_tokens` unpadded target
+    tokens (a longer sentence makes a batch of its own); the batches are shuffled. Without `shuffle`
+    all are one pool, and the batches come by rising length.
     """
 
-    def __init__(self, src_lengths: NDArray[np.int64], tgt_lengths: NDArray[np.int64], batch_tokens: int | None = None,
-                 batch_sentences: int | None = None, seed: int = 0, shuffle: bool = True,
-                 bucket_batches: int = 1) -> None:
+    def __init__(
+        self,
+        src_lengths: NDArray[np.int64],
+        tgt_lengths: NDArray[np.int64],
+        batch_tokens: int | None = None,
+        batch_sentences: int | None = None,
+        seed: int = 0,
+        shuffle: bool = True,
+        bucket_batches: int = 1,
+    ) -> None:
         if batch_sentences is None and batch_tokens is None:
-            raise ValueError("data.batch_tokens and data.batch_sentences are both null; expected one of them")
-        for name, size in (("batch_tokens", batch_tokens), ("batch_sentences", batch_sentences),
-                           ("bucket_batches", bucket_batches)):
+            raise ValueError(
+                "data.batch_tokens and data.batch_sentences are both null; expected one of them"
+            )
+        for name, size in (
+            ("batch_tokens", batch_tokens),
+            ("batch_sentences", batch_sentences),
+            ("bucket_batches", bucket_batches),
+        ):
             if size is not None and size < 1:
                 raise ValueError(f"data.{name}={size}: expected at least 1")
         if not len(tgt_lengths):
             raise DataError("no sentence pairs are left to make batches of")
         self.src_lengths, self.tgt_lengths = src_lengths, tgt_lengths
-        self.batch_tokens, self.batch_sentences, self.seed, self.shuffle = batch_tokens, batch_sentences, seed, shuffle
+        self.batch_tokens, self.batch_sentences, self.seed, self.shuffle = (
+            batch_tokens,
+            batch_sentences,
+            seed,
+            shuffle,
+        )
         self.bucket_batches = bucket_batches
         self.epoch = self.position = 0
         self._cut_epoch = -1
@@ -166,7 +200,9 @@ class BatchSampler:
         return len(self._epoch_batches())
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        """What is left of the epoch. Before each batch is given out the state already points at the next one."""
+        """What is left of the epoch. Before each batch is given out the state already points at the
+        next one.
+        """
         remaining = self._epoch_batches()[self.position :]
         for batch in remaining:
             self.position += 1
@@ -194,8 +230,11 @@ class BatchSampler:
         random = np.random.default_rng([self.seed, self.epoch])
         order = random.permutation(count)
         size = self.bucket_batches * self._sentences_a_batch()
-        pools = [order] if self.bucket_batches == 1 else [
-            self._by_length(order[start : start + size]) for start in range(0, count, size)]
+        pools = (
+            [order]
+            if self.bucket_batches == 1
+            else [self._by_length(order[start : start + size]) for start in range(0, count, size)]
+        )
         batches = [batch for pool in pools for batch in self._cut_pool(pool)]
         return [batches[i] for i in random.permutation(len(batches))]
 
@@ -217,7 +256,9 @@ class BatchSampler:
         cuts, start = [], 0
         while start < len(pool):
             before = ends[start - 1] if start else 0
-            start = max(start + 1, int(np.searchsorted(ends, before + self.batch_tokens, side="right")))
+            start = max(
+                start + 1, int(np.searchsorted(ends, before + self.batch_tokens, side="right"))
+            )
             cuts.append(start)
         return np.split(pool, cuts[:-1])
 

@@ -32,7 +32,9 @@ class Hypothesis:
 
 @dataclass
 class _Search:
-    """The beams of the sentences still searched; rows of the state are A * K, a sentence's hypotheses together."""
+    """The beams of the sentences still searched; rows of the state are A * K, a sentence's
+    hypotheses together.
+    """
 
     sentences: Tensor
     """(A,) which sentence of the batch each beam belongs to"""
@@ -47,7 +49,9 @@ class _Search:
     limits: Tensor
     """(A,) longest translation"""
 
-    def select_beams(self, parents: Tensor, words: Tensor, log_probs: Tensor, weights: Tensor | None) -> None:
+    def select_beams(
+        self, parents: Tensor, words: Tensor, log_probs: Tensor, weights: Tensor | None
+    ) -> None:
         """Continue hypotheses parents (A, K) by words (A, K)."""
         beams = torch.arange(parents.size(0), device=parents.device)[:, None]
         self.tokens = torch.cat([self.tokens[beams, parents], words[:, :, None]], dim=2)
@@ -67,7 +71,11 @@ class _Search:
         width = self.state_width()
         rows = (beams[:, None] * width + torch.arange(width, device=beams.device)).flatten()
         self.state, self.memory = self.state.select(rows), self.memory.select(beams)
-        self.sentences, self.log_probs, self.limits = self.sentences[beams], self.log_probs[beams], self.limits[beams]
+        self.sentences, self.log_probs, self.limits = (
+            self.sentences[beams],
+            self.log_probs[beams],
+            self.limits[beams],
+        )
         self.tokens = self.tokens[beams]
         self.attention = None if self.attention is None else self.attention[beams]
 
@@ -83,7 +91,9 @@ class _Results:
     def __post_init__(self) -> None:
         self.finished = [[] for _ in self.src_lengths]
 
-    def add(self, sentence: int, ids: list[int], log_prob: float, length: int, attention: Tensor | None) -> None:
+    def add(
+        self, sentence: int, ids: list[int], log_prob: float, length: int, attention: Tensor | None
+    ) -> None:
         """Count a hypothesis of `length` steps; its attention without the batch's padding."""
         score = log_prob / length**self.length_penalty
         attention = None if attention is None else attention[:, : self.src_lengths[sentence]]
@@ -91,12 +101,19 @@ class _Results:
 
 
 @torch.no_grad()
-def beam_search(model: Translator, src: Tensor, src_lengths: Tensor, config: DecodeConfig, n_best: int = 1,
-                return_attention: bool = False) -> list[list[Hypothesis]]:
-    """The n_best translations of each sentence, best first; src (B, S) ids ending in eos, src_lengths (B,).
+def beam_search(
+    model: Translator,
+    src: Tensor,
+    src_lengths: Tensor,
+    config: DecodeConfig,
+    n_best: int = 1,
+    return_attention: bool = False,
+) -> list[list[Hypothesis]]:
+    """The n_best translations of each sentence, best first; src (B, S) ids ending in eos,
+    src_lengths (B,).
 
-    A sentence is finished once beam_size hypotheses of it have ended or it has reached its longest length; at that
-    length what hasn't ended competes as it stands.
+    A sentence is finished once beam_size hypotheses of it have ended or it has reached its longest
+    length; at that length what hasn't ended competes as it stands.
     """
     check_decode(config)
     if not 1 <= n_best <= config.beam_size:
@@ -115,30 +132,51 @@ def beam_search(model: Translator, src: Tensor, src_lengths: Tensor, config: Dec
     return [sorted(found, key=lambda h: -h.score)[:n_best] for found in results.finished]
 
 
-def _start(model: Translator, src: Tensor, src_lengths: Tensor, config: DecodeConfig,
-           return_attention: bool) -> _Search:
+def _start(
+    model: Translator,
+    src: Tensor,
+    src_lengths: Tensor,
+    config: DecodeConfig,
+    return_attention: bool,
+) -> _Search:
     memory, state = model.encode(src, src_lengths)
     batch = src.size(0)
     factor, extra = length_limit(config.max_length)
     limits = ((src_lengths.to(src.device) - 1) * factor + extra).long().clamp(min=1)
     has_attention = return_attention and model.decoder.attention is not None
     return _Search(
-        sentences=torch.arange(batch, device=src.device), log_probs=src.new_zeros(batch, 1, dtype=torch.float),
-        tokens=src.new_zeros(batch, 1, 0), state=state, memory=memory, limits=limits,
-        attention=memory.states.new_zeros(batch, 1, 0, src.size(1)) if has_attention else None)
+        sentences=torch.arange(batch, device=src.device),
+        log_probs=src.new_zeros(batch, 1, dtype=torch.float),
+        tokens=src.new_zeros(batch, 1, 0),
+        state=state,
+        memory=memory,
+        limits=limits,
+        attention=memory.states.new_zeros(batch, 1, 0, src.size(1)) if has_attention else None,
+    )
 
 
-def _extend(search: _Search, results: _Results, log_probs: Tensor, weights: Tensor | None, eos_id: int,
-            beam_size: int) -> None:
-    """One step of every beam: collect the best hypotheses that end here, go on with the best that don't."""
+def _extend(
+    search: _Search,
+    results: _Results,
+    log_probs: Tensor,
+    weights: Tensor | None,
+    eos_id: int,
+    beam_size: int,
+) -> None:
+    """One step of every beam: collect the best hypotheses that end here, go on with the best that
+    don't.
+    """
     beams, width = search.sentences.size(0), search.state_width()
     vocabulary = log_probs.size(1)
     totals = (search.log_probs[:, :, None] + log_probs.view(beams, width, vocabulary)).flatten(1)
-    # At most `width` of the candidates can end (one a hypothesis): so many more suffice for a full beam.
+    # At most `width` of the candidates can end (one a hypothesis): so many more suffice for a full
+    # beam.
     best, index = totals.topk(min(beam_size + width, totals.size(1)), dim=1)
     parents, words = index // vocabulary, index % vocabulary
     ends = words == eos_id
-    ranked_ends = ends & (torch.arange(best.size(1), device=ends.device) < beam_size) & best.isfinite()
+    ranked_ends = (
+        ends & (torch.arange(best.size(1), device=ends.device) < beam_size) & best.isfinite()
+    )
     for beam, rank in ranked_ends.nonzero().tolist():
         _collect(search, results, beam, int(parents[beam, rank]), float(best[beam, rank]), weights)
     order = ends.long().argsort(dim=1, stable=True)[:, :beam_size]  # those that go on, best first
@@ -146,8 +184,14 @@ def _extend(search: _Search, results: _Results, log_probs: Tensor, weights: Tens
     search.select_beams(parents.gather(1, order), words.gather(1, order), going_on, weights)
 
 
-def _collect(search: _Search, results: _Results, beam: int, parent: int, log_prob: float,
-             weights: Tensor | None) -> None:
+def _collect(
+    search: _Search,
+    results: _Results,
+    beam: int,
+    parent: int,
+    log_prob: float,
+    weights: Tensor | None,
+) -> None:
     """A hypothesis that ends with this step's eos."""
     attention = None
     if search.attention is not None and weights is not None:
@@ -182,10 +226,14 @@ def _collect_unfinished(search: _Search, results: _Results, beam: int, sentence:
 
 
 def search_in_batches(
-    model: Translator, sentences: Sequence[Sequence[int]], config: DecodeConfig, n_best: int = 1,
+    model: Translator,
+    sentences: Sequence[Sequence[int]],
+    config: DecodeConfig,
+    n_best: int = 1,
     return_attention: bool = False,
 ) -> Iterator[tuple[int, list[Hypothesis]]]:
-    """Translate sentences of ids (without eos), longest first; yields (position, hypotheses) as they are done.
+    """Translate sentences of ids (without eos), longest first; yields (position, hypotheses) as
+    they are done.
 
     A sentence without pieces has the empty translation.
     """
@@ -197,6 +245,10 @@ def search_in_batches(
     for start in range(0, len(order), config.batch_size):
         chosen = order[start : start + config.batch_size]
         rows = [torch.tensor([*sentences[i], vocabulary.eos_id]) for i in chosen]
-        src = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=vocabulary.pad_id).to(device)
+        src = torch.nn.utils.rnn.pad_sequence(
+            rows, batch_first=True, padding_value=vocabulary.pad_id
+        ).to(device)
         lengths = torch.tensor([row.numel() for row in rows])
-        yield from zip(chosen, beam_search(model, src, lengths, config, n_best, return_attention), strict=True)
+        yield from zip(
+            chosen, beam_search(model, src, lengths, config, n_best, return_attention), strict=True
+        )

@@ -18,7 +18,9 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def choose_device(device: Device) -> torch.device:
-    """The device by name; auto is CUDA where there is one. Of several processes each has the GPU of its number."""
+    """The device by name; auto is CUDA where there is one. Of several processes each has the GPU of
+    its number.
+    """
     available = torch.cuda.is_available()
     if device is Device.cuda and not available:
         raise ValueError("device=cuda: torch finds no CUDA device here; expected auto or cpu")
@@ -28,7 +30,9 @@ def choose_device(device: Device) -> torch.device:
 
 
 def processor(device: torch.device) -> str:
-    """What computes there: the GPU's name; the CPU's, as far as the system tells it, and which instructions it has."""
+    """What computes there: the GPU's name; the CPU's, as far as the system tells it, and which
+    instructions it has.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     known = CPU_INFO.read_text(encoding="utf-8", errors="replace") if CPU_INFO.is_file() else ""
@@ -47,7 +51,9 @@ def set_threads(threads: int | None) -> None:
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Products in bfloat16 inside, or nothing. Says so once where this computer can only emulate them."""
+    """Products in bfloat16 inside, or nothing. Says so once where this computer can only emulate
+    them.
+    """
     if precision is Precision.fp32:
         return nullcontext()
     if device.type == "cpu" and torch.backends.mkldnn.is_available():
@@ -58,5 +64,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 @cache
 def _warn_of_emulation(supported: bool) -> None:
     if not supported:
-        LOG.warning("precision=bf16: this CPU has no bfloat16 products; emulated, they took 30 times as long as those "
-                    "of precision=fp32")
+        LOG.warning(
+            "precision=bf16: this CPU has no bfloat16 products; emulated, they took 30 times as"
+            " long as those of precision=fp32"
+        )

@@ -2,7 +2,8 @@
 
     python -m seq2seq.diagrams docs
 
-They are as wide as a page and still legible on a phone's screen, and the names are those of `ops/reference.py`.
+They are as wide as a page and still legible on a phone's screen, and the names are those of
+`ops/reference.py`.
 """
 
 import sys
@@ -28,7 +29,7 @@ FONT = "DejaVu Sans"
 Point = tuple[float, float]
 
 
-# -- what each norm averages over ------------------------------------------------------------------------------------
+# -- what each norm averages over ---
 
 CUBE = (5, 6, 4)
 """Rows, time steps and features of the cubes drawn."""
@@ -49,7 +50,9 @@ class Averaged:
     feature: slice
 
     def cells(self, sizes: tuple[int, int, int]) -> NDArray[np.bool_]:
-        """(rows, steps, features): which values are averaged over. The feature on top is the last."""
+        """(rows, steps, features): which values are averaged over. The feature on top is the
+        last.
+        """
         cells = np.zeros(sizes, dtype=bool)
         cells[self.row, self.step, self.feature] = True
         return cells
@@ -58,14 +61,25 @@ class Averaged:
 ONE_ROW, ONE_STEP, LAST, ALL = slice(0, 1), slice(2, 3), slice(-1, None), slice(None)
 CUBES = [
     Averaged("batch", "batch norm", "one feature, one step:\nover all rows", ALL, ONE_STEP, LAST),
-    Averaged("batch", "batch norm of u", "one feature: over all rows\nand steps (sequence_input)", ALL, ALL, LAST),
-    Averaged("layer", "layer norm", "one row, one step:\nover all features", ONE_ROW, ONE_STEP, ALL),
+    Averaged(
+        "batch",
+        "batch norm of u",
+        "one feature: over all rows\nand steps (sequence_input)",
+        ALL,
+        ALL,
+        LAST,
+    ),
+    Averaged(
+        "layer", "layer norm", "one row, one step:\nover all features", ONE_ROW, ONE_STEP, ALL
+    ),
     Averaged("rms", "rms norm", "as layer norm,\nwithout the mean", ONE_ROW, ONE_STEP, ALL),
 ]
 
 
 def axes_diagram(sizes: tuple[int, int, int] = CUBE) -> Figure:
-    """A cube of rows, time steps and features for each norm, what is averaged over in the norm's colour."""
+    """A cube of rows, time steps and features for each norm, what is averaged over in the norm's
+    colour.
+    """
     figure = Figure(figsize=(WIDTH, 6.7), facecolor="white")
     places = [(0.0, 0.5), (0.5, 0.5), (0.0, 0.0), (0.5, 0.0)]
     for averaged, place in zip(CUBES, places, strict=True):
@@ -81,23 +95,69 @@ def _draw_cube(axes: Axes, averaged: Averaged, sizes: tuple[int, int, int]) -> N
     for cell in np.ndindex(sizes):
         outline = _visible(cell, sizes)
         if outline is not None:
-            axes.add_patch(PathPatch(outline, facecolor=colour if cells[cell] else IDLE, joinstyle="round",
-                                     edgecolor="white" if cells[cell] else EDGE, linewidth=1, gid=f"cell {cell}",
-                                     zorder=2 if cells[cell] else 1))
+            axes.add_patch(
+                PathPatch(
+                    outline,
+                    facecolor=colour if cells[cell] else IDLE,
+                    joinstyle="round",
+                    edgecolor="white" if cells[cell] else EDGE,
+                    linewidth=1,
+                    gid=f"cell {cell}",
+                    zorder=2 if cells[cell] else 1,
+                )
+            )
     across, up = rows * DEPTH[0], rows * DEPTH[1]
     axes.text(steps / 2, -0.25, "time steps", ha="center", va="top", fontsize=SMALL, family=FONT)
-    axes.text(-0.25, features / 2, "features", ha="right", va="center", rotation=90, fontsize=SMALL, family=FONT)
-    axes.text(steps + across / 2 + 0.3, up / 2 - 0.2, "rows", ha="left", va="center", fontsize=SMALL, family=FONT)
-    axes.text(-0.9, features + up + 2.05, averaged.title, color=colour, weight="bold", fontsize=MIDDLE,
-              family=FONT)
+    axes.text(
+        -0.25,
+        features / 2,
+        "features",
+        ha="right",
+        va="center",
+        rotation=90,
+        fontsize=SMALL,
+        family=FONT,
+    )
+    axes.text(
+        steps + across / 2 + 0.3,
+        up / 2 - 0.2,
+        "rows",
+        ha="left",
+        va="center",
+        fontsize=SMALL,
+        family=FONT,
+    )
+    axes.text(
+        -0.9,
+        features + up + 2.05,
+        averaged.title,
+        color=colour,
+        weight="bold",
+        fontsize=MIDDLE,
+        family=FONT,
+    )
     for number, line in enumerate(averaged.text.split("\n")):
-        axes.text(-0.9, features + up + 1.34 - 0.68 * number, line, va="baseline", fontsize=SMALL, family=FONT)
-    axes.set(xlim=(-1.2, steps + across + 0.8), ylim=(-1.1, features + up + 2.7), aspect="equal", anchor="W")
+        axes.text(
+            -0.9,
+            features + up + 1.34 - 0.68 * number,
+            line,
+            va="baseline",
+            fontsize=SMALL,
+            family=FONT,
+        )
+    axes.set(
+        xlim=(-1.2, steps + across + 0.8),
+        ylim=(-1.1, features + up + 2.7),
+        aspect="equal",
+        anchor="W",
+    )
     axes.set_axis_off()
 
 
 def _visible(cell: tuple[int, ...], sizes: tuple[int, int, int]) -> Outline | None:
-    """The faces of a cell that lie on the front, the top or the right side of the cube; None where none does."""
+    """The faces of a cell that lie on the front, the top or the right side of the cube; None where
+    none does.
+    """
     row, step, feature = cell
     _, steps, features = sizes
     faces: list[list[tuple[int, int, int]]] = []
@@ -107,8 +167,13 @@ def _visible(cell: tuple[int, ...], sizes: tuple[int, int, int]) -> Outline | No
         faces.append([(0, 0, 1), (0, 1, 1), (1, 1, 1), (1, 0, 1)])
     if step == steps - 1:
         faces.append([(0, 1, 0), (1, 1, 0), (1, 1, 1), (0, 1, 1)])
-    outlines = [Outline([_projected(row + r, step + s, feature + f) for r, s, f in [*face, face[0]]], closed=True)
-                for face in faces]
+    outlines = [
+        Outline(
+            [_projected(row + r, step + s, feature + f) for r, s, f in [*face, face[0]]],
+            closed=True,
+        )
+        for face in faces
+    ]
     return Outline.make_compound_path(*outlines) if outlines else None
 
 
@@ -116,7 +181,7 @@ def _projected(row: float, step: float, feature: float) -> Point:
     return step + DEPTH[0] * row, feature + DEPTH[1] * row
 
 
-# -- where the norms stand in the cell -------------------------------------------------------------------------------
+# -- where the norms stand in the cell ---
 
 
 def cell_diagram() -> Figure:
@@ -212,8 +277,19 @@ def _label(axes: Axes, at: Point, text: str, size: float = MIDDLE, ha: str = "ce
 def _box(axes: Axes, at: Point, text: str, width: float) -> None:
     """Centred at a point; as high as all of them."""
     corner = (at[0] - width / 2, at[1] - 0.38)
-    axes.add_patch(FancyBboxPatch(corner, width, 0.76, "round,pad=0,rounding_size=0.12", facecolor="#F4F4F4",
-                                  edgecolor=INK, linewidth=1.3, zorder=3, gid="box"))
+    axes.add_patch(
+        FancyBboxPatch(
+            corner,
+            width,
+            0.76,
+            "round,pad=0,rounding_size=0.12",
+            facecolor="#F4F4F4",
+            edgecolor=INK,
+            linewidth=1.3,
+            zorder=3,
+            gid="box",
+        )
+    )
     _label(axes, at, text)
 
 
@@ -221,11 +297,28 @@ def _norm_box(axes: Axes, at: Point, text: str) -> None:
     """A norm with its gain and bias, the norms' colours at its left end."""
     width, height = 4.4, 0.88
     left, bottom = at[0] - width / 2, at[1] - height / 2
-    axes.add_patch(Rectangle((left, bottom), width, height, facecolor="white", edgecolor=INK, linewidth=1.8, zorder=3,
-                             gid="norm"))
+    axes.add_patch(
+        Rectangle(
+            (left, bottom),
+            width,
+            height,
+            facecolor="white",
+            edgecolor=INK,
+            linewidth=1.8,
+            zorder=3,
+            gid="norm",
+        )
+    )
     for number, norm in enumerate(NORMS):
-        axes.add_patch(Rectangle((left, bottom + height * (2 - number) / 3), 0.22, height / 3, zorder=4,
-                                 facecolor=NORM_COLOURS[norm]))
+        axes.add_patch(
+            Rectangle(
+                (left, bottom + height * (2 - number) / 3),
+                0.22,
+                height / 3,
+                zorder=4,
+                facecolor=NORM_COLOURS[norm],
+            )
+        )
     _label(axes, (at[0] + 0.11, at[1]), text)
 
 
@@ -235,7 +328,14 @@ def _circle(axes: Axes, at: Point, sign: str) -> None:
 
 
 def _line(axes: Axes, *points: Point) -> None:
-    axes.plot(*zip(*points, strict=True), color=INK, linewidth=1.5, solid_joinstyle="miter", snap=False, zorder=2)
+    axes.plot(
+        *zip(*points, strict=True),
+        color=INK,
+        linewidth=1.5,
+        solid_joinstyle="miter",
+        snap=False,
+        zorder=2,
+    )
 
 
 def _arrow(axes: Axes, *points: Point, linewidth: float = 1.5) -> None:
@@ -243,18 +343,30 @@ def _arrow(axes: Axes, *points: Point, linewidth: float = 1.5) -> None:
     if len(points) > 2:
         _line(axes, *points[:-1])
     style = f"-|>,head_length={5.5 + linewidth},head_width={2 + linewidth}"
-    axes.add_patch(FancyArrowPatch(points[-2], points[-1], arrowstyle=style, color=INK, mutation_scale=1,
-                                   linewidth=linewidth, shrinkA=0, shrinkB=0, joinstyle="miter", zorder=2))
+    axes.add_patch(
+        FancyArrowPatch(
+            points[-2],
+            points[-1],
+            arrowstyle=style,
+            color=INK,
+            mutation_scale=1,
+            linewidth=linewidth,
+            shrinkA=0,
+            shrinkB=0,
+            joinstyle="miter",
+            zorder=2,
+        )
+    )
 
 
-# -- files -----------------------------------------------------------------------------------------------------------
+# -- files ---
 
 DIAGRAMS: dict[str, Callable[[], Figure]] = {"axes.png": axes_diagram, "cell.png": cell_diagram}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write every diagram into the folder that the command line names."""
-    folder, = sys.argv[1:] if arguments is None else arguments
+    (folder,) = sys.argv[1:] if arguments is None else arguments
     for name, draw in DIAGRAMS.items():
         save_figure(draw(), Path(folder) / name)
 

@@ -1,8 +1,9 @@
 """Several processes on one run, as torchrun starts them: each works on its share of every batch.
 
-Together they do what one process does. Losses and gradients are summed over them before each update, so their number
-changes nothing but rounding, the random numbers of dropout and, with batch norm, the rows that a statistic is over:
-each process normalises by its own share, and all go on with the main one's statistics.
+Together they do what one process does. Losses and gradients are summed over them before each
+update, so their number changes nothing but rounding, the random numbers of dropout and, with batch
+norm, the rows that a statistic is over: each process normalises by its own share, and all go on
+with the main one's statistics.
 """
 
 import os
@@ -16,7 +17,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 SEED_STRIDE = 1_000_003
-"""Between the seeds of two processes: dropout differs in them, while runs of neighbouring seeds stay apart."""
+"""Between the seeds of two processes: dropout differs in them, while runs of neighbouring seeds
+stay apart.
+"""
 LONGEST_WAIT = timedelta(days=1)
 """For the main process, which validates and scores alone."""
 CPU = torch.device("cpu")
@@ -92,7 +95,9 @@ ONE_PROCESS = Processes()
 
 
 def is_main() -> bool:
-    """Whether this will be the main one of the processes that torchrun started, before they have joined."""
+    """Whether this will be the main one of the processes that torchrun started, before they have
+    joined.
+    """
     return _started() == 1 or int(os.environ.get("RANK", "0")) == 0
 
 
@@ -112,6 +117,7 @@ def joined(device: torch.device) -> Iterator[Processes]:
     try:
         together = Processes(dist.get_rank(), size, device)
         yield together
-        together.wait()  # torchrun ends the others where one fails at its exit: they leave when all is done
+        # torchrun ends the others where one fails at its exit: they leave when all is done
+        together.wait()
     finally:
         dist.destroy_process_group()

@@ -1,4 +1,6 @@
-"""What goes wrong for a reason a person can mend. The outermost frame turns each into one line and an exit code."""
+"""What goes wrong for a reason a person can mend. The outermost frame turns each into one line and
+an exit code.
+"""
 
 
 class DataError(ValueError):
@@ -10,7 +12,9 @@ class TrainingError(RuntimeError):
 
 
 class Stopped(BaseException):
-    """The run was asked to stop, and has saved where it is. Not an Exception: a sweep stops with it."""
+    """The run was asked to stop, and has saved where it is. Not an Exception: a sweep stops with
+    it.
+    """
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message, exit_code)  # both, as a worker process sends `args` and no more

@@ -1,4 +1,6 @@
-"""Worked translations: what the runs of a comparison made of the same sentences, and where they looked."""
+"""Worked translations: what the runs of a comparison made of the same sentences, and where they
+looked.
+"""
 
 import base64
 from collections.abc import Sequence
@@ -37,7 +39,9 @@ class Example:
 
 
 def worked_examples(found: Sequence[Group]) -> tuple[list[Example], str]:
-    """Sentences by their place in the order of lengths, from the first comparison of norms; or why there are none."""
+    """Sentences by their place in the order of lengths, from the first comparison of norms; or why
+    there are none.
+    """
     group = next((g for g in found if g.compares_norms and g.runs), None)
     if group is None:
         return [], ""
@@ -48,8 +52,12 @@ def worked_examples(found: Sequence[Group]) -> tuple[list[Example], str]:
         return [], f"{group.corpus}: {lacking}, so no worked translations are shown"
     order = sorted(range(len(src)), key=lambda i: (len(src[i]), i))
     chosen = [order[int(place * len(order))] for place in PLACES]
-    examples = [Example(src[i], ref[i], [Output(r.norm, text[i]) for r, text in zip(runs, texts, strict=True)])
-                for i in chosen]
+    examples = [
+        Example(
+            src[i], ref[i], [Output(r.norm, text[i]) for r, text in zip(runs, texts, strict=True)]
+        )
+        for i in chosen
+    ]
     for number, run in enumerate(runs):
         _draw_attention(run, [(e.source, e.outputs[number]) for e in examples[1 : 1 + MAPS]])
     return examples, ""
@@ -60,12 +68,18 @@ def _lacking(src: Sequence[str], texts: Sequence[Sequence[str]], names: Sequence
     if not src:
         return "the test set that its runs were scored on isn't here"
     odd = [name for name, text in zip(names, texts, strict=True) if len(text) != len(src)]
-    return f"translations/test.txt of {' and '.join(odd)} is missing or has not one line a sentence" if odd else ""
+    return (
+        f"translations/test.txt of {' and '.join(odd)} is missing or has not one line a sentence"
+        if odd
+        else ""
+    )
 
 
 @torch.no_grad()
 def _draw_attention(run: RunRecord, pairs: Sequence[tuple[str, Output]]) -> None:
-    """Fill in the outputs' attention maps, where the run still has its model and that can be had on this machine."""
+    """Fill in the outputs' attention maps, where the run still has its model and that can be had on
+    this machine.
+    """
     try:
         model, tokenizers = run.run.translator(torch.device("cpu")), run.run.tokenizers()
     except (ValueError, OSError, RuntimeError):

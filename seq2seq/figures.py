@@ -21,7 +21,9 @@ NORM_COLOURS = {"none": "#000000", "batch": "#D55E00", "layer": "#0072B2", "rms"
 """From Okabe & Ito's palette, distinct for colour-blind readers."""
 LINE_STYLES = ("-", "--", ":", "-.")
 MARKERS = ("", "s", "^", "v", "D", "x")
-"""Of the lines of one colour: the first four differ in style, the next four have a mark too, and so on."""
+"""Of the lines of one colour: the first four differ in style, the next four have a mark too, and so
+on.
+"""
 
 
 @cache
@@ -38,7 +40,9 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def rendered(figure: Figure, kind: str, dpi: int = 150) -> bytes:
-    """It as a png or svg; the same bytes each time. Its layout is found once: it is drawn but once for each kind."""
+    """It as a png or svg; the same bytes each time. Its layout is found once: it is drawn but once
+    for each kind.
+    """
     buffer = io.BytesIO()
     figure.set_dpi(dpi)
     if kind == "svg":
@@ -49,22 +53,30 @@ def rendered(figure: Figure, kind: str, dpi: int = 150) -> bytes:
     return buffer.getvalue()
 
 
-# -- attention -------------------------------------------------------------------------------------------------------
+# -- attention ---
 
 
 def _inches(pieces: int) -> float:
-    """Of one piece's row or column; smaller in a long sentence, so that the figure can always be drawn."""
+    """Of one piece's row or column; smaller in a long sentence, so that the figure can always be
+    drawn.
+    """
     return min(0.34, 40 / max(pieces, 1))
 
 
 def _labels(pieces: Sequence[str]) -> tuple[list[int], list[str]]:
-    """Positions and texts of the pieces that get a label: all, or every few where there is no room."""
+    """Positions and texts of the pieces that get a label: all, or every few where there is no
+    room.
+    """
     shown = range(0, len(pieces), math.ceil(0.17 / _inches(len(pieces))))
     return list(shown), [pieces[i].replace("▁", " ").strip() or "␣" for i in shown]
 
 
-def attention_figure(weights: NDArray[np.floating], src: Sequence[str], tgt: Sequence[str]) -> Figure:
-    """weights (T, S): how much each target piece looked at each source piece, from white (0) to dark (1)."""
+def attention_figure(
+    weights: NDArray[np.floating], src: Sequence[str], tgt: Sequence[str]
+) -> Figure:
+    """weights (T, S): how much each target piece looked at each source piece, from white (0) to
+    dark (1).
+    """
     use_fonts()
     size = (1.8 + _inches(len(src)) * len(src), 1.2 + _inches(len(tgt)) * len(tgt))
     figure = Figure(figsize=size, layout="constrained")
@@ -76,47 +88,76 @@ def attention_figure(weights: NDArray[np.floating], src: Sequence[str], tgt: Seq
     axes.xaxis.set_label_position("top")
     axes.set_xlabel("source")
     axes.set_ylabel("translation")
-    figure.colorbar(image, ax=axes, label="attention weight", fraction=0.3 / size[0], pad=0.02, aspect=size[1] / 0.2)
+    figure.colorbar(
+        image,
+        ax=axes,
+        label="attention weight",
+        fraction=0.3 / size[0],
+        pad=0.02,
+        aspect=size[1] / 0.2,
+    )
     return figure
 
 
-# -- batch norm's statistics -----------------------------------------------------------------------------------------
+# -- batch norm's statistics ---
 
 TERM_STYLES = {"ih": "-", "hh": "--", "c": ":"}
 
 
-def statistics_figure(places: dict[str, dict[str, tuple[NDArray[np.floating], NDArray[np.floating]]]]) -> Figure:
-    """Means and variances (steps, F) of each place's terms by step: over the features their root mean square, and mean.
+def statistics_figure(
+    places: dict[str, dict[str, tuple[NDArray[np.floating], NDArray[np.floating]]]],
+) -> Figure:
+    """Means and variances (steps, F) of each place's terms by step: over the features their root
+    mean square, and mean.
 
-    A place has its colour, a term its style. Drawn at each validation: a constrained layout would take three times as
-    long.
+    A place has its colour, a term its style. Drawn at each validation: a constrained layout would
+    take three times as long.
     """
     figure = Figure(figsize=(6, 7))
     panels = figure.subplots(2, 1, sharex=True)
-    figure.subplots_adjust(left=0.1, right=0.97, top=0.95, bottom=0.1 + 0.03 * len(places), hspace=0.15)
+    figure.subplots_adjust(
+        left=0.1, right=0.97, top=0.95, bottom=0.1 + 0.03 * len(places), hspace=0.15
+    )
     for number, (place, terms) in enumerate(places.items()):
         for term, (mean, var) in terms.items():
-            for axes, line in zip(panels, (np.sqrt(np.square(mean).mean(1)), var.mean(1)), strict=True):
-                axes.plot(range(len(line)), line, TERM_STYLES[term], color=f"C{number % 10}", label=f"{place} {term}",
-                          marker="." if len(line) == 1 else None)
-    for axes, title in zip(panels, ("stored means, root mean square", "stored variances, mean"), strict=True):
+            for axes, line in zip(
+                panels, (np.sqrt(np.square(mean).mean(1)), var.mean(1)), strict=True
+            ):
+                axes.plot(
+                    range(len(line)),
+                    line,
+                    TERM_STYLES[term],
+                    color=f"C{number % 10}",
+                    label=f"{place} {term}",
+                    marker="." if len(line) == 1 else None,
+                )
+    for axes, title in zip(
+        panels, ("stored means, root mean square", "stored variances, mean"), strict=True
+    ):
         axes.set_title(title)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
     panels[1].set_xlabel("time step")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="lower center", ncols=3, frameon=False, fontsize="small",
-                  handlelength=3)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(),
+        loc="lower center",
+        ncols=3,
+        frameon=False,
+        fontsize="small",
+        handlelength=3,
+    )
     return figure
 
 
-# -- speed -----------------------------------------------------------------------------------------------------------
+# -- speed ---
 
 
 def speed_figure(tables: dict[str, dict[str, float]]) -> Figure:
-    """Ratios to torch.nn.LSTM's time, by title "LSTM, training, SIZES" and then by contestant "LSTM norm=layer fused".
+    """Ratios to torch.nn.LSTM's time, by title "LSTM, training, SIZES" and then by contestant "LSTM
+    norm=layer fused".
 
-    A panel for training and one for inference, a group of bars for each size, hatched where under bfloat16 autocast; a
-    bar for each norm and type that was measured.
+    A panel for training and one for inference, a group of bars for each size, hatched where under
+    bfloat16 autocast; a bar for each norm and type that was measured.
     """
     use_fonts()
     groups: dict[str, dict[str, dict[str, float]]] = {}
@@ -124,19 +165,39 @@ def speed_figure(tables: dict[str, dict[str, float]]) -> Figure:
         _, what, shape = title.split(", ")
         groups.setdefault(what, {})[shape.replace(" ", "\n", 2)] = ratios
     measured = {name for ratios in tables.values() for name in ratios}
-    bars = [(norm, dtype) for dtype in ("", " bfloat16") for norm in NORM_COLOURS
-            if f"LSTM norm={norm} fused{dtype}" in measured]
+    bars = [
+        (norm, dtype)
+        for dtype in ("", " bfloat16")
+        for norm in NORM_COLOURS
+        if f"LSTM norm={norm} fused{dtype}" in measured
+    ]
     width = 0.8 / max(len(bars), 1)
     figure = Figure(figsize=(6.4, 3.4 * len(groups)), layout="constrained")
-    for axes, (what, sizes) in zip(figure.subplots(len(groups), squeeze=False)[:, 0], groups.items(), strict=True):
+    for axes, (what, sizes) in zip(
+        figure.subplots(len(groups), squeeze=False)[:, 0], groups.items(), strict=True
+    ):
         for number, (norm, dtype) in enumerate(bars):
-            heights = [ratios.get(f"LSTM norm={norm} fused{dtype}", math.nan) for ratios in sizes.values()]
-            axes.bar([group + width * (number - (len(bars) - 1) / 2) for group in range(len(sizes))], heights,
-                     0.9 * width, color=NORM_COLOURS[norm], hatch="///" if dtype else None, edgecolor="white",
-                     linewidth=0.3, label=f"{norm}{dtype}")
+            heights = [
+                ratios.get(f"LSTM norm={norm} fused{dtype}", math.nan) for ratios in sizes.values()
+            ]
+            axes.bar(
+                [group + width * (number - (len(bars) - 1) / 2) for group in range(len(sizes))],
+                heights,
+                0.9 * width,
+                color=NORM_COLOURS[norm],
+                hatch="///" if dtype else None,
+                edgecolor="white",
+                linewidth=0.3,
+                label=f"{norm}{dtype}",
+            )
         axes.axhline(1.0, color="grey", linewidth=1, zorder=0)
         axes.set_title(what)
         axes.set_ylabel("time / torch.nn.LSTM's in float32")
         axes.set_xticks(range(len(sizes)), list(sizes))
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+    )
     return figure

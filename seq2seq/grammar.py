@@ -1,8 +1,10 @@
-"""Synchronous grammars: draws sentence pairs from a rule file, whose format the file explains at its head.
+"""Synchronous grammars: draws sentence pairs from a rule file, whose format the file explains at
+its head.
 
-An alternative is one way to write a category: a rule, or one entry of a word table. To expand a category
-is to choose one alternative whose features agree with those asked for, to expand its children in the order
-written, and to fill in its outputs. Feature values are sets: to agree is to intersect.
+An alternative is one way to write a category: a rule, or one entry of a word table. To expand a
+category is to choose one alternative whose features agree with those asked for, to expand its
+children in the order written, and to fill in its outputs. Feature values are sets: to agree is to
+intersect.
 """
 
 import random
@@ -48,7 +50,9 @@ class SplitSize:
 
 @dataclass(frozen=True)
 class Node:
-    """An expanded category: its features as far as they were settled, and its words by output name."""
+    """An expanded category: its features as far as they were settled, and its words by output
+    name.
+    """
 
     features: dict[str, Values]
     outputs: dict[str, Words]
@@ -64,7 +68,9 @@ class Grammar:
     once: frozenset[str]
     _by_category: dict[str, list[Alternative]] = field(init=False, repr=False)
     _growing: set[str] = field(init=False, repr=False)
-    _choices: dict[tuple[object, ...], tuple[list[Alternative], list[float]]] = field(init=False, repr=False)
+    _choices: dict[tuple[object, ...], tuple[list[Alternative], list[float]]] = field(
+        init=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         self._by_category = {}
@@ -84,7 +90,8 @@ class Grammar:
         most = min_words + 20 if max_words is None else max_words
         if not 1 <= min_words <= most:
             raise ValueError(
-                f"min_words {min_words}, max_words {max_words}: expected 1 <= min_words <= max_words"
+                f"min_words {min_words}, max_words {max_words}: expected 1 <= min_words <="
+                " max_words"
             )
         for _ in range(MOST_ATTEMPTS):
             used: list[Alternative] = []
@@ -125,7 +132,9 @@ class Grammar:
             _bind(child, node, bound)
         outputs = {name: _fill(items, nodes, bound) for name, items in alternative.outputs.items()}
         features = _resolve(alternative.features, bound)
-        return Node({name: values & wanted.get(name, values) for name, values in features.items()}, outputs)
+        return Node(
+            {name: values & wanted.get(name, values) for name, values in features.items()}, outputs
+        )
 
     def _choose(
         self, rng: random.Random, category: str, wanted: Mapping[str, Values], size: int
@@ -155,19 +164,27 @@ class Grammar:
     def _weigh(
         self, category: str, wanted: Mapping[str, Values], size: int
     ) -> tuple[list[Alternative], list[float]]:
-        """The alternatives that agree with the wanted features, and the running sums of their weights."""
+        """The alternatives that agree with the wanted features, and the running sums of their
+        weights.
+        """
         able = [a for a in self._by_category.get(category, ()) if _agrees(a, wanted)]
         weights = [a.weight * (size / a.grow) ** 2 if a.grow else a.weight for a in able]
-        weights = [0.0 if size < a.grow else weight for a, weight in zip(able, weights, strict=True)]
+        weights = [
+            0.0 if size < a.grow else weight for a, weight in zip(able, weights, strict=True)
+        ]
         if not any(weights):
-            asked = " ".join(f"{name}={'|'.join(sorted(values))}" for name, values in wanted.items())
+            asked = " ".join(
+                f"{name}={'|'.join(sorted(values))}" for name, values in wanted.items()
+            )
             raise ValueError(
                 f"{category}({asked}): expected at least one rule or entry that fits {size} words"
             )
         return able, list(accumulate(weights))
 
 
-def generate_splits(grammar: Grammar, sizes: Mapping[str, SplitSize], seed: int) -> dict[str, list[Pair]]:
+def generate_splits(
+    grammar: Grammar, sizes: Mapping[str, SplitSize], seed: int
+) -> dict[str, list[Pair]]:
     """Every split's pairs, the same for the same seed; no source sentence comes twice anywhere."""
     rng = random.Random(seed)
     seen: set[str] = set()
@@ -193,7 +210,9 @@ def _generate(rng: random.Random, name: str, wanted: Mapping[str, Values]) -> No
     return Node({}, {column: tuple(text.split()) for column, text in forms.items()})
 
 
-def _resolve(features: Mapping[str, Values | Variable], bound: Mapping[str, Values]) -> dict[str, Values]:
+def _resolve(
+    features: Mapping[str, Values | Variable], bound: Mapping[str, Values]
+) -> dict[str, Values]:
     """The features with variables replaced by their values; unbound ones are left out."""
     resolved = {}
     for name, value in features.items():
@@ -207,11 +226,15 @@ def _resolve(features: Mapping[str, Values | Variable], bound: Mapping[str, Valu
 def _bind(child: Child, node: Node, bound: dict[str, Values]) -> None:
     for feature, value in child.features.items():
         if isinstance(value, Variable) and feature in node.features:
-            bound[value.name] = node.features[feature] & bound.get(value.name, node.features[feature])
+            bound[value.name] = node.features[feature] & bound.get(
+                value.name, node.features[feature]
+            )
 
 
 def _bind_wanted(alternative: Alternative, wanted: Mapping[str, Values]) -> dict[str, Values]:
-    """The variables of a rule's own features, with what is wanted of them and the limits on them."""
+    """The variables of a rule's own features, with what is wanted of them and the limits on
+    them.
+    """
     bound: dict[str, Values] = {}
     for feature, value in alternative.features.items():
         if not isinstance(value, Variable):

@@ -149,11 +149,15 @@ class GrammarParser:
     def _rewrite(self, name: str, text: str) -> None:
         pattern, replacement = (part.strip().strip('"') for part in text.split(" => "))
         side = self.sides[name]
-        self.sides[name] = replace(side, rewrites=(*side.rewrites, (self._pattern(pattern), replacement)))
+        self.sides[name] = replace(
+            side, rewrites=(*side.rewrites, (self._pattern(pattern), replacement))
+        )
 
     def _forbid(self, name: str, text: str) -> None:
         side = self.sides[name]
-        self.sides[name] = replace(side, forbidden=(*side.forbidden, self._pattern(text.strip('"'))))
+        self.sides[name] = replace(
+            side, forbidden=(*side.forbidden, self._pattern(text.strip('"')))
+        )
 
     def _pattern(self, text: str) -> re.Pattern[str]:
         try:
@@ -168,7 +172,9 @@ class GrammarParser:
             value = features.pop(name, None)
             if isinstance(value, frozenset):
                 numbers[name] = self._number(next(iter(value)))
-        return Alternative(category, self.line, features, numbers["weight"], int(numbers["grow"]), (), {})
+        return Alternative(
+            category, self.line, features, numbers["weight"], int(numbers["grow"]), (), {}
+        )
 
     def _number(self, text: str) -> float:
         if not re.fullmatch(r"\d+(\.\d+)?", text):
@@ -189,7 +195,9 @@ class GrammarParser:
         return Variable(name, self._values(limit) if colon else None)
 
     def _values(self, text: str) -> Values:
-        return frozenset().union(*(self.sets.get(value, frozenset({value})) for value in text.split("|")))
+        return frozenset().union(
+            *(self.sets.get(value, frozenset({value})) for value in text.split("|"))
+        )
 
     def _body(self, words: list[str]) -> None:
         if self.block is None:
@@ -203,15 +211,20 @@ class GrammarParser:
         elif name in rule.outputs:
             self._fail(f"{name!r}: expected each output once in a rule")
         else:
-            rule = replace(rule, outputs={**rule.outputs, name: self._template(rule, name, words[1:])})
+            rule = replace(
+                rule, outputs={**rule.outputs, name: self._template(rule, name, words[1:])}
+            )
         self.block = self.alternatives[-1] = rule
 
     def _entry(self, table: Alternative, words: list[str]) -> None:
-        """One line of a word table: a word for each column ('+s': the first with s), then features."""
+        """One line of a word table: a word for each column ('+s': the first with s), then
+        features.
+        """
         cells = [word for word in words if "=" not in word]
         if len(cells) != len(self.columns):
             self._fail(
-                f"{' '.join(cells)!r}: expected {len(self.columns)} columns ({' '.join(self.columns)})"
+                f"{' '.join(cells)!r}: expected {len(self.columns)} columns"
+                f" ({' '.join(self.columns)})"
             )
         cells = [cells[0] + cell[1:] if cell[0] == "+" else cell for cell in cells]
         entry = self._alternative(table.category, words[len(cells) :])
@@ -254,13 +267,21 @@ class GrammarParser:
         for a in self.alternatives:
             columns[a.category] = columns.get(a.category, set(a.outputs)) & set(a.outputs)
             features.setdefault(a.category, set()).update(a.features)
-            identity = (a.category, *a.outputs.items(), *sorted(a.features.items(), key=lambda item: item[0]))
+            identity = (
+                a.category,
+                *a.outputs.items(),
+                *sorted(a.features.items(), key=lambda item: item[0]),
+            )
             if not a.children and entries.setdefault(identity, a.line) != a.line:
                 self._fail(
-                    f"{a.category}: expected each entry once, line {entries[identity]} has the same", a.line
+                    f"{a.category}: expected each entry once, line {entries[identity]} has the"
+                    " same",
+                    a.line,
                 )
         if self.start not in columns or not columns[self.start] >= set(self.sides):
-            self._fail(f"start {self.start!r}: expected a category that gives {' and '.join(self.sides)}")
+            self._fail(
+                f"start {self.start!r}: expected a category that gives {' and '.join(self.sides)}"
+            )
         for category in sorted(self.once - columns.keys()):
             self._fail(f"once {category!r}: expected a category that has rules or words")
         for rule in self.alternatives:
@@ -270,22 +291,31 @@ class GrammarParser:
 
     def _check_variables(self, rule: Alternative) -> None:
         given = [rule.features, *(child.features for child in rule.children)]
-        names = {value.name for part in given for value in part.values() if isinstance(value, Variable)}
+        names = {
+            value.name for part in given for value in part.values() if isinstance(value, Variable)
+        }
         for item in (item for items in rule.outputs.values() for item in items):
             variable = item.column if isinstance(item, Reference) else item
             if isinstance(variable, Variable) and variable.name not in names:
                 self._fail(
-                    f"${variable.name}: expected a variable of this rule's or its parts' features", rule.line
+                    f"${variable.name}: expected a variable of this rule's or its parts' features",
+                    rule.line,
                 )
 
     def _check_child(
-        self, rule: Alternative, child: Child, columns: dict[str, set[str]], features: dict[str, set[str]]
+        self,
+        rule: Alternative,
+        child: Child,
+        columns: dict[str, set[str]],
+        features: dict[str, set[str]],
     ) -> None:
         if child.category in GENERATORS:
             self._check_bounds(rule, child)
             return
         if child.category not in columns:
-            self._fail(f"{child.category!r}: expected a category that has rules or words", rule.line)
+            self._fail(
+                f"{child.category!r}: expected a category that has rules or words", rule.line
+            )
         for unknown in sorted(child.features.keys() - features[child.category]):
             self._fail(f"{unknown!r}: expected a feature that {child.category} has", rule.line)
         for item in (item for items in rule.outputs.values() for item in items):
@@ -298,12 +328,15 @@ class GrammarParser:
             if item.column not in columns[child.category]:
                 given = " ".join(sorted(columns[child.category]))
                 self._fail(
-                    f"{child.name}.{item.column}: expected an output of {child.category} ({given})", rule.line
+                    f"{child.name}.{item.column}: expected an output of {child.category} ({given})",
+                    rule.line,
                 )
 
     def _check_bounds(self, rule: Alternative, child: Child) -> None:
         if set(child.features) != {"low", "high"}:
-            self._fail(f"{child.name}: expected {child.category}(low=NUMBER high=NUMBER)", rule.line)
+            self._fail(
+                f"{child.name}: expected {child.category}(low=NUMBER high=NUMBER)", rule.line
+            )
         for name, values in child.features.items():
             text = "|".join(values) if isinstance(values, frozenset) else f"${values.name}"
             if not text.isdecimal():

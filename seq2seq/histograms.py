@@ -1,7 +1,8 @@
-"""Inside the recurrent layers, for TensorBoard: pre-activations, gates and hidden states, and batch norm's statistics.
+"""Inside the recurrent layers, for TensorBoard: pre-activations, gates and hidden states, and batch
+norm's statistics.
 
-A place is a layer and direction, as in encoder0_forward. Steps count from 0 in the order that a layer reads in, so that
-step 0 of encoder0_backward is each sentence's last word.
+A place is a layer and direction, as in encoder0_forward. Steps count from 0 in the order that a
+layer reads in, so that step 0 of encoder0_backward is each sentence's last word.
 """
 
 from collections.abc import Callable, Iterator
@@ -60,10 +61,15 @@ def calls(model: nn.Module) -> Iterator[dict[str, list[Call]]]:
     found: dict[str, list[Call]] = {}
 
     def noting(name: str) -> Callable[..., None]:
-        return lambda _, arguments, keywords: found.setdefault(name, []).append(_call(*arguments, **keywords))
+        return lambda _, arguments, keywords: found.setdefault(name, []).append(
+            _call(*arguments, **keywords)
+        )
 
-    hooks = [layer.register_forward_pre_hook(noting(name), with_kwargs=True)
-             for name, layer in model.named_modules() if isinstance(layer, RecurrentLayers)]
+    hooks = [
+        layer.register_forward_pre_hook(noting(name), with_kwargs=True)
+        for name, layer in model.named_modules()
+        if isinstance(layer, RecurrentLayers)
+    ]
     try:
         yield found
     finally:
@@ -79,18 +85,28 @@ def _call(x: Tensor | PackedSequence, hx: Any = None, first_step: int = 0) -> Ca
     return Call(x.flatten(0, 1), [x.size(1)] * x.size(0), state, first_step)
 
 
-def looked_at(layer: RecurrentLayers, direction: int, call: Call) -> Iterator[tuple[int, reference.Step]]:
+def looked_at(
+    layer: RecurrentLayers, direction: int, call: Call
+) -> Iterator[tuple[int, reference.Step]]:
     """What each step of a call computes in one direction of a single layer."""
     x, suffix = call.x, layer.suffixes()[direction]
     if suffix.endswith("_reverse"):
         x = x.index_select(0, flipped_rows(call.batch_sizes, x.device))
     state = None if call.state is None else tuple(s[direction] for s in call.state)
-    found = reference.steps(layer.cell, x, call.batch_sizes, layer.cell_parameters(suffix), state, call.first_step)
+    found = reference.steps(
+        layer.cell, x, call.batch_sizes, layer.cell_parameters(suffix), state, call.first_step
+    )
     return enumerate(found, call.first_step)
 
 
-def write_histograms(logbook: Logbook, model: Translator, dataset: ParallelDataset, config: Config,
-                     device: torch.device, update: int) -> None:
+def write_histograms(
+    logbook: Logbook,
+    model: Translator,
+    dataset: ParallelDataset,
+    config: Config,
+    device: torch.device,
+    update: int,
+) -> None:
     """Of a data set's first sentences, in eval mode; the model is left in the mode it came in."""
     was_training = model.training
     model.eval()
@@ -109,7 +125,8 @@ def write_histograms(logbook: Logbook, model: Translator, dataset: ParallelDatas
 def histograms(model: Translator, batch: Batch) -> Iterator[tuple[str, Tensor]]:
     """Tags and values of one batch, teacher-forced.
 
-    Pre-activations are the summed inputs as the nonlinearities get them, gates what these make of them.
+    Pre-activations are the summed inputs as the nonlinearities get them, gates what these make of
+    them.
     """
     with calls(model) as found:
         model(batch.src, batch.src_lengths, batch.tgt, batch.tgt_lengths)
@@ -119,13 +136,17 @@ def histograms(model: Translator, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         for direction, call in ((d, call) for d in range(layer.num_directions) for call in made):
             for t, step in looked_at(layer, direction, call):
                 if t in STEPS:
-                    yield from _of_step(layer.cell, f"{place(name, layer, direction)}/step{t}", step)
+                    yield from _of_step(
+                        layer.cell, f"{place(name, layer, direction)}/step{t}", step
+                    )
 
 
 def _of_step(cell: str, where: str, step: reference.Step) -> Iterator[tuple[str, Tensor]]:
     values = {"pre-activations": step.summed, "hidden": step.state[0]}
     if gates := GATES[cell]:
-        for (name, nonlinearity), summed in zip(gates.items(), step.summed.chunk(len(gates), dim=1), strict=True):
+        for (name, nonlinearity), summed in zip(
+            gates.items(), step.summed.chunk(len(gates), dim=1), strict=True
+        ):
             values[f"gate_{name}"] = nonlinearity(summed)
     yield from ((f"{kind}/{where}", v) for kind, v in values.items())
 
@@ -137,23 +158,33 @@ def place(name: str, layer: RecurrentLayers, direction: int) -> str:
 
 
 def stored_statistics(model: nn.Module) -> dict[str, dict[str, Moments]]:
-    """Of each place with batch norm, by term, those of the steps seen; of one step where all share them.
+    """Of each place with batch norm, by term, those of the steps seen; of one step where all share
+    them.
 
     nan where none are: the recurrent term of a first step without a state before it has none.
     """
-    return {place(name, layer, direction): {term: _moments(layer, term, suffix) for term in layer.term_sizes()}
-            for name, layer in batch_norm_layers(model).items() for direction, suffix in enumerate(layer.suffixes())}
+    return {
+        place(name, layer, direction): {
+            term: _moments(layer, term, suffix) for term in layer.term_sizes()
+        }
+        for name, layer in batch_norm_layers(model).items()
+        for direction, suffix in enumerate(layer.suffixes())
+    }
 
 
 def _moments(layer: RecurrentLayers, term: str, suffix: str) -> Moments:
     seen = int(layer.get_buffer(f"steps_seen{suffix}"))
-    updates, mean, var = (layer.get_buffer(f"{name}_{term}{suffix}")[:seen].cpu().numpy()
-                          for name in ("num_updates", "running_mean", "running_var"))
+    updates, mean, var = (
+        layer.get_buffer(f"{name}_{term}{suffix}")[:seen].cpu().numpy()
+        for name in ("num_updates", "running_mean", "running_var")
+    )
     none_yet = updates[:, None] == 0
     return np.where(none_yet, np.nan, mean), np.where(none_yet, np.nan, var)
 
 
-def statistics_histograms(places: dict[str, dict[str, Moments]]) -> Iterator[tuple[str, NDArray[np.floating]]]:
+def statistics_histograms(
+    places: dict[str, dict[str, Moments]],
+) -> Iterator[tuple[str, NDArray[np.floating]]]:
     """Tags, and the means or variances of all features."""
     for where, terms in places.items():
         for term, moments in terms.items():

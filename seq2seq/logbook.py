@@ -29,9 +29,13 @@ LAYOUT = {
         for name in ("src_embedding", "tgt_embedding", "encoder", "bridge", "decoder", "output")
     },
 }
-"""TensorBoard's custom scalars: by category, charts of the scalars whose tags match; a run is a line in each."""
+"""TensorBoard's custom scalars: by category, charts of the scalars whose tags match; a run is a
+line in each.
+"""
 HISTOGRAM_BINS = 30
-"""As many as TensorBoard draws, of equal width: its own bins are too wide for gates that are nearly shut or open."""
+"""As many as TensorBoard draws, of equal width: its own bins are too wide for gates that are nearly
+shut or open.
+"""
 
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:
@@ -57,26 +61,36 @@ def _parsed(line: bytes) -> Any:
     try:
         return orjson.loads(line)  # five times as fast as json
     except orjson.JSONDecodeError:
-        return json.loads(line, parse_constant=lambda _: None)  # NaN and Infinity, as earlier versions wrote them
+        return json.loads(
+            line, parse_constant=lambda _: None
+        )  # NaN and Infinity, as earlier versions wrote them
 
 
 def json_line(entry: dict[str, Any]) -> str:
     """An entry as a line of JSON, which has no word for what is not finite: that is null."""
-    return orjson.dumps(entry, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE).decode()
+    return orjson.dumps(
+        entry, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
+    ).decode()
 
 
 def refresh_seconds() -> float:
-    """How often a progress bar is drawn: rarely where it isn't a terminal that it overwrites itself on."""
+    """How often a progress bar is drawn: rarely where it isn't a terminal that it overwrites itself
+    on.
+    """
     return 0.2 if sys.stderr.isatty() else 30.0
 
 
 class JsonLines:
-    """A file of JSON objects, one a line. Of those that are there, the ones that `keep` holds for stay."""
+    """A file of JSON objects, one a line. Of those that are there, the ones that `keep` holds for
+    stay.
+    """
 
     def __init__(self, file: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
         self.file = file
         if file.exists():
-            write_text(file, "".join(json_line(entry) for entry in read_metrics(file) if keep(entry)))
+            write_text(
+                file, "".join(json_line(entry) for entry in read_metrics(file) if keep(entry))
+            )
 
     def write(self, entry: dict[str, Any]) -> None:
         """Add a line."""
@@ -85,22 +99,37 @@ class JsonLines:
 
 
 class Logbook:
-    """Writes every value under the update it belongs to; a resumed run forgets what came after its checkpoint."""
+    """Writes every value under the update it belongs to; a resumed run forgets what came after its
+    checkpoint.
+    """
 
     def __init__(self, folder: Path, resumed_at: int, progress: bool) -> None:
-        self.metrics = JsonLines(folder / "metrics.jsonl", lambda entry: entry["update"] <= resumed_at)
-        self.probes = JsonLines(folder / "probes.jsonl", lambda entry: 0 < resumed_at >= entry["update"]
-                                and not entry["final"])
+        self.metrics = JsonLines(
+            folder / "metrics.jsonl", lambda entry: entry["update"] <= resumed_at
+        )
+        self.probes = JsonLines(
+            folder / "probes.jsonl",
+            lambda entry: 0 < resumed_at >= entry["update"] and not entry["final"],
+        )
         self.writer = SummaryWriter(str(folder), purge_step=resumed_at + 1)
         self.writer.add_custom_scalars(LAYOUT)
-        self.bar: tqdm[Any] = tqdm(unit="update", disable=not progress, dynamic_ncols=True, smoothing=0.1,
-                                   mininterval=refresh_seconds())
+        self.bar: tqdm[Any] = tqdm(
+            unit="update",
+            disable=not progress,
+            dynamic_ncols=True,
+            smoothing=0.1,
+            mininterval=refresh_seconds(),
+        )
 
     def __enter__(self) -> "Logbook":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.bar.close()
         self.writer.close()
 
@@ -111,7 +140,9 @@ class Logbook:
         """
         self.metrics.write({"kind": kind, **position, **values})
         for name, value in values.items():
-            self.writer.add_scalar(name if "/" in name else f"{kind}/{name}", value, position["update"])
+            self.writer.add_scalar(
+                name if "/" in name else f"{kind}/{name}", value, position["update"]
+            )
 
     def show(self, update: int, total: int | None, **shown: str) -> None:
         """Move the progress bar; tqdm adds the time left."""
@@ -139,14 +170,19 @@ class Logbook:
         if finite.size:
             self.writer.add_histogram(tag, finite, update, bins=HISTOGRAM_BINS)
 
-    def hyperparameters(self, settings: dict[str, Any], results: dict[str, float], update: int) -> None:
+    def hyperparameters(
+        self, settings: dict[str, Any], results: dict[str, float], update: int
+    ) -> None:
         """Settings and final metrics in TensorBoard's HParams, in this run's own event file.
 
-        Without the list of settings that torch would have TensorBoard take from one run: so it makes its own from all
-        runs, and puts those first in which they differ. A truth value is text, which torch would write as a number.
+        Without the list of settings that torch would have TensorBoard take from one run: so it
+        makes its own from all runs, and puts those first in which they differ. A truth value is
+        text, which torch would write as a number.
         """
-        known = {k: v if isinstance(v, (int, float)) and not isinstance(v, bool) else str(v)
-                 for k, v in settings.items()}
+        known = {
+            k: v if isinstance(v, (int, float)) and not isinstance(v, bool) else str(v)
+            for k, v in settings.items()
+        }
         _, start, end = hparams(known, results)
         for summary in (start, end):
             self.writer._get_file_writer().add_summary(summary)

@@ -8,7 +8,9 @@ from torch import Tensor
 BLOCK_ROWS = 2048
 """Rows whose gradients with respect to the logits exist at a time, in the products' type."""
 CHUNK_ROWS = 128
-"""Rows whose float32 logits exist at a time: with a vocabulary of 8,000 they stay in the processor's cache."""
+"""Rows whose float32 logits exist at a time: with a vocabulary of 8,000 they stay in the
+processor's cache.
+"""
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
@@ -17,8 +19,11 @@ def product_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
-def logit_gradients(logits: Tensor, target: Tensor, smoothing: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Of logits (rows, V): the two sums of `linear_cross_entropy`, and the first one's gradient, in the logits' place.
+def logit_gradients(
+    logits: Tensor, target: Tensor, smoothing: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of logits (rows, V): the two sums of `linear_cross_entropy`, and the first one's gradient, in
+    the logits' place.
 
     With p = softmax(logits) and q the smoothed target that is p - q.
     """
@@ -38,19 +43,28 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """Loss and gradients in one pass: the gradient of a row needs nothing but its logits."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, target: Tensor,
-                smoothing: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, target: Tensor, smoothing: float
+    ) -> tuple[Tensor, Tensor]:
         wants_grad = any(ctx.needs_input_grad[:3])
         dtype = product_dtype(x)
         x_cast, weight_cast, bias_cast = x.to(dtype), weight.to(dtype), bias.to(dtype)
         loss, nll = weight.new_zeros(()), weight.new_zeros(())
         dx, dweight, dbias = torch.empty_like(x), torch.zeros_like(weight), torch.zeros_like(bias)
         with torch.autocast(x.device.type, enabled=False):
-            for rows, targets, drows in zip(x_cast.split(BLOCK_ROWS), target.split(BLOCK_ROWS), dx.split(BLOCK_ROWS),
-                                            strict=True):
+            for rows, targets, drows in zip(
+                x_cast.split(BLOCK_ROWS),
+                target.split(BLOCK_ROWS),
+                dx.split(BLOCK_ROWS),
+                strict=True,
+            ):
                 d = torch.addmm(bias_cast, rows, weight_cast.t())
-                for logits, chunk_targets in zip(d.split(CHUNK_ROWS), targets.split(CHUNK_ROWS), strict=True):
-                    chunk_loss, chunk_nll, p = logit_gradients(logits.to(weight.dtype), chunk_targets, smoothing)
+                for logits, chunk_targets in zip(
+                    d.split(CHUNK_ROWS), targets.split(CHUNK_ROWS), strict=True
+                ):
+                    chunk_loss, chunk_nll, p = logit_gradients(
+                        logits.to(weight.dtype), chunk_targets, smoothing
+                    )
                     loss += chunk_loss
                     nll += chunk_nll
                     if wants_grad:
@@ -71,13 +85,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return dx * grad_loss, dweight * grad_loss, dbias * grad_loss, None, None
 
 
-def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor, target: Tensor,
-                         smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+def linear_cross_entropy(
+    x: Tensor, weight: Tensor, bias: Tensor, target: Tensor, smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """Sums over rows, in nats, of the cross-entropy of softmax(x W^T + b) against `target`.
 
-    x (N, A), weight (V, A), bias (V,), target (N,) ids. The first sum is against the target smoothed towards the
-    uniform distribution by `smoothing` (Szegedy et al. 2016, eq. 7) and has a gradient; the second is the plain
-    negative log-likelihood.
+    x (N, A), weight (V, A), bias (V,), target (N,) ids. The first sum is against the target
+    smoothed towards the uniform distribution by `smoothing` (Szegedy et al. 2016, eq. 7) and has a
+    gradient; the second is the plain negative log-likelihood.
     """
     loss, nll = _LinearCrossEntropy.apply(x, weight, bias, target, smoothing)  # type: ignore[no-untyped-call]
     return loss, nll

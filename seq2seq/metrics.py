@@ -14,7 +14,11 @@ def bleu_tokenizer(language: str) -> str:
     if language.startswith("zh"):
         return "zh"
     if language.startswith("ja"):
-        return "ja-mecab" if importlib.util.find_spec("MeCab") and importlib.util.find_spec("ipadic") else "char"
+        return (
+            "ja-mecab"
+            if importlib.util.find_spec("MeCab") and importlib.util.find_spec("ipadic")
+            else "char"
+        )
     return "13a"
 
 
@@ -31,16 +35,25 @@ class Scores:
 def check_counts(hypotheses: Sequence[str], references: Sequence[str]) -> None:
     """ValueError where there is not one hypothesis a reference."""
     if len(hypotheses) != len(references) or not references:
-        raise ValueError(f"{len(hypotheses)} hypotheses for {len(references)} references: expected one each, and some")
+        raise ValueError(
+            f"{len(hypotheses)} hypotheses for {len(references)} references: expected one each, and"
+            " some"
+        )
 
 
 def score(hypotheses: Sequence[str], references: Sequence[str], language: str) -> Scores:
     """BLEU and chrF of hypotheses against one reference each, in the target language."""
     check_counts(hypotheses, references)
     bleu, chrf = BLEU(tokenize=bleu_tokenizer(language)), CHRF()
-    bleu_score, chrf_score = (metric.corpus_score(hypotheses, [references]) for metric in (bleu, chrf))
-    return Scores(bleu_score.score, chrf_score.score, f"{bleu_score.name}|{bleu.get_signature()}",
-                  f"{chrf_score.name}|{chrf.get_signature()}")
+    bleu_score, chrf_score = (
+        metric.corpus_score(hypotheses, [references]) for metric in (bleu, chrf)
+    )
+    return Scores(
+        bleu_score.score,
+        chrf_score.score,
+        f"{bleu_score.name}|{bleu.get_signature()}",
+        f"{chrf_score.name}|{chrf.get_signature()}",
+    )
 
 
 @dataclass
@@ -56,14 +69,22 @@ class Comparison:
     """Of the difference from the first system; None for the first itself."""
 
 
-def paired_bootstrap(systems: dict[str, list[str]], references: list[str], language: str,
-                     samples: int = 1000) -> tuple[str, list[Comparison]]:
-    """Compare systems by name with the first of them, on the same references: a signature and a row each."""
+def paired_bootstrap(
+    systems: dict[str, list[str]], references: list[str], language: str, samples: int = 1000
+) -> tuple[str, list[Comparison]]:
+    """Compare systems by name with the first of them, on the same references: a signature and a row
+    each.
+    """
     for hypotheses in systems.values():
         check_counts(hypotheses, references)
     named: list[tuple[str, Sequence[str]]] = list(systems.items())
-    test = PairedTest(named, {"BLEU": BLEU(tokenize=bleu_tokenizer(language), references=[references])},
-                      references=[references], test_type="bs", n_samples=samples)
+    test = PairedTest(
+        named,
+        {"BLEU": BLEU(tokenize=bleu_tokenizer(language), references=[references])},
+        references=[references],
+        test_type="bs",
+        n_samples=samples,
+    )
     signatures, results = test()
     rows = []
     for (name, _), result in zip(named, results["BLEU"], strict=True):

@@ -1,7 +1,8 @@
 """Numbers, dates and clock times written out in English and in Chinese.
 
-A grammar file may use each of `GENERATORS` like a category of its own, as in `Q=number(low=2 high=99)`:
-it draws a value from low to high and gives the value's forms by name, such as `en` and `zh`.
+A grammar file may use each of `GENERATORS` like a category of its own, as in `Q=number(low=2
+high=99)`: it draws a value from low to high and gives the value's forms by name, such as `en` and
+`zh`.
 """
 
 import math
@@ -71,7 +72,8 @@ def english_number(n: int) -> str:
 def chinese_number(n: int, before_measure: bool = False) -> str:
     """The number 0..99,999 in Chinese characters: 1,005 is 一千零五.
 
-    2 is 两 before 百, 千 and 万, and 二 before 十 and at the end; 2 alone is 两 `before_measure` (两本书).
+    2 is 两 before 百, 千 and 万, and 二 before 十 and at the end; 2 alone is 两 `before_measure`
+    (两本书).
     """
     _check_range(n)
     if n < 10:
@@ -91,9 +93,14 @@ def chinese_number(n: int, before_measure: bool = False) -> str:
 
 
 def date(year: int | None, month: int, day: int) -> Forms:
-    """A day of the calendar: 'March 5, 1998' is 一九九八年三月五号; without a year 'March 5' is 三月五号."""
+    """A day of the calendar.
+
+    'March 5, 1998' is 一九九八年三月五号; without a year 'March 5' is 三月五号.
+    """
     if not 1 <= month <= 12 or not 1 <= day <= DAYS_IN_MONTH[month - 1]:
-        raise ValueError(f"month {month}, day {day}: expected a day of the calendar (not February 29)")
+        raise ValueError(
+            f"month {month}, day {day}: expected a day of the calendar (not February 29)"
+        )
     en = f"{MONTHS[month - 1]} {day}" + ("" if year is None else f", {year}")
     zh = f"{chinese_number(month)}月{chinese_number(day)}号"
     return {"en": en, "zh": zh if year is None else chinese_year(year) + zh}
@@ -105,7 +112,9 @@ def chinese_year(year: int) -> str:
 
 
 def clock(hour: int, minute: int) -> Forms:
-    """A time of day, hour 5..23, minute a multiple of 5: 15:30 is 'half past three in the afternoon'."""
+    """A time of day, hour 5..23, minute a multiple of 5: 15:30 is 'half past three in the
+    afternoon'.
+    """
     if not 5 <= hour <= 23 or minute not in range(0, 60, 5):
         raise ValueError(
             f"{hour}:{minute}: expected an hour from 5 to 23 and a minute that is a multiple of 5"
@@ -149,7 +158,9 @@ def _check_range(n: int) -> None:
 
 
 def _draw_number(rng: random.Random, low: int, high: int) -> Forms:
-    """A number from low to high, even on a logarithmic scale, zeros more often than chance (20300)."""
+    """A number from low to high, even on a logarithmic scale, zeros more often than chance
+    (20300).
+    """
     n = int(math.exp(rng.uniform(math.log(low), math.log(high + 1))))
     for place in range(len(str(n)) - 1):
         without_digit = n - n // 10**place % 10 * 10**place
@@ -172,7 +183,9 @@ def _draw_year(rng: random.Random, low: int, high: int) -> Forms:
 
 
 def _draw_clock(rng: random.Random, low: int, high: int) -> Forms:
-    """A time of day from hour low to hour high; the last hour counts in full, up to its 55th minute."""
+    """A time of day from hour low to hour high; the last hour counts in full, up to its 55th
+    minute.
+    """
     return clock(rng.randint(low, high), 5 * rng.randrange(12))
 
 

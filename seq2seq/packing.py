@@ -1,4 +1,6 @@
-"""Rows of packed sequences (torch's PackedSequence: sorted by falling length, the rows of one step after another)."""
+"""Rows of packed sequences (torch's PackedSequence: sorted by falling length, the rows of one step
+after another).
+"""
 
 from itertools import pairwise
 
@@ -7,7 +9,9 @@ from torch import Tensor
 
 
 def flipped_rows(batch_sizes: list[int], device: torch.device) -> Tensor:
-    """Where each packed row (N,) goes when every sequence is flipped by itself; it is its own inverse."""
+    """Where each packed row (N,) goes when every sequence is flipped by itself; it is its own
+    inverse.
+    """
     lengths = [0] * batch_sizes[0]
     for t, (size, following) in enumerate(pairwise([*batch_sizes, 0])):
         lengths[following:size] = [t + 1] * (size - following)

@@ -1,6 +1,7 @@
 """From text to a prepared corpus: clean-up that is counted, tokenizers, encoding on all cores.
 
-A corpus is streamed: memory does not grow with it. It is written beside its final name and renamed when whole.
+A corpus is streamed: memory does not grow with it. It is written beside its final name and renamed
+when whole.
 """
 
 import hashlib
@@ -69,7 +70,9 @@ class Counts:
         self.odd.update(other.odd)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; `dataclasses.asdict` would count the pairs of a Counter instead of copying it."""
+        """For JSON; `dataclasses.asdict` would count the pairs of a Counter instead of copying
+        it.
+        """
         return {**vars(self), "odd": dict(sorted(self.odd.items()))}
 
 
@@ -125,7 +128,9 @@ class Encoder:
 
 
 class SeenPairs:
-    """Which pairs were there before: a table on disk, so that memory does not grow with the corpus."""
+    """Which pairs were there before: a table on disk, so that memory does not grow with the
+    corpus.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.connection = sqlite3.connect(folder / "seen.sqlite", isolation_level=None)
@@ -152,8 +157,15 @@ class SplitWriter:
 
     def __init__(self, folder: Path, name: str, tokenizers: Tokenizers) -> None:
         self.files: list[tuple[BinaryIO, BinaryIO]] = [
-            ((folder / f"{name}.{side}.ids").open("wb"), (folder / f"{name}.{side}.ends").open("wb")) for side in SIDES]
-        self.sizes = [ids_dtype(t.vocab_size).itemsize for t in (tokenizers.source, tokenizers.target)]
+            (
+                (folder / f"{name}.{side}.ids").open("wb"),
+                (folder / f"{name}.{side}.ends").open("wb"),
+            )
+            for side in SIDES
+        ]
+        self.sizes = [
+            ids_dtype(t.vocab_size).itemsize for t in (tokenizers.source, tokenizers.target)
+        ]
         self.ends = [0, 0]
 
     def write(self, encoded: Encoded, keep: list[bool]) -> None:
@@ -190,8 +202,9 @@ def encoded_chunks(pairs: Iterable[Pair], encoder: Encoder) -> Iterator[Encoded]
     if following is None:
         return
     workers = available_cores()
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker,
-                             initargs=(encoder,)) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(encoder,)
+    ) as pool:
         pending: deque[Future[Encoded]] = deque([pool.submit(_encode, following)])
         for chunk in stream:
             pending.append(pool.submit(_encode, chunk))
@@ -221,24 +234,37 @@ def _encode(chunk: list[Pair]) -> Encoded:
 def fingerprint(data: DataConfig, tokenizer: TokenizerConfig, names: list[str]) -> str:
     """A hash of everything that decides what a prepared corpus holds."""
     made_of = {
-        "version": VERSION, "libraries": {name: version(name) for name in LIBRARIES},
+        "version": VERSION,
+        "libraries": {name: version(name) for name in LIBRARIES},
         "unicode": unicodedata.unidata_version,
-        "texts": {name: [text_sha256(path) for path in locate(data, name).paths()] for name in names},
-        "tokenizer": asdict(tokenizer), "cleaning": asdict(data.cleaning), "max_length": data.max_length,
-        "train_pairs": data.train_pairs, "valid_share": data.valid_share,
-        "languages": [data.source_language, data.target_language]}
-    return hashlib.sha256(json.dumps(made_of, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        "texts": {
+            name: [text_sha256(path) for path in locate(data, name).paths()] for name in names
+        },
+        "tokenizer": asdict(tokenizer),
+        "cleaning": asdict(data.cleaning),
+        "max_length": data.max_length,
+        "train_pairs": data.train_pairs,
+        "valid_share": data.valid_share,
+        "languages": [data.source_language, data.target_language],
+    }
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True, default=str).encode()).hexdigest()[
+        :16
+    ]
 
 
 def prepare(data: DataConfig, tokenizer: TokenizerConfig, progress: bool = True) -> Prepared:
-    """The prepared corpus: as it stands if it has been made before, else made now. Processes wait for each other."""
+    """The prepared corpus: as it stands if it has been made before, else made now. Processes wait
+    for each other.
+    """
     names = ["train", *({"valid"} & splits(data).keys())]
     root = Path(data.root) / data.name
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".lock"):
         folder = root / fingerprint(data, tokenizer, names)
         if not (folder / "manifest.json").exists():
-            for abandoned in root.glob(".making-*"):  # by a process that was killed: we hold the lock
+            for abandoned in root.glob(
+                ".making-*"
+            ):  # by a process that was killed: we hold the lock
                 shutil.rmtree(abandoned, ignore_errors=True)
             with tempfile.TemporaryDirectory(dir=root, prefix=".making-") as temporary:
                 made = Path(temporary) / "corpus"
@@ -249,7 +275,9 @@ def prepare(data: DataConfig, tokenizer: TokenizerConfig, progress: bool = True)
     return Prepared.open(folder)
 
 
-def make(folder: Path, data: DataConfig, tokenizer: TokenizerConfig, progress: bool, folder_name: str) -> None:
+def make(
+    folder: Path, data: DataConfig, tokenizer: TokenizerConfig, progress: bool, folder_name: str
+) -> None:
     """Fill an empty folder, which will have this name, with the prepared corpus."""
     tokenizers = train_tokenizers(data, tokenizer)
     tokenizers.save(folder)
@@ -259,30 +287,46 @@ def make(folder: Path, data: DataConfig, tokenizer: TokenizerConfig, progress: b
         if not counts[name].kept:
             raise DataError(nothing_left(data, name, counts[name]))
     languages = [data.source_language, data.target_language]
-    manifest = {"name": data.name, "fingerprint": folder_name, "languages": languages,
-                "splits": {name: c.as_dict() for name, c in counts.items()}}
+    manifest = {
+        "name": data.name,
+        "fingerprint": folder_name,
+        "languages": languages,
+        "splits": {name: c.as_dict() for name, c in counts.items()},
+    }
     write_text(folder / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
 
 
 def nothing_left(data: DataConfig, name: str, counts: Counts) -> str:
     """Why a split has no pairs, and what to do about it."""
     if name == "valid" and name not in splits(data):
-        return (f"data={data.name}: data.valid_share={data.valid_share} of train holds out no pair for valid; "
-                "expected a larger share, or data.valid.source=FILE data.valid.target=FILE")
-    rules = ", ".join(f"{count} {rule}" for rule in ("empty", "too_long", "ratio") if (count := getattr(counts, rule)))
-    return (f"data={data.name}: no pair of split {name!r} is left after clean-up of {counts.pairs} ({rules}); "
-            "see data.max_length and data.cleaning")
+        return (
+            f"data={data.name}: data.valid_share={data.valid_share} of train holds out no pair for"
+            " valid; expected a larger share, or data.valid.source=FILE data.valid.target=FILE"
+        )
+    rules = ", ".join(
+        f"{count} {rule}"
+        for rule in ("empty", "too_long", "ratio")
+        if (count := getattr(counts, rule))
+    )
+    return (
+        f"data={data.name}: no pair of split {name!r} is left after clean-up of {counts.pairs}"
+        f" ({rules}); see data.max_length and data.cleaning"
+    )
 
 
 def train_tokenizers(data: DataConfig, tokenizer: TokenizerConfig) -> Tokenizers:
     """Tokenizers from the training text, or from a sample of it."""
     pairs = sample(islice(split_pairs(data, "train"), data.train_pairs), TOKENIZER_PAIRS)
     languages = (data.source_language, data.target_language)
-    return Tokenizers.train((src for src, _ in pairs), (tgt for _, tgt in pairs), tokenizer, languages)
+    return Tokenizers.train(
+        (src for src, _ in pairs), (tgt for _, tgt in pairs), tokenizer, languages
+    )
 
 
 def sample(pairs: Iterable[Pair], size: int) -> list[Pair]:
-    """So many pairs, each as likely as another and always the same ones (reservoir sampling); all of fewer."""
+    """So many pairs, each as likely as another and always the same ones (reservoir sampling); all
+    of fewer.
+    """
     iterator, chance = iter(pairs), random.Random(0)
     kept = list(islice(iterator, size))
     for seen, pair in enumerate(iterator, start=size + 1):
@@ -291,15 +335,26 @@ def sample(pairs: Iterable[Pair], size: int) -> list[Pair]:
     return kept
 
 
-def encode_split(folder: Path, name: str, data: DataConfig, tokenizers: Tokenizers, progress: bool) -> Counts:
+def encode_split(
+    folder: Path, name: str, data: DataConfig, tokenizers: Tokenizers, progress: bool
+) -> Counts:
     """Write one split's arrays, and its text unless it is train's."""
     is_train = name == "train"
     encoder = Encoder(tokenizers, data.max_length, data.cleaning.max_length_ratio, drops=is_train)
     counts, limit = Counts(), data.train_pairs if is_train else None
     pairs = split_pairs(data, name)
     pairs = pairs if is_train else keeping_text(pairs, folder, name)
-    with (closing(SplitWriter(folder, name, tokenizers)) as writer, closing(SeenPairs(folder)) as seen,
-          tqdm(desc=f"preparing {name}", unit="pair", unit_scale=True, disable=not progress, leave=False) as bar):
+    with (
+        closing(SplitWriter(folder, name, tokenizers)) as writer,
+        closing(SeenPairs(folder)) as seen,
+        tqdm(
+            desc=f"preparing {name}",
+            unit="pair",
+            unit_scale=True,
+            disable=not progress,
+            leave=False,
+        ) as bar,
+    ):
         for encoded in encoded_chunks(pairs, encoder):
             keep = [True] * len(encoded.keys)
             if is_train and data.cleaning.drop_duplicates:
@@ -320,8 +375,10 @@ def encode_split(folder: Path, name: str, data: DataConfig, tokenizers: Tokenize
 
 def keeping_text(pairs: Iterable[Pair], folder: Path, name: str) -> Iterator[Pair]:
     """The pairs as they come, their text written down."""
-    with open(folder / f"{name}.source.txt", "w", encoding="utf-8", newline="\n") as src, \
-            open(folder / f"{name}.target.txt", "w", encoding="utf-8", newline="\n") as tgt:
+    with (
+        open(folder / f"{name}.source.txt", "w", encoding="utf-8", newline="\n") as src,
+        open(folder / f"{name}.target.txt", "w", encoding="utf-8", newline="\n") as tgt,
+    ):
         for pair in pairs:
             src.write(pair[0] + "\n")
             tgt.write(pair[1] + "\n")
@@ -329,5 +386,7 @@ def keeping_text(pairs: Iterable[Pair], folder: Path, name: str) -> Iterator[Pai
 
 
 def describe(prepared: Prepared) -> list[dict[str, Any]]:
-    """The clean-up table: one row a split, its counts by rule, and the characters that were mapped or removed."""
+    """The clean-up table: one row a split, its counts by rule, and the characters that were mapped
+    or removed.
+    """
     return [{"split": name, **counts} for name, counts in prepared.manifest["splits"].items()]

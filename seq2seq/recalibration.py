@@ -1,4 +1,6 @@
-"""Batch norm's statistics in eval mode: a batch's own instead of the stored ones, gathered, or stored anew."""
+"""Batch norm's statistics in eval mode: a batch's own instead of the stored ones, gathered, or
+stored anew.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +15,11 @@ from .rnn import RecurrentLayers
 
 def batch_norm_layers(model: nn.Module) -> dict[str, RecurrentLayers]:
     """The recurrent layers in `model` that have batch norm, by name."""
-    return {name: m for name, m in model.named_modules()
-            if isinstance(m, RecurrentLayers) and m.norm.kind is NormKind.batch}
+    return {
+        name: m
+        for name, m in model.named_modules()
+        if isinstance(m, RecurrentLayers) and m.norm.kind is NormKind.batch
+    }
 
 
 @contextmanager
@@ -32,11 +37,15 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def pooled_statistics(model: nn.Module) -> Iterator[dict[str, dict[str, Pool]]]:
-    """`batch_statistics` that are gathered: by layer, and by term with its suffix, as in ih_l0, the pools."""
+    """`batch_statistics` that are gathered: by layer, and by term with its suffix, as in ih_l0, the
+    pools.
+    """
     layers = batch_norm_layers(model)
     for layer in layers.values():
-        layer._pools = {term + suffix: Pool(layer._own("running_mean", term, suffix))
-                        for suffix, term in product(layer.suffixes(), layer.term_sizes())}
+        layer._pools = {
+            term + suffix: Pool(layer._own("running_mean", term, suffix))
+            for suffix, term in product(layer.suffixes(), layer.term_sizes())
+        }
     try:
         with batch_statistics(model):
             yield {name: layer._pools for name, layer in layers.items()}
@@ -47,10 +56,11 @@ def pooled_statistics(model: nn.Module) -> Iterator[dict[str, dict[str, Pool]]]:
 
 @contextmanager
 def recalibration(model: nn.Module) -> Iterator[None]:
-    """Re-estimate batch norm's statistics of every recurrent layer in `model` from the forward passes made inside.
+    """Re-estimate batch norm's statistics of every recurrent layer in `model` from the forward
+    passes made inside.
 
-    On leaving, the running statistics become the mean and pooled variance over all rows of each step. Call model.eval()
-    first: dropout off, batch statistics normalising.
+    On leaving, the running statistics become the mean and pooled variance over all rows of each
+    step. Call model.eval() first: dropout off, batch statistics normalising.
     """
     with pooled_statistics(model):
         yield

@@ -15,12 +15,15 @@ from .run import Run, RunError
 from .settings import CHANGEABLE, CONFIGS, plain, settings
 
 AXES = {
-    "convergence": ("norm.", "optimizer.lr"), "length": ("norm.",),
+    "convergence": ("norm.", "optimizer.lr"),
+    "length": ("norm.",),
     "batch_size": ("norm.", "data.batch_sentences", "optimizer.lr"),
     "train_eval_gap": ("norm.",),
-    "gradient_flow": ("norm.", "cell.kind"), "invariance": ("norm.",),
+    "gradient_flow": ("norm.", "cell.kind"),
+    "invariance": ("norm.",),
 }
-"""The settings that an experiment compares, by the beginnings of their names. Without an experiment: all.
+"""The settings that an experiment compares, by the beginnings of their names. Without an
+experiment: all.
 
 The experiments stand in the order in which they are told.
 """
@@ -28,9 +31,11 @@ FOLLOWING = {"batch_size": ("optimizer.warmup_updates",)}
 """Settings that an experiment derives from those it compares."""
 NO_SETTINGS = ("seed", "experiment", "size", "data.root", "data.mirror_folder", *CHANGEABLE)
 """What may differ between runs that are repetitions of each other."""
-WORDS = {("norm.statistics", "per_step"): "per step, the input too",
-         ("norm.statistics", "sequence_input"): "per step",
-         ("norm.statistics", "shared"): "shared"}
+WORDS = {
+    ("norm.statistics", "per_step"): "per step, the input too",
+    ("norm.statistics", "sequence_input"): "per step",
+    ("norm.statistics", "shared"): "shared",
+}
 """(setting, value) -> what a norm's name says of it, where that isn't the setting and the value."""
 Found = TypeVar("Found")
 
@@ -73,7 +78,10 @@ class RunRecord:
     @cached_property
     def probes(self) -> list[dict[str, Any]]:
         """The lines of probes.jsonl, with nan for each figure that was not finite."""
-        return [{key: _figures(value) for key, value in entry.items()} for entry in read_metrics(self.run.probes_file)]
+        return [
+            {key: _figures(value) for key, value in entry.items()}
+            for entry in read_metrics(self.run.probes_file)
+        ]
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -93,7 +101,11 @@ class RunRecord:
 
     def probed(self, probe: str, **wanted: Any) -> list[dict[str, Any]]:
         """What a probe found, of those lines that have these values."""
-        return [p for p in self.probes if p["probe"] == probe and all(p.get(k) == v for k, v in wanted.items())]
+        return [
+            p
+            for p in self.probes
+            if p["probe"] == probe and all(p.get(k) == v for k, v in wanted.items())
+        ]
 
 
 def _figures(value: Any) -> Any:
@@ -105,25 +117,32 @@ def _figures(value: Any) -> Any:
 
 def is_finite(entry: dict[str, Any]) -> bool:
     """Whether all figures of a line of probes.jsonl are."""
-    figures = [v for value in entry.values() for v in (value if isinstance(value, list) else [value])]
+    figures = [
+        v for value in entry.values() for v in (value if isinstance(value, list) else [value])
+    ]
     return all(math.isfinite(v) for v in figures if isinstance(v, float))
 
 
 def read_runs(folders: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
-    """The runs, finished or not, by name, and a line for each folder that is left out, with the reason.
+    """The runs, finished or not, by name, and a line for each folder that is left out, with the
+    reason.
 
-    That is one in which no run has begun, as a failed job of a sweep leaves it, or whose files this version can't read.
-    RunError for a folder that isn't there, or where nothing is left.
+    That is one in which no run has begun, as a failed job of a sweep leaves it, or whose files this
+    version can't read. RunError for a folder that isn't there, or where nothing is left.
     """
     found, left_out = [], []
     for name, folder in named(folders).items():
         if _is_bare(folder):
             why = Run(folder).failure()
-            left_out.append(f"{name}: left out: {f'failed: {why}' if why else 'its training has not begun'}")
+            left_out.append(
+                f"{name}: left out: {f'failed: {why}' if why else 'its training has not begun'}"
+            )
             continue
         run = Run.open(folder)
         try:
-            found.append(RunRecord(name, run, run.config(), run.state(), run.results(), run.failure()))
+            found.append(
+                RunRecord(name, run, run.config(), run.state(), run.results(), run.failure())
+            )
         except RunError as error:
             left_out.append(f"{name}: left out: {error}")
     if not found:
@@ -147,7 +166,7 @@ def named(folders: Sequence[str]) -> dict[str, str]:
     return {"/".join(path[-depth:]): folder for folder, path in zip(folders, paths, strict=True)}
 
 
-# -- groups ----------------------------------------------------------------------------------------------------------
+# -- groups ---
 
 
 @dataclass
@@ -162,7 +181,9 @@ class Group:
     left_out: list[RunRecord] = field(default_factory=list)
     """The others."""
     notes: list[str] = field(default_factory=list)
-    """What differs beside what an experiment compares: machine, threads, versions; without one, settings too."""
+    """What differs beside what an experiment compares: machine, threads, versions; without one,
+    settings too.
+    """
 
     @property
     def compares_norms(self) -> bool:
@@ -172,13 +193,17 @@ class Group:
     @property
     def searches_rates(self) -> bool:
         """Whether a norm was trained at several learning rates, of which the best counts."""
-        return any(len({run.config.optimizer.lr for run in self.of(norm=norm)}) > 1 for norm in self.norms)
+        return any(
+            len({run.config.optimizer.lr for run in self.of(norm=norm)}) > 1 for norm in self.norms
+        )
 
     @property
     def comparisons(self) -> dict[str, list[str]]:
-        """The name of a none -> the norms to be set beside it, and itself: those that differ in nothing but the norm.
+        """The name of a none -> the norms to be set beside it, and itself: those that differ in
+        nothing but the norm.
 
-        One that has no such none stands beside the most usual one. Without a none all norms, under "".
+        One that has no such none stands beside the most usual one. Without a none all norms, under
+        "".
         """
         nones, found = self.variants("none"), dict[str, list[str]]()
         for norm in self.norms:
@@ -188,7 +213,9 @@ class Group:
 
     def _beside_norm(self, norm: str) -> dict[str, str]:
         """The other settings of a norm's runs, but for those that the experiment compares."""
-        return _others(self.of(norm=norm)[0], _free(self.experiment) if self.experiment in AXES else ("norm.",))
+        return _others(
+            self.of(norm=norm)[0], _free(self.experiment) if self.experiment in AXES else ("norm.",)
+        )
 
     @property
     def where(self) -> str:
@@ -196,8 +223,12 @@ class Group:
         return ", ".join(part for part in (self.corpus, self.size) if part)
 
     def of(self, **wanted: Any) -> list[RunRecord]:
-        """The runs with these settings (norm: the norm's name), by seed; `data__x` stands for data.x."""
-        found = [r for r in self.runs if all(value_of(r, key) == value for key, value in wanted.items())]
+        """The runs with these settings (norm: the norm's name), by seed; `data__x` stands for
+        data.x.
+        """
+        found = [
+            r for r in self.runs if all(value_of(r, key) == value for key, value in wanted.items())
+        ]
         return sorted(found, key=lambda r: r.config.seed)
 
     def values(self, key: str) -> list[Any]:
@@ -210,9 +241,15 @@ class Group:
         return [norm for kind in NormKind for norm in self.variants(kind.value)]
 
     def variants(self, kind: str, **wanted: Any) -> list[str]:
-        """The norms of a kind with these settings, as in statistics="shared"; first the most like norm=KIND's own."""
-        found = {run.norm: run for run in self.runs if run.config.norm.kind.value == kind
-                 and all(run.settings[f"norm.{key}"] == value for key, value in wanted.items())}
+        """The norms of a kind with these settings, as in statistics="shared"; first the most like
+        norm=KIND's own.
+        """
+        found = {
+            run.norm: run
+            for run in self.runs
+            if run.config.norm.kind.value == kind
+            and all(run.settings[f"norm.{key}"] == value for key, value in wanted.items())
+        }
         return sorted(found, key=lambda norm: (departures(found[norm]), norm))
 
     def kind(self, norm: str) -> str:
@@ -237,19 +274,29 @@ class Group:
         """Of a run of the group."""
         return float(self.scores(run)["bleu"])
 
-    def paired(self, figure: Callable[[RunRecord], float | None], **wanted: Any) -> dict[int, float]:
+    def paired(
+        self, figure: Callable[[RunRecord], float | None], **wanted: Any
+    ) -> dict[int, float]:
         """seed -> a figure of the run with these settings, where it has one."""
         return by_seed(self.of(**wanted), figure)
 
 
-def by_seed(runs: Sequence[RunRecord], figure: Callable[[RunRecord], float | None]) -> dict[int, float]:
-    """seed -> a figure of its run, where it has one that is finite. ValueError where several runs have a seed."""
+def by_seed(
+    runs: Sequence[RunRecord], figure: Callable[[RunRecord], float | None]
+) -> dict[int, float]:
+    """seed -> a figure of its run, where it has one that is finite. ValueError where several runs
+    have a seed.
+    """
     seeds = [run.config.seed for run in runs]
     if len(set(seeds)) < len(seeds):
-        raise ValueError(f"{', '.join(run.name for run in runs)}: differ in a setting that this experiment does not "
-                         "compare; expected one run of each seed")
+        raise ValueError(
+            f"{', '.join(run.name for run in runs)}: differ in a setting that this experiment does"
+            " not compare; expected one run of each seed"
+        )
     found = {run.config.seed: figure(run) for run in runs}
-    return {seed: value for seed, value in found.items() if value is not None and math.isfinite(value)}
+    return {
+        seed: value for seed, value in found.items() if value is not None and math.isfinite(value)
+    }
 
 
 def value_of(run: RunRecord, key: str) -> Any:
@@ -258,13 +305,16 @@ def value_of(run: RunRecord, key: str) -> Any:
 
 
 def groups(runs: Sequence[RunRecord]) -> list[Group]:
-    """The runs by experiment, size and corpus, those that can't be compared with the others set apart.
+    """The runs by experiment, size and corpus, those that can't be compared with the others set
+    apart.
 
     Known experiments come first, in their order.
     """
     found: dict[tuple[str | None, str | None, str], list[RunRecord]] = {}
     for run in runs:
-        found.setdefault((run.config.experiment, run.config.size, run.config.data.name), []).append(run)
+        found.setdefault((run.config.experiment, run.config.size, run.config.data.name), []).append(
+            run
+        )
     order = list(AXES)
     keys = sorted(found, key=lambda key: order.index(key[0]) if key[0] in order else len(order))
     return [_group(Group(*key), found[key]) for key in keys]
@@ -279,8 +329,11 @@ def _group(group: Group, members: list[RunRecord]) -> Group:
     text = _most_common([run.test_text for run in alike if run.test_text])
     seen: dict[tuple[str, ...], RunRecord] = {}
     for run in members:
-        key = tuple(str(value) for setting, value in run.settings.items()
-                    if setting == "seed" or (setting.startswith(axes) and setting not in NO_SETTINGS))
+        key = tuple(
+            str(value)
+            for setting, value in run.settings.items()
+            if setting == "seed" or (setting.startswith(axes) and setting not in NO_SETTINGS)
+        )
         run.left_out = _reason(run, _others(run, free), usual or {}, text, seen.get(key))
         if run.left_out:
             group.left_out.append(run)
@@ -289,19 +342,28 @@ def _group(group: Group, members: list[RunRecord]) -> Group:
             group.runs.append(run)
     for run in members:
         run.norm = norm_name(run, group.runs, ("norm.",) if known else axes)
-    group.notes = [*_differences(group.runs, settings_too=not known), *_not_finite(group.runs), *_untested(group)]
+    group.notes = [
+        *_differences(group.runs, settings_too=not known),
+        *_not_finite(group.runs),
+        *_untested(group),
+    ]
     return group
 
 
 def _free(experiment: str | None) -> tuple[str, ...]:
-    """How the names of those settings begin in which an experiment's runs may differ; any, without one that we know."""
+    """How the names of those settings begin in which an experiment's runs may differ; any, without
+    one that we know.
+    """
     return (*AXES.get(experiment or "", ("",)), *FOLLOWING.get(experiment or "", ()))
 
 
 def _others(run: RunRecord, free: tuple[str, ...]) -> dict[str, str]:
     """A run's settings but for those whose names begin with these."""
-    return {key: str(value) for key, value in run.settings.items()
-            if not key.startswith(free) and key not in NO_SETTINGS}
+    return {
+        key: str(value)
+        for key, value in run.settings.items()
+        if not key.startswith(free) and key not in NO_SETTINGS
+    }
 
 
 def _most_common(found: Sequence[Found]) -> Found | None:
@@ -309,32 +371,48 @@ def _most_common(found: Sequence[Found]) -> Found | None:
     return max(found, key=found.count, default=None)
 
 
-def _reason(run: RunRecord, own: dict[str, str], usual: dict[str, str], text: str | None,
-            twin: RunRecord | None) -> str:
+def _reason(
+    run: RunRecord,
+    own: dict[str, str],
+    usual: dict[str, str],
+    text: str | None,
+    twin: RunRecord | None,
+) -> str:
     """Why a run can't be compared with the others; empty where it can."""
     if run.status == "failed":
         return f"failed: {run.failure}"
     if run.status == "unfinished":
         return f"has not finished; go on with: {run.run.resume_command()}"
-    different = [f"{key}={own.get(key)} (the others: {usual.get(key)})" for key in sorted(own.keys() | usual.keys())
-                 if own.get(key) != usual.get(key)]
+    different = [
+        f"{key}={own.get(key)} (the others: {usual.get(key)})"
+        for key in sorted(own.keys() | usual.keys())
+        if own.get(key) != usual.get(key)
+    ]
     if different:
         return f"differs in more than what is compared: {', '.join(different)}"
     if run.test_text not in (None, text):
         return "was scored on other text: its test set is not the others'"
-    return f"has the seed of {twin.name} and the same settings, as far as they are compared" if twin else ""
+    return (
+        f"has the seed of {twin.name} and the same settings, as far as they are compared"
+        if twin
+        else ""
+    )
 
 
 def _differences(runs: Sequence[RunRecord], settings_too: bool) -> Iterator[str]:
-    """A line for each of device, processor, threads and versions, and of the settings where wanted, that differs."""
+    """A line for each of device, processor, threads and versions, and of the settings where wanted,
+    that differs.
+    """
     known = [_facts(run, settings_too) for run in runs]
     for key in sorted(set().union(*known)):
         holders: dict[str, list[str]] = {}
         for run, facts in zip(runs, known, strict=True):
             holders.setdefault(facts.get(key, "unknown"), []).append(run.name)
         if len(holders) > 1:
-            who = [f"{value} in {' and '.join(names) if len(names) < 3 else f'{len(names)} runs'}"
-                   for value, names in holders.items()]
+            who = [
+                f"{value} in {' and '.join(names) if len(names) < 3 else f'{len(names)} runs'}"
+                for value, names in holders.items()
+            ]
             yield f"{key} differs: {', '.join(who)}"
 
 
@@ -348,27 +426,43 @@ def _facts(run: RunRecord, settings_too: bool) -> dict[str, str]:
 
 
 def _not_finite(runs: Sequence[RunRecord]) -> Iterator[str]:
-    """A line for each run whose probes met figures that are not finite, which no mean can take in."""
+    """A line for each run whose probes met figures that are not finite, which no mean can take
+    in.
+    """
     for run in runs:
         if count := sum(not is_finite(entry) for entry in run.probes):
             yield f"{run.name}: probes.jsonl has lines with figures that are not finite ({count})"
 
 
 def _untested(group: Group) -> Iterator[str]:
-    """A line where some runs have no score on the test set, for which all are compared by another."""
+    """A line where some runs have no score on the test set, for which all are compared by
+    another.
+    """
     without = [run.name for run in group.runs if "test" not in (run.results or {})]
     if 0 < len(without) < len(group.runs):
-        yield f"scores of the validation set are compared: {' and '.join(without)} has none of the test set"
+        yield (
+            f"scores of the validation set are compared: {' and '.join(without)} has none of the"
+            " test set"
+        )
 
 
 def norm_name(run: RunRecord, among: Sequence[RunRecord], settings: tuple[str, ...]) -> str:
-    """batch; or batch (statistics shared), where runs of the same kind of norm differ in such a setting."""
+    """batch; or batch (statistics shared), where runs of the same kind of norm differ in such a
+    setting.
+    """
     kin = [r for r in among if r.config.norm.kind is run.config.norm.kind]
-    differing = [key for key in run.settings if key.startswith(settings) and key not in NO_SETTINGS
-                 and len({str(r.settings.get(key)) for r in kin}) > 1]
+    differing = [
+        key
+        for key in run.settings
+        if key.startswith(settings)
+        and key not in NO_SETTINGS
+        and len({str(r.settings.get(key)) for r in kin}) > 1
+    ]
     own = {key: str(run.settings[key]) for key in differing}
-    parts = [WORDS.get((key, value)) or f"{key.removeprefix('norm.').replace('_', ' ')} {value}"
-             for key, value in own.items()]
+    parts = [
+        WORDS.get((key, value)) or f"{key.removeprefix('norm.').replace('_', ' ')} {value}"
+        for key, value in own.items()
+    ]
     return run.config.norm.kind.value + (f" ({', '.join(parts)})" if parts else "")
 
 
@@ -386,13 +480,20 @@ def usual_norm(kind: str) -> dict[str, Any]:
 
 
 def labels(runs: Sequence[RunRecord]) -> list[str]:
-    """A short name for each run: its norm, with what else is needed to tell it apart, or its folder's name.
+    """A short name for each run: its norm, with what else is needed to tell it apart, or its
+    folder's name.
 
     That is its experiment, corpus and size where the runs are of several, and its seed.
     """
     places = [(r.config.experiment, r.config.data.name, r.config.size) for r in runs]
     several = [len(set(parts)) > 1 for parts in zip(*places, strict=True)]
-    norms = [", ".join([r.norm, *(part for part, told in zip(place, several, strict=True) if told and part)])
-             for r, place in zip(runs, places, strict=True)]
+    norms = [
+        ", ".join(
+            [r.norm, *(part for part, told in zip(place, several, strict=True) if told and part)]
+        )
+        for r, place in zip(runs, places, strict=True)
+    ]
     seeds = [f"{norm}, seed {r.config.seed}" for norm, r in zip(norms, runs, strict=True)]
-    return next(names for names in (norms, seeds, [r.name for r in runs]) if len(set(names)) == len(names))
+    return next(
+        names for names in (norms, seeds, [r.name for r in runs]) if len(set(names)) == len(names)
+    )

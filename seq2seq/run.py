@@ -78,34 +78,44 @@ class Run:
         """An existing run."""
         run = cls(folder)
         if not run.config_file.is_file():
-            raise RunError(f"{folder}: no such run (expected a folder with config.yaml, as train.py writes it)")
+            raise RunError(
+                f"{folder}: no such run (expected a folder with config.yaml, as train.py writes it)"
+            )
         return run
 
     def checkpoint(self, name: str) -> Path:
         """The file of checkpoint 'last' or 'best', or of one that is to be averaged."""
         return self.checkpoints / f"{name}.safetensors"
 
-    # -- configuration ---------------------------------------------------------------------------------------------
+    # -- configuration ---
 
     def config(self) -> Config:
         """The run's configuration."""
         try:
-            merged = OmegaConf.merge(schema(), read_yaml(self.config_file.read_text(encoding="utf-8")))
+            merged = OmegaConf.merge(
+                schema(), read_yaml(self.config_file.read_text(encoding="utf-8"))
+            )
             config = OmegaConf.to_object(merged)
         except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
-            raise RunError(f"{self.config_file}: not a configuration of this program ({error})") from error
+            raise RunError(
+                f"{self.config_file}: not a configuration of this program ({error})"
+            ) from error
         assert isinstance(config, Config)
         return config
 
     def save_config(self, config: Config) -> None:
-        """Write config.yaml, and the overrides that it was composed of, without what was asked of this one start."""
+        """Write config.yaml, and the overrides that it was composed of, without what was asked of
+        this one start.
+        """
         kept = replace(config, resume=None, overwrite=False)
         write_text(self.config_file, OmegaConf.to_yaml(OmegaConf.structured(kept)))
         if self.asked is not None:
             write_text(self.overrides_file, yaml.safe_dump(list(self.asked), allow_unicode=True))
 
     def overrides(self) -> list[str] | None:
-        """What train.py was asked for, to tell the command that repeats the run; None where that was not kept."""
+        """What train.py was asked for, to tell the command that repeats the run; None where that
+        was not kept.
+        """
         if not self.overrides_file.is_file():
             return None
         try:
@@ -126,17 +136,23 @@ class Run:
 
     def failure(self) -> str | None:
         """Why it failed when it was last started, in one line; None where it didn't."""
-        return " ".join(self.failure_file.read_text(encoding="utf-8").split()) if self.failure_file.is_file() else None
+        return (
+            " ".join(self.failure_file.read_text(encoding="utf-8").split())
+            if self.failure_file.is_file()
+            else None
+        )
 
     def state(self) -> str:
-        """finished, failed, unfinished (it may be under way) or not begun, by the files that are here."""
+        """finished, failed, unfinished (it may be under way) or not begun, by the files that are
+        here.
+        """
         if self.results_file.exists():
             return "finished"
         if self.failure_file.exists():
             return "failed"
         return "unfinished" if self.config_file.exists() else "not begun"
 
-    # -- whether it may be written to ------------------------------------------------------------------------------
+    # -- whether it may be written to ---
 
     def status(self, config: Config) -> Status:
         """What stands here already. RunError where that is a run of another configuration.
@@ -149,20 +165,36 @@ class Run:
             return Status.replaced
         different = differences(self.config(), config)
         if config.resume is not None and different.keys() <= set(EXTENDABLE):
-            return Status.finished if self.results_file.exists() and not different else Status.unfinished
+            return (
+                Status.finished
+                if self.results_file.exists() and not different
+                else Status.unfinished
+            )
         if different:
             key, (old, new) = next(iter(different.items()))
-            raise RunError(f"{self.folder}: holds a run of another configuration ({key}={old} there, {new} now"
-                           f"{', and more' if len(different) > 1 else ''}); overwrite=true replaces it, "
-                           "hydra.run.dir=DIR puts this one elsewhere")
+            raise RunError(
+                f"{self.folder}: holds a run of another configuration ({key}={old} there, {new} now"
+                f"{', and more' if len(different) > 1 else ''}); overwrite=true replaces it, "
+                "hydra.run.dir=DIR puts this one elsewhere"
+            )
         return Status.finished if self.results_file.exists() else Status.unfinished
 
     def clear(self) -> None:
-        """Remove a run's files, and only these. The configuration goes last: without it there is no run."""
+        """Remove a run's files, and only these. The configuration goes last: without it there is no
+        run.
+        """
         for folder in (self.checkpoints, self.translations):
             shutil.rmtree(folder, ignore_errors=True)
-        patterns = ("overrides.yaml", "results.json", "metrics.jsonl", "probes.jsonl", "failure.txt",
-                    "events.out.tfevents.*", "tokenizer*", "*.vocab")
+        patterns = (
+            "overrides.yaml",
+            "results.json",
+            "metrics.jsonl",
+            "probes.jsonl",
+            "failure.txt",
+            "events.out.tfevents.*",
+            "tokenizer*",
+            "*.vocab",
+        )
         for pattern in patterns:
             for file in self.folder.glob(pattern):
                 file.unlink()
@@ -175,7 +207,9 @@ class Run:
         try:
             with FileLock(self.folder / ".lock", timeout=0):
                 for folder in (self.folder, self.checkpoints, self.translations):
-                    for abandoned in folder.glob(f".*{TEMPORARY}"):  # by a process that was killed: we hold the lock
+                    for abandoned in folder.glob(
+                        f".*{TEMPORARY}"
+                    ):  # by a process that was killed: we hold the lock
                         abandoned.unlink()
                 yield
         except Timeout as error:
@@ -183,7 +217,8 @@ class Run:
 
     @contextmanager
     def beginning(self) -> Iterator[None]:
-        """Keep the folder locked; where no run stands in it yet, leave failure.txt behind if none can begin.
+        """Keep the folder locked; where no run stands in it yet, leave failure.txt behind if none
+        can begin.
 
         A run that stands here is left as it is until it goes on.
         """
@@ -201,7 +236,7 @@ class Run:
                 write_text(self.failure_file, f"{error}\n")
             raise
 
-    # -- the trained model -----------------------------------------------------------------------------------------
+    # -- the trained model ---
 
     def tokenizers(self) -> Tokenizers:
         """The run's own tokenizers."""
@@ -219,5 +254,7 @@ def build_translator(config: Config, tokenizers: Tokenizers) -> Translator:
     """A model as configured, with fresh weights."""
     source, target = tokenizers.source, tokenizers.target
     shared = config.tokenizer.joint or (config.model.tying is Tying.all and source is target)
-    vocabulary = Vocabulary(source.vocab_size, target.vocab_size, shared, target.pad_id, target.bos_id, target.eos_id)
+    vocabulary = Vocabulary(
+        source.vocab_size, target.vocab_size, shared, target.pad_id, target.bos_id, target.eos_id
+    )
     return Translator(config.model, config.norm, config.cell, vocabulary, config.backend.value)

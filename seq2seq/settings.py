@@ -1,4 +1,6 @@
-"""Every setting by its key: which of them make a run another one, and what range a number has. Needs no torch."""
+"""Every setting by its key: which of them make a run another one, and what range a number has.
+Needs no torch.
+"""
 
 import re
 from dataclasses import fields, is_dataclass
@@ -12,19 +14,39 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 """Where the settings of train.py are named and explained."""
 NOT_SETTINGS = ("resume", "overwrite")
 """What a run is started with and is no part of it."""
-CHANGEABLE = (*NOT_SETTINGS, "trainer.device", "trainer.threads", "trainer.histograms", "trainer.progress",
-              "data.mirror")
+CHANGEABLE = (
+    *NOT_SETTINGS,
+    "trainer.device",
+    "trainer.threads",
+    "trainer.histograms",
+    "trainer.progress",
+    "data.mirror",
+)
 """Settings that change nothing of what a run computes."""
 EXTENDABLE = ("trainer.max_updates", "trainer.max_epochs")
 """Settings that change nothing of the training so far."""
 AT_LEAST_ONE = (
-    "optimizer.accumulate", "optimizer.plateau_patience", "trainer.max_epochs", "trainer.max_updates",
-    "trainer.validate_every", "trainer.validate_sentences", "trainer.checkpoint_every", "trainer.log_every",
-    "trainer.patience", "trainer.recalibrate_batches", "trainer.threads", "probe.sentences", "probe.batches",
+    "optimizer.accumulate",
+    "optimizer.plateau_patience",
+    "trainer.max_epochs",
+    "trainer.max_updates",
+    "trainer.validate_every",
+    "trainer.validate_sentences",
+    "trainer.checkpoint_every",
+    "trainer.log_every",
+    "trainer.patience",
+    "trainer.recalibrate_batches",
+    "trainer.threads",
+    "probe.sentences",
+    "probe.batches",
     "probe.bucket_sentences",
 )
 AT_LEAST_ZERO = (
-    "optimizer.lr", "optimizer.momentum", "optimizer.weight_decay", "optimizer.warmup_updates", "optimizer.clip_norm",
+    "optimizer.lr",
+    "optimizer.momentum",
+    "optimizer.weight_decay",
+    "optimizer.warmup_updates",
+    "optimizer.clip_norm",
     "trainer.average_last",
 )
 PARTS = ("trainer.label_smoothing", "model.dropout")
@@ -37,11 +59,17 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     """Nested dictionaries as one with dotted keys."""
     if not isinstance(value, dict):
         return {prefix: value}
-    return {k: v for key, part in value.items() for k, v in flatten(part, f"{prefix}.{key}" if prefix else key).items()}
+    return {
+        k: v
+        for key, part in value.items()
+        for k, v in flatten(part, f"{prefix}.{key}" if prefix else key).items()
+    }
 
 
 def plain(value: Any) -> Any:
-    """A configuration, or a part of it, as config.yaml has it: dictionaries, lists, enums by name."""
+    """A configuration, or a part of it, as config.yaml has it: dictionaries, lists, enums by
+    name.
+    """
     if is_dataclass(value):
         return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, dict):
@@ -59,8 +87,11 @@ def settings(config: Config) -> dict[str, Any]:
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
     """The settings that matter and differ: key -> (old, new)."""
     a, b = settings(old), settings(new)
-    return {key: (a.get(key), b.get(key)) for key in sorted(a.keys() | b.keys())
-            if a.get(key) != b.get(key) and key not in CHANGEABLE}
+    return {
+        key: (a.get(key), b.get(key))
+        for key in sorted(a.keys() | b.keys())
+        if a.get(key) != b.get(key) and key not in CHANGEABLE
+    }
 
 
 def check_settings(config: Config) -> None:
@@ -80,20 +111,32 @@ def check_probe(config: Config) -> None:
     """ValueError where a probe would fail, or measure something else than it says."""
     probe, norm = config.probe, config.norm
     if min(probe.lengths, default=SHORTEST) < SHORTEST:
-        raise ValueError(f"probe.lengths={probe.lengths}: expected at least {SHORTEST}: sums grow from the second")
+        raise ValueError(
+            f"probe.lengths={probe.lengths}: expected at least {SHORTEST}: sums grow from the"
+            " second"
+        )
     if probe.buckets != sorted({0, *probe.buckets})[1:]:
-        raise ValueError(f"probe.buckets={probe.buckets}: expected ascending numbers of pieces from 1")
+        raise ValueError(
+            f"probe.buckets={probe.buckets}: expected ascending numbers of pieces from 1"
+        )
     own = [kind.value for kind in probe.kinds if kind is not ProbeKind.length]
     if own and norm.kind is NormKind.batch and probe.sentences < norm.min_rows:
-        raise ValueError(f"probe.sentences={probe.sentences}: expected at least norm.min_rows={norm.min_rows} for "
-                         f"{', '.join(own)}, else batch norm does not normalise by the batch's own statistics")
+        raise ValueError(
+            f"probe.sentences={probe.sentences}: expected at least norm.min_rows={norm.min_rows}"
+            f" for {', '.join(own)}, else batch norm does not normalise by the batch's own"
+            " statistics"
+        )
 
 
 def length_limit(rule: str) -> tuple[float, float]:
-    """(a, b) of 'Ax+B': longest translation as a times the source's length plus b; a plain number is (0, B)."""
+    """(a, b) of 'Ax+B': longest translation as a times the source's length plus b; a plain number
+    is (0, B).
+    """
     match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)x)?(?:\+?(\d+))?", rule.strip())
     if not rule.strip() or match is None:
-        raise ValueError(f"decode.max_length={rule!r}: expected 'Ax+B', such as '2x+10', or a number of pieces")
+        raise ValueError(
+            f"decode.max_length={rule!r}: expected 'Ax+B', such as '2x+10', or a number of pieces"
+        )
     return float(match[1] or 0), float(match[2] or 0)
 
 

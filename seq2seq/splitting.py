@@ -1,4 +1,6 @@
-"""How an upstream file of pairs becomes train, valid and test, so that no sentence is in two of them."""
+"""How an upstream file of pairs becomes train, valid and test, so that no sentence is in two of
+them.
+"""
 
 import hashlib
 import io
@@ -17,13 +19,17 @@ Pair = tuple[str, str]
 
 def read_upstream(path: Path, rule: SplitRule) -> Iterator[Pair]:
     """(source, target) of every line of a TSV file, or of member `rule.file` of a zip."""
-    for number, line in enumerate(decoded_lines(io.BytesIO(_upstream_bytes(path, rule)), str(path)), start=1):
+    for number, line in enumerate(
+        decoded_lines(io.BytesIO(_upstream_bytes(path, rule)), str(path)), start=1
+    ):
         if not line.strip():
             continue
         columns = line.rstrip("\r").split("\t")
         if len(columns) <= max(rule.source_column, rule.target_column):
-            raise DataError(f"{path}:{number}: {len(columns)} columns; expected source and target in columns "
-                            f"{rule.source_column + 1} and {rule.target_column + 1}")
+            raise DataError(
+                f"{path}:{number}: {len(columns)} columns; expected source and target in columns "
+                f"{rule.source_column + 1} and {rule.target_column + 1}"
+            )
         yield columns[rule.source_column], columns[rule.target_column]
 
 
@@ -48,7 +54,9 @@ def check_git_blob(path: Path, expected: str | None) -> None:
 
 
 def sentence_key(sentence: str) -> str:
-    """The sentence without case, spacing and punctuation: NFKC, casefold, letters, marks and digits alone."""
+    """The sentence without case, spacing and punctuation: NFKC, casefold, letters, marks and digits
+    alone.
+    """
     folded = unicodedata.normalize("NFKC", sentence).casefold()
     key = "".join(c for c in folded if unicodedata.category(c)[0] in "LMN")
     return key or sentence.strip()
@@ -74,9 +82,9 @@ class _Components:
 def split_by_components(pairs: Iterable[Pair], rule: SplitRule) -> dict[str, list[Pair]]:
     """train, valid and test of a file of pairs, in its order.
 
-    Repeated pairs are dropped. Sentences with one key, and the two sides of a pair, are in one component; a component
-    is named by the smallest key of its `rule.name_side` side, and SHA-256 of salt and name, as a part of its range,
-    says where all of it goes.
+    Repeated pairs are dropped. Sentences with one key, and the two sides of a pair, are in one
+    component; a component is named by the smallest key of its `rule.name_side` side, and SHA-256 of
+    salt and name, as a part of its range, says where all of it goes.
     """
     kept = list(dict.fromkeys(pairs))
     components, names = _Components(), dict[str, str]()

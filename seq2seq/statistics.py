@@ -1,4 +1,6 @@
-"""Differences over seeds: Student's interval, what it says of a claim, and the smallest effect it could have shown."""
+"""Differences over seeds: Student's interval, what it says of a claim, and the smallest effect it
+could have shown.
+"""
 
 import math
 from collections.abc import Sequence
@@ -56,14 +58,22 @@ def _standard_error(values: Sequence[float]) -> float:
 def outcome(values: Sequence[float]) -> Outcome:
     """Of differences, one a seed, of which the claim says that they are positive.
 
-    Supported if the whole interval of their mean is above 0, refuted if it is below, else undecided.
+    Supported if the whole interval of their mean is above 0, refuted if it is below, else
+    undecided.
     """
     found = interval(values)
-    return Outcome.supported if found.low > 0 else Outcome.refuted if found.high < 0 else Outcome.undecided
+    return (
+        Outcome.supported
+        if found.low > 0
+        else Outcome.refuted
+        if found.high < 0
+        else Outcome.undecided
+    )
 
 
 def smallest_effect(values: Sequence[float]) -> float:
-    """The smallest mean that so many seeds, spread as these are, would have shown with probability 0.8.
+    """The smallest mean that so many seeds, spread as these are, would have shown with probability
+    0.8.
 
     From the noncentral t distribution; infinite for one seed.
     """

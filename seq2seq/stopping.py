@@ -8,7 +8,9 @@ from types import FrameType
 
 @contextmanager
 def on_stop(act: Callable[[int], None]) -> Iterator[None]:
-    """Inside, SIGINT and SIGTERM call `act` instead of ending the process; a second SIGINT interrupts at once."""
+    """Inside, SIGINT and SIGTERM call `act` instead of ending the process; a second SIGINT
+    interrupts at once.
+    """
     received: list[int] = []
 
     def handler(number: int, frame: FrameType | None) -> None:
@@ -17,7 +19,9 @@ def on_stop(act: Callable[[int], None]) -> Iterator[None]:
         received.append(number)
         act(number)
 
-    previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {
+        number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:

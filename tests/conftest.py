@@ -1,4 +1,6 @@
-"""What the tests share: the mirror folder of real corpora, where there is one, and a toy corpus to train on."""
+"""What the tests share: the mirror folder of real corpora, where there is one, and a toy corpus to
+train on.
+"""
 
 import importlib.util
 import logging
@@ -27,22 +29,30 @@ DEFAULT_MIRROR = ROOT.parent / "shared" / "data"
 
 @pytest.fixture(scope="session", autouse=True)
 def kernels() -> None:
-    """Compile the fused kernels before the first test, so that none of them finds its message among its output."""
+    """Compile the fused kernels before the first test, so that none of them finds its message among
+    its output.
+    """
     ops.fused_serves("lstm", LSTM(1, 1).cell_parameters("_l0"))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def event_files() -> None:
-    """Number TensorBoard's files from 1000: those of one second and process are read by name, .100 before .99."""
+    """Number TensorBoard's files from 1000: those of one second and process are read by name, .100
+    before .99.
+    """
     event_file_writer._global_uid = event_file_writer.AtomicCounter(1000)
 
 
 @pytest.fixture(scope="session")
 def mirror() -> Path:
-    """The folder with copies of the published corpora; tests that need it are skipped where it is absent."""
+    """The folder with copies of the published corpora; tests that need it are skipped where it is
+    absent.
+    """
     folder = Path(os.environ.get("SEQ2SEQ_DATA_MIRROR") or DEFAULT_MIRROR)
     if not folder.is_dir():
-        pytest.skip(f"no mirror folder of the published corpora at {folder} (set SEQ2SEQ_DATA_MIRROR)")
+        pytest.skip(
+            f"no mirror folder of the published corpora at {folder} (set SEQ2SEQ_DATA_MIRROR)"
+        )
     return folder
 
 
@@ -61,21 +71,40 @@ def write_pairs(folder, split, pairs):
     """Two files, and the settings that name them."""
     folder.mkdir(parents=True, exist_ok=True)
     for side, lines in zip(("source", "target"), zip(*pairs, strict=True), strict=True):
-        (folder / f"{split}.{side}").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        (folder / f"{split}.{side}").write_text(
+            "".join(line + "\n" for line in lines), encoding="utf-8"
+        )
     return [f"data.{split}.{side}={folder / f'{split}.{side}'}" for side in ("source", "target")]
 
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory):
-    """Settings of a run that takes a second: 240 pairs of the toy corpus (8 batches), a tiny model, two epochs."""
+    """Settings of a run that takes a second: 240 pairs of the toy corpus (8 batches), a tiny model,
+    two epochs.
+    """
     folder = tmp_path_factory.mktemp("toy")
     return [
-        "data=files", "data.name=toy", "data.target_language=en", f"data.root={folder / 'prepared'}",
-        *(override for split, count, seed in (("train", 240, 0), ("valid", 24, 1), ("test", 12, 2))
-          for override in write_pairs(folder, split, reversed_pairs(count, seed))),
-        "data.cleaning.drop_duplicates=false", "data.batch_tokens=null", "data.batch_sentences=30",
-        "tokenizer=word", "model=tiny", "optimizer.lr=0.01", "optimizer.warmup_updates=2", "decode.beam_size=2",
-        "trainer.max_epochs=2", "trainer.log_every=2", "trainer.progress=false", "trainer.threads=1",
+        "data=files",
+        "data.name=toy",
+        "data.target_language=en",
+        f"data.root={folder / 'prepared'}",
+        *(
+            override
+            for split, count, seed in (("train", 240, 0), ("valid", 24, 1), ("test", 12, 2))
+            for override in write_pairs(folder, split, reversed_pairs(count, seed))
+        ),
+        "data.cleaning.drop_duplicates=false",
+        "data.batch_tokens=null",
+        "data.batch_sentences=30",
+        "tokenizer=word",
+        "model=tiny",
+        "optimizer.lr=0.01",
+        "optimizer.warmup_updates=2",
+        "decode.beam_size=2",
+        "trainer.max_epochs=2",
+        "trainer.log_every=2",
+        "trainer.progress=false",
+        "trainer.threads=1",
     ]
 
 
@@ -123,7 +152,9 @@ def copied(finished, tmp_path):
 
 @pytest.fixture
 def browser():
-    """A headless Chromium, driven by selenium; no page in it may log an error or ask another machine for anything."""
+    """A headless Chromium, driven by selenium; no page in it may log an error or ask another
+    machine for anything.
+    """
     import browser as chromium  # selenium is loaded where a browser is needed alone
 
     if missing := chromium.missing():

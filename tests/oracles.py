@@ -1,8 +1,9 @@
-"""The recurrent layers a second time, naively: from the papers' equations, a row and a step at a time.
+"""The recurrent layers a second time, naively: from the papers' equations, a row and a step at a
+time.
 
-Nothing here calls the operations that are tested, nor torch's own norms or cells: vectors are added, multiplied and
-squashed, so that autograd gives the gradients to compare with. Sentences are a list of (length, I) tensors in any
-order.
+Nothing here calls the operations that are tested, nor torch's own norms or cells: vectors are
+added, multiplied and squashed, so that autograd gives the gradients to compare with. Sentences are
+a list of (length, I) tensors in any order.
 """
 
 import torch
@@ -12,11 +13,15 @@ from seq2seq.config import CellNorm, NormConfig, NormGroup, NormKind, Statistics
 from seq2seq.rnn import GRU, LSTM, RNN
 
 CELLS = {
-    "lstm": LSTM, "gru": GRU, "rnn_tanh": RNN,
+    "lstm": LSTM,
+    "gru": GRU,
+    "rnn_tanh": RNN,
     "rnn_relu": lambda *args, **options: RNN(*args, nonlinearity="relu", **options),
 }
 TORCH_CELLS = {
-    "lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn_tanh": torch.nn.RNN,
+    "lstm": torch.nn.LSTM,
+    "gru": torch.nn.GRU,
+    "rnn_tanh": torch.nn.RNN,
     "rnn_relu": lambda *args, **options: torch.nn.RNN(*args, nonlinearity="relu", **options),
 }
 
@@ -24,7 +29,9 @@ TORCH_CELLS = {
 def config(kind, **options):
     """A NormConfig from the names of its options."""
     enums = {"cell": CellNorm, "terms": Terms, "group": NormGroup, "statistics": Statistics}
-    return NormConfig(NormKind[kind], **{k: enums[k][v] if k in enums else v for k, v in options.items()})
+    return NormConfig(
+        NormKind[kind], **{k: enums[k][v] if k in enums else v for k, v in options.items()}
+    )
 
 
 def randomised(layer, seed=0):
@@ -65,8 +72,9 @@ def run(layer, sentences, state=None):
 class Oracle:
     """What `layer` should compute, from its parameters, settings and buffers.
 
-    `raw` collects the vectors that each term normalises: raw[term + suffix][step] is a list with one of every living
-    sentence (for the input term of statistics=sequence_input, all of them stand at step 0).
+    `raw` collects the vectors that each term normalises: raw[term + suffix][step] is a list with
+    one of every living sentence (for the input term of statistics=sequence_input, all of them stand
+    at step 0).
     """
 
     def __init__(self, layer, training=True, buffers=None):
@@ -75,27 +83,37 @@ class Oracle:
         self.layers, self.directions = layer.num_layers, layer.num_directions
         self.training = training
         self.parameters = dict(layer.named_parameters())
-        self.buffers = {k: v.clone() for k, v in layer.named_buffers()} if buffers is None else buffers
+        self.buffers = (
+            {k: v.clone() for k, v in layer.named_buffers()} if buffers is None else buffers
+        )
         self.raw = {}
         default = Terms.joint if self.cell == "rnn" and not self.whole_input() else Terms.separate
-        self.joint = self.norm.kind is not NormKind.none and (self.norm.terms or default) is Terms.joint
+        self.joint = (
+            self.norm.kind is not NormKind.none and (self.norm.terms or default) is Terms.joint
+        )
 
     def whole_input(self):
-        return self.norm.kind is NormKind.batch and self.norm.statistics is Statistics.sequence_input
+        return (
+            self.norm.kind is NormKind.batch and self.norm.statistics is Statistics.sequence_input
+        )
 
     def __call__(self, sentences, state=None):
         """Outputs of all sentences, and the last states h (and c), each (L * D, B, H)."""
         last = []
         for layer in range(self.layers):
             outputs = []
-            for flip, suffix in [(False, f"_l{layer}"), (True, f"_l{layer}_reverse")][: self.directions]:
+            for flip, suffix in [(False, f"_l{layer}"), (True, f"_l{layer}_reverse")][
+                : self.directions
+            ]:
                 start = None if state is None else [list(s[len(last)]) for s in parts(state)]
                 xs = [s.flip(0) for s in sentences] if flip else sentences
                 ys, end = self.direction(suffix, xs, start)
                 outputs.append([y.flip(0) for y in ys] if flip else ys)
                 last.append(end)
             sentences = [torch.cat(ys, dim=1) for ys in zip(*outputs, strict=True)]
-        return sentences, [torch.stack([torch.stack(s[i]) for s in last]) for i in range(len(last[0]))]
+        return sentences, [
+            torch.stack([torch.stack(s[i]) for s in last]) for i in range(len(last[0]))
+        ]
 
     def own(self, name, suffix):
         return self.parameters.get(name + suffix)
@@ -113,7 +131,9 @@ class Oracle:
         if self.whole_input():
             flat = iter(self.normalised("ih", suffix, [u for sentence in us for u in sentence], 0))
             whole = [[next(flat) for _ in sentence] for sentence in us]
-        current = [[None, None] if state is None else [s[b] for s in state] for b in range(len(sentences))]
+        current = [
+            [None, None] if state is None else [s[b] for s in state] for b in range(len(sentences))
+        ]
         outputs = [[] for _ in sentences]
         for t in range(max(map(len, sentences))):
             alive = [b for b, sentence in enumerate(sentences) if t < len(sentence)]
@@ -121,41 +141,61 @@ class Oracle:
             zs = None if hs[0] is None else [w_hh @ h for h in hs]
             given = None if whole is None else [whole[b][t] for b in alive]
             sums = self.summed_inputs(suffix, [us[b][t] for b in alive], zs, t, given)
-            for b, new in zip(alive, self.step(suffix, sums, [current[b] for b in alive], t), strict=True):
+            for b, new in zip(
+                alive, self.step(suffix, sums, [current[b] for b in alive], t), strict=True
+            ):
                 current[b] = new
                 outputs[b].append(new[0])
         return [torch.stack(ys) for ys in outputs], list(zip(*current, strict=True))
 
     def summed_inputs(self, suffix, us, zs, t, given):
-        """For every row (from the input, from the state): what a gate adds up, the GRU's n part multiplies by r."""
+        """For every row (from the input, from the state): what a gate adds up, the GRU's n part
+        multiplies by r.
+        """
         rows = us[0].numel()
         b_ih, b_hh = self.bias("bias_ih", suffix)[:rows], self.bias("bias_hh", suffix)[:rows]
         if not self.joint:
             ih = [y + b_ih for y in given or self.normalised("ih", suffix, us, t)]
             hh = [0 * b_hh] * len(us) if zs is None else self.normalised("hh", suffix, zs, t)
             return [(a, b + b_hh) for a, b in zip(ih, hh, strict=True)]
-        n = 2 * self.hidden if self.cell == "gru" else rows  # the numbers of a row that are summed first
-        vs = us if zs is None else [torch.cat([u[:n] + z[:n], u[n:]]) for u, z in zip(us, zs, strict=True)]
+        n = (
+            2 * self.hidden if self.cell == "gru" else rows
+        )  # the numbers of a row that are summed first
+        vs = (
+            us
+            if zs is None
+            else [torch.cat([u[:n] + z[:n], u[n:]]) for u, z in zip(us, zs, strict=True)]
+        )
         ih = self.normalised("ih", suffix, vs, t)
         hh = [b_hh] * len(us)
         if zs is not None and n < rows:
-            hh = [torch.cat([b_hh[:n], b_hh[n:] + y]) for y in self.normalised("hh", suffix, [z[n:] for z in zs], t)]
+            hh = [
+                torch.cat([b_hh[:n], b_hh[n:] + y])
+                for y in self.normalised("hh", suffix, [z[n:] for z in zs], t)
+            ]
         return [(a + b_ih, b) for a, b in zip(ih, hh, strict=True)]
 
     def step(self, suffix, sums, states, t):
         """The new [h, c] or [h] of every row."""
-        return {"lstm": self.lstm, "gru": self.gru, "rnn": self.rnn}[self.cell](suffix, sums, states, t)
+        return {"lstm": self.lstm, "gru": self.gru, "rnn": self.rnn}[self.cell](
+            suffix, sums, states, t
+        )
 
     def lstm(self, suffix, sums, states, t):
         gates = [(a + b).split(self.hidden) for a, b in sums]
-        cs = [torch.sigmoid(f) * (0 if c is None else c) + torch.sigmoid(i) * torch.tanh(g)
-              for (i, f, g, _), (_, c) in zip(gates, states, strict=True)]
+        cs = [
+            torch.sigmoid(f) * (0 if c is None else c) + torch.sigmoid(i) * torch.tanh(g)
+            for (i, f, g, _), (_, c) in zip(gates, states, strict=True)
+        ]
         shown = cs
         if self.norm.kind is not NormKind.none and self.norm.cell is not CellNorm.none:
             shift = self.bias("bias_c", suffix)[: self.hidden]
             shown = [y + shift for y in self.normalised("c", suffix, cs, t)]
         carried = shown if self.norm.cell is CellNorm.carried else cs
-        return [[torch.sigmoid(gate[3]) * torch.tanh(s), c] for gate, s, c in zip(gates, shown, carried, strict=True)]
+        return [
+            [torch.sigmoid(gate[3]) * torch.tanh(s), c]
+            for gate, s, c in zip(gates, shown, carried, strict=True)
+        ]
 
     def gru(self, suffix, sums, states, t):
         new = []
@@ -166,9 +206,12 @@ class Oracle:
         return new
 
     def rnn(self, suffix, sums, states, t):
-        return [[torch.tanh(a + b) if self.activation == "tanh" else (a + b).clamp(min=0)] for a, b in sums]
+        return [
+            [torch.tanh(a + b) if self.activation == "tanh" else (a + b).clamp(min=0)]
+            for a, b in sums
+        ]
 
-    # -- the norms -----------------------------------------------------------------------------------------------
+    # -- the norms ---
 
     def normalised(self, term, suffix, vectors, t):
         """gain * N(v) for the vectors of one step."""
@@ -178,13 +221,17 @@ class Oracle:
         if self.norm.kind is NormKind.batch:
             self.raw.setdefault(term + suffix, {})[t] = [v.detach() for v in vectors]
             return [gain * v for v in self.over_rows(term, suffix, vectors, t)]
-        return [gain * torch.cat([self.over_features(part) for part in v.split(self.segments(len(v)))])
-                for v in vectors]
+        return [
+            gain * torch.cat([self.over_features(part) for part in v.split(self.segments(len(v)))])
+            for v in vectors
+        ]
 
     def segments(self, size):
         if self.norm.group is NormGroup.gate:
             return [self.hidden] * (size // self.hidden)
-        return [2 * self.hidden, self.hidden] if self.cell == "gru" and size > self.hidden else [size]
+        return (
+            [2 * self.hidden, self.hidden] if self.cell == "gru" and size > self.hidden else [size]
+        )
 
     def over_features(self, v):
         mean = sum(v) / len(v) if self.norm.kind is NormKind.layer else 0
@@ -195,7 +242,9 @@ class Oracle:
             mean = sum(vectors) / len(vectors)
             var = sum((v - mean) ** 2 for v in vectors) / len(vectors)
         else:
-            means, variances = (self.buffers[f"running_{x}_{term}{suffix}"] for x in ("mean", "var"))
+            means, variances = (
+                self.buffers[f"running_{x}_{term}{suffix}"] for x in ("mean", "var")
+            )
             index = min(t, len(means) - 1, max(int(self.buffers["steps_seen" + suffix]) - 1, 0))
             mean, var = means[index], variances[index]
         return [(v - mean) / (var + self.norm.eps) ** 0.5 for v in vectors]

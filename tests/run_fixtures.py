@@ -1,4 +1,6 @@
-"""Fixtures over `runs`, for test files that say pytest_plugins = ["run_fixtures"]: one training for all of them."""
+"""Fixtures over `runs`, for test files that say pytest_plugins = ["run_fixtures"]: one training for
+all of them.
+"""
 
 import pytest
 import runs
@@ -6,7 +8,9 @@ import runs
 
 @pytest.fixture(scope="session")
 def two_runs(tmp_path_factory):
-    """Two small trained runs of one corpus: norm none, which has learnt some words, and layer, which knows all."""
+    """Two small trained runs of one corpus: norm none, which has learnt some words, and layer,
+    which knows all.
+    """
     return runs.two_runs(tmp_path_factory.mktemp("runs"))
 
 

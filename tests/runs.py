@@ -1,4 +1,6 @@
-"""Small trained runs, and the commands on them: in this process, where a real one isn't what is tested."""
+"""Small trained runs, and the commands on them: in this process, where a real one isn't what is
+tested.
+"""
 
 import importlib.util
 import io
@@ -24,8 +26,19 @@ from seq2seq.run import Run
 from seq2seq.training import train
 
 ROOT = Path(__file__).resolve().parents[1]
-LEXICON = {"one": "一", "two": "二", "three": "三", "four": "四", "five": "五", "dogs": "狗", "cats": "猫",
-           "birds": "鸟", "see": "看见", "like": "喜欢", "find": "找到"}
+LEXICON = {
+    "one": "一",
+    "two": "二",
+    "three": "三",
+    "four": "四",
+    "five": "五",
+    "dogs": "狗",
+    "cats": "猫",
+    "birds": "鸟",
+    "see": "看见",
+    "like": "喜欢",
+    "find": "找到",
+}
 NUMBERS, NOUNS, VERBS = list(LEXICON)[:5], list(LEXICON)[5:8], list(LEXICON)[8:]
 
 
@@ -51,23 +64,48 @@ def corpus(folder):
     """A corpus of own files: English to Chinese numerals, nouns and verbs."""
     folder.mkdir(parents=True, exist_ok=True)
     lines, splits = sentences(300), {}
-    for name, part in (("train", lines[:240]), ("valid", lines[240:260]), ("test", lines[260:290]),
-                       ("test_other", lines[290:])):
+    for name, part in (
+        ("train", lines[:240]),
+        ("valid", lines[240:260]),
+        ("test", lines[260:290]),
+        ("test_other", lines[290:]),
+    ):
         (folder / f"{name}.en").write_text("".join(line + "\n" for line in part), encoding="utf-8")
-        (folder / f"{name}.zh").write_text("".join(translation(line) + "\n" for line in part), encoding="utf-8")
+        (folder / f"{name}.zh").write_text(
+            "".join(translation(line) + "\n" for line in part), encoding="utf-8"
+        )
         splits[name] = SplitConfig(str(folder / f"{name}.en"), str(folder / f"{name}.zh"))
-    return DataConfig(name="toy", root=str(folder / "prepared"), train=splits["train"], valid=splits["valid"],
-                      test=splits["test"], more_tests={"test_other": splits["test_other"]}, batch_tokens=None,
-                      batch_sentences=24)
+    return DataConfig(
+        name="toy",
+        root=str(folder / "prepared"),
+        train=splits["train"],
+        valid=splits["valid"],
+        test=splits["test"],
+        more_tests={"test_other": splits["test_other"]},
+        batch_tokens=None,
+        batch_sentences=24,
+    )
 
 
 def settings(data, norm="none", updates=6, **changes):
-    """A run's configuration, as small as can be. After 70 updates it has learnt some words, after 200 all."""
+    """A run's configuration, as small as can be. After 70 updates it has learnt some words, after
+    200 all.
+    """
     config = Config(
-        norm=NormConfig(NormKind[norm]), model=ModelConfig(24, 32, dropout=0.0, init_scale=0.3), data=data,
-        tokenizer=TokenizerConfig(vocab_size=60, joint=False), optimizer=OptimizerConfig(lr=2e-2, warmup_updates=5),
-        trainer=TrainerConfig(max_epochs=None, max_updates=updates, threads=1, progress=False, log_every=5,
-                              validate_every=max(updates // 3, 1)))
+        norm=NormConfig(NormKind[norm]),
+        model=ModelConfig(24, 32, dropout=0.0, init_scale=0.3),
+        data=data,
+        tokenizer=TokenizerConfig(vocab_size=60, joint=False),
+        optimizer=OptimizerConfig(lr=2e-2, warmup_updates=5),
+        trainer=TrainerConfig(
+            max_epochs=None,
+            max_updates=updates,
+            threads=1,
+            progress=False,
+            log_every=5,
+            validate_every=max(updates // 3, 1),
+        ),
+    )
     return replace(config, **changes)
 
 
@@ -91,22 +129,30 @@ class Runs:
 def two_runs(folder):
     """Train them."""
     data = corpus(folder / "corpus")
-    none, layer = (trained(folder / f"{norm}-lstm-tiny-seed1", settings(data, norm, updates))
-                   for norm, updates in (("none", 60), ("layer", 200)))
+    none, layer = (
+        trained(folder / f"{norm}-lstm-tiny-seed1", settings(data, norm, updates))
+        for norm, updates in (("none", 60), ("layer", 200))
+    )
     test = sentences(300)[260:290]
     return Runs(none, layer, data, test, [translation(line) for line in test])
 
 
 def three_runs(folder):
-    """One run of each norm in a folder of their own, named as train.py names them: 12 updates, three validations."""
+    """One run of each norm in a folder of their own, named as train.py names them: 12 updates,
+    three validations.
+    """
     data = corpus(folder / "corpus")
-    return {norm: trained(folder / "outputs" / f"{norm}-lstm-tiny-seed1", settings(data, norm, 12))
-            for norm in ("none", "batch", "layer")}
+    return {
+        norm: trained(folder / "outputs" / f"{norm}-lstm-tiny-seed1", settings(data, norm, 12))
+        for norm in ("none", "batch", "layer")
+    }
 
 
 def script(name) -> ModuleType:
     """A file of scripts/ as a module."""
-    specification = importlib.util.spec_from_file_location(f"{name}_command", ROOT / "scripts" / f"{name}.py")
+    specification = importlib.util.spec_from_file_location(
+        f"{name}_command", ROOT / "scripts" / f"{name}.py"
+    )
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
@@ -125,7 +171,12 @@ class Command:
     """A script called in this process, with its own arguments and standard input."""
 
     def __init__(self, name, monkeypatch, capfd):
-        self.name, self.module, self.monkeypatch, self.capfd = name, script(name), monkeypatch, capfd
+        self.name, self.module, self.monkeypatch, self.capfd = (
+            name,
+            script(name),
+            monkeypatch,
+            capfd,
+        )
 
     def __call__(self, *arguments, stdin=b""):
         """Exit code, stdout and stderr."""

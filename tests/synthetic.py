@@ -4,7 +4,15 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from seq2seq.config import CellConfig, CellKind, Config, DataConfig, NormConfig, NormKind, OptimizerConfig
+from seq2seq.config import (
+    CellConfig,
+    CellKind,
+    Config,
+    DataConfig,
+    NormConfig,
+    NormKind,
+    OptimizerConfig,
+)
 from seq2seq.records import RunRecord, groups
 from seq2seq.run import Run
 
@@ -12,34 +20,69 @@ SEEDS = (1, 2, 3)
 SIGNATURE = "BLEU|nrefs:1|case:mixed|eff:no|tok:zh|smooth:exp|version:2.6.0"
 
 
-def record(norm="none", seed=1, experiment="convergence", metrics=(), probes=(), cell="lstm", batch=None, lr=1e-3,
-           results=None, norm_settings=None, **settings):
+def record(
+    norm="none",
+    seed=1,
+    experiment="convergence",
+    metrics=(),
+    probes=(),
+    cell="lstm",
+    batch=None,
+    lr=1e-3,
+    results=None,
+    norm_settings=None,
+    **settings,
+):
     """A finished run; `results` on top of what every run has."""
     config = Config(
-        norm=NormConfig(NormKind[norm], **norm_settings or {}), cell=CellConfig(CellKind[cell]), seed=seed,
-        data=DataConfig(name="toy", batch_sentences=batch), optimizer=OptimizerConfig(lr=lr), experiment=experiment,
-        size="quick")
+        norm=NormConfig(NormKind[norm], **norm_settings or {}),
+        cell=CellConfig(CellKind[cell]),
+        seed=seed,
+        data=DataConfig(name="toy", batch_sentences=batch),
+        optimizer=OptimizerConfig(lr=lr),
+        experiment=experiment,
+        size="quick",
+    )
     config = replace(config, **settings)
     score = {"bleu": 30.0, "chrf": 40.0, "bleu_signature": SIGNATURE, "chrf_signature": "chrF|x"}
-    known = {"norm": norm, "seed": seed, "valid_loss": 1.0, "update": 100, "tokens_per_second": 1000.0,
-             "parameters": 10, "wall_seconds": 60.0, "test": score, "valid": score, "device": "cpu", "threads": 1,
-             "versions": {"torch": "2"}, "decode": {"beam_size": 5, "length_penalty": 1.0}}
+    known = {
+        "norm": norm,
+        "seed": seed,
+        "valid_loss": 1.0,
+        "update": 100,
+        "tokens_per_second": 1000.0,
+        "parameters": 10,
+        "wall_seconds": 60.0,
+        "test": score,
+        "valid": score,
+        "device": "cpu",
+        "threads": 1,
+        "versions": {"torch": "2"},
+        "decode": {"beam_size": 5, "length_penalty": 1.0},
+    }
     name = f"{norm}-{cell}-{seed}-{batch}-{lr}"
-    made = RunRecord(name, Run(Path("nowhere") / name), config, "finished", known | (results or {}), None)
+    made = RunRecord(
+        name, Run(Path("nowhere") / name), config, "finished", known | (results or {}), None
+    )
     made.__dict__ |= {"metrics": list(metrics), "probes": list(probes)}
     return made
 
 
 def group(runs):
     """The one group that these runs are."""
-    found, = groups(list(runs))
+    (found,) = groups(list(runs))
     return found
 
 
 def curve(rate, seconds_an_update=0.1, updates=range(0, 101, 5), floor=0.5):
     """metrics.jsonl of a loss that falls as exp(-rate * update) to a floor."""
     for update in updates:
-        position = {"update": update, "epoch": 0, "tokens": 10 * update, "seconds": seconds_an_update * update}
+        position = {
+            "update": update,
+            "epoch": 0,
+            "tokens": 10 * update,
+            "seconds": seconds_an_update * update,
+        }
         loss = floor + 3 * math.exp(-rate * update)
         yield {"kind": "train", **position, "loss": loss, "nll": loss, "tokens_per_second": 100.0}
         yield {"kind": "valid", **position, "loss": loss, "bleu": 100 - 20 * loss}

@@ -1,7 +1,8 @@
-"""Batch norm's statistics: which rows count, which step they belong to, when they are used and when they change.
+"""Batch norm's statistics: which rows count, which step they belong to, when they are used and when
+they change.
 
-The vectors that a term normalises come from the naive oracle, whose outputs are checked against the layer's on the way;
-the statistics are NumPy's.
+The vectors that a term normalises come from the naive oracle, whose outputs are checked against the
+layer's on the way; the statistics are NumPy's.
 """
 
 import copy
@@ -23,7 +24,9 @@ STATISTICS = ["per_step", "sequence_input", "shared"]
 
 def layer_of(cell="lstm", layers=1, bidirectional=False, seed=0, **options):
     options = {"eps": EPS, "momentum": MOMENTUM, "max_steps": STEPS} | options
-    layer = CELLS[cell](3, 4, num_layers=layers, bidirectional=bidirectional, norm=config("batch", **options))
+    layer = CELLS[cell](
+        3, 4, num_layers=layers, bidirectional=bidirectional, norm=config("batch", **options)
+    )
     return randomised(layer, seed)
 
 
@@ -76,7 +79,7 @@ def update_expected(buffers, raw, statistics, min_rows=2):
     steps_seen_after(buffers, raw, min_rows)
 
 
-# -- what a training call leaves behind ----------------------------------------------------------------------------
+# -- what a training call leaves behind ---
 
 
 @pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
@@ -145,21 +148,33 @@ def test_shapes_and_names_of_the_buffers():
     for suffix in ("_l0", "_l0_reverse", "_l1", "_l1_reverse"):
         expected[f"steps_seen{suffix}"] = ()
         for term, size in (("ih", 16), ("hh", 16), ("c", 4)):
-            expected |= {f"running_mean_{term}{suffix}": (512, size), f"running_var_{term}{suffix}": (512, size),
-                         f"num_updates_{term}{suffix}": (512,)}
+            expected |= {
+                f"running_mean_{term}{suffix}": (512, size),
+                f"running_var_{term}{suffix}": (512, size),
+                f"num_updates_{term}{suffix}": (512,),
+            }
     assert shapes == expected
 
 
-@pytest.mark.parametrize(("statistics", "ih", "others"), [
-    ("per_step", STEPS, STEPS), ("sequence_input", 1, STEPS), ("shared", 1, 1)])
+@pytest.mark.parametrize(
+    ("statistics", "ih", "others"),
+    [("per_step", STEPS, STEPS), ("sequence_input", 1, STEPS), ("shared", 1, 1)],
+)
 def test_each_kind_of_statistics_keeps_its_number_of_steps(statistics, ih, others):
     layer = layer_of(statistics=statistics)
-    assert [len(layer.get_buffer(f"running_var_{term}_l0")) for term in ("ih", "hh", "c")] == [ih, others, others]
+    assert [len(layer.get_buffer(f"running_var_{term}_l0")) for term in ("ih", "hh", "c")] == [
+        ih,
+        others,
+        others,
+    ]
 
 
 def test_joint_terms_keep_one_set_of_statistics():
     assert not [name for name in buffers_of(layer_of("lstm", terms="joint")) if "_hh_" in name]
-    assert layer_of("gru", terms="joint").running_mean_hh_l0.shape == (STEPS, 4)  # the n part stays separate
+    assert layer_of("gru", terms="joint").running_mean_hh_l0.shape == (
+        STEPS,
+        4,
+    )  # the n part stays separate
     assert "running_mean_hh_l0" not in buffers_of(layer_of("rnn_tanh"))
 
 
@@ -168,7 +183,7 @@ def test_sequence_input_makes_the_vanilla_cells_terms_separate():
     assert layer_of("rnn_tanh", statistics="sequence_input").running_mean_hh_l0.shape == (STEPS, 4)
 
 
-# -- training and eval mode ----------------------------------------------------------------------------------------
+# -- training and eval mode ---
 
 
 @pytest.mark.parametrize("statistics", STATISTICS)
@@ -204,10 +219,17 @@ def test_steps_past_the_last_seen_one_use_its_statistics():
 def test_before_training_the_mean_is_0_and_the_variance_1(cell, statistics):
     layer = layer_of(cell, statistics=statistics, eps=3.0, terms="separate").eval()
     plain = CELLS[cell](3, 4, norm="none").double()
-    terms = {name: getattr(layer, f"gain_{name}_l0")[:, None] / 2 for name in ("ih", "hh")}  # 1 / sqrt(1 + eps)
-    plain.load_state_dict({"weight_ih_l0": terms["ih"] * layer.weight_ih_l0,
-                           "weight_hh_l0": terms["hh"] * layer.weight_hh_l0,
-                           "bias_ih_l0": layer.bias_ih_l0, "bias_hh_l0": layer.bias_hh_l0})
+    terms = {
+        name: getattr(layer, f"gain_{name}_l0")[:, None] / 2 for name in ("ih", "hh")
+    }  # 1 / sqrt(1 + eps)
+    plain.load_state_dict(
+        {
+            "weight_ih_l0": terms["ih"] * layer.weight_ih_l0,
+            "weight_hh_l0": terms["hh"] * layer.weight_hh_l0,
+            "bias_ih_l0": layer.bias_ih_l0,
+            "bias_hh_l0": layer.bias_hh_l0,
+        }
+    )
     if cell == "lstm":
         with torch.no_grad():
             layer.gain_c_l0.fill_(2.0)
@@ -245,22 +267,27 @@ def test_statistics_survive_saving(cell, statistics):
         run(layer, sentences_of(lengths, 3, seed))
     other.load_state_dict(layer.state_dict(), strict=True)
     sentences = sentences_of(BATCHES[0], 3, 9)
-    torch.testing.assert_close(run(other.eval(), sentences), run(layer.eval(), sentences), rtol=0, atol=0)
+    torch.testing.assert_close(
+        run(other.eval(), sentences), run(layer.eval(), sentences), rtol=0, atol=0
+    )
     run(layer.train(), sentences)
     run(other.train(), sentences)  # and training goes on from them: this is no first update
     assert_buffers(buffers_of(other), buffers_of(layer))
 
 
-# -- few rows ------------------------------------------------------------------------------------------------------
+# -- few rows ---
 
 
 @pytest.mark.parametrize("statistics", STATISTICS)
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("min_rows", [2, 3])
-def test_a_step_with_too_few_rows_uses_running_statistics_and_leaves_them_alone(cell, statistics, min_rows):
+def test_a_step_with_too_few_rows_uses_running_statistics_and_leaves_them_alone(
+    cell, statistics, min_rows
+):
     layer = layer_of(cell, layers=2, statistics=statistics, min_rows=min_rows)
     expected = buffers_of(layer)
-    # The second batch has one row at steps 2 and 3, which have statistics, and at 4 and 5, which don't.
+    # The second batch has one row at steps 2 and 3, which have statistics, and at 4 and 5, which
+    # don't.
     for seed, lengths in enumerate([[4, 4, 4], [6, 2, 2, 1], [2], [1]]):
         sentences, before = sentences_of(lengths, 3, seed), buffers_of(layer)
         found = run(layer, sentences)[0]
@@ -294,14 +321,16 @@ def test_one_step_and_one_last_row_train(cell, lengths, statistics):
         sum(t.square().sum() for t in (output.data, *parts(last))).backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in layer.parameters())
     assert all(b.isfinite().all() for b in layer.buffers())
-    assert layer.steps_seen_l0 == (1 if statistics == "shared" else sum(n >= 2 for n in batch_sizes(lengths)))
+    assert layer.steps_seen_l0 == (
+        1 if statistics == "shared" else sum(n >= 2 for n in batch_sizes(lengths))
+    )
 
 
 def batch_sizes(lengths):
     return [sum(n > t for n in lengths) for t in range(max(lengths))]
 
 
-# -- batch statistics in eval mode ---------------------------------------------------------------------------------
+# -- batch statistics in eval mode ---
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -311,7 +340,10 @@ def test_batch_statistics_normalise_and_leave_everything_alone(cell, statistics,
     layer = layer_of(cell, layers=2, bidirectional=True, statistics=statistics)
     run(layer, sentences_of([3, 3, 2], 3))
     layer.train(training)
-    before, sentences = buffers_of(layer), sentences_of([6, 5, 6], 3, seed=7)  # longer than any seen
+    before, sentences = (
+        buffers_of(layer),
+        sentences_of([6, 5, 6], 3, seed=7),
+    )  # longer than any seen
     in_training = run(copy.deepcopy(layer).train(), sentences)
     usual = run(copy.deepcopy(layer), sentences)
     with batch_statistics(torch.nn.ModuleList([layer])):
@@ -337,7 +369,9 @@ def recalibrated(raws, buffers, statistics, min_rows):
         for raw in raws:
             for t, vectors in raw[term].items():
                 if len(vectors) >= min_rows:
-                    steps.setdefault(0 if statistics == "shared" else t, []).append(rows_of(vectors))
+                    steps.setdefault(0 if statistics == "shared" else t, []).append(
+                        rows_of(vectors)
+                    )
         for t, samples in steps.items():
             mean, var = pooled(samples)
             buffers[f"running_mean_{term}"][t] = torch.from_numpy(mean)

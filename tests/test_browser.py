@@ -23,9 +23,20 @@ def screenshots(tmp_path_factory):
 @pytest.fixture(scope="module")
 def board(three_runs):
     """The address of a TensorBoard over the runs, on a free port."""
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(three_runs["none"].parent), "--port", "0",
-               "--host", "127.0.0.1"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server:
+    command = [
+        sys.executable,
+        "-m",
+        "tensorboard.main",
+        "--logdir",
+        str(three_runs["none"].parent),
+        "--port",
+        "0",
+        "--host",
+        "127.0.0.1",
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as server:
         try:
             said = []
             for line in server.stderr:
@@ -41,7 +52,7 @@ def board(three_runs):
 
 def checkbox(browser, run):
     """Of a run in the list at the left."""
-    row, = find(browser, "tb-data-table-content-row", run)
+    (row,) = find(browser, "tb-data-table-content-row", run)
     return row.find_element("css selector", "input[type=checkbox]")
 
 
@@ -53,19 +64,34 @@ def test_each_run_can_be_seen_and_hidden(browser, board, screenshots):
     browser.save_screenshot(screenshots / "timeseries.png")
     checkbox(browser, RUNS[0]).click()
     wait_until(browser, lambda: not find(browser, "card-view", RUNS[0]), "the run's cards are gone")
-    wait_until(browser, lambda: [checkbox(browser, run).is_selected() for run in RUNS] == [False, True, True],
-               "the run is off, the others are on")
+    wait_until(
+        browser,
+        lambda: [checkbox(browser, run).is_selected() for run in RUNS] == [False, True, True],
+        "the run is off, the others are on",
+    )
     wait_for(browser, "card-view", f"attention\n{RUNS[1]}")
     browser.save_screenshot(screenshots / "timeseries_without_batch.png")
 
 
 def test_the_norms_are_overlaid(browser, board, screenshots):
     browser.get(f"{board}#custom_scalars")
-    for title, lines in (("training and validation loss (nats/token)", 6), ("validation BLEU", 3), ("gradient norm", 3),
-                         ("target tokens/s", 3), ("encoder", 3), ("decoder", 3)):
-        wait_until(browser, lambda start=f"{title}\n", end=f"Matches ({lines})": [
-            chart for chart in find(browser, "tf-custom-scalar-multi-line-chart-card", start)
-            if chart.text.startswith(start) and chart.text.endswith(end)], f"{title}: {lines} lines")
+    for title, lines in (
+        ("training and validation loss (nats/token)", 6),
+        ("validation BLEU", 3),
+        ("gradient norm", 3),
+        ("target tokens/s", 3),
+        ("encoder", 3),
+        ("decoder", 3),
+    ):
+        wait_until(
+            browser,
+            lambda start=f"{title}\n", end=f"Matches ({lines})": [
+                chart
+                for chart in find(browser, "tf-custom-scalar-multi-line-chart-card", start)
+                if chart.text.startswith(start) and chart.text.endswith(end)
+            ],
+            f"{title}: {lines} lines",
+        )
     browser.save_screenshot(screenshots / "custom_scalars.png")
 
 
@@ -79,7 +105,7 @@ def test_the_hidden_states_are_shown_by_layer_and_step(browser, board, screensho
 
 def test_batch_norm_s_statistics_are_shown_by_step(browser, board, screenshots):
     browser.get(f"{board}#images")
-    image, = wait_for(browser, "tf-image-loader", "batch_norm/by_step")
+    (image,) = wait_for(browser, "tf-image-loader", "batch_norm/by_step")
     assert RUNS[0] in image.text
     browser.execute_script("arguments[0].scrollIntoView()", image)
     browser.save_screenshot(screenshots / "images.png")
@@ -91,13 +117,19 @@ def test_settings_stand_beside_final_bleu(browser, board, screenshots, three_run
         bleu = json.loads((folder / "results.json").read_text())["test"]["bleu"]
         shown = wait_for(browser, "tr", folder.name)[0].text.split("\n")
         assert shown[:2] == [folder.name, norm]
-        assert any(abs(float(cell) - bleu) < 1e-3 * max(bleu, 1) for cell in shown[2:] if cell[:1].isdigit())
+        assert any(
+            abs(float(cell) - bleu) < 1e-3 * max(bleu, 1)
+            for cell in shown[2:]
+            if cell[:1].isdigit()
+        )
     browser.save_screenshot(screenshots / "hparams.png")
 
 
 def test_what_a_page_does_wrong_is_seen(browser, tmp_path):
-    (tmp_path / "page.html").write_text("""<title>wrong</title><script>console.error("this is wrong")</script>
-        <img src="https://example.org/picture.png"><img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=">""")
+    (tmp_path / "page.html").write_text(
+        """<title>wrong</title><script>console.error("this is wrong")</script>
+        <img src="https://example.org/picture.png"><img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=">"""
+    )
     browser.get((tmp_path / "page.html").as_uri())
     assert foreign_requests(browser) == ["https://example.org/picture.png"]
     found = errors(browser)

@@ -33,8 +33,13 @@ def trained(rule):
 
 def test_what_is_saved_is_loaded(tmp_path):
     path, shared = tmp_path / "deep" / "a.safetensors", torch.randn(3, 4)
-    tensors = {"a": shared, "b": shared, "transposed": shared.T, "count": torch.tensor(3),
-               "bytes": torch.get_rng_state()}
+    tensors = {
+        "a": shared,
+        "b": shared,
+        "transposed": shared.T,
+        "count": torch.tensor(3),
+        "bytes": torch.get_rng_state(),
+    }
     save_checkpoint(path, tensors, {"progress": {"update": 7, "name": "中文"}})
     loaded, state = load_checkpoint(path)
     assert loaded.keys() == tensors.keys()
@@ -43,13 +48,21 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["a.safetensors"]
 
 
-@pytest.mark.parametrize("rule", [
-    lambda p: torch.optim.Adam(p, fused=True), torch.optim.AdamW, lambda p: torch.optim.SGD(p, 0.1, momentum=0.9),
-])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        lambda p: torch.optim.Adam(p, fused=True),
+        torch.optim.AdamW,
+        lambda p: torch.optim.SGD(p, 0.1, momentum=0.9),
+    ],
+)
 def test_an_optimizer_goes_on_exactly(rule, tmp_path):
     model, optimizer = trained(rule)
     path = tmp_path / "a.safetensors"
-    weights, moments = prefixed(model.state_dict(), "model"), prefixed(optimizer_tensors(model, optimizer), "o")
+    weights, moments = (
+        prefixed(model.state_dict(), "model"),
+        prefixed(optimizer_tensors(model, optimizer), "o"),
+    )
     save_checkpoint(path, weights | moments, {})
     tensors, _ = load_checkpoint(path)
     other = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
@@ -61,7 +74,9 @@ def test_an_optimizer_goes_on_exactly(rule, tmp_path):
         o.zero_grad()
         m(x).square().sum().backward()
         o.step()
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True)
+    )
 
 
 def test_damage_is_named(tmp_path):
@@ -77,10 +92,14 @@ def test_damage_is_named(tmp_path):
 
 
 def test_another_architecture_is_named(tmp_path):
-    with pytest.raises(CheckpointError, match=r"another architecture: bias is missing; weight has shape \(2, 2\)"):
+    with pytest.raises(
+        CheckpointError, match=r"another architecture: bias is missing; weight has shape \(2, 2\)"
+    ):
         load_weights(nn.Linear(3, 2), {"weight": torch.zeros(2, 2)}, tmp_path)
     with pytest.raises(CheckpointError, match="extra is not in the model"):
-        load_weights(nn.Linear(1, 1), {**nn.Linear(1, 1).state_dict(), "extra": torch.zeros(1)}, tmp_path)
+        load_weights(
+            nn.Linear(1, 1), {**nn.Linear(1, 1).state_dict(), "extra": torch.zeros(1)}, tmp_path
+        )
 
 
 def test_a_full_disk_leaves_the_older_checkpoint(tmp_path, monkeypatch):
@@ -102,7 +121,11 @@ def test_average(tmp_path):
     paths = []
     for i, value in enumerate((1.0, 2.0, 6.0)):
         paths.append(tmp_path / f"{i}.safetensors")
-        tensors = {"model.w": torch.tensor([value]), "model.count": torch.tensor(i), "o.w": torch.ones(1)}
+        tensors = {
+            "model.w": torch.tensor([value]),
+            "model.count": torch.tensor(i),
+            "o.w": torch.ones(1),
+        }
         save_checkpoint(paths[-1], tensors, {})
     averaged = average_weights(paths)
     assert averaged == {"w": torch.tensor([3.0]), "count": torch.tensor(2)}

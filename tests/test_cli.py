@@ -10,10 +10,21 @@ CHOICES = {"norm": "layer", "cell": "lstm", "model": "base"}
 
 
 def test_a_run_is_named_after_what_was_chosen():
-    assert run_name(CHOICES, ["norm=layer", "seed=3", "data=grammar_en_zh", "model=base"], 3) == "layer-lstm-base-seed3"
-    overrides = ["optimizer.lr=0.1", "+norm.eps=1", "resume=x", "overwrite=true", "data.batch_tokens=100"]
-    assert run_name(CHOICES, overrides, 1) == (
-        "layer-lstm-base-seed1,+norm.eps=1,data.batch_tokens=100,optimizer.lr=0.1")
+    assert (
+        run_name(CHOICES, ["norm=layer", "seed=3", "data=grammar_en_zh", "model=base"], 3)
+        == "layer-lstm-base-seed3"
+    )
+    overrides = [
+        "optimizer.lr=0.1",
+        "+norm.eps=1",
+        "resume=x",
+        "overwrite=true",
+        "data.batch_tokens=100",
+    ]
+    assert (
+        run_name(CHOICES, overrides, 1)
+        == "layer-lstm-base-seed1,+norm.eps=1,data.batch_tokens=100,optimizer.lr=0.1"
+    )
     assert run_name(CHOICES, overrides, 1) == run_name(CHOICES, overrides[::-1], 1)
 
 
@@ -31,11 +42,18 @@ def test_resuming_makes_no_folder():
     assert run_folder("grammar/layer", "elsewhere/run") == "."
 
 
-@pytest.mark.parametrize(("error", "code"), [
-    (ValueError("bad value"), 2), (FileNotFoundError(2, "No such file", "x.txt"), 2), (TrainingError("not finite"), 1),
-    (OSError(28, "No space left on device", "x.txt"), 1), (Stopped("saved", 0), 0), (Stopped("saved", 130), 130),
-    (KeyboardInterrupt(), 130),
-])
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ValueError("bad value"), 2),
+        (FileNotFoundError(2, "No such file", "x.txt"), 2),
+        (TrainingError("not finite"), 1),
+        (OSError(28, "No space left on device", "x.txt"), 1),
+        (Stopped("saved", 0), 0),
+        (Stopped("saved", 130), 130),
+        (KeyboardInterrupt(), 130),
+    ],
+)
 def test_exit_codes(error, code, capsys, monkeypatch):
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
@@ -67,6 +85,8 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
 
 
 def test_a_stop_comes_whole_from_a_worker_process():
-    """A sweep's launcher sends it by pickle: else the pool counts as broken, and what to go on with is lost."""
+    """A sweep's launcher sends it by pickle: else the pool counts as broken, and what to go on with
+    is lost.
+    """
     stopped = pickle.loads(pickle.dumps(Stopped("SIGTERM: saved", 130)))
     assert (type(stopped), str(stopped), stopped.exit_code) == (Stopped, "SIGTERM: saved", 130)

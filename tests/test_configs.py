@@ -1,4 +1,6 @@
-"""configs/: every file composes, what comes out has the types of seq2seq.config, and every choice can be made."""
+"""configs/: every file composes, what comes out has the types of seq2seq.config, and every choice
+can be made.
+"""
 
 import ast
 import importlib.util
@@ -21,7 +23,10 @@ from seq2seq.tokenizer import LEAST_PIECES
 
 ROOT = Path(__file__).resolve().parents[1]
 GROUPS = ("data", "tokenizer", "norm", "cell", "model", "optimizer", "trainer", "decode", "probe")
-CHOICES = {group: sorted(path.stem for path in (ROOT / "configs" / group).glob("*.yaml")) for group in GROUPS}
+CHOICES = {
+    group: sorted(path.stem for path in (ROOT / "configs" / group).glob("*.yaml"))
+    for group in GROUPS
+}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +50,11 @@ def wrong(value, hint, path=""):
     if origin in (Union, types.UnionType):
         return [] if any(not wrong(value, part) for part in parts) else [f"{path}={value!r}"]
     if origin is dict:
-        return [w for k, v in value.items() for w in wrong(k, parts[0], path) + wrong(v, parts[1], f"{path}.{k}")]
+        return [
+            w
+            for k, v in value.items()
+            for w in wrong(k, parts[0], path) + wrong(v, parts[1], f"{path}.{k}")
+        ]
     if origin is tuple:
         return [] if [type(v) for v in value] == list(parts) else [f"{path}={value!r}"]
     if origin is list:
@@ -53,8 +62,11 @@ def wrong(value, hint, path=""):
     if type(value) is not hint:
         return [f"{path}={value!r}"]
     if is_dataclass(hint):
-        return [w for name, kind in get_type_hints(hint).items()
-                for w in wrong(getattr(value, name), kind, f"{path}.{name}" if path else name)]
+        return [
+            w
+            for name, kind in get_type_hints(hint).items()
+            for w in wrong(getattr(value, name), kind, f"{path}.{name}" if path else name)
+        ]
     return []
 
 
@@ -64,10 +76,14 @@ def test_wrong_types_are_noticed():
     config.optimizer.lr, config.norm.kind, config.optimizer.betas = 1, "layer", (0.9, 1)
     config.data.more_tests = {"a": {}}
     assert sorted(w.partition("=")[0] for w in wrong(config, Config)) == [
-        "data.more_tests.a", "norm.kind", "optimizer.betas", "optimizer.lr"]
+        "data.more_tests.a",
+        "norm.kind",
+        "optimizer.betas",
+        "optimizer.lr",
+    ]
 
 
-# -- every file ------------------------------------------------------------------------------------------------------
+# -- every file ---
 
 
 def test_every_group_has_files_and_every_file_a_group():
@@ -77,7 +93,9 @@ def test_every_group_has_files_and_every_file_a_group():
     assert folders - {"hydra", "experiment", "size"} == set(GROUPS)
 
 
-@pytest.mark.parametrize(("group", "choice"), [(group, choice) for group in GROUPS for choice in CHOICES[group]])
+@pytest.mark.parametrize(
+    ("group", "choice"), [(group, choice) for group in GROUPS for choice in CHOICES[group]]
+)
 def test_every_file_composes_alone(composed, group, choice):
     config = composed(f"{group}={choice}")
     assert wrong(config, Config) == []
@@ -96,8 +114,12 @@ def test_every_file_composes_with_every_norm(composed, norm):
     """A norm's settings are the same whatever the rest is."""
     alone = composed(f"norm={norm}").norm
     for i in range(max(len(CHOICES[group]) for group in GROUPS if group not in ("norm", "data"))):
-        chosen = {group: CHOICES[group][i % len(CHOICES[group])] for group in GROUPS if group != "norm"}
-        config = composed(f"norm={norm}", *(f"{group}={choice}" for group, choice in chosen.items()))
+        chosen = {
+            group: CHOICES[group][i % len(CHOICES[group])] for group in GROUPS if group != "norm"
+        }
+        config = composed(
+            f"norm={norm}", *(f"{group}={choice}" for group, choice in chosen.items())
+        )
         assert config.norm == alone
         assert wrong(config, Config) == []
         assert config.cell.kind.value == chosen["cell"]
@@ -106,13 +128,20 @@ def test_every_file_composes_with_every_norm(composed, norm):
 def test_an_unknown_choice_or_key_is_refused(composed):
     from hydra.errors import HydraException
 
-    for override in ("norm=nothing", "norm.epsilon=1", "optimizer.lr=fast", "norm.kind=group", "seed=one",
-                     "model.attention=hard", "trainer.recalibrate=perhaps"):
+    for override in (
+        "norm=nothing",
+        "norm.epsilon=1",
+        "optimizer.lr=fast",
+        "norm.kind=group",
+        "seed=one",
+        "model.attention=hard",
+        "trainer.recalibrate=perhaps",
+    ):
         with pytest.raises((HydraException, OmegaConfBaseException)):
             composed(override)
 
 
-# -- every choice ----------------------------------------------------------------------------------------------------
+# -- every choice ---
 
 
 def enums(kind, prefix=""):
@@ -133,11 +162,22 @@ LISTS = {"probe.kinds"}
 
 
 def test_every_choice_is_accepted(composed):
-    assert {"norm.kind", "norm.terms", "model.attention", "trainer.device", "backend", "data.origin"} <= ENUMS.keys()
+    assert {
+        "norm.kind",
+        "norm.terms",
+        "model.attention",
+        "trainer.device",
+        "backend",
+        "data.origin",
+    } <= ENUMS.keys()
     for i in range(max(map(len, ENUMS.values()))):
         chosen = {key: list(kind)[i % len(kind)] for key, kind in ENUMS.items()}
-        config = composed(*(f"{key}=[{member.name}]" if key in LISTS else f"{key}={member.name}"
-                            for key, member in chosen.items()))
+        config = composed(
+            *(
+                f"{key}=[{member.name}]" if key in LISTS else f"{key}={member.name}"
+                for key, member in chosen.items()
+            )
+        )
         for key, member in chosen.items():
             group, _, name = key.rpartition(".")
             value = getattr(getattr(config, group) if group else config, name)
@@ -146,7 +186,11 @@ def test_every_choice_is_accepted(composed):
 
 def test_every_kind_has_a_file():
     for group, kind in (("norm", NormKind), ("cell", CellKind), ("tokenizer", TokenizerKind)):
-        assert {choice.partition("_")[0] for choice in CHOICES[group]} == set(kind.__members__) <= set(CHOICES[group])
+        assert (
+            {choice.partition("_")[0] for choice in CHOICES[group]}
+            == set(kind.__members__)
+            <= set(CHOICES[group])
+        )
     assert set(CHOICES["model"]) == {"tiny", "mini", "small", "base"}
     assert set(Backend.__members__) == {"auto", "reference", "fused"}
     for kind in ENUMS.values():
@@ -155,12 +199,21 @@ def test_every_kind_has_a_file():
 
 def test_the_default_is_what_the_readme_says(composed):
     config = composed()
-    assert (config.norm.kind, config.cell.kind, config.data.name) == (NormKind.layer, CellKind.lstm, "grammar_en_zh")
-    assert (config.seed, config.resume, config.overwrite, config.backend) == (1, None, False, Backend.auto)
+    assert (config.norm.kind, config.cell.kind, config.data.name) == (
+        NormKind.layer,
+        CellKind.lstm,
+        "grammar_en_zh",
+    )
+    assert (config.seed, config.resume, config.overwrite, config.backend) == (
+        1,
+        None,
+        False,
+        Backend.auto,
+    )
     assert composed(name="prepare_data") == config
 
 
-# -- corpora ---------------------------------------------------------------------------------------------------------
+# -- corpora ---
 
 
 @pytest.mark.parametrize("name", CHOICES["data"])
@@ -193,7 +246,9 @@ def test_every_corpus_is_complete(composed, name):
     if data.origin is Origin.grammar:
         assert (ROOT / data.grammar).is_file()
         assert data.grammar_splits.keys() == splits.keys()
-        assert all(0 < s.min_words <= s.max_words and s.count > 0 for s in data.grammar_splits.values())
+        assert all(
+            0 < s.min_words <= s.max_words and s.count > 0 for s in data.grammar_splits.values()
+        )
 
 
 @pytest.mark.parametrize("name", CHOICES["data"])
@@ -208,16 +263,30 @@ def test_no_checksum_stands_for_two_texts(composed):
     known = {}
     for name in CHOICES["data"]:
         data = composed(f"data={name}").data
-        for split, found in {"train": data.train, "valid": data.valid, "test": data.test, **data.more_tests}.items():
-            for file, sha256 in ((found.source, found.source_sha256), (found.target, found.target_sha256)):
+        for split, found in {
+            "train": data.train,
+            "valid": data.valid,
+            "test": data.test,
+            **data.more_tests,
+        }.items():
+            for file, sha256 in (
+                (found.source, found.source_sha256),
+                (found.target, found.target_sha256),
+            ):
                 if sha256 is not None:
                     folder = found.mirror_folder or data.mirror_folder
-                    assert known.setdefault(sha256, (folder, file)) == (folder, file), f"{name} {split}"
+                    assert known.setdefault(sha256, (folder, file)) == (
+                        folder,
+                        file,
+                    ), f"{name} {split}"
 
 
 def test_both_directions_of_a_corpus_are_the_same_texts(composed):
-    for one, other in (("multi30k_de_en", "multi30k_en_de"), ("multi30k_fr_en", "multi30k_en_fr"),
-                       ("tatoeba_en_zh", "tatoeba_zh_en")):
+    for one, other in (
+        ("multi30k_de_en", "multi30k_en_de"),
+        ("multi30k_fr_en", "multi30k_en_fr"),
+        ("tatoeba_en_zh", "tatoeba_zh_en"),
+    ):
         a, b = composed(f"data={one}").data, composed(f"data={other}").data
         assert (a.source_language, a.target_language) == (b.target_language, b.source_language)
         for split in ("train", "valid", "test"):
@@ -225,7 +294,7 @@ def test_both_directions_of_a_corpus_are_the_same_texts(composed):
             assert (ours.source, ours.source_sha256) == (theirs.target, theirs.target_sha256)
 
 
-# -- launchers of sweeps ---------------------------------------------------------------------------------------------
+# -- launchers of sweeps ---
 
 
 def launcher_of(name, plugin):
@@ -251,11 +320,12 @@ def test_the_launcher_for_ray_composes():
 
 
 def test_every_launcher_is_tried_here():
-    assert sorted(path.stem for path in (ROOT / "configs" / "hydra" / "launcher").glob("*.yaml")) == [
-        "ray_cores", "slurm"]
+    assert sorted(
+        path.stem for path in (ROOT / "configs" / "hydra" / "launcher").glob("*.yaml")
+    ) == ["ray_cores", "slurm"]
 
 
-# -- help ------------------------------------------------------------------------------------------------------------
+# -- help ---
 
 
 @pytest.mark.parametrize("program", ["train.py", "scripts/prepare_data.py"])
@@ -263,7 +333,9 @@ def test_help_lists_every_group_and_choice(program, monkeypatch, capfd):
     specification = importlib.util.spec_from_file_location("program", ROOT / program)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
-    monkeypatch.setenv("HYDRA_MAIN_MODULE", "__main__")  # configs/ is found by the file's place, not a package's
+    monkeypatch.setenv(
+        "HYDRA_MAIN_MODULE", "__main__"
+    )  # configs/ is found by the file's place, not a package's
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     monkeypatch.setattr(sys, "argv", [program, "--help"])
     with pytest.raises(SystemExit) as ended:
@@ -271,7 +343,7 @@ def test_help_lists_every_group_and_choice(program, monkeypatch, capfd):
     assert not ended.value.code
     shown = capfd.readouterr().out
     for group, choices in CHOICES.items():
-        listed, = re.findall(rf"^{group}: (.*)$", shown, re.M)
+        (listed,) = re.findall(rf"^{group}: (.*)$", shown, re.M)
         assert listed.split(", ") == sorted(choices)
     assert "_schema" not in shown
     if program == "train.py":
@@ -286,7 +358,7 @@ def test_every_class_of_settings_says_what_it_is():
             assert ast.get_docstring(node), node.name
 
 
-# -- experiments -----------------------------------------------------------------------------------------------------
+# -- experiments ---
 
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs" / "experiment").glob("*.yaml"))
 SIZES = ("gpu", "quick", "real")
@@ -301,7 +373,14 @@ def sweep_of(*overrides):
 
 
 def test_the_experiments_are_those_of_the_readme():
-    assert EXPERIMENTS == ["batch_size", "convergence", "gradient_flow", "invariance", "length", "train_eval_gap"]
+    assert EXPERIMENTS == [
+        "batch_size",
+        "convergence",
+        "gradient_flow",
+        "invariance",
+        "length",
+        "train_eval_gap",
+    ]
     assert sorted(path.stem for path in (ROOT / "configs" / "size").glob("*.yaml")) == sorted(SIZES)
     for path in (ROOT / "configs" / "experiment" / "size").glob("*.yaml"):
         experiment, _, size = path.stem.rpartition("_")
@@ -312,7 +391,12 @@ def test_the_experiments_are_those_of_the_readme():
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_says_what_it_tests(experiment):
     text = (ROOT / "configs" / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8")
-    for part in ("# Claim: ", "# Source: ", "# Refuted if: ", f"#   python train.py -m experiment={experiment} size="):
+    for part in (
+        "# Claim: ",
+        "# Source: ",
+        "# Refuted if: ",
+        f"#   python train.py -m experiment={experiment} size=",
+    ):
         assert f"\n{part}" in text
 
 
@@ -338,7 +422,10 @@ def test_no_job_of_an_experiment_is_left_out_of_its_comparison(composed, experim
     swept = sweep_of(*chosen)
     runs = [synthetic.record() for _ in range(max(map(len, swept)))]
     for i, run in enumerate(runs):
-        run.config, run.name = composed(*chosen, *(values[i % len(values)] for values in swept)), str(i)
+        run.config, run.name = (
+            composed(*chosen, *(values[i % len(values)] for values in swept)),
+            str(i),
+        )
     found = synthetic.group(runs)
     assert [(run.name, run.left_out) for run in found.left_out if "differs" in run.left_out] == []
 
@@ -351,6 +438,9 @@ def test_an_experiment_is_small_unless_told_otherwise_and_the_command_line_wins(
 
 
 def test_the_rate_grows_with_the_root_of_the_batch_and_all_warm_up_over_as_many_sentences(composed):
-    found = [composed("experiment=batch_size", f"data.batch_sentences={n}").optimizer for n in (4, 16, 64, 256)]
+    found = [
+        composed("experiment=batch_size", f"data.batch_sentences={n}").optimizer
+        for n in (4, 16, 64, 256)
+    ]
     assert [o.lr for o in found] == [0.01, 0.02, 0.04, 0.08]
     assert [o.warmup_updates for o in found] == [175, 44, 11, 3]  # 700 sentences

@@ -17,7 +17,15 @@ from seq2seq.config import DataConfig, SplitConfig, TokenizerConfig, TokenizerKi
 from seq2seq.corpora import read_split
 from seq2seq.data import BatchSampler, ParallelDataset, Prepared, batches, ids_dtype
 from seq2seq.errors import DataError
-from seq2seq.preparation import Encoder, SeenPairs, available_cores, describe, encoded_chunks, prepare, sample
+from seq2seq.preparation import (
+    Encoder,
+    SeenPairs,
+    available_cores,
+    describe,
+    encoded_chunks,
+    prepare,
+    sample,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKENIZER = TokenizerConfig(vocab_size=90)
@@ -25,14 +33,22 @@ TOKENIZER = TokenizerConfig(vocab_size=90)
 
 def sentences(count, seed=0, most=9):
     chance = random.Random(seed)
-    nouns, verbs = ["dog", "cat", "bird", "house", "tree", "child"], ["sees", "likes", "finds", "draws", "wants"]
-    return [" ".join(chance.choice(nouns if i % 2 else verbs) for i in range(chance.randint(2, most))) + f" {n % 97}"
-            for n in range(count)]
+    nouns, verbs = (
+        ["dog", "cat", "bird", "house", "tree", "child"],
+        ["sees", "likes", "finds", "draws", "wants"],
+    )
+    return [
+        " ".join(chance.choice(nouns if i % 2 else verbs) for i in range(chance.randint(2, most)))
+        + f" {n % 97}"
+        for n in range(count)
+    ]
 
 
 def corpus(tmp_path, train=None, valid=None, **options):
     """A corpus of own files from lists of pairs."""
-    config = DataConfig(name="mine", root=str(tmp_path / "prepared"), target_language="de", **options)
+    config = DataConfig(
+        name="mine", root=str(tmp_path / "prepared"), target_language="de", **options
+    )
     default = [(line, line.upper()) for line in sentences(300)]
     for split, pairs in (("train", default if train is None else train), ("valid", valid)):
         if pairs is not None:
@@ -44,11 +60,13 @@ def corpus(tmp_path, train=None, valid=None, **options):
 
 def decoded(prepared, split):
     dataset, pair = prepared.split(split), prepared.tokenizers
-    return [(pair.source.decode(dataset.src(i).tolist()), pair.target.decode(dataset.tgt(i).tolist()))
-            for i in range(len(dataset))]
+    return [
+        (pair.source.decode(dataset.src(i).tolist()), pair.target.decode(dataset.tgt(i).tolist()))
+        for i in range(len(dataset))
+    ]
 
 
-# -- preparing --------------------------------------------------------------------------------------------------------
+# -- preparing ---
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram", "char", "word"])
@@ -56,7 +74,9 @@ def decoded(prepared, split):
 def test_a_prepared_corpus_holds_the_text(tmp_path, kind, joint):
     pairs = list(dict.fromkeys((line, line.upper()) for line in sentences(200)))
     config = corpus(tmp_path, pairs, pairs[:7])
-    prepared = prepare(config, TokenizerConfig(TokenizerKind(kind), 55 if joint else 44, joint), progress=False)
+    prepared = prepare(
+        config, TokenizerConfig(TokenizerKind(kind), 55 if joint else 44, joint), progress=False
+    )
     assert decoded(prepared, "valid") == pairs[:7] or kind == "word"
     if kind != "word":
         assert decoded(prepared, "train") == pairs
@@ -64,7 +84,10 @@ def test_a_prepared_corpus_holds_the_text(tmp_path, kind, joint):
     for i in (0, 5, len(dataset) - 1):
         assert dataset.src(i).tolist() == prepared.tokenizers.source.encode(pairs[i][0])
         assert dataset.tgt(i).tolist() == prepared.tokenizers.target.encode(pairs[i][1])
-        assert (dataset.src_lengths[i], dataset.tgt_lengths[i]) == (len(dataset.src(i)) + 1, len(dataset.tgt(i)) + 1)
+        assert (dataset.src_lengths[i], dataset.tgt_lengths[i]) == (
+            len(dataset.src(i)) + 1,
+            len(dataset.tgt(i)) + 1,
+        )
 
 
 def test_arrays_are_mapped_and_as_small_as_they_can_be(tmp_path):
@@ -73,18 +96,41 @@ def test_arrays_are_mapped_and_as_small_as_they_can_be(tmp_path):
     assert isinstance(dataset.ends[0], np.memmap)
     assert dataset.ids[0].dtype == np.uint8
     assert dataset.ends[0].dtype == np.int64
-    assert [ids_dtype(size) for size in (256, 257, 65536, 65537)] == [np.uint8, np.uint16, np.uint16, np.uint32]
+    assert [ids_dtype(size) for size in (256, 257, 65536, 65537)] == [
+        np.uint8,
+        np.uint16,
+        np.uint16,
+        np.uint32,
+    ]
 
 
 def test_clean_up_drops_and_counts_training_pairs_alone(tmp_path):
     good = [(f"the dog {i}", f"der hund {i}") for i in range(40)]
-    bad = [("", "leer"), ("leer", " \u00a0 "), ("word " * 50, "kurz"), ("a b c d e f g h i j k l", "x"), good[3],
-           ("the\u00a0dog 5", "der \u200bhund  5")]
+    bad = [
+        ("", "leer"),
+        ("leer", " \u00a0 "),
+        ("word " * 50, "kurz"),
+        ("a b c d e f g h i j k l", "x"),
+        good[3],
+        ("the\u00a0dog 5", "der \u200bhund  5"),
+    ]
     config = corpus(tmp_path, good + bad, bad, max_length=40)
     config.cleaning.max_length_ratio = 4.0
-    train, valid = describe(prepare(config, TokenizerConfig(TokenizerKind.word, 200), progress=False))
-    assert {key: train[key] for key in ("split", "pairs", "kept", "empty", "too_long", "ratio", "duplicates")} == {
-        "split": "train", "pairs": 46, "kept": 40, "empty": 2, "too_long": 1, "ratio": 1, "duplicates": 2}
+    train, valid = describe(
+        prepare(config, TokenizerConfig(TokenizerKind.word, 200), progress=False)
+    )
+    assert {
+        key: train[key]
+        for key in ("split", "pairs", "kept", "empty", "too_long", "ratio", "duplicates")
+    } == {
+        "split": "train",
+        "pairs": 46,
+        "kept": 40,
+        "empty": 2,
+        "too_long": 1,
+        "ratio": 1,
+        "duplicates": 2,
+    }
     assert train["odd"] == {"\u00a0": 2, "\u200b": 1}
     assert (valid["pairs"], valid["kept"]) == (6, 6)
     assert valid["odd"] == {"\u00a0": 2, "\u200b": 1}
@@ -111,11 +157,19 @@ def test_each_rule_can_be_changed(tmp_path):
 
 
 def test_references_stay_as_given_and_aligned(tmp_path):
-    valid = [("a\u00a0b", "x\u202f!"), ("", ""), ("lone\rreturn", "two  spaces "), ("sep\u2028arator", "\u3000y")]
+    valid = [
+        ("a\u00a0b", "x\u202f!"),
+        ("", ""),
+        ("lone\rreturn", "two  spaces "),
+        ("sep\u2028arator", "\u3000y"),
+    ]
     prepared = prepare(corpus(tmp_path, valid=valid), TOKENIZER, progress=False)
     dataset = prepared.split("valid")
     assert list(zip(dataset.source_lines(), dataset.target_lines(), strict=True)) == valid
-    assert read_split(corpus(tmp_path, valid=valid), "valid") == (dataset.source_lines(), dataset.target_lines())
+    assert read_split(corpus(tmp_path, valid=valid), "valid") == (
+        dataset.source_lines(),
+        dataset.target_lines(),
+    )
     assert len(dataset) == 4
     assert dataset.src_lengths[1] == dataset.tgt_lengths[1] == 1
     with pytest.raises(DataError, match="the text of split 'train' is not kept"):
@@ -136,7 +190,9 @@ def test_valid_is_held_out_where_there_is_none(tmp_path):
 
 def test_nothing_left_is_an_error_that_says_why(tmp_path):
     config = corpus(tmp_path, valid=[("a", "b")], max_length=1)
-    with pytest.raises(DataError, match=r"no pair of split 'train' is left after clean-up of 300 \(300 too_long\)"):
+    with pytest.raises(
+        DataError, match=r"no pair of split 'train' is left after clean-up of 300 \(300 too_long\)"
+    ):
         prepare(config, TOKENIZER, progress=False)
     assert not [path for path in (tmp_path / "prepared" / "mine").iterdir() if path.name != ".lock"]
 
@@ -150,7 +206,7 @@ def test_bad_utf8_in_train_stops_preparation_and_leaves_nothing(tmp_path):
     assert not [path for path in (tmp_path / "prepared" / "mine").iterdir() if path.name != ".lock"]
 
 
-# -- the prepared folder ----------------------------------------------------------------------------------------------
+# -- the prepared folder ---
 
 
 def test_prepared_once_and_reused(tmp_path, monkeypatch):
@@ -163,8 +219,10 @@ def test_prepared_once_and_reused(tmp_path, monkeypatch):
 
 
 def test_what_batches_are_made_of_does_not_matter_to_the_folder(tmp_path):
-    folders = {prepare(corpus(tmp_path, **options), TOKENIZER, progress=False).folder
-               for options in ({}, {"batch_tokens": 7}, {"batch_sentences": 3}, {"epochs": 3})}
+    folders = {
+        prepare(corpus(tmp_path, **options), TOKENIZER, progress=False).folder
+        for options in ({}, {"batch_tokens": 7}, {"batch_sentences": 3}, {"epochs": 3})
+    }
     assert len(folders) == 1
 
 
@@ -172,11 +230,23 @@ def test_everything_that_makes_it_changes_the_folder(tmp_path, monkeypatch):
     def folder(tokenizer=TOKENIZER, **options):
         return prepare(corpus(tmp_path, **options), tokenizer, progress=False).folder
 
-    folders = [folder(), folder(max_length=20), folder(train_pairs=100), folder(valid_share=0.1),
-               folder(train=[(line, line) for line in sentences(300)]),
-               folder(valid=[("a dog", "EIN HUND")]),
-               *(folder(TokenizerConfig(**{"vocab_size": 90, **change})) for change in (
-                   {"kind": TokenizerKind.char}, {"vocab_size": 80}, {"joint": False}, {"nfkc": False}))]
+    folders = [
+        folder(),
+        folder(max_length=20),
+        folder(train_pairs=100),
+        folder(valid_share=0.1),
+        folder(train=[(line, line) for line in sentences(300)]),
+        folder(valid=[("a dog", "EIN HUND")]),
+        *(
+            folder(TokenizerConfig(**{"vocab_size": 90, **change}))
+            for change in (
+                {"kind": TokenizerKind.char},
+                {"vocab_size": 80},
+                {"joint": False},
+                {"nfkc": False},
+            )
+        ),
+    ]
     monkeypatch.setattr(preparation, "VERSION", -1)
     folders.append(folder())
     assert len(set(folders)) == len(folders)
@@ -217,7 +287,9 @@ def _prepare_and_tell(config, made):
 def test_two_processes_prepare_once(tmp_path):
     context = multiprocessing.get_context("fork")
     made = context.Value("i", 0)
-    processes = [context.Process(target=_prepare_and_tell, args=(corpus(tmp_path), made)) for _ in range(2)]
+    processes = [
+        context.Process(target=_prepare_and_tell, args=(corpus(tmp_path), made)) for _ in range(2)
+    ]
     for process in processes:
         process.start()
     for process in processes:
@@ -226,8 +298,15 @@ def test_two_processes_prepare_once(tmp_path):
     assert made.value == 1
 
 
-@pytest.mark.parametrize(("file", "cut"), [("train.target.ids", 3), ("train.source.ends", 8), ("valid.source.ends", 3),
-                                           ("valid.target.ends", 10**6)])
+@pytest.mark.parametrize(
+    ("file", "cut"),
+    [
+        ("train.target.ids", 3),
+        ("train.source.ends", 8),
+        ("valid.source.ends", 3),
+        ("valid.target.ends", 10**6),
+    ],
+)
 def test_damaged_arrays_are_named(tmp_path, file, cut):
     prepared = prepare(corpus(tmp_path), TOKENIZER, progress=False)
     path = prepared.folder / file
@@ -252,7 +331,7 @@ def test_the_manifest_is_plain_json(tmp_path):
     assert set(manifest["splits"]) == {"train", "valid"}
 
 
-# -- size -------------------------------------------------------------------------------------------------------------
+# -- size ---
 
 
 def test_worker_processes_find_the_same(tmp_path, monkeypatch):
@@ -264,7 +343,9 @@ def test_worker_processes_find_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(preparation, "CHUNK_PAIRS", 50)
     chunks = list(encoded_chunks(pairs, encoder))
     assert len(chunks) == 11
-    assert [i for chunk in chunks for i in chunk.ids[1]] == [i for chunk in here for i in chunk.ids[1]]
+    assert [i for chunk in chunks for i in chunk.ids[1]] == [
+        i for chunk in here for i in chunk.ids[1]
+    ]
     assert [key for chunk in chunks for key in chunk.keys] == here[0].keys
     assert sum(chunk.counts.empty for chunk in chunks) == here[0].counts.empty == 1
     assert 1 <= available_cores() <= os.cpu_count()
@@ -305,13 +386,20 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path):
         with open(path, "w") as file:
             for n, line in enumerate(sentences(count, most=14)):
                 file.write(f"{line} {n}\t{line} {n * 7}\n")
-        done = subprocess.run([sys.executable, "-c", MEASURE, str(path), str(tmp_path / str(count))], cwd=ROOT,
-                              capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURE, str(path), str(tmp_path / str(count))],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         peaks.append(int(done.stdout))
-    assert peaks[1] - peaks[0] < 50, peaks  # of which the table of hashes may take 64 MiB, and takes less here
+    assert peaks[1] - peaks[0] < 50, (
+        peaks
+    )  # of which the table of hashes may take 64 MiB, and takes less here
 
 
-# -- batches ----------------------------------------------------------------------------------------------------------
+# -- batches ---
 
 
 def lengths(count=3000, seed=1):
@@ -328,7 +416,10 @@ def test_a_batch_is_padded_and_ends_in_eos(tmp_path):
     assert batch.src.shape == (3, int(batch.src_lengths.max()))
     assert batch.indices.tolist() == [4, 0, 9]
     assert batch.tgt_tokens == int((batch.tgt != 0).sum()) == int(batch.tgt_lengths.sum())
-    for ids, counts, side in ((batch.src, batch.src_lengths, dataset.src), (batch.tgt, batch.tgt_lengths, dataset.tgt)):
+    for ids, counts, side in (
+        (batch.src, batch.src_lengths, dataset.src),
+        (batch.tgt, batch.tgt_lengths, dataset.tgt),
+    ):
         for row, length, index in zip(ids.tolist(), counts.tolist(), (4, 0, 9), strict=True):
             assert row == [*side(index).tolist(), 3, *[0] * (ids.shape[1] - length)]
     moved = batch.to(torch.device("meta"))
@@ -413,25 +504,39 @@ def test_without_buckets_a_batch_holds_sentences_of_any_length():
 def test_a_sentence_over_the_budget_has_a_batch_of_its_own():
     tgt = np.array([5, 50, 4, 6, 50])
     for shuffle in (True, False):
-        found = sorted(sorted(batch.tolist()) for batch in
-                       BatchSampler(tgt, tgt, batch_tokens=15, shuffle=shuffle, bucket_batches=50))
+        found = sorted(
+            sorted(batch.tolist())
+            for batch in BatchSampler(tgt, tgt, batch_tokens=15, shuffle=shuffle, bucket_batches=50)
+        )
         assert found == [[0, 2, 3], [1], [4]]
 
 
 def test_unshuffled_comes_by_length_and_indices_restore_the_order(tmp_path):
     dataset = prepare(corpus(tmp_path), TOKENIZER, progress=False).split("train")
-    sampler = BatchSampler(dataset.src_lengths, dataset.tgt_lengths, batch_sentences=16, shuffle=False)
+    sampler = BatchSampler(
+        dataset.src_lengths, dataset.tgt_lengths, batch_sentences=16, shuffle=False
+    )
     found = list(batches(dataset, sampler))
-    assert [int(n) for batch in found for n in batch.tgt_lengths] == sorted(dataset.tgt_lengths.tolist())
-    restored = {int(i): row for batch in found for i, row in zip(batch.indices, batch.tgt.tolist(), strict=True)}
+    assert [int(n) for batch in found for n in batch.tgt_lengths] == sorted(
+        dataset.tgt_lengths.tolist()
+    )
+    restored = {
+        int(i): row
+        for batch in found
+        for i, row in zip(batch.indices, batch.tgt.tolist(), strict=True)
+    }
     for i in range(len(dataset)):
         assert restored[i][: dataset.tgt_lengths[i]] == [*dataset.tgt(i).tolist(), 3]
 
 
-@pytest.mark.parametrize(("size", "message"), [
-    ({}, "data.batch_tokens and data.batch_sentences are both null"), ({"batch_tokens": 0}, "data.batch_tokens=0"),
-    ({"batch_sentences": -1}, "data.batch_sentences=-1"),
-])
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ({}, "data.batch_tokens and data.batch_sentences are both null"),
+        ({"batch_tokens": 0}, "data.batch_tokens=0"),
+        ({"batch_sentences": -1}, "data.batch_sentences=-1"),
+    ],
+)
 def test_sizes_that_make_no_sense_are_refused(size, message):
     with pytest.raises(ValueError, match=message):
         BatchSampler(*lengths(), **size)

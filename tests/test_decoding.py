@@ -16,13 +16,20 @@ WORDS = (1, 4, 5)  # what a target vocabulary of 6 can say: unk and two words
 def translator(**changes):
     torch.manual_seed(3)
     settings = {"embedding_size": 8, "hidden_size": 12, "dropout": 0.0, "init_scale": 1.0} | changes
-    return Translator(ModelConfig(**settings), NormConfig(), CellConfig(), Vocabulary(20, 6, False)).eval()
+    return Translator(
+        ModelConfig(**settings), NormConfig(), CellConfig(), Vocabulary(20, 6, False)
+    ).eval()
 
 
 def one(src, tgt):
     """A batch of one pair."""
     src = [*src, 3]
-    return torch.tensor([src]), torch.tensor([len(src)]), torch.tensor([tgt]), torch.tensor([len(tgt)])
+    return (
+        torch.tensor([src]),
+        torch.tensor([len(src)]),
+        torch.tensor([tgt]),
+        torch.tensor([len(tgt)]),
+    )
 
 
 def log_prob(model, src, tgt):
@@ -72,28 +79,36 @@ def test_batches_change_nothing(beam, attention):
     alone = dict(search_in_batches(model, SENTENCES, replace(config, batch_size=1), n_best=beam))
     for i in range(len(SENTENCES)):
         assert [h.ids for h in together[i]] == [h.ids for h in alone[i]]
-        assert [h.score for h in together[i]] == pytest.approx([h.score for h in alone[i]], abs=1e-5)
+        assert [h.score for h in together[i]] == pytest.approx(
+            [h.score for h in alone[i]], abs=1e-5
+        )
 
 
 def test_attention_has_a_row_for_every_piece_and_sums_to_one():
     model = translator()
-    for i, hypotheses in search_in_batches(model, SENTENCES, DecodeConfig(beam_size=3, max_length="4"), 2, True):
+    for i, hypotheses in search_in_batches(
+        model, SENTENCES, DecodeConfig(beam_size=3, max_length="4"), 2, True
+    ):
         for h in hypotheses:
             if SENTENCES[i]:
                 assert h.attention.size(0) in (len(h.ids), len(h.ids) + 1)
                 torch.testing.assert_close(h.attention.sum(1), torch.ones(h.attention.size(0)))
-                assert h.attention[:, len(SENTENCES[i]) + 1:].abs().sum() == 0
+                assert h.attention[:, len(SENTENCES[i]) + 1 :].abs().sum() == 0
 
 
 def test_attention_is_the_teacher_forced_one():
     model = translator()
-    (_, [best, *_]), = search_in_batches(model, [SENTENCES[1]], DecodeConfig(beam_size=4, max_length="7"), 1, True)
+    ((_, [best, *_]),) = search_in_batches(
+        model, [SENTENCES[1]], DecodeConfig(beam_size=4, max_length="7"), 1, True
+    )
     expected = model.attention(*one(SENTENCES[1], [*best.ids, 3]))
-    torch.testing.assert_close(best.attention, expected[0, :best.attention.size(0)], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        best.attention, expected[0, : best.attention.size(0)], rtol=1e-5, atol=1e-6
+    )
 
 
 def test_an_empty_sentence_has_the_empty_translation():
-    (_, [only]), = search_in_batches(translator(), [[]], DecodeConfig())
+    ((_, [only]),) = search_in_batches(translator(), [[]], DecodeConfig())
     assert only.ids == []
 
 

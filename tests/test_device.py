@@ -7,14 +7,18 @@ from seq2seq import device
 from seq2seq.config import Device, Precision
 
 CPU = torch.device("cpu")
-needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN to ask")
+needs_onednn = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN to ask"
+)
 
 
 @pytest.fixture
 def bfloat16_products(monkeypatch):
     """Sets whether the CPU has them."""
     device._warn_of_emulation.cache_clear()
-    yield lambda there: monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: there)
+    yield lambda there: monkeypatch.setattr(
+        torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: there
+    )
     device._warn_of_emulation.cache_clear()
 
 
@@ -25,8 +29,9 @@ def test_where_bfloat16_is_emulated_it_says_so_once(bfloat16_products, caplog):
         with device.autocast(CPU, Precision.bf16):
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.bfloat16
     assert [record.message for record in caplog.records] == [
-        "precision=bf16: this CPU has no bfloat16 products; emulated, they took 30 times as long as those of "
-        "precision=fp32"]
+        "precision=bf16: this CPU has no bfloat16 products; emulated, they took 30 times as long as"
+        " those of precision=fp32"
+    ]
 
 
 @needs_onednn

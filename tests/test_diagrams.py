@@ -32,29 +32,47 @@ def texts(figure):
 
 
 def highlighted(axes, norm):
-    return [patch for patch in axes.patches
-            if isinstance(patch, PathPatch) and to_hex(patch.get_facecolor()).upper() == NORM_COLOURS[norm]]
+    return [
+        patch
+        for patch in axes.patches
+        if isinstance(patch, PathPatch)
+        and to_hex(patch.get_facecolor()).upper() == NORM_COLOURS[norm]
+    ]
 
 
-# -- what is said ----------------------------------------------------------------------------------------------------
+# -- what is said ---
 
 
 @pytest.mark.parametrize("sizes", [SIZES, (3, 4, 7), (8, 3, 3)])
 def test_each_cube_shows_as_many_values_as_are_averaged_over(sizes):
     rows, steps, features = sizes
-    expected = {"batch norm": rows, "batch norm of u": rows * steps, "layer norm": features, "rms norm": features}
+    expected = {
+        "batch norm": rows,
+        "batch norm of u": rows * steps,
+        "layer norm": features,
+        "rms norm": features,
+    }
     figure = axes_diagram(sizes)
-    found = {axes.get_label(): len(highlighted(axes, averaged.norm))
-             for axes, averaged in zip(figure.axes, CUBES, strict=True)}
+    found = {
+        axes.get_label(): len(highlighted(axes, averaged.norm))
+        for axes, averaged in zip(figure.axes, CUBES, strict=True)
+    }
     assert found == expected
     assert {averaged.title: averaged.cells(sizes).sum() for averaged in CUBES} == expected
 
 
 def test_the_values_averaged_over_differ_in_the_right_axes():
     """Along which of rows, steps and features they lie."""
-    along = {averaged.title: [len(set(axis)) > 1 for axis in np.nonzero(averaged.cells(SIZES))] for averaged in CUBES}
-    assert along == {"batch norm": [True, False, False], "batch norm of u": [True, True, False],
-                     "layer norm": [False, False, True], "rms norm": [False, False, True]}
+    along = {
+        averaged.title: [len(set(axis)) > 1 for axis in np.nonzero(averaged.cells(SIZES))]
+        for averaged in CUBES
+    }
+    assert along == {
+        "batch norm": [True, False, False],
+        "batch norm of u": [True, True, False],
+        "layer norm": [False, False, True],
+        "rms norm": [False, False, True],
+    }
 
 
 def test_every_cube_names_its_axes_and_its_norm():
@@ -76,9 +94,25 @@ def test_the_whole_front_top_and_side_of_a_cube_are_drawn():
 def test_the_cell_has_the_terms_and_gates_of_the_equations():
     figure = cell_diagram()
     shown = [text.get_text() for text in texts(figure)]
-    for label in ("$x_t$", "$h_{t-1}$", "$c_{t-1}$", "$c_t$", "$h_t$", "$W_{ih}$", "$W_{hh}$", "$u$", "$z$",
-                  "$y_{ih}$", "$y_{hh}$", "sigmoid(i)", "sigmoid(f)", "tanh(g)", "sigmoid(o)", "tanh",
-                  "gain$_c$ N($c_t$) + bias$_c$"):
+    for label in (
+        "$x_t$",
+        "$h_{t-1}$",
+        "$c_{t-1}$",
+        "$c_t$",
+        "$h_t$",
+        "$W_{ih}$",
+        "$W_{hh}$",
+        "$u$",
+        "$z$",
+        "$y_{ih}$",
+        "$y_{hh}$",
+        "sigmoid(i)",
+        "sigmoid(f)",
+        "tanh(g)",
+        "sigmoid(o)",
+        "tanh",
+        "gain$_c$ N($c_t$) + bias$_c$",
+    ):
         assert shown.count(label) == 1, label
     assert (shown.count("×"), shown.count("+")) == (3, 2)
     assert sum(patch.get_gid() == "norm" for patch in figure.axes[0].patches) == 3
@@ -86,9 +120,13 @@ def test_the_cell_has_the_terms_and_gates_of_the_equations():
 
 def test_no_norm_stands_on_the_path_of_the_cell_state():
     figure = cell_diagram()
-    axes, = figure.axes
-    y, = [patch.get_center()[1] for patch in axes.patches if patch.get_gid() == "branch"]
-    carried = [patch for patch in axes.patches if isinstance(patch, FancyArrowPatch) and patch.get_linewidth() > 2]
+    (axes,) = figure.axes
+    (y,) = [patch.get_center()[1] for patch in axes.patches if patch.get_gid() == "branch"]
+    carried = [
+        patch
+        for patch in axes.patches
+        if isinstance(patch, FancyArrowPatch) and patch.get_linewidth() > 2
+    ]
     ends = sorted(x for patch in carried for x, _ in patch._posA_posB)
     assert {height for patch in carried for _, height in patch._posA_posB} == {y}
     assert ends[0] < 0.5
@@ -98,7 +136,7 @@ def test_no_norm_stands_on_the_path_of_the_cell_state():
             assert not patch.get_y() <= y <= patch.get_y() + patch.get_height()
 
 
-# -- how it looks ----------------------------------------------------------------------------------------------------
+# -- how it looks ---
 
 
 def test_every_text_is_inside_and_none_overlaps_another(figure):
@@ -130,24 +168,31 @@ def test_no_text_of_a_cube_lies_on_it():
 def test_no_arrow_crosses_a_text():
     figure = cell_diagram()
     figure.canvas.draw()
-    axes, = figure.axes
+    (axes,) = figure.axes
     lines = [axes.transData.transform_path(line.get_path()) for line in axes.lines]
-    lines += [axes.transData.transform_path(Path(patch._posA_posB)) for patch in axes.patches
-              if isinstance(patch, FancyArrowPatch)]
+    lines += [
+        axes.transData.transform_path(Path(patch._posA_posB))
+        for patch in axes.patches
+        if isinstance(patch, FancyArrowPatch)
+    ]
     assert len(lines) > 20
     for text in axes.texts:
-        assert not any(line.intersects_bbox(text.get_window_extent(), filled=False) for line in lines), text
+        assert not any(
+            line.intersects_bbox(text.get_window_extent(), filled=False) for line in lines
+        ), text
 
 
 def test_every_box_is_wider_and_higher_than_its_text():
     figure = cell_diagram()
     figure.canvas.draw()
-    axes, = figure.axes
-    boxes = [patch.get_window_extent() for patch in axes.patches if patch.get_gid() in ("norm", "box")]
+    (axes,) = figure.axes
+    boxes = [
+        patch.get_window_extent() for patch in axes.patches if patch.get_gid() in ("norm", "box")
+    ]
     assert len(boxes) == 3 + 2 + 4 + 1
     for box in boxes:
         inside = [t.get_window_extent() for t in axes.texts if box.overlaps(t.get_window_extent())]
-        text, = inside
+        (text,) = inside
         assert box.x0 < text.x0 < text.x1 < box.x1
         assert box.y0 < text.y0 < text.y1 < box.y1
 
@@ -161,7 +206,7 @@ def test_it_is_drawn_on_white(figure):
     assert picture.shape[2] == 3 or (picture[:, :, 3] == 1).all()
 
 
-# -- files -----------------------------------------------------------------------------------------------------------
+# -- files ---
 
 
 def test_the_files_are_written_where_the_command_line_says(tmp_path):
@@ -170,4 +215,6 @@ def test_the_files_are_written_where_the_command_line_says(tmp_path):
     for name in DIAGRAMS:
         new, kept = imread(tmp_path / name), imread(DOCS / name)
         assert new.shape == kept.shape
-        assert np.abs(new - kept).mean() < 0.02  # the letters' edges differ between versions of the libraries
+        assert (
+            np.abs(new - kept).mean() < 0.02
+        )  # the letters' edges differ between versions of the libraries

@@ -20,7 +20,10 @@ from seq2seq.rnn import LSTM
 from seq2seq.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
-ONE, TWO = ["train.py"], ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "train.py"]
+ONE, TWO = (
+    ["train.py"],
+    ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "train.py"],
+)
 
 
 @pytest.fixture
@@ -31,9 +34,16 @@ def start(toy, tmp_path):
 
     def launch(program, folder, *overrides):
         program = [str(ROOT / "train.py") if part == "train.py" else part for part in program]
-        started.append(subprocess.Popen(
-            [sys.executable, *program, *toy, f"hydra.run.dir={folder}", *overrides], cwd=tmp_path, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment))
+        started.append(
+            subprocess.Popen(
+                [sys.executable, *program, *toy, f"hydra.run.dir={folder}", *overrides],
+                cwd=tmp_path,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=environment,
+            )
+        )
         return started[-1]
 
     yield launch
@@ -57,7 +67,13 @@ def losses(folder):
 
 
 def test_two_processes_learn_what_one_does(start, tmp_path):
-    plain = ["norm=layer", "model.dropout=0", "optimizer=sgd", "optimizer.accumulate=2", "optimizer.lr=0.5"]
+    plain = [
+        "norm=layer",
+        "model.dropout=0",
+        "optimizer=sgd",
+        "optimizer.accumulate=2",
+        "optimizer.lr=0.5",
+    ]
     one, two = start(ONE, "one", *plain), start(TWO, "two", *plain)
     finished(one)
     output = finished(two)
@@ -67,13 +83,21 @@ def test_two_processes_learn_what_one_does(start, tmp_path):
     one, two = last(tmp_path / "one"), last(tmp_path / "two")
     for name in (n for n in one if n.startswith("model.")):
         torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-5, msg=name)
-    results = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two")]
+    results = [
+        json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two")
+    ]
     assert results[0]["tokens"] == results[1]["tokens"]
 
 
 def test_two_stopped_processes_go_on_exactly(start, tmp_path):
-    options = ["norm=batch", "norm.min_rows=2", "model.dropout=0.3", "trainer.max_epochs=40", "trainer.max_updates=60",
-               "trainer.validate_every=20"]
+    options = [
+        "norm=batch",
+        "norm.min_rows=2",
+        "model.dropout=0.3",
+        "trainer.max_epochs=40",
+        "trainer.max_updates=60",
+        "trainer.validate_every=20",
+    ]
     finished(start(TWO, "whole", *options))
     stopped = start(TWO, "stopped", *options)
     metrics = Run(tmp_path / "stopped").metrics_file
@@ -94,7 +118,13 @@ def test_two_stopped_processes_go_on_exactly(start, tmp_path):
 
 def test_the_shares_of_a_batch_are_the_batch():
     lengths = torch.tensor([2, 5, 3])
-    batch = Batch(torch.arange(15).view(3, 5), lengths, torch.arange(18).view(3, 6), lengths + 1, torch.arange(3))
+    batch = Batch(
+        torch.arange(15).view(3, 5),
+        lengths,
+        torch.arange(18).view(3, 6),
+        lengths + 1,
+        torch.arange(3),
+    )
     shares = [batch.share(rank, 2) for rank in range(2)]
     assert [share.indices.tolist() for share in shares] == [[0, 2], [1]]
     assert shares[0].src.tolist() == [[0, 1, 2], [10, 11, 12]]
@@ -112,7 +142,7 @@ def test_one_process_needs_no_other():
     assert one.gather(values).shape == (1, 2)
 
 
-# -- the layers by themselves, in PyTorch's own wrapper ----------------------------------------------------------------
+# -- the layers by themselves, in PyTorch's own wrapper ---
 
 ROWS, STEPS, INPUTS, HIDDEN = 6, 5, 4, 7
 
@@ -131,7 +161,9 @@ def loss_of(layer, x):
 def half_in_ddp(rank, norm, folder):
     """One of two processes: every second row, DDP's gradients written down."""
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
+    )
     layer, x = layer_and_input(norm)
     wrapper = DistributedDataParallel(layer)  # which has to live until the gradients have come
     loss_of(wrapper, x[:, rank::2]).backward()
@@ -143,7 +175,10 @@ def half_in_ddp(rank, norm, folder):
 def test_a_layer_in_ddp_has_the_mean_of_both_processes_gradients(norm, tmp_path):
     torch.multiprocessing.spawn(half_in_ddp, (norm, str(tmp_path)), nprocs=2)
     layer, x = layer_and_input(norm)
-    expected = [torch.autograd.grad(loss_of(layer, x[:, rank::2]), list(layer.parameters())) for rank in range(2)]
+    expected = [
+        torch.autograd.grad(loss_of(layer, x[:, rank::2]), list(layer.parameters()))
+        for rank in range(2)
+    ]
     both = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     for (name, p), *grads in zip(layer.named_parameters(), *expected, strict=True):
         assert p.grad is None

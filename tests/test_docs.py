@@ -1,4 +1,6 @@
-"""docs/: both languages say the same, what is named exists, formulas render on GitHub, commands can be given."""
+"""docs/: both languages say the same, what is named exists, formulas render on GitHub, commands can
+be given.
+"""
 
 import importlib.util
 import re
@@ -15,7 +17,9 @@ from seq2seq import cli
 from seq2seq.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCS = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+DOCS = {
+    path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))
+}
 TRANSLATED = sorted(name for name in DOCS if name.replace(".md", ".zh.md") in DOCS)
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs" / "experiment").glob("*.yaml"))
 CJK = "\u2018-\u201d\u3000-\u303f\u3400-\u9fff\uff00-\uffef"
@@ -53,7 +57,7 @@ def links(text):
     return re.findall(r"(?<!!)\[[^]]*\]\(([^)#]+)\)", text)
 
 
-# -- two languages ---------------------------------------------------------------------------------------------------
+# -- two languages ---
 
 
 def test_the_explainer_comes_in_two_languages():
@@ -68,15 +72,18 @@ def test_both_languages_have_the_same_sections_formulas_and_images():
         assert images(english) == images(chinese)
         assert commands(english) == commands(chinese)
         assert [link for link in links(english) if "zh.md" not in link] == [
-            link for link in links(chinese) if link not in TRANSLATED]
+            link for link in links(chinese) if link not in TRANSLATED
+        ]
         assert set(re.findall(r"`([^`]+)`", english)) == set(re.findall(r"`([^`]+)`", chinese))
 
 
 def test_the_tables_of_both_languages_agree_cell_by_cell():
     words = {"变": "changes", "不变": "same"}
     for english, chinese in pairs():
-        rows = [[re.findall(r"[^|]+", line) for line in text.splitlines() if line.startswith("|")]
-                for text in (english, chinese)]
+        rows = [
+            [re.findall(r"[^|]+", line) for line in text.splitlines() if line.startswith("|")]
+            for text in (english, chinese)
+        ]
         assert [len(row) for row in rows[0]] == [len(row) for row in rows[1]]
         for one, other in zip(*rows, strict=True):
             for a, b in zip(one[1:], other[1:], strict=True):
@@ -94,32 +101,44 @@ def test_the_invariances_are_those_that_the_probe_checks():
     from seq2seq.experiments.invariance import CHANGES as IN_WORDS
     from seq2seq.probes.invariance import CHANGES, UNCHANGED
 
-    rows = [[cell.strip() for cell in line.strip("|").split("|")]
-            for line in DOCS["normalization.md"].splitlines() if line.startswith("|")]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in DOCS["normalization.md"].splitlines()
+        if line.startswith("|")
+    ]
     norms, found = rows[0][1:], rows[2:]
     assert norms == ["none", "batch", "layer", "rms"]
-    assert list(IN_WORDS.items()) == [(change, row[0]) for change, row in zip(CHANGES, found, strict=True)]
+    assert list(IN_WORDS.items()) == [
+        (change, row[0]) for change, row in zip(CHANGES, found, strict=True)
+    ]
     for change, (_, *cells) in zip(CHANGES, found, strict=True):
-        assert cells == ["same" if change in UNCHANGED[norm, False] else "changes" for norm in norms]
+        assert cells == [
+            "same" if change in UNCHANGED[norm, False] else "changes" for norm in norms
+        ]
 
 
-# -- experiments -----------------------------------------------------------------------------------------------------
+# -- experiments ---
 
 
 @pytest.mark.parametrize("name", ["normalization.md", "normalization.zh.md"])
 def test_every_experiment_has_a_section_its_commands_its_result_and_figures(name):
-    sections = [part for part in re.split(r"^###? ", DOCS[name], flags=re.M) if "<!-- result: " in part]
+    sections = [
+        part for part in re.split(r"^###? ", DOCS[name], flags=re.M) if "<!-- result: " in part
+    ]
     found = []
     for section in sections:
-        experiment, = re.findall(r"^<!-- result: (\w+) -->\n.[^#]*\(results\.md\)", section, re.M)
-        assert (f"\n    python train.py -m experiment={experiment} size=quick\n    python scripts/compare.py "
-                f"outputs/*/*experiment={experiment},*size=quick* --out comparison\n") in section
+        (experiment,) = re.findall(r"^<!-- result: (\w+) -->\n.[^#]*\(results\.md\)", section, re.M)
+        assert (
+            f"\n    python train.py -m experiment={experiment} size=quick\n    python"
+            f" scripts/compare.py outputs/*/*experiment={experiment},*size=quick* --out"
+            " comparison\n" in section
+        )
         assert [image for image in images(section) if image.startswith("results/")]
         found.append(experiment)
     assert sorted(found) == EXPERIMENTS
 
 
-# -- what GitHub makes of it -----------------------------------------------------------------------------------------
+# -- what GitHub makes of it ---
 
 
 def test_formulas_are_looked_for_after_commands_and_code_too():
@@ -144,7 +163,9 @@ def test_formulas_can_be_read_and_nothing_in_them_looks_like_markdown(name):
         parser.parse(f"${formula}$")
         assert "\n" not in formula
         assert not re.search(r"\\[^a-zA-Z]", formula), f"{formula}: Markdown takes the backslash"
-        assert not re.search(r"[^\w]_|\*|<|`|]\(", formula), f"{formula}: Markdown may see emphasis, tag, code or link"
+        assert not re.search(r"[^\w]_|\*|<|`|]\(", formula), (
+            f"{formula}: Markdown may see emphasis, tag, code or link"
+        )
         assert formula == formula.strip()
 
 
@@ -152,7 +173,9 @@ def test_formulas_can_be_read_and_nothing_in_them_looks_like_markdown(name):
 def test_formulas_in_a_line_stand_apart_from_letters(name):
     text = prose(DOCS[name])
     assert text.count("$") == 2 * len(inline(DOCS[name]))
-    for before, formula, after in re.findall(r"(?<=(.))(\$[^$]+\$)(?=(.))", text.replace("\n", " ")):
+    for before, formula, after in re.findall(
+        r"(?<=(.))(\$[^$]+\$)(?=(.))", text.replace("\n", " ")
+    ):
         assert not re.match(rf"[\w{CJK}]", before), before + formula
         assert not re.match(rf"[\w{CJK}]", after), formula + after
 
@@ -163,7 +186,7 @@ def test_a_chinese_paragraph_is_one_line(name):
     assert not re.search(rf"[{CJK}]\n *[{CJK}]", DOCS[name])
 
 
-# -- what is named ---------------------------------------------------------------------------------------------------
+# -- what is named ---
 
 
 def commands(text):
@@ -189,7 +212,9 @@ def test_the_readme_leads_to_every_document():
         assert f"](docs/{name})" in readme
 
 
-@pytest.mark.parametrize("command", [command for command in ALL if command.startswith("python train.py")])
+@pytest.mark.parametrize(
+    "command", [command for command in ALL if command.startswith("python train.py")]
+)
 def test_every_training_command_composes(command):
     words = shlex.split(command)[2:]
     chosen = [word for word in words if "=" in word]
@@ -200,7 +225,9 @@ def test_every_training_command_composes(command):
     assert ("-m" in words) == bool(swept)
 
 
-@pytest.mark.parametrize("command", [command for command in ALL if command.startswith("python scripts/")])
+@pytest.mark.parametrize(
+    "command", [command for command in ALL if command.startswith("python scripts/")]
+)
 def test_every_script_named_takes_these_arguments(command, monkeypatch):
     """Up to where it would begin its work."""
     _, script, *arguments = shlex.split(command)

@@ -41,8 +41,11 @@ def without_recalibration(train_here, tmp_path_factory):
 
 def one_by_one(model, dataset):
     """The mean loss of a target piece, a sentence at a time."""
-    found = [model(b.src, b.src_lengths, b.tgt, b.tgt_lengths)[1].item() for i in range(len(dataset))
-             for b in [dataset.batch(torch.tensor([i]).numpy())]]
+    found = [
+        model(b.src, b.src_lengths, b.tgt, b.tgt_lengths)[1].item()
+        for i in range(len(dataset))
+        for b in [dataset.batch(torch.tensor([i]).numpy())]
+    ]
     return sum(found) / int(dataset.tgt_lengths.sum())
 
 
@@ -52,17 +55,23 @@ def test_the_loss_is_the_mean_over_pieces(finished):
     expected = one_by_one(model, valid)
     assert teacher_forced_loss(model, valid, config, CPU) == pytest.approx(expected, rel=1e-5)
     few = replace(config, data=replace(config.data, batch_sentences=5))
-    assert teacher_forced_loss(model, valid, few, CPU, by_batch=True) == pytest.approx(expected, rel=1e-5)
+    assert teacher_forced_loss(model, valid, few, CPU, by_batch=True) == pytest.approx(
+        expected, rel=1e-5
+    )
     assert finished.results()["valid_loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_batch_and_stored_statistics(with_batch_norm):
     config, prepared, model = opened(with_batch_norm)
     valid, results = prepared.split("valid"), with_batch_norm.results()
-    assert results["valid_loss"] == pytest.approx(one_by_one(model, valid), rel=1e-4)  # knows no other sentences
+    assert results["valid_loss"] == pytest.approx(
+        one_by_one(model, valid), rel=1e-4
+    )  # knows no other sentences
     data = config.data
     total = 0.0
-    sampler = BatchSampler(valid.src_lengths, valid.tgt_lengths, batch_sentences=data.batch_sentences, shuffle=False)
+    sampler = BatchSampler(
+        valid.src_lengths, valid.tgt_lengths, batch_sentences=data.batch_sentences, shuffle=False
+    )
     for batch in batches(valid, sampler):
         with torch.no_grad(), batch_statistics(model):
             total += model(batch.src, batch.src_lengths, batch.tgt, batch.tgt_lengths)[1].item()
@@ -97,19 +106,30 @@ def statistics(weights):
 
 
 def test_recalibration_changes_the_statistics_of_best_alone(with_batch_norm, without_recalibration):
-    recalibrated, plain = (group(load_checkpoint(run.checkpoint("best"))[0], "model")
-                           for run in (with_batch_norm, without_recalibration))
+    recalibrated, plain = (
+        group(load_checkpoint(run.checkpoint("best"))[0], "model")
+        for run in (with_batch_norm, without_recalibration)
+    )
     changed = {name for name in plain if not torch.equal(plain[name], recalibrated[name])}
     assert {name for name in changed if "num_updates" not in name} <= statistics(plain).keys()
     assert {name.rpartition(".")[2] for name in changed} >= {
-        "running_mean_ih_l0", "running_var_hh_l0", "running_var_c_l0_reverse", "running_mean_ih_l0_reverse"}
-    last = [load_checkpoint(run.checkpoint("last"))[0] for run in (with_batch_norm, without_recalibration)]
+        "running_mean_ih_l0",
+        "running_var_hh_l0",
+        "running_var_c_l0_reverse",
+        "running_mean_ih_l0_reverse",
+    }
+    last = [
+        load_checkpoint(run.checkpoint("last"))[0]
+        for run in (with_batch_norm, without_recalibration)
+    ]
     assert [name for name in last[0] if not torch.equal(last[0][name], last[1][name])] == []
 
 
 def test_recalibrated_statistics_are_those_of_the_training_data(with_batch_norm):
     config, prepared, model = opened(with_batch_norm)
-    config = replace(config, data=replace(config.data, batch_sentences=240))  # the whole training set in one batch
+    config = replace(
+        config, data=replace(config.data, batch_sentences=240)
+    )  # the whole training set in one batch
     recalibrate(model, prepared.split("train"), config, CPU)
     train_set = prepared.split("train")
     stored = teacher_forced_loss(model, train_set, config, CPU)
@@ -153,7 +173,9 @@ def test_results_hold_what_they_promise(run_name, request):
     config, _, model = opened(run)
     for split in ("valid", "test"):
         found = results[split]
-        assert found["bleu_signature"].startswith("BLEU|nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+        assert found["bleu_signature"].startswith(
+            "BLEU|nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:"
+        )
         assert found["chrf_signature"].startswith("chrF2|nrefs:1|")
         texts = (run.translations / f"{split}.txt").read_text(encoding="utf-8").split("\n")[:-1]
         with open(getattr(config.data, split).target, encoding="utf-8") as file:
@@ -166,7 +188,12 @@ def test_results_hold_what_they_promise(run_name, request):
     assert results["versions"]["seq2seq"] == __version__
     assert results["versions"].keys() >= {"sentencepiece", "sacrebleu"}
     assert results["parameters"] == sum(p.numel() for p in model.parameters())
-    assert (results["seed"], results["corpus"], results["cell"], results["update"]) == (1, "toy", "lstm", 16)
+    assert (results["seed"], results["corpus"], results["cell"], results["update"]) == (
+        1,
+        "toy",
+        "lstm",
+        16,
+    )
     assert results["wall_seconds"] >= results["seconds"] > 0
     assert results["tokens_per_second"] == pytest.approx(results["tokens"] / results["seconds"])
     device = next(model.parameters()).device
@@ -177,12 +204,18 @@ def test_results_hold_what_they_promise(run_name, request):
 
 
 def test_a_line_to_score_is_never_dropped(train_here, tmp_path):
-    """Of a test set with an empty line, a repeated one, and one longer than any training pair may be."""
+    """Of a test set with an empty line, a repeated one, and one longer than any training pair may
+    be.
+    """
     source, target = tmp_path / "source", tmp_path / "target"
     long = " ".join(["do re mi"] * 20)
     source.write_text(f"do re\n\ndo re\n{long}\n", encoding="utf-8")
     target.write_text(f"re do\nx\nre do\n{long}\n", encoding="utf-8")
-    files = [f"data.{split}.{side}={tmp_path / side}" for split in ("valid", "test") for side in ("source", "target")]
+    files = [
+        f"data.{split}.{side}={tmp_path / side}"
+        for split in ("valid", "test")
+        for side in ("source", "target")
+    ]
     run = train_here(tmp_path / "run", *files, "data.max_length=4", "trainer.max_epochs=1", *BATCH)
     for split in ("valid", "test"):
         lines = (run.translations / f"{split}.txt").read_text(encoding="utf-8").split("\n")
@@ -196,7 +229,9 @@ def test_a_line_to_score_is_never_dropped(train_here, tmp_path):
 
 
 def test_no_test_set(train_here, tmp_path):
-    run = train_here(tmp_path / "run", "data.test.source=null", "data.test.target=null", "trainer.max_updates=1")
+    run = train_here(
+        tmp_path / "run", "data.test.source=null", "data.test.target=null", "trainer.max_updates=1"
+    )
     assert "test" not in run.results()
     assert [path.name for path in run.translations.iterdir()] == ["valid.txt"]
 
@@ -206,6 +241,12 @@ def test_weights_of_best_are_those_that_are_scored(finished):
     last = group(load_checkpoint(finished.checkpoint("last"))[0], "model")
     assert not torch.equal(best["output.weight"], last["output.weight"])
     config, prepared, model = opened(finished)
-    assert teacher_forced_loss(model, prepared.split("valid"), config, CPU) == finished.results()["valid_loss"]
+    assert (
+        teacher_forced_loss(model, prepared.split("valid"), config, CPU)
+        == finished.results()["valid_loss"]
+    )
     load_weights(model, last, finished.checkpoint("last"))
-    assert teacher_forced_loss(model, prepared.split("valid"), config, CPU) != finished.results()["valid_loss"]
+    assert (
+        teacher_forced_loss(model, prepared.split("valid"), config, CPU)
+        != finished.results()["valid_loss"]
+    )

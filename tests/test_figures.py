@@ -23,7 +23,7 @@ def texts(labels):
     return [label.get_text() for label in labels]
 
 
-# -- attention -------------------------------------------------------------------------------------------------------
+# -- attention ---
 
 
 def test_rows_are_target_pieces_and_columns_source_pieces():
@@ -54,14 +54,35 @@ def test_dark_is_much():
 
 
 def test_every_script_has_its_glyphs():
-    pieces = ["▁二", "狗", "看见", "。", "学校で", "Straße", "été", "tiếng", "Việt", "，", "「", "ー"]
+    pieces = [
+        "▁二",
+        "狗",
+        "看见",
+        "。",
+        "学校で",
+        "Straße",
+        "été",
+        "tiếng",
+        "Việt",
+        "，",
+        "「",
+        "ー",
+    ]
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # matplotlib warns of a glyph that a font lacks
         png(attention_figure(np.eye(12), pieces, pieces))
 
 
 def test_signs_are_no_formulas():
-    pieces = ["$x_1$", "$", "$\\frac$", "a_b", "^", "%", "$\\$"]  # the third is no formula that can be drawn
+    pieces = [
+        "$x_1$",
+        "$",
+        "$\\frac$",
+        "a_b",
+        "^",
+        "%",
+        "$\\$",
+    ]  # the third is no formula that can be drawn
     axes = attention_figure(np.eye(7), pieces, pieces).axes[0]
     png(axes.figure)
     assert texts(axes.get_xticklabels()) == pieces
@@ -80,7 +101,11 @@ def test_a_map_of_any_size_can_be_drawn(src, tgt):
     axes = figure.axes[0]
     width, height = figure.get_size_inches()
     assert max(width, height) < 43
-    assert len(axes.get_xticklabels()) == src if src <= 30 else 150 < len(axes.get_xticklabels()) <= 240
+    assert (
+        len(axes.get_xticklabels()) == src
+        if src <= 30
+        else 150 < len(axes.get_xticklabels()) <= 240
+    )
     for position, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True):
         assert label.get_text() == f"s{position}"
     if src < 1000:
@@ -99,18 +124,32 @@ def test_fonts_are_added_once():
 def test_every_norm_has_a_colour_of_its_own():
     assert NORM_COLOURS.keys() == {kind.value for kind in NormKind}
     assert len(set(NORM_COLOURS.values())) == len(NORM_COLOURS)
-    assert NORM_COLOURS == {"none": "#000000", "batch": "#D55E00", "layer": "#0072B2", "rms": "#009E73"}
+    assert NORM_COLOURS == {
+        "none": "#000000",
+        "batch": "#D55E00",
+        "layer": "#0072B2",
+        "rms": "#009E73",
+    }
 
 
-# -- what TensorBoard shows of a run ---------------------------------------------------------------------------------
+# -- what TensorBoard shows of a run ---
 
 
 def test_tensorboard_has_the_curves_and_the_attention(two_runs):
-    events = EventAccumulator(str(two_runs.layer), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
+    events = EventAccumulator(
+        str(two_runs.layer), size_guidance={"scalars": 0, "images": 0, "tensors": 0}
+    )
     events.Reload()
     tags = events.Tags()
-    assert {"train/loss", "train/lr", "train/tokens_per_second", "valid/loss", "valid/bleu", "valid/chrf",
-            "gradient_norm/all"} <= set(tags["scalars"])
+    assert {
+        "train/loss",
+        "train/lr",
+        "train/tokens_per_second",
+        "valid/loss",
+        "valid/bleu",
+        "valid/chrf",
+        "gradient_norm/all",
+    } <= set(tags["scalars"])
     updates = [e.step for e in events.Scalars("valid/bleu")]
     assert updates == [66, 132, 198, 200]
     shown = events.Images("attention")

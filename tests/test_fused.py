@@ -1,11 +1,14 @@
-"""The fused CPU kernels: every result and gradient against the float64 reference, and what PyTorch asks of operators.
+"""The fused CPU kernels: every result and gradient against the float64 reference, and what PyTorch
+asks of operators.
 
 Tolerances are parts of the largest element of what is compared:
 
-float32    5e-5   rounding (6e-8 an operation) through up to 40 steps and sums of some hundred products
-batch norm 1e-3   the variance of a feature over three rows can be small, and N divides by its root, layer after layer
-500 steps  2e-4   the same, through ten times as many
-bfloat16   3e-2   its products keep 8 bits (4e-3): beside the reference under the same autocast, which rounds elsewhere
+float32    5e-5   rounding (6e-8 an operation) through up to 40 steps and sums of some hundred
+           products
+batch norm 1e-3   the variance of a feature over three rows can be small, and N divides by its root,
+layer after layer 500 steps  2e-4   the same, through ten times as many
+bfloat16   3e-2   its products keep 8 bits (4e-3): beside the reference under the same autocast,
+           which rounds elsewhere
 """
 
 import copy
@@ -32,20 +35,34 @@ from seq2seq.recalibration import recalibration
 from seq2seq.rnn import GRU, LSTM, RNN
 
 NORMS = ["none", "layer", "rms"]
-LENGTHS = {"equal": [6] * 5, "ragged": [9, 1, 4, 4, 7], "one step": [1] * 4, "one row": [8], "one of both": [1]}
+LENGTHS = {
+    "equal": [6] * 5,
+    "ragged": [9, 1, 4, 4, 7],
+    "one step": [1] * 4,
+    "one row": [8],
+    "one of both": [1],
+}
 INPUTS = 13
 FLOAT32, BATCH_NORM, LONG, BFLOAT16 = 5e-5, 1e-3, 2e-4, 3e-2
 
-needs_compiler = pytest.mark.skipif(shutil.which(build.compiler()[0]) is None, reason="no C++ compiler")
+needs_compiler = pytest.mark.skipif(
+    shutil.which(build.compiler()[0]) is None, reason="no C++ compiler"
+)
 pytestmark = needs_compiler
 
 
-BATCH = {statistics: config("batch", statistics=statistics, min_rows=3)
-         for statistics in ("per_step", "sequence_input", "shared")}
+BATCH = {
+    statistics: config("batch", statistics=statistics, min_rows=3)
+    for statistics in ("per_step", "sequence_input", "shared")
+}
 
 
-BATCH_CASES = [(cell, statistics) for cell in CELLS for statistics in BATCH
-               if cell in ("lstm", "gru") or statistics != "sequence_input"]
+BATCH_CASES = [
+    (cell, statistics)
+    for cell in CELLS
+    for statistics in BATCH
+    if cell in ("lstm", "gru") or statistics != "sequence_input"
+]
 """Cells and statistics that the kernels cover: that one leaves the RNN's terms separate."""
 
 
@@ -68,12 +85,16 @@ def case(layer, lengths, given, scale=1.0):
     shape = (layer.num_layers * directions, count, layer.hidden_size)
     names = "hc" if layer.cell == "lstm" else "h"
     state = [torch.randn(shape, dtype=torch.double) for _ in names] if given else []
-    upstream = [torch.randn(sum(lengths), directions * layer.hidden_size), *(torch.randn(shape) for _ in names)]
+    upstream = [
+        torch.randn(sum(lengths), directions * layer.hidden_size),
+        *(torch.randn(shape) for _ in names),
+    ]
     return sentences, state, upstream
 
 
 def results(layer, sentences, state, upstream, dtype, backend, autocast=False, ran=None):
-    """By name: output, last states and the gradients of everything, computed by a copy in a type on a backend.
+    """By name: output, last states and the gradients of everything, computed by a copy in a type on
+    a backend.
 
     The copy is appended to `ran`.
     """
@@ -96,7 +117,9 @@ def results(layer, sentences, state, upstream, dtype, backend, autocast=False, r
 
 
 def distances(found, expected):
-    """By name, the largest difference as a part of the largest element expected; no gradient counts as 0."""
+    """By name, the largest difference as a part of the largest element expected; no gradient counts
+    as 0.
+    """
     apart = {}
     for name, e in expected.items():
         if e is None and found[name] is None:
@@ -115,7 +138,7 @@ def assert_fused_is_right(layer, given, lengths, tolerance=FLOAT32, scale=1.0):
     assert {name: d for name, d in apart.items() if d > tolerance} == {}
 
 
-# -- numbers -------------------------------------------------------------------------------------------------------
+# -- numbers ---
 
 
 @pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
@@ -131,22 +154,44 @@ def test_float32_is_the_reference(cell, norm, hidden, lengths, given):
 @pytest.mark.parametrize("norm", [*NORMS, "batch"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_many_rows_are_the_references(cell, norm, hidden):
-    """Of so many that where there is no AVX-512 the weight is not packed, until few of them are left."""
-    assert_fused_is_right(layer_of(hidden, norm, cell), hidden == 64, [6] * 13 + [5, 4, 4, 3, 3, 2, 1],
-                          tolerance=BATCH_NORM if norm == "batch" else FLOAT32)
+    """Of so many that where there is no AVX-512 the weight is not packed, until few of them are
+    left.
+    """
+    assert_fused_is_right(
+        layer_of(hidden, norm, cell),
+        hidden == 64,
+        [6] * 13 + [5, 4, 4, 3, 3, 2, 1],
+        tolerance=BATCH_NORM if norm == "batch" else FLOAT32,
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() != "AVX512", reason="this CPU has no AVX-512 to leave out")
+@pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() != "AVX512",
+    reason="this CPU has no AVX-512 to leave out",
+)
 def test_without_avx512_it_is_the_reference_too():
     command = [sys.executable, "-m", "pytest", "-n", "0", "-k", "many_rows or same_bits", __file__]
-    done = subprocess.run(command, env=os.environ | {"ATEN_CPU_CAPABILITY": "avx2"}, capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run(
+        command,
+        env=os.environ | {"ATEN_CPU_CAPABILITY": "avx2"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-3000:]
 
 
-@pytest.mark.parametrize("options", [{"bidirectional": True}, {"num_layers": 2, "bidirectional": True},
-                                     {"bias": False}, {"num_layers": 3, "bias": False}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bidirectional": True},
+        {"num_layers": 2, "bidirectional": True},
+        {"bias": False},
+        {"num_layers": 3, "bias": False},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("cell", CELLS)
 def test_layers_and_directions_are_the_references(cell, norm, options):
@@ -168,7 +213,10 @@ def test_bfloat16_is_as_good_as_the_reference_in_it(cell, norm, hidden, lengths,
     layer = layer_of(hidden, norm, cell)
     drawn = case(layer, lengths, given)
     expected = results(layer, *drawn, torch.double, "reference")
-    ours, theirs = (results(layer, *drawn, torch.float32, backend, autocast=True) for backend in ("fused", "reference"))
+    ours, theirs = (
+        results(layer, *drawn, torch.float32, backend, autocast=True)
+        for backend in ("fused", "reference")
+    )
     assert {name: d for name, d in distances(ours, theirs).items() if d > BFLOAT16} == {}
     assert distances(ours, expected)["output"] > 1e-4  # or it was not bfloat16
 
@@ -177,10 +225,14 @@ def test_bfloat16_is_as_good_as_the_reference_in_it(cell, norm, hidden, lengths,
 @pytest.mark.parametrize("norm", NORMS)
 def test_extreme_inputs_are_the_references(norm, scale):
     layer = layer_of(24, norm)
-    if scale == 1e4 and norm == "none":  # gates are 0 or 1: what tells them from that is lost to rounding
+    if (
+        scale == 1e4 and norm == "none"
+    ):  # gates are 0 or 1: what tells them from that is lost to rounding
         drawn = case(layer, LENGTHS["ragged"], True, scale)
-        found, expected = results(layer, *drawn, torch.float32, "fused"), results(layer, *drawn, torch.float32,
-                                                                                  "reference")
+        found, expected = (
+            results(layer, *drawn, torch.float32, "fused"),
+            results(layer, *drawn, torch.float32, "reference"),
+        )
         assert max(distances(found, expected).values()) < 1e-2
         return
     assert_fused_is_right(layer, True, LENGTHS["ragged"], scale=scale)
@@ -195,7 +247,9 @@ def test_constant_rows_whose_variance_is_0(norm):
     drawn = case(layer, [5, 5], True)
     expected = results(layer, *drawn, torch.double, "reference")
     found = results(layer, *drawn, torch.float32, "fused")
-    apart = distances(found, expected)  # behind 1 / sqrt(eps) = 316, sums that are 0 in truth are rounding
+    apart = distances(
+        found, expected
+    )  # behind 1 / sqrt(eps) = 316, sums that are 0 in truth are rounding
     assert max(d for name, d in apart.items() if not name.startswith("gradient")) < 1e-3
     assert all(torch.isfinite(v).all() for v in found.values())
 
@@ -238,7 +292,8 @@ def test_products_without_packed_weights_give_the_same(monkeypatch, dtype):
     assert fused.packs(torch.float32)
     monkeypatch.setattr(fused, "packs", lambda dtype: False)
     assert max((a - b).abs().max() / b.abs().max() for a, b in zip(run(), packed, strict=True)) < (
-        1e-5 if dtype is torch.float32 else 2e-2)
+        1e-5 if dtype is torch.float32 else 2e-2
+    )
 
 
 @pytest.mark.parametrize("norm", ["layer", "batch"])
@@ -274,8 +329,13 @@ def test_two_threads_give_what_one_gives(norm, cell):
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_translator_has_the_references_loss(norm):
     torch.manual_seed(0)
-    model = Translator(ModelConfig(16, 24, encoder_layers=2, decoder_layers=2, input_feeding=True, dropout=0.0),
-                       NormConfig(kind=NormKind[norm]), CellConfig(), Vocabulary(40, 40, True), "fused")
+    model = Translator(
+        ModelConfig(16, 24, encoder_layers=2, decoder_layers=2, input_feeding=True, dropout=0.0),
+        NormConfig(kind=NormKind[norm]),
+        CellConfig(),
+        Vocabulary(40, 40, True),
+        "fused",
+    )
     ids, lengths = torch.randint(4, 40, (5, 7)), torch.tensor([7, 5, 5, 2, 1])
     losses = {}
     for backend in ("fused", "reference"):
@@ -286,16 +346,20 @@ def test_a_translator_has_the_references_loss(norm):
     assert losses["fused"] == pytest.approx(losses["reference"], rel=1e-5)
 
 
-# -- batch norm ----------------------------------------------------------------------------------------------------
+# -- batch norm ---
 
 
 def assert_batch_norm_is_right(layer, batches, given=True, modes=(True, True, False)):
-    """Outputs, gradients and statistics after each of some batches in training or eval mode are the reference's."""
+    """Outputs, gradients and statistics after each of some batches in training or eval mode are the
+    reference's.
+    """
     drawn = [case(layer, lengths, given) for lengths in batches]
     layers = [copy.deepcopy(layer), copy.deepcopy(layer)]
     for training, d in zip(modes, drawn, strict=True):
         found = []
-        for i, (backend, dtype) in enumerate((("fused", torch.float32), ("reference", torch.double))):
+        for i, (backend, dtype) in enumerate(
+            (("fused", torch.float32), ("reference", torch.double))
+        ):
             layers[i].train(training)
             values, layers[i] = batch_norm_results(layers[i].to(dtype), *d, dtype, backend)
             found.append(values)
@@ -313,11 +377,17 @@ def batch_norm_results(layer, sentences, state, upstream, dtype, backend):
 @pytest.mark.parametrize("hidden", [17, 64, 100])
 @pytest.mark.parametrize(("cell", "statistics"), BATCH_CASES)
 def test_batch_norm_is_the_reference(cell, statistics, hidden, given):
-    batches = [[9, 1, 4, 4, 7, 7], [5] * 4, [12, 12, 3]]  # the last steps have too few rows, or statistics of no step
+    batches = [
+        [9, 1, 4, 4, 7, 7],
+        [5] * 4,
+        [12, 12, 3],
+    ]  # the last steps have too few rows, or statistics of no step
     assert_batch_norm_is_right(layer_of(hidden, BATCH[statistics], cell), batches, given)
 
 
-@pytest.mark.parametrize("options", [{"num_layers": 2, "bidirectional": True}, {"bias": False}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"num_layers": 2, "bidirectional": True}, {"bias": False}], ids=str
+)
 @pytest.mark.parametrize(("cell", "statistics"), BATCH_CASES)
 def test_batch_norm_in_layers_and_directions_is_the_reference(cell, statistics, options):
     batches = [[9, 1, 4, 4, 7, 7], [5] * 4, [12, 12, 3]]
@@ -373,7 +443,10 @@ def test_batch_norm_in_bfloat16_is_as_good_as_the_reference_in_it(cell, statisti
     layer = layer_of(100, BATCH[statistics], cell)
     drawn = case(layer, [9, 4, 4, 7, 7, 7, 9, 9], True)
     expected = results(layer, *drawn, torch.double, "reference")
-    ours, theirs = (results(layer, *drawn, torch.float32, backend, autocast=True) for backend in ("fused", "reference"))
+    ours, theirs = (
+        results(layer, *drawn, torch.float32, backend, autocast=True)
+        for backend in ("fused", "reference")
+    )
     assert {name: d for name, d in distances(ours, theirs).items() if d > BFLOAT16} == {}
     assert distances(ours, expected)["output"] > 1e-4  # or it was not bfloat16
 
@@ -382,7 +455,9 @@ STATISTICS = {"lstm": 9, "gru": 6, "rnn_tanh": 1, "rnn_relu": 1}
 """Hidden sizes of statistics of a step."""
 
 
-def batch_arguments(dtype=torch.float32, wide_input=False, save=True, given=True, normalises_input=True, cell="lstm"):
+def batch_arguments(
+    dtype=torch.float32, wide_input=False, save=True, given=True, normalises_input=True, cell="lstm"
+):
     """Of seq2seq::batch_norm_recurrence."""
     *tensors, sizes, _, _, eps, packed, _ = arguments("layer", dtype, save, given, cell)
     if wide_input:
@@ -391,13 +466,27 @@ def batch_arguments(dtype=torch.float32, wide_input=False, save=True, given=True
     return *tensors, mean, var, sizes, 2, cell, eps, normalises_input, packed, save
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"given": False}, {"save": False}, {"normalises_input": False}, {"dtype": torch.bfloat16},
-    {"dtype": torch.bfloat16, "wide_input": True, "normalises_input": False}, {"cell": "gru"},
-    {"cell": "gru", "given": False}, {"cell": "rnn_tanh"}, {"cell": "rnn_relu", "dtype": torch.bfloat16}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"given": False},
+        {"save": False},
+        {"normalises_input": False},
+        {"dtype": torch.bfloat16},
+        {"dtype": torch.bfloat16, "wide_input": True, "normalises_input": False},
+        {"cell": "gru"},
+        {"cell": "gru", "given": False},
+        {"cell": "rnn_tanh"},
+        {"cell": "rnn_relu", "dtype": torch.bfloat16},
+    ],
+    ids=str,
+)
 def test_opcheck_of_batch_norm(options):
     assert operators.failure() is None
-    torch.library.opcheck(torch.ops.seq2seq.batch_norm_recurrence.default, batch_arguments(**options))
+    torch.library.opcheck(
+        torch.ops.seq2seq.batch_norm_recurrence.default, batch_arguments(**options)
+    )
 
 
 def test_batch_norm_refuses_wrong_types():
@@ -409,7 +498,7 @@ def test_batch_norm_refuses_wrong_types():
         torch.ops.seq2seq.batch_norm_recurrence(u.bfloat16(), *others)
 
 
-# -- an operator among PyTorch's -----------------------------------------------------------------------------------
+# -- an operator among PyTorch's ---
 
 
 SIZES = {"lstm": (4, 14), "gru": (3, 12), "rnn_tanh": (1, 2), "rnn_relu": (1, 2)}
@@ -420,9 +509,18 @@ def arguments(norm="layer", dtype=torch.float32, save=True, given=True, cell="ls
     """Of seq2seq::recurrence."""
     torch.manual_seed(0)
     hidden, sizes, (gates, vectors) = 6, [3, 3, 1], SIZES[cell]
-    u, weight = torch.randn(sum(sizes), gates * hidden, dtype=dtype), torch.randn(gates * hidden, hidden, dtype=dtype)
-    state = [torch.randn(3, hidden) if given and part in ("hc" if cell == "lstm" else "h") else None for part in "hc"]
-    tensors = [t if t is None else t.requires_grad_(save) for t in (u, weight, *state, torch.randn(vectors * hidden))]
+    u, weight = (
+        torch.randn(sum(sizes), gates * hidden, dtype=dtype),
+        torch.randn(gates * hidden, hidden, dtype=dtype),
+    )
+    state = [
+        torch.randn(3, hidden) if given and part in ("hc" if cell == "lstm" else "h") else None
+        for part in "hc"
+    ]
+    tensors = [
+        t if t is None else t.requires_grad_(save)
+        for t in (u, weight, *state, torch.randn(vectors * hidden))
+    ]
     return *tensors, sizes, cell, norm, 1e-5, fused.packs(dtype), save
 
 
@@ -433,7 +531,9 @@ def arguments(norm="layer", dtype=torch.float32, save=True, given=True, cell="ls
 @pytest.mark.parametrize("cell", SIZES)
 def test_opcheck(cell, norm, dtype, save, given):
     assert operators.failure() is None
-    torch.library.opcheck(torch.ops.seq2seq.recurrence.default, arguments(norm, dtype, save, given, cell))
+    torch.library.opcheck(
+        torch.ops.seq2seq.recurrence.default, arguments(norm, dtype, save, given, cell)
+    )
 
 
 def test_wrong_types_and_names_are_refused():
@@ -443,14 +543,38 @@ def test_wrong_types_and_names_are_refused():
         run(*arguments(dtype=torch.double, save=False))
     u, weight, h, c, vectors, sizes, cell, norm, *settings = arguments(save=False)
     for wrong, message in [
-        ((u, weight, h, c, vectors, sizes, cell, "batch"), "norm=batch: expected none, layer or rms"),
-        ((u, weight, h, c, vectors, sizes, "rnn", norm), "cell=rnn: expected lstm, gru, rnn_tanh or rnn_relu"),
-        ((u, weight, h, c, vectors[1:], sizes, cell, norm), "expected float vectors of 84 elements, got 83"),
-        ((u, weight, h, c[:1], vectors, sizes, cell, norm), r"expected float states \(3, 6\), got \[1, 6\]"),
-        ((u, weight, h, c, vectors, [3, 3, 2], cell, norm), "expected falling batch_sizes that add up to 7"),
-        ((u, weight, h, c, vectors, [1, 3, 3], cell, norm), "expected falling batch_sizes that add up to 7"),
-        ((u, weight.bfloat16(), h, c, vectors, sizes, cell, norm), "expected u and weight_hh of one type"),
-        ((u, weight, h, c, vectors, sizes, "gru", norm), r"expected u \(N, 18\) and weight_hh \(18, 6\)"),
+        (
+            (u, weight, h, c, vectors, sizes, cell, "batch"),
+            "norm=batch: expected none, layer or rms",
+        ),
+        (
+            (u, weight, h, c, vectors, sizes, "rnn", norm),
+            "cell=rnn: expected lstm, gru, rnn_tanh or rnn_relu",
+        ),
+        (
+            (u, weight, h, c, vectors[1:], sizes, cell, norm),
+            "expected float vectors of 84 elements, got 83",
+        ),
+        (
+            (u, weight, h, c[:1], vectors, sizes, cell, norm),
+            r"expected float states \(3, 6\), got \[1, 6\]",
+        ),
+        (
+            (u, weight, h, c, vectors, [3, 3, 2], cell, norm),
+            "expected falling batch_sizes that add up to 7",
+        ),
+        (
+            (u, weight, h, c, vectors, [1, 3, 3], cell, norm),
+            "expected falling batch_sizes that add up to 7",
+        ),
+        (
+            (u, weight.bfloat16(), h, c, vectors, sizes, cell, norm),
+            "expected u and weight_hh of one type",
+        ),
+        (
+            (u, weight, h, c, vectors, sizes, "gru", norm),
+            r"expected u \(N, 18\) and weight_hh \(18, 6\)",
+        ),
     ]:
         with pytest.raises(RuntimeError, match=message):
             run(*wrong, *settings)
@@ -496,7 +620,11 @@ def test_copies_pickles_and_functional_calls_are_the_same():
 def test_activation_checkpointing_is_the_same():
     layer = small()
     expected = gradients(layer, lambda m: m(X))
-    assert all(map(torch.equal, gradients(layer, lambda m: checkpoint(m, X, use_reentrant=False)), expected))
+    assert all(
+        map(
+            torch.equal, gradients(layer, lambda m: checkpoint(m, X, use_reentrant=False)), expected
+        )
+    )
 
 
 def test_anomaly_mode_and_hooks_work():
@@ -540,7 +668,9 @@ def test_in_eval_mode_weights_stay_packed_and_the_results_the_same(norm, autocas
         with torch.no_grad():
             found = layer(X)
             packed = kept(layer)
-            assert len(packed) == (4 if fused.packs(torch.bfloat16 if autocast else torch.float32) else 0)
+            assert len(packed) == (
+                4 if fused.packs(torch.bfloat16 if autocast else torch.float32) else 0
+            )
             assert all(a is b for a, b in zip(packed, kept(layer, layer(X)), strict=True))
     tolerance = 2e-2 if autocast else 1e-6
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
@@ -555,9 +685,15 @@ def kept(layer, *_):
 CHANGES = {
     "load_state_dict": lambda layer, weights: layer.load_state_dict(weights),
     "assign": lambda layer, weights: layer.load_state_dict(weights, assign=True),
-    "in place": lambda layer, weights: [p.copy_(weights[name]) for name, p in layer.named_parameters()],
-    "new parameters": lambda layer, weights: [setattr(layer, n, torch.nn.Parameter(w)) for n, w in weights.items()],
-    "data": lambda layer, weights: [p.data.copy_(weights[n]) for n, p in layer.named_parameters()] and layer.eval(),
+    "in place": lambda layer, weights: [
+        p.copy_(weights[name]) for name, p in layer.named_parameters()
+    ],
+    "new parameters": lambda layer, weights: [
+        setattr(layer, n, torch.nn.Parameter(w)) for n, w in weights.items()
+    ],
+    "data": lambda layer, weights: (
+        [p.data.copy_(weights[n]) for n, p in layer.named_parameters()] and layer.eval()
+    ),
 }
 
 
@@ -591,7 +727,9 @@ def test_a_functional_call_in_eval_mode_uses_what_it_is_given():
     torch.nn.init.normal_(other.weight_hh_l0)
     with torch.no_grad():
         mine = layer(X)[0]
-        assert torch.equal(torch.func.functional_call(layer, other.state_dict(), (X,))[0], other(X)[0])
+        assert torch.equal(
+            torch.func.functional_call(layer, other.state_dict(), (X,))[0], other(X)[0]
+        )
         assert torch.equal(layer(X)[0], mine)
 
 
@@ -617,7 +755,9 @@ def test_an_export_in_eval_mode_is_the_same():
 def test_the_way_back_from_an_inference_raises():
     with torch.no_grad():
         exported = torch.export.export(small(), (X,)).module()
-    with pytest.raises(RuntimeError, match="no way back from a forward pass that ran with save=false"):
+    with pytest.raises(
+        RuntimeError, match="no way back from a forward pass that ran with save=false"
+    ):
         exported(X)[0].sum().backward()
 
 
@@ -640,10 +780,16 @@ def test_torch_func_and_forward_mode_take_the_reference():
     results = []
     for backend in ("auto", "reference"):
         layer.backend = backend
-        results.append([torch.func.jvp(lambda x: layer(x)[0], (X,), (tangent,))[1],
-                        torch.func.grad(lambda x: layer(x)[0].sum())(X)])
+        results.append(
+            [
+                torch.func.jvp(lambda x: layer(x)[0], (X,), (tangent,))[1],
+                torch.func.grad(lambda x: layer(x)[0].sum())(X),
+            ]
+        )
         with forward_ad.dual_level():
-            results[-1].append(forward_ad.unpack_dual(layer(forward_ad.make_dual(X, tangent))[0]).tangent)
+            results[-1].append(
+                forward_ad.unpack_dual(layer(forward_ad.make_dual(X, tangent))[0]).tangent
+            )
     torch.testing.assert_close(*results)
     assert results[0][0].abs().max() > 1e-3
 
@@ -664,19 +810,47 @@ def test_the_graph_can_be_kept_and_walked_twice():
     torch.testing.assert_close([p.grad for p in layer.parameters()], [2 * g for g in once])
 
 
-# -- choosing a backend --------------------------------------------------------------------------------------------
+# -- choosing a backend ---
 
 BEYOND = [
-    (lambda backend: RNN(3, 4, norm=config("batch", statistics="sequence_input"), backend=backend),
-     "norm.terms=separate"),
-    (lambda backend: RNN(3, 4, norm=config("layer", terms="separate"), backend=backend), "norm.terms=separate"),
-    (lambda backend: GRU(3, 4, norm=config("layer", terms="joint"), backend=backend), "norm.terms=joint"),
-    (lambda backend: GRU(3, 4, norm=config("layer", group="gate"), backend=backend), "norm.group=gate"),
-    (lambda backend: LSTM(3, 4, norm=config("layer", terms="joint"), backend=backend), "norm.terms=joint"),
-    (lambda backend: LSTM(3, 4, norm=config("layer", cell="carried"), backend=backend), "norm.cell=carried"),
-    (lambda backend: LSTM(3, 4, norm=config("rms", cell="none"), backend=backend), "norm.cell=none"),
-    (lambda backend: LSTM(3, 4, norm=config("rms", group="gate"), backend=backend), "norm.group=gate"),
-    (lambda backend: LSTM(3, 4, dtype=torch.double, backend=backend), "parameters of torch.float64"),
+    (
+        lambda backend: RNN(
+            3, 4, norm=config("batch", statistics="sequence_input"), backend=backend
+        ),
+        "norm.terms=separate",
+    ),
+    (
+        lambda backend: RNN(3, 4, norm=config("layer", terms="separate"), backend=backend),
+        "norm.terms=separate",
+    ),
+    (
+        lambda backend: GRU(3, 4, norm=config("layer", terms="joint"), backend=backend),
+        "norm.terms=joint",
+    ),
+    (
+        lambda backend: GRU(3, 4, norm=config("layer", group="gate"), backend=backend),
+        "norm.group=gate",
+    ),
+    (
+        lambda backend: LSTM(3, 4, norm=config("layer", terms="joint"), backend=backend),
+        "norm.terms=joint",
+    ),
+    (
+        lambda backend: LSTM(3, 4, norm=config("layer", cell="carried"), backend=backend),
+        "norm.cell=carried",
+    ),
+    (
+        lambda backend: LSTM(3, 4, norm=config("rms", cell="none"), backend=backend),
+        "norm.cell=none",
+    ),
+    (
+        lambda backend: LSTM(3, 4, norm=config("rms", group="gate"), backend=backend),
+        "norm.group=gate",
+    ),
+    (
+        lambda backend: LSTM(3, 4, dtype=torch.double, backend=backend),
+        "parameters of torch.float64",
+    ),
     (lambda backend: LSTM(3, 4, device="meta", backend=backend), "device meta"),
 ]
 
@@ -691,7 +865,9 @@ def said(caplog):
 
 @pytest.mark.parametrize(("make", "what"), BEYOND, ids=[what for _, what in BEYOND])
 def test_what_is_beyond_the_kernels_raises_when_asked_for_by_name(make, what):
-    with pytest.raises(RuntimeError, match=f"backend='fused': the fused kernels do not cover {what}"):
+    with pytest.raises(
+        RuntimeError, match=f"backend='fused': the fused kernels do not cover {what}"
+    ):
         make("fused")
 
 
@@ -702,21 +878,29 @@ def test_auto_takes_the_reference_for_it_and_says_so_once(make, what, said):
     assert layer(x)[0].grad_fn is not None
     layer(x)
     assert [r.getMessage() for r in said.records] == [
-        f"recurrent layers with {what} run in plain torch (backend=reference)"]
+        f"recurrent layers with {what} run in plain torch (backend=reference)"
+    ]
 
 
 def test_auto_takes_the_fused_kernels_and_says_so_once(said, monkeypatch):
     calls = []
-    monkeypatch.setattr(ops.fused, "recurrence", lambda *a: calls.append(a) or ops.reference.recurrence(*a))
+    monkeypatch.setattr(
+        ops.fused, "recurrence", lambda *a: calls.append(a) or ops.reference.recurrence(*a)
+    )
     for layer in (LSTM(3, 4), LSTM(3, 4, norm="none", bidirectional=True)):
         layer(X)
     assert len(calls) == 3
-    assert [r.getMessage() for r in said.records] == ["recurrent layers run in fused CPU kernels (backend=fused)"]
+    assert [r.getMessage() for r in said.records] == [
+        "recurrent layers run in fused CPU kernels (backend=fused)"
+    ]
 
 
 def test_half_precision_autocast_is_beyond_the_kernels():
     layer = small()
-    with torch.autocast("cpu", torch.float16), pytest.raises(RuntimeError, match=r"autocast to torch\.float16"):
+    with (
+        torch.autocast("cpu", torch.float16),
+        pytest.raises(RuntimeError, match=r"autocast to torch\.float16"),
+    ):
         layer(X)
 
 
@@ -731,7 +915,7 @@ def test_moved_to_a_type_beyond_the_kernels_a_layer_says_so():
         layer(X.double())
 
 
-# -- compiling -----------------------------------------------------------------------------------------------------
+# -- compiling ---
 
 RUN = """
 import logging, sys
@@ -747,15 +931,27 @@ print(layer(torch.ones(2, 2, 3))[0].sum().item())
 def in_a_process(backend, folder, **environment):
     """A new process that runs a layer, its extension cache in this folder."""
     import os
+
     env = {**os.environ, "TORCH_EXTENSIONS_DIR": str(folder), **environment}
-    return subprocess.Popen([sys.executable, "-c", RUN, backend], env=env, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, backend],
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def test_without_a_compiler_fused_raises_and_auto_takes_the_reference(tmp_path):
-    processes = {backend: in_a_process(backend, tmp_path, CXX="no-such-compiler") for backend in ("fused", "auto")}
+    processes = {
+        backend: in_a_process(backend, tmp_path, CXX="no-such-compiler")
+        for backend in ("fused", "auto")
+    }
     (_, fused), (output, auto) = (p.communicate() for p in processes.values())
-    assert "RuntimeError: backend='fused': no C++ compiler: no-such-compiler is not there; expected g++" in fused
+    assert (
+        "RuntimeError: backend='fused': no C++ compiler: no-such-compiler is not there;"
+        " expected g++" in fused
+    )
     assert processes["auto"].returncode == 0, auto
     assert float(output)
     warnings = [line for line in auto.splitlines() if line.startswith("WARNING")]
@@ -763,7 +959,9 @@ def test_without_a_compiler_fused_raises_and_auto_takes_the_reference(tmp_path):
     assert "run in plain torch (backend=reference), slower: no C++ compiler" in warnings[0]
 
 
-@pytest.mark.parametrize(("compiler", "cause"), [("g++ '-O2", "No closing quotation"), ("true", "No such file")])
+@pytest.mark.parametrize(
+    ("compiler", "cause"), [("g++ '-O2", "No closing quotation"), ("true", "No such file")]
+)
 def test_whatever_goes_wrong_with_the_compiler_auto_goes_on(tmp_path, compiler, cause):
     process = in_a_process("auto", tmp_path, CXX=compiler)
     output, errors = process.communicate()
@@ -787,7 +985,9 @@ def test_two_processes_compile_once_and_a_broken_library_is_remade(tmp_path):
     outputs, errors = zip(*(p.communicate() for p in started), strict=True)
     assert [p.returncode for p in started] == [0, 0], errors
     assert len(set(outputs)) == 1
-    assert sum("compiling the fused kernels into" in e and "half a minute" in e for e in errors) == 1
+    assert (
+        sum("compiling the fused kernels into" in e and "half a minute" in e for e in errors) == 1
+    )
     assert all("INFO recurrent layers run in fused CPU kernels" in e for e in errors)
 
     (library,) = tmp_path.rglob(build.LIBRARY)

@@ -86,8 +86,12 @@ def test_earlier_sampling_changes_nothing(grammar: Grammar) -> None:
 
 def test_sampling_is_fast_enough(grammar: Grammar) -> None:
     start = time.process_time()
-    generate_splits(grammar, {"train": SplitSize(2000, 1, 20), "long": SplitSize(100, 21, 60)}, seed=2)
-    assert time.process_time() - start < 3  # the whole corpus is ten times as much: within 15 s with a margin
+    generate_splits(
+        grammar, {"train": SplitSize(2000, 1, 20), "long": SplitSize(100, 21, 60)}, seed=2
+    )
+    assert (
+        time.process_time() - start < 3
+    )  # the whole corpus is ten times as much: within 15 s with a margin
 
 
 def test_impossible_wishes_are_refused(grammar: Grammar, tmp_path: Path) -> None:
@@ -98,7 +102,8 @@ def test_impossible_wishes_are_refused(grammar: Grammar, tmp_path: Path) -> None
         generate_splits(load_grammar(small), {"train": SplitSize(50, 1, 20)}, seed=1)
 
 
-# ----------------------------------------------------------------------------- one right translation
+# ----------------------------------------------------------------------------- one right
+# translation
 
 
 def test_a_sentence_has_one_translation(grammar: Grammar) -> None:
@@ -107,7 +112,9 @@ def test_a_sentence_has_one_translation(grammar: Grammar) -> None:
 
 
 def test_a_sentence_has_one_translation_with_few_words(grammar: Grammar) -> None:
-    """With one word for each set of features, many rules' sentences meet: ambiguous structure would show."""
+    """With one word for each set of features, many rules' sentences meet: ambiguous structure would
+    show.
+    """
     rng = random.Random(12)
     for _ in range(2):
         thin = thinned(grammar, rng)
@@ -140,7 +147,11 @@ def thinned(grammar: Grammar, rng: random.Random, keep: str = "") -> Grammar:
 def features_text(a: Alternative) -> str:
     """An entry's features, the same text for the same features."""
     return str(
-        sorted((name, sorted(values)) for name, values in a.features.items() if isinstance(values, frozenset))
+        sorted(
+            (name, sorted(values))
+            for name, values in a.features.items()
+            if isinstance(values, frozenset)
+        )
     )
 
 
@@ -192,16 +203,40 @@ def test_sentences_are_well_formed(splits: dict[str, list[Pair]]) -> None:
         assert re.fullmatch(r"[A-Z][A-Za-z0-9,' -]*[.?]", pair.source), pair
         assert pair.source.endswith("?") == pair.target.endswith("？"), pair
         assert re.fullmatch(r"[\u4e00-\u9fffT，]+[。？]", pair.target), pair
-        assert not re.search(r"  | ,|(?i:\ba [aeio])|(?i:\ban [^aeiouh])|\bthe the\b", pair.source), pair
-        assert not re.search(r"了了|的的|在在|没.*没有.{0,2}了|不没|没不|吗[^？]|，[，。]", pair.target), pair
+        assert not re.search(
+            r"  | ,|(?i:\ba [aeio])|(?i:\ban [^aeiouh])|\bthe the\b", pair.source
+        ), pair
+        assert not re.search(
+            r"了了|的的|在在|没.*没有.{0,2}了|不没|没不|吗[^？]|，[，。]", pair.target
+        ), pair
 
 
 @pytest.mark.parametrize(
     ("noun", "measure"),
     [
-        *[("book", "本"), ("letter", "封"), ("newspaper", "份"), ("map", "张"), ("car", "辆"), ("cat", "只")],
-        *[("dog", "条"), ("coat", "件"), ("dress", "条"), ("horse", "匹"), ("tree", "棵"), ("chair", "把")],
-        *[("hat", "顶"), ("computer", "台"), ("painting", "幅"), ("airplane", "架"), ("student", "个")],
+        *[
+            ("book", "本"),
+            ("letter", "封"),
+            ("newspaper", "份"),
+            ("map", "张"),
+            ("car", "辆"),
+            ("cat", "只"),
+        ],
+        *[
+            ("dog", "条"),
+            ("coat", "件"),
+            ("dress", "条"),
+            ("horse", "匹"),
+            ("tree", "棵"),
+            ("chair", "把"),
+        ],
+        *[
+            ("hat", "顶"),
+            ("computer", "台"),
+            ("painting", "幅"),
+            ("airplane", "架"),
+            ("student", "个"),
+        ],
         *[
             ("teacher", "位"),
             ("pig", "头"),
@@ -213,12 +248,16 @@ def test_sentences_are_well_formed(splits: dict[str, list[Pair]]) -> None:
     ],
 )
 def test_measure_words(grammar: Grammar, noun: str, measure: str) -> None:
-    entries = [a for a in grammar.alternatives if a.category == "Noun" and a.outputs["sg"] == (noun,)]
+    entries = [
+        a for a in grammar.alternatives if a.category == "Noun" and a.outputs["sg"] == (noun,)
+    ]
     assert [a.outputs["mw"] for a in entries] == [(measure,)]
 
 
 def test_measure_words_agree_with_their_noun(grammar: Grammar) -> None:
-    """Wherever a demonstrative comes, the next measure word before the clause's noun is the noun's own."""
+    """Wherever a demonstrative comes, the next measure word before the clause's noun is the noun's
+    own.
+    """
     entries = [a.outputs for a in grammar.alternatives if a.category == "Noun"]
     nouns = {str(outputs["zh"][0]): str(outputs["mw"][0]) for outputs in entries}
     rng = random.Random(31)
@@ -291,7 +330,9 @@ HAND_WRITTEN = {
 
 @pytest.mark.parametrize(("source", "target"), HAND_WRITTEN.items())
 def test_hand_written_pairs_are_derived(grammar: Grammar, source: str, target: str) -> None:
-    """The rules and entries that the sentence needs give it, with the translation a reader expects."""
+    """The rules and entries that the sentence needs give it, with the translation a reader
+    expects.
+    """
     vocabulary = {*re.findall(r"[a-z'-]+|[.,?]", source.lower().replace("'s", " 's")), "-", "a"}
     few = replace(grammar, alternatives=needed(grammar, vocabulary))
     rng = random.Random(41)
@@ -305,7 +346,9 @@ def test_hand_written_pairs_are_derived(grammar: Grammar, source: str, target: s
 
 
 def needed(grammar: Grammar, vocabulary: set[str]) -> tuple[Alternative, ...]:
-    """The alternatives that may write these words and nothing else, and whose children still have some."""
+    """The alternatives that may write these words and nothing else, and whose children still have
+    some.
+    """
     kept = tuple(a for a in grammar.alternatives if may_write(a, vocabulary))
     while True:
         categories = {a.category for a in kept} | ({"number"} if "two" in vocabulary else set())
@@ -316,7 +359,9 @@ def needed(grammar: Grammar, vocabulary: set[str]) -> tuple[Alternative, ...]:
 
 
 def may_write(a: Alternative, vocabulary: set[str]) -> bool:
-    """Whether a rule's English has no other words than these; whether one of an entry's English columns has none."""
+    """Whether a rule's English has no other words than these; whether one of an entry's English
+    columns has none.
+    """
     columns = [output for name, output in a.outputs.items() if name == "en" or not a.children]
     texts = [{word.lower() for word in column if isinstance(word, str)} for column in columns]
     if a.children:
@@ -331,19 +376,25 @@ ENGLISH_MISTAKES = {
     "a subject's pronoun as an object": r"\b(introduc\w+|with|to|for|than|as) (I|he|she|we|they)\b",
     "two 'that' in a row": r"\bthat that\b",
     "'because' or 'when' behind a that-clause could belong to either clause": (
-        r"\b(said|heard|discovered|forgot|explained|thinks?|believes?) that\b[^,]* (because|when|before (?!yesterday))"
+        r"\b(said|heard|discovered|forgot|explained|thinks?|believes?) that\b[^,]*"
+        r" (because|when|before (?!yesterday))"
     ),
     "a time behind an infinitive could belong to either verb": (
-        r"\b(wants?|likes?|plans?|hopes?|needs?|asked \\w+|forced \\w+) to (?:(?! because | that | who )[^,])* "
+        r"\b(wants?|likes?|plans?|hopes?|needs?|asked \\w+|forced \\w+) to (?:(?! because | that |"
+        r" who )[^,])* "
         r"(yesterday|tomorrow|every (day|week|year)|(last|next) \w+)[.?]"
     ),
     "the object case in a subject": r"(?i)\bboth\b[^,.?]* and (him|me|us|them)\b",
-    "a hope that something is or should be": r"\bhopes? that (?:(?! who | that )[^,])*\b(is|are|must|should|did)\b",
+    "a hope that something is or should be": (
+        r"\bhopes? that (?:(?! who | that )[^,])*\b(is|are|must|should|did)\b"
+    ),
     "one 'is' before a plural": r"(?i)\bthere is (?!an? )|\bthere are an? ",
     "a wh-question about 'ever'": r"(?i)^(who|why|what|which|how|when|where)\b.*\bever\b",
 }
 CHINESE_MISTAKES = {
-    "a conjunction twice": r"但是虽然|虽然[^。而所]*但是[^。而所]*，但是|所以因为|因为[^。]*所以[^，。]*，所以",
+    "a conjunction twice": (
+        r"但是虽然|虽然[^。而所]*但是[^。而所]*，但是|所以因为|因为[^。]*所以[^，。]*，所以"
+    ),
     "会 before 什么时候": r"会什么时候",
     "谁也 is nobody": r"谁也",
     "在 before a state": r"正?在(喜欢|讨厌|需要|想要|认识|相信|尊敬|记得|懂|想念)",
@@ -357,7 +408,9 @@ CHINESE_MISTAKES = {
 }
 
 
-@pytest.mark.parametrize(("side", "name"), [*[(0, n) for n in ENGLISH_MISTAKES], *[(1, n) for n in CHINESE_MISTAKES]])
+@pytest.mark.parametrize(
+    ("side", "name"), [*[(0, n) for n in ENGLISH_MISTAKES], *[(1, n) for n in CHINESE_MISTAKES]]
+)
 def test_known_mistakes_do_not_come(splits: dict[str, list[Pair]], side: int, name: str) -> None:
     pattern = (ENGLISH_MISTAKES, CHINESE_MISTAKES)[side][name]
     for pair in (pair for pairs in splits.values() for pair in pairs):
@@ -375,7 +428,10 @@ def test_wh_questions_have_no_ma_and_the_others_do(splits: dict[str, list[Pair]]
 def test_subjects_that_call_for_dou_have_it(splits: dict[str, list[Pair]]) -> None:
     for pair in (pair for pairs in splits.values() for pair in pairs):
         assert not re.search(r"所有(?![^，。？]*都)", pair.target), pair
-        if re.match(r"(Every (?!day|week|month|year|morning|evening|weekend|\w+day\b)|All the |Both )", pair.source):
+        if re.match(
+            r"(Every (?!day|week|month|year|morning|evening|weekend|\w+day\b)|All the |Both )",
+            pair.source,
+        ):
             assert "都" in pair.target, pair
 
 
@@ -383,11 +439,15 @@ def test_what_stands_with_ba_is_definite(splits: dict[str, list[Pair]]) -> None:
     pairs = [pair for pairs in splits.values() for pair in pairs if " that " not in pair.source]
     assert sum("把" in pair.target for pair in pairs) > 100
     for pair in pairs:
-        assert not re.search(r"把(一些|很多|好几|[一两三四五六七八九十][本只条件张个位])", pair.target), pair
+        assert not re.search(
+            r"把(一些|很多|好几|[一两三四五六七八九十][本只条件张个位])", pair.target
+        ), pair
 
 
 def test_objects_are_in_the_object_case(grammar: Grammar) -> None:
-    """Only a subject asks for the nominative; a part that may be a person and asks for no case could get it."""
+    """Only a subject asks for the nominative; a part that may be a person and asks for no case
+    could get it.
+    """
     for a in grammar.alternatives:
         for child in a.children:
             if child.category == "Phrase" and a.category not in ("Subject", "State"):
@@ -406,7 +466,11 @@ FEATURES = {
     "yes/no question": (1, r"吗？", 150),
     "wh-question": (0, r"^(Who|What|Which|When|Where|Why|How)\b.*\?", 150),
     "relative clause": (0, r"\b(who|that) (?!.*because).*(ed|s|is|are|did|will)\b", 300),
-    "that-clause": (0, r"\b(said|told \w+|knows?|thinks?|believes?|heard|explained) (\w+ )?that\b", 60),
+    "that-clause": (
+        0,
+        r"\b(said|told \w+|knows?|thinks?|believes?|heard|explained) (\w+ )?that\b",
+        60,
+    ),
     "coordination": (0, r", (and|but|so) ", 150),
     "subordination": (0, r"(?i)\b(if|although|because|when|before|after)\b", 400),
     "clock time": (1, r"[早上中下晚]午?[上]?[一二三四五六七八九十两]+点", 60),
@@ -427,20 +491,37 @@ def test_features_are_covered(splits: dict[str, list[Pair]], name: str) -> None:
 
 
 def test_long_sentences_are_varied(splits: dict[str, list[Pair]]) -> None:
-    """Not one construction makes them long, and no sentence piles up that-clauses or relative clauses."""
+    """Not one construction makes them long, and no sentence piles up that-clauses or relative
+    clauses.
+    """
     long = [pair.source for pair in splits["test_long"]]
     openings = Counter(source.split()[0] for source in long)
     assert max(openings.values()) <= 0.25 * len(long), openings.most_common(3)
     clauses = r"\b(if|although|because|when|before|after|so|and|but|who|that|why)\b"
     kinds = [{word.lower() for word in re.findall(clauses, source, re.I)} for source in long]
     assert sum(len(kind) >= 3 for kind in kinds) >= 0.7 * len(long)
-    for word in ("if", "although", "because", "when", "before", "after", "so", "and", "but", "who", "that"):
+    for word in (
+        "if",
+        "although",
+        "because",
+        "when",
+        "before",
+        "after",
+        "so",
+        "and",
+        "but",
+        "who",
+        "that",
+    ):
         assert 0.1 <= sum(word in kind for kind in kinds) / len(long) <= 0.8, word
     for source in long:
-        assert len(re.findall(r"\b(said|knows?|thinks?|believes?|told \w+|heard) that\b", source)) <= 5, source
+        assert (
+            len(re.findall(r"\b(said|knows?|thinks?|believes?|told \w+|heard) that\b", source)) <= 5
+        ), source
 
 
-# ----------------------------------------------------------------------------- numerals, dates, times
+# ----------------------------------------------------------------------------- numerals, dates,
+# times
 
 NUMBERS = {
     0: ("zero", "零"),
@@ -529,7 +610,8 @@ def test_clock_times_that_are_not_written_are_refused() -> None:
         clock(3, 7)
 
 
-# ------------------------------------------------------------------------------------ the file format
+# ------------------------------------------------------------------------------------ the file
+# format
 
 
 def write(folder: Path, text: str) -> Path:
@@ -548,7 +630,9 @@ def test_a_small_grammar(tmp_path: Path) -> None:
 
 
 def test_forbidden_sentences_are_drawn_again(tmp_path: Path) -> None:
-    text = SMALL.replace("low=2 high=99", "low=2 high=2").replace("words Noun", 'forbid zh "信"\nwords Noun')
+    text = SMALL.replace("low=2 high=99", "low=2 high=2").replace(
+        "words Noun", 'forbid zh "信"\nwords Noun'
+    )
     small = load_grammar(write(tmp_path, text))
     rng = random.Random(1)
     assert {small.sample(rng) for _ in range(20)} == {Pair("Two books .", "两本书。")}
@@ -562,8 +646,18 @@ def test_forbidden_sentences_are_drawn_again(tmp_path: Path) -> None:
         ("side zh unspaced", "side zh narrow", 3, "'side zh narrow': expected"),
         ("side zh unspaced", 'rewrite en "(" => "x"', 3, "expected a regular expression"),
         ("side zh unspaced", 'forbid en "("', 3, "expected a regular expression"),
-        ("  letter +s 信 封", "  letter +s 信", 6, "'letter +s 信': expected 4 columns (sg pl zh mw)"),
-        ("  letter +s 信 封", "  book +s 书 本", 6, "Noun: expected each entry once, line 5 has the same"),
+        (
+            "  letter +s 信 封",
+            "  letter +s 信",
+            6,
+            "'letter +s 信': expected 4 columns (sg pl zh mw)",
+        ),
+        (
+            "  letter +s 信 封",
+            "  book +s 书 本",
+            6,
+            "Noun: expected each entry once, line 5 has the same",
+        ),
         ("  letter +s 信 封", "  letter +s 信 封 weight=two", 6, "'two': expected a number"),
         ("class=book\n  book", "class=\n  book", 4, "'class=': expected feature=value"),
         ("N=Noun(", "N=Nuon(", 7, "'Nuon': expected a category"),

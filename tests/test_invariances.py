@@ -1,7 +1,9 @@
-"""The papers' tables of what may be done to weights and data without changing the output: seq2seq/probes/invariance.py.
+"""The papers' tables of what may be done to weights and data without changing the output:
+seq2seq/probes/invariance.py.
 
-At eps = 1e-12 and variances of order one (down to 1e-3 for few rows that lie close) a change of 1e-7 is allowed through
-all steps, in double. Where a table says no, the output has to change by more than a hundredth.
+At eps = 1e-12 and variances of order one (down to 1e-3 for few rows that lie close) a change of
+1e-7 is allowed through all steps, in double. Where a table says no, the output has to change by
+more than a hundredth.
 """
 
 import itertools
@@ -44,7 +46,9 @@ def difference(cell, kind, terms, change):
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize(("kind", "terms"), KINDS, ids=str)
 @pytest.mark.parametrize("cell", CELLS)
-def test_the_output_changes_where_the_papers_tables_say_so_and_nowhere_else(cell, kind, terms, change):
+def test_the_output_changes_where_the_papers_tables_say_so_and_nowhere_else(
+    cell, kind, terms, change
+):
     found = difference(cell, kind, terms, change)
     if change in UNCHANGED[kind, terms == "joint"]:
         assert found < 1e-7
@@ -61,7 +65,10 @@ def test_without_norm_every_change_of_the_weights_shows(cell, change):
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("kind", ["batch", "layer", "rms"])
 def test_at_the_default_eps_the_invariances_hold_to_its_size(kind, change):
-    layer, sentences = randomised(CELLS["lstm"](INPUT, HIDDEN, norm=kind), seed=6), sentences_of(LENGTHS, INPUT)
+    layer, sentences = (
+        randomised(CELLS["lstm"](INPUT, HIDDEN, norm=kind), seed=6),
+        sentences_of(LENGTHS, INPUT),
+    )
     before = outputs(layer, sentences)
     if change.startswith(("matrix", "vector")):
         change_weights(layer, change)
@@ -90,7 +97,7 @@ def test_scaling_one_gates_weights_changes_nothing_where_gates_are_normalised_ap
     assert changes["vector"] > 1e-2
 
 
-# -- the batch around a sentence -----------------------------------------------------------------------------------
+# -- the batch around a sentence ---
 
 ROW_KINDS = ["none", "layer", "rms"]
 
@@ -103,8 +110,10 @@ def test_padding_and_order_of_the_batch_change_nothing(cell, kind, given):
 
     def rows(order):
         hx = tuple(s[:, order] for s in state)
-        output, last = layer(pack_sequence([sentences[i] for i in order], enforce_sorted=False),
-                             None if not given else hx if layer.cell == "lstm" else hx[0])
+        output, last = layer(
+            pack_sequence([sentences[i] for i in order], enforce_sorted=False),
+            None if not given else hx if layer.cell == "lstm" else hx[0],
+        )
         return unpack_sequence(output), [s.transpose(0, 1) for s in parts(last)]
 
     whole, whole_last = rows(list(range(len(LENGTHS))))

@@ -1,4 +1,6 @@
-"""What holds for the code as a whole: who imports whom, what is never called, no dead options, commands that exist."""
+"""What holds for the code as a whole: who imports whom, what is never called, no dead options,
+commands that exist.
+"""
 
 import ast
 import re
@@ -36,22 +38,28 @@ def imported(name, node):
     base = node.module or ""
     if node.level:
         package = name.split(".") if MODULES[name].name == "__init__.py" else name.split(".")[:-1]
-        base = ".".join([*package[:len(package) - node.level + 1], *([node.module] if node.module else [])])
+        base = ".".join(
+            [*package[: len(package) - node.level + 1], *([node.module] if node.module else [])]
+        )
     return [full if (full := f"{base}.{alias.name}") in MODULES else base for alias in node.names]
 
 
 def imports(name, everywhere=False):
     """What a module imports as it is loaded; with `everywhere` also later, in its functions."""
     nodes = ast.walk(TREES[name]) if everywhere else TREES[name].body
-    return {module for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))
-            for module in imported(name, node)}
+    return {
+        module
+        for node in nodes
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for module in imported(name, node)
+    }
 
 
 def ours(modules):
     return {module for module in modules if module.partition(".")[0] == "seq2seq"}
 
 
-# -- imports ---------------------------------------------------------------------------------------------------------
+# -- imports ---
 
 
 def test_imports_are_read_right():
@@ -72,21 +80,31 @@ def test_there_is_no_cycle():
 def test_the_equations_stand_alone():
     for name in MODULES:
         if name.startswith("seq2seq.ops"):
-            others = {m for m in ours(imports(name, everywhere=True)) if not m.startswith("seq2seq.ops")}
+            others = {
+                m for m in ours(imports(name, everywhere=True)) if not m.startswith("seq2seq.ops")
+            }
             assert not others, name
 
 
 def test_the_layers_need_configuration_and_equations_alone():
-    others = {m for m in ours(imports("seq2seq.rnn", everywhere=True)) if not m.startswith("seq2seq.ops")}
+    others = {
+        m for m in ours(imports("seq2seq.rnn", everywhere=True)) if not m.startswith("seq2seq.ops")
+    }
     assert others == {"seq2seq.config", "seq2seq.packing"}
     for name in others:
         assert not ours(imports(name, everywhere=True))
 
 
 def test_one_module_knows_hydra():
-    for package, allowed in (("hydra", {"seq2seq.cli"}), ("omegaconf", {"seq2seq.cli", "seq2seq.run"})):
-        users = {name for name in MODULES
-                 if any(m.partition(".")[0] == package for m in imports(name, everywhere=True))}
+    for package, allowed in (
+        ("hydra", {"seq2seq.cli"}),
+        ("omegaconf", {"seq2seq.cli", "seq2seq.run"}),
+    ):
+        users = {
+            name
+            for name in MODULES
+            if any(m.partition(".")[0] == package for m in imports(name, everywhere=True))
+        }
         assert users == allowed, package
 
 
@@ -98,19 +116,28 @@ def test_nothing_that_is_read_is_executed():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
-                assert called not in ("eval", "exec", "compile", "torch.load", "yaml.load", "yaml.unsafe_load"), name
+                assert called not in (
+                    "eval",
+                    "exec",
+                    "compile",
+                    "torch.load",
+                    "yaml.load",
+                    "yaml.unsafe_load",
+                ), name
                 assert not any(keyword.arg == "allow_pickle" for keyword in node.keywords), name
 
 
-# -- size ------------------------------------------------------------------------------------------------------------
+# -- size ---
 
 
-@pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "scripts").glob("*.py")), ROOT / "train.py"], ids=str)
+@pytest.mark.parametrize(
+    "path", [*FILES, *sorted((ROOT / "scripts").glob("*.py")), ROOT / "train.py"], ids=str
+)
 def test_a_file_can_be_read_in_one_go(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE
 
 
-# -- options ---------------------------------------------------------------------------------------------------------
+# -- options ---
 
 
 def dataclasses(kind, found=None):
@@ -125,28 +152,48 @@ def dataclasses(kind, found=None):
 
 
 def test_no_option_is_dead():
-    """Each is read as an attribute somewhere, or is the default of one that is: ${data.vocab_size}."""
-    read = {node.attr for tree in TREES.values() for node in ast.walk(tree)
-            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
-    referred = set(re.findall(r"\$\{\w+\.(\w+)", "".join(p.read_text() for p in (ROOT / "configs").rglob("*.yaml"))))
+    """Each is read as an attribute somewhere, or is the default of one that is:
+    ${data.vocab_size}.
+    """
+    read = {
+        node.attr
+        for tree in TREES.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+    }
+    referred = set(
+        re.findall(
+            r"\$\{\w+\.(\w+)", "".join(p.read_text() for p in (ROOT / "configs").rglob("*.yaml"))
+        )
+    )
     classes = dataclasses(config.Config)
     assert {"Config", "NormConfig", "SplitRule", "GrammarSplit", "CleaningConfig"} <= classes.keys()
-    dead = [f"{name}.{f.name}" for name, kind in classes.items() for f in fields(kind)
-            if f.name not in read | referred]
+    dead = [
+        f"{name}.{f.name}"
+        for name, kind in classes.items()
+        for f in fields(kind)
+        if f.name not in read | referred
+    ]
     assert not dead
 
 
-# -- what the README promises ----------------------------------------------------------------------------------------
+# -- what the README promises ---
 
 COMMANDS = [
-    "make compare", "make test", "make help", "python train.py norm=layer",
+    "make compare",
+    "make test",
+    "make help",
+    "python train.py norm=layer",
     "python train.py norm=batch data=multi30k_de_en model=base seed=3",
-    "python train.py -m norm=none,batch,layer seed=1,2,3", "python train.py resume=RUN",
+    "python train.py -m norm=none,batch,layer seed=1,2,3",
+    "python train.py resume=RUN",
     "torchrun --nproc-per-node 2 train.py norm=layer",
     "python scripts/prepare_data.py data=multi30k_de_en",
     "python scripts/evaluate.py RUN [RUN ...] --split test --beam 5",
-    "python scripts/translate.py RUN < input.txt > output.txt", "python scripts/compare.py RUN [RUN ...]",
-    "python scripts/benchmark.py", "tensorboard --logdir outputs",
+    "python scripts/translate.py RUN < input.txt > output.txt",
+    "python scripts/compare.py RUN [RUN ...]",
+    "python scripts/benchmark.py",
+    "tensorboard --logdir outputs",
 ]
 
 
@@ -156,23 +203,39 @@ def test_the_readme_names_every_command(command):
 
 
 def shown_commands(text):
-    """The commands that a text shows in backticks or indented, without comments and with their continued lines."""
+    """The commands that a text shows in backticks or indented, without comments and with their
+    continued lines.
+    """
     text = text.replace("\\\n", " ")
-    for line in re.findall(r"`(python [^`]+)`", text) + re.findall(r"^ {4}(python .*)$", text, re.M):
+    for line in re.findall(r"`(python [^`]+)`", text) + re.findall(
+        r"^ {4}(python .*)$", text, re.M
+    ):
         yield re.split(r"  +(?=[^-\s\w]|[a-z]+ [a-z])|\s#", line.strip())[0].strip()
 
 
 def overrides(command):
-    """What a command asks Hydra for, one list a job; of a sweep so many jobs that each value is in one."""
+    """What a command asks Hydra for, one list a job; of a sweep so many jobs that each value is in
+    one.
+    """
     words = [word.partition("=") for word in shlex.split(command)[2:] if "=" in word]
-    values = {key: value.split(",") if "-m" in shlex.split(command) else [value] for key, _, value in words}
+    values = {
+        key: value.split(",") if "-m" in shlex.split(command) else [value]
+        for key, _, value in words
+    }
     jobs = max(map(len, values.values()), default=1)
     return [[f"{key}={each[i % len(each)]}" for key, each in values.items()] for i in range(jobs)]
 
 
-HELP = "".join(path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("configs/hydra/help/*.yaml")))
-SHOWN = sorted({command for command in shown_commands(README + HELP)
-                if re.match(r"python (train|scripts/prepare_data)\.py", command)})
+HELP = "".join(
+    path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("configs/hydra/help/*.yaml"))
+)
+SHOWN = sorted(
+    {
+        command
+        for command in shown_commands(README + HELP)
+        if re.match(r"python (train|scripts/prepare_data)\.py", command)
+    }
+)
 
 
 def test_enough_commands_are_found():
@@ -195,7 +258,9 @@ def test_each_command_that_is_shown_composes(command):
 def test_each_option_that_is_shown_exists(name):
     shown = [line for line in README.splitlines() if f"scripts/{name}.py" in line]
     assert shown
-    source = (ROOT / "scripts" / f"{name}.py").read_text() + (ROOT / "seq2seq" / "cli.py").read_text()
+    source = (ROOT / "scripts" / f"{name}.py").read_text() + (
+        ROOT / "seq2seq" / "cli.py"
+    ).read_text()
     for option in re.findall(r"(--[a-z-]+)", "".join(shown)):
         assert f'"{option}"' in source
 

@@ -17,9 +17,18 @@ def refused(constant):
 def test_a_figure_that_is_not_finite_is_null(tmp_path):
     with Logbook(tmp_path, 0, progress=False) as book:
         book.log("valid", POSITION, {"loss": math.nan, "perplexity": math.inf, "bleu": 0.25})
-        book.probes.write({"probe": "gradient_flow", "update": 0, "final": False, "raw": [1.0, -math.inf],
-                           "size": np.float64(2)})
-    (line,), (probe,) = ((tmp_path / name).read_text().splitlines() for name in ("metrics.jsonl", "probes.jsonl"))
+        book.probes.write(
+            {
+                "probe": "gradient_flow",
+                "update": 0,
+                "final": False,
+                "raw": [1.0, -math.inf],
+                "size": np.float64(2),
+            }
+        )
+    (line,), (probe,) = (
+        (tmp_path / name).read_text().splitlines() for name in ("metrics.jsonl", "probes.jsonl")
+    )
     expected = {"kind": "valid", **POSITION, "loss": None, "perplexity": None, "bleu": 0.25}
     assert json.loads(line, parse_constant=refused) == expected
     assert read_metrics(tmp_path / "metrics.jsonl") == [expected]
@@ -29,11 +38,16 @@ def test_a_figure_that_is_not_finite_is_null(tmp_path):
 
 def test_the_lines_of_earlier_versions_are_read_and_mended(tmp_path):
     file = tmp_path / "metrics.jsonl"
-    file.write_text('{"update": 1, "loss": NaN}\n{"update": 2, "loss": [Infinity, -Infinity, 1.5]}\n{"update": 3, "lo')
+    file.write_text(
+        '{"update": 1, "loss": NaN}\n{"update": 2, "loss": [Infinity, -Infinity, 1.5]}\n{"update":'
+        ' 3, "lo'
+    )
     entries = [{"update": 1, "loss": None}, {"update": 2, "loss": [None, None, 1.5]}]
     assert read_metrics(file) == entries
     with Logbook(tmp_path, 2, progress=False):
-        assert [json.loads(line, parse_constant=refused) for line in file.read_text().splitlines()] == entries
+        assert [
+            json.loads(line, parse_constant=refused) for line in file.read_text().splitlines()
+        ] == entries
 
 
 def test_a_resumed_bar_measures_its_own_speed_alone(tmp_path, monkeypatch, capsys):

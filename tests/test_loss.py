@@ -9,7 +9,9 @@ from seq2seq.loss import BLOCK_ROWS, CHUNK_ROWS, linear_cross_entropy
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_equals_cross_entropy_of_all_logits_at_once(rows, smoothing):
     torch.manual_seed(0)
-    x, weight, bias = (torch.randn(*s, dtype=torch.double, requires_grad=True) for s in ((rows, 5), (9, 5), (9,)))
+    x, weight, bias = (
+        torch.randn(*s, dtype=torch.double, requires_grad=True) for s in ((rows, 5), (9, 5), (9,))
+    )
     target = torch.randint(9, (rows,))
     loss, nll = linear_cross_entropy(x, weight, bias, target, smoothing)
     logits = x @ weight.T + bias
@@ -40,6 +42,7 @@ def test_autocast_is_close_to_float32():
     with torch.autocast("cpu", torch.bfloat16):
         rounded, _ = linear_cross_entropy(x, weight, bias, target)
     assert rounded.dtype is torch.float32
-    # Logits of size 1 carry bfloat16's relative error of 2^-9; their errors average out over 50 rows.
+    # Logits of size 1 carry bfloat16's relative error of 2^-9; their errors average out over 50
+    # rows.
     assert abs(rounded - exact) / exact < 2**-8
     assert rounded != exact

@@ -5,11 +5,20 @@ from seq2seq.metrics import bleu_tokenizer, paired_bootstrap, score
 
 
 def test_tokenizer_follows_the_target_language():
-    assert [bleu_tokenizer(x) for x in ("zh", "de", "en", "vi", "ja")] == ["zh", "13a", "13a", "13a", "ja-mecab"]
+    assert [bleu_tokenizer(x) for x in ("zh", "de", "en", "vi", "ja")] == [
+        "zh",
+        "13a",
+        "13a",
+        "13a",
+        "ja-mecab",
+    ]
 
 
 def test_scores_are_sacrebleus():
-    hypotheses, references = ["the cat sat on the mat .", "a dog barks"], ["the cat sat on a mat .", "the dog barks"]
+    hypotheses, references = (
+        ["the cat sat on the mat .", "a dog barks"],
+        ["the cat sat on a mat .", "the dog barks"],
+    )
     scores = score(hypotheses, references, "en")
     assert scores.bleu == sacrebleu.corpus_bleu(hypotheses, [references]).score
     assert scores.chrf == sacrebleu.corpus_chrf(hypotheses, [references]).score
@@ -18,8 +27,10 @@ def test_scores_are_sacrebleus():
     assert "chrF2" in scores.chrf_signature
 
 
-@pytest.mark.parametrize(("language", "text", "tokenizer"), [("zh", "我们在学校学习汉语。", "zh"),
-                                                             ("ja", "学校で勉強する。", "ja-mecab")])
+@pytest.mark.parametrize(
+    ("language", "text", "tokenizer"),
+    [("zh", "我们在学校学习汉语。", "zh"), ("ja", "学校で勉強する。", "ja-mecab")],
+)
 def test_text_without_spaces_is_split(language, text, tokenizer):
     scores = score([text] * 2, [text] * 2, language)
     assert scores.bleu == pytest.approx(100)
@@ -35,8 +46,10 @@ def test_counts_must_agree():
 
 def test_paired_bootstrap_tells_a_difference_from_none():
     references = [f"this is sentence number {i} of the test set" for i in range(60)]
-    one, other = ([r.replace(word, wrong) for r in references]
-                  for word, wrong in (("number", "numero"), ("test", "tset")))
+    one, other = (
+        [r.replace(word, wrong) for r in references]
+        for word, wrong in (("number", "numero"), ("test", "tset"))
+    )
     worse = [r.replace("test", "tset") for r in one]
     alike = [(a if i % 2 else b) for i, (a, b) in enumerate(zip(one, other, strict=True))]
     shifted = [(b if i % 2 else a) for i, (a, b) in enumerate(zip(one, other, strict=True))]

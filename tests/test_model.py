@@ -3,7 +3,16 @@ import itertools
 import pytest
 import torch
 
-from seq2seq.config import Attention, CellConfig, CellKind, ModelConfig, Nonlinearity, NormConfig, NormKind, Tying
+from seq2seq.config import (
+    Attention,
+    CellConfig,
+    CellKind,
+    ModelConfig,
+    Nonlinearity,
+    NormConfig,
+    NormKind,
+    Tying,
+)
 from seq2seq.model import Dropout, Packing, Translator, Vocabulary, count_parameters
 
 SRC_LENGTHS, TGT_LENGTHS = torch.tensor([3, 5, 2, 5]), torch.tensor([6, 2, 4, 1])
@@ -19,19 +28,34 @@ def batch():
     return src, SRC_LENGTHS, tgt, TGT_LENGTHS
 
 
-def translator(norm="layer", cell=CellKind.lstm, nonlinearity=Nonlinearity.tanh, shared=True, **changes):
+def translator(
+    norm="layer", cell=CellKind.lstm, nonlinearity=Nonlinearity.tanh, shared=True, **changes
+):
     torch.manual_seed(0)
-    settings = {"embedding_size": 8, "hidden_size": 12, "encoder_layers": 2, "decoder_layers": 2, "dropout": 0.0,
-                "init_scale": 0.5} | changes
-    model = Translator(ModelConfig(**settings), NormConfig(kind=NormKind[norm]), CellConfig(cell, nonlinearity),
-                       Vocabulary(20, 20, shared))
+    settings = {
+        "embedding_size": 8,
+        "hidden_size": 12,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "dropout": 0.0,
+        "init_scale": 0.5,
+    } | changes
+    model = Translator(
+        ModelConfig(**settings),
+        NormConfig(kind=NormKind[norm]),
+        CellConfig(cell, nonlinearity),
+        Vocabulary(20, 20, shared),
+    )
     return model.double()
 
 
 OPTIONS = [
     *({"attention": a, "input_feeding": f} for a, f in itertools.product(Attention, (False, True))),
-    {"bidirectional": False}, {"encoder_layers": 1, "decoder_layers": 3}, {"encoder_layers": 3, "decoder_layers": 1},
-    {"tying": Tying.target}, {"tying": Tying.all, "input_feeding": True},
+    {"bidirectional": False},
+    {"encoder_layers": 1, "decoder_layers": 3},
+    {"encoder_layers": 3, "decoder_layers": 1},
+    {"tying": Tying.target},
+    {"tying": Tying.all, "input_feeding": True},
     *({"cell": c, "norm": n} for c, n in itertools.product(CellKind, NormKind.__members__)),
     {"cell": CellKind.rnn, "nonlinearity": Nonlinearity.relu},
 ]
@@ -62,8 +86,11 @@ def test_every_parameter_learns(options):
     model = translator(**options)
     loss, _ = model(*batch(), smoothing=0.1)
     loss.backward()
-    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    # A bias that adds the same to every score of a softmax, or is undone by batch norm's mean, has no gradient.
+    without = [
+        name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
+    ]
+    # A bias that adds the same to every score of a softmax, or is undone by batch norm's mean, has
+    # no gradient.
     assert without == []
 
 
@@ -89,15 +116,19 @@ def test_variational_mask_is_the_same_at_every_step():
     plain = packing.pad(Dropout(0.5, False, packing)("place", x))
     assert not torch.equal(plain[1, 0], plain[1, 1])
     dropout = Dropout(0.5, True, packing)
-    assert torch.equal(dropout("place", torch.ones(3, 50)) [:2], dropout("place", torch.ones(2, 50)))
+    assert torch.equal(dropout("place", torch.ones(3, 50))[:2], dropout("place", torch.ones(2, 50)))
 
 
 def test_padding_and_order_change_nothing():
     model = translator(norm="layer").eval()
     src, src_lengths, tgt, tgt_lengths = batch()
     whole = model(src, src_lengths, tgt, tgt_lengths)[1]
-    alone = sum(model(src[i:i + 1, :n], src_lengths[i:i + 1], tgt[i:i + 1, :m], tgt_lengths[i:i + 1])[1]
-                for i, (n, m) in enumerate(zip(SRC_LENGTHS, TGT_LENGTHS, strict=True)))
+    alone = sum(
+        model(
+            src[i : i + 1, :n], src_lengths[i : i + 1], tgt[i : i + 1, :m], tgt_lengths[i : i + 1]
+        )[1]
+        for i, (n, m) in enumerate(zip(SRC_LENGTHS, TGT_LENGTHS, strict=True))
+    )
     order = torch.tensor([2, 0, 3, 1])
     permuted = model(src[order], src_lengths[order], tgt[order], tgt_lengths[order])[1]
     torch.testing.assert_close(alone, whole, rtol=1e-12, atol=1e-10)

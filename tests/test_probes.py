@@ -21,7 +21,13 @@ from seq2seq.recalibration import batch_statistics
 from seq2seq.rnn import GRU, LSTM, RNN
 
 ALL = "probe.kinds=[gradient_flow,train_eval_gap,invariance,length]"
-SMALL = (ALL, "probe.sentences=8", "probe.batches=3", "probe.lengths=[3,6]", "probe.buckets=[4,5,9]")
+SMALL = (
+    ALL,
+    "probe.sentences=8",
+    "probe.batches=3",
+    "probe.lengths=[3,6]",
+    "probe.buckets=[4,5,9]",
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +49,7 @@ def subject_of(run):
     return Subject(run.translator(torch.device("cpu")), config, prepared, torch.device("cpu"))
 
 
-# -- in a run --------------------------------------------------------------------------------------------------------
+# -- in a run ---
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer"])
@@ -51,19 +57,31 @@ def test_what_a_run_writes_down(probed, norm):
     run = probed(norm)
     entries = read_metrics(run.probes_file)
     flows = [e for e in entries if e["probe"] == "gradient_flow"]
-    assert [(e["update"], e["length"]) for e in flows] == [(u, n) for u in (0, 8, 16) for n in (3, 6)]
+    assert [(e["update"], e["length"]) for e in flows] == [
+        (u, n) for u in (0, 8, 16) for n in (3, 6)
+    ]
     assert not any(e["final"] for e in flows)
     assert {e["probe"] for e in entries if e["final"]} == {"train_eval_gap", "invariance", "length"}
     assert {e["update"] for e in entries if e["final"]} == {16}
-    assert all(math.isfinite(v) for e in flows for key in ("raw", "summed", "hidden", "gradient") for v in e[key])
+    assert all(
+        math.isfinite(v)
+        for e in flows
+        for key in ("raw", "summed", "hidden", "gradient")
+        for v in e[key]
+    )
 
 
 def test_a_training_with_probes_is_the_same_training(probed, train_here, tmp_path):
     plain = train_here(tmp_path / "plain", "norm=batch", "norm.min_rows=2")
     assert not plain.probes_file.exists()
     for name in ("last", "best"):
-        assert plain.checkpoint(name).read_bytes()[-1000:] == probed("batch").checkpoint(name).read_bytes()[-1000:]
-    ours, theirs = (run.translator(torch.device("cpu")).state_dict() for run in (probed("batch"), plain))
+        assert (
+            plain.checkpoint(name).read_bytes()[-1000:]
+            == probed("batch").checkpoint(name).read_bytes()[-1000:]
+        )
+    ours, theirs = (
+        run.translator(torch.device("cpu")).state_dict() for run in (probed("batch"), plain)
+    )
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
@@ -73,7 +91,7 @@ def test_a_longer_training_forgets_the_final_probes_of_the_shorter(train_here, t
     train_here(tmp_path / "run", *SMALL, "trainer.max_epochs=3", f"resume={tmp_path / 'run'}")
     after = read_metrics(run.probes_file)
     kept = [e for e in before if not e["final"]]
-    assert after[:len(kept)] == kept
+    assert after[: len(kept)] == kept
     assert {e["update"] for e in after if e["final"]} == {24}
     assert len([e for e in after if e["final"]]) == len([e for e in before if e["final"]])
 
@@ -88,11 +106,13 @@ def test_probes_leave_mode_and_random_numbers_alone(probed):
     assert all(torch.equal(b, buffers[name]) for name, b in subject.model.named_buffers())
 
 
-# -- gradient_flow ---------------------------------------------------------------------------------------------------
+# -- gradient_flow ---
 
 
 def test_sums_and_gradients_of_a_plain_cell_by_hand():
-    """h_t = tanh(W x_t + b + U h_{t-1} + d), so that dL/dh_t = U^T diag(1 - h_{t+1}^2) dL/dh_{t+1}."""
+    """h_t = tanh(W x_t + b + U h_{t-1} + d), so that dL/dh_t = U^T diag(1 - h_{t+1}^2)
+    dL/dh_{t+1}.
+    """
     layer = randomised(RNN(3, 4, norm="none"), seed=1)
     x = torch.randn(5, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     found = flow(layer, x)
@@ -148,7 +168,7 @@ def test_running_text_is_sentence_after_sentence(probed):
         assert torch.equal(subject.running_text(length), expected)
 
 
-# -- train_eval_gap --------------------------------------------------------------------------------------------------
+# -- train_eval_gap ---
 
 
 @pytest.mark.parametrize("norm", ["none", "layer"])
@@ -167,7 +187,13 @@ def test_losses_are_those_of_the_same_batches_in_each_mode(probed):
     tokens = sum(b.tgt_tokens for b in found["test"])
 
     def loss():
-        return sum(subject.model(b.src, b.src_lengths, b.tgt, b.tgt_lengths)[1].item() for b in found["test"]) / tokens
+        return (
+            sum(
+                subject.model(b.src, b.src_lengths, b.tgt, b.tgt_lengths)[1].item()
+                for b in found["test"]
+            )
+            / tokens
+        )
 
     measured = losses(subject, found["test"])
     assert measured["evaluation"] == loss()
@@ -205,7 +231,7 @@ def test_past_the_last_step_seen_the_last_ones_statistics_are_measured_against(p
     assert min(found["mean_shift"][seen:]) > 900
 
 
-# -- length and invariance -------------------------------------------------------------------------------------------
+# -- length and invariance ---
 
 
 def test_every_sentence_is_in_the_bucket_of_its_length(probed):
@@ -214,7 +240,9 @@ def test_every_sentence_is_in_the_bucket_of_its_length(probed):
     assert set(found) <= {(0, 4), (4, 5), (5, 9)}
     src, tgt = subject.lines("test")
     for (over, most), (sources, targets) in found.items():
-        expected = [(s, t) for s, t in zip(src, tgt, strict=True) if over < len(s.split()) + 1 <= most]  # eos counts
+        expected = [
+            (s, t) for s, t in zip(src, tgt, strict=True) if over < len(s.split()) + 1 <= most
+        ]  # eos counts
         assert list(zip(sources, targets, strict=True)) == expected
     assert sum(len(sources) for sources, _ in found.values()) == len(src)
     subject.config.probe.bucket_sentences = 1
@@ -226,10 +254,16 @@ def test_quality_by_length(probed):
     entries = [e for e in read_metrics(run.probes_file) if e["probe"] == "length"]
     assert {e["statistics"] for e in entries} == {"running", "batch"}
     assert {e["trained"] for e in entries} == {6}  # five words and eos
-    assert {e["statistics"] for e in read_metrics(probed("none").probes_file) if e["probe"] == "length"} == {"running"}
+    assert {
+        e["statistics"] for e in read_metrics(probed("none").probes_file) if e["probe"] == "length"
+    } == {"running"}
     for over, most, (src, tgt) in buckets(subject):
         batch = subject.batch(src, tgt)
-        entry, = (e for e in entries if (e["over"], e["pieces"], e["statistics"]) == (over, most, "running"))
+        (entry,) = (
+            e
+            for e in entries
+            if (e["over"], e["pieces"], e["statistics"]) == (over, most, "running")
+        )
         with torch.no_grad():
             nll = subject.model(batch.src, batch.src_lengths, batch.tgt, batch.tgt_lengths)[1]
         assert entry["nll"] == pytest.approx(nll.item() / batch.tgt_tokens)
@@ -241,7 +275,9 @@ def test_too_few_sentences_for_statistics_of_their_own_are_not_said_to_have_them
     subject = subject_of(probed("batch"))
     assert {line["statistics"] for line in by_length(subject)} == {"running", "batch"}
     subject.config.norm.min_rows = subject.config.probe.sentences
-    assert {b.src.size(0) for found in batch_sets(subject).values() for b in found} == {subject.config.norm.min_rows}
+    assert {b.src.size(0) for found in batch_sets(subject).values() for b in found} == {
+        subject.config.norm.min_rows
+    }
     subject.config.norm.min_rows = 100
     assert {line["statistics"] for line in by_length(subject)} == {"running"}
     assert batch_sets(subject) == {}

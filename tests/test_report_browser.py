@@ -1,4 +1,6 @@
-"""report.html in a real browser, opened from disk: it draws, it can be worked with, and it asks nothing of anyone."""
+"""report.html in a real browser, opened from disk: it draws, it can be worked with, and it asks
+nothing of anyone.
+"""
 
 import pytest
 from runs import corpus, settings, trained
@@ -28,9 +30,15 @@ const cells = [...arguments[0].querySelectorAll('td')];
 return [cells.map(cell => getComputedStyle(cell, '::before').content),
         cells.map(cell => parseFloat(getComputedStyle(cell).fontSize))];
 """
-AXES = "const {xaxis: x, yaxis: y} = document.querySelector('.plot').layout; return [x.title.text, x.type, y.type]"
+AXES = (
+    "const {xaxis: x, yaxis: y} = document.querySelector('.plot').layout; return [x.title.text,"
+    " x.type, y.type]"
+)
 TOO_WIDE = "return arguments[0].scrollWidth > arguments[0].clientWidth"
-SEEN = "return [...document.querySelectorAll(arguments[0])].map(e => e.checkVisibility() && e.offsetHeight > 0)"
+SEEN = (
+    "return [...document.querySelectorAll(arguments[0])].map(e => e.checkVisibility() &&"
+    " e.offsetHeight > 0)"
+)
 OVERFLOW = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -38,7 +46,9 @@ OVERFLOW = "return document.documentElement.scrollWidth - document.documentEleme
 def report(tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
     data = corpus(out / "corpus")
-    folders = [str(trained(out / norm, settings(data, norm, 60))) for norm in ("none", "batch", "layer")]
+    folders = [
+        str(trained(out / norm, settings(data, norm, 60))) for norm in ("none", "batch", "layer")
+    ]
     write_report(folders, out, "python scripts/compare.py RUNS")
     return out / "report.html"
 
@@ -64,18 +74,24 @@ def page(browser, report):
 @pytest.fixture
 def phone(browser, experiments):
     """The experiments' page at a phone's width."""
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
-                            {"width": 375, "height": 800, "deviceScaleFactor": 1, "mobile": True})
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 375, "height": 800, "deviceScaleFactor": 1, "mobile": True},
+    )
     browser.get(experiments.as_uri())
     return browser
 
 
 def test_a_phone_shows_attention_maps_in_their_own_size(browser, report):
     """Else their labels would be too small; what is wider can be moved sideways."""
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
-                            {"width": 280, "height": 800, "deviceScaleFactor": 1, "mobile": True})
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 280, "height": 800, "deviceScaleFactor": 1, "mobile": True},
+    )
     browser.get(report.as_uri())
-    sizes = browser.execute_script("return [...document.querySelectorAll('.map')].map(e => [e.width, e.naturalWidth])")
+    sizes = browser.execute_script(
+        "return [...document.querySelectorAll('.map')].map(e => [e.width, e.naturalWidth])"
+    )
     assert sizes
     assert all(shown == own > 280 for shown, own in sizes)
     assert browser.execute_script(OVERFLOW) <= 0
@@ -83,7 +99,9 @@ def test_a_phone_shows_attention_maps_in_their_own_size(browser, report):
 
 def control(place, label):
     """The label that a control of the first chart, or of another place, is worked by."""
-    found, = [e for e in place.find_elements("css selector", ".controls label") if e.text == label]
+    (found,) = [
+        e for e in place.find_elements("css selector", ".controls label") if e.text == label
+    ]
     return found
 
 
@@ -117,11 +135,15 @@ def wait(page, condition):
 
 def test_smoothing_smooths_and_ends_where_it_began(page):
     before = dict(page.execute_script(DRAWN, 0))["layer"]
-    slider = "const s = document.querySelector('[name=smoothing]'); s.value = arguments[0];" \
-             "s.dispatchEvent(new Event('input', {bubbles: true}))"
+    slider = (
+        "const s = document.querySelector('[name=smoothing]'); s.value = arguments[0];"
+        "s.dispatchEvent(new Event('input', {bubbles: true}))"
+    )
 
     def roughness(values):
-        return sum(abs(a - 2 * b + c) for a, b, c in zip(values, values[1:], values[2:], strict=False))
+        return sum(
+            abs(a - 2 * b + c) for a, b, c in zip(values, values[1:], values[2:], strict=False)
+        )
 
     page.execute_script(slider, 0.8)
     assert roughness(dict(page.execute_script(DRAWN, 0))["layer"]) < 0.7 * roughness(before)
@@ -132,30 +154,44 @@ def test_smoothing_smooths_and_ends_where_it_began(page):
 def test_controls_choose_the_panel_and_its_axes(page):
     figure = page.find_element("css selector", "figure")
     assert page.execute_script(AXES) == ["update", "linear", "log"]
-    for label, expected in (("by seconds", ["seconds of training", "linear", "log"]),
-                            ("log x", ["seconds of training", "log", "log"]),
-                            ("log y", ["seconds of training", "log", "linear"]),
-                            ("by tokens", ["target tokens trained on", "linear", "log"])):
+    for label, expected in (
+        ("by seconds", ["seconds of training", "linear", "log"]),
+        ("log x", ["seconds of training", "log", "log"]),
+        ("log y", ["seconds of training", "log", "linear"]),
+        ("by tokens", ["target tokens trained on", "linear", "log"]),
+    ):
         control(figure, label).click()
         wait(page, lambda expected=expected: page.execute_script(AXES) == expected)
-    assert [control(figure, f"log {axis}").find_element("tag name", "input").is_selected() for axis in "xy"] == [
-        False, True]
+    assert [
+        control(figure, f"log {axis}").find_element("tag name", "input").is_selected()
+        for axis in "xy"
+    ] == [False, True]
     assert [name for name, _ in page.execute_script(DRAWN, 0)] == ["none", "batch", "layer"]
 
 
 def test_an_axis_that_has_no_logarithm_offers_none(phone):
-    figures = {figure.find_element("css selector", "figcaption").text: figure
-               for figure in phone.find_elements("css selector", "figure:has(.plot)")}
-    offered = {title: [label.text for label in figure.find_elements("css selector", ".controls label")
-                       if label.is_displayed() and label.text.startswith("log")] for title, figure in figures.items()}
+    figures = {
+        figure.find_element("css selector", "figcaption").text: figure
+        for figure in phone.find_elements("css selector", "figure:has(.plot)")
+    }
+    offered = {
+        title: [
+            label.text
+            for label in figure.find_elements("css selector", ".controls label")
+            if label.is_displayed() and label.text.startswith("log")
+        ]
+        for title, figure in figures.items()
+    }
     assert offered["Quality by length of the source"] == ["log x", "log y"]
     assert offered["Change of the output"] == ["log y"]  # by the transformations' names
 
 
 @pytest.mark.parametrize("width", [360, 1200])
 def test_no_width_needs_scrolling_sideways(page, width):
-    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
-                         {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500})
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500},
+    )
     page.refresh()
     assert page.execute_script("return innerWidth") == width
     assert page.execute_script(OVERFLOW) <= 0
@@ -173,18 +209,29 @@ def test_a_phone_shows_verdicts_as_cards(phone):
     verdicts = phone.find_element("css selector", "[aria-label=Verdicts]")
     names, _ = phone.execute_script(CELLS, short)
     assert [name.replace('" "', "") for name in names[:3]] == [
-        '"beside none: "', '"test BLEU (95%): "', '"more than chance?: "']
+        '"beside none: "',
+        '"test BLEU (95%): "',
+        '"more than chance?: "',
+    ]
     assert "Convergence: with layer norm a recurrent network" in verdicts.text
     names, sizes = phone.execute_script(CELLS, verdicts)
-    assert {name.replace('" "', "") for name in names} == {  # some versions tell a content's parts one by one
-        "none", '"mean and 95% interval: "', '"seeds: "', '"shows 4 times in 5: "'}
+    assert {
+        name.replace('" "', "") for name in names
+    } == {  # some versions tell a content's parts one by one
+        "none",
+        '"mean and 95% interval: "',
+        '"seeds: "',
+        '"shows 4 times in 5: "',
+    }
     assert min(sizes) >= 14
 
 
 def test_a_phone_shows_all_that_is_written_in_a_chart(phone, tmp_path):
     plots = phone.find_elements("css selector", ".plot")
     assert len(plots) > len(BUILDERS)
-    outside = {plot.get_attribute("data-chart"): phone.execute_script(OUTSIDE, plot) for plot in plots}
+    outside = {
+        plot.get_attribute("data-chart"): phone.execute_script(OUTSIDE, plot) for plot in plots
+    }
     assert {chart: texts for chart, texts in outside.items() if texts} == {}
     marks = phone.find_elements("css selector", ".shape-label text")
     assert [mark.text for mark in marks] == ["longest trained on"]
@@ -194,8 +241,12 @@ def test_a_phone_shows_all_that_is_written_in_a_chart(phone, tmp_path):
 def test_dark_mode_is_dark_and_legible(page):
     dark = {"name": "prefers-color-scheme", "value": "dark"}
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [dark]})
-    assert "invert" in page.execute_script("return getComputedStyle(document.querySelector('.plot')).filter")
-    assert page.execute_script("return getComputedStyle(document.body).color") == "rgb(255, 255, 255)"
+    assert "invert" in page.execute_script(
+        "return getComputedStyle(document.querySelector('.plot')).filter"
+    )
+    assert (
+        page.execute_script("return getComputedStyle(document.body).color") == "rgb(255, 255, 255)"
+    )
 
 
 def test_on_paper_the_pictures_stand_in_for_the_plots(page):

@@ -16,7 +16,12 @@ from seq2seq.rnn import GRU, LSTM, RNN
 
 KINDS = ["none", "batch", "layer", "rms"]
 LENGTHS = [3, 5, 1, 4]  # sorting these and undoing it are different permutations
-SHAPES = [{}, {"num_layers": 2}, {"num_layers": 3, "bidirectional": True}, {"bidirectional": True, "bias": False}]
+SHAPES = [
+    {},
+    {"num_layers": 2},
+    {"num_layers": 3, "bidirectional": True},
+    {"bidirectional": True, "bias": False},
+]
 
 
 def pair(cell, **options):
@@ -32,16 +37,28 @@ def data_of(output):
 
 
 def assert_equals_torch(ours, theirs, make_input, state=None):
-    """Outputs, states and all gradients agree; make_input turns the leaf tensors into the layer's input."""
+    """Outputs, states and all gradients agree; make_input turns the leaf tensors into the layer's
+    input.
+    """
     leaves, states = sentences_of(LENGTHS, 3), [] if state is None else parts(state)
     results, upstream = [], None
     for layer in (ours, theirs):
         xs, hx = ([t.clone().requires_grad_() for t in ts] for ts in (leaves, states))
-        output, last = layer(make_input(xs), (tuple(hx) if ours.cell == "lstm" else hx[0]) if hx else None)
+        output, last = layer(
+            make_input(xs), (tuple(hx) if ours.cell == "lstm" else hx[0]) if hx else None
+        )
         values = [data_of(output), *parts(last)]
         upstream = upstream or [torch.randn_like(v) for v in values]
         torch.autograd.backward(values, upstream)
-        results.append([output, last, values, [t.grad for t in (*xs, *hx)], [p.grad for p in layer.parameters()]])
+        results.append(
+            [
+                output,
+                last,
+                values,
+                [t.grad for t in (*xs, *hx)],
+                [p.grad for p in layer.parameters()],
+            ]
+        )
     (output, last, *found), (their_output, their_last, *expected) = results
     assert type(output) is type(their_output)
     assert type(last) is type(their_last)
@@ -60,8 +77,10 @@ LAYOUTS = {
     "one step": (lambda xs: padded(xs)[None, :, 0], {}),
     "packed unsorted": (lambda xs: pack_sequence(xs, enforce_sorted=False), {}),
     "packed sorted": (lambda xs: pack_sequence([xs[i] for i in (1, 3, 0, 2)]), {}),
-    "packed, batch first": (lambda xs: pack_padded_sequence(padded(xs), LENGTHS, True, False),
-                            {"batch_first": True}),
+    "packed, batch first": (
+        lambda xs: pack_padded_sequence(padded(xs), LENGTHS, True, False),
+        {"batch_first": True},
+    ),
 }
 
 
@@ -81,7 +100,9 @@ def test_without_norm_everything_equals_torch(cell, layout, shape, given):
 def test_unbatched_input_equals_torch(cell, batch_first, given):
     ours, theirs = pair(cell, num_layers=2, bidirectional=True, batch_first=batch_first)
     state = tuple(s[:, 0] for s in parts(random_state(ours, 1)))
-    assert_equals_torch(ours, theirs, lambda xs: xs[0], (state if len(state) > 1 else state[0]) if given else None)
+    assert_equals_torch(
+        ours, theirs, lambda xs: xs[0], (state if len(state) > 1 else state[0]) if given else None
+    )
 
 
 @pytest.mark.parametrize("options", SHAPES, ids=str)
@@ -102,7 +123,9 @@ def test_initial_weights_are_torchs(cell):
     ours = CELLS[cell](3, 4, num_layers=2, bidirectional=True, norm="none")
     torch.manual_seed(5)
     theirs = TORCH_CELLS[cell](3, 4, num_layers=2, bidirectional=True)
-    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -119,7 +142,7 @@ def test_all_layouts_of_a_batch_give_one_result(cell, kind):
     torch.testing.assert_close([parts(packed_last), parts(other_last)], [parts(last)] * 2)
 
 
-# -- dropout -------------------------------------------------------------------------------------------------------
+# -- dropout ---
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -130,12 +153,18 @@ def test_dropout_acts_between_layers_alone(cell, kind):
     first = randomised(CELLS[cell](3, 4, bidirectional=True, norm=kind))
     second = randomised(CELLS[cell](8, 4, bidirectional=True, norm=kind))
     first.load_state_dict({k: v for k, v in layer.state_dict().items() if "_l0" in k})
-    second.load_state_dict({k.replace("_l1", "_l0"): v for k, v in layer.state_dict().items() if "_l1" in k})
+    second.load_state_dict(
+        {k.replace("_l1", "_l0"): v for k, v in layer.state_dict().items() if "_l1" in k}
+    )
     _, first_last = run(first, xs)
     output, second_last = run(second, [x.new_zeros(len(x), 8) for x in xs])
     found, last = run(layer, xs)
-    torch.testing.assert_close(found, output)  # the second layer sees zeros, and nothing of its output is dropped
-    torch.testing.assert_close(last, [torch.cat(x) for x in zip(first_last, second_last, strict=True)])
+    torch.testing.assert_close(
+        found, output
+    )  # the second layer sees zeros, and nothing of its output is dropped
+    torch.testing.assert_close(
+        last, [torch.cat(x) for x in zip(first_last, second_last, strict=True)]
+    )
 
 
 def test_dropout_keeps_the_mean_and_rests_in_eval_mode():
@@ -159,7 +188,7 @@ def test_dropout_of_a_single_layer_changes_nothing(cell):
     torch.testing.assert_close(layer(x), layer.eval()(x), rtol=0, atol=0)
 
 
-# -- steps ---------------------------------------------------------------------------------------------------------
+# -- steps ---
 
 
 @pytest.mark.parametrize("statistics", ["per_step", "sequence_input", "shared"])
@@ -169,7 +198,9 @@ def test_fed_a_step_at_a_time_the_result_is_the_same(cell, kind, statistics):
     layer = randomised(CELLS[cell](3, 4, num_layers=2, norm=config(kind, statistics=statistics)))
     x = torch.stack(sentences_of([7] * 4, 3), dim=1)
     for _ in range(3):
-        layer(x[:5] + torch.randn_like(x[:5]))  # statistics of five steps that differ; the others use the fifth's
+        layer(
+            x[:5] + torch.randn_like(x[:5])
+        )  # statistics of five steps that differ; the others use the fifth's
     layer.eval()
     expected, expected_last = layer(x)
     state, outputs = None, []
@@ -180,24 +211,42 @@ def test_fed_a_step_at_a_time_the_result_is_the_same(cell, kind, statistics):
     torch.testing.assert_close(state, expected_last, rtol=1e-12, atol=1e-12)
     halves = [layer(x[:3])]
     halves.append(layer(x[3:], halves[0][1], first_step=3))
-    torch.testing.assert_close(torch.cat([half[0] for half in halves]), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        torch.cat([half[0] for half in halves]), expected, rtol=1e-12, atol=1e-12
+    )
     differs = not torch.allclose(layer(x[3:], halves[0][1])[0], expected[3:], rtol=1e-3)
     assert differs == (kind == "batch" and statistics != "shared")
 
 
-# -- arguments -----------------------------------------------------------------------------------------------------
+# -- arguments ---
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [(LSTM, torch.nn.LSTM), (GRU, torch.nn.GRU), (RNN, torch.nn.RNN)])
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(LSTM, torch.nn.LSTM), (GRU, torch.nn.GRU), (RNN, torch.nn.RNN)]
+)
 def test_positional_arguments_are_torchs(ours, theirs):
     documented = list(inspect.signature(get_overloads(theirs.__init__)[0]).parameters)[1:]
     assert documented[-2:] == ["device", "dtype"]
-    values = {"input_size": 3, "hidden_size": 4, "num_layers": 2, "nonlinearity": "relu", "bias": False,
-              "batch_first": True, "dropout": 0.5, "bidirectional": True, "proj_size": 0, "device": "cpu",
-              "dtype": torch.double}
-    names = documented[:-2] + ["proj_size"] * ("proj_size" not in documented) + documented[-2:]  # as torch takes them
+    values = {
+        "input_size": 3,
+        "hidden_size": 4,
+        "num_layers": 2,
+        "nonlinearity": "relu",
+        "bias": False,
+        "batch_first": True,
+        "dropout": 0.5,
+        "bidirectional": True,
+        "proj_size": 0,
+        "device": "cpu",
+        "dtype": torch.double,
+    }
+    names = (
+        documented[:-2] + ["proj_size"] * ("proj_size" not in documented) + documented[-2:]
+    )  # as torch takes them
     layer = ours(*(values[name] for name in names))
-    assert {name: getattr(layer, name) for name in names[:-2]} == {name: values[name] for name in names[:-2]}
+    assert {name: getattr(layer, name) for name in names[:-2]} == {
+        name: values[name] for name in names[:-2]
+    }
     assert layer.weight_ih_l0.dtype is torch.double
     by_name = ours(**{name: values[name] for name in documented})
     assert str(by_name) == str(layer)
@@ -218,9 +267,21 @@ def test_device_and_dtype_reach_everything(cell, kind):
 
 def test_repr_shows_what_differs_from_the_defaults():
     assert repr(LSTM(3, 4)) == "LSTM(3, 4, norm=layer)"
-    layer = GRU(3, 4, num_layers=2, bias=False, batch_first=True, dropout=0.5, bidirectional=True, norm="batch")
-    assert repr(layer) == ("GRU(3, 4, num_layers=2, bias=False, batch_first=True, dropout=0.5, bidirectional=True, "
-                           "norm=batch)")
+    layer = GRU(
+        3,
+        4,
+        num_layers=2,
+        bias=False,
+        batch_first=True,
+        dropout=0.5,
+        bidirectional=True,
+        norm="batch",
+    )
+    assert (
+        repr(layer)
+        == "GRU(3, 4, num_layers=2, bias=False, batch_first=True, dropout=0.5, bidirectional=True, "
+        "norm=batch)"
+    )
 
 
 @pytest.mark.parametrize(("cell", "kind"), itertools.product(CELLS, KINDS))
@@ -234,7 +295,9 @@ def test_a_copy_computes_the_same(cell, kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("cell", CELLS)
 def test_bf16_autocast_keeps_outputs_and_states_in_float32(cell, kind):
-    layer = randomised(CELLS[cell](16, 16, num_layers=2, bidirectional=True, norm=config(kind, max_steps=8))).float()
+    layer = randomised(
+        CELLS[cell](16, 16, num_layers=2, bidirectional=True, norm=config(kind, max_steps=8))
+    ).float()
     x = torch.randn(6, 12, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         for p in layer.parameters():
@@ -243,14 +306,17 @@ def test_bf16_autocast_keeps_outputs_and_states_in_float32(cell, kind):
     with torch.autocast("cpu", torch.bfloat16):
         output, last = layer(x.bfloat16())
     assert {t.dtype for t in (output, *parts(last))} == {torch.float32}
-    # bfloat16 has 8 bits, 0.4 %; N blows up what little a term varies, and six steps and two layers add up.
+    # bfloat16 has 8 bits, 0.4 %; N blows up what little a term varies, and six steps and two layers
+    # add up.
     torch.testing.assert_close((output, last), expected, rtol=0.02, atol=0.02)
     assert (output - expected[0]).abs().max() > 1e-4  # the products were in bfloat16
     output.square().sum().backward()
-    assert all(p.grad.dtype is torch.float32 and p.grad.isfinite().all() for p in layer.parameters())
+    assert all(
+        p.grad.dtype is torch.float32 and p.grad.isfinite().all() for p in layer.parameters()
+    )
 
 
-# -- errors --------------------------------------------------------------------------------------------------------
+# -- errors ---
 
 WRONG = [
     (lambda: LSTM(0, 4), r"input_size=0: expected at least 1"),
@@ -262,26 +328,65 @@ WRONG = [
     (lambda: LSTM(3, 4, norm="group"), r"norm='group': expected one of none, batch, layer, rms"),
     (lambda: LSTM(3, 4, norm=None), r"norm=None: expected one of none, batch, layer, rms"),
     (lambda: LSTM(3, 4, norm=config("rms", eps=0.0)), r"norm\.eps=0\.0: expected more than 0"),
-    (lambda: LSTM(3, 4, norm=config("batch", momentum=2.0)), r"norm\.momentum=2\.0: expected a weight from 0 to 1"),
-    (lambda: LSTM(3, 4, backend="cuda"), r"backend='cuda': expected 'auto', 'reference' or 'fused'"),
-    (lambda: LSTM(3, 4, norm=config("batch", group="gate")), r"norm\.group=gate: .*expected group=vector"),
+    (
+        lambda: LSTM(3, 4, norm=config("batch", momentum=2.0)),
+        r"norm\.momentum=2\.0: expected a weight from 0 to 1",
+    ),
+    (
+        lambda: LSTM(3, 4, backend="cuda"),
+        r"backend='cuda': expected 'auto', 'reference' or 'fused'",
+    ),
+    (
+        lambda: LSTM(3, 4, norm=config("batch", group="gate")),
+        r"norm\.group=gate: .*expected group=vector",
+    ),
     (lambda: LSTM(3, 4, norm=config("batch", min_rows=1)), r"norm\.min_rows=1: .*at least 2"),
-    (lambda: LSTM(3, 4, norm=config("batch", max_steps=0)), r"norm\.max_steps=0: expected at least 1"),
-    (lambda: LSTM(3, 4, norm=config("batch", statistics="sequence_input", terms="joint")),
-     r"norm\.terms=joint: .*expected norm\.terms=separate"),
+    (
+        lambda: LSTM(3, 4, norm=config("batch", max_steps=0)),
+        r"norm\.max_steps=0: expected at least 1",
+    ),
+    (
+        lambda: LSTM(3, 4, norm=config("batch", statistics="sequence_input", terms="joint")),
+        r"norm\.terms=joint: .*expected norm\.terms=separate",
+    ),
     (lambda: LSTM(3, 4)(torch.zeros(3)), r"input has shape \(3,\): expected 2 or 3 dimensions"),
     (lambda: LSTM(3, 4)(torch.zeros(2, 2, 5)), r"input has 5 features: expected input_size=3"),
-    (lambda: LSTM(3, 4)(pack_sequence([torch.zeros(2, 5)])), r"input has 5 features: expected input_size=3"),
-    (lambda: LSTM(3, 4)(torch.zeros(0, 2, 3)), r"input has shape \(0, 2, 3\): expected at least one step"),
-    (lambda: LSTM(3, 4)(torch.zeros(2, 2, 3), torch.zeros(1, 2, 4)), r"hx: 1 tensors came, expected 2: h_0, c_0"),
-    (lambda: GRU(3, 4)(torch.zeros(2, 2, 3), (torch.zeros(1, 2, 4),) * 2), r"hx: 2 tensors came, expected 1: h_0"),
-    (lambda: LSTM(3, 4)(torch.zeros(2, 2, 3), (torch.zeros(1, 2, 4), torch.zeros(1, 2, 5))),
-     r"c_0 has shape \(1, 2, 5\): expected \(1, 2, 4\)"),
-    (lambda: GRU(3, 4)(torch.zeros(2, 2, 3), torch.zeros(1, 3, 4)), r"h_0 has shape \(1, 3, 4\): expected \(1, 2, 4\)"),
-    (lambda: GRU(3, 4)(torch.zeros(2, 3), torch.zeros(1, 1, 4)), r"h_0 has shape \(1, 1, 4\): expected \(1, 4\)"),
-    (lambda: GRU(3, 4)(torch.zeros(2, 2, 3), first_step=-1), r"first_step=-1: expected a time step"),
-    (lambda: GRU(3, 4, norm=config("batch", max_steps=5))(torch.zeros(4, 2, 3), first_step=2),
-     r"input has 6 time steps, .* norm\.max_steps=5"),
+    (
+        lambda: LSTM(3, 4)(pack_sequence([torch.zeros(2, 5)])),
+        r"input has 5 features: expected input_size=3",
+    ),
+    (
+        lambda: LSTM(3, 4)(torch.zeros(0, 2, 3)),
+        r"input has shape \(0, 2, 3\): expected at least one step",
+    ),
+    (
+        lambda: LSTM(3, 4)(torch.zeros(2, 2, 3), torch.zeros(1, 2, 4)),
+        r"hx: 1 tensors came, expected 2: h_0, c_0",
+    ),
+    (
+        lambda: GRU(3, 4)(torch.zeros(2, 2, 3), (torch.zeros(1, 2, 4),) * 2),
+        r"hx: 2 tensors came, expected 1: h_0",
+    ),
+    (
+        lambda: LSTM(3, 4)(torch.zeros(2, 2, 3), (torch.zeros(1, 2, 4), torch.zeros(1, 2, 5))),
+        r"c_0 has shape \(1, 2, 5\): expected \(1, 2, 4\)",
+    ),
+    (
+        lambda: GRU(3, 4)(torch.zeros(2, 2, 3), torch.zeros(1, 3, 4)),
+        r"h_0 has shape \(1, 3, 4\): expected \(1, 2, 4\)",
+    ),
+    (
+        lambda: GRU(3, 4)(torch.zeros(2, 3), torch.zeros(1, 1, 4)),
+        r"h_0 has shape \(1, 1, 4\): expected \(1, 4\)",
+    ),
+    (
+        lambda: GRU(3, 4)(torch.zeros(2, 2, 3), first_step=-1),
+        r"first_step=-1: expected a time step",
+    ),
+    (
+        lambda: GRU(3, 4, norm=config("batch", max_steps=5))(torch.zeros(4, 2, 3), first_step=2),
+        r"input has 6 time steps, .* norm\.max_steps=5",
+    ),
 ]
 
 
@@ -298,7 +403,7 @@ def test_a_backend_asked_for_by_name_raises_where_it_cannot_load():
         assert "fused" in str(error)  # noqa: PT017 (a version with fused kernels raises nothing)
 
 
-# -- imports -------------------------------------------------------------------------------------------------------
+# -- imports ---
 
 ALONE = """
 import sys
@@ -325,6 +430,13 @@ print(*(name for name in sys.modules if name.startswith("seq2seq") and not name.
 
 
 def test_the_layers_need_torch_alone():
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", ALONE], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ALONE], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
-    assert set(done.stdout.split()) == {"seq2seq", "seq2seq.config", "seq2seq.packing", "seq2seq.rnn"}
+    assert set(done.stdout.split()) == {
+        "seq2seq",
+        "seq2seq.config",
+        "seq2seq.packing",
+        "seq2seq.rnn",
+    }

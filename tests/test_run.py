@@ -1,4 +1,6 @@
-"""Runs: what stands in their folders, and how they go on. Whole runs are compared, so that nothing is left out."""
+"""Runs: what stands in their folders, and how they go on. Whole runs are compared, so that nothing
+is left out.
+"""
 
 import os
 import pickle
@@ -12,7 +14,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from seq2seq import checkpoint, training
 from seq2seq.checkpoint import CheckpointError, load_checkpoint
-from seq2seq.config import CellConfig, CellKind, Config, NormConfig, NormKind, ProbeConfig, ProbeKind
+from seq2seq.config import (
+    CellConfig,
+    CellKind,
+    Config,
+    NormConfig,
+    NormKind,
+    ProbeConfig,
+    ProbeKind,
+)
 from seq2seq.errors import Stopped
 from seq2seq.logbook import read_metrics
 from seq2seq.run import Run, RunError, Status
@@ -37,8 +47,11 @@ def tensors(run, name):
 def curves(run):
     """Every TensorBoard curve: (step, value) in the order of the files."""
     events = EventAccumulator(str(run.folder), size_guidance={"scalars": 0}).Reload()
-    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]
-            if tag != "train/tokens_per_second"}
+    return {
+        tag: [(e.step, e.value) for e in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+        if tag != "train/tokens_per_second"
+    }
 
 
 def assert_same(run, other):
@@ -51,18 +64,24 @@ def assert_same(run, other):
     assert without_times(run.results()) == without_times(other.results())
     assert curves(run) == curves(other)
     for split in ("valid", "test"):
-        assert (run.translations / f"{split}.txt").read_bytes() == (other.translations / f"{split}.txt").read_bytes()
+        assert (run.translations / f"{split}.txt").read_bytes() == (
+            other.translations / f"{split}.txt"
+        ).read_bytes()
 
 
 def snapshot(folder):
     """Every file's content and time of change; the lock holds nothing."""
-    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in sorted(folder.rglob("*"))
-            if path.is_file() and path.name != ".lock"}
+    return {
+        path: (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
 
 
 @pytest.fixture
 def at_update(monkeypatch):
     """Lets something happen in the middle of an update."""
+
     def plan(number, act):
         count = 0
 
@@ -74,6 +93,7 @@ def at_update(monkeypatch):
             return train_step(*arguments)
 
         monkeypatch.setattr(training, "train_step", stepping)
+
     return plan
 
 
@@ -89,16 +109,39 @@ def die():
     raise Killed
 
 
-# -- exact resume ------------------------------------------------------------------------------------------------------
+# -- exact resume ---
 
 
-@pytest.mark.parametrize(("settings", "stops"), [
-    (["model.dropout=0.3"], [5, 4]),
-    (["norm=batch", "norm.min_rows=2", "trainer.average_last=2", "trainer.validate_every=5",
-      "trainer.log_every=3"], [7]),
-    (["optimizer=sgd", "optimizer.lr=0.3", "optimizer.momentum=0.9", "optimizer.accumulate=3", "cell=gru",
-      "trainer.precision=bf16", "model.variational=true", "trainer.validate_every=1", "trainer.best_metric=loss"], [2]),
-])
+@pytest.mark.parametrize(
+    ("settings", "stops"),
+    [
+        (["model.dropout=0.3"], [5, 4]),
+        (
+            [
+                "norm=batch",
+                "norm.min_rows=2",
+                "trainer.average_last=2",
+                "trainer.validate_every=5",
+                "trainer.log_every=3",
+            ],
+            [7],
+        ),
+        (
+            [
+                "optimizer=sgd",
+                "optimizer.lr=0.3",
+                "optimizer.momentum=0.9",
+                "optimizer.accumulate=3",
+                "cell=gru",
+                "trainer.precision=bf16",
+                "model.variational=true",
+                "trainer.validate_every=1",
+                "trainer.best_metric=loss",
+            ],
+            [2],
+        ),
+    ],
+)
 def test_a_stopped_run_goes_on_exactly(settings, stops, train_here, tmp_path, at_update):
     whole = train_here(tmp_path / "whole", *settings)
     for update in stops:
@@ -111,8 +154,9 @@ def test_a_stopped_run_goes_on_exactly(settings, stops, train_here, tmp_path, at
 
 
 @pytest.mark.parametrize(("checkpoint_every", "dies_at"), [(3, 8), (3, 12), ("null", 5)])
-def test_a_killed_run_goes_on_from_its_last_checkpoint(checkpoint_every, dies_at, finished, train_here, tmp_path,
-                                                       at_update):
+def test_a_killed_run_goes_on_from_its_last_checkpoint(
+    checkpoint_every, dies_at, finished, train_here, tmp_path, at_update
+):
     setting = f"trainer.checkpoint_every={checkpoint_every}"
     at_update(dies_at, die)
     with pytest.raises(Killed):
@@ -130,10 +174,16 @@ def test_a_run_killed_while_it_saves_goes_on(moment, finished, train_here, tmp_p
         name = os.path.basename(target)
         times.append(name)
         if moment == "before the rename" and times.count("last.safetensors") == 3:
-            shutil.copy(source, os.path.join(os.path.dirname(target), ".last.safetensors.1.tmp"))  # as a kill leaves it
+            shutil.copy(
+                source, os.path.join(os.path.dirname(target), ".last.safetensors.1.tmp")
+            )  # as a kill leaves it
             raise Killed
         replace_file(source, target)
-        if moment == "best alone is written" and times.count("best.safetensors") == 1 and name == "best.safetensors":
+        if (
+            moment == "best alone is written"
+            and times.count("best.safetensors") == 1
+            and name == "best.safetensors"
+        ):
             raise Killed
 
     monkeypatch.setattr(checkpoint.os, "replace", dying)
@@ -157,9 +207,13 @@ def test_more_epochs_for_a_finished_run(train_here, tmp_path, at_update):
     assert run.results() is None  # of the shorter training: this one has not finished
     at_update(0, die)
     train(replace(run.config(), resume=str(run.folder)), run)
-    assert {k: v for k, v in run.results().items() if k not in TIMES} == without_times(whole.results())
+    assert {k: v for k, v in run.results().items() if k not in TIMES} == without_times(
+        whole.results()
+    )
     assert entries(run) == entries(whole)
-    assert torch.equal(tensors(run, "best")["model.output.weight"], tensors(whole, "best")["model.output.weight"])
+    assert torch.equal(
+        tensors(run, "best")["model.output.weight"], tensors(whole, "best")["model.output.weight"]
+    )
     assert run.config().trainer.max_epochs == 3
 
 
@@ -177,18 +231,33 @@ def test_other_text_is_not_gone_on_with(copied, tmp_path):
     assert snapshot(copied.folder) == before
 
 
-# -- a run's folder ----------------------------------------------------------------------------------------------------
+# -- a run's folder ---
 
 
 def test_a_finished_run_holds_what_is_promised(finished):
-    names = {str(path.relative_to(finished.folder)) for path in finished.folder.rglob("*") if path.is_file()}
+    names = {
+        str(path.relative_to(finished.folder))
+        for path in finished.folder.rglob("*")
+        if path.is_file()
+    }
     events = [name for name in names if name.startswith("events.out.tfevents.")]
     assert len(events) == 1
     assert names - {*events, ".lock"} == {
-        "config.yaml", "tokenizer.model", "tokenizer.vocab", "tokenizer.json", "checkpoints/last.safetensors",
-        "checkpoints/best.safetensors", "metrics.jsonl", "translations/valid.txt", "translations/test.txt",
-        "results.json"}
-    lines = {split: (finished.translations / f"{split}.txt").read_text(encoding="utf-8") for split in ("valid", "test")}
+        "config.yaml",
+        "tokenizer.model",
+        "tokenizer.vocab",
+        "tokenizer.json",
+        "checkpoints/last.safetensors",
+        "checkpoints/best.safetensors",
+        "metrics.jsonl",
+        "translations/valid.txt",
+        "translations/test.txt",
+        "results.json",
+    }
+    lines = {
+        split: (finished.translations / f"{split}.txt").read_text(encoding="utf-8")
+        for split in ("valid", "test")
+    }
     assert {split: text.count("\n") for split, text in lines.items()} == {"valid": 24, "test": 12}
 
 
@@ -196,10 +265,20 @@ def test_tensorboard_has_what_metrics_have(finished):
     found = curves(finished)
     logged = read_metrics(finished.metrics_file)
     for kind in ("train", "valid"):
-        expected = [(e["update"], pytest.approx(e["loss"], rel=1e-5)) for e in logged if e["kind"] == kind]
+        expected = [
+            (e["update"], pytest.approx(e["loss"], rel=1e-5)) for e in logged if e["kind"] == kind
+        ]
         assert found[f"{kind}/loss"] == expected
-    assert found["final/bleu"] == [(16, pytest.approx(finished.results()["test"]["bleu"], rel=1e-5))]
-    assert {"train/lr", "gradient_norm/all", "valid/bleu", "valid/chrf", "valid/perplexity"} <= found.keys()
+    assert found["final/bleu"] == [
+        (16, pytest.approx(finished.results()["test"]["bleu"], rel=1e-5))
+    ]
+    assert {
+        "train/lr",
+        "gradient_norm/all",
+        "valid/bleu",
+        "valid/chrf",
+        "valid/perplexity",
+    } <= found.keys()
     events = EventAccumulator(str(finished.folder)).Reload().Tags()
     assert events["images"] == ["attention"]
     assert events["tensors"] == ["custom_scalars__config__", "translations/text_summary"]
@@ -208,9 +287,13 @@ def test_tensorboard_has_what_metrics_have(finished):
 def test_a_copied_run_translates_and_goes_on(copied):
     model = copied.translator(torch.device("cpu"))
     expected = tensors(copied, "best")
-    assert all(torch.equal(value, expected["model." + name]) for name, value in model.state_dict().items())
+    assert all(
+        torch.equal(value, expected["model." + name]) for name, value in model.state_dict().items()
+    )
     config = copied.config()
-    longer = replace(config, resume=str(copied.folder), trainer=replace(config.trainer, max_epochs=3))
+    longer = replace(
+        config, resume=str(copied.folder), trainer=replace(config.trainer, max_epochs=3)
+    )
     assert train(longer, copied)["update"] == 24
 
 
@@ -220,7 +303,9 @@ def test_status(copied, tmp_path):
     assert copied.status(config) is Status.finished
     assert copied.status(replace(config, overwrite=True, seed=9)) is Status.replaced
     longer = replace(config, trainer=replace(config.trainer, max_epochs=3))
-    with pytest.raises(RunError, match=r"another configuration \(trainer.max_epochs=2 there, 3 now\)"):
+    with pytest.raises(
+        RunError, match=r"another configuration \(trainer.max_epochs=2 there, 3 now\)"
+    ):
         copied.status(longer)
     assert copied.status(replace(longer, resume="here")) is Status.unfinished
     with pytest.raises(RunError, match=r"\(seed=1 there, 9 now, and more\)"):
@@ -232,8 +317,14 @@ def test_status(copied, tmp_path):
 def test_settings_that_change_no_result_are_no_other_configuration(finished):
     config = finished.config()
     for key, value in (("threads", 7), ("progress", True)):
-        assert finished.status(replace(config, trainer=replace(config.trainer, **{key: value}))) is Status.finished
-    assert finished.status(replace(config, data=replace(config.data, mirror="there"))) is Status.finished
+        assert (
+            finished.status(replace(config, trainer=replace(config.trainer, **{key: value})))
+            is Status.finished
+        )
+    assert (
+        finished.status(replace(config, data=replace(config.data, mirror="there")))
+        is Status.finished
+    )
     assert differences(config, replace(config, seed=2)) == {"seed": (1, 2)}
 
 
@@ -241,7 +332,10 @@ def test_a_finished_run_is_not_touched(copied, capsys):
     before, results = snapshot(copied.folder), copied.results()
     assert train(copied.config(), copied) == results
     assert snapshot(copied.folder) == before
-    assert f"finished already (overwrite=true trains it anew): {copied.folder}: valid BLEU" in capsys.readouterr().out
+    assert (
+        f"finished already (overwrite=true trains it anew): {copied.folder}: valid BLEU"
+        in capsys.readouterr().out
+    )
 
 
 def test_another_configuration_touches_nothing(copied):
@@ -261,7 +355,9 @@ def test_overwriting_starts_anew(copied, at_update):
     assert (copied.folder / "notes.txt").read_text() == "mine"
     assert not list(copied.checkpoints.glob("update-*"))
     assert max(e["update"] for e in entries(copied)) == 2
-    assert copied.config() == replace(config, overwrite=False)  # or going on with it would overwrite it
+    assert copied.config() == replace(
+        config, overwrite=False
+    )  # or going on with it would overwrite it
 
 
 def test_overwriting_waits_for_readable_text(copied):
@@ -286,7 +382,7 @@ def test_only_one_process_trains_in_a_folder(copied):
     assert snapshot(copied.folder) == before
 
 
-# -- damage ------------------------------------------------------------------------------------------------------------
+# -- damage ---
 
 
 def test_a_damaged_last_checkpoint_is_named_and_nothing_else_lost(copied):
@@ -304,13 +400,17 @@ def test_a_checkpoint_that_holds_no_training_is_named(copied):
     longer = replace(copied.config(), resume="here")
     longer.trainer.max_epochs = 3
     shutil.copy(copied.checkpoint("best"), copied.checkpoint("last"))
-    with pytest.raises(CheckpointError, match=r"last\.safetensors: not a checkpoint .* go on from .*random\.cpu"):
+    with pytest.raises(
+        CheckpointError, match=r"last\.safetensors: not a checkpoint .* go on from .*random\.cpu"
+    ):
         train(longer, copied)
 
 
 def test_a_checkpoint_of_another_architecture_is_named(copied):
     copied.save_config(replace(copied.config(), cell=CellConfig(CellKind.gru)))
-    with pytest.raises(CheckpointError, match=r"best\.safetensors: a checkpoint of another architecture: .*bridge"):
+    with pytest.raises(
+        CheckpointError, match=r"best\.safetensors: a checkpoint of another architecture: .*bridge"
+    ):
         copied.translator(torch.device("cpu"))
 
 
@@ -337,7 +437,12 @@ def test_loading_executes_nothing(copied, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pickle, "Unpickler", None)
     monkeypatch.setattr(torch, "load", None)
-    train(replace(copied.config(), resume="here", trainer=replace(copied.config().trainer, max_epochs=3)), copied)
+    train(
+        replace(
+            copied.config(), resume="here", trainer=replace(copied.config().trainer, max_epochs=3)
+        ),
+        copied,
+    )
     copied.translator(torch.device("cpu"))
     for file in copied.folder.rglob("*"):
         if file.is_file():
@@ -355,19 +460,35 @@ def test_every_default_is_in_range(finished):
     check_settings(finished.config())
 
 
-@pytest.mark.parametrize(("probe", "said"), [
-    ({"sentences": 0}, "probe.sentences=0: expected at least 1"), ({"batches": 0}, "probe.batches=0: expected at"),
-    ({"bucket_sentences": 0}, "probe.bucket_sentences=0: expected at least 1"),
-    ({"lengths": [10, 1]}, r"probe.lengths=\[10, 1\]: expected at least 3"),
-    ({"buckets": [20, 10, 30]}, r"probe.buckets=\[20, 10, 30\]: expected ascending"),
-    ({"buckets": [0, 10]}, r"probe.buckets=\[0, 10\]: expected ascending"),
-    ({"kinds": [ProbeKind.invariance, ProbeKind.length], "sentences": 7},
-     "probe.sentences=7: expected at least norm.min_rows=8 for invariance, else")])
+@pytest.mark.parametrize(
+    ("probe", "said"),
+    [
+        ({"sentences": 0}, "probe.sentences=0: expected at least 1"),
+        ({"batches": 0}, "probe.batches=0: expected at"),
+        ({"bucket_sentences": 0}, "probe.bucket_sentences=0: expected at least 1"),
+        ({"lengths": [10, 1]}, r"probe.lengths=\[10, 1\]: expected at least 3"),
+        ({"buckets": [20, 10, 30]}, r"probe.buckets=\[20, 10, 30\]: expected ascending"),
+        ({"buckets": [0, 10]}, r"probe.buckets=\[0, 10\]: expected ascending"),
+        (
+            {"kinds": [ProbeKind.invariance, ProbeKind.length], "sentences": 7},
+            "probe.sentences=7: expected at least norm.min_rows=8 for invariance, else",
+        ),
+    ],
+)
 def test_probes_that_could_not_measure_are_refused_before_training(probe, said):
     config = Config(norm=NormConfig(NormKind.batch, min_rows=8))
     with pytest.raises(ValueError, match=said):
         check_settings(replace(config, probe=ProbeConfig(**probe)))
-    check_settings(replace(config, probe=ProbeConfig(kinds=[ProbeKind.length], sentences=7, buckets=[])))
-    check_settings(replace(config, probe=ProbeConfig(kinds=list(ProbeKind), sentences=8, lengths=[3])))
-    check_settings(replace(config, norm=NormConfig(NormKind.layer, min_rows=8),
-                           probe=ProbeConfig(kinds=list(ProbeKind), sentences=7, lengths=[])))
+    check_settings(
+        replace(config, probe=ProbeConfig(kinds=[ProbeKind.length], sentences=7, buckets=[]))
+    )
+    check_settings(
+        replace(config, probe=ProbeConfig(kinds=list(ProbeKind), sentences=8, lengths=[3]))
+    )
+    check_settings(
+        replace(
+            config,
+            norm=NormConfig(NormKind.layer, min_rows=8),
+            probe=ProbeConfig(kinds=list(ProbeKind), sentences=7, lengths=[]),
+        )
+    )

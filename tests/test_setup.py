@@ -16,8 +16,12 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-PINS = {canonicalize_name(name): version for name, version in
-        re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.M)}
+PINS = {
+    canonicalize_name(name): version
+    for name, version in re.findall(
+        r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.M
+    )
+}
 
 FAKE_PYTHON = """#!/bin/sh
 # Writes down what it is asked for, and "makes" an environment that does the same.
@@ -31,7 +35,9 @@ esac
 
 @pytest.fixture
 def make(tmp_path):
-    """Run make in a copy of the set-up files, with a Python that does nothing; what that was asked for."""
+    """Run make in a copy of the set-up files, with a Python that does nothing; what that was asked
+    for.
+    """
     for name in ("Makefile", "constraints.txt", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
     python, log = tmp_path / "fake-python", tmp_path / "log"
@@ -40,9 +46,18 @@ def make(tmp_path):
 
     def run(*arguments, python=python, **variables):
         log.write_text("")
-        kept = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "PYTHON")}
-        done = subprocess.run(["make", *arguments, f"PYTHON={python}"], cwd=tmp_path, capture_output=True, text=True,
-                              env=kept | {"LOG": str(log)} | variables)
+        kept = {
+            key: value
+            for key, value in os.environ.items()
+            if key not in ("MAKEFLAGS", "MAKELEVEL", "PYTHON")
+        }
+        done = subprocess.run(
+            ["make", *arguments, f"PYTHON={python}"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env=kept | {"LOG": str(log)} | variables,
+        )
         done.asked = [line.replace("python ", "", 1) for line in log.read_text().splitlines()]
         return done
 
@@ -57,7 +72,7 @@ def stamps(folder):
     return sorted(path.name for path in (folder / ".venv").glob(".ready-*"))
 
 
-# -- make ------------------------------------------------------------------------------------------------------------
+# -- make ---
 
 
 def test_help_lists_every_target(make):
@@ -107,13 +122,27 @@ def test_what_failed_is_tried_again(make):
     assert make("test").asked[1:] == ["-m venv .venv", INSTALL, "-m pytest"]
 
 
-@pytest.mark.parametrize(("target", "expected"), [
-    ("test", ["-m pytest"]), ("test-all", ["-m pytest -m "]), ("bench", ["scripts/benchmark.py layers"]),
-    ("lint", ["check ."]), ("types", [""]),
-    ("compare", ["train.py -m norm=none,batch,layer",
-                 "scripts/compare.py outputs/grammar_en_zh/none-lstm-small-seed1 outputs/grammar_en_zh/"
-                 "batch-lstm-small-seed1 outputs/grammar_en_zh/layer-lstm-small-seed1 --out ."]),
-])
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("test", ["-m pytest"]),
+        ("test-all", ["-m pytest -m "]),
+        ("bench", ["scripts/benchmark.py layers"]),
+        ("lint", ["check ."]),
+        ("types", [""]),
+        (
+            "compare",
+            [
+                "train.py -m norm=none,batch,layer",
+                (
+                    "scripts/compare.py outputs/grammar_en_zh/none-lstm-small-seed1"
+                    " outputs/grammar_en_zh/batch-lstm-small-seed1"
+                    " outputs/grammar_en_zh/layer-lstm-small-seed1 --out ."
+                ),
+            ],
+        ),
+    ],
+)
 def test_a_target_sets_up_and_runs(make, target, expected):
     done = make(target)
     assert done.returncode == 0, done.stderr
@@ -133,8 +162,14 @@ def test_a_browser_is_installed_where_there_is_none(make, there):
         (programs / name).symlink_to(shutil.which(name))
     done = make("browser", PATH=str(programs))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert done.asked == ([] if there else [
-        "apt-get update -qq", "apt-get install -y -qq --no-install-recommends chromium chromium-driver"])
+    assert done.asked == (
+        []
+        if there
+        else [
+            "apt-get update -qq",
+            "apt-get install -y -qq --no-install-recommends chromium chromium-driver",
+        ]
+    )
 
 
 def test_clean_keeps_runs_and_data(make):
@@ -145,24 +180,31 @@ def test_clean_keeps_runs_and_data(make):
         (make.folder / name).touch()
     assert make("clean").returncode == 0
     assert all((make.folder / name).exists() for name in kept)
-    assert not any((make.folder / name).exists() for name in (".venv", ".pytest_cache", ".mypy_cache"))
+    assert not any(
+        (make.folder / name).exists() for name in (".venv", ".pytest_cache", ".mypy_cache")
+    )
 
 
-@pytest.mark.parametrize(("version", "fits"), [("3.10.12", False), ("3.11.0", True), ("3.14.1", True)])
+@pytest.mark.parametrize(
+    ("version", "fits"), [("3.10.12", False), ("3.11.0", True), ("3.14.1", True)]
+)
 def test_an_older_python_is_refused(make, version, fits):
     """The check of the Makefile itself, in an interpreter that takes itself for another version."""
     numbers = tuple(map(int, version.split(".")))
     script = make.folder / "other-python"
-    script.write_text(f'''#!/bin/sh
+    script.write_text(f"""#!/bin/sh
 [ "$1" = -c ] && exec {sys.executable} -c "import sys; sys.version_info = {numbers}; sys.version = '{version} (main)'
 $2"
 exec "{make.folder}/fake-python" "$@"
-''')
+""")
     script.chmod(0o755)
     done = make("test", python=script)
     assert (done.returncode == 0) == fits
     if not fits:
-        assert f"is Python {version}: Python 3.11 or newer is needed (make PYTHON=python3.12 ...)" in done.stderr
+        assert (
+            f"is Python {version}: Python 3.11 or newer is needed (make PYTHON=python3.12 ...)"
+            in done.stderr
+        )
         assert not (make.folder / ".venv").exists()
         assert done.asked == []
 
@@ -180,7 +222,7 @@ def test_a_python_that_is_not_there_is_named(make):
     assert "python-nowhere" in done.stderr
 
 
-# -- pins ------------------------------------------------------------------------------------------------------------
+# -- pins ---
 
 
 def needed(name, extras=(), found=None):
@@ -215,20 +257,27 @@ def test_a_pin_is_one_version_and_fits():
 
 
 def test_the_environment_is_what_the_pins_say():
-    stamp = subprocess.run(["sh", "-c", "cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1"], cwd=ROOT,
-                           capture_output=True, text=True, check=True).stdout.strip()
+    stamp = subprocess.run(
+        ["sh", "-c", "cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
     if not (Path(sys.prefix) / f".ready-{stamp}").exists():
         pytest.skip("not the environment that make has made of these pins")
     for name in needed("seq2seq", ("dev",)).keys() - {"seq2seq", "setuptools"}:
         assert distribution(name).version.partition("+")[0] == PINS[name], name
 
 
-# -- an environment of one's own -------------------------------------------------------------------------------------
+# -- an environment of one's own ---
 
 
 @pytest.mark.parametrize("version", ["2.10.0", "2.11.1+cu128", "2.13.0+cpu", "2.99.0", "3.0.0"])
 def test_a_torch_that_fits_is_left_alone(version):
-    torch, = (r for r in map(Requirement, PROJECT["project"]["dependencies"]) if r.name == "torch")
+    (torch,) = (
+        r for r in map(Requirement, PROJECT["project"]["dependencies"]) if r.name == "torch"
+    )
     assert version in torch.specifier
     assert {spec.operator for spec in torch.specifier} == {">="}
     assert "2.9.1" not in torch.specifier
@@ -237,15 +286,21 @@ def test_a_torch_that_fits_is_left_alone(version):
 def test_the_build_needs_no_torch():
     assert [Requirement(r).name for r in PROJECT["build-system"]["requires"]] == ["setuptools"]
     assert not (ROOT / "setup.py").exists()
-    # The version is read from a file that imports nothing, so that it can be read without running it.
+    # The version is read from a file that imports nothing, so that it can be read without running
+    # it.
     tree = ast.parse((ROOT / "seq2seq" / "__init__.py").read_text(encoding="utf-8"))
     assert not any(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.walk(tree))
-    assert any(isinstance(node, ast.Assign) and node.targets[0].id == "__version__" for node in tree.body)
+    assert any(
+        isinstance(node, ast.Assign) and node.targets[0].id == "__version__" for node in tree.body
+    )
 
 
 def test_every_package_of_ours_is_installed():
-    packages = {".".join(path.parent.relative_to(ROOT).parts) for top in ("seq2seq", "hydra_plugins")
-                for path in (ROOT / top).rglob("__init__.py")}
+    packages = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for top in ("seq2seq", "hydra_plugins")
+        for path in (ROOT / top).rglob("__init__.py")
+    }
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == packages
 
 

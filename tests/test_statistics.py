@@ -12,7 +12,9 @@ from seq2seq.statistics import Outcome, both, interval, outcome, smallest_effect
 def test_the_interval_is_students():
     found = interval([1.0, 2.0, 3.0])
     assert found.mean == 2.0
-    assert found.high == pytest.approx(2 + 4.302653 / math.sqrt(3), abs=1e-5)  # t(0.975, 2) = 4.302653
+    assert found.high == pytest.approx(
+        2 + 4.302653 / math.sqrt(3), abs=1e-5
+    )  # t(0.975, 2) = 4.302653
     assert found.half == pytest.approx(found.high - 2.0)
     assert found.low == pytest.approx(4.0 - found.high)
 
@@ -30,16 +32,26 @@ def test_one_seed_decides_nothing():
     assert smallest_effect([5.0]) == math.inf
 
 
-@pytest.mark.parametrize(("values", "expected"), [
-    ([1.0, 1.1, 0.9], Outcome.supported), ([-1.0, -1.1, -0.9], Outcome.refuted), ([1.0, -1.1, 0.2], Outcome.undecided),
-    ([0.1, 2.0, 4.0], Outcome.undecided), ([2.0, 2.0, 2.0], Outcome.supported), ([0.0, 0.0], Outcome.undecided)])
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1.0, 1.1, 0.9], Outcome.supported),
+        ([-1.0, -1.1, -0.9], Outcome.refuted),
+        ([1.0, -1.1, 0.2], Outcome.undecided),
+        ([0.1, 2.0, 4.0], Outcome.undecided),
+        ([2.0, 2.0, 2.0], Outcome.supported),
+        ([0.0, 0.0], Outcome.undecided),
+    ],
+)
 def test_the_rule(values, expected):
     assert outcome(values) is expected
 
 
 def test_by_the_rule_chance_alone_is_rarely_taken_for_an_effect():
     samples = np.random.default_rng(1).normal(size=(2000, 3))
-    assert np.mean([outcome(s) is not Outcome.undecided for s in samples]) == pytest.approx(0.05, abs=0.02)
+    assert np.mean([outcome(s) is not Outcome.undecided for s in samples]) == pytest.approx(
+        0.05, abs=0.02
+    )
 
 
 @pytest.mark.parametrize("seeds", [3, 5])

@@ -9,9 +9,22 @@ from seq2seq.text import clean, join_chinese, nfkc, odd_characters, segment_chin
 from seq2seq.tokenizer import Tokenizer, Tokenizers
 
 KINDS = list(TokenizerKind)
-ENGLISH = ["the happy dog walks home", "an unlucky cat walks slowly", "kindness is happiness", "the dog is unkind",
-           "walking home makes the cat happy", "unlucky dogs walk slowly home", "she is happy , is she ?"]
-CHINESE = ["我喜欢学习。", "你喜欢苹果吗？", "他每天学习中文，我也学习。", "苹果很好吃！", "我们都喜欢他。"]
+ENGLISH = [
+    "the happy dog walks home",
+    "an unlucky cat walks slowly",
+    "kindness is happiness",
+    "the dog is unkind",
+    "walking home makes the cat happy",
+    "unlucky dogs walk slowly home",
+    "she is happy , is she ?",
+]
+CHINESE = [
+    "我喜欢学习。",
+    "你喜欢苹果吗？",
+    "他每天学习中文，我也学习。",
+    "苹果很好吃！",
+    "我们都喜欢他。",
+]
 
 
 def english(count=200):
@@ -21,8 +34,11 @@ def english(count=200):
 
 
 def train(kind="bpe", size=70, lines=None, language="en", **options):
-    return Tokenizer.train(english() if lines is None else lines,
-                           TokenizerConfig(TokenizerKind(kind), size, **options), language)
+    return Tokenizer.train(
+        english() if lines is None else lines,
+        TokenizerConfig(TokenizerKind(kind), size, **options),
+        language,
+    )
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram", "char", "word"])
@@ -74,6 +90,7 @@ def test_segmenting_prints_nothing_and_writes_no_cache(capfd, tmp_path, monkeypa
     import tempfile
 
     from seq2seq import text
+
     text._chinese_words.cache_clear()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert segment_chinese("我喜欢学习") == "我 喜欢 学习"
@@ -85,11 +102,14 @@ def test_spaces_go_beside_chinese_and_stay_between_other_words():
     assert join_chinese("我 喜欢 New York 的 3 个 苹果 。") == "我喜欢New York的3个苹果。"
 
 
-@pytest.mark.parametrize(("language", "line", "expected"), [
-    ("en", "ｆｕｌｌ，ﬁne…", "full,fine..."),
-    ("zh", "你好，ＡＢＣ１２？（好）！……", "你好，ABC12？（好）！……"),
-    ("ja", "１０ｃｍ、ｶﾞ？", "１０ｃｍ、ガ？"),
-])
+@pytest.mark.parametrize(
+    ("language", "line", "expected"),
+    [
+        ("en", "ｆｕｌｌ，ﬁne…", "full,fine..."),
+        ("zh", "你好，ＡＢＣ１２？（好）！……", "你好，ABC12？（好）！……"),
+        ("ja", "１０ｃｍ、ｶﾞ？", "１０ｃｍ、ガ？"),
+    ],
+)
 def test_nfkc_keeps_what_chinese_and_japanese_references_hold(language, line, expected):
     assert nfkc(line, language) == expected
 
@@ -147,7 +167,9 @@ def test_char_and_word_take_what_there_is(kind, size):
 def test_too_small_a_vocabulary_and_no_text_are_refused():
     with pytest.raises(DataError, match="expected at least 5"):
         train(size=4)
-    with pytest.raises(DataError, match=r"too few for the characters .* expected at least") as error:
+    with pytest.raises(
+        DataError, match=r"too few for the characters .* expected at least"
+    ) as error:
         train(size=10)
     assert train(size=int(str(error.value).rpartition(" ")[2])).vocab_size > 10
     for lines in ([], ["", " "]):
@@ -160,7 +182,7 @@ def test_training_is_deterministic(kind):
     assert train(kind, 40).model == train(kind, 40).model
 
 
-# -- files ------------------------------------------------------------------------------------------------------------
+# -- files ---
 
 
 def test_a_tokenizer_is_saved_with_a_readable_vocabulary(tmp_path):
@@ -170,27 +192,40 @@ def test_a_tokenizer_is_saved_with_a_readable_vocabulary(tmp_path):
     assert (again.kind, again.language, again.nfkc) == (TokenizerKind.word, "zh", False)
     assert again.encode(CHINESE[0]) == tokenizer.encode(CHINESE[0])
     vocabulary = (tmp_path / "tokenizer.vocab").read_text(encoding="utf-8").splitlines()
-    assert [line.split("\t")[0] for line in vocabulary] == [again.id_to_piece(i) for i in range(again.vocab_size)]
+    assert [line.split("\t")[0] for line in vocabulary] == [
+        again.id_to_piece(i) for i in range(again.vocab_size)
+    ]
 
 
 @pytest.mark.parametrize("joint", [True, False])
 def test_a_pair_of_tokenizers_is_saved_and_loaded(tmp_path, joint):
-    pair = Tokenizers.train(english(), CHINESE * 3, TokenizerConfig(vocab_size=100 if joint else 50, joint=joint),
-                            ("en", "zh"))
+    pair = Tokenizers.train(
+        english(),
+        CHINESE * 3,
+        TokenizerConfig(vocab_size=100 if joint else 50, joint=joint),
+        ("en", "zh"),
+    )
     assert (pair.source.model == pair.target.model) is joint
     pair.save(tmp_path)
     models = sorted(path.name for path in tmp_path.glob("*.model"))
-    assert models == (["tokenizer.model"] if joint else ["tokenizer.source.model", "tokenizer.target.model"])
+    assert models == (
+        ["tokenizer.model"] if joint else ["tokenizer.source.model", "tokenizer.target.model"]
+    )
     again = Tokenizers.load(tmp_path)
     assert again.joint is joint
     assert (again.source.language, again.target.language) == ("en", "zh")
-    for line, one, other in ((ENGLISH[0], again.source, pair.source), (CHINESE[1], again.target, pair.target)):
+    for line, one, other in (
+        (ENGLISH[0], again.source, pair.source),
+        (CHINESE[1], again.target, pair.target),
+    ):
         assert one.encode(line) == other.encode(line)
         assert one.decode(one.encode(line)) == line
 
 
 def saved(folder):
-    Tokenizers.train(english(), english(), TokenizerConfig(vocab_size=60), ("en", "de")).save(folder)
+    Tokenizers.train(english(), english(), TokenizerConfig(vocab_size=60), ("en", "de")).save(
+        folder
+    )
     return folder / "tokenizer.model"
 
 
@@ -215,16 +250,26 @@ def test_a_model_of_other_special_ids_is_refused(tmp_path):
     from sentencepiece import SentencePieceTrainer
 
     buffer = io.BytesIO()
-    SentencePieceTrainer.train(sentence_iterator=iter(english()), model_writer=buffer, vocab_size=40, minloglevel=2)
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(english()), model_writer=buffer, vocab_size=40, minloglevel=2
+    )
     path = saved(tmp_path)
     path.write_bytes(buffer.getvalue())
-    with pytest.raises(DataError, match=r"tokenizer\.model: damaged tokenizer .*expected 0, 1, 2, 3"):
+    with pytest.raises(
+        DataError, match=r"tokenizer\.model: damaged tokenizer .*expected 0, 1, 2, 3"
+    ):
         Tokenizers.load(tmp_path)
 
 
-@pytest.mark.parametrize("change", [
-    {"kind": "syllable"}, {"kind": None}, {"source_language": 7}, {"nfkc": ...},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "syllable"},
+        {"kind": None},
+        {"source_language": 7},
+        {"nfkc": ...},
+    ],
+)
 def test_damaged_settings_are_refused_by_name(tmp_path, change):
     saved(tmp_path)
     file = tmp_path / "tokenizer.json"

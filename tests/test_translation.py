@@ -6,7 +6,14 @@ from matplotlib.image import imread
 from runs import settings, trained
 
 from seq2seq import translation
-from seq2seq.config import Attention, DecodeConfig, ModelConfig, Precision, TokenizerConfig, TokenizerKind
+from seq2seq.config import (
+    Attention,
+    DecodeConfig,
+    ModelConfig,
+    Precision,
+    TokenizerConfig,
+    TokenizerKind,
+)
 from seq2seq.decoding import Hypothesis
 from seq2seq.run import Run
 from seq2seq.tokenizer import Tokenizer, Tokenizers
@@ -14,29 +21,44 @@ from seq2seq.translation import Session, attention_map, source_words, translate_
 
 pytest_plugins = ["run_fixtures"]
 
-ENGLISH = ["one dog sees two cats", "two cats see one dog", "three dogs like four cats", "a dog likes cats"] * 5
+ENGLISH = [
+    "one dog sees two cats",
+    "two cats see one dog",
+    "three dogs like four cats",
+    "a dog likes cats",
+] * 5
 CHINESE = ["一只狗看见两只猫", "两只猫看见一只狗", "三只狗喜欢四只猫", "狗喜欢猫"] * 5
 
 
 def session(run, **decode):
     opened = Run(run)
-    return Session(opened.translator(torch.device("cpu")), opened.tokenizers(), DecodeConfig(**decode), Precision.fp32)
+    return Session(
+        opened.translator(torch.device("cpu")),
+        opened.tokenizers(),
+        DecodeConfig(**decode),
+        Precision.fp32,
+    )
 
 
 def tokenizer(lines, language, kind=TokenizerKind.bpe, vocab_size=45, **options):
     return Tokenizer.train(lines, TokenizerConfig(kind, vocab_size, **options), language)
 
 
-# -- lines -----------------------------------------------------------------------------------------------------------
+# -- lines ---
 
 
 @pytest.mark.parametrize("norm", ["none", "layer"])
 @pytest.mark.parametrize("beam", [1, 4])
 def test_batches_translate_as_one_by_one(two_runs, norm, beam):
     lines = ["", *two_runs.sources[:9], "dogs", " ", " ".join(two_runs.sources[9:14]), ""]
-    alone = [session(getattr(two_runs, norm), beam_size=beam).translate([line], beam)[0] for line in lines]
+    alone = [
+        session(getattr(two_runs, norm), beam_size=beam).translate([line], beam)[0]
+        for line in lines
+    ]
     for size in (1, 3, 64):
-        together = session(getattr(two_runs, norm), beam_size=beam, batch_size=size).translate(lines, beam)
+        together = session(getattr(two_runs, norm), beam_size=beam, batch_size=size).translate(
+            lines, beam
+        )
         for one, other in zip(alone, together, strict=True):
             assert [t.text for t in one] == [t.text for t in other]
             assert [t.score for t in one] == pytest.approx([t.score for t in other], abs=1e-4)
@@ -48,26 +70,32 @@ def test_n_best_are_different_and_best_first(two_runs):
     for found in five:
         assert [t.score for t in found] == sorted((t.score for t in found), reverse=True)
         assert len({tuple(t.tgt_pieces) for t in found}) == 5
-    assert [t[:2] for t in session(two_runs.none).translate(two_runs.sources, 2)] == [t[:2] for t in five]
+    assert [t[:2] for t in session(two_runs.none).translate(two_runs.sources, 2)] == [
+        t[:2] for t in five
+    ]
 
 
 def test_an_empty_line_has_the_empty_translation(two_runs):
     for found in session(two_runs.layer).translate(["", " \t", "\u200b"], 3, attention=True):
-        assert [(t.text, t.score, t.src_pieces, t.tgt_pieces, t.attention) for t in found] == [("", 0.0, [], [], None)]
+        assert [(t.text, t.score, t.src_pieces, t.tgt_pieces, t.attention) for t in found] == [
+            ("", 0.0, [], [], None)
+        ]
     assert session(two_runs.layer).translate([]) == []
 
 
 def test_attention_is_kept_on_request_alone(two_runs):
     asked = session(two_runs.layer)
     assert asked.translate(two_runs.sources[:1])[0][0].attention is None
-    for found, in asked.translate(two_runs.sources, attention=True):
+    for (found,) in asked.translate(two_runs.sources, attention=True):
         assert found.attention.shape == (len(found.tgt_pieces) + 1, len(found.src_pieces) + 1)
         torch.testing.assert_close(found.attention.sum(1), torch.ones(len(found.attention)))
 
 
 def test_no_piece_of_a_long_line_is_dropped(two_runs):
     long = " ".join(two_runs.sources * 10)  # 1,500 words
-    found, = session(two_runs.layer, beam_size=2, max_length="30").translate([long], attention=True)[0]
+    (found,) = session(two_runs.layer, beam_size=2, max_length="30").translate(
+        [long], attention=True
+    )[0]
     assert len(found.src_pieces) >= 1500
     assert found.attention.shape[1] == len(found.src_pieces) + 1
     assert "".join(found.src_pieces).replace("▁", " ").strip() == long
@@ -99,7 +127,7 @@ def test_progress_is_shown_on_request_alone(two_runs, capsys):
     assert "translating" in shown.err
 
 
-# -- unknown words ---------------------------------------------------------------------------------------------------
+# -- unknown words ---
 
 
 class Pointing(torch.nn.Module):
@@ -112,10 +140,15 @@ class Pointing(torch.nn.Module):
 
 @pytest.fixture
 def finds(monkeypatch):
-    """Translate a line as if search had found these pieces, each looking at one source piece; None is <unk>."""
+    """Translate a line as if search had found these pieces, each looking at one source piece; None
+    is <unk>.
+    """
 
     def translate(source, target, line, pieces, looks_at, attends=True, replace_unk=True):
-        ids = [Tokenizer.unk_id if piece is None else target.processor.piece_to_id(piece) for piece in pieces]
+        ids = [
+            Tokenizer.unk_id if piece is None else target.processor.piece_to_id(piece)
+            for piece in pieces
+        ]
         assert ids.count(Tokenizer.unk_id) == pieces.count(None)
         count = len(source.encode(line)) + 1
         weights = torch.full((len(ids) + 1, count), 0.1)
@@ -124,7 +157,9 @@ def finds(monkeypatch):
         hypothesis = Hypothesis(ids, -1.0, -0.5, weights if attends else None)
         monkeypatch.setattr(translation, "search_in_batches", lambda *_: iter([(0, [hypothesis])]))
         config = DecodeConfig(replace_unk=replace_unk)
-        return translate_lines(Pointing(), Tokenizers(source, target, False), [line], config)[0][0].text
+        return translate_lines(Pointing(), Tokenizers(source, target, False), [line], config)[0][
+            0
+        ].text
 
     return translate
 
@@ -148,7 +183,10 @@ def test_the_end_of_the_sentence_is_no_word_to_copy(finds):
 
 
 def test_words_copied_into_a_spaced_language_keep_their_spaces(finds):
-    source, target = tokenizer(CHINESE, "zh", vocab_size=30), tokenizer(ENGLISH, "en", TokenizerKind.word)
+    source, target = (
+        tokenizer(CHINESE, "zh", vocab_size=30),
+        tokenizer(ENGLISH, "en", TokenizerKind.word),
+    )
     line = "一只熊看见猫"
     place = source.pieces(line).index("熊")
     text = finds(source, target, line, ["▁one", None, "▁sees", "▁cats"], [0, place, 1, 2])
@@ -167,11 +205,25 @@ def test_words_of_a_word_tokenizer(finds):
 
 def test_source_words():
     english = tokenizer(ENGLISH, "en")
-    assert source_words(["▁two", "▁c", "at", "s", "▁", "x"], english) == ["two", "cats", "cats", "cats", "x", "x"]
+    assert source_words(["▁two", "▁c", "at", "s", "▁", "x"], english) == [
+        "two",
+        "cats",
+        "cats",
+        "cats",
+        "x",
+        "x",
+    ]
     assert source_words(["t", "wo", "▁cat"], english) == ["two", "two", "cat"]
     assert source_words([], english) == []
-    assert source_words(["▁一", "只", "狗"], tokenizer(CHINESE, "zh", vocab_size=30)) == ["一", "只", "狗"]
-    assert source_words(["two", "cats"], tokenizer(ENGLISH, "en", TokenizerKind.word)) == ["two", "cats"]
+    assert source_words(["▁一", "只", "狗"], tokenizer(CHINESE, "zh", vocab_size=30)) == [
+        "一",
+        "只",
+        "狗",
+    ]
+    assert source_words(["two", "cats"], tokenizer(ENGLISH, "en", TokenizerKind.word)) == [
+        "two",
+        "cats",
+    ]
 
 
 @pytest.mark.parametrize("kind", list(TokenizerKind))
@@ -185,11 +237,13 @@ def test_there_is_a_piece_for_every_id(kind, byte_fallback):
 
 def test_a_trained_run_copies_what_it_does_not_know(two_runs, tmp_path):
     """A word vocabulary of few pieces, so that both sides have unknown words."""
-    config = settings(two_runs.data, "layer", 60, tokenizer=TokenizerConfig(TokenizerKind.word, 8, joint=False))
+    config = settings(
+        two_runs.data, "layer", 60, tokenizer=TokenizerConfig(TokenizerKind.word, 8, joint=False)
+    )
     run = trained(tmp_path / "run", config)
     plain = session(run).translate(two_runs.sources)
     copied = session(run, replace_unk=True).translate(two_runs.sources)
-    assert any("⁇" in t.text for t, in plain)
+    assert any("⁇" in t.text for (t,) in plain)
     for (one,), (other,), line in zip(plain, copied, two_runs.sources, strict=True):
         assert "⁇" not in other.text
         assert one.tgt_pieces == other.tgt_pieces
@@ -197,7 +251,7 @@ def test_a_trained_run_copies_what_it_does_not_know(two_runs, tmp_path):
             assert any(word in other.text for word in line.split())
 
 
-# -- attention maps --------------------------------------------------------------------------------------------------
+# -- attention maps ---
 
 
 def test_the_attention_map_of_a_pair(two_runs, tmp_path):
@@ -207,19 +261,25 @@ def test_the_attention_map_of_a_pair(two_runs, tmp_path):
     assert weights.shape == (len(tgt_pieces), len(src_pieces))
     assert src_pieces[-1] == tgt_pieces[-1] == "</s>"
     torch.testing.assert_close(weights.sum(1), torch.ones(len(tgt_pieces)))
-    found, = opened.translate([src], attention=True)[0]
+    (found,) = opened.translate([src], attention=True)[0]
     assert found.text == tgt
     assert found.tgt_pieces == tgt_pieces[:-1]
     torch.testing.assert_close(found.attention, weights, rtol=1e-4, atol=1e-5)
 
-    plain = Run(trained(tmp_path / "run", settings(two_runs.data, updates=1, model=ModelConfig(
-        8, 8, attention=Attention.none))))
-    assert attention_map(plain.translator(torch.device("cpu")), plain.tokenizers(), src, tgt) is None
+    plain = Run(
+        trained(
+            tmp_path / "run",
+            settings(two_runs.data, updates=1, model=ModelConfig(8, 8, attention=Attention.none)),
+        )
+    )
+    assert (
+        attention_map(plain.translator(torch.device("cpu")), plain.tokenizers(), src, tgt) is None
+    )
 
 
 def test_a_map_is_drawn_whole_or_not_at_all(two_runs, tmp_path, monkeypatch):
     opened = session(two_runs.layer)
-    found, = opened.translate(two_runs.sources[:1], attention=True)[0]
+    (found,) = opened.translate(two_runs.sources[:1], attention=True)[0]
     opened.draw_attention(found, tmp_path / "a.png")
     height, width, _ = imread(tmp_path / "a.png").shape
     assert height > 200 < width
@@ -233,13 +293,15 @@ def test_a_map_is_drawn_whole_or_not_at_all(two_runs, tmp_path, monkeypatch):
 
 def test_a_translation_cut_at_the_limit_can_be_drawn(two_runs, tmp_path):
     opened = session(two_runs.layer, max_length="2")
-    found, = opened.translate(two_runs.sources[:1], attention=True)[0]
+    (found,) = opened.translate(two_runs.sources[:1], attention=True)[0]
     assert len(found.attention) == len(found.tgt_pieces) == 2
     opened.draw_attention(found, tmp_path / "a.png")
 
 
 def test_half_precision_attends_too(two_runs, tmp_path):
     opened = replace(session(two_runs.layer), precision=Precision.bf16)
-    found, = opened.translate(two_runs.sources[:1], attention=True)[0]
-    torch.testing.assert_close(found.attention.float().sum(1), torch.ones(len(found.attention)), rtol=0.02, atol=0.02)
+    (found,) = opened.translate(two_runs.sources[:1], attention=True)[0]
+    torch.testing.assert_close(
+        found.attention.float().sum(1), torch.ones(len(found.attention)), rtol=0.02, atol=0.02
+    )
     opened.draw_attention(found, tmp_path / "a.png")

@@ -1,9 +1,12 @@
-"""The GPU kernels: results and gradients against the reference and the CPU kernels, and that all of them compile.
+"""The GPU kernels: results and gradients against the reference and the CPU kernels, and that all of
+them compile.
 
-Where there is a GPU they run on it. Elsewhere Triton's interpreter runs them on the CPU, slowly: sizes are small; and a
-process of its own compiles every kernel to machine code for a GPU that is not there.
+Where there is a GPU they run on it. Elsewhere Triton's interpreter runs them on the CPU, slowly:
+sizes are small; and a process of its own compiles every kernel to machine code for a GPU that is
+not there.
 
-Tolerances are those of test_fused.py. The interpreter rounds to bfloat16 towards zero, a GPU to the nearest.
+Tolerances are those of test_fused.py. The interpreter rounds to bfloat16 towards zero, a GPU to the
+nearest.
 """
 
 import copy
@@ -30,15 +33,26 @@ with pytest.MonkeyPatch.context() as patched:
     pytest.importorskip("triton", reason="the GPU kernels need Triton, which is not installed")
     from seq2seq.ops import triton as gpu
 
-pytestmark = [test_fused.needs_compiler,  # of the operators' schemas
-              pytest.mark.filterwarnings("ignore:Warning only once for all operators,  other operators may also be")]
+pytestmark = [
+    test_fused.needs_compiler,  # of the operators' schemas
+    pytest.mark.filterwarnings(
+        "ignore:Warning only once for all operators,  other operators may also be"
+    ),
+]
 slow = pytest.mark.slow
 needs_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="no GPU")
 
 NORMS = ("none", "layer", "rms")
-OPERATORS = (gpu.recurrence, gpu.recurrence_backward, gpu.batch_norm_recurrence, gpu.batch_norm_recurrence_backward)
+OPERATORS = (
+    gpu.recurrence,
+    gpu.recurrence_backward,
+    gpu.batch_norm_recurrence,
+    gpu.batch_norm_recurrence_backward,
+)
 AS_CPP = 1e-4
-"""Of the same sums in another order, in float32, through a few steps; N over two rows multiplies the differences."""
+"""Of the same sums in another order, in float32, through a few steps; N over two rows multiplies
+the differences.
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -47,8 +61,11 @@ def interpreted(monkeypatch):
     assert operators.failure() is None
     if DEVICE == "cpu":
         monkeypatch.setenv("TRITON_INTERPRET", "1")
-        kinds = {type(kernel).__name__ for cell in gpu.CELLS.values()
-                 for kernel in (cell.forward, cell.backward, cell.column_forward, cell.column_backward)}
+        kinds = {
+            type(kernel).__name__
+            for cell in gpu.CELLS.values()
+            for kernel in (cell.forward, cell.backward, cell.column_forward, cell.column_backward)
+        }
         assert kinds == {"InterpretedFunction"}, "something loaded Triton before this module did"
 
 
@@ -61,6 +78,7 @@ def kernels_in_layers():
         def run(*args):
             ran.append(operator.__name__)
             return operator(*args)
+
         return run
 
     with torch.library._scoped_library("seq2seq", "IMPL") as library:
@@ -81,8 +99,16 @@ def on(device, values):
 def kernels_results(layer, drawn, autocast=False):
     """test_fused's `results`, of the kernels."""
     with kernels_in_layers() as ran, torch.autocast(DEVICE, torch.bfloat16, enabled=autocast):
-        found = results(copy.deepcopy(layer).to(DEVICE), *on(DEVICE, drawn), torch.float32, "fused", autocast=autocast)
-    assert {"recurrence", "recurrence_backward"} <= {name.removeprefix("batch_norm_") for name in ran}
+        found = results(
+            copy.deepcopy(layer).to(DEVICE),
+            *on(DEVICE, drawn),
+            torch.float32,
+            "fused",
+            autocast=autocast,
+        )
+    assert {"recurrence", "recurrence_backward"} <= {
+        name.removeprefix("batch_norm_") for name in ran
+    }
     return on("cpu", found)
 
 
@@ -93,7 +119,7 @@ def assert_kernels_are_right(layer, given, lengths, scale=1.0):
     assert {name: d for name, d in apart.items() if d > test_fused.FLOAT32} == {}
 
 
-# -- through the layer ---------------------------------------------------------------------------------------------
+# -- through the layer ---
 
 
 @pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
@@ -117,17 +143,28 @@ def test_without_biases_it_is_the_reference(cell, norm):
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_layers_and_directions_are_the_references(cell):
-    assert_kernels_are_right(layer_of(6, "layer", cell, num_layers=2, bidirectional=True), True, [1, 2])
+    assert_kernels_are_right(
+        layer_of(6, "layer", cell, num_layers=2, bidirectional=True), True, [1, 2]
+    )
 
 
 @pytest.mark.parametrize("scale", [1e4, 1e-4, 0.0])
 @pytest.mark.parametrize("norm", NORMS)
 def test_extreme_inputs_are_the_references(norm, scale):
     layer = layer_of(24, norm)
-    if scale == 1e4 and norm == "none":  # gates are 0 or 1: what tells them from that is lost to rounding
+    if (
+        scale == 1e4 and norm == "none"
+    ):  # gates are 0 or 1: what tells them from that is lost to rounding
         drawn = case(layer, [3, 1], True, scale)
-        assert max(distances(kernels_results(layer, drawn), results(layer, *drawn, torch.float32, "reference")).values()
-                   ) < 1e-2
+        assert (
+            max(
+                distances(
+                    kernels_results(layer, drawn),
+                    results(layer, *drawn, torch.float32, "reference"),
+                ).values()
+            )
+            < 1e-2
+        )
         return
     assert_kernels_are_right(layer, True, [3, 1], scale)
 
@@ -139,8 +176,12 @@ def test_constant_rows_whose_variance_is_0(norm):
         layer.weight_ih_l0.fill_(0.5)
         layer.weight_hh_l0.fill_(0.25)
     drawn = case(layer, [3, 3], True)
-    apart = distances(kernels_results(layer, drawn), results(layer, *drawn, torch.double, "reference"))
-    assert max(d for name, d in apart.items() if not name.startswith("gradient")) < 1e-3  # as in test_fused.py
+    apart = distances(
+        kernels_results(layer, drawn), results(layer, *drawn, torch.double, "reference")
+    )
+    assert (
+        max(d for name, d in apart.items() if not name.startswith("gradient")) < 1e-3
+    )  # as in test_fused.py
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -149,39 +190,68 @@ def test_bfloat16_is_as_good_as_the_reference_in_it(cell, norm):
     layer = layer_of(17, norm, cell)
     drawn = case(layer, [2, 1, 1], True)
     expected = results(layer, *drawn, torch.double, "reference")
-    ours, theirs = kernels_results(layer, drawn, True), results(layer, *drawn, torch.float32, "reference", True)
+    ours, theirs = (
+        kernels_results(layer, drawn, True),
+        results(layer, *drawn, torch.float32, "reference", True),
+    )
     assert {name: d for name, d in distances(ours, theirs).items() if d > test_fused.BFLOAT16} == {}
     assert distances(ours, expected)["output"] > 1e-4  # or it was not bfloat16
 
 
-@pytest.mark.parametrize(("cell", "statistics", "hidden", "given"), [
-    ("lstm", "per_step", 9, True), ("lstm", "sequence_input", 7, False), ("lstm", "shared", 7, False),
-    ("gru", "per_step", 9, True), ("gru", "sequence_input", 7, False), ("gru", "shared", 7, False),
-    ("rnn_tanh", "per_step", 9, True), ("rnn_tanh", "shared", 7, False), ("rnn_relu", "per_step", 9, False)])
+@pytest.mark.parametrize(
+    ("cell", "statistics", "hidden", "given"),
+    [
+        ("lstm", "per_step", 9, True),
+        ("lstm", "sequence_input", 7, False),
+        ("lstm", "shared", 7, False),
+        ("gru", "per_step", 9, True),
+        ("gru", "sequence_input", 7, False),
+        ("gru", "shared", 7, False),
+        ("rnn_tanh", "per_step", 9, True),
+        ("rnn_tanh", "shared", 7, False),
+        ("rnn_relu", "per_step", 9, False),
+    ],
+)
 def test_batch_norm_is_the_reference(cell, statistics, hidden, given):
-    """In training twice, then in eval mode; the last steps have too few rows, or statistics of no step."""
+    """In training twice, then in eval mode; the last steps have too few rows, or statistics of no
+    step.
+    """
     layer = layer_of(hidden, test_fused.BATCH[statistics], cell)
     layers = [copy.deepcopy(layer).float().to(DEVICE), layer]
     for lengths, training in (([3, 1, 2, 3, 2], True), ([2] * 4, True), ([3, 3, 1], False)):
         drawn, found = case(layer, lengths, given), []
-        for i, (backend, dtype, device) in enumerate((("fused", torch.float32, DEVICE),
-                                                      ("reference", torch.double, "cpu"))):
+        for i, (backend, dtype, device) in enumerate(
+            (("fused", torch.float32, DEVICE), ("reference", torch.double, "cpu"))
+        ):
             layers[i].train(training)
             with kernels_in_layers() as ran:
-                values, layers[i] = test_fused.batch_norm_results(layers[i], *on(device, drawn), dtype, backend)
+                values, layers[i] = test_fused.batch_norm_results(
+                    layers[i], *on(device, drawn), dtype, backend
+                )
             assert ("batch_norm_recurrence_backward" in ran) == (backend == "fused")
             found.append(on("cpu", values))
         assert {name: a for name, a in distances(*found).items() if a > test_fused.BATCH_NORM} == {}
 
 
-@pytest.mark.parametrize(("cell", "statistics"), [
-    ("lstm", "per_step"), ("lstm", "sequence_input"), ("gru", "per_step"), ("gru", "sequence_input"),
-    ("rnn_tanh", "per_step"), ("rnn_relu", "per_step")])
+@pytest.mark.parametrize(
+    ("cell", "statistics"),
+    [
+        ("lstm", "per_step"),
+        ("lstm", "sequence_input"),
+        ("gru", "per_step"),
+        ("gru", "sequence_input"),
+        ("rnn_tanh", "per_step"),
+        ("rnn_relu", "per_step"),
+    ],
+)
 def test_batch_norm_in_bfloat16_is_as_good_as_the_reference_in_it(cell, statistics):
     layer = layer_of(8, test_fused.BATCH[statistics], cell)
     drawn = case(layer, [2, 2, 2, 1, 2, 1, 2, 2], True)
     expected = results(layer, *drawn, torch.double, "reference")
-    ours, theirs = kernels_results(layer, drawn, True), results(layer, *drawn, torch.float32, "reference", True)
+    ours, theirs = (
+        kernels_results(layer, drawn, True),
+        results(layer, *drawn, torch.float32, "reference", True),
+    )
     assert {name: d for name, d in distances(ours, theirs).items() if d > test_fused.BFLOAT16} == {}
     assert distances(ours, expected)["output"] > 1e-4  # or it was not bfloat16
 
@@ -207,7 +277,7 @@ def test_the_cpu_kernels_are_back_afterwards():
     assert torch.equal(before, after)
 
 
-# -- operator by operator ------------------------------------------------------------------------------------------
+# -- operator by operator ---
 
 ROW_OUTPUTS = ("output", "h_n", "c_n", "z", "c", "moments")
 COLUMN_OUTPUTS = (*ROW_OUTPUTS[:-1], "mean", "var")
@@ -236,14 +306,20 @@ def assert_as_cpp(name, args, upstream, outputs, tolerance=AS_CPP):
     expected, found = getattr(torch.ops.seq2seq, name)(*args), getattr(gpu, name)(*on(DEVICE, args))
     keeps_gates = "none" in args and "lstm" in args
     compared = [i for i, output in enumerate(outputs) if output != "z" or not keeps_gates]
-    assert_agree([outputs[i] for i in compared], [found[i] for i in compared], [expected[i] for i in compared],
-                 tolerance)
+    assert_agree(
+        [outputs[i] for i in compared],
+        [found[i] for i in compared],
+        [expected[i] for i in compared],
+        tolerance,
+    )
 
     def back(kept):
         return (*upstream, *args[:5], kept[0], *kept[3:], *args[settings:-1], True)
 
     expected = getattr(torch.ops.seq2seq, f"{name}_backward")(*back(expected))
-    assert_agree(GRADIENTS, getattr(gpu, f"{name}_backward")(*on(DEVICE, back(found))), expected, tolerance)
+    assert_agree(
+        GRADIENTS, getattr(gpu, f"{name}_backward")(*on(DEVICE, back(found))), expected, tolerance
+    )
 
 
 def upstream_of(hidden, sizes, has_c):
@@ -253,7 +329,9 @@ def upstream_of(hidden, sizes, has_c):
     return torch.randn(hidden, sum(sizes)).t(), *last
 
 
-@pytest.mark.parametrize(("norm", "given"), [("none", False), ("layer", True), ("layer", False), ("rms", True)])
+@pytest.mark.parametrize(
+    ("norm", "given"), [("none", False), ("layer", True), ("layer", False), ("rms", True)]
+)
 @pytest.mark.parametrize("cell", SIZES)
 def test_every_output_is_the_cpu_operators(cell, norm, given):
     args = detached(arguments(norm, cell=cell, given=given))
@@ -263,7 +341,13 @@ def test_every_output_is_the_cpu_operators(cell, norm, given):
 @pytest.mark.parametrize("cell", SIZES)
 def test_every_output_is_the_cpu_operators_in_bfloat16(cell):
     args = detached(arguments("layer", torch.bfloat16, cell=cell))
-    assert_as_cpp("recurrence", args, upstream_of(6, args[5], cell == "lstm"), ROW_OUTPUTS, test_fused.BFLOAT16)
+    assert_as_cpp(
+        "recurrence",
+        args,
+        upstream_of(6, args[5], cell == "lstm"),
+        ROW_OUTPUTS,
+        test_fused.BFLOAT16,
+    )
 
 
 @pytest.mark.parametrize(("h_0", "c_0"), [(True, False), (False, True)])
@@ -284,16 +368,30 @@ def test_a_gradient_that_comes_into_one_output_alone(which):
 @pytest.mark.parametrize("cell", SIZES)
 def test_every_output_of_batch_norm_is_the_cpu_operators(cell, options):
     args = detached(batch_arguments(cell=cell, **options))
-    assert_as_cpp("batch_norm_recurrence", args, upstream_of(6, args[7], cell == "lstm"), COLUMN_OUTPUTS)
+    assert_as_cpp(
+        "batch_norm_recurrence", args, upstream_of(6, args[7], cell == "lstm"), COLUMN_OUTPUTS
+    )
 
 
 @pytest.mark.parametrize("cell", SIZES)
 def test_batch_norm_of_more_rows_than_a_tile_is_the_cpu_operators(cell):
     u, weight, h, c, vectors, mean, var, *settings = detached(batch_arguments(cell=cell))
     rows, sizes = gpu.TILE + 6, [gpu.TILE + 6, gpu.TILE + 2]
-    args = [u.new_empty(sum(sizes), u.size(1)).normal_(), weight, h.new_empty(rows, 6).normal_(),
-            None if c is None else c.new_empty(rows, 6).normal_(), vectors, mean[:2], var[:2], sizes, 1, *settings[2:]]
-    assert_as_cpp("batch_norm_recurrence", args, upstream_of(6, sizes, cell == "lstm"), COLUMN_OUTPUTS)
+    args = [
+        u.new_empty(sum(sizes), u.size(1)).normal_(),
+        weight,
+        h.new_empty(rows, 6).normal_(),
+        None if c is None else c.new_empty(rows, 6).normal_(),
+        vectors,
+        mean[:2],
+        var[:2],
+        sizes,
+        1,
+        *settings[2:],
+    ]
+    assert_as_cpp(
+        "batch_norm_recurrence", args, upstream_of(6, sizes, cell == "lstm"), COLUMN_OUTPUTS
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -305,14 +403,19 @@ def test_inference_saves_nothing_and_gives_the_same(cell, dtype):
     assert [t.size(0) for t in found[3:]] == [0, 0, 0]
     assert [t.shape[1:] for t in found] == [t.shape[1:] for t in with_all]
     back = [None, None, None, *args[:5], found[0], *found[3:], *args[5:], True]
-    with pytest.raises(RuntimeError, match="no way back from a forward pass that ran with save=false"):
+    with pytest.raises(
+        RuntimeError, match="no way back from a forward pass that ran with save=false"
+    ):
         gpu.recurrence_backward(*back)
 
 
 @pytest.mark.parametrize("cell", SIZES)
 def test_inference_with_batch_norm_saves_nothing_and_gives_the_same(cell):
     *args, save = on(DEVICE, detached(batch_arguments(cell=cell)))
-    with_all, found = gpu.batch_norm_recurrence(*args, save), gpu.batch_norm_recurrence(*args, False)
+    with_all, found = (
+        gpu.batch_norm_recurrence(*args, save),
+        gpu.batch_norm_recurrence(*args, False),
+    )
     assert all(map(torch.equal, found[:3] + found[5:], with_all[:3] + with_all[5:]))
     assert [t.size(0) for t in found[3:5]] == [0, 0]
 
@@ -320,7 +423,9 @@ def test_inference_with_batch_norm_saves_nothing_and_gives_the_same(cell):
 def test_a_weight_without_gradient_gets_none():
     *args, _ = on(DEVICE, detached(arguments("none", cell="rnn_tanh")))
     output, _, _, *kept = gpu.recurrence(*args, True)
-    found = gpu.recurrence_backward(torch.ones_like(output), None, None, *args[:5], output, *kept, *args[5:], False)
+    found = gpu.recurrence_backward(
+        torch.ones_like(output), None, None, *args[:5], output, *kept, *args[5:], False
+    )
     assert found[1].numel() == 0
     assert found[0].abs().max() > 0
 
@@ -332,8 +437,11 @@ def test_sums_over_many_rows_and_features(norm):
     moments, vectors = torch.rand(rows, 6, device=DEVICE), torch.zeros(14 * hidden, device=DEVICE)
     found = gpu.vector_gradients(gpu.LSTM, norm, da, {"u": u, "z": z, "c": c}, moments, vectors)
     gates, cell, sums = da[:, : 4 * hidden], da[:, 4 * hidden :], []
-    for d, v, mean, scale in ((gates, u, *moments[:, :2].t()), (gates, z, *moments[:, 2:4].t()),
-                              (cell, c, *moments[:, 4:].t())):
+    for d, v, mean, scale in (
+        (gates, u, *moments[:, :2].t()),
+        (gates, z, *moments[:, 2:4].t()),
+        (cell, c, *moments[:, 4:].t()),
+    ):
         sums.append((d * (v - mean[:, None]) * scale[:, None]).sum(0) * (norm != "none"))
     sums.insert(2, gates.sum(0))
     torch.testing.assert_close(found, torch.cat([*sums, cell.sum(0)]), rtol=1e-4, atol=1e-3)
@@ -343,9 +451,23 @@ def squashed(x):
     """tanh and 1 - sigmoid of x (H,), through cells that give no more than these."""
     hidden = x.numel()
     u = x.float().to(DEVICE)[None]
-    weight, zeros = torch.zeros(3 * hidden, hidden, device=DEVICE), torch.zeros(12 * hidden, device=DEVICE)
-    tanh = gpu.recurrence(u, weight[:hidden], None, None, zeros[: 2 * hidden], [1], "rnn_tanh", "none", 0.0, False,
-                          False)[0]
+    weight, zeros = (
+        torch.zeros(3 * hidden, hidden, device=DEVICE),
+        torch.zeros(12 * hidden, device=DEVICE),
+    )
+    tanh = gpu.recurrence(
+        u,
+        weight[:hidden],
+        None,
+        None,
+        zeros[: 2 * hidden],
+        [1],
+        "rnn_tanh",
+        "none",
+        0.0,
+        False,
+        False,
+    )[0]
     gates = torch.cat([u, u, torch.full_like(u, 40.0)], dim=1)  # n = 1
     gru = gpu.recurrence(gates, weight, None, None, zeros, [1], "gru", "none", 0.0, False, False)[0]
     return tanh[0].cpu().double(), gru[0].cpu().double()
@@ -365,7 +487,9 @@ def test_tanh_and_sigmoid_are_as_close_as_they_say():
 
 def test_where_tanh_and_sigmoid_end():
     infinity = float("inf")
-    tanh, less_sigmoid = squashed(torch.tensor([infinity, -infinity, 100.0, -100.0, 0.0, float("nan")]))
+    tanh, less_sigmoid = squashed(
+        torch.tensor([infinity, -infinity, 100.0, -100.0, 0.0, float("nan")])
+    )
     assert tanh[:5].tolist() == [1, -1, 1, -1, 0]
     assert less_sigmoid[:5].tolist() == [0, 1, 0, 1, 0.5]
     assert tanh[5].isnan()
@@ -383,7 +507,9 @@ def test_autocast_changes_nothing():
 
     def run():
         output, _, _, *kept = gpu.recurrence(*args, save)
-        return output, *gpu.recurrence_backward(output, None, None, *args[:5], output, *kept, *args[5:], True)
+        return output, *gpu.recurrence_backward(
+            output, None, None, *args[:5], output, *kept, *args[5:], True
+        )
 
     expected = run()
     with torch.autocast(DEVICE, torch.bfloat16):
@@ -393,28 +519,63 @@ def test_autocast_changes_nothing():
 def test_wrong_types_and_names_are_refused():
     u, weight, h, c, vectors, sizes, cell, norm, *settings = detached(arguments(save=False))
     for wrong, message in [
-        ((u, weight, h, c, vectors, sizes, cell, "batch"), "norm=batch: expected none, layer or rms"),
-        ((u, weight, h, c, vectors, sizes, "rnn", norm), "cell=rnn: expected lstm, gru, rnn_tanh or rnn_relu"),
-        ((u, weight, h, c, vectors[1:], sizes, cell, norm), "expected float vectors of 84 elements, got 83"),
-        ((u, weight, h, c[:1], vectors, sizes, cell, norm), r"expected float states \(3, 6\), got \[1, 6\]"),
-        ((u, weight, h, c, vectors, [3, 3, 2], cell, norm), "expected falling batch_sizes that add up to 7"),
-        ((u, weight, h, c, vectors, [1, 3, 3], cell, norm), "expected falling batch_sizes that add up to 7"),
-        ((u, weight, h, c, vectors, [], cell, norm), "expected falling batch_sizes that add up to 7"),
-        ((u, weight.bfloat16(), h, c, vectors, sizes, cell, norm), "expected u and weight_hh of one type"),
-        ((u, weight.double(), h, c, vectors, sizes, cell, norm), "expected products in float or bfloat16"),
-        ((u, weight, h, c, vectors, sizes, "gru", norm), r"expected u \(N, 18\) and weight_hh \(18, 6\)"),
+        (
+            (u, weight, h, c, vectors, sizes, cell, "batch"),
+            "norm=batch: expected none, layer or rms",
+        ),
+        (
+            (u, weight, h, c, vectors, sizes, "rnn", norm),
+            "cell=rnn: expected lstm, gru, rnn_tanh or rnn_relu",
+        ),
+        (
+            (u, weight, h, c, vectors[1:], sizes, cell, norm),
+            "expected float vectors of 84 elements, got 83",
+        ),
+        (
+            (u, weight, h, c[:1], vectors, sizes, cell, norm),
+            r"expected float states \(3, 6\), got \[1, 6\]",
+        ),
+        (
+            (u, weight, h, c, vectors, [3, 3, 2], cell, norm),
+            "expected falling batch_sizes that add up to 7",
+        ),
+        (
+            (u, weight, h, c, vectors, [1, 3, 3], cell, norm),
+            "expected falling batch_sizes that add up to 7",
+        ),
+        (
+            (u, weight, h, c, vectors, [], cell, norm),
+            "expected falling batch_sizes that add up to 7",
+        ),
+        (
+            (u, weight.bfloat16(), h, c, vectors, sizes, cell, norm),
+            "expected u and weight_hh of one type",
+        ),
+        (
+            (u, weight.double(), h, c, vectors, sizes, cell, norm),
+            "expected products in float or bfloat16",
+        ),
+        (
+            (u, weight, h, c, vectors, sizes, "gru", norm),
+            r"expected u \(N, 18\) and weight_hh \(18, 6\)",
+        ),
     ]:
         with pytest.raises(RuntimeError, match=message):
             gpu.recurrence(*on(DEVICE, wrong), *settings)
 
 
 def test_batch_norm_refuses_wrong_types():
-    u, weight, h, c, vectors, mean, var, *settings = on(DEVICE, detached(batch_arguments(save=False)))
+    u, weight, h, c, vectors, mean, var, *settings = on(
+        DEVICE, detached(batch_arguments(save=False))
+    )
     with pytest.raises(RuntimeError, match="expected an input term in float or the products' type"):
         gpu.batch_norm_recurrence(u.bfloat16(), weight, h, c, vectors, mean, var, *settings)
     with pytest.raises(RuntimeError, match=r"expected float statistics \(3, 54\), got \[2, 54\]"):
         gpu.batch_norm_recurrence(u, weight, h, c, vectors, mean, var[:2], *settings)
-    u, *others = on(DEVICE, detached(batch_arguments(torch.bfloat16, wide_input=True, save=False, cell="rnn_tanh")))
+    u, *others = on(
+        DEVICE,
+        detached(batch_arguments(torch.bfloat16, wide_input=True, save=False, cell="rnn_tanh")),
+    )
     with pytest.raises(RuntimeError, match="expected an input term in float or the products' type"):
         gpu.batch_norm_recurrence(u, *others)
 
@@ -424,13 +585,15 @@ def test_they_can_be_made_pytorchs_for_gpus():
     try:
         assert gpu.register() is library
         for operator in OPERATORS:
-            assert torch._C._dispatch_has_kernel_for_dispatch_key(f"seq2seq::{operator.__name__}", "CUDA")
+            assert torch._C._dispatch_has_kernel_for_dispatch_key(
+                f"seq2seq::{operator.__name__}", "CUDA"
+            )
     finally:
         gpu.register.cache_clear()
         library._destroy()
 
 
-# -- on a GPU ------------------------------------------------------------------------------------------------------
+# -- on a GPU ---
 
 
 @needs_gpu
@@ -443,16 +606,33 @@ def test_large_sizes_on_a_gpu_are_the_cpu_operators(cell, norm, dtype):
     torch.manual_seed(0)
     weight = torch.randn(gates * hidden, hidden) / hidden**0.5
     u, state = torch.randn(sum(sizes), gates * hidden), torch.randn(2, 64, hidden)
-    args = [u.to(dtype), weight.to(dtype), state[0], state[1] if cell == "lstm" else None,
-            1 + 0.1 * torch.randn(vectors * hidden), sizes, cell, norm, 1e-5, False, True]
+    args = [
+        u.to(dtype),
+        weight.to(dtype),
+        state[0],
+        state[1] if cell == "lstm" else None,
+        1 + 0.1 * torch.randn(vectors * hidden),
+        sizes,
+        cell,
+        norm,
+        1e-5,
+        False,
+        True,
+    ]
     tolerance = 1e-3 if dtype is torch.float32 else 0.1
-    assert_as_cpp("recurrence", args, upstream_of(hidden, sizes, cell == "lstm"), ROW_OUTPUTS, tolerance)
+    assert_as_cpp(
+        "recurrence", args, upstream_of(hidden, sizes, cell == "lstm"), ROW_OUTPUTS, tolerance
+    )
 
 
 @needs_gpu
 @pytest.mark.parametrize("norm", ["layer", "batch"])
 def test_captured_in_a_graph_it_is_the_same(norm):
-    name, given = ("recurrence", arguments()) if norm == "layer" else ("batch_norm_recurrence", batch_arguments())
+    name, given = (
+        ("recurrence", arguments())
+        if norm == "layer"
+        else ("batch_norm_recurrence", batch_arguments())
+    )
     args = on(DEVICE, detached(given))
     settings = next(i for i, a in enumerate(args) if isinstance(a, list))
 
@@ -468,7 +648,7 @@ def test_captured_in_a_graph_it_is_the_same(norm):
     assert all(map(torch.equal, captured, expected))
 
 
-# -- compiling -----------------------------------------------------------------------------------------------------
+# -- compiling ---
 
 COMPILE = """
 import inspect, sys
@@ -529,14 +709,24 @@ for norm in norms:
 """
 
 
-@pytest.mark.parametrize(("dtype", "norms"), [
-    ("bfloat16", ["layer", "batch"]), pytest.param("bfloat16", ["none", "rms", "sequence_input"], marks=slow),
-    pytest.param("float32", ["none", "layer", "rms", "batch", "sequence_input"], marks=slow)])
+@pytest.mark.parametrize(
+    ("dtype", "norms"),
+    [
+        ("bfloat16", ["layer", "batch"]),
+        pytest.param("bfloat16", ["none", "rms", "sequence_input"], marks=slow),
+        pytest.param("float32", ["none", "layer", "rms", "batch", "sequence_input"], marks=slow),
+    ],
+)
 def test_every_kernel_that_is_launched_compiles_for_a_gpu(dtype, norms, tmp_path):
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     command = [sys.executable, "-c", COMPILE, str(Path(__file__).parent), dtype, *norms]
-    done = subprocess.run(command, env={**environment, "TRITON_CACHE_DIR": str(tmp_path)}, capture_output=True,
-                          text=True, check=False)
+    done = subprocess.run(
+        command,
+        env={**environment, "TRITON_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [line.split() for line in done.stdout.splitlines()]
     steps = {f"{cell}_{way}" for cell in ("lstm", "gru", "rnn") for way in ("forward", "backward")}

@@ -48,11 +48,17 @@ class Recorder(Launcher):
         self.launched = False
         self.returned: list[JobReturn] = []
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
         """Nothing: it has been."""
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs. Where one was killed, or the sweep stopped, the launcher raises, and returns none of them."""
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run the jobs. Where one was killed, or the sweep stopped, the launcher raises, and
+        returns none of them.
+        """
         self.launched = True
         returned = self.launcher.launch(job_overrides, initial_job_idx)
         self.returned += returned
@@ -60,7 +66,9 @@ class Recorder(Launcher):
 
 
 class SweepWithSummary(BasicSweeper):
-    """Every combination of the values given, and at the end how many jobs are done and which of them failed."""
+    """Every combination of the values given, and at the end how many jobs are done and which of
+    them failed.
+    """
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run all jobs; raises the first failed one's error."""
@@ -76,7 +84,9 @@ class SweepWithSummary(BasicSweeper):
                 summarise(results, stopped=len(recorder.returned) < len(results))
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Compose each job's configuration, which fails where that can't be done, and keep the folder it names."""
+        """Compose each job's configuration, which fails where that can't be done, and keep the
+        folder it names.
+        """
         assert self.hydra_context is not None
         assert self.config is not None
         for overrides in batch:
@@ -88,14 +98,19 @@ class SweepWithSummary(BasicSweeper):
             self.places.append(Place(folder, job.overwrite))
 
     def results(self, returned: Sequence[JobReturn]) -> list[Result]:
-        """Of each job, in order: by what it returned; of one that returned nothing by what stands in its folder."""
+        """Of each job, in order: by what it returned; of one that returned nothing by what stands
+        in its folder.
+        """
         jobs = [" ".join(job) for batch in self.overrides or () for job in batch]
         ended, composed = len(returned), len(self.places)
         return [
             *map(returned_result, jobs, returned),
-            *(result_in_folder(job, place, self.began)
-              for job, place in zip(jobs[ended:], self.places[ended:], strict=False)),
-            *(Result(job, "not begun") for job in jobs[composed:])]
+            *(
+                result_in_folder(job, place, self.began)
+                for job, place in zip(jobs[ended:], self.places[ended:], strict=False)
+            ),
+            *(Result(job, "not begun") for job in jobs[composed:]),
+        ]
 
 
 def returned_result(overrides: str, job: JobReturn) -> Result:
@@ -120,7 +135,9 @@ def result_in_folder(overrides: str, place: Place, began: float) -> Result:
 
 
 def summarise(results: Sequence[Result], stopped: bool) -> None:
-    """Say how a sweep went. Where the launcher gave up, as on a cluster, unfinished jobs may still be under way."""
+    """Say how a sweep went. Where the launcher gave up, as on a cluster, unfinished jobs may still
+    be under way.
+    """
     count = Counter(result.state for result in results)
     said = f"{count['finished']} of {len(results)} jobs done, {count['failed']} failed"
     rest = f", {count['unfinished']} unfinished, {count['not begun']} not begun" if stopped else ""
@@ -136,5 +153,12 @@ def register() -> None:
     """Make it known as hydra/sweeper=with_summary."""
     Plugins.instance().register(SweepWithSummary)
     ConfigStore.instance().store(
-        group="hydra/sweeper", name="with_summary", provider="seq2seq",
-        node={"_target_": f"{__name__}.{SweepWithSummary.__name__}", "max_batch_size": None, "params": None})
+        group="hydra/sweeper",
+        name="with_summary",
+        provider="seq2seq",
+        node={
+            "_target_": f"{__name__}.{SweepWithSummary.__name__}",
+            "max_batch_size": None,
+            "params": None,
+        },
+    )

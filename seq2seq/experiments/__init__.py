@@ -1,4 +1,6 @@
-"""The experiments of configs/experiment: what their runs say of their claims, and the charts that show it."""
+"""The experiments of configs/experiment: what their runs say of their claims, and the charts that
+show it.
+"""
 
 import re
 from dataclasses import dataclass
@@ -9,10 +11,22 @@ from ..settings import CONFIGS
 from . import batch_size, convergence, gradient_flow, invariance, length, train_eval_gap
 from .verdict import RULE, Finding, Verdict
 
-__all__ = ["EXPERIMENTS", "RULE", "Finding", "Statement", "Verdict", "charts", "statement", "tables", "verdicts"]
+__all__ = [
+    "EXPERIMENTS",
+    "RULE",
+    "Finding",
+    "Statement",
+    "Verdict",
+    "charts",
+    "statement",
+    "tables",
+    "verdicts",
+]
 
-EXPERIMENTS = {module.__name__.rpartition(".")[2]: module
-               for module in (convergence, length, batch_size, train_eval_gap, gradient_flow, invariance)}
+EXPERIMENTS = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (convergence, length, batch_size, train_eval_gap, gradient_flow, invariance)
+}
 
 
 @dataclass
@@ -28,8 +42,15 @@ def statement(experiment: str) -> Statement:
     """What an experiment tests, from the comment at the head of its file in configs/experiment."""
     file = CONFIGS / "experiment" / f"{experiment}.yaml"
     head = file.read_text(encoding="utf-8").partition("\n#\n")[0]
-    text = re.sub(r"\n# +", " ", "\n".join(line for line in head.split("\n") if line.startswith("# ") and
-                                             not line.startswith("# @")).replace("# Claim", "\n# Claim"))
+    text = re.sub(
+        r"\n# +",
+        " ",
+        "\n".join(
+            line
+            for line in head.split("\n")
+            if line.startswith("# ") and not line.startswith("# @")
+        ).replace("# Claim", "\n# Claim"),
+    )
     parts = re.search(r"Claim: (.*) Source: (.*) Refuted if: (.*)", text)
     if parts is None:
         raise ValueError(f"{file}: expected a head with Claim:, Source: and Refuted if:")

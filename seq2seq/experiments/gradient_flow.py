@@ -22,11 +22,22 @@ BEFORE, AFTER = "at initialisation", "after training"
 STAGES = {BEFORE: min, AFTER: max}
 """Which update's probes are looked at."""
 CLAIMS = {
-    "raw": ("summed inputs",
-            "Without a norm the summed inputs grow or shrink from step to step, more than with layer norm."),
-    "gradient": ("gradients",
-                 "Without a norm the gradients grow or shrink from step to step, more than with layer norm.")}
-GAIN = "With an initial gain of 1 the gradients of a batch-normalised tanh network vanish; with 0.1 they do not."
+    "raw": (
+        "summed inputs",
+        (
+            "Without a norm the summed inputs grow or shrink from step to step, more than with"
+            " layer norm."
+        ),
+    ),
+    "gradient": (
+        "gradients",
+        "Without a norm the gradients grow or shrink from step to step, more than with layer norm.",
+    ),
+}
+GAIN = (
+    "With an initial gain of 1 the gradients of a batch-normalised tanh network vanish; with 0.1"
+    " they do not."
+)
 TANH_NETWORK = "rnn"
 """The cell that the claim about the gain is about; the others are told beside it."""
 CELLS = ("lstm", TANH_NETWORK)
@@ -34,7 +45,9 @@ CELLS = ("lstm", TANH_NETWORK)
 
 
 def sizes(run: RunRecord, key: str, stage: str) -> Series:
-    """(steps, sizes) at the longest length, before training or at its end. raw sums start with the second step."""
+    """(steps, sizes) at the longest length, before training or at its end. raw sums start with the
+    second step.
+    """
     found = at_stage(longest(run), stage)
     return _by_step(found[0], key) if found else ([], [])
 
@@ -58,7 +71,8 @@ def _by_step(probe: dict[str, Any], key: str) -> Series:
 
 
 def slope(steps: Sequence[int], values: Sequence[float]) -> float:
-    """How much sizes grow in 200 steps, in doublings: the slope of their log2 over the steps. Below 0: they shrink.
+    """How much sizes grow in 200 steps, in doublings: the slope of their log2 over the steps. Below
+    0: they shrink.
 
     nan where a size is not finite.
     """
@@ -78,16 +92,23 @@ def growth(key: str, stage: str) -> Callable[[RunRecord], float | None]:
 
 
 def verdicts(group: Group, claim: str) -> list[Verdict]:
-    """Of the sums, of the gradients, and of batch norm's initial gain: before training, in each cell."""
+    """Of the sums, of the gradients, and of batch norm's initial gain: before training, in each
+    cell.
+    """
     missing = needs(group, "none", "layer")
     if missing:
         return [Verdict(claim, missing=missing)]
-    found = [Verdict(part, _steadier(group, key, what), _without(group, *CELLS))
-             for key, (what, part) in CLAIMS.items()]
+    found = [
+        Verdict(part, _steadier(group, key, what), _without(group, *CELLS))
+        for key, (what, part) in CLAIMS.items()
+    ]
     small, large = group.variants("batch", gain=0.1), group.variants("batch", gain=1.0)
     if not small or not large:
         return [*found, Verdict(GAIN, missing="needs runs with norm=batch and norm=batch_gain_1")]
-    return [*found, Verdict(GAIN, _vanishing(group, large[0], small[0]), _without(group, TANH_NETWORK))]
+    return [
+        *found,
+        Verdict(GAIN, _vanishing(group, large[0], small[0]), _without(group, TANH_NETWORK)),
+    ]
 
 
 def _without(group: Group, *cells: str) -> str:
@@ -97,31 +118,63 @@ def _without(group: Group, *cells: str) -> str:
 
 
 def _steadier(group: Group, key: str, what: str) -> list[Finding]:
-    """In each cell and stage: no norm's growth has to be noticeably more than layer norm's, without their signs."""
+    """In each cell and stage: no norm's growth has to be noticeably more than layer norm's, without
+    their signs.
+    """
     none, layer = group.variants("none")[0], group.variants("layer")[0]
     findings = []
     for cell, stage in _places(group):
-        without, normed = (_unsigned(group.paired(growth(key, stage), norm=n, cell__kind=cell)) for n in (none, layer))
-        findings.append(Finding(f"{cell}, {stage}: over {SPAN} steps {what} double or halve with {none} at least once "
-                                f"more than with {layer}", "doublings or halvings more",
-                                difference(without, normed), above=NOTICEABLE, decides=stage == BEFORE))
+        without, normed = (
+            _unsigned(group.paired(growth(key, stage), norm=n, cell__kind=cell))
+            for n in (none, layer)
+        )
+        findings.append(
+            Finding(
+                f"{cell}, {stage}: over {SPAN} steps {what} double or halve with {none} at least"
+                f" once more than with {layer}",
+                "doublings or halvings more",
+                difference(without, normed),
+                above=NOTICEABLE,
+                decides=stage == BEFORE,
+            )
+        )
     return findings
 
 
 def _vanishing(group: Group, large: str, small: str) -> list[Finding]:
-    """In each cell and stage: gradients have to halve on their way back with the large gain, and not with the small."""
+    """In each cell and stage: gradients have to halve on their way back with the large gain, and
+    not with the small.
+    """
     findings = []
     unit = f"halvings in {SPAN} steps, backwards (below 0: they double)"
     for cell, stage in _places(group):
-        halvings = {n: group.paired(growth("gradient", stage), norm=n, cell__kind=cell) for n in (large, small)}
+        halvings = {
+            n: group.paired(growth("gradient", stage), norm=n, cell__kind=cell)
+            for n in (large, small)
+        }
         where, decides = f"{cell}, {stage}", stage == BEFORE and cell == TANH_NETWORK
         findings += [
-            Finding(f"{where}: gradients halve at least once with {large}", unit,
-                    list(halvings[large].values()), above=NOTICEABLE, decides=decides),
-            Finding(f"{where}: gradients do not halve even once with {small}", unit,
-                    list(halvings[small].values()), below=NOTICEABLE, decides=decides),
-            Finding(f"{where}: gradients halve more often with {large} than with {small}", unit,
-                    difference(halvings[large], halvings[small]), decides=False)]
+            Finding(
+                f"{where}: gradients halve at least once with {large}",
+                unit,
+                list(halvings[large].values()),
+                above=NOTICEABLE,
+                decides=decides,
+            ),
+            Finding(
+                f"{where}: gradients do not halve even once with {small}",
+                unit,
+                list(halvings[small].values()),
+                below=NOTICEABLE,
+                decides=decides,
+            ),
+            Finding(
+                f"{where}: gradients halve more often with {large} than with {small}",
+                unit,
+                difference(halvings[large], halvings[small]),
+                decides=False,
+            ),
+        ]
     return findings
 
 
@@ -135,32 +188,95 @@ def _unsigned(figures: Figures) -> dict[int, float]:
 
 
 def charts(group: Group) -> list[Chart]:
-    """Gradients and sums by step, before and after training, in each cell; their growth through training, by length."""
+    """Gradients and sums by step, before and after training, in each cell; their growth through
+    training, by length.
+    """
     at_longest = "At the longest length; mean over seeds and their range."
-    by_step = [Chart(name, title, at_longest.replace("mean", "geometric mean") if log_y else at_longest, [
-        _panel(group, cell, stage, "time step", label, partial(sizes, key=key, stage=stage), log_y)
-        for cell, stage in _places(group)])
+    by_step = [
+        Chart(
+            name,
+            title,
+            at_longest.replace("mean", "geometric mean") if log_y else at_longest,
+            [
+                _panel(
+                    group,
+                    cell,
+                    stage,
+                    "time step",
+                    label,
+                    partial(sizes, key=key, stage=stage),
+                    log_y,
+                )
+                for cell, stage in _places(group)
+            ],
+        )
         for name, key, title, label, log_y in (
             ("gradients_by_step", "gradient", "Gradients by step", "|d loss / d h_t|", True),
-            ("sums_by_step", "raw", "Summed inputs by step, before any norm", "root mean square of u + z", False))]
+            (
+                "sums_by_step",
+                "raw",
+                "Summed inputs by step, before any norm",
+                "root mean square of u + z",
+                False,
+            ),
+        )
+    ]
     through_training = Chart(
-        "growth_in_training", "Growth from step to step, through training", at_longest + " 0: they keep their size; "
-        "above 0 they grow in the direction of time, so that gradients shrink on their way back.", [
-        _panel(group, cell, what, "update", f"doublings in {SPAN} steps", partial(by_update, key=key))
-        for cell in group.values("cell.kind") for key, (what, _) in CLAIMS.items()])
-    by_length = Chart("gradients_by_length", "What comes back of the gradient, by length", "|d loss / d h_t| at the "
-                      "first step as a part of that at the last one; geometric mean over seeds and their range.", [
-        _panel(group, cell, stage, "length (time steps)", "gradient at first step / at last",
-               partial(part_left, stage=stage), True)
-        for cell, stage in _places(group)])
+        "growth_in_training",
+        "Growth from step to step, through training",
+        at_longest + " 0: they keep their size; "
+        "above 0 they grow in the direction of time, so that gradients shrink on their way back.",
+        [
+            _panel(
+                group,
+                cell,
+                what,
+                "update",
+                f"doublings in {SPAN} steps",
+                partial(by_update, key=key),
+            )
+            for cell in group.values("cell.kind")
+            for key, (what, _) in CLAIMS.items()
+        ],
+    )
+    by_length = Chart(
+        "gradients_by_length",
+        "What comes back of the gradient, by length",
+        "|d loss / d h_t| at the "
+        "first step as a part of that at the last one; geometric mean over seeds and their range.",
+        [
+            _panel(
+                group,
+                cell,
+                stage,
+                "length (time steps)",
+                "gradient at first step / at last",
+                partial(part_left, stage=stage),
+                True,
+            )
+            for cell, stage in _places(group)
+        ],
+    )
     return [*by_step, through_training, by_length]
 
 
-def _panel(group: Group, cell: str, what: str, x_label: str, y_label: str, series: Callable[[RunRecord], Series],
-           log_y: bool = False) -> Panel:
+def _panel(
+    group: Group,
+    cell: str,
+    what: str,
+    x_label: str,
+    y_label: str,
+    series: Callable[[RunRecord], Series],
+    log_y: bool = False,
+) -> Panel:
     """A line a norm, of one cell."""
-    return Panel(f"{cell}, {what}", x_label, y_label, norm_lines(group, series, geometric=log_y, cell__kind=cell),
-                 log_y=log_y)
+    return Panel(
+        f"{cell}, {what}",
+        x_label,
+        y_label,
+        norm_lines(group, series, geometric=log_y, cell__kind=cell),
+        log_y=log_y,
+    )
 
 
 def by_update(run: RunRecord, key: str) -> Series:

@@ -7,19 +7,24 @@ from dataclasses import dataclass, field
 from ..records import Group, RunRecord
 from ..statistics import Interval, Outcome, both, interval, outcome, smallest_effect
 
-RULE = ("For each seed one figure is taken, of which the claim says that it is above 0, or above or below the one "
-        "given. Supported: the whole of Student's 95% confidence interval of their mean lies on the side claimed. "
-        "Refuted: all of it lies on the other side. Undecided: it lies across. A claim of several parts is supported "
-        "if every part is, and refuted if any is; what is reported only does not count. Nothing is corrected for the "
-        "number of rows: of those that compare with 0 one in twenty comes out supported or refuted without any effect. "
-        "What shows 4 times in 5: so "
-        "far from 0, or from the figure given, the mean has to lie for so many seeds, spread as these are, to be told "
-        "from it in four of five repetitions; of what is told as times something: so far from 1.")
+RULE = (
+    "For each seed one figure is taken, of which the claim says that it is above 0, or above or"
+    " below the one given. Supported: the whole of Student's 95% confidence interval of their mean"
+    " lies on the side claimed. Refuted: all of it lies on the other side. Undecided: it lies"
+    " across. A claim of several parts is supported if every part is, and refuted if any is; what"
+    " is reported only does not count. Nothing is corrected for the number of rows: of those that"
+    " compare with 0 one in twenty comes out supported or refuted without any effect. What shows 4"
+    " times in 5: so far from 0, or from the figure given, the mean has to lie for so many seeds,"
+    " spread as these are, to be told from it in four of five repetitions; of what is told as times"
+    " something: so far from 1."
+)
 
 
 @dataclass
 class Finding:
-    """One figure of each seed, mostly a norm's less another's; the claim says on which side of a bound it is."""
+    """One figure of each seed, mostly a norm's less another's; the claim says on which side of a
+    bound it is.
+    """
 
     statement: str
     """What it means where the figure is on that side."""
@@ -43,7 +48,9 @@ class Finding:
     @property
     def outcome(self) -> Outcome:
         """By the rule, or as it is."""
-        beyond = [d - self.above if self.below is None else self.below - d for d in self.differences]
+        beyond = [
+            d - self.above if self.below is None else self.below - d for d in self.differences
+        ]
         return self.exact or (outcome(beyond) if beyond else Outcome.undecided)
 
     @property
@@ -63,8 +70,16 @@ class Finding:
         if self.exact or not self.differences:
             return self.detail or "no seed has both sides"
         found = self.interval
-        between = f" ({self.told(found.low)} to {self.told(found.high)})" if len(self.differences) > 1 else ""
-        figure = f"{self.told(found.mean)} times {self.unit}" if self.log2 else f"{self.told(found.mean)} {self.unit}"
+        between = (
+            f" ({self.told(found.low)} to {self.told(found.high)})"
+            if len(self.differences) > 1
+            else ""
+        )
+        figure = (
+            f"{self.told(found.mean)} times {self.unit}"
+            if self.log2
+            else f"{self.told(found.mean)} {self.unit}"
+        )
         return f"{figure}{between}{self._claimed}{self.remark and f'; {self.remark}'}"
 
     @property
@@ -77,11 +92,17 @@ class Finding:
 
     @property
     def smallest(self) -> str:
-        """The smallest mean, from the bound, that so many seeds show with probability 0.8: in words."""
+        """The smallest mean, from the bound, that so many seeds show with probability 0.8: in
+        words.
+        """
         effect = smallest_effect(self.differences)
         if not math.isfinite(effect):
             return "–"
-        return f"{2**(-effect if self.below is not None else effect):.3g} times" if self.log2 else f"{effect:.3g}"
+        return (
+            f"{2 ** (-effect if self.below is not None else effect):.3g} times"
+            if self.log2
+            else f"{effect:.3g}"
+        )
 
 
 @dataclass
@@ -119,10 +140,24 @@ def minus(a: Figures, b: Figures) -> dict[int, float]:
     return {seed: a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())}
 
 
-def less_than_half(statement: str, unit: str, own: Figures, other: Figures, loses: Finding) -> Finding:
-    """That a norm's own loss is less than half of the other one's; `loses` is that the other one loses at all."""
-    unsure = "" if loses.outcome is Outcome.supported else "that there is something to halve is not shown"
-    return Finding(statement, f"{unit} from that half", difference(own, other, scale=0.5), below=0.0, remark=unsure)
+def less_than_half(
+    statement: str, unit: str, own: Figures, other: Figures, loses: Finding
+) -> Finding:
+    """That a norm's own loss is less than half of the other one's; `loses` is that the other one
+    loses at all.
+    """
+    unsure = (
+        ""
+        if loses.outcome is Outcome.supported
+        else "that there is something to halve is not shown"
+    )
+    return Finding(
+        statement,
+        f"{unit} from that half",
+        difference(own, other, scale=0.5),
+        below=0.0,
+        remark=unsure,
+    )
 
 
 def needs(group: Group, *kinds: str) -> str:

@@ -1,4 +1,6 @@
-"""The C++ kernels in csrc/: compiled at first use into PyTorch's extension cache, and loaded from there ever after."""
+"""The C++ kernels in csrc/: compiled at first use into PyTorch's extension cache, and loaded from
+there ever after.
+"""
 
 import hashlib
 import logging
@@ -16,13 +18,29 @@ LOG = logging.getLogger(__name__)
 SOURCES = Path(__file__).with_name("csrc")
 LIBRARY = "seq2seq_cpu.so"
 VECTOR_FLAGS = {
-    "AVX512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
+    "AVX512": [
+        "-mavx512f",
+        "-mavx512bw",
+        "-mavx512dq",
+        "-mavx512vl",
+        "-mfma",
+        "-mprefer-vector-width=512",
+    ],
     "AVX2": ["-mavx2", "-mfma"],
 }
 """By the vectors that PyTorch itself uses on this machine; others get the compiler's defaults."""
-COMPILE_FLAGS = ["-O3", "-std=c++20", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fno-tree-pre"]
-"""The last: gcc would compute in advance what follows where a sigmoid's argument is clamped, and put branches, which
-cannot be made vectors, around the rest of the loop; with it batch norm's passes take half the time."""
+COMPILE_FLAGS = [
+    "-O3",
+    "-std=c++20",
+    "-fPIC",
+    "-fopenmp",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-tree-pre",
+]
+"""The last: gcc would compute in advance what follows where a sigmoid's argument is clamped, and
+put branches, which cannot be made vectors, around the rest of the loop; with it batch norm's passes
+take half the time."""
 SHOWN_LINES = 12
 """Of a compiler's complaint."""
 
@@ -34,13 +52,19 @@ class BuildError(RuntimeError):
 def flags() -> list[str]:
     """For the compiler, except where it finds PyTorch."""
     vectors = VECTOR_FLAGS.get(torch.backends.cpu.get_cpu_capability(), [])
-    return [*COMPILE_FLAGS, *vectors, f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"]
+    return [
+        *COMPILE_FLAGS,
+        *vectors,
+        f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
+    ]
 
 
 def fingerprint() -> str:
     """Of everything that decides what the library holds."""
     parts = [torch.__version__, *compiler(), *flags()]
-    parts += [file.name + file.read_text(encoding="utf-8") for file in sorted(SOURCES.glob("*.[ch]*"))]
+    parts += [
+        file.name + file.read_text(encoding="utf-8") for file in sorted(SOURCES.glob("*.[ch]*"))
+    ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -59,13 +83,19 @@ def failure() -> str | None:
     """Load the kernels, compiling them where that has not been done; None, or why it cannot be."""
     try:
         load(cache())
-    except (OSError, RuntimeError, ValueError) as error:  # PyTorch, file locks and variables that are not well formed
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # PyTorch, file locks and variables that are not well formed
         return str(error) if error.__cause__ is None else f"{error}: {error.__cause__}"
     return None
 
 
 def load(folder: Path) -> None:
-    """Load the library of this folder. One process compiles while others wait for it; a broken library is remade."""
+    """Load the library of this folder. One process compiles while others wait for it; a broken
+    library is remade.
+    """
     from filelock import FileLock  # PyTorch needs it too
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +112,11 @@ def load(folder: Path) -> None:
 
 def is_whole(library: Path) -> bool:
     """Whether it is there and holds what was written."""
-    return library.exists() and checksum(library).exists() and checksum(library).read_bytes() == digest(library)
+    return (
+        library.exists()
+        and checksum(library).exists()
+        and checksum(library).read_bytes() == digest(library)
+    )
 
 
 def checksum(library: Path) -> Path:
@@ -99,17 +133,34 @@ def build(library: Path) -> None:
     """Compile and link to a temporary name, then rename."""
     command, torch_home = compiler(), Path(torch.__file__).parent
     if shutil.which(command[0]) is None:
-        raise BuildError(f"no C++ compiler: {command[0]} is not there; expected g++ 11 or newer as c++, or CXX=COMMAND")
+        raise BuildError(
+            f"no C++ compiler: {command[0]} is not there; expected g++ 11 or newer as c++, or"
+            " CXX=COMMAND"
+        )
     LOG.warning("compiling the fused kernels into %s: about half a minute, once", library.parent)
-    includes = [f"-isystem{torch_home / 'include'}", f"-isystem{torch_home / 'include/torch/csrc/api/include'}"]
-    libraries = [f"-L{torch_home / 'lib'}", "-ltorch_cpu", "-lc10"]  # these bring torch's OpenMP: no second one
+    includes = [
+        f"-isystem{torch_home / 'include'}",
+        f"-isystem{torch_home / 'include/torch/csrc/api/include'}",
+    ]
+    libraries = [
+        f"-L{torch_home / 'lib'}",
+        "-ltorch_cpu",
+        "-lc10",
+    ]  # these bring torch's OpenMP: no second one
     with tempfile.TemporaryDirectory(dir=library.parent) as temporary:
         linked = Path(temporary) / LIBRARY
         sources = sorted(SOURCES.glob("*.cpp"))
         compiled = [str(Path(temporary) / f"{source.stem}.o") for source in sources]
         with ThreadPoolExecutor() as pool:
-            list(pool.map(run, [[*command, *flags(), *includes, "-c", str(source), "-o", target]
-                                for source, target in zip(sources, compiled, strict=True)]))
+            list(
+                pool.map(
+                    run,
+                    [
+                        [*command, *flags(), *includes, "-c", str(source), "-o", target]
+                        for source, target in zip(sources, compiled, strict=True)
+                    ],
+                )
+            )
         run([*command, "-shared", *compiled, *libraries, "-o", str(linked)])
         os.replace(linked, library)
 
@@ -119,4 +170,8 @@ def run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()[-SHOWN_LINES:]
-        raise BuildError("\n".join([f"{shlex.join(command[:1])} failed with exit status {done.returncode}:", *lines]))
+        raise BuildError(
+            "\n".join(
+                [f"{shlex.join(command[:1])} failed with exit status {done.returncode}:", *lines]
+            )
+        )

@@ -1,8 +1,11 @@
 """N(v) of the three norms, and the statistics that batch norm keeps.
 
-    layer   N(v) = (v - mean) / sqrt(var + eps)    over the features of a row    Ba et al. 2016, eq. 3
-    rms     N(v) = v / sqrt(mean(v^2) + eps)       over the features of a row    Zhang & Sennrich 2019, eq. 4
-    batch   N(v) = (v - mean) / sqrt(var + eps)    over the rows of a time step  Cooijmans et al. 2016, eq. 5
+    layer   N(v) = (v - mean) / sqrt(var + eps)    over the features of a row    Ba et al. 2016, eq.
+            3
+    rms     N(v) = v / sqrt(mean(v^2) + eps)       over the features of a row    Zhang & Sennrich
+            2019, eq. 4
+    batch   N(v) = (v - mean) / sqrt(var + eps)    over the rows of a time step  Cooijmans et al.
+            2016, eq. 5
 
 Variances are biased; the running variance alone is the unbiased one, as in `torch.nn.BatchNorm1d`.
 """
@@ -19,7 +22,9 @@ class Steps:
     """Steps that follow each other, normalised by their own statistics."""
 
     indices: list[int]
-    """Of each, where its running statistics are: one after the other, or all 0 where the steps share one pair."""
+    """Of each, where its running statistics are: one after the other, or all 0 where the steps
+    share one pair.
+    """
     rows: list[int]
     means: Tensor
     """(n, F)"""
@@ -30,7 +35,8 @@ class Steps:
 class Pool:
     """Row-weighted mean and pooled variance of every step over many batches.
 
-    The pooled variance is sum((n - 1) * var) / sum(n - 1) over batches of n rows with unbiased variance var.
+    The pooled variance is sum((n - 1) * var) / sum(n - 1) over batches of n rows with unbiased
+    variance var.
     """
 
     def __init__(self, like: Tensor) -> None:
@@ -58,11 +64,12 @@ class Pool:
 class BatchStatistics:
     """Batch norm's statistics of one term during one call.
 
-    `running_mean` and `running_var` (S, F) and `num_updates` (S,) are the layer's buffers; S = 1 means one pair
-    for all steps. `steps_seen` counts the steps that had statistics before the call. With `use_batch` a step of at
-    least `min_rows` rows is normalised by its own statistics; any other step is normalised by the running ones, those
-    of before the call. With `update` `finish` averages the batch's own into the running ones, with weight `momentum`
-    (the first update copies).
+    `running_mean` and `running_var` (S, F) and `num_updates` (S,) are the layer's buffers; S = 1
+    means one pair for all steps. `steps_seen` counts the steps that had statistics before the call.
+    With `use_batch` a step of at least `min_rows` rows is normalised by its own statistics; any
+    other step is normalised by the running ones, those of before the call. With `update` `finish`
+    averages the batch's own into the running ones, with weight `momentum` (the first update
+    copies).
     """
 
     running_mean: Tensor
@@ -74,16 +81,22 @@ class BatchStatistics:
     use_batch: bool
     update: bool
     whole_sequence: bool = False
-    """The rows of all steps are normalised at once: the input term, sequence-wise as in Laurent et al. 2016."""
+    """The rows of all steps are normalised at once: the input term, sequence-wise as in Laurent et
+    al. 2016.
+    """
     pool: Pool | None = None
     """Where set, the batches' statistics are gathered here."""
     _recorded: list[Steps] = field(default_factory=list)
 
-    def normalise(self, v: Tensor, gain: Tensor, bias: Tensor | None, eps: float, step: int) -> Tensor:
+    def normalise(
+        self, v: Tensor, gain: Tensor, bias: Tensor | None, eps: float, step: int
+    ) -> Tensor:
         """gain * N(v) + bias for the rows v (rows, F) of one time step."""
         if self.by_batch(v.size(0)):
             mean, var = v.new_zeros(v.size(1)), v.new_zeros(v.size(1))
-            y = F.batch_norm(v, mean, var, gain, bias, training=True, momentum=1.0, eps=eps)  # fills mean, var
+            y = F.batch_norm(
+                v, mean, var, gain, bias, training=True, momentum=1.0, eps=eps
+            )  # fills mean, var
             self.record(step, [v.size(0)], mean.unsqueeze(0), var.unsqueeze(0))
             return y
         [index] = self.running_indices(step, 1)
@@ -100,14 +113,18 @@ class BatchStatistics:
         return [min(t, last) for t in range(first_step, first_step + steps)]
 
     def record(self, first_step: int, rows: list[int], means: Tensor, variances: Tensor) -> None:
-        """Take note of the steps' own means (n, F) and unbiased variances (n, F), from `first_step` on."""
+        """Take note of the steps' own means (n, F) and unbiased variances (n, F), from `first_step`
+        on.
+        """
         keeps_steps = self.running_mean.size(0) > 1
         indices = [first_step + t if keeps_steps else 0 for t in range(len(rows))]
         self._recorded.append(Steps(indices, rows, means.detach(), variances.detach()))
 
     @torch.no_grad()
     def finish(self) -> int:
-        """Make the running statistics, or the pool, hold what was recorded; returns how many steps have statistics."""
+        """Make the running statistics, or the pool, hold what was recorded; returns how many steps
+        have statistics.
+        """
         if not self._recorded:
             return self.steps_seen
         steps, pool = self._together(), self.pool
@@ -123,8 +140,12 @@ class BatchStatistics:
     def _together(self) -> Steps:
         if len(self._recorded) == 1:
             return self._recorded[0]
-        return Steps([i for s in self._recorded for i in s.indices], [r for s in self._recorded for r in s.rows],
-                     torch.cat([s.means for s in self._recorded]), torch.cat([s.variances for s in self._recorded]))
+        return Steps(
+            [i for s in self._recorded for i in s.indices],
+            [r for s in self._recorded for r in s.rows],
+            torch.cat([s.means for s in self._recorded]),
+            torch.cat([s.variances for s in self._recorded]),
+        )
 
     def _shared(self) -> bool:
         return self.running_mean.size(0) == 1 and not self.whole_sequence
@@ -148,7 +169,8 @@ class BatchStatistics:
 class Term:
     """One normalised term of a cell: y = gain * N(v) + bias, for v (rows, F).
 
-    `segments` are the lengths of the parts of a row that layer and rms norm treat apart; they sum to F.
+    `segments` are the lengths of the parts of a row that layer and rms norm treat apart; they sum
+    to F.
     """
 
     kind: str
@@ -178,10 +200,14 @@ class Term:
         return y if bias is None else y + bias
 
     def over_sequence(self, v: Tensor, batch_sizes: list[int], first_step: int) -> Tensor:
-        """The term for the packed rows v (N, F) of all steps, step t being the next batch_sizes[t] rows."""
+        """The term for the packed rows v (N, F) of all steps, step t being the next batch_sizes[t]
+        rows.
+        """
         if self.statistics is None or self.statistics.whole_sequence:
             return self(v, first_step)
-        return torch.cat([self(rows, first_step + t) for t, rows in enumerate(v.split(batch_sizes))])
+        return torch.cat(
+            [self(rows, first_step + t) for t, rows in enumerate(v.split(batch_sizes))]
+        )
 
     def at_zero(self) -> Tensor | None:
         """The term where N(v) is 0."""

@@ -1,11 +1,14 @@
 """The equations of the recurrent cells, one step each, and the loop over time. Plain torch.
 
-Sequences are packed as in `torch.nn.utils.rnn.PackedSequence`: sorted by falling length, step t is the
-next batch_sizes[t] rows. N rows in all, B of them in the first step, I input features, H hidden ones.
+Sequences are packed as in `torch.nn.utils.rnn.PackedSequence`: sorted by falling length, step t is
+the next batch_sizes[t] rows. N rows in all, B of them in the first step, I input features, H hidden
+ones.
 
-    u = W_ih x_t        z = W_hh h_{t-1}        y_ih = gain_ih * N(u) + bias_ih        y_hh = gain_hh * N(z) + bias_hh
+    u = W_ih x_t        z = W_hh h_{t-1}        y_ih = gain_ih * N(u) + bias_ih        y_hh =
+    gain_hh * N(z) + bias_hh
 
-With joint terms y_ih + y_hh is gain_ih * N(u + z) + bias_ih + bias_hh instead. Where there is no h_{t-1}, N(z) = 0.
+With joint terms y_ih + y_hh is gain_ih * N(u + z) + bias_ih + bias_hh instead. Where there is no
+h_{t-1}, N(z) = 0.
 """
 
 from collections.abc import Callable, Iterator
@@ -45,11 +48,15 @@ class CellParameters:
     activation: Callable[[Tensor], Tensor] = torch.tanh
     """Of the vanilla cell."""
     kept: dict[torch.dtype, Any] | None = None
-    """Where a backend may keep, from call to call, what it makes of the parameters; by the products' type."""
+    """Where a backend may keep, from call to call, what it makes of the parameters; by the
+    products' type.
+    """
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
-    """x W^T, by autocast's type where that is on, returned in the weight's: norms and states stay in it."""
+    """x W^T, by autocast's type where that is on, returned in the weight's: norms and states stay
+    in it.
+    """
     return F.linear(x, weight).to(weight.dtype)
 
 
@@ -130,7 +137,12 @@ STEPS = {"lstm": lstm_step, "gru": gru_step, "rnn": rnn_step}
 
 
 def recurrence(
-    cell: str, x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters, first_step: int = 0
+    cell: str,
+    x: Tensor,
+    batch_sizes: list[int],
+    state: State | None,
+    p: CellParameters,
+    first_step: int = 0,
 ) -> tuple[Tensor, State]:
     """Run one layer in one direction.
 
@@ -166,8 +178,14 @@ class Step:
     state: State
 
 
-def steps(cell: str, x: Tensor, batch_sizes: list[int], p: CellParameters, state: State | None = None,
-          first_step: int = 0) -> Iterator[Step]:
+def steps(
+    cell: str,
+    x: Tensor,
+    batch_sizes: list[int],
+    p: CellParameters,
+    state: State | None = None,
+    first_step: int = 0,
+) -> Iterator[Step]:
     """`recurrence`, step by step, to be looked at. `state`, each (B, H), or None."""
     u = product(x, p.weight_ih)
     y = u if p.joint else p.ih.over_sequence(u, batch_sizes, first_step)

@@ -1,6 +1,8 @@
-"""What the GPU kernels for rows and for columns share: squashing functions, loads, and the gradient that comes to h_t.
+"""What the GPU kernels for rows and for columns share: squashing functions, loads, and the gradient
+that comes to h_t.
 
-Everything here is part of a Triton kernel: `@triton.jit` functions see pointers and blocks, not torch tensors.
+Everything here is part of a Triton kernel: `@triton.jit` functions see pointers and blocks, not
+torch tensors.
 """
 
 import triton
@@ -9,7 +11,9 @@ import triton.language as tl
 
 @triton.jit
 def sigmoid(x: tl.tensor) -> tl.tensor:
-    """1 / (1 + e^-x), off by less than 3e-7. The power is at most 1: nothing overflows; a NaN stays one."""
+    """1 / (1 + e^-x), off by less than 3e-7. The power is at most 1: nothing overflows; a NaN stays
+    one.
+    """
     e = tl.exp(-tl.abs(x))
     return tl.where(x >= 0.0, 1.0, e) / (1.0 + e)
 
@@ -18,13 +22,15 @@ def sigmoid(x: tl.tensor) -> tl.tensor:
 def tanh(x: tl.tensor) -> tl.tensor:
     """(1 - e) / (1 + e) with e = e^-2|x| and the sign of x, off by less than 3e-7; a NaN stays one.
 
-    For |x| < 1/4, where 1 - e cancels, it is the Taylor series up to x^9, whose rest is less than 1e-8 of tanh(x):
-    small values keep their sign and all of their digits.
+    For |x| < 1/4, where 1 - e cancels, it is the Taylor series up to x^9, whose rest is less than
+    1e-8 of tanh(x): small values keep their sign and all of their digits.
     """
     e = tl.exp(-2.0 * tl.abs(x))
     far = (1.0 - e) / (1.0 + e)
     square = x * x
-    series = -0.333333333 + square * (0.133333333 + square * (-0.0539682540 + square * 0.0218694885))
+    series = -0.333333333 + square * (
+        0.133333333 + square * (-0.0539682540 + square * 0.0218694885)
+    )
     return tl.where(tl.abs(x) < 0.25, x + x * square * series, tl.where(x < 0.0, -far, far))
 
 
@@ -35,11 +41,21 @@ def value(pointer: tl.tensor, at: tl.tensor, mask: tl.tensor) -> tl.tensor:
 
 
 @triton.jit
-def gradient_of_h(d_output: tl.tensor, after: tl.tensor, d_h_n: tl.tensor, packed: tl.tensor, at: tl.tensor,
-                  row: tl.tensor, rows_after: tl.tensor, mask: tl.tensor) -> tl.tensor:
-    """dL/dh_t: from the output, and through the product of the step after, or from h_n for rows of no step after.
+def gradient_of_h(
+    d_output: tl.tensor,
+    after: tl.tensor,
+    d_h_n: tl.tensor,
+    packed: tl.tensor,
+    at: tl.tensor,
+    row: tl.tensor,
+    rows_after: tl.tensor,
+    mask: tl.tensor,
+) -> tl.tensor:
+    """dL/dh_t: from the output, and through the product of the step after, or from h_n for rows of
+    no step after.
 
-    d_output (N, H) is read at `packed`; after (B, H), of the products' type, and d_h_n (B, H) at `at`.
+    d_output (N, H) is read at `packed`; after (B, H), of the products' type, and d_h_n (B, H) at
+    `at`.
     """
     later = tl.where(row < rows_after, value(after, at, mask), value(d_h_n, at, mask))
     return value(d_output, packed, mask) + later

@@ -1,7 +1,9 @@
 """Probes: what goes on inside a model, measured. Each gives lines of a run's probes.jsonl.
 
-gradient_flow    sizes of the summed inputs and of the gradients by step: before training and at each validation
-train_eval_gap   the same batches in training and in eval mode; batch norm's stored statistics beside a batch's own
+gradient_flow    sizes of the summed inputs and of the gradients by step: before training and at
+                 each validation
+train_eval_gap   the same batches in training and in eval mode; batch norm's stored statistics
+                 beside a batch's own
 invariance       what may be done to weights and data without changing the output
 length           quality by length of the source
 
@@ -23,8 +25,10 @@ from .train_eval_gap import train_eval_gap
 __all__ = ["Subject", "probe"]
 
 PROBES: dict[ProbeKind, Callable[[Subject], Iterator[dict[str, Any]]]] = {
-    ProbeKind.gradient_flow: gradient_flow, ProbeKind.train_eval_gap: train_eval_gap,
-    ProbeKind.invariance: invariance, ProbeKind.length: length,
+    ProbeKind.gradient_flow: gradient_flow,
+    ProbeKind.train_eval_gap: train_eval_gap,
+    ProbeKind.invariance: invariance,
+    ProbeKind.length: length,
 }
 WHILE_TRAINING = (ProbeKind.gradient_flow,)
 """Those that look at a model while it learns; the others look at the final one."""

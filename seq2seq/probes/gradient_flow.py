@@ -1,9 +1,11 @@
-"""How large the summed inputs of a recurrent layer are at each step, and the gradients that flow back through it.
+"""How large the summed inputs of a recurrent layer are at each step, and the gradients that flow
+back through it.
 
-Ba et al. 2016, section 3.1: "In a standard RNN, there is a tendency for the average magnitude of the summed inputs to
-the recurrent units to either grow or shrink at every time-step, leading to exploding or vanishing gradients". Measured
-on the encoder's first layer, forward direction, for sequences of several lengths: real text, sentence after sentence.
-The loss is a random projection of the last state, so that the gradient of h_t has come back through every later step.
+Ba et al. 2016, section 3.1: "In a standard RNN, there is a tendency for the average magnitude of
+the summed inputs to the recurrent units to either grow or shrink at every time-step, leading to
+exploding or vanishing gradients". Measured on the encoder's first layer, forward direction, for
+sequences of several lengths: real text, sentence after sentence. The loss is a random projection of
+the last state, so that the gradient of h_t has come back through every later step.
 """
 
 import copy
@@ -32,10 +34,11 @@ def gradient_flow(subject: Subject) -> Iterator[dict[str, Any]]:
 def flow(layer: RecurrentLayers, x: Tensor) -> dict[str, list[float]]:
     """x (T, B, I) through one layer, forward, from no state; all lists have T entries.
 
-    raw: the summed inputs u + z before any norm; summed: as they enter the gates; hidden: h_t. Root mean squares over
-    rows and features. gradient: of the loss by h_t, as the root mean square over rows of its length; gradient_c: by
-    c_t, LSTM alone. The loss is sum(r * h_T), r random and normal, so that the last gradient is about sqrt(H).
-    Batch norm normalises by the batch's own statistics.
+    raw: the summed inputs u + z before any norm; summed: as they enter the gates; hidden: h_t. Root
+    mean squares over rows and features. gradient: of the loss by h_t, as the root mean square over
+    rows of its length; gradient_c: by c_t, LSTM alone. The loss is sum(r * h_T), r random and
+    normal, so that the last gradient is about sqrt(H). Batch norm normalises by the batch's own
+    statistics.
     """
     layer = copy.deepcopy(layer).double().requires_grad_(False)
     steps, rows, _ = x.shape
@@ -45,16 +48,24 @@ def flow(layer: RecurrentLayers, x: Tensor) -> dict[str, list[float]]:
         found = list(reference.steps(layer.cell, x.flatten(0, 1), [rows] * steps, parameters))
     states = [step.state for step in found]
     chance = torch.Generator().manual_seed(SEED)
-    projection = torch.randn(states[-1][0].shape, generator=chance, dtype=torch.float64).to(x.device)
-    gradients = torch.autograd.grad((states[-1][0] * projection).sum(), [s for state in states for s in state],
-                                    allow_unused=True)
+    projection = torch.randn(states[-1][0].shape, generator=chance, dtype=torch.float64).to(
+        x.device
+    )
+    gradients = torch.autograd.grad(
+        (states[-1][0] * projection).sum(),
+        [s for state in states for s in state],
+        allow_unused=True,
+    )
     width = len(states[0])
     sizes = {
-        "raw": [_size(step.raw) for step in found], "summed": [_size(step.summed) for step in found],
+        "raw": [_size(step.raw) for step in found],
+        "summed": [_size(step.summed) for step in found],
         "hidden": [_size(h) for h, *_ in states],
         "gradient": [_length(g) for g in gradients[::width]],
     }
-    return sizes if width == 1 else sizes | {"gradient_c": [_length(g) for g in gradients[1::width]]}
+    return (
+        sizes if width == 1 else sizes | {"gradient_c": [_length(g) for g in gradients[1::width]]}
+    )
 
 
 def _size(v: Tensor) -> float:

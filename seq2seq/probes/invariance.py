@@ -1,17 +1,20 @@
-"""What may be done to weights and data without changing the output: Ba et al. 2016, table 1 (section 5.1), for batch
-and layer norm, and Zhang & Sennrich 2019, table 1, for rms norm.
+"""What may be done to weights and data without changing the output: Ba et al. 2016, table 1
+(section 5.1), for batch and layer norm, and Zhang & Sennrich 2019, table 1, for rms norm.
 
-The tables speak of one summed input W x. The recurrent layers have two, u = W_ih x_t and z = W_hh h_{t-1}:
+The tables speak of one summed input W x. The recurrent layers have two, u = W_ih x_t and z = W_hh
+h_{t-1}:
 
-- *weights* are W_ih, and for themselves W_hh, where the terms are normalised apart; with joint terms the summed input
-  is u + z, whose weight matrix is (W_ih W_hh) and is transformed as a whole.
-- *re-centring a matrix* adds one vector to the weights of every unit: it shifts all units of a row alike.
-- *data* is the input x. With joint terms the state stands beside it in the summed input and doesn't scale along, so
-  re-scaling x is no invariance; re-centring x under batch norm still is.
+- *weights* are W_ih, and for themselves W_hh, where the terms are normalised apart; with joint
+  terms the summed input is u + z, whose weight matrix is (W_ih W_hh) and is transformed as a whole.
+- *re-centring a matrix* adds one vector to the weights of every unit: it shifts all units of a row
+  alike.
+- *data* is the input x. With joint terms the state stands beside it in the summed input and doesn't
+  scale along, so re-scaling x is no invariance; re-centring x under batch norm still is.
 - a *training case* is a sentence, and what may not change is the whole batch's output.
 
-Re-scaling by s is exact but for eps, which stands inside the root: N(s v) = s (v - mean) / sqrt(s^2 var + eps), as if
-eps were eps / s^2. The relative change of N is at most eps / (2 var). Shifts are exact at any eps, up to rounding.
+Re-scaling by s is exact but for eps, which stands inside the root: N(s v) = s (v - mean) / sqrt(s^2
+var + eps), as if eps were eps / s^2. The relative change of N is at most eps / (2 var). Shifts are
+exact at any eps, up to rounding.
 """
 
 import copy
@@ -27,19 +30,37 @@ from ..recalibration import batch_statistics
 from ..rnn import RecurrentLayers
 from .subject import Subject
 
-CHANGES = ("matrix re-scaling", "matrix re-centring", "vector re-scaling", "data re-scaling", "data re-centring",
-           "case re-scaling")
+CHANGES = (
+    "matrix re-scaling",
+    "matrix re-centring",
+    "vector re-scaling",
+    "data re-scaling",
+    "data re-centring",
+    "case re-scaling",
+)
 UNCHANGED = {
     ("none", False): set(),
-    ("batch", False): {"matrix re-scaling", "vector re-scaling", "data re-scaling", "data re-centring"},
-    ("layer", False): {"matrix re-scaling", "matrix re-centring", "data re-scaling", "case re-scaling"},
+    ("batch", False): {
+        "matrix re-scaling",
+        "vector re-scaling",
+        "data re-scaling",
+        "data re-centring",
+    },
+    ("layer", False): {
+        "matrix re-scaling",
+        "matrix re-centring",
+        "data re-scaling",
+        "case re-scaling",
+    },
     ("rms", False): {"matrix re-scaling", "data re-scaling", "case re-scaling"},
     ("none", True): set(),
     ("batch", True): {"matrix re-scaling", "vector re-scaling", "data re-centring"},
     ("layer", True): {"matrix re-scaling", "matrix re-centring"},
     ("rms", True): {"matrix re-scaling"},
 }
-"""What changes nothing, by norm and whether terms are joint; everything else has to change the output."""
+"""What changes nothing, by norm and whether terms are joint; everything else has to change the
+output.
+"""
 SCALE = 3.0
 SEED = 10
 LENGTH = 20
@@ -49,21 +70,28 @@ EPS = 1e-12
 
 
 def invariance(subject: Subject) -> Iterator[dict[str, Any]]:
-    """Of the encoder's first layer, forward direction, on real text: how much each change changes the output.
+    """Of the encoder's first layer, forward direction, on real text: how much each change changes
+    the output.
 
-    `change`: the largest change of an output over the outputs' root mean square, in double, eps 1e-12; `change_eps`:
-    with the run's own eps. `claimed`: whether the papers' tables say that nothing changes.
+    `change`: the largest change of an output over the outputs' root mean square, in double, eps
+    1e-12; `change_eps`: with the run's own eps. `claimed`: whether the papers' tables say that
+    nothing changes.
     """
     layer = subject.first_layer()
     sentences = list(subject.running_text(LENGTH).double().unbind(1))
     claimed = UNCHANGED[layer.norm.kind.value, layer.joint]
     for change in CHANGES:
-        yield {"transformation": change, "claimed": change in claimed,
-               "change": relative_change(layer, sentences, change, EPS),
-               "change_eps": relative_change(layer, sentences, change, layer.norm.eps)}
+        yield {
+            "transformation": change,
+            "claimed": change in claimed,
+            "change": relative_change(layer, sentences, change, EPS),
+            "change_eps": relative_change(layer, sentences, change, layer.norm.eps),
+        }
 
 
-def relative_change(layer: RecurrentLayers, sentences: list[Tensor], change: str, eps: float) -> float:
+def relative_change(
+    layer: RecurrentLayers, sentences: list[Tensor], change: str, eps: float
+) -> float:
     """Largest change of an output (of the first layer, forward) over the outputs' root mean square.
 
     Batch norm normalises by the batch's own statistics.
@@ -75,7 +103,9 @@ def relative_change(layer: RecurrentLayers, sentences: list[Tensor], change: str
         sentences = changed_data(sentences, change)
     else:
         change_weights(layer, change)
-    return ((_outputs(layer, sentences) - before).abs().max() / before.square().mean().sqrt()).item()
+    return (
+        (_outputs(layer, sentences) - before).abs().max() / before.square().mean().sqrt()
+    ).item()
 
 
 @torch.no_grad()
@@ -87,7 +117,9 @@ def _outputs(layer: RecurrentLayers, sentences: list[Tensor]) -> Tensor:
 
 
 def weight_matrices(layer: RecurrentLayers) -> list[list[Tensor]]:
-    """The matrices of the first layer's summed inputs, forward: of each, the parameters that stand side by side."""
+    """The matrices of the first layer's summed inputs, forward: of each, the parameters that stand
+    side by side.
+    """
     parameters = layer.cell_parameters("_l0")
     both = [parameters.weight_ih, parameters.weight_hh]
     return [both] if layer.joint else [[w] for w in both]
@@ -95,7 +127,9 @@ def weight_matrices(layer: RecurrentLayers) -> list[list[Tensor]]:
 
 @torch.no_grad()
 def change_weights(layer: RecurrentLayers, change: str) -> None:
-    """Transform the weight matrices of every summed input of the first layer, forward, each in its own way."""
+    """Transform the weight matrices of every summed input of the first layer, forward, each in its
+    own way.
+    """
     for i, matrix in enumerate(weight_matrices(layer)):
         for j, w in enumerate(matrix):
             if change == "matrix re-scaling":
@@ -107,7 +141,9 @@ def change_weights(layer: RecurrentLayers, change: str) -> None:
 
 
 def changed_data(sentences: list[Tensor], change: str) -> list[Tensor]:
-    """The sentences, each (T, I), with their inputs transformed: all of them, or the first alone."""
+    """The sentences, each (T, I), with their inputs transformed: all of them, or the first
+    alone.
+    """
     if change == "data re-scaling":
         return [SCALE * s for s in sentences]
     if change == "data re-centring":

@@ -1,4 +1,6 @@
-"""Translation quality by length of the source: up to the longest sentence trained on, and beyond."""
+"""Translation quality by length of the source: up to the longest sentence trained on, and
+beyond.
+"""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -16,15 +18,17 @@ Pairs = tuple[list[str], list[str]]
 
 
 def length(subject: Subject) -> Iterator[dict[str, Any]]:
-    """For each bucket of source pieces (more than `over`, at most `pieces`): loss, BLEU and chrF of its sentences.
+    """For each bucket of source pieces (more than `over`, at most `pieces`): loss, BLEU and chrF of
+    its sentences.
 
-    Pieces count eos, as the encoder's time steps do; `trained` is the most of any training sentence. `statistics`:
-    which ones batch norm normalised by, the `running` ones or, where the bucket has sentences enough, the `batch`'s
-    own; `running` for every other norm, which has none. `nll` is in nats a target token, teacher-forced;
-    `length_ratio` the hypotheses' characters over the references'.
+    Pieces count eos, as the encoder's time steps do; `trained` is the most of any training
+    sentence. `statistics`: which ones batch norm normalised by, the `running` ones or, where the
+    bucket has sentences enough, the `batch`'s own; `running` for every other norm, which has none.
+    `nll` is in nats a target token, teacher-forced; `length_ratio` the hypotheses' characters over
+    the references'.
 
-    The search knows no later steps than the one it is at: where the input's own statistics are pooled over all steps
-    (norm.statistics=sequence_input), it takes the step's.
+    The search knows no later steps than the one it is at: where the input's own statistics are
+    pooled over all steps (norm.statistics=sequence_input), it takes the step's.
     """
     trained = int(subject.prepared.split("train").src_lengths.max())
     for over, pieces, pairs in buckets(subject):
@@ -32,14 +36,24 @@ def length(subject: Subject) -> Iterator[dict[str, Any]]:
         kinds = ["running", "batch"] if own else ["running"]
         for statistics in kinds:
             with nullcontext() if statistics == "running" else batch_statistics(subject.model):
-                yield {"over": over, "pieces": pieces, "trained": trained, "statistics": statistics,
-                       "sentences": len(pairs[0]), **measured(subject, pairs)}
+                yield {
+                    "over": over,
+                    "pieces": pieces,
+                    "trained": trained,
+                    "statistics": statistics,
+                    "sentences": len(pairs[0]),
+                    **measured(subject, pairs),
+                }
 
 
 def buckets(subject: Subject) -> Iterator[tuple[int, int, Pairs]]:
-    """(over, at most, source and target lines) of each bucket that has sentences, from all test sets together."""
+    """(over, at most, source and target lines) of each bucket that has sentences, from all test
+    sets together.
+    """
     tokenizer = subject.prepared.tokenizers.source
-    pairs = [pair for name in subject.test_sets() for pair in zip(*subject.lines(name), strict=True)]
+    pairs = [
+        pair for name in subject.test_sets() for pair in zip(*subject.lines(name), strict=True)
+    ]
     lengths = [len(tokenizer.encode(src)) + 1 for src, _ in pairs]
     for over, most in pairwise([0, *subject.config.probe.buckets]):
         found = [pair for pair, n in zip(pairs, lengths, strict=True) if over < n <= most]
@@ -53,8 +67,14 @@ def measured(subject: Subject, pairs: Pairs) -> dict[str, float]:
     config, model = subject.config, subject.model
     src, tgt = pairs
     nll = mean_nll(model, [subject.batch(src, tgt)], config, subject.device)
-    found = translate_lines(model, subject.prepared.tokenizers, src, config.decode, precision=config.trainer.precision)
+    found = translate_lines(
+        model, subject.prepared.tokenizers, src, config.decode, precision=config.trainer.precision
+    )
     texts = [best[0].text for best in found]
     scores = score(texts, tgt, config.data.target_language)
-    return {"nll": nll, "bleu": scores.bleu, "chrf": scores.chrf,
-            "length_ratio": sum(map(len, texts)) / max(sum(map(len, tgt)), 1)}
+    return {
+        "nll": nll,
+        "bleu": scores.bleu,
+        "chrf": scores.chrf,
+        "length_ratio": sum(map(len, texts)) / max(sum(map(len, tgt)), 1),
+    }

@@ -32,7 +32,8 @@ class Subject:
 
     @torch.no_grad()
     def running_text(self, length: int) -> Tensor:
-        """Embedded training text (length, sentences, E): sources one after another, cut into `probe.sentences` rows.
+        """Embedded training text (length, sentences, E): sources one after another, cut into
+        `probe.sentences` rows.
 
         eos stands between them; where they end they start again.
         """
@@ -47,7 +48,9 @@ class Subject:
         return rows_first.transpose(0, 1)
 
     def has_statistics(self, sentences: int) -> bool:
-        """Whether so many have statistics of their own: not where batch norm keeps to the stored ones for so few."""
+        """Whether so many have statistics of their own: not where batch norm keeps to the stored
+        ones for so few.
+        """
         norm = self.config.norm
         return norm.kind is not NormKind.batch or sentences >= norm.min_rows
 
@@ -62,8 +65,12 @@ class Subject:
     def batch(self, src: Sequence[str], tgt: Sequence[str]) -> Batch:
         """These pairs of text as one batch."""
         tokenizers = self.prepared.tokenizers
-        src_ids, src_lengths = pad([np.array(tokenizers.source.encode(line), dtype=np.int64) for line in src])
-        tgt_ids, tgt_lengths = pad([np.array(tokenizers.target.encode(line), dtype=np.int64) for line in tgt])
+        src_ids, src_lengths = pad(
+            [np.array(tokenizers.source.encode(line), dtype=np.int64) for line in src]
+        )
+        tgt_ids, tgt_lengths = pad(
+            [np.array(tokenizers.target.encode(line), dtype=np.int64) for line in tgt]
+        )
         return Batch(src_ids, src_lengths, tgt_ids, tgt_lengths, torch.arange(len(src)))
 
     def batches(self, split: str, sentences: int, most: int) -> list[Batch]:
