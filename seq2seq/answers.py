@@ -261,7 +261,7 @@ def _loss_row(
         "norm": norm,
         "BLEU at the longest lengths trained on": within,
         "on longer ones": beyond,
-        "part lost (95%)": f"{_mean(list(lost.values()), 0)} %",
+        "part lost (95%)": f"{_percent(list(lost.values()))} %",
     }
     sure = "–" if beside is None else _sure(beside, "more", "less")
     return row | (
@@ -294,9 +294,7 @@ def listed(parts: Sequence[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
-def _mean(values: Sequence[float], decimals: int) -> str:
-    """Over seeds, with its interval."""
+def _percent(values: Sequence[float]) -> str:
+    """A mean over seeds with its interval, in whole numbers."""
     found = interval(values)
-    return f"{found.mean:.{decimals}f}" + (
-        f" ± {found.half:.{decimals}f}" if len(values) > 1 else ""
-    )
+    return f"{found.mean:.0f}" + (f" ± {found.half:.0f}" if len(values) > 1 else "")

@@ -41,10 +41,10 @@ FEW = 8
 """So many values of x are all written at the axis."""
 LEGEND_WIDTH = 32
 """Letters in a line of a label: a phone shows no more."""
-SLANT, FEWEST = -45, 3
-"""Of the names below an axis, in degrees, where there are more of them than the other number: each
-ends at its tick.
-"""
+LEVEL = 3
+"""So many names below an axis are written level."""
+SLANT = -45
+"""Of more names, in degrees: each ends at its tick."""
 GROUP = 0.6
 """Of the distance between two names: taken up by the points of one."""
 
@@ -426,7 +426,7 @@ def _layout(panel: Panel) -> dict[str, Any]:
             "title": {"text": panel.x_label},
             "type": "category" if panel.names else x,
             "tickvals": panel.x_ticks,
-            "tickangle": SLANT if len(panel.names) > FEWEST else None,
+            "tickangle": SLANT if len(panel.names) > LEVEL else None,
         },
         "yaxis": {
             "title": {"text": panel.y_label},

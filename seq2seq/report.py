@@ -73,12 +73,15 @@ class Section:
     title: str
     rows: list[NormRow]
     """The norms side by side, where the experiment is about them as a whole."""
-    norms: Table | None
-    """They for people."""
     statement: Statement | None
     verdicts: list[Verdict]
     tables: list[Table]
     drawings: list[Drawing]
+
+    @property
+    def norms(self) -> Table | None:
+        """The rows for people."""
+        return norms_table(self.group, self.rows) if self.rows else None
 
 
 def drawn(chart: Chart, stem: str) -> Drawing:
@@ -111,17 +114,7 @@ def section(group: Group, title: str, stem: str) -> Section:
     ]
     found = verdicts(group)
     said = statement(group.experiment or "") if found else None
-    rows = norm_rows(group)
-    return Section(
-        group,
-        title,
-        rows,
-        norms_table(group, rows) if rows else None,
-        said,
-        found,
-        tables(group),
-        drawings,
-    )
+    return Section(group, title, norm_rows(group), said, found, tables(group), drawings)
 
 
 def titles_of(found: Sequence[Group]) -> list[str]:

@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from .config import Config, DecodeConfig, NormKind, ProbeKind
+from .config import Config, DecodeConfig, NormConfig, NormKind, ProbeKind
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 """Where the settings of train.py are named and explained."""
@@ -120,12 +120,19 @@ def check_probe(config: Config) -> None:
             f"probe.buckets={probe.buckets}: expected ascending numbers of pieces from 1"
         )
     own = [kind.value for kind in probe.kinds if kind is not ProbeKind.length]
-    if own and norm.kind is NormKind.batch and probe.sentences < norm.min_rows:
+    if own and not has_statistics(norm, probe.sentences):
         raise ValueError(
             f"probe.sentences={probe.sentences}: expected at least norm.min_rows={norm.min_rows}"
             f" for {', '.join(own)}, else batch norm does not normalise by the batch's own"
             " statistics"
         )
+
+
+def has_statistics(norm: NormConfig, sentences: int) -> bool:
+    """Whether so many have statistics of their own: not where batch norm keeps to the stored ones
+    for so few.
+    """
+    return norm.kind is not NormKind.batch or sentences >= norm.min_rows
 
 
 def length_limit(rule: str) -> tuple[float, float]:

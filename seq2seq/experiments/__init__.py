@@ -65,8 +65,7 @@ def verdicts(group: Group) -> list[Verdict]:
 
 def tables(group: Group) -> list[Table]:
     """What is told beside its verdicts and charts."""
-    found = [invariance.table(group)] if group.experiment == "invariance" else []
-    return [table for table in found if table.rows]
+    return invariance.tables(group) if group.experiment == "invariance" else []
 
 
 def charts(group: Group) -> list[Chart]:

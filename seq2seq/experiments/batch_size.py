@@ -70,19 +70,20 @@ def verdicts(group: Group, claim: str) -> list[Verdict]:
 
 def _unfit(group: Group) -> str:
     """What is missing for a verdict; empty where nothing is."""
+    norms = {kind: group.variants(kind)[0] for kind in ("none", "batch", "layer")}
     absent = [
         f"norm={kind} {KEY}={size}"
-        for kind in ("none", "batch", "layer")
+        for kind, norm in norms.items()
         for size in (SMALL, LARGE)
-        if not group.of(norm=group.variants(kind)[0], **{KEY: size})
+        if not group.of(norm=norm, **{KEY: size})
     ]
     if absent:
         return f"needs runs with {' and '.join(absent)}"
-    norms = [group.variants(kind)[0] for kind in ("none", "batch", "layer")]
     reached = {
-        norm: fmean(map(group.bleu, at_best_rate(group, norm, **{KEY: LARGE}))) for norm in norms
+        norm: fmean(map(group.bleu, at_best_rate(group, norm, **{KEY: LARGE})))
+        for norm in norms.values()
     }
-    worst = min(norms, key=lambda norm: reached[norm])
+    worst = min(reached, key=lambda norm: reached[norm])
     if reached[worst] < LEARNED:
         return (
             f"needs longer training: at {LARGE} sentences a batch {worst} ends with"

@@ -164,7 +164,7 @@ def charts(group: Group) -> list[Chart]:
         Chart(
             name,
             title,
-            caption + stored * (kind == "valid"),
+            caption + (stored if kind == "valid" else ""),
             [_panel(group, kind, key, title, by) for by in X_LABELS],
         )
         for name, (kind, key, title) in QUANTITIES.items()

@@ -191,12 +191,12 @@ def charts(group: Group) -> list[Chart]:
     """Gradients and sums by step, before and after training, in each cell; their growth through
     training, by length.
     """
-    at_longest = "At the longest length; mean over seeds and their range."
+    at_longest = "At the longest length; {} over seeds and their range."
     by_step = [
         Chart(
             name,
             title,
-            at_longest.replace("mean", "geometric mean") if log_y else at_longest,
+            at_longest.format("geometric mean" if log_y else "mean"),
             [
                 _panel(
                     group,
@@ -224,8 +224,9 @@ def charts(group: Group) -> list[Chart]:
     through_training = Chart(
         "growth_in_training",
         "Growth from step to step, through training",
-        at_longest + " 0: they keep their size; "
-        "above 0 they grow in the direction of time, so that gradients shrink on their way back.",
+        at_longest.format("mean")
+        + " 0: they keep their size; above 0 they grow in the direction of time, so that gradients"
+        " shrink on their way back.",
         [
             _panel(
                 group,

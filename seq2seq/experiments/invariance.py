@@ -72,11 +72,13 @@ def _finding(norm: str, found: Transformations) -> Finding:
     )
 
 
-def table(group: Group) -> Table:
+def tables(group: Group) -> list[Table]:
     """What each change is, and for each norm what the papers say of it and how much the output
     changed.
     """
     found = {norm: changes for norm in group.norms if (changes := measured(group.of(norm=norm)))}
+    if not found:
+        return []
     rows = [
         {
             "change": f"{name}: {said}",
@@ -87,13 +89,15 @@ def table(group: Group) -> Table:
         }
         for name, said in CHANGES.items()
     ]
-    return Table(
-        "What the tables say, and the change that was measured",
-        rows if found else [],
-        "same: the papers' tables say that the output stays the same; in brackets the largest"
-        " change over seeds, of the outputs' size. changes: that it does not; in brackets the"
-        " smallest.",
-    )
+    return [
+        Table(
+            "What the tables say, and the change that was measured",
+            rows,
+            "same: the papers' tables say that the output stays the same; in brackets the largest"
+            " change over seeds, of the outputs' size. changes: that it does not; in brackets the"
+            " smallest.",
+        )
+    ]
 
 
 def _told(claimed: bool, changes: list[float]) -> str:

@@ -127,7 +127,7 @@ Figures = Mapping[int, float]
 
 def difference(a: Figures, b: Figures, scale: float = 1.0) -> list[float]:
     """a - scale * b, of each seed that has both."""
-    return [a[seed] - scale * b[seed] for seed in sorted(a.keys() & b.keys())]
+    return list(minus(a, b, scale).values())
 
 
 def doublings(a: Figures, b: Figures) -> list[float]:
@@ -135,9 +135,9 @@ def doublings(a: Figures, b: Figures) -> list[float]:
     return [math.log2(a[seed] / b[seed]) for seed in sorted(a.keys() & b.keys())]
 
 
-def minus(a: Figures, b: Figures) -> dict[int, float]:
-    """a - b, by seed."""
-    return {seed: a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())}
+def minus(a: Figures, b: Figures, scale: float = 1.0) -> dict[int, float]:
+    """a - scale * b, by seed."""
+    return {seed: a[seed] - scale * b[seed] for seed in sorted(a.keys() & b.keys())}
 
 
 def less_than_half(

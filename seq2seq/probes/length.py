@@ -11,6 +11,7 @@ from ..config import NormKind
 from ..evaluation import mean_nll
 from ..metrics import score
 from ..recalibration import batch_statistics
+from ..settings import has_statistics
 from ..translation import translate_lines
 from .subject import Subject
 
@@ -30,9 +31,10 @@ def length(subject: Subject) -> Iterator[dict[str, Any]]:
     The search knows no later steps than the one it is at: where the input's own statistics are
     pooled over all steps (norm.statistics=sequence_input), it takes the step's.
     """
+    norm = subject.config.norm
     trained = int(subject.prepared.split("train").src_lengths.max())
     for over, pieces, pairs in buckets(subject):
-        own = subject.config.norm.kind is NormKind.batch and subject.has_statistics(len(pairs[0]))
+        own = norm.kind is NormKind.batch and has_statistics(norm, len(pairs[0]))
         kinds = ["running", "batch"] if own else ["running"]
         for statistics in kinds:
             with nullcontext() if statistics == "running" else batch_statistics(subject.model):

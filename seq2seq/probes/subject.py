@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import Config, NormKind
+from ..config import Config
 from ..corpora import read_split, splits
 from ..data import Batch, Prepared, pad
 from ..model import Translator
@@ -46,13 +46,6 @@ class Subject:
         cut = torch.from_numpy(np.resize(np.array(ids), (rows, length))).to(self.device)
         rows_first: Tensor = self.model.src_embedding(cut)
         return rows_first.transpose(0, 1)
-
-    def has_statistics(self, sentences: int) -> bool:
-        """Whether so many have statistics of their own: not where batch norm keeps to the stored
-        ones for so few.
-        """
-        norm = self.config.norm
-        return norm.kind is not NormKind.batch or sentences >= norm.min_rows
 
     def test_sets(self) -> list[str]:
         """Those of the configured test sets that the corpus has."""

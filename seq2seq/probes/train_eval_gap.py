@@ -20,6 +20,7 @@ from ..evaluation import mean_nll
 from ..ops import Pool
 from ..recalibration import batch_norm_layers, batch_statistics, pooled_statistics
 from ..rnn import RecurrentLayers
+from ..settings import has_statistics
 from .subject import Subject
 
 
@@ -56,7 +57,7 @@ def batch_sets(subject: Subject) -> dict[str, list[Batch]]:
         name: subject.batches(name, probe.sentences, probe.batches) for name in subject.test_sets()
     }
     kept = {
-        name: [b for b in found if subject.has_statistics(b.src.size(0))]
+        name: [b for b in found if has_statistics(subject.config.norm, b.src.size(0))]
         for name, found in sets.items()
     }
     return {name: found for name, found in kept.items() if found}
