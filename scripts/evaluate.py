@@ -16,9 +16,9 @@ from typing import Any
 
 from rich.table import Table
 
-from seq2seq.checkpoint import write_text
 from seq2seq.cli import add_search_options, console, guarded, open_translator
 from seq2seq.corpora import read_pair_files, read_split, scored_text
+from seq2seq.files import write_text
 from seq2seq.metrics import paired_bootstrap, score
 from seq2seq.run import Run
 

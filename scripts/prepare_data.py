@@ -74,10 +74,10 @@ def show_example(line: str, tokenizer: Any, embedding_size: int) -> None:
 @hydra.main(version_base="1.3", config_path="../configs", config_name="prepare_data")
 def main(cfg: DictConfig) -> None:
     """Prepare what the command line asks for, and show it."""
-    from seq2seq.preparation import (
+    from seq2seq.preparation import (  # after Hydra has answered --help, which needs no torch
         describe,
         prepare,
-    )  # after Hydra has answered --help, which needs no torch
+    )
 
     config = cli.composed(cfg)
     prepared = prepare(config.data, config.tokenizer)

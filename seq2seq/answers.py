@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from .charts import Table
-from .config import NormKind
 from .experiments.convergence import common_loss, pairs, time_to
 from .experiments.length import lost_bleu, within_and_beyond
 from .experiments.verdict import Figures, difference, doublings
+from .norms import NormKind
 from .records import Group, by_seed
 from .statistics import Outcome, interval, outcome, smallest_effect
 from .summary import NormRow, speed

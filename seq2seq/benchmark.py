@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import NormKind
+from .norms import NormKind
 from .ops.operators import failure, packs
 from .rnn import GRU, LSTM, RNN
 

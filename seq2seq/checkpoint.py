@@ -5,12 +5,11 @@ A file is written beside its final name, flushed to the disk and renamed: at any
 stands for a whole checkpoint, the older or the newer.
 """
 
-import contextlib
 import errno
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,49 +18,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .files import replacing
+
 HEADER_KEY = "state"
-TEMPORARY = ".tmp"
-"""How the name of a file that is being written ends."""
 
 
 class CheckpointError(ValueError):
     """A checkpoint that is missing, damaged, or of another architecture."""
-
-
-@contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Let what goes wrong in writing a file, as on a full disk, say which file it was."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-    except SafetensorError as error:
-        found = re.search(r"os error (\d+)", str(error))
-        number = int(found[1]) if found else errno.EIO
-        raise OSError(number, os.strerror(number), str(path)) from error
-
-
-@contextlib.contextmanager
-def replacing(path: Path):  # type: ignore[no-untyped-def]
-    """A temporary name beside `path` that is flushed and renamed to it on leaving, or removed on an
-    error.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
-    try:
-        with naming(path):
-            yield temporary
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -73,7 +36,17 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any
         for name, tensor in tensors.items()
     }
     with replacing(path) as temporary:
-        save_file(owned, temporary, metadata={HEADER_KEY: json.dumps(state)})
+        try:
+            save_file(owned, temporary, metadata={HEADER_KEY: json.dumps(state)})
+        except SafetensorError as error:
+            raise as_os_error(error) from error
+
+
+def as_os_error(error: SafetensorError) -> OSError:
+    """Return the operating system's error that safetensors reports as text, such as a full disk."""
+    found = re.search(r"os error (\d+)", str(error))
+    number = int(found[1]) if found else errno.EIO
+    return OSError(number, os.strerror(number))
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -7,71 +7,7 @@ Hydra or torch.
 from dataclasses import dataclass, field
 from enum import Enum
 
-
-class NormKind(Enum):
-    """What N(v) divides by, and what it averages over (DESIGN of each:
-    `seq2seq/ops/reference.py`).
-    """
-
-    none = "none"
-    batch = "batch"
-    layer = "layer"
-    rms = "rms"
-
-
-class CellNorm(Enum):
-    """Where the norm of the LSTM's cell state acts: on the output only, also on what is carried on,
-    or nowhere.
-    """
-
-    output = "output"
-    carried = "carried"
-    none = "none"
-
-
-class Terms(Enum):
-    """Whether input and recurrent summed inputs are normalised apart or as one sum."""
-
-    separate = "separate"
-    joint = "joint"
-
-
-class NormGroup(Enum):
-    """Whether a row is normalised as one vector or each gate's H features apart."""
-
-    vector = "vector"
-    gate = "gate"
-
-
-class Statistics(Enum):
-    """Which sets of statistics batch norm keeps."""
-
-    per_step = "per_step"
-    sequence_input = "sequence_input"
-    shared = "shared"
-
-
-@dataclass
-class NormConfig:
-    """Normalisation inside the recurrent cell. `None` means the default of the kind or of the
-    cell.
-    """
-
-    kind: NormKind = NormKind.layer
-    eps: float = 1e-5
-    gain: float | None = None
-    """Initial gain; None: 1 for layer and rms, 0.1 for batch."""
-    cell: CellNorm = CellNorm.output
-    terms: Terms | None = None
-    """None: separate for LSTM and GRU, joint for RNN."""
-    group: NormGroup = NormGroup.vector
-    statistics: Statistics = Statistics.per_step
-    momentum: float = 0.1
-    """Weight of the newest batch in the running averages of batch norm."""
-    max_steps: int = 512
-    """Time steps for which batch norm has room to keep statistics."""
-    min_rows: int = 2
-    """A training step with fewer living rows than this uses the running statistics."""
+from .norms import NormConfig
 
 
 class CellKind(Enum):

@@ -15,9 +15,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import IO
 
-from .checkpoint import replacing, write_text
 from .config import DataConfig, Origin, SplitConfig
 from .errors import DataError
+from .files import replacing, write_text
 from .splitting import check_git_blob, read_upstream, split_by_components
 from .text import decoded_lines
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from . import __version__
+from .batches import Batch, BatchSampler
 from .checkpoint import (
     average_weights,
     group,
@@ -20,14 +21,15 @@ from .checkpoint import (
     load_weights,
     prefixed,
     save_checkpoint,
-    write_text,
 )
-from .config import Config, Metric, NormKind
+from .config import Config, Metric
 from .corpora import read_split, scored_text, splits
-from .data import Batch, BatchSampler, ParallelDataset, Prepared, batches
+from .data import ParallelDataset, Prepared, batches
 from .device import autocast, processor
+from .files import write_text
 from .metrics import Scores, score
 from .model import Translator, count_parameters
+from .norms import NormKind
 from .recalibration import batch_statistics, recalibration
 from .run import Run
 from .tokenizer import Tokenizers

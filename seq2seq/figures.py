@@ -15,7 +15,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from .checkpoint import replacing
+from .files import replacing
 
 NORM_COLOURS = {"none": "#000000", "batch": "#D55E00", "layer": "#0072B2", "rms": "#009E73"}
 """From Okabe & Ito's palette, distinct for colour-blind readers."""

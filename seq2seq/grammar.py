@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 
-from seq2seq.grammar_file import (
+from .grammar_file import (
     EMPTY,
     Alternative,
     Child,
@@ -25,7 +25,7 @@ from seq2seq.grammar_file import (
     Variable,
     Words,
 )
-from seq2seq.numerals import GENERATORS
+from .numerals import GENERATORS
 
 NEW_ATTEMPTS = 10  # draws for a word that the sentence doesn't have yet
 MOST_ATTEMPTS = 100_000  # draws for one wanted sentence before giving up

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from seq2seq.numerals import GENERATORS
+from .numerals import GENERATORS
 
 Values = frozenset[str]
 Words = tuple[str, ...]

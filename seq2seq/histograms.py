@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from .batches import Batch
 from .config import Config
-from .data import Batch, ParallelDataset
+from .data import ParallelDataset
 from .device import autocast
 from .figures import statistics_figure
 from .logbook import Logbook

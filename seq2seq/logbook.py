@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
-from .checkpoint import naming, write_text
+from .files import naming, write_text
 
 LAYOUT = {
     "Runs side by side": {

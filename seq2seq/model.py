@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from .config import Attention, CellConfig, CellKind, ModelConfig, NormConfig, Tying
+from .config import Attention, CellConfig, CellKind, ModelConfig, Tying
 from .loss import linear_cross_entropy
+from .norms import NormConfig
 from .ops import State
 from .rnn import GRU, LSTM, RNN, RecurrentLayers, is_norm_parameter
 

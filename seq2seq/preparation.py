@@ -27,11 +27,11 @@ import numpy as np
 from filelock import FileLock
 from tqdm import tqdm
 
-from .checkpoint import write_text
 from .config import DataConfig, TokenizerConfig
 from .corpora import locate, split_pairs, splits, text_sha256
 from .data import SIDES, Prepared, ids_dtype
 from .errors import DataError
+from .files import write_text
 from .text import clean, odd_characters
 from .tokenizer import Tokenizers
 

@@ -8,7 +8,7 @@ from itertools import product
 
 from torch import nn
 
-from .config import NormKind
+from .norms import NormKind
 from .ops import Pool
 from .rnn import RecurrentLayers
 

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 import yaml
 
-from .config import Config, NormConfig, NormKind
+from .config import Config
 from .logbook import read_metrics
+from .norms import NormConfig, NormKind
 from .run import Run, RunError
 from .settings import CHANGEABLE, CONFIGS, plain, settings
 

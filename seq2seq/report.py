@@ -20,15 +20,15 @@ from plotly.offline import get_plotlyjs
 
 from .answers import listed, overview
 from .charts import Chart, Table, interactive_figure, static_figure
-from .checkpoint import replacing, write_text
 from .columns import COLUMNS
 from .commands import training_commands
-from .config import NormKind
 from .diagrams import axes_diagram, cell_diagram
 from .errors import DataError
 from .examples import Example, worked_examples
 from .experiments import RULE, Statement, Verdict, charts, statement, tables, verdicts
 from .figures import rendered
+from .files import replacing, write_text
+from .norms import NormKind
 from .records import Group, RunRecord, groups, read_runs
 from .summary import NormRow, norm_rows, norms_table
 from .words import EXPLAINER, glossary

@@ -17,7 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from .config import CellNorm, NormConfig, NormGroup, NormKind, Statistics, Terms
+from .norms import (
+    DEFAULT_GAIN,
+    CellNorm,
+    NormConfig,
+    NormGroup,
+    NormKind,
+    Statistics,
+    Terms,
+    norm_config,
+)
 from .ops import (
     BatchStatistics,
     CellParameters,
@@ -29,40 +38,6 @@ from .ops import (
     recurrence,
 )
 from .packing import flipped_rows
-
-DEFAULT_GAIN = {NormKind.batch: 0.1, NormKind.layer: 1.0, NormKind.rms: 1.0}
-
-
-def norm_config(norm: str | NormConfig) -> NormConfig:
-    """The norm's settings from its name or from themselves, checked."""
-    if isinstance(norm, str) and norm in NormKind.__members__:
-        return NormConfig(kind=NormKind[norm])
-    if not isinstance(norm, NormConfig):
-        raise ValueError(
-            f"norm={norm!r}: expected one of {', '.join(NormKind.__members__)} or a NormConfig"
-        )
-    if norm.eps <= 0:
-        raise ValueError(f"norm.eps={norm.eps}: expected more than 0")
-    if norm.kind is NormKind.batch:
-        if not 0 <= norm.momentum <= 1:
-            raise ValueError(f"norm.momentum={norm.momentum}: expected a weight from 0 to 1")
-        if norm.group is NormGroup.gate:
-            raise ValueError(
-                "norm.group=gate: batch norm treats every feature apart already; expected"
-                " group=vector"
-            )
-        if norm.min_rows < 2:
-            raise ValueError(
-                f"norm.min_rows={norm.min_rows}: a variance over rows needs at least 2"
-            )
-        if norm.max_steps < 1:
-            raise ValueError(f"norm.max_steps={norm.max_steps}: expected at least 1")
-        if norm.statistics is Statistics.sequence_input and norm.terms is Terms.joint:
-            raise ValueError(
-                "norm.terms=joint: norm.statistics=sequence_input normalises the input term of all"
-                " steps at once; expected norm.terms=separate"
-            )
-    return norm
 
 
 class RecurrentLayers(nn.Module):

@@ -17,8 +17,9 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from .checkpoint import TEMPORARY, group, load_checkpoint, load_weights, write_text
+from .checkpoint import group, load_checkpoint, load_weights
 from .config import Config, Tying
+from .files import TEMPORARY, write_text
 from .model import Translator, Vocabulary
 from .settings import EXTENDABLE, differences
 from .tokenizer import Tokenizers

@@ -8,7 +8,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from .config import Config, DecodeConfig, NormConfig, NormKind, ProbeKind
+from .config import Config, DecodeConfig, ProbeKind
+from .norms import NormConfig, NormKind
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 """Where the settings of train.py are named and explained."""

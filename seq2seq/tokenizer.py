@@ -12,9 +12,9 @@ from pathlib import Path
 
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
-from .checkpoint import replacing, write_text
 from .config import TokenizerConfig, TokenizerKind
 from .errors import DataError
+from .files import replacing, write_text
 from .text import WITHOUT_SPACES, clean, join_chinese, nfkc, segment_chinese
 
 SPACE = "▁"

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from .batches import Batch
 from .checkpoint import (
     CheckpointError,
     group,
@@ -28,7 +29,7 @@ from .checkpoint import (
 )
 from .config import Config, Metric, OptimizerConfig, OptimizerKind
 from .corpora import read_split, splits
-from .data import Batch, ParallelDataset, Prepared, batches
+from .data import ParallelDataset, Prepared, batches
 from .device import autocast, choose_device, set_threads
 from .distributed import ONE_PROCESS, SEED_STRIDE, Processes, is_main, joined
 from .errors import Stopped, TrainingError

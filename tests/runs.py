@@ -15,13 +15,12 @@ from seq2seq.config import (
     Config,
     DataConfig,
     ModelConfig,
-    NormConfig,
-    NormKind,
     OptimizerConfig,
     SplitConfig,
     TokenizerConfig,
     TrainerConfig,
 )
+from seq2seq.norms import NormConfig, NormKind
 from seq2seq.run import Run
 from seq2seq.training import train
 

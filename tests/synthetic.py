@@ -4,15 +4,8 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from seq2seq.config import (
-    CellConfig,
-    CellKind,
-    Config,
-    DataConfig,
-    NormConfig,
-    NormKind,
-    OptimizerConfig,
-)
+from seq2seq.config import CellConfig, CellKind, Config, DataConfig, OptimizerConfig
+from seq2seq.norms import NormConfig, NormKind
 from seq2seq.records import RunRecord, groups
 from seq2seq.run import Run
 

@@ -8,8 +8,9 @@ from synthetic import SEEDS, curve, group, record
 
 from seq2seq import summary
 from seq2seq.answers import overview
-from seq2seq.config import DataConfig, Statistics
+from seq2seq.config import DataConfig
 from seq2seq.experiments import verdicts
+from seq2seq.norms import Statistics
 from seq2seq.summary import norm_cells, norm_rows, norms_table
 from seq2seq.words import glossary
 

@@ -16,8 +16,8 @@ from seq2seq.checkpoint import (
     optimizer_tensors,
     prefixed,
     save_checkpoint,
-    write_text,
 )
+from seq2seq.files import write_text
 
 
 def trained(rule):

@@ -18,7 +18,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf.errors import OmegaConfBaseException
 
 from seq2seq import cli
-from seq2seq.config import Backend, CellKind, Config, NormKind, Origin, TokenizerKind
+from seq2seq.config import Backend, CellKind, Config, Origin, TokenizerKind
+from seq2seq.norms import NormKind
 from seq2seq.tokenizer import LEAST_PIECES
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from seq2seq import preparation
+from seq2seq.batches import BatchSampler
 from seq2seq.config import DataConfig, SplitConfig, TokenizerConfig, TokenizerKind
 from seq2seq.corpora import read_split
-from seq2seq.data import BatchSampler, ParallelDataset, Prepared, batches, ids_dtype
+from seq2seq.data import ParallelDataset, Prepared, batches, ids_dtype
 from seq2seq.errors import DataError
 from seq2seq.preparation import (
     Encoder,

@@ -4,9 +4,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from seq2seq.config import Attention, CellConfig, DecodeConfig, ModelConfig, NormConfig
+from seq2seq.config import Attention, CellConfig, DecodeConfig, ModelConfig
 from seq2seq.decoding import beam_search, search_in_batches
 from seq2seq.model import Translator, Vocabulary
+from seq2seq.norms import NormConfig
 from seq2seq.settings import length_limit
 
 SENTENCES = [[5, 6, 7], [4, 4, 9, 10, 11], [], [8]]

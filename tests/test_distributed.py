@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from seq2seq.batches import Batch
 from seq2seq.checkpoint import load_checkpoint
-from seq2seq.data import Batch
 from seq2seq.distributed import Processes
 from seq2seq.logbook import read_metrics
 from seq2seq.rnn import LSTM

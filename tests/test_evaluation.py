@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from seq2seq import __version__
+from seq2seq.batches import BatchSampler
 from seq2seq.checkpoint import group, load_checkpoint, load_weights
-from seq2seq.config import NormConfig, NormKind, Statistics
 from seq2seq.corpora import text_sha256
-from seq2seq.data import BatchSampler, batches
+from seq2seq.data import batches
 from seq2seq.device import processor
 from seq2seq.evaluation import recalibrate, teacher_forced_loss, training_batches, validation_bleu
 from seq2seq.metrics import score
+from seq2seq.norms import NormConfig, NormKind, Statistics
 from seq2seq.preparation import prepare
 from seq2seq.recalibration import batch_statistics
 from seq2seq.run import build_translator

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from synthetic import SEEDS, curve, group, record
 
-from seq2seq.config import Statistics
 from seq2seq.experiments import EXPERIMENTS, Finding, charts, statement, tables, verdicts
 from seq2seq.experiments.convergence import best_rate, reached
 from seq2seq.experiments.gradient_flow import NOTICEABLE as NOTICEABLE_GROWTH
 from seq2seq.experiments.gradient_flow import SPAN, growth
 from seq2seq.experiments.length import gained_loss, lost_bleu
 from seq2seq.experiments.train_eval_gap import NOTICEABLE
+from seq2seq.norms import Statistics
 from seq2seq.statistics import Outcome, smallest_effect
 
 NOISE = {1: -0.02, 2: 0.03, 3: -0.01}

@@ -28,8 +28,9 @@ from torch.nn.utils.rnn import pack_sequence
 from torch.utils.checkpoint import checkpoint
 
 from seq2seq import ops
-from seq2seq.config import CellConfig, ModelConfig, NormConfig, NormKind
+from seq2seq.config import CellConfig, ModelConfig
 from seq2seq.model import Translator, Vocabulary
+from seq2seq.norms import NormConfig, NormKind
 from seq2seq.ops import build, fused, operators
 from seq2seq.recalibration import recalibration
 from seq2seq.rnn import GRU, LSTM, RNN

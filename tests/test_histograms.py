@@ -9,16 +9,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from seq2seq.config import (
-    CellConfig,
-    CellKind,
-    Config,
-    ModelConfig,
-    NormConfig,
-    NormKind,
-    Statistics,
-)
-from seq2seq.data import Batch
+from seq2seq.batches import Batch
+from seq2seq.config import CellConfig, CellKind, Config, ModelConfig
 from seq2seq.figures import statistics_figure
 from seq2seq.histograms import (
     STEPS,
@@ -29,6 +21,7 @@ from seq2seq.histograms import (
 )
 from seq2seq.logbook import Logbook
 from seq2seq.model import Translator, Vocabulary
+from seq2seq.norms import NormConfig, NormKind, Statistics
 
 H = 12
 CPU = torch.device("cpu")

@@ -8,9 +8,10 @@ import pytest
 import torch
 from oracles import randomised
 
-from seq2seq.config import NormKind, ProbeKind
+from seq2seq.config import ProbeKind
 from seq2seq.evaluation import recalibrate
 from seq2seq.logbook import read_metrics
+from seq2seq.norms import NormKind
 from seq2seq.preparation import prepare
 from seq2seq.probes import Subject, probe
 from seq2seq.probes.gradient_flow import flow

@@ -5,7 +5,8 @@ import math
 import pytest
 from synthetic import SEEDS, group, record
 
-from seq2seq.config import DataConfig, ModelConfig, OptimizerConfig, ProbeConfig, Statistics
+from seq2seq.config import DataConfig, ModelConfig, OptimizerConfig, ProbeConfig
+from seq2seq.norms import Statistics
 from seq2seq.records import by_seed, groups, labels
 
 

@@ -14,17 +14,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from seq2seq import checkpoint, training
 from seq2seq.checkpoint import CheckpointError, load_checkpoint
-from seq2seq.config import (
-    CellConfig,
-    CellKind,
-    Config,
-    NormConfig,
-    NormKind,
-    ProbeConfig,
-    ProbeKind,
-)
+from seq2seq.config import CellConfig, CellKind, Config, ProbeConfig, ProbeKind
 from seq2seq.errors import Stopped
 from seq2seq.logbook import read_metrics
+from seq2seq.norms import NormConfig, NormKind
 from seq2seq.run import Run, RunError, Status
 from seq2seq.settings import check_settings, differences
 from seq2seq.training import train, train_step

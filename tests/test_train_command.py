@@ -25,7 +25,6 @@ from seq2seq.config import (
     CellKind,
     Device,
     Metric,
-    NormKind,
     OptimizerKind,
     Precision,
     Schedule,
@@ -34,6 +33,7 @@ from seq2seq.config import (
 )
 from seq2seq.errors import TrainingError
 from seq2seq.logbook import read_metrics
+from seq2seq.norms import NormKind
 from seq2seq.run import Run
 from seq2seq.settings import settings
 from seq2seq.training import train_step

@@ -7,9 +7,9 @@ from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any
 
-from ..config import NormKind
 from ..evaluation import mean_nll
 from ..metrics import score
+from ..norms import NormKind
 from ..recalibration import batch_statistics
 from ..settings import has_statistics
 from ..translation import translate_lines

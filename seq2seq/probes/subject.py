@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..batches import Batch, pad
 from ..config import Config
 from ..corpora import read_split, splits
-from ..data import Batch, Prepared, pad
+from ..data import Prepared
 from ..model import Translator
 from ..rnn import RecurrentLayers
 from ..tokenizer import Tokenizer

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import NormKind
-from ..data import Batch
+from ..batches import Batch
 from ..device import autocast
 from ..evaluation import mean_nll
+from ..norms import NormKind
 from ..ops import Pool
 from ..recalibration import batch_norm_layers, batch_statistics, pooled_statistics
 from ..rnn import RecurrentLayers
