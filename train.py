@@ -8,7 +8,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from seq2seq import cli
+from seq2seq.app import cli
 
 cli.register()
 
@@ -16,7 +16,7 @@ cli.register()
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
 def main(cfg: DictConfig) -> dict[str, Any]:
     """One run, or one job of a sweep."""
-    from seq2seq.training import train  # after Hydra has answered --help, which needs no torch
+    from seq2seq.training.loop import train  # after Hydra has answered --help, which needs no torch
 
     with cli.job():
         return train(*cli.current_run(cfg))

@@ -22,16 +22,16 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from seq2seq import benchmark
-from seq2seq.benchmark import NORMS, PRODUCTS, Memory, Run, Size, Timing
-from seq2seq.cli import guarded
+from seq2seq.app.cli import guarded
+from seq2seq.benchmark import timing as benchmark
+from seq2seq.benchmark.timing import NORMS, PRODUCTS, Memory, Run, Size, Timing
 from seq2seq.config import CellConfig, DecodeConfig, ModelConfig
-from seq2seq.decoding import search_in_batches
 from seq2seq.device import set_threads
 from seq2seq.figures import save_figure, speed_figure
 from seq2seq.files import write_text
 from seq2seq.model import Translator, Vocabulary
-from seq2seq.norms import NormConfig, NormKind
+from seq2seq.rnn.config import NormConfig, NormKind
+from seq2seq.translation.search import search_in_batches
 
 SIZES = {
     "small": [(10, 8, 32, 32)],

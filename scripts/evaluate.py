@@ -16,11 +16,11 @@ from typing import Any
 
 from rich.table import Table
 
-from seq2seq.cli import add_search_options, console, guarded, open_translator
-from seq2seq.corpora import read_pair_files, read_split, scored_text
+from seq2seq.app.cli import add_search_options, console, guarded, open_translator
+from seq2seq.data.corpora import read_pair_files, read_split, scored_text
 from seq2seq.files import write_text
-from seq2seq.metrics import paired_bootstrap, score
-from seq2seq.run import Run
+from seq2seq.runs.folder import Run
+from seq2seq.translation.scores import paired_bootstrap, score
 
 
 def test_set(run: Run, arguments: argparse.Namespace) -> tuple[list[str], list[str]]:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from seq2seq import cli
+from seq2seq.app import cli
 
 cli.register()
 
@@ -74,10 +74,7 @@ def show_example(line: str, tokenizer: Any, embedding_size: int) -> None:
 @hydra.main(version_base="1.3", config_path="../configs", config_name="prepare_data")
 def main(cfg: DictConfig) -> None:
     """Prepare what the command line asks for, and show it."""
-    from seq2seq.preparation import (  # after Hydra has answered --help, which needs no torch
-        describe,
-        prepare,
-    )
+    from seq2seq.data.preparation import describe, prepare
 
     config = cli.composed(cfg)
     prepared = prepare(config.data, config.tokenizer)

@@ -12,9 +12,9 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from seq2seq.cli import add_search_options, guarded, open_translator
-from seq2seq.text import decoded_lines
-from seq2seq.translation import Translation
+from seq2seq.app.cli import add_search_options, guarded, open_translator
+from seq2seq.data.text import decoded_lines
+from seq2seq.translation.lines import Translation
 
 CHUNK_LINES = 2000
 """Lines read before any is translated: sorted by length they fill batches well, and memory stays

@@ -16,9 +16,9 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from .config import Attention, CellConfig, CellKind, ModelConfig, Tying
 from .loss import linear_cross_entropy
-from .norms import NormConfig
-from .ops import State
-from .rnn import GRU, LSTM, RNN, RecurrentLayers, is_norm_parameter
+from .rnn.backends import State
+from .rnn.config import NormConfig
+from .rnn.layers import GRU, LSTM, RNN, RecurrentLayers, is_norm_parameter
 
 
 @dataclass

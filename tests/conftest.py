@@ -16,10 +16,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from tensorboard.summary.writer import event_file_writer
 
-from seq2seq import cli, ops
-from seq2seq.rnn import LSTM
-from seq2seq.run import Run
-from seq2seq.training import train
+from seq2seq.app import cli
+from seq2seq.rnn import backends as ops
+from seq2seq.rnn.layers import LSTM
+from seq2seq.runs.folder import Run
+from seq2seq.training.loop import train
 
 torch.set_num_threads(1)  # the models are tiny, and two test processes share the cores
 

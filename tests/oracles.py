@@ -9,8 +9,8 @@ a list of (length, I) tensors in any order.
 import torch
 from torch.nn.utils.rnn import pack_sequence, unpack_sequence
 
-from seq2seq.norms import CellNorm, NormConfig, NormGroup, NormKind, Statistics, Terms
-from seq2seq.rnn import GRU, LSTM, RNN
+from seq2seq.rnn.config import CellNorm, NormConfig, NormGroup, NormKind, Statistics, Terms
+from seq2seq.rnn.layers import GRU, LSTM, RNN
 
 CELLS = {
     "lstm": LSTM,

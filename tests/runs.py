@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from seq2seq.cli import guarded
+from seq2seq.app.cli import guarded
 from seq2seq.config import (
     Config,
     DataConfig,
@@ -20,9 +20,9 @@ from seq2seq.config import (
     TokenizerConfig,
     TrainerConfig,
 )
-from seq2seq.norms import NormConfig, NormKind
-from seq2seq.run import Run
-from seq2seq.training import train
+from seq2seq.rnn.config import NormConfig, NormKind
+from seq2seq.runs.folder import Run
+from seq2seq.training.loop import train
 
 ROOT = Path(__file__).resolve().parents[1]
 LEXICON = {

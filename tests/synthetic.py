@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from seq2seq.config import CellConfig, CellKind, Config, DataConfig, OptimizerConfig
-from seq2seq.norms import NormConfig, NormKind
-from seq2seq.records import RunRecord, groups
-from seq2seq.run import Run
+from seq2seq.rnn.config import NormConfig, NormKind
+from seq2seq.runs.folder import Run
+from seq2seq.runs.records import RunRecord, groups
 
 SEEDS = (1, 2, 3)
 SIGNATURE = "BLEU|nrefs:1|case:mixed|eff:no|tok:zh|smooth:exp|version:2.6.0"

@@ -13,7 +13,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from matplotlib.mathtext import MathTextParser
 
-from seq2seq import cli
+from seq2seq.app import cli
 from seq2seq.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,8 +98,8 @@ def test_each_language_names_the_other():
 
 
 def test_the_invariances_are_those_that_the_probe_checks():
-    from seq2seq.experiments.invariance import CHANGES as IN_WORDS
     from seq2seq.probes.invariance import CHANGES, UNCHANGED
+    from seq2seq.report.experiments.invariance import CHANGES as IN_WORDS
 
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from setuptools import find_namespace_packages
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -299,9 +300,14 @@ def test_every_package_of_ours_is_installed():
     packages = {
         ".".join(path.parent.relative_to(ROOT).parts)
         for top in ("seq2seq", "hydra_plugins")
-        for path in (ROOT / top).rglob("__init__.py")
+        for path in (ROOT / top).rglob("*.py")
     }
-    assert set(PROJECT["tool"]["setuptools"]["packages"]) == packages
+    finder = PROJECT["tool"]["setuptools"]["packages"]["find"]
+    found = find_namespace_packages(str(ROOT), include=finder["include"])
+    assert packages <= set(found)
+    assert not [
+        name for name in found if name.partition(".")[0] not in ("seq2seq", "hydra_plugins")
+    ]
 
 
 def test_python_is_of_the_version_that_the_makefile_asks_for():

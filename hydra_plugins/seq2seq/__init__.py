@@ -124,7 +124,9 @@ def result_in_folder(overrides: str, place: Place, began: float) -> Result:
 
     A former sweep's failure is none of this one's; nor is anything that this one was to overwrite.
     """
-    from seq2seq.run import Run  # with torch, for which a sweep that ends well need not wait
+    from seq2seq.runs.folder import (
+        Run,  # with torch, for which a sweep that ends well need not wait
+    )
 
     run = Run(place.folder)
     state = run.state()

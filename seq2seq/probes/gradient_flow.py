@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..ops import reference
-from ..recalibration import batch_statistics
-from ..rnn import RecurrentLayers
+from ..rnn import reference
+from ..rnn.layers import RecurrentLayers
+from ..rnn.recalibration import batch_statistics
 from .subject import Subject
 
 SEED = 1

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_sequence
 
-from ..recalibration import batch_statistics
-from ..rnn import RecurrentLayers
+from ..rnn.layers import RecurrentLayers
+from ..rnn.recalibration import batch_statistics
 from .subject import Subject
 
 CHANGES = (

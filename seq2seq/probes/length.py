@@ -7,12 +7,12 @@ from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any
 
-from ..evaluation import mean_nll
-from ..metrics import score
-from ..norms import NormKind
-from ..recalibration import batch_statistics
-from ..settings import has_statistics
-from ..translation import translate_lines
+from ..config.settings import has_statistics
+from ..rnn.config import NormKind
+from ..rnn.recalibration import batch_statistics
+from ..translation.likelihood import mean_nll
+from ..translation.lines import translate_lines
+from ..translation.scores import score
 from .subject import Subject
 
 Pairs = tuple[list[str], list[str]]

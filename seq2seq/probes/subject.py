@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..batches import Batch, pad
 from ..config import Config
-from ..corpora import read_split, splits
-from ..data import Prepared
+from ..data.batches import Batch, pad
+from ..data.corpora import read_split, splits
+from ..data.dataset import Prepared
+from ..data.tokenizer import Tokenizer
 from ..model import Translator
-from ..rnn import RecurrentLayers
-from ..tokenizer import Tokenizer
+from ..rnn.layers import RecurrentLayers
 
 
 @dataclass

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..batches import Batch
+from ..config.settings import has_statistics
+from ..data.batches import Batch
 from ..device import autocast
-from ..evaluation import mean_nll
-from ..norms import NormKind
-from ..ops import Pool
-from ..recalibration import batch_norm_layers, batch_statistics, pooled_statistics
-from ..rnn import RecurrentLayers
-from ..settings import has_statistics
+from ..rnn.backends import Pool
+from ..rnn.config import NormKind
+from ..rnn.layers import RecurrentLayers
+from ..rnn.recalibration import batch_norm_layers, batch_statistics, pooled_statistics
+from ..translation.likelihood import mean_nll
 from .subject import Subject
 
 

@@ -1,0 +1,1 @@
+"""The command line: Hydra, exit codes, options that several commands share."""

@@ -1,0 +1,1 @@
+"""From text to batches: corpora, tokenizers, clean-up, encoded datasets."""

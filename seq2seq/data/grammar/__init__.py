@@ -1,0 +1,1 @@
+"""Synchronous grammars, from which the built-in corpus is drawn."""

@@ -1,0 +1,195 @@
+"""Inside the recurrent layers, for TensorBoard: pre-activations, gates and hidden states, and batch
+norm's statistics.
+
+A place is a layer and direction, as in encoder0_forward. Steps count from 0 in the order that a
+layer reads in, so that step 0 of encoder0_backward is each sentence's last word.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from ..config import Config
+from ..data.batches import Batch
+from ..data.dataset import ParallelDataset
+from ..device import autocast
+from ..figures import statistics_figure
+from ..model import Translator, as_state
+from ..rnn import reference
+from ..rnn.backends import State
+from ..rnn.layers import RecurrentLayers
+from ..rnn.packing import flipped_rows
+from ..rnn.recalibration import batch_norm_layers
+from ..runs.logbook import Logbook
+
+SENTENCES = 32
+"""Of a batch that is looked at."""
+STEPS = (0, 1, 2, 5, 10, 20, 50, 100, 200)
+"""Those that are drawn: most happens early."""
+GATES: dict[str, dict[str, Callable[[Tensor], Tensor]]] = {
+    "lstm": {"i": torch.sigmoid, "f": torch.sigmoid, "g": torch.tanh, "o": torch.sigmoid},
+    "gru": {"r": torch.sigmoid, "z": torch.sigmoid, "n": torch.tanh},
+    "rnn": {},
+}
+"""By cell, in the order of its summed inputs. The vanilla cell's one gate is its hidden state."""
+
+
+Moments = tuple[NDArray[np.floating], NDArray[np.floating]]
+"""Means and variances, each (steps, F)."""
+
+
+@dataclass
+class Call:
+    """What a recurrent layer was called with."""
+
+    x: Tensor
+    """(N, I), packed"""
+    batch_sizes: list[int]
+    state: State | None
+    """Each (D, B, H)."""
+    first_step: int
+
+
+@contextmanager
+def calls(model: nn.Module) -> Iterator[dict[str, list[Call]]]:
+    """The calls of the recurrent layers in `model` that are made inside, by the layer's name."""
+    found: dict[str, list[Call]] = {}
+
+    def noting(name: str) -> Callable[..., None]:
+        return lambda _, arguments, keywords: found.setdefault(name, []).append(
+            _call(*arguments, **keywords)
+        )
+
+    hooks = [
+        layer.register_forward_pre_hook(noting(name), with_kwargs=True)
+        for name, layer in model.named_modules()
+        if isinstance(layer, RecurrentLayers)
+    ]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _call(x: Tensor | PackedSequence, hx: Any = None, first_step: int = 0) -> Call:
+    """As the translator calls: packed, in sorted order, or steps first (T, B, I)."""
+    state = None if hx is None else as_state(hx)
+    if isinstance(x, PackedSequence):
+        return Call(x.data, x.batch_sizes.tolist(), state, first_step)
+    return Call(x.flatten(0, 1), [x.size(1)] * x.size(0), state, first_step)
+
+
+def looked_at(
+    layer: RecurrentLayers, direction: int, call: Call
+) -> Iterator[tuple[int, reference.Step]]:
+    """What each step of a call computes in one direction of a single layer."""
+    x, suffix = call.x, layer.suffixes()[direction]
+    if suffix.endswith("_reverse"):
+        x = x.index_select(0, flipped_rows(call.batch_sizes, x.device))
+    state = None if call.state is None else tuple(s[direction] for s in call.state)
+    found = reference.steps(
+        layer.cell, x, call.batch_sizes, layer.cell_parameters(suffix), state, call.first_step
+    )
+    return enumerate(found, call.first_step)
+
+
+def write_histograms(
+    logbook: Logbook,
+    model: Translator,
+    dataset: ParallelDataset,
+    config: Config,
+    device: torch.device,
+    update: int,
+) -> None:
+    """Of a data set's first sentences, in eval mode; the model is left in the mode it came in."""
+    was_training = model.training
+    model.eval()
+    batch = dataset.batch(np.arange(min(SENTENCES, len(dataset)))).to(device)
+    with autocast(device, config.trainer.precision):
+        for tag, values in histograms(model, batch):
+            logbook.histogram(tag, values.float().cpu().numpy(), update)
+    model.train(was_training)
+    if statistics := stored_statistics(model):
+        logbook.figure("batch_norm/by_step", statistics_figure(statistics), update)
+        for tag, stored in statistics_histograms(statistics):
+            logbook.histogram(tag, stored, update)
+
+
+@torch.no_grad()
+def histograms(model: Translator, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+    """Tags and values of one batch, teacher-forced.
+
+    Pre-activations are the summed inputs as the nonlinearities get them, gates what these make of
+    them.
+    """
+    with calls(model) as found:
+        model(batch.src, batch.src_lengths, batch.tgt, batch.tgt_lengths)
+    for name, made in found.items():
+        layer = model.get_submodule(name)
+        assert isinstance(layer, RecurrentLayers)
+        for direction, call in ((d, call) for d in range(layer.num_directions) for call in made):
+            for t, step in looked_at(layer, direction, call):
+                if t in STEPS:
+                    yield from _of_step(
+                        layer.cell, f"{place(name, layer, direction)}/step{t}", step
+                    )
+
+
+def _of_step(cell: str, where: str, step: reference.Step) -> Iterator[tuple[str, Tensor]]:
+    values = {"pre-activations": step.summed, "hidden": step.state[0]}
+    if gates := GATES[cell]:
+        for (name, nonlinearity), summed in zip(
+            gates.items(), step.summed.chunk(len(gates), dim=1), strict=True
+        ):
+            values[f"gate_{name}"] = nonlinearity(summed)
+    yield from ((f"{kind}/{where}", v) for kind, v in values.items())
+
+
+def place(name: str, layer: RecurrentLayers, direction: int) -> str:
+    """encoder.layers.0 -> encoder0, with its direction where it has two."""
+    short = name.replace(".layers.", "")
+    return f"{short}_{('forward', 'backward')[direction]}" if layer.bidirectional else short
+
+
+def stored_statistics(model: nn.Module) -> dict[str, dict[str, Moments]]:
+    """Of each place with batch norm, by term, those of the steps seen; of one step where all share
+    them.
+
+    nan where none are: the recurrent term of a first step without a state before it has none.
+    """
+    return {
+        place(name, layer, direction): {
+            term: _moments(layer, term, suffix) for term in layer.term_sizes()
+        }
+        for name, layer in batch_norm_layers(model).items()
+        for direction, suffix in enumerate(layer.suffixes())
+    }
+
+
+def _moments(layer: RecurrentLayers, term: str, suffix: str) -> Moments:
+    seen = int(layer.get_buffer(f"steps_seen{suffix}"))
+    updates, mean, var = (
+        layer.get_buffer(f"{name}_{term}{suffix}")[:seen].cpu().numpy()
+        for name in ("num_updates", "running_mean", "running_var")
+    )
+    none_yet = updates[:, None] == 0
+    return np.where(none_yet, np.nan, mean), np.where(none_yet, np.nan, var)
+
+
+def statistics_histograms(
+    places: dict[str, dict[str, Moments]],
+) -> Iterator[tuple[str, NDArray[np.floating]]]:
+    """Tags, and the means or variances of all features."""
+    for where, terms in places.items():
+        for term, moments in terms.items():
+            for kind, stored in zip(("mean", "var"), moments, strict=True):
+                for t in (t for t in STEPS if t < len(stored)):
+                    yield f"running_{kind}_{term}/{where}/step{t}", stored[t]

@@ -1,0 +1,227 @@
+"""The operators of cpu/ and triton.py, and what PyTorch has to know of them: results' shapes, and
+gradients.
+"""
+
+import functools
+import importlib.util
+import threading
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .cpu import build
+
+TENSORS = 5
+"""Come first among a recurrence's arguments, each with a gradient: u, weight_hh, h_0, c_0,
+vectors.
+"""
+MOMENTS = {"lstm": 6, "gru": 8, "rnn_tanh": 2, "rnn_relu": 2}
+"""Numbers kept of a row: mean and 1 / sqrt(var + eps) of each part that is normalised."""
+
+LOCK = threading.Lock()
+"""The operators are loaded by one thread."""
+
+
+def failure() -> str | None:
+    """None where the operators are there, compiled and loaded if need be; else why they cannot be
+    had.
+    """
+    with LOCK:
+        return load()
+
+
+@functools.cache
+def load() -> str | None:
+    """Load the operators and tell PyTorch about them, once."""
+    if cause := build.failure():
+        return cause
+    operators = (
+        ("recurrence", row_shapes, TENSORS),
+        ("batch_norm_recurrence", column_shapes, TENSORS + 2),
+    )
+    for name, shapes, settings in operators:
+        torch.library.register_fake(f"seq2seq::{name}", shapes)
+        torch.library.register_fake(f"seq2seq::{name}_backward", backward_shapes)
+        torch.library.register_autograd(
+            f"seq2seq::{name}",
+            functools.partial(gradients, name),
+            setup_context=functools.partial(keep, settings),
+        )
+        torch.library.register_autograd(f"seq2seq::{name}_backward", no_second_gradients)
+    torch.library.register_fake(
+        "seq2seq::projection", lambda x, weight, _: x.new_empty(x.size(0), weight.size(0))
+    )
+    torch.library.register_fake("seq2seq::projection_backward", projection_shapes)
+    torch.library.register_autograd(
+        "seq2seq::projection", projection_gradients, setup_context=keep_projection
+    )
+    torch.library.register_autograd("seq2seq::projection_backward", no_second_gradients)
+    return None
+
+
+def packs(dtype: torch.dtype) -> bool:
+    """Whether this PyTorch can lay a weight of this type out once for the products of all steps."""
+    onednn = torch.backends.mkldnn
+    if not (
+        onednn.is_available() and onednn.enabled and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    ):
+        return False
+    return dtype is torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+@functools.cache
+def gpu_failure() -> str | None:
+    """None where the operators serve CUDA tensors too, else why they cannot."""
+    if cause := failure():
+        return cause
+    if importlib.util.find_spec("triton") is None:
+        return "the package triton is not installed; PyTorch's builds for CUDA bring it"
+    from .gpu import operators as triton
+
+    triton.register()
+    return None
+
+
+ANSWERS: tuple[Any, ...] = (packs, failure, gpu_failure)
+for answer in (
+    ANSWERS
+):  # to torch.compile they are constants: as by its assume_constant_result, which imports it all
+    answer._dynamo_marked_constant = True
+
+
+def row_shapes(
+    u: Tensor,
+    weight_hh: Tensor,
+    h_0: Any,
+    c_0: Any,
+    vectors: Tensor,
+    batch_sizes: list[int],
+    cell: str,
+    norm: str,
+    eps: float,
+    pack_weight: bool,
+    save: bool,
+) -> tuple[Tensor, ...]:
+    """Empty outputs of seq2seq::recurrence."""
+    moments = vectors.new_empty(u.size(0) if save else 0, MOMENTS[cell])
+    return *shapes(u, weight_hh, vectors, batch_sizes[0], cell == "lstm", save), moments
+
+
+def column_shapes(
+    u: Tensor,
+    weight_hh: Tensor,
+    h_0: Any,
+    c_0: Any,
+    vectors: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    batch_sizes: list[int],
+    batch_steps: int,
+    cell: str,
+    eps: float,
+    normalises_input: bool,
+    pack_weight: bool,
+    save: bool,
+) -> tuple[Tensor, ...]:
+    """Empty outputs of seq2seq::batch_norm_recurrence."""
+    first = shapes(u, weight_hh, vectors, batch_sizes[0], cell == "lstm", save)
+    return *first, torch.empty_like(mean), torch.empty_like(var)
+
+
+def shapes(
+    u: Tensor, weight_hh: Tensor, vectors: Tensor, sequences: int, has_cell: bool, save: bool
+) -> tuple[Tensor, ...]:
+    """Empty output, h_n, c_n, z and c of either."""
+    rows, hidden, kept = u.size(0), weight_hh.size(1), u.size(0) if save else 0
+    return (
+        vectors.new_empty(rows, hidden),
+        vectors.new_empty(sequences, hidden),
+        vectors.new_empty(sequences if has_cell else 0, hidden),
+        weight_hh.new_empty(kept, u.size(1)),
+        vectors.new_empty(kept if has_cell else 0, hidden),
+    )
+
+
+def backward_shapes(
+    d_output: Any,
+    d_h_n: Any,
+    d_c_n: Any,
+    u: Tensor,
+    weight_hh: Tensor,
+    h_0: Any,
+    c_0: Any,
+    vectors: Tensor,
+    output: Tensor,
+    z: Tensor,
+    c: Tensor,
+    *inputs: Any,
+) -> tuple[Tensor, ...]:
+    """Empty outputs of an operator's backward pass."""
+    batch_sizes = next(i for i in inputs if isinstance(i, (list, tuple)))
+    weight_grad: bool = inputs[-1]
+    hidden, sequences = weight_hh.size(1), batch_sizes[0]
+    dweight = torch.empty_like(weight_hh) if weight_grad else weight_hh.new_empty(0)
+    return (
+        torch.empty_like(u),
+        dweight,
+        output.new_empty(sequences, hidden),
+        output.new_empty(sequences if len(c) else 0, hidden),
+        torch.empty_like(vectors),
+    )
+
+
+def keep(settings_from: int, ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    """What the backward pass needs: the tensors that came in, and of the outputs all but the last
+    states.
+    """
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*inputs[:TENSORS], output[0], *output[3:])
+    ctx.settings = inputs[settings_from:-1]
+    ctx.arguments = len(inputs)
+
+
+def gradients(
+    name: str,
+    ctx: Any,
+    d_output: Tensor | None,
+    d_h_n: Tensor | None,
+    d_c_n: Tensor | None,
+    *_: Any,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of an operator's arguments."""
+    backward = getattr(torch.ops.seq2seq, f"{name}_backward")
+    found = backward(
+        d_output, d_h_n, d_c_n, *ctx.saved_tensors, *ctx.settings, ctx.needs_input_grad[1]
+    )
+    wanted = [g if needed else None for g, needed in zip(found, ctx.needs_input_grad, strict=False)]
+    return *wanted, *[None] * (ctx.arguments - TENSORS)
+
+
+def projection_shapes(
+    du: Tensor, x: Tensor, weight: Tensor, onednn: bool, x_grad: bool, weight_grad: bool
+) -> tuple[Tensor, Tensor]:
+    """Empty outputs of seq2seq::projection_backward."""
+    return x.new_empty(x.shape if x_grad else 0), x.new_empty(weight.shape if weight_grad else 0)
+
+
+def keep_projection(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    """What the way back needs: what came in."""
+    *tensors, ctx.onednn = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def projection_gradients(ctx: Any, du: Tensor) -> tuple[Tensor | None, ...]:
+    """Gradients of seq2seq::projection's arguments."""
+    needed = ctx.needs_input_grad[:2]
+    found = torch.ops.seq2seq.projection_backward(
+        du.contiguous(), *ctx.saved_tensors, ctx.onednn, *needed
+    )
+    return *(g if is_needed else None for g, is_needed in zip(found, needed, strict=True)), None
+
+
+def no_second_gradients(ctx: Any, *_: Any) -> None:
+    """Gradients of gradients are the reference's business."""
+    raise RuntimeError(
+        "the fused kernels have no second derivatives: build the layer with backend='reference'"
+    )

@@ -1,0 +1,133 @@
+"""Checkpoints: one safetensors file each, its tensors and, in the header, JSON. Nothing in it can
+be executed.
+
+A file is written beside its final name, flushed to the disk and renamed: at any moment the name
+stands for a whole checkpoint, the older or the newer.
+"""
+
+import errno
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..files import replacing
+
+HEADER_KEY = "state"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, damaged, or of another architecture."""
+
+
+def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Write tensors and what JSON can hold under one name."""
+    # safetensors refuses tensors that share memory: tied weights are written under each of their
+    # names.
+    owned = {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    with replacing(path) as temporary:
+        try:
+            save_file(owned, temporary, metadata={HEADER_KEY: json.dumps(state)})
+        except SafetensorError as error:
+            raise as_os_error(error) from error
+
+
+def as_os_error(error: SafetensorError) -> OSError:
+    """Return the operating system's error that safetensors reports as text, such as a full disk."""
+    found = re.search(r"os error (\d+)", str(error))
+    number = int(found[1]) if found else errno.EIO
+    return OSError(number, os.strerror(number))
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors, on the CPU, and the state of a checkpoint."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            state = json.loads((file.metadata() or {})[HEADER_KEY])
+    except (SafetensorError, KeyError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: damaged or truncated checkpoint ({error})") from error
+    return tensors, state
+
+
+def group(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose name starts with `prefix` and a dot, without it."""
+    return {
+        name.removeprefix(prefix + "."): t
+        for name, t in tensors.items()
+        if name.startswith(prefix + ".")
+    }
+
+
+def prefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The reverse of `group`."""
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
+    """Fill a model, or say what of the architecture differs."""
+    expected = model.state_dict()
+    differences = [f"{name} is missing" for name in expected.keys() - weights.keys()]
+    differences += [f"{name} is not in the model" for name in weights.keys() - expected.keys()]
+    differences += [
+        f"{name} has shape {tuple(weights[name].shape)}, the model {tuple(expected[name].shape)}"
+        for name in expected.keys() & weights.keys()
+        if expected[name].shape != weights[name].shape
+    ]
+    if differences:
+        raise CheckpointError(
+            f"{source}: a checkpoint of another architecture: " + "; ".join(sorted(differences)[:3])
+        )
+    model.load_state_dict(weights)
+
+
+def average_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """The mean, in float64, of the floating-point weights of checkpoints; of counters the newest
+    (last) one's.
+    """
+    loaded = [group(load_checkpoint(path)[0], "model") for path in paths]
+    return {
+        name: (
+            torch.stack([w[name].double() for w in loaded]).mean(0).to(newest.dtype)
+            if newest.is_floating_point()
+            else newest
+        )
+        for name, newest in loaded[-1].items()
+    }
+
+
+def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's tensors by '<parameter>.<kind>'."""
+    return {
+        f"{name}.{kind}": value
+        for name, parameter in model.named_parameters()
+        for kind, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_optimizer(
+    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
+) -> None:
+    """The reverse of `optimizer_tensors`."""
+    index = {id(p): i for i, p in enumerate(p for g in optimizer.param_groups for p in g["params"])}
+    state: dict[int, dict[str, Tensor]] = {}
+    names = {name: index[id(parameter)] for name, parameter in model.named_parameters()}
+    for key, value in tensors.items():
+        name, _, kind = key.rpartition(".")
+        state.setdefault(names[name], {})[kind] = value
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+    )

@@ -1,0 +1,200 @@
+"""What a trained model is worth: teacher-forced loss, scored translations, and the figures a run
+ends with.
+"""
+
+import json
+import platform
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from .. import __version__
+from ..config import Config, Metric
+from ..data.batches import BatchSampler
+from ..data.corpora import read_split, scored_text, splits
+from ..data.dataset import ParallelDataset, Prepared, batches
+from ..data.tokenizer import Tokenizers
+from ..device import autocast, processor
+from ..files import write_text
+from ..model import Translator, count_parameters
+from ..rnn.config import NormKind
+from ..rnn.recalibration import batch_statistics, recalibration
+from ..runs.checkpoint import (
+    average_weights,
+    group,
+    load_checkpoint,
+    load_weights,
+    prefixed,
+    save_checkpoint,
+)
+from ..runs.folder import Run
+from ..translation.likelihood import mean_nll
+from ..translation.lines import translate_lines
+from ..translation.scores import Scores, score
+
+VERSIONS = ("torch", "sentencepiece", "sacrebleu", "hydra-core", "numpy")
+EVALUATION_TOKENS = 4096
+"""Target tokens a batch where nothing is learnt and batches don't matter."""
+
+
+def training_batches(dataset: ParallelDataset, config: Config) -> BatchSampler:
+    """Batches of the kind that are trained on."""
+    data = config.data
+    return BatchSampler(
+        dataset.src_lengths,
+        dataset.tgt_lengths,
+        batch_tokens=data.batch_tokens,
+        batch_sentences=data.batch_sentences,
+        seed=config.seed,
+        bucket_batches=data.bucket_batches,
+    )
+
+
+def teacher_forced_loss(
+    model: Translator,
+    dataset: ParallelDataset,
+    config: Config,
+    device: torch.device,
+    by_batch: bool = False,
+) -> float:
+    """Mean negative log-likelihood of a target token, in nats, in the model's present mode.
+
+    by_batch: in the training's batches, batch norm normalising by each batch's own statistics, not
+    the stored ones.
+    """
+    sampler = (
+        training_batches(dataset, config)
+        if by_batch
+        else BatchSampler(
+            dataset.src_lengths, dataset.tgt_lengths, batch_tokens=EVALUATION_TOKENS, shuffle=False
+        )
+    )
+    with batch_statistics(model) if by_batch else nullcontext():
+        return mean_nll(model, batches(dataset, sampler), config, device)
+
+
+def validation_bleu(
+    model: Translator, tokenizers: Tokenizers, dataset: ParallelDataset, config: Config
+) -> tuple[Scores, list[str]]:
+    """Scores of greedy translations of the validation set (or its first sentences), and these."""
+    count = config.trainer.validate_sentences
+    src, tgt = dataset.source_lines()[:count], dataset.target_lines()[:count]
+    greedy = replace(config.decode, beam_size=1)
+    found = translate_lines(model, tokenizers, src, greedy, precision=config.trainer.precision)
+    texts = [best[0].text for best in found]
+    return score(texts, tgt, config.data.target_language), texts
+
+
+@torch.no_grad()
+def recalibrate(
+    model: Translator, dataset: ParallelDataset, config: Config, device: torch.device
+) -> None:
+    """One pass over the training data that sets batch norm's statistics to those of the weights as
+    they are now.
+    """
+    sampler = training_batches(dataset, config)
+    model.eval()
+    with recalibration(model), autocast(device, config.trainer.precision):
+        for number, batch in enumerate(batches(dataset, sampler)):
+            if number == config.trainer.recalibrate_batches:
+                break
+            moved = batch.to(device)
+            model(moved.src, moved.src_lengths, moved.tgt, moved.tgt_lengths)
+
+
+def use_best(
+    run: Run, config: Config, prepared: Prepared, model: Translator, device: torch.device
+) -> None:
+    """Put the final weights into the model and into checkpoint 'best': averaged where that is
+    better, recalibrated.
+    """
+    best = run.checkpoint("best")
+    tensors, state = load_checkpoint(best)
+    load_weights(model, group(tensors, "model"), best)
+    model.eval()
+    valid = prepared.split("valid")
+    averaged = sorted(run.checkpoints.glob("update-*"))
+    names = [path.stem for path in averaged]
+    if (
+        len(averaged) > 1 and state.get("averaged") != names
+    ):  # else a process that was stopped has done it
+        load_weights(model, average_weights(averaged), averaged[-1])
+        if config.trainer.best_metric is Metric.bleu:
+            figure = validation_bleu(model, prepared.tokenizers, valid, config)[0].bleu
+        else:
+            figure = -teacher_forced_loss(model, valid, config, device)
+        if figure >= state["progress"]["best"]:
+            state["averaged"], state["progress"]["best"] = names, figure
+        else:
+            load_weights(model, group(tensors, "model"), best)
+    if config.norm.kind is NormKind.batch and config.trainer.recalibrate:
+        recalibrate(model, prepared.split("train"), config, device)
+        state["recalibrated"] = True
+    save_checkpoint(best, prefixed(model.state_dict(), "model"), state)
+
+
+def score_split(
+    run: Run, config: Config, prepared: Prepared, model: Translator, split: str
+) -> dict[str, Any]:
+    """Translate a split with the configured search, keep the hypotheses, score them; tell which
+    text that was.
+    """
+    src, tgt = read_split(config.data, split)
+    found = translate_lines(
+        model,
+        prepared.tokenizers,
+        src,
+        config.decode,
+        precision=config.trainer.precision,
+        progress=config.trainer.progress,
+    )
+    texts = [best[0].text for best in found]
+    write_text(run.translations / f"{split}.txt", "".join(text + "\n" for text in texts))
+    return asdict(score(texts, tgt, config.data.target_language)) | scored_text(src, tgt)
+
+
+def finish_run(
+    run: Run,
+    config: Config,
+    prepared: Prepared,
+    model: Translator,
+    device: torch.device,
+    progress: dict[str, Any],
+) -> dict[str, Any]:
+    """Score the final weights on valid and test, and write results.json."""
+    valid = prepared.split("valid")
+    results: dict[str, Any] = {
+        "norm": config.norm.kind.value,
+        "cell": config.cell.kind.value,
+        "corpus": config.data.name,
+        "seed": config.seed,
+        "parameters": count_parameters([model]),
+        **progress,
+        "tokens_per_second": progress["tokens"] / progress["seconds"],
+        "valid_loss": teacher_forced_loss(model, valid, config, device),
+    }
+    if config.norm.kind is NormKind.batch:
+        results["valid_loss_batch_statistics"] = teacher_forced_loss(
+            model, valid, config, device, by_batch=True
+        )
+    for split in ("valid", *({"test"} & splits(config.data).keys())):
+        results[split] = score_split(run, config, prepared, model, split)
+    results["decode"] = {
+        "beam_size": config.decode.beam_size,
+        "length_penalty": config.decode.length_penalty,
+    }
+    results |= {
+        "device": str(device),
+        "processor": processor(device),
+        "threads": torch.get_num_threads(),
+    }
+    results["versions"] = {
+        "seq2seq": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in VERSIONS},
+    }
+    write_text(run.results_file, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    return results

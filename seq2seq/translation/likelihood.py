@@ -1,0 +1,26 @@
+"""The likelihood of reference translations."""
+
+from collections.abc import Iterable
+
+import torch
+
+from ..config import Config
+from ..data.batches import Batch
+from ..device import autocast
+from ..model import Translator
+
+
+@torch.no_grad()
+def mean_nll(
+    model: Translator, found: Iterable[Batch], config: Config, device: torch.device
+) -> float:
+    """Mean negative log-likelihood of a target token of these batches, in nats, in the model's
+    present mode.
+    """
+    total, tokens = 0.0, 0
+    for batch in found:
+        moved = batch.to(device)
+        with autocast(device, config.trainer.precision):
+            _, nll = model(moved.src, moved.src_lengths, moved.tgt, moved.tgt_lengths)
+        total, tokens = total + nll.item(), tokens + batch.tgt_tokens
+    return total / tokens

@@ -1,0 +1,295 @@
+"""scripts/evaluate.py as a user runs it: scores that are sacreBLEU's, and runs that are compared
+fairly.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import sacrebleu
+from runs import settings, trained
+from sacrebleu.metrics import BLEU
+from sacrebleu.significance import PairedTest
+
+from seq2seq.config import Config, DataConfig, SplitConfig
+from seq2seq.runs.folder import Run
+
+pytest_plugins = ["run_fixtures"]
+
+
+@pytest.fixture
+def evaluate(script):
+    return script("evaluate")
+
+
+@pytest.fixture
+def translated(two_runs, script):
+    """What a run says of the test set, with a beam of 3."""
+    translate = script("translate")
+    return {
+        run: translate(run, "--beam", 3, stdin="\n".join(two_runs.sources)).out.splitlines()
+        for run in (two_runs.none, two_runs.layer)
+    }
+
+
+def relabelled(two_runs, folder, **changes):
+    """A copy of a run whose configuration names another corpus."""
+    shutil.copytree(two_runs.none, folder)
+    run = Run(folder)
+    config: Config = run.config()
+    run.save_config(replace(config, data=replace(config.data, **changes)))
+    return folder
+
+
+# -- one run ---
+
+
+def test_scores_are_sacrebleus_of_the_translations(two_runs, evaluate, translated, tmp_path):
+    file = tmp_path / "deep" / "scores.json"
+    done = evaluate(two_runs.none, "--beam", 3, "--json", file)
+    assert done.code == 0, done.err
+    results = json.loads(file.read_text(encoding="utf-8"))
+    (row,) = results["runs"]
+    hypotheses = translated[two_runs.none]
+    bleu = sacrebleu.corpus_bleu(hypotheses, [two_runs.references], tokenize="zh")
+    assert row["bleu"] == bleu.score
+    assert row["chrf"] == sacrebleu.corpus_chrf(hypotheses, [two_runs.references]).score
+    assert 5 < row["bleu"] < 95
+    assert (results["test_set"], results["sentences"], row["run"]) == (
+        "test",
+        30,
+        str(two_runs.none),
+    )
+    assert row["decode"] == {
+        "beam_size": 3,
+        "length_penalty": 1.0,
+        "max_length": "2.0x+10",
+        "batch_size": 64,
+        "replace_unk": False,
+    }
+    assert "paired_bootstrap" not in results
+
+
+def test_the_command_line_of_sacrebleu_gives_the_same(two_runs, evaluate, translated, tmp_path):
+    for name, text in (
+        ("reference", two_runs.references),
+        ("hypotheses", translated[two_runs.none]),
+    ):
+        (tmp_path / name).write_text("".join(line + "\n" for line in text), encoding="utf-8")
+    theirs = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "sacrebleu",
+            tmp_path / "reference",
+            "-i",
+            tmp_path / "hypotheses",
+            "-m",
+            "bleu",
+            "chrf",
+            "-tok",
+            "zh",
+            "-w",
+            "6",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    bleu, chrf = json.loads(theirs.stdout)
+    evaluate(two_runs.none, "--beam", 3, "--json", tmp_path / "ours.json")
+    (row,) = json.loads((tmp_path / "ours.json").read_text())["runs"]
+    assert [round(row["bleu"], 6), round(row["chrf"], 6)] == [bleu["score"], chrf["score"]]
+    assert row["bleu_signature"] == f"BLEU|{bleu['signature']}"
+    assert row["chrf_signature"] == f"chrF2|{chrf['signature']}"
+
+
+def test_a_run_scores_what_it_wrote_down_at_its_end(two_runs, evaluate, tmp_path):
+    results = Run(two_runs.none).results()
+    for split in ("test", "valid"):
+        evaluate(two_runs.none, "--split", split, "--json", tmp_path / "a.json")
+        (row,) = json.loads((tmp_path / "a.json").read_text())["runs"]
+        assert {key: row[key] for key in results[split]} == results[split]
+
+
+def test_the_table_shows_scores_and_signatures(two_runs, evaluate):
+    done = evaluate(two_runs.layer)
+    assert done.code == 0
+    title, headings, row, bleu, chrf = (line.strip() for line in done.out.splitlines())
+    assert title == "test, 30 sentences"
+    assert headings.split() == ["run", "BLEU", "chrF"]
+    assert row.split() == [str(two_runs.layer), "100.00", "100.00"]
+    assert bleu.startswith("BLEU|nrefs:1|case:mixed|eff:no|tok:zh|")
+    assert chrf.startswith("chrF2|nrefs:1|")
+
+
+def test_any_split_of_the_corpus(two_runs, evaluate, tmp_path):
+    for split, count in (("valid", 20), ("test_other", 10), ("train", 240)):
+        assert (
+            evaluate(
+                two_runs.layer, "--split", split, "--beam", 1, "--json", tmp_path / "a.json"
+            ).code
+            == 0
+        )
+        results = json.loads((tmp_path / "a.json").read_text())
+        assert (results["test_set"], results["sentences"]) == (split, count)
+        assert results["runs"][0]["decode"]["beam_size"] == 1
+    done = evaluate(two_runs.layer, "--split", "tset")
+    assert (done.code, done.out) == (2, "")
+    assert "no split 'tset'; expected one of train, valid, test, test_other" in done.err
+
+
+# -- own text ---
+
+
+def write(path, lines):
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def test_text_of_ones_own(two_runs, evaluate, tmp_path):
+    source = write(tmp_path / "a.en", ["one dogs see two cats", "", "two cats like two dogs"])
+    reference = write(tmp_path / "a.zh", ["一狗看见二猫。", "", "二猫喜欢二狗。"])
+    done = evaluate(
+        two_runs.layer, "--source", source, "--reference", reference, "--json", tmp_path / "a.json"
+    )
+    assert done.code == 0
+    results = json.loads((tmp_path / "a.json").read_text())
+    assert results["runs"][0]["bleu"] == pytest.approx(100)
+    assert (results["test_set"], results["sentences"]) == (str(source), 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--source", "a"], "--source and --reference go together"),
+        (["--reference", "a"], "--source and --reference go together"),
+        (
+            ["--source", "two", "--reference", "three"],
+            "two has 2 lines, {tmp}/three has 3; expected as many",
+        ),
+        (["--source", "bad", "--reference", "two"], "bad:2: invalid UTF-8 at byte 1 (0xff)"),
+        (["--source", "nothing", "--reference", "two"], "nothing: no such file"),
+        (["--source", "empty", "--reference", "empty"], "empty: empty; expected a sentence a line"),
+    ],
+)
+def test_text_that_does_not_fit_is_named(two_runs, evaluate, tmp_path, options, message):
+    write(tmp_path / "two", ["a", "b"])
+    write(tmp_path / "three", ["a", "b", "c"])
+    write(tmp_path / "empty", [])
+    (tmp_path / "bad").write_bytes(b"a\n\xff\n")
+    done = evaluate(two_runs.layer, *(o if o.startswith("--") else tmp_path / o for o in options))
+    assert (done.code, done.out) == (2, "")
+    assert message.format(tmp=tmp_path) in done.err.splitlines()[-1]
+
+
+# -- several runs ---
+
+
+def test_runs_are_compared_by_paired_bootstrap(two_runs, evaluate, translated, tmp_path):
+    done = evaluate(two_runs.none, two_runs.layer, "--beam", 3, "--json", tmp_path / "a.json")
+    assert done.code == 0
+    results = json.loads((tmp_path / "a.json").read_text())
+    assert [row["run"] for row in results["runs"]] == [str(two_runs.none), str(two_runs.layer)]
+    named = [(str(run), lines) for run, lines in translated.items()]
+    metric = BLEU(tokenize="zh", references=[two_runs.references])
+    signatures, theirs = PairedTest(
+        named, {"BLEU": metric}, references=[two_runs.references], test_type="bs"
+    )()
+    first, other = results["paired_bootstrap"]["runs"]
+    assert results["paired_bootstrap"]["signature"] == str(signatures["BLEU"])
+    assert (first["bleu"], other["bleu"]) == tuple(r.score for r in theirs["BLEU"])
+    assert first["p_value"] is None
+    assert other["p_value"] == theirs["BLEU"][1].p_value < 0.05
+    assert (other["mean"], other["interval"]) == (theirs["BLEU"][1].mean, theirs["BLEU"][1].ci)
+    lines = done.out.splitlines()
+    assert lines[1].split() == ["run", "BLEU", "chrF", "95%", "interval", "p"]
+    assert lines[2].split() == [
+        str(two_runs.none),
+        f"{first['bleu']:.2f}",
+        f"{results['runs'][0]['chrf']:.2f}",
+        f"{first['mean']:.2f}",
+        "±",
+        f"{first['interval']:.2f}",
+    ]
+    assert lines[3].split()[-1] == f"{other['p_value']:.4f}"
+    assert lines[-1].startswith("p: how likely")
+
+
+def test_a_run_is_compared_with_others_alone(two_runs, evaluate):
+    for twin in (
+        two_runs.none,
+        f"{two_runs.none}/",
+        two_runs.none.parent / "." / "x" / ".." / two_runs.none.name,
+    ):
+        done = evaluate(two_runs.none, twin)
+        assert (done.code, done.out) == (2, "")
+        assert "a run is named twice" in done.err
+
+
+def test_other_references_cannot_be_compared(two_runs, evaluate, tmp_path):
+    data: DataConfig = two_runs.data
+    lines = two_runs.references[::-1]
+    target = str(write(tmp_path / "test.zh", lines))
+    other = relabelled(two_runs, tmp_path / "other", test=SplitConfig(data.test.source, target))
+    done = evaluate(two_runs.none, other)
+    assert (done.code, done.out) == (2, "")
+    assert f"{other}: has other test references than {two_runs.none}" in done.err
+    assert (
+        evaluate(
+            two_runs.none, other, "--source", data.test.source, "--reference", data.test.target
+        ).code
+        == 0
+    )
+
+
+def test_other_languages_cannot_be_compared(two_runs, evaluate, tmp_path):
+    other = relabelled(two_runs, tmp_path / "other", target_language="en")
+    done = evaluate(two_runs.none, other)
+    assert (done.code, done.out) == (2, "")
+    assert f"{other}: translates into en, {two_runs.none} into zh" in done.err
+
+
+@pytest.mark.parametrize(
+    ("language", "tokenizer"), [("zh", "zh"), ("ja", "ja-mecab"), ("de", "13a"), ("en", "13a")]
+)
+def test_the_tokenizer_is_that_of_the_target_language(
+    two_runs, evaluate, tmp_path, language, tokenizer
+):
+    run = relabelled(two_runs, tmp_path / "run", target_language=language)
+    done = evaluate(run, "--json", tmp_path / "a.json")
+    assert done.code == 0, done.err
+    (row,) = json.loads((tmp_path / "a.json").read_text())["runs"]
+    assert f"|tok:{tokenizer}" in row["bleu_signature"]
+
+
+def test_what_cannot_be_scored_is_named(two_runs, evaluate, tmp_path):
+    assert "no such run" in evaluate(tmp_path).err
+    config = settings(replace(two_runs.data, test=SplitConfig()), updates=1)
+    run = trained(tmp_path / "run", config)
+    done = evaluate(run)
+    assert done.code == 2
+    assert "no split 'test'; expected one of train, valid" in done.err
+    assert evaluate(run, "--split", "valid").code == 0
+
+
+def test_help_teaches(evaluate):
+    done = evaluate("--help")
+    assert done.code == 0
+    for part in (
+        "--split NAME",
+        "--source FILE",
+        "--reference FILE",
+        "--json FILE",
+        "--beam N",
+        "--batch-size N",
+        "--length-penalty X",
+        "--precision",
+        "--device",
+        "--threads",
+        "paired bootstrap",
+    ):
+        assert part in done.out

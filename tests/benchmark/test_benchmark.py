@@ -1,0 +1,280 @@
+import json
+import statistics
+
+import pytest
+import torch
+from matplotlib.image import imread
+
+from seq2seq.benchmark import timing as benchmark
+from seq2seq.benchmark.timing import NORMS, Timing, geometric_means, interleave
+from seq2seq.figures import NORM_COLOURS, speed_figure
+from seq2seq.rnn.operators import packs
+
+pytest_plugins = ["run_fixtures"]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until a contestant moves it on."""
+
+    class Clock:
+        now = 0.0
+
+        def contestant(self, *seconds):
+            """Takes each of these times in turn."""
+            times = list(seconds)
+
+            def run():
+                self.now += times.pop(0) if len(times) > 1 else times[0]
+
+            return run
+
+    clock = Clock()
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: clock.now)
+    return clock
+
+
+# -- timing ---
+
+
+def test_contestants_run_in_turn_and_warm_up_counts_for_nothing():
+    calls = []
+    timings = interleave(
+        {name: lambda name=name: calls.append(name) for name in "abc"}, rounds=3, warm_up=2
+    )
+    assert calls == ["a", "a", "b", "b", "c", "c"] * 5  # the second of each pair is timed
+    assert [t.name for t in timings] == ["a", "b", "c"]
+
+
+def test_ratios_are_of_the_same_round(clock):
+    # The machine slows down tenfold in rounds 2 and 3; the ratios do not notice. Untimed runs take
+    # 99.
+    def contestant(*seconds):
+        return clock.contestant(99, 99, *(time for second in seconds for time in (99, second)))
+
+    one, two = interleave(
+        {"base": contestant(1, 10, 10, 1, 2), "other": contestant(2, 20, 30, 2, 8)}, rounds=5
+    )
+    assert (one.ratio, one.low, one.high) == (1, 1, 1)
+    assert one.milliseconds == pytest.approx(2000)
+    assert two.milliseconds == pytest.approx(8000)
+    ratios = [2, 2, 3, 2, 4]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    assert (two.ratio, two.low, two.high) == pytest.approx((middle, low, high))
+    assert two.ratio == pytest.approx(2)
+
+
+def test_one_round_is_enough(clock):
+    one, two = interleave(
+        {"base": clock.contestant(2), "other": clock.contestant(3)}, rounds=1, warm_up=0
+    )
+    assert (one.milliseconds, two.milliseconds) == pytest.approx((2000, 3000))
+    assert (two.ratio, two.low, two.high) == pytest.approx((1.5, 1.5, 1.5))
+
+
+def test_means_are_geometric_and_by_contestant():
+    tables = [[Timing("base", 1, 1, 1, 1), Timing("other", 1, ratio, 1, 1)] for ratio in (0.5, 8.0)]
+    assert geometric_means(tables) == pytest.approx({"base": 1.0, "other": 2.0})
+
+
+@pytest.mark.parametrize("backward", [True, False])
+def test_products_are_those_of_an_lstm(backward, monkeypatch):
+    flops = []
+    monkeypatch.setattr(benchmark, "packs", lambda dtype: False)
+    monkeypatch.setattr(
+        benchmark.F, "linear", lambda x, w: flops.append(2 * x.numel() * len(w)) or x @ w.t()
+    )
+    monkeypatch.setattr(
+        benchmark.torch, "mm", lambda a, b: flops.append(2 * a.numel() * b.size(1)) or a @ b
+    )
+    benchmark.products((3, 4, 5, 6), backward)()
+    forward = 2 * 3 * 4 * 24 * (5 + 6)
+    assert sum(flops) == forward * (3 if backward else 1)
+
+
+def test_memory_is_of_each_in_its_own_process():
+    baseline, *ours = benchmark.memory((25, 64, 256, 256))
+    assert (baseline.name, baseline.ratio) == ("torch.nn.LSTM", 1.0)
+    assert [m.name for m in ours] == [
+        "LSTM norm=none",
+        "LSTM norm=batch",
+        "LSTM norm=layer",
+        "LSTM norm=rms",
+    ]
+    least = 25 * 64 * 4 * 256 * 4 / 2**20  # what the gates of all steps take
+    assert all(
+        m.mebibytes > least and m.ratio == m.mebibytes / baseline.mebibytes
+        for m in (baseline, *ours)
+    )
+
+
+# -- scripts/benchmark.py ---
+
+
+@pytest.fixture
+def measure(script):
+    threads = torch.get_num_threads()
+    yield script("benchmark")
+    torch.set_num_threads(threads)
+
+
+FUSED = [f"LSTM norm={norm} fused" for norm in NORMS]
+LSTMS = [
+    "torch.nn.LSTM",
+    *FUSED,
+    *(f"LSTM norm={norm} reference" for norm in NORMS),
+    "loop over torch.nn.LSTMCell",
+    *(f"{name} bfloat16" for name in ["torch.nn.LSTM", *FUSED] if packs(torch.bfloat16)),
+    "products alone",
+]
+SHAPE = "T=10 B=8 I=32 H=32"
+TABLES = {
+    "layers": {
+        f"LSTM, training, {SHAPE}": LSTMS,
+        f"LSTM, inference, {SHAPE}": LSTMS,
+        **{
+            f"{cell}, training, {SHAPE}": [
+                f"torch.nn.{cell}",
+                *(f"{cell} norm={norm}" for norm in NORMS),
+            ]
+            for cell in ("GRU", "RNN")
+        },
+        "LSTM, 20 single steps of 5 rows, H=32": [
+            "torch.nn.LSTMCell",
+            "torch.nn.LSTM",
+            *(f"LSTM norm={norm}" for norm in NORMS),
+        ],
+    },
+    "train": {"one update, 8 sentences of 5 words": [f"norm={norm}" for norm in NORMS]},
+    "decode": {
+        "4 sentences of 5 words": [f"norm={norm} beam={beam}" for norm in NORMS for beam in (1, 5)]
+    },
+}
+
+
+@pytest.mark.parametrize("what", list(TABLES))
+def test_each_table_is_shown_and_written(measure, tmp_path, what):
+    file = tmp_path / "new" / "a.json"
+    done = measure(what, "--size", "small", "--rounds", 2, "--threads", 1, "--json", file)
+    assert done.code == 0
+    results = json.loads(file.read_text())
+    assert (results["torch"], results["threads"], results["rounds"]) == (torch.__version__, 1, 2)
+    assert {
+        title: [row["name"] for row in rows] for title, rows in results["tables"].items()
+    } == TABLES[what]
+    lines = done.out.splitlines()
+    assert lines.pop(0) == f"torch {torch.__version__}, 1 threads, 2 rounds"
+    for title, rows in results["tables"].items():
+        assert rows[0]["ratio"] == rows[0]["low"] == rows[0]["high"] == 1
+        assert all(row["milliseconds"] > 0 for row in rows)
+        products = next(
+            (row["milliseconds"] for row in rows if row["name"] == "products alone"), None
+        )
+        assert [lines.pop(0).rstrip(), lines.pop(0).split()] == [
+            title,
+            ["ms", "ratio", "quartiles", *(["products"] if products else [])],
+        ]
+        for row in rows:
+            has_share = products and "bfloat16" not in row["name"]
+            share = [f"{products / row['milliseconds']:.0%}"] if has_share else []
+            assert lines.pop(0).split() == [
+                *row["name"].split(),
+                f"{row['milliseconds']:.1f}",
+                f"{row['ratio']:.2f}",
+                f"{row['low']:.2f}",
+                "to",
+                f"{row['high']:.2f}",
+                *share,
+            ]
+    assert lines == []  # no means over one size
+
+
+def test_without_a_word_every_table_is_measured(measure, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        measure.module,
+        "TABLES",
+        {
+            name: lambda size, rounds, compiled, name=name: {
+                f"{name}, {size}, H={hidden}": [Timing(f"a {rounds}", 1.0, 1.0, 1.0, 1.0)]
+                for hidden in (1, 2)
+            }
+            for name in TABLES
+        },
+    )
+    monkeypatch.setattr(
+        measure.module.benchmark, "memory", lambda shape: [benchmark.Memory("a", 2.0, 1.0)]
+    )
+    done = measure("--json", tmp_path / "a.json")
+    assert done.code == 0
+    assert "layers, full, 2 sizes" in done.out
+    results = json.loads((tmp_path / "a.json").read_text())
+    assert list(results["tables"]) == [f"{name}, full, H={h}" for name in TABLES for h in (1, 2)]
+    assert results["means"]["decode, full, 2 sizes"] == {"a 11": 1.0}
+    assert len(results["memory"]) == 4
+    assert measure("memory", "--json", tmp_path / "a.json", "--size", "small").code == 0
+    results = json.loads((tmp_path / "a.json").read_text())
+    assert (results["tables"], results["memory"]) == (
+        {},
+        {f"LSTM, training, {SHAPE}": [{"name": "a", "mebibytes": 2.0, "ratio": 1.0}]},
+    )
+
+
+@pytest.mark.parametrize("dtypes", [("",), ("", " bfloat16")], ids=["float32", "bfloat16 too"])
+def test_the_figure_shows_every_norm(dtypes, measure, tmp_path, monkeypatch):
+    names = ["torch.nn.LSTM", *(f"{name}{dtype}" for dtype in dtypes for name in FUSED)]
+    rows = [Timing(name, 1.0, 1.0 + number / 10, 1.0, 1.0) for number, name in enumerate(names)]
+    monkeypatch.setattr(
+        measure.module,
+        "TABLES",
+        {
+            "layers": lambda *_: {
+                f"LSTM, {what}, {SHAPE}": rows for what in ("training", "inference")
+            }
+        },
+    )
+    assert measure("layers", "--figure", tmp_path / "speed.png").code == 0
+    assert imread(tmp_path / "speed.png").std() > 0.1
+    figure = speed_figure({f"LSTM, training, {SHAPE}": {t.name: t.ratio for t in rows}})
+    heights = [bar.get_height() for container in figure.axes[0].containers for bar in container]
+    shown = [f"LSTM norm={norm} fused{dtype}" for dtype in dtypes for norm in NORM_COLOURS]
+    assert heights == [next(t.ratio for t in rows if t.name == name) for name in shown]
+    assert len(figure.legends[0].get_texts()) == len(shown)
+
+
+@pytest.mark.slow
+def test_the_reference_is_compiled_where_asked(measure, tmp_path):
+    assert (
+        measure(
+            "layers", "--size", "small", "--rounds", 1, "--compile", "--json", tmp_path / "a.json"
+        ).code
+        == 0
+    )
+    rows = json.loads((tmp_path / "a.json").read_text())["tables"][f"LSTM, training, {SHAPE}"]
+    assert "LSTM norm=layer reference, torch.compile" in [row["name"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["layers", "--rounds", 0], "--rounds 0: expected at least 1"),
+        (["everything"], "invalid choice: 'everything'"),
+        (["layers", "--threads", 0], "threads=0: expected at least 1"),
+        (["layers", "--size", "huge"], "invalid choice: 'huge'"),
+        (["train", "--figure", "a.png"], "--figure a.png: train has no figure; expected layers"),
+    ],
+)
+def test_wrong_options_are_named(measure, options, message):
+    done = measure(*options)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err.splitlines()[-1]
+
+
+def test_what_is_trained_learns(measure):
+    """The training step that is timed is a whole one: the loss of its batch falls."""
+    model = measure.module.translators("small")["norm=layer"]
+    ids, lengths = torch.randint(4, 100, (8, 5)), torch.full((8,), 5)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    before = model(ids, lengths, ids, lengths)[0].item()
+    for _ in range(5):
+        measure.module.training_update(model, optimizer, (ids, lengths, ids, lengths))
+    assert model(ids, lengths, ids, lengths)[0].item() < before

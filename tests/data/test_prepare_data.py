@@ -1,0 +1,105 @@
+"""scripts/prepare_data.py as a user runs it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(tmp_path, *overrides):
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("HYDRA_FULL_ERROR", "COLUMNS")
+    }
+    environment.pop("SEQ2SEQ_DATA_MIRROR", None)
+    return subprocess.run(
+        [sys.executable, "scripts/prepare_data.py", f"data.root={tmp_path}/prepared", *overrides],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+
+
+def files(tmp_path, src, tgt):
+    paths = []
+    for side, text in (("source", src), ("target", tgt)):
+        path = tmp_path / side
+        path.write_bytes(text)
+        paths.append(f"data.train.{side}={path}")
+    return ["data=files", "data.name=mine", *paths]
+
+
+def test_it_shows_clean_up_and_a_sentence_on_its_way(tmp_path):
+    lines = [f"the dog\u00a0no {i} runs" for i in range(120)]
+    src = "\n".join([*lines, lines[0], ""]).encode() + b"\n"
+    tgt = "\n".join([*(line.upper() for line in lines), lines[0].upper(), "x"]).encode() + b"\n"
+    done = run(
+        tmp_path,
+        *files(tmp_path, src, tgt),
+        f"data.valid.source={tmp_path}/source",
+        f"data.valid.target={tmp_path}/target",
+        "tokenizer.vocab_size=70",
+        "model.embedding_size=24",
+    )
+    assert done.returncode == 0, done.stderr
+    rows = {
+        line.split()[0]: line.split()[1:]
+        for line in done.stdout.splitlines()
+        if line[:5] in ("train", "valid")
+    }
+    train, valid = ([int(cell) for cell in rows[name]] for name in ("train", "valid"))
+    assert train == [122, 1, 0, 0, 1, 120]
+    assert valid == [122, 0, 0, 0, 0, 122]
+    assert "U+00A0     no-break space" in done.stdout
+    shown = {
+        line.split()[0]: line.split(maxsplit=1)[1]
+        for line in done.stdout.splitlines()
+        if line.startswith("  ")
+    }
+    ids = shown["ids"].strip("[]").split(", ")
+    assert len(shown["pieces"].split()) == len(ids)
+    assert shown["decoded"] == shown["text"].replace("\u00a0", " ")
+    assert shown["embeddings"].startswith(f"(1, {len(ids) + 1}, 24)")
+    folder = Path(done.stdout.splitlines()[-1])
+    assert (folder / "manifest.json").is_file()
+    assert not list(ROOT.glob("outputs/mine*"))
+
+
+@pytest.mark.parametrize(
+    ("src", "tgt", "message"),
+    [
+        (b"a\nb\n", b"x\n", "source has 2 lines, "),
+        (b"", b"", "source: empty"),
+        (b"a\n\xff\n", b"x\ny\n", "source:2: invalid UTF-8"),
+    ],
+)
+def test_bad_text_is_one_message_and_exit_code_2(tmp_path, src, tgt, message):
+    done = run(tmp_path, *files(tmp_path, src, tgt))
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_corpus_lists_the_known_ones(tmp_path):
+    done = run(tmp_path, "data=nothing")
+    assert done.returncode == 2
+    assert "multi30k_de_en" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_teaches(tmp_path):
+    done = run(tmp_path, "--help")
+    assert done.returncode == 0
+    for part in (
+        "scripts/prepare_data.py data=multi30k_de_en",
+        "data.mirror=DIR",
+        "tokenizer=word",
+        "tatoeba_en_zh",
+    ):
+        assert part in done.stdout

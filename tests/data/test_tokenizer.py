@@ -1,0 +1,302 @@
+import json
+import random
+
+import pytest
+
+from seq2seq.config import TokenizerConfig, TokenizerKind
+from seq2seq.data.text import clean, join_chinese, nfkc, odd_characters, segment_chinese
+from seq2seq.data.tokenizer import Tokenizer, Tokenizers
+from seq2seq.errors import DataError
+
+KINDS = list(TokenizerKind)
+ENGLISH = [
+    "the happy dog walks home",
+    "an unlucky cat walks slowly",
+    "kindness is happiness",
+    "the dog is unkind",
+    "walking home makes the cat happy",
+    "unlucky dogs walk slowly home",
+    "she is happy , is she ?",
+]
+CHINESE = [
+    "我喜欢学习。",
+    "你喜欢苹果吗？",
+    "他每天学习中文，我也学习。",
+    "苹果很好吃！",
+    "我们都喜欢他。",
+]
+
+
+def english(count=200):
+    chance = random.Random(3)
+    words = sorted({word for line in ENGLISH for word in line.split()})
+    return ENGLISH + [" ".join(chance.choices(words, k=chance.randint(3, 8))) for _ in range(count)]
+
+
+def train(kind="bpe", size=70, lines=None, language="en", **options):
+    return Tokenizer.train(
+        english() if lines is None else lines,
+        TokenizerConfig(TokenizerKind(kind), size, **options),
+        language,
+    )
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram", "char", "word"])
+def test_text_comes_back_and_pieces_are_what_the_ids_stand_for(kind):
+    tokenizer = train(kind, 40)
+    assert tokenizer.vocab_size <= 40
+    for line in ENGLISH:
+        ids = tokenizer.encode(line)
+        pieces = [tokenizer.id_to_piece(i) for i in ids]
+        assert pieces == [("▁" if kind == "word" else "") + p for p in tokenizer.pieces(line)]
+        if Tokenizer.unk_id not in ids:
+            assert tokenizer.decode(ids) == line
+    assert tokenizer.encode("") == tokenizer.encode(" \t ") == []
+    assert tokenizer.decode([]) == ""
+
+
+def test_the_special_ids_are_fixed_and_text_never_yields_them():
+    tokenizer = train()
+    assert [tokenizer.id_to_piece(i) for i in range(4)] == ["<pad>", "<unk>", "<s>", "</s>"]
+    ids = tokenizer.encode("<pad> <s> the dog </s>")
+    assert not {Tokenizer.pad_id, Tokenizer.bos_id, Tokenizer.eos_id} & set(ids)
+    assert Tokenizer.unk_id in tokenizer.encode("ψ")
+    assert "⁇" in tokenizer.decode([Tokenizer.unk_id])
+
+
+def test_bpe_splits_a_rare_word_into_pieces_that_join_back():
+    tokenizer = train("bpe", 60)
+    assert not any("unhappiness" in line for line in english())
+    pieces = tokenizer.pieces("unhappiness")
+    assert len(pieces) > 1
+    assert "".join(pieces) == "▁unhappiness"
+    assert tokenizer.decode(tokenizer.encode("unhappiness")) == "unhappiness"
+    assert len(tokenizer.pieces("kindness")) < len("kindness")
+
+
+def test_characters_are_characters():
+    assert train("char").pieces("the dog") == ["▁", "t", "h", "e", "▁", "d", "o", "g"]
+
+
+def test_chinese_words_are_found_and_written_without_spaces():
+    tokenizer = train("word", 100, CHINESE, "zh")
+    assert tokenizer.pieces("我喜欢学习") == ["我", "喜欢", "学习"]
+    assert tokenizer.decode(tokenizer.encode("他喜欢苹果。")) == "他喜欢苹果。"
+    other = train("word", 100, ["我 喜欢"], "en")  # another language's text is left as it is
+    assert other.decode(other.encode("我 喜欢")) == "我 喜欢"
+
+
+def test_segmenting_prints_nothing_and_writes_no_cache(capfd, tmp_path, monkeypatch):
+    import tempfile
+
+    from seq2seq.data import text
+
+    text._chinese_words.cache_clear()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert segment_chinese("我喜欢学习") == "我 喜欢 学习"
+    assert capfd.readouterr() == ("", "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_spaces_go_beside_chinese_and_stay_between_other_words():
+    assert join_chinese("我 喜欢 New York 的 3 个 苹果 。") == "我喜欢New York的3个苹果。"
+
+
+@pytest.mark.parametrize(
+    ("language", "line", "expected"),
+    [
+        ("en", "ｆｕｌｌ，ﬁne…", "full,fine..."),
+        ("zh", "你好，ＡＢＣ１２？（好）！……", "你好，ABC12？（好）！……"),
+        ("ja", "１０ｃｍ、ｶﾞ？", "１０ｃｍ、ガ？"),
+    ],
+)
+def test_nfkc_keeps_what_chinese_and_japanese_references_hold(language, line, expected):
+    assert nfkc(line, language) == expected
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram", "char", "word"])
+def test_chinese_punctuation_agrees_with_the_reference(kind):
+    tokenizer = train(kind, 32 if kind == "unigram" else 45, CHINESE * 20, "zh")
+    for line in CHINESE:
+        ids = tokenizer.encode(line)
+        assert Tokenizer.unk_id not in ids or kind == "word"
+        if Tokenizer.unk_id not in ids:
+            assert tokenizer.decode(ids) == line
+
+
+def test_nfkc_can_be_turned_off():
+    lines = ["ｆｕｌｌ width", *english()]
+    assert train(lines=lines).pieces("ｆｕｌｌ") == train(lines=lines).pieces("full")
+    plain = train("char", 80, lines, nfkc=False)
+    assert plain.decode(plain.encode("ｆｕｌｌ")) == "ｆｕｌｌ"
+
+
+def test_odd_characters_are_counted_and_made_plain():
+    line = "a\u00a0b\u202fc\u2009d\u200be\u00adf\u3000g\th\x07i\u0085j"
+    assert clean(line) == "a b c def g h i j"
+    assert sum(odd_characters(line).values()) == 9
+    assert odd_characters("plain text") == {}
+    assert clean("  two   spaces ") == "two spaces"
+    assert clean("می\u200cخواهم") == "می\u200cخواهم"  # the zero-width non-joiner is spelling
+
+
+def test_byte_fallback_spells_what_was_never_seen():
+    tokenizer = train(size=330, byte_fallback=True)
+    ids = tokenizer.encode("dog ψ 狗")
+    assert Tokenizer.unk_id not in ids
+    assert tokenizer.decode(ids) == "dog ψ 狗"
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_too_large_a_vocabulary_names_the_largest_and_that_one_works(kind):
+    complaint = r"tokenizer\.vocab_size=5000: the training text \(en\) supports at most"
+    with pytest.raises(DataError, match=complaint) as error:
+        train(kind, 5000)
+    largest = int(str(error.value).split("at most ")[1].split()[0])
+    assert train(kind, largest).vocab_size == largest
+    with pytest.raises(DataError, match=f"at most {largest} "):
+        train(kind, largest + 1)
+
+
+@pytest.mark.parametrize(("kind", "size"), [("char", 8000), ("word", 8000)])
+def test_char_and_word_take_what_there_is(kind, size):
+    assert train(kind, size).vocab_size < 60
+    assert train(kind, 10).vocab_size == 10
+
+
+def test_too_small_a_vocabulary_and_no_text_are_refused():
+    with pytest.raises(DataError, match="expected at least 5"):
+        train(size=4)
+    with pytest.raises(
+        DataError, match=r"too few for the characters .* expected at least"
+    ) as error:
+        train(size=10)
+    assert train(size=int(str(error.value).rpartition(" ")[2])).vocab_size > 10
+    for lines in ([], ["", " "]):
+        with pytest.raises(DataError, match="empty"):
+            train(lines=lines)
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram", "char", "word"])
+def test_training_is_deterministic(kind):
+    assert train(kind, 40).model == train(kind, 40).model
+
+
+# -- files ---
+
+
+def test_a_tokenizer_is_saved_with_a_readable_vocabulary(tmp_path):
+    tokenizer = train("word", 50, CHINESE, "zh", nfkc=False)
+    Tokenizers(tokenizer, tokenizer, joint=True).save(tmp_path)
+    again = Tokenizers.load(tmp_path).target
+    assert (again.kind, again.language, again.nfkc) == (TokenizerKind.word, "zh", False)
+    assert again.encode(CHINESE[0]) == tokenizer.encode(CHINESE[0])
+    vocabulary = (tmp_path / "tokenizer.vocab").read_text(encoding="utf-8").splitlines()
+    assert [line.split("\t")[0] for line in vocabulary] == [
+        again.id_to_piece(i) for i in range(again.vocab_size)
+    ]
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_a_pair_of_tokenizers_is_saved_and_loaded(tmp_path, joint):
+    pair = Tokenizers.train(
+        english(),
+        CHINESE * 3,
+        TokenizerConfig(vocab_size=100 if joint else 50, joint=joint),
+        ("en", "zh"),
+    )
+    assert (pair.source.model == pair.target.model) is joint
+    pair.save(tmp_path)
+    models = sorted(path.name for path in tmp_path.glob("*.model"))
+    assert models == (
+        ["tokenizer.model"] if joint else ["tokenizer.source.model", "tokenizer.target.model"]
+    )
+    again = Tokenizers.load(tmp_path)
+    assert again.joint is joint
+    assert (again.source.language, again.target.language) == ("en", "zh")
+    for line, one, other in (
+        (ENGLISH[0], again.source, pair.source),
+        (CHINESE[1], again.target, pair.target),
+    ):
+        assert one.encode(line) == other.encode(line)
+        assert one.decode(one.encode(line)) == line
+
+
+def saved(folder):
+    Tokenizers.train(english(), english(), TokenizerConfig(vocab_size=60), ("en", "de")).save(
+        folder
+    )
+    return folder / "tokenizer.model"
+
+
+@pytest.mark.parametrize("length", [0, 10, 185, -1, -20])
+def test_a_truncated_model_is_refused_by_name(tmp_path, length):
+    path = saved(tmp_path)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(DataError, match=r"tokenizer\.model: damaged tokenizer"):
+        Tokenizers.load(tmp_path)
+
+
+def test_a_model_that_is_whole_but_another_is_refused(tmp_path):
+    path = saved(tmp_path)
+    path.write_bytes(train(size=50).model)
+    with pytest.raises(DataError, match=r"tokenizer\.model: damaged tokenizer \(SHA-256 is "):
+        Tokenizers.load(tmp_path)
+
+
+def test_a_model_of_other_special_ids_is_refused(tmp_path):
+    import io
+
+    from sentencepiece import SentencePieceTrainer
+
+    buffer = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(english()), model_writer=buffer, vocab_size=40, minloglevel=2
+    )
+    path = saved(tmp_path)
+    path.write_bytes(buffer.getvalue())
+    with pytest.raises(
+        DataError, match=r"tokenizer\.model: damaged tokenizer .*expected 0, 1, 2, 3"
+    ):
+        Tokenizers.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "syllable"},
+        {"kind": None},
+        {"source_language": 7},
+        {"nfkc": ...},
+    ],
+)
+def test_damaged_settings_are_refused_by_name(tmp_path, change):
+    saved(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    settings = json.loads(file.read_text()) | change
+    file.write_text(json.dumps({key: value for key, value in settings.items() if value is not ...}))
+    with pytest.raises(DataError, match=r"tokenizer\.json: damaged tokenizer"):
+        Tokenizers.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer.model"])
+def test_a_missing_file_is_named(tmp_path, name):
+    saved(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(DataError, match=f"{name}: no such tokenizer"):
+        Tokenizers.load(tmp_path)
+
+
+def test_settings_that_are_no_json_are_refused(tmp_path):
+    saved(tmp_path)
+    for text in (b"{", b"[1]", b"\xff"):
+        (tmp_path / "tokenizer.json").write_bytes(text)
+        with pytest.raises(DataError, match=r"tokenizer\.json: damaged tokenizer"):
+            Tokenizers.load(tmp_path)
+
+
+def test_a_tokenizer_travels_to_other_processes():
+    import pickle
+
+    tokenizer = train()
+    assert pickle.loads(pickle.dumps(tokenizer)).encode(ENGLISH[0]) == tokenizer.encode(ENGLISH[0])

@@ -1,0 +1,299 @@
+"""Probes: each figure beside a computation of its own, and a training that doesn't notice them."""
+
+import copy
+import json
+import math
+
+import pytest
+import torch
+from oracles import randomised
+
+from seq2seq.config import ProbeKind
+from seq2seq.data.preparation import prepare
+from seq2seq.probes import Subject, probe
+from seq2seq.probes.gradient_flow import flow
+from seq2seq.probes.length import buckets
+from seq2seq.probes.length import length as by_length
+from seq2seq.probes.train_eval_gap import batch_sets, distances, losses
+from seq2seq.rnn.config import NormKind
+from seq2seq.rnn.layers import GRU, LSTM, RNN
+from seq2seq.rnn.recalibration import batch_statistics
+from seq2seq.runs.logbook import read_metrics
+from seq2seq.training.evaluation import recalibrate
+
+ALL = "probe.kinds=[gradient_flow,train_eval_gap,invariance,length]"
+SMALL = (
+    ALL,
+    "probe.sentences=8",
+    "probe.batches=3",
+    "probe.lengths=[3,6]",
+    "probe.buckets=[4,5,9]",
+)
+
+
+@pytest.fixture(scope="module")
+def probed(train_here, tmp_path_factory):
+    """norm -> a trained run of the toy corpus with all probes."""
+    folder, runs = tmp_path_factory.mktemp("probed"), {}
+
+    def make(norm):
+        if norm not in runs:
+            runs[norm] = train_here(folder / norm, f"norm={norm}", "norm.min_rows=2", *SMALL)
+        return runs[norm]
+
+    return make
+
+
+def subject_of(run):
+    config = run.config()
+    prepared = prepare(config.data, config.tokenizer, progress=False)
+    return Subject(run.translator(torch.device("cpu")), config, prepared, torch.device("cpu"))
+
+
+# -- in a run ---
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "layer"])
+def test_what_a_run_writes_down(probed, norm):
+    run = probed(norm)
+    entries = read_metrics(run.probes_file)
+    flows = [e for e in entries if e["probe"] == "gradient_flow"]
+    assert [(e["update"], e["length"]) for e in flows] == [
+        (u, n) for u in (0, 8, 16) for n in (3, 6)
+    ]
+    assert not any(e["final"] for e in flows)
+    assert {e["probe"] for e in entries if e["final"]} == {"train_eval_gap", "invariance", "length"}
+    assert {e["update"] for e in entries if e["final"]} == {16}
+    assert all(
+        math.isfinite(v)
+        for e in flows
+        for key in ("raw", "summed", "hidden", "gradient")
+        for v in e[key]
+    )
+
+
+def test_a_training_with_probes_is_the_same_training(probed, train_here, tmp_path):
+    plain = train_here(tmp_path / "plain", "norm=batch", "norm.min_rows=2")
+    assert not plain.probes_file.exists()
+    for name in ("last", "best"):
+        assert (
+            plain.checkpoint(name).read_bytes()[-1000:]
+            == probed("batch").checkpoint(name).read_bytes()[-1000:]
+        )
+    ours, theirs = (
+        run.translator(torch.device("cpu")).state_dict() for run in (probed("batch"), plain)
+    )
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_a_longer_training_forgets_the_final_probes_of_the_shorter(train_here, tmp_path):
+    run = train_here(tmp_path / "run", *SMALL)
+    before = read_metrics(run.probes_file)
+    train_here(tmp_path / "run", *SMALL, "trainer.max_epochs=3", f"resume={tmp_path / 'run'}")
+    after = read_metrics(run.probes_file)
+    kept = [e for e in before if not e["final"]]
+    assert after[: len(kept)] == kept
+    assert {e["update"] for e in after if e["final"]} == {24}
+    assert len([e for e in after if e["final"]]) == len([e for e in before if e["final"]])
+
+
+def test_probes_leave_mode_and_random_numbers_alone(probed):
+    subject = subject_of(probed("batch"))
+    subject.model.train()
+    state, buffers = torch.get_rng_state(), copy.deepcopy(dict(subject.model.named_buffers()))
+    assert list(probe(subject, final=True)) + list(probe(subject, final=False))
+    assert subject.model.training
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(b, buffers[name]) for name, b in subject.model.named_buffers())
+
+
+# -- gradient_flow ---
+
+
+def test_sums_and_gradients_of_a_plain_cell_by_hand():
+    """h_t = tanh(W x_t + b + U h_{t-1} + d), so that dL/dh_t = U^T diag(1 - h_{t+1}^2)
+    dL/dh_{t+1}.
+    """
+    layer = randomised(RNN(3, 4, norm="none"), seed=1)
+    x = torch.randn(5, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = flow(layer, x)
+    h, states, sums = torch.zeros(2, 4, dtype=torch.float64), [], []
+    for x_t in x:
+        v = x_t @ layer.weight_ih_l0.T + h @ layer.weight_hh_l0.T
+        h = torch.tanh(v + layer.bias_ih_l0 + layer.bias_hh_l0)
+        sums.append(v)
+        states.append(h)
+    gradient = torch.randn(2, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    gradients = [gradient]
+    for h in reversed(states[1:]):
+        gradient = (gradient * (1 - h**2)) @ layer.weight_hh_l0
+        gradients.insert(0, gradient)
+
+    def size(values):
+        return [v.square().mean().sqrt().item() for v in values]
+
+    assert found["raw"] == pytest.approx(size(sums))
+    assert found["hidden"] == pytest.approx(size(states))
+    assert found["gradient"] == pytest.approx([2 * s for s in size(gradients)])  # sqrt(H) times
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "layer", "rms"])
+@pytest.mark.parametrize("cell", [LSTM, GRU, RNN])
+def test_every_cell_and_norm_is_looked_at_and_left_as_it_is(cell, norm):
+    layer = cell(3, 4, norm=norm)
+    before = copy.deepcopy(layer.state_dict())
+    found = flow(layer, torch.randn(7, 5, 3))
+    assert all(len(values) == 7 and all(map(math.isfinite, values)) for values in found.values())
+    assert ("gradient_c" in found) == (cell is LSTM)
+    assert all(p.grad is None and p.requires_grad for p in layer.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in layer.state_dict().items())
+
+
+def test_without_a_norm_the_gates_get_the_sums_and_with_one_they_get_them_scaled():
+    x = torch.randn(6, 8, 3)
+    none = flow(LSTM(3, 4, bias=False, norm="none"), x)
+    assert none["summed"] == pytest.approx(none["raw"])
+    layer = LSTM(3, 4, bias=False, norm="layer")
+    with torch.no_grad():
+        layer.weight_ih_l0.mul_(100)
+    assert max(flow(layer, x)["summed"]) < 2.5 < min(flow(layer, x)["raw"])
+
+
+def test_running_text_is_sentence_after_sentence(probed):
+    subject = subject_of(probed("none"))
+    dataset, eos = subject.prepared.split("train"), subject.model.vocabulary.eos_id
+    ids = [i for n in range(len(dataset)) for i in (*dataset.src(n).tolist(), eos)]
+    for length in (4, 2000):
+        rows = torch.tensor((ids * 20)[: 8 * length]).view(8, length)
+        expected = subject.model.src_embedding(rows).transpose(0, 1)
+        assert torch.equal(subject.running_text(length), expected)
+
+
+# -- train_eval_gap ---
+
+
+@pytest.mark.parametrize("norm", ["none", "layer"])
+def test_norms_by_row_have_no_gap(probed, norm):
+    for entry in read_metrics(probed(norm).probes_file):
+        if entry["probe"] == "train_eval_gap":
+            assert entry["batch"] == entry["evaluation"] != entry["training"]
+            assert "term" not in entry
+
+
+@torch.no_grad()
+def test_losses_are_those_of_the_same_batches_in_each_mode(probed):
+    subject = subject_of(probed("batch"))
+    found = batch_sets(subject)
+    assert {name: len(batches) for name, batches in found.items()} == {"train": 3, "test": 2}
+    tokens = sum(b.tgt_tokens for b in found["test"])
+
+    def loss():
+        return (
+            sum(
+                subject.model(b.src, b.src_lengths, b.tgt, b.tgt_lengths)[1].item()
+                for b in found["test"]
+            )
+            / tokens
+        )
+
+    measured = losses(subject, found["test"])
+    assert measured["evaluation"] == loss()
+    with batch_statistics(subject.model):
+        assert measured["batch"] == loss() != measured["evaluation"]
+    assert not subject.model.training
+
+
+def test_statistics_stored_of_the_same_batches_are_at_no_distance(probed):
+    subject = subject_of(probed("batch"))
+    dataset = subject.prepared.split("train")
+    config = copy.deepcopy(subject.config)
+    config.data.batch_sentences, config.norm.kind = 8, NormKind.batch
+    recalibrate(subject.model, dataset, config, subject.device)  # of all training sentences
+    sampler_batches = [dataset.batch(range(i, i + 8)) for i in range(0, len(dataset), 8)]
+    near = distances(subject, sampler_batches)
+    far = distances(subject, batch_sets(subject)["test"][:1])
+    assert near.keys() == far.keys() >= {"encoder.layers.0.hh_l0_reverse", "decoder.layers.0.c_l0"}
+    for term in near:
+        assert near[term]["steps"] == sorted(near[term]["steps"])
+        assert max(near[term]["mean_shift"][:3]) < 0.3 * max(far[term]["mean_shift"][:3])
+
+
+def test_past_the_last_step_seen_the_last_ones_statistics_are_measured_against(probed):
+    subject = subject_of(probed("batch"))
+    layer = subject.model.decoder.layers[0]
+    seen = int(layer.steps_seen_l0)
+    with torch.no_grad():
+        layer.running_mean_c_l0[seen - 1 :] = 0.0
+        layer.running_mean_c_l0[seen - 1] = 1e3
+        layer.running_var_c_l0.fill_(1.0)
+    longer = subject.batch(["do re mi fa sol la si ut"] * 4, ["do re mi fa sol la si ut " * 3] * 4)
+    found = distances(subject, [longer])["decoder.layers.0.c_l0"]
+    assert found["steps"][-1] > seen
+    assert min(found["mean_shift"][seen:]) > 900
+
+
+# -- length and invariance ---
+
+
+def test_every_sentence_is_in_the_bucket_of_its_length(probed):
+    subject = subject_of(probed("none"))
+    found = {(over, most): pairs for over, most, pairs in buckets(subject)}
+    assert set(found) <= {(0, 4), (4, 5), (5, 9)}
+    src, tgt = subject.lines("test")
+    for (over, most), (sources, targets) in found.items():
+        expected = [
+            (s, t) for s, t in zip(src, tgt, strict=True) if over < len(s.split()) + 1 <= most
+        ]  # eos counts
+        assert list(zip(sources, targets, strict=True)) == expected
+    assert sum(len(sources) for sources, _ in found.values()) == len(src)
+    subject.config.probe.bucket_sentences = 1
+    assert all(len(pairs[0]) == 1 for _, _, pairs in buckets(subject))
+
+
+def test_quality_by_length(probed):
+    run, subject = probed("batch"), subject_of(probed("batch"))
+    entries = [e for e in read_metrics(run.probes_file) if e["probe"] == "length"]
+    assert {e["statistics"] for e in entries} == {"running", "batch"}
+    assert {e["trained"] for e in entries} == {6}  # five words and eos
+    assert {
+        e["statistics"] for e in read_metrics(probed("none").probes_file) if e["probe"] == "length"
+    } == {"running"}
+    for over, most, (src, tgt) in buckets(subject):
+        batch = subject.batch(src, tgt)
+        (entry,) = (
+            e
+            for e in entries
+            if (e["over"], e["pieces"], e["statistics"]) == (over, most, "running")
+        )
+        with torch.no_grad():
+            nll = subject.model(batch.src, batch.src_lengths, batch.tgt, batch.tgt_lengths)[1]
+        assert entry["nll"] == pytest.approx(nll.item() / batch.tgt_tokens)
+        assert entry["sentences"] == len(src)
+        assert 0 <= entry["bleu"] <= 100
+
+
+def test_too_few_sentences_for_statistics_of_their_own_are_not_said_to_have_them(probed):
+    subject = subject_of(probed("batch"))
+    assert {line["statistics"] for line in by_length(subject)} == {"running", "batch"}
+    subject.config.norm.min_rows = subject.config.probe.sentences
+    assert {b.src.size(0) for found in batch_sets(subject).values() for b in found} == {
+        subject.config.norm.min_rows
+    }
+    subject.config.norm.min_rows = 100
+    assert {line["statistics"] for line in by_length(subject)} == {"running"}
+    assert batch_sets(subject) == {}
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "layer", "rms"])
+def test_a_trained_layer_has_the_invariances_of_the_table(probed, norm):
+    entries = [e for e in read_metrics(probed(norm).probes_file) if e["probe"] == "invariance"]
+    assert len(entries) == 6
+    assert sum(e["claimed"] for e in entries) == {"none": 0, "batch": 4, "layer": 4, "rms": 3}[norm]
+    for e in entries:
+        assert (e["change"] < 1e-6) == e["claimed"], e
+        assert e["change_eps"] >= 0
+
+
+def test_entries_are_json_with_a_probes_name(probed):
+    for line in probed("layer").probes_file.read_text().splitlines():
+        assert json.loads(line)["probe"] in ProbeKind.__members__

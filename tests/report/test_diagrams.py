@@ -1,0 +1,220 @@
+"""The diagrams of docs/: what is highlighted, and whether everything can be read."""
+
+import io
+import pathlib
+from itertools import combinations
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.image import imread
+from matplotlib.patches import FancyArrowPatch, PathPatch
+from matplotlib.path import Path
+
+from seq2seq.figures import NORM_COLOURS
+from seq2seq.report.diagrams import CUBES, DIAGRAMS, LARGE, axes_diagram, cell_diagram, main
+
+SIZES = (5, 6, 4)
+DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
+PHONE = 360
+"""Width of a small screen, in CSS pixels."""
+
+
+@pytest.fixture(params=sorted(DIAGRAMS))
+def figure(request):
+    drawn = DIAGRAMS[request.param]()
+    drawn.canvas.draw()
+    return drawn
+
+
+def texts(figure):
+    return [text for axes in figure.axes for text in axes.texts]
+
+
+def highlighted(axes, norm):
+    return [
+        patch
+        for patch in axes.patches
+        if isinstance(patch, PathPatch)
+        and to_hex(patch.get_facecolor()).upper() == NORM_COLOURS[norm]
+    ]
+
+
+# -- what is said ---
+
+
+@pytest.mark.parametrize("sizes", [SIZES, (3, 4, 7), (8, 3, 3)])
+def test_each_cube_shows_as_many_values_as_are_averaged_over(sizes):
+    rows, steps, features = sizes
+    expected = {
+        "batch norm": rows,
+        "batch norm of u": rows * steps,
+        "layer norm": features,
+        "rms norm": features,
+    }
+    figure = axes_diagram(sizes)
+    found = {
+        axes.get_label(): len(highlighted(axes, averaged.norm))
+        for axes, averaged in zip(figure.axes, CUBES, strict=True)
+    }
+    assert found == expected
+    assert {averaged.title: averaged.cells(sizes).sum() for averaged in CUBES} == expected
+
+
+def test_the_values_averaged_over_differ_in_the_right_axes():
+    """Along which of rows, steps and features they lie."""
+    along = {
+        averaged.title: [len(set(axis)) > 1 for axis in np.nonzero(averaged.cells(SIZES))]
+        for averaged in CUBES
+    }
+    assert along == {
+        "batch norm": [True, False, False],
+        "batch norm of u": [True, True, False],
+        "layer norm": [False, False, True],
+        "rms norm": [False, False, True],
+    }
+
+
+def test_every_cube_names_its_axes_and_its_norm():
+    for axes, averaged in zip(axes_diagram().axes, CUBES, strict=True):
+        shown = [text.get_text() for text in axes.texts]
+        assert {"time steps", "features", "rows", averaged.title} <= set(shown)
+        title = axes.texts[shown.index(averaged.title)]
+        assert title.get_color() == NORM_COLOURS[averaged.norm]
+
+
+def test_the_whole_front_top_and_side_of_a_cube_are_drawn():
+    rows, steps, features = SIZES
+    hidden = (rows - 1) * (steps - 1) * (features - 1)
+    for axes in axes_diagram().axes:
+        cells = [patch.get_gid() for patch in axes.patches]
+        assert len(cells) == len(set(cells)) == rows * steps * features - hidden
+
+
+def test_the_cell_has_the_terms_and_gates_of_the_equations():
+    figure = cell_diagram()
+    shown = [text.get_text() for text in texts(figure)]
+    for label in (
+        "$x_t$",
+        "$h_{t-1}$",
+        "$c_{t-1}$",
+        "$c_t$",
+        "$h_t$",
+        "$W_{ih}$",
+        "$W_{hh}$",
+        "$u$",
+        "$z$",
+        "$y_{ih}$",
+        "$y_{hh}$",
+        "sigmoid(i)",
+        "sigmoid(f)",
+        "tanh(g)",
+        "sigmoid(o)",
+        "tanh",
+        "gain$_c$ N($c_t$) + bias$_c$",
+    ):
+        assert shown.count(label) == 1, label
+    assert (shown.count("×"), shown.count("+")) == (3, 2)
+    assert sum(patch.get_gid() == "norm" for patch in figure.axes[0].patches) == 3
+
+
+def test_no_norm_stands_on_the_path_of_the_cell_state():
+    figure = cell_diagram()
+    (axes,) = figure.axes
+    (y,) = [patch.get_center()[1] for patch in axes.patches if patch.get_gid() == "branch"]
+    carried = [
+        patch
+        for patch in axes.patches
+        if isinstance(patch, FancyArrowPatch) and patch.get_linewidth() > 2
+    ]
+    ends = sorted(x for patch in carried for x, _ in patch._posA_posB)
+    assert {height for patch in carried for _, height in patch._posA_posB} == {y}
+    assert ends[0] < 0.5
+    assert ends[-1] > 9.5
+    for patch in axes.patches:
+        if patch.get_gid() == "norm":
+            assert not patch.get_y() <= y <= patch.get_y() + patch.get_height()
+
+
+# -- how it looks ---
+
+
+def test_every_text_is_inside_and_none_overlaps_another(figure):
+    boxes = {text: text.get_window_extent() for text in texts(figure)}
+    assert len(boxes) > 10
+    for text, box in boxes.items():
+        assert figure.bbox.x0 < box.x0 < box.x1 < figure.bbox.x1, text
+        assert figure.bbox.y0 < box.y0 < box.y1 < figure.bbox.y1, text
+    for (one, a), (other, b) in combinations(boxes.items(), 2):
+        assert not a.overlaps(b), (one, other)
+
+
+def test_every_text_is_large_enough_on_a_phone(figure):
+    pixels = PHONE / (72 * figure.get_figwidth())
+    for text in texts(figure):
+        assert text.get_fontsize() * pixels >= 10.5
+        assert text.get_fontsize() <= LARGE
+
+
+def test_no_text_of_a_cube_lies_on_it():
+    figure = axes_diagram()
+    figure.canvas.draw()
+    for axes in figure.axes:
+        cells = [patch.get_transform().transform_path(patch.get_path()) for patch in axes.patches]
+        for text in axes.texts:
+            assert not any(cell.intersects_bbox(text.get_window_extent()) for cell in cells), text
+
+
+def test_no_arrow_crosses_a_text():
+    figure = cell_diagram()
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    lines = [axes.transData.transform_path(line.get_path()) for line in axes.lines]
+    lines += [
+        axes.transData.transform_path(Path(patch._posA_posB))
+        for patch in axes.patches
+        if isinstance(patch, FancyArrowPatch)
+    ]
+    assert len(lines) > 20
+    for text in axes.texts:
+        assert not any(
+            line.intersects_bbox(text.get_window_extent(), filled=False) for line in lines
+        ), text
+
+
+def test_every_box_is_wider_and_higher_than_its_text():
+    figure = cell_diagram()
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    boxes = [
+        patch.get_window_extent() for patch in axes.patches if patch.get_gid() in ("norm", "box")
+    ]
+    assert len(boxes) == 3 + 2 + 4 + 1
+    for box in boxes:
+        inside = [t.get_window_extent() for t in axes.texts if box.overlaps(t.get_window_extent())]
+        (text,) = inside
+        assert box.x0 < text.x0 < text.x1 < box.x1
+        assert box.y0 < text.y0 < text.y1 < box.y1
+
+
+def test_it_is_drawn_on_white(figure):
+    """Pages are dark for some readers."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    picture = imread(io.BytesIO(buffer.getvalue()))
+    assert (picture[[0, 0, -1, -1], [0, -1, 0, -1]] == 1).all()
+    assert picture.shape[2] == 3 or (picture[:, :, 3] == 1).all()
+
+
+# -- files ---
+
+
+def test_the_files_are_written_where_the_command_line_says(tmp_path):
+    main([str(tmp_path)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["axes.png", "cell.png"]
+    for name in DIAGRAMS:
+        new, kept = imread(tmp_path / name), imread(DOCS / name)
+        assert new.shape == kept.shape
+        assert (
+            np.abs(new - kept).mean() < 0.02
+        )  # the letters' edges differ between versions of the libraries

@@ -1,0 +1,276 @@
+"""report.html in a real browser, opened from disk: it draws, it can be worked with, and it asks
+nothing of anyone.
+"""
+
+import pytest
+from runs import corpus, settings, trained
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.support.ui import WebDriverWait
+from test_experiments import BUILDERS
+
+from seq2seq.report.page import write_report
+
+DRAWN = """
+const plot = document.querySelectorAll('.plot')[arguments[0]];
+return plot.data.filter(t => t.showlegend !== false && t.visible === true).map(t => [t.name, t.y]);
+"""
+PLACES = """
+return [...document.querySelectorAll('.plot')].map(plot => plot.calcdata
+    .filter(([first]) => first.trace.visible && first.trace.meta !== 'band')
+    .map(points => [points.map(point => point.x), [...points[0].trace.x]]));
+"""
+OUTSIDE = """
+const plot = arguments[0], {left, right} = plot.getBoundingClientRect();
+return [...plot.querySelectorAll('.legendtext, .xtick text, .ytick text, .xtitle, .ytitle, .shape-label text')]
+    .filter(text => text.getBoundingClientRect().left < left - 1 || text.getBoundingClientRect().right > right + 1)
+    .map(text => text.textContent);
+"""
+CELLS = """
+const cells = [...arguments[0].querySelectorAll('td')];
+return [cells.map(cell => getComputedStyle(cell, '::before').content),
+        cells.map(cell => parseFloat(getComputedStyle(cell).fontSize))];
+"""
+AXES = (
+    "const {xaxis: x, yaxis: y} = document.querySelector('.plot').layout; return [x.title.text,"
+    " x.type, y.type]"
+)
+TOO_WIDE = "return arguments[0].scrollWidth > arguments[0].clientWidth"
+SEEN = (
+    "return [...document.querySelectorAll(arguments[0])].map(e => e.checkVisibility() &&"
+    " e.offsetHeight > 0)"
+)
+OVERFLOW = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    out = tmp_path_factory.mktemp("report")
+    data = corpus(out / "corpus")
+    folders = [
+        str(trained(out / norm, settings(data, norm, 60))) for norm in ("none", "batch", "layer")
+    ]
+    write_report(folders, out, "python scripts/compare.py RUNS")
+    return out / "report.html"
+
+
+@pytest.fixture(scope="module")
+def experiments(tmp_path_factory):
+    """The page of runs of every experiment."""
+    out = tmp_path_factory.mktemp("experiments")
+    with pytest.MonkeyPatch.context() as patch:
+        runs = [run for build in BUILDERS.values() for run in build(1)]
+        patch.setattr("seq2seq.report.page.read_runs", lambda _: (runs, []))
+        write_report(["RUNS"], out, "python scripts/compare.py RUNS")
+    return out / "report.html"
+
+
+@pytest.fixture
+def page(browser, report):
+    browser.set_window_size(1200, 1000)
+    browser.get(report.as_uri())
+    return browser
+
+
+@pytest.fixture
+def phone(browser, experiments):
+    """The experiments' page at a phone's width."""
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 375, "height": 800, "deviceScaleFactor": 1, "mobile": True},
+    )
+    browser.get(experiments.as_uri())
+    return browser
+
+
+def test_a_phone_shows_attention_maps_in_their_own_size(browser, report):
+    """Else their labels would be too small; what is wider can be moved sideways."""
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 280, "height": 800, "deviceScaleFactor": 1, "mobile": True},
+    )
+    browser.get(report.as_uri())
+    sizes = browser.execute_script(
+        "return [...document.querySelectorAll('.map')].map(e => [e.width, e.naturalWidth])"
+    )
+    assert sizes
+    assert all(shown == own > 280 for shown, own in sizes)
+    assert browser.execute_script(OVERFLOW) <= 0
+
+
+def control(place, label):
+    """The label that a control of the first chart, or of another place, is worked by."""
+    (found,) = [
+        e for e in place.find_elements("css selector", ".controls label") if e.text == label
+    ]
+    return found
+
+
+def test_the_three_norms_are_drawn_by_name_and_one_is_toggled(page, tmp_path):
+    first = dict(page.execute_script(DRAWN, 0))
+    assert list(first) == ["none", "batch", "layer"]
+    assert all(len(y) > 3 for y in first.values())
+    plot = page.find_element("css selector", ".plot")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", plot)
+    names = [text.text for text in plot.find_elements("css selector", ".legendtext")]
+    assert names == list(first)
+    toggle = plot.find_elements("css selector", ".legendtoggle")[1]
+    ActionChains(page).move_to_element(toggle).click().perform()
+    wait(page, lambda: [name for name, _ in page.execute_script(DRAWN, 0)] == ["none", "layer"])
+    page.save_screenshot(str(tmp_path / "toggled.png"))
+
+
+def test_every_point_of_a_curve_is_drawn_at_its_own_place(page):
+    plots = page.execute_script(PLACES)
+    assert plots
+    for traces in plots:
+        assert len(traces) >= 3
+        for drawn, given in traces:
+            assert drawn == given
+
+
+def wait(page, condition):
+    """A click on a legend waits for a second one before it counts."""
+    WebDriverWait(page, 60).until(lambda _: condition())
+
+
+def test_smoothing_smooths_and_ends_where_it_began(page):
+    before = dict(page.execute_script(DRAWN, 0))["layer"]
+    slider = (
+        "const s = document.querySelector('[name=smoothing]'); s.value = arguments[0];"
+        "s.dispatchEvent(new Event('input', {bubbles: true}))"
+    )
+
+    def roughness(values):
+        return sum(
+            abs(a - 2 * b + c) for a, b, c in zip(values, values[1:], values[2:], strict=False)
+        )
+
+    page.execute_script(slider, 0.8)
+    assert roughness(dict(page.execute_script(DRAWN, 0))["layer"]) < 0.7 * roughness(before)
+    page.execute_script(slider, 0)
+    assert dict(page.execute_script(DRAWN, 0))["layer"] == pytest.approx(before)
+
+
+def test_controls_choose_the_panel_and_its_axes(page):
+    figure = page.find_element("css selector", "figure")
+    assert page.execute_script(AXES) == ["update", "linear", "log"]
+    for label, expected in (
+        ("by seconds", ["seconds of training", "linear", "log"]),
+        ("log x", ["seconds of training", "log", "log"]),
+        ("log y", ["seconds of training", "log", "linear"]),
+        ("by tokens", ["target tokens trained on", "linear", "log"]),
+    ):
+        control(figure, label).click()
+        wait(page, lambda expected=expected: page.execute_script(AXES) == expected)
+    assert [
+        control(figure, f"log {axis}").find_element("tag name", "input").is_selected()
+        for axis in "xy"
+    ] == [False, True]
+    assert [name for name, _ in page.execute_script(DRAWN, 0)] == ["none", "batch", "layer"]
+
+
+def test_an_axis_that_has_no_logarithm_offers_none(phone):
+    figures = {
+        figure.find_element("css selector", "figcaption").text: figure
+        for figure in phone.find_elements("css selector", "figure:has(.plot)")
+    }
+    offered = {
+        title: [
+            label.text
+            for label in figure.find_elements("css selector", ".controls label")
+            if label.is_displayed() and label.text.startswith("log")
+        ]
+        for title, figure in figures.items()
+    }
+    assert offered["Quality by length of the source"] == ["log x", "log y"]
+    assert offered["Change of the output"] == ["log y"]  # by the transformations' names
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_no_width_needs_scrolling_sideways(page, width):
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500},
+    )
+    page.refresh()
+    assert page.execute_script("return innerWidth") == width
+    assert page.execute_script(OVERFLOW) <= 0
+    for plot in page.find_elements("css selector", ".plot"):
+        assert plot.size["width"] <= width
+
+
+def test_a_phone_shows_verdicts_as_cards(phone):
+    assert phone.execute_script("return innerWidth") == 375
+    assert phone.execute_script(OVERFLOW) <= 0
+    tables = phone.find_elements("css selector", ".cards")
+    assert len(tables) > len(BUILDERS)
+    assert not any(phone.execute_script(TOO_WIDE, table) for table in tables)
+    short = tables[0]
+    verdicts = phone.find_element("css selector", "[aria-label=Verdicts]")
+    names, _ = phone.execute_script(CELLS, short)
+    assert [name.replace('" "', "") for name in names[:3]] == [
+        '"beside none: "',
+        '"test BLEU (95%): "',
+        '"more than chance?: "',
+    ]
+    assert "Convergence: with layer norm a recurrent network" in verdicts.text
+    names, sizes = phone.execute_script(CELLS, verdicts)
+    assert {
+        name.replace('" "', "") for name in names
+    } == {  # some versions tell a content's parts one by one
+        "none",
+        '"mean and 95% interval: "',
+        '"seeds: "',
+        '"shows 4 times in 5: "',
+    }
+    assert min(sizes) >= 14
+
+
+def test_a_phone_shows_all_that_is_written_in_a_chart(phone, tmp_path):
+    plots = phone.find_elements("css selector", ".plot")
+    assert len(plots) > len(BUILDERS)
+    outside = {
+        plot.get_attribute("data-chart"): phone.execute_script(OUTSIDE, plot) for plot in plots
+    }
+    assert {chart: texts for chart, texts in outside.items() if texts} == {}
+    marks = phone.find_elements("css selector", ".shape-label text")
+    assert [mark.text for mark in marks] == ["longest trained on"]
+    phone.save_screenshot(str(tmp_path / "phone.png"))
+
+
+def test_dark_mode_is_dark_and_legible(page):
+    dark = {"name": "prefers-color-scheme", "value": "dark"}
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [dark]})
+    assert "invert" in page.execute_script(
+        "return getComputedStyle(document.querySelector('.plot')).filter"
+    )
+    assert (
+        page.execute_script("return getComputedStyle(document.body).color") == "rgb(255, 255, 255)"
+    )
+
+
+def test_on_paper_the_pictures_stand_in_for_the_plots(page):
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert not any(page.execute_script(SEEN, ".plot, .controls"))
+    assert all(page.execute_script(SEEN, ".picture"))
+
+
+def test_what_is_folded_up_is_unfolded_on_paper(page):
+    assert not any(page.execute_script(SEEN, "details:not([open]) td"))
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    cells = page.execute_script(SEEN, "details:not([open]) td")
+    assert len(cells) > 3 * 10
+    assert all(cells)
+
+
+def test_without_javascript_there_are_pictures_and_nothing_that_needs_it(page, report):
+    assert all(page.execute_script(SEEN, ".plot, .controls"))
+    page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    page.get(report.as_uri())
+    assert len(page.find_elements("css selector", ".picture")) == 4
+    page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    pictures = page.find_elements("css selector", ".picture")
+    assert all(image.is_displayed() and image.size["width"] > 500 for image in pictures)
+    dead = page.execute_script(SEEN, ".plot, .controls")
+    assert len(dead) == 2 * 4
+    assert not any(dead)

@@ -1,0 +1,77 @@
+"""What differences over seeds say, beside known values and simulation."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from seq2seq.report.statistics import Outcome, both, interval, outcome, smallest_effect
+
+
+def test_the_interval_is_students():
+    found = interval([1.0, 2.0, 3.0])
+    assert found.mean == 2.0
+    assert found.high == pytest.approx(
+        2 + 4.302653 / math.sqrt(3), abs=1e-5
+    )  # t(0.975, 2) = 4.302653
+    assert found.half == pytest.approx(found.high - 2.0)
+    assert found.low == pytest.approx(4.0 - found.high)
+
+
+def test_the_interval_holds_the_mean_as_often_as_it_says():
+    chance = np.random.default_rng(0)
+    samples = chance.normal(0.3, 1.7, size=(2000, 4))
+    held = [found.low <= 0.3 <= found.high for found in map(interval, samples)]
+    assert np.mean(held) == pytest.approx(0.95, abs=0.02)
+
+
+def test_one_seed_decides_nothing():
+    assert interval([5.0]).low == -math.inf
+    assert outcome([5.0]) is Outcome.undecided
+    assert smallest_effect([5.0]) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1.0, 1.1, 0.9], Outcome.supported),
+        ([-1.0, -1.1, -0.9], Outcome.refuted),
+        ([1.0, -1.1, 0.2], Outcome.undecided),
+        ([0.1, 2.0, 4.0], Outcome.undecided),
+        ([2.0, 2.0, 2.0], Outcome.supported),
+        ([0.0, 0.0], Outcome.undecided),
+    ],
+)
+def test_the_rule(values, expected):
+    assert outcome(values) is expected
+
+
+def test_by_the_rule_chance_alone_is_rarely_taken_for_an_effect():
+    samples = np.random.default_rng(1).normal(size=(2000, 3))
+    assert np.mean([outcome(s) is not Outcome.undecided for s in samples]) == pytest.approx(
+        0.05, abs=0.02
+    )
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_the_smallest_effect_shows_four_times_in_five(seeds):
+    """At an effect of that many deviations."""
+    unit = stats.zscore(np.arange(seeds), ddof=1)  # of deviation 1
+    effect = smallest_effect(unit)
+    assert smallest_effect(10 * unit) == pytest.approx(10 * effect)
+    samples = np.random.default_rng(2).normal(effect, 1.0, size=(3000, seeds))
+    shown = [outcome(s) is Outcome.supported for s in samples]
+    assert np.mean(shown) == pytest.approx(0.8, abs=0.03)
+
+
+def test_more_seeds_show_smaller_effects():
+    found = [smallest_effect(stats.zscore(np.arange(n), ddof=1)) for n in (2, 3, 5, 10)]
+    assert found == sorted(found, reverse=True)
+
+
+def test_a_claim_of_parts():
+    yes, no, open_ = Outcome.supported, Outcome.refuted, Outcome.undecided
+    assert both([yes, yes]) is yes
+    assert both([yes, open_]) is open_
+    assert both([open_, no, yes]) is no

@@ -1,0 +1,457 @@
+"""The recurrent layers as drop-ins for torch.nn's, their errors, and what they need."""
+
+import copy
+import inspect
+import itertools
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_overloads
+
+import pytest
+import torch
+from oracles import CELLS, TORCH_CELLS, config, parts, random_state, randomised, run, sentences_of
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, unpack_sequence
+
+from seq2seq.rnn import GRU, LSTM, RNN
+
+ROOT = Path(__file__).resolve().parents[2]
+
+KINDS = ["none", "batch", "layer", "rms"]
+LENGTHS = [3, 5, 1, 4]  # sorting these and undoing it are different permutations
+SHAPES = [
+    {},
+    {"num_layers": 2},
+    {"num_layers": 3, "bidirectional": True},
+    {"bidirectional": True, "bias": False},
+]
+
+
+def pair(cell, **options):
+    """Our layer and torch's with the same random weights, in double."""
+    ours = randomised(CELLS[cell](3, 4, norm="none", **options))
+    theirs = TORCH_CELLS[cell](3, 4, **options).double()
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    return ours, theirs
+
+
+def data_of(output):
+    return output.data if isinstance(output, PackedSequence) else output
+
+
+def assert_equals_torch(ours, theirs, make_input, state=None):
+    """Outputs, states and all gradients agree; make_input turns the leaf tensors into the layer's
+    input.
+    """
+    leaves, states = sentences_of(LENGTHS, 3), [] if state is None else parts(state)
+    results, upstream = [], None
+    for layer in (ours, theirs):
+        xs, hx = ([t.clone().requires_grad_() for t in ts] for ts in (leaves, states))
+        output, last = layer(
+            make_input(xs), (tuple(hx) if ours.cell == "lstm" else hx[0]) if hx else None
+        )
+        values = [data_of(output), *parts(last)]
+        upstream = upstream or [torch.randn_like(v) for v in values]
+        torch.autograd.backward(values, upstream)
+        results.append(
+            [
+                output,
+                last,
+                values,
+                [t.grad for t in (*xs, *hx)],
+                [p.grad for p in layer.parameters()],
+            ]
+        )
+    (output, last, *found), (their_output, their_last, *expected) = results
+    assert type(output) is type(their_output)
+    assert type(last) is type(their_last)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    if isinstance(output, PackedSequence):
+        torch.testing.assert_close([*output[1:]], [*their_output[1:]])
+
+
+def padded(xs):
+    return torch.stack([torch.cat([x, x.new_zeros(5 - len(x), 3)]) for x in xs])
+
+
+LAYOUTS = {
+    "time first": (lambda xs: padded(xs).transpose(0, 1), {}),
+    "batch first": (padded, {"batch_first": True}),
+    "one step": (lambda xs: padded(xs)[None, :, 0], {}),
+    "packed unsorted": (lambda xs: pack_sequence(xs, enforce_sorted=False), {}),
+    "packed sorted": (lambda xs: pack_sequence([xs[i] for i in (1, 3, 0, 2)]), {}),
+    "packed, batch first": (
+        lambda xs: pack_padded_sequence(padded(xs), LENGTHS, True, False),
+        {"batch_first": True},
+    ),
+}
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_without_norm_everything_equals_torch(cell, layout, shape, given):
+    make_input, options = LAYOUTS[layout]
+    ours, theirs = pair(cell, **shape, **options)
+    assert_equals_torch(ours, theirs, make_input, random_state(ours, 4) if given else None)
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("cell", CELLS)
+def test_unbatched_input_equals_torch(cell, batch_first, given):
+    ours, theirs = pair(cell, num_layers=2, bidirectional=True, batch_first=batch_first)
+    state = tuple(s[:, 0] for s in parts(random_state(ours, 1)))
+    assert_equals_torch(
+        ours, theirs, lambda xs: xs[0], (state if len(state) > 1 else state[0]) if given else None
+    )
+
+
+@pytest.mark.parametrize("options", SHAPES, ids=str)
+@pytest.mark.parametrize("cell", CELLS)
+def test_weights_load_both_ways(cell, options):
+    ours, theirs = CELLS[cell](3, 4, norm="none", **options), TORCH_CELLS[cell](3, 4, **options)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    assert [n for n, _ in ours.named_parameters()] == [n for n, _ in theirs.named_parameters()]
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    x = torch.randn(2, 2, 3)
+    torch.testing.assert_close(ours(x), theirs(x))
+    theirs.load_state_dict(CELLS[cell](3, 4, norm="none", **options).state_dict(), strict=True)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_initial_weights_are_torchs(cell):
+    torch.manual_seed(5)
+    ours = CELLS[cell](3, 4, num_layers=2, bidirectional=True, norm="none")
+    torch.manual_seed(5)
+    theirs = TORCH_CELLS[cell](3, 4, num_layers=2, bidirectional=True)
+    assert all(
+        torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_all_layouts_of_a_batch_give_one_result(cell, kind):
+    layer = randomised(CELLS[cell](3, 4, num_layers=2, bidirectional=True, norm=kind))
+    x, state = torch.stack(sentences_of([4] * 3, 3)), random_state(layer, 3)
+    output, last = layer(x.transpose(0, 1), state)
+    packed, packed_last = layer(pack_padded_sequence(x, [4] * 3, batch_first=True), state)
+    layer.batch_first = True
+    other, other_last = layer(x, state)
+    torch.testing.assert_close(other, output.transpose(0, 1))
+    torch.testing.assert_close(torch.stack(unpack_sequence(packed)), other)
+    torch.testing.assert_close([parts(packed_last), parts(other_last)], [parts(last)] * 2)
+
+
+# -- dropout ---
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_dropout_acts_between_layers_alone(cell, kind):
+    layer = randomised(CELLS[cell](3, 4, num_layers=2, dropout=1.0, bidirectional=True, norm=kind))
+    xs = sentences_of([4, 4, 3], 3)
+    first = randomised(CELLS[cell](3, 4, bidirectional=True, norm=kind))
+    second = randomised(CELLS[cell](8, 4, bidirectional=True, norm=kind))
+    first.load_state_dict({k: v for k, v in layer.state_dict().items() if "_l0" in k})
+    second.load_state_dict(
+        {k.replace("_l1", "_l0"): v for k, v in layer.state_dict().items() if "_l1" in k}
+    )
+    _, first_last = run(first, xs)
+    output, second_last = run(second, [x.new_zeros(len(x), 8) for x in xs])
+    found, last = run(layer, xs)
+    torch.testing.assert_close(
+        found, output
+    )  # the second layer sees zeros, and nothing of its output is dropped
+    torch.testing.assert_close(
+        last, [torch.cat(x) for x in zip(first_last, second_last, strict=True)]
+    )
+
+
+def test_dropout_keeps_the_mean_and_rests_in_eval_mode():
+    # With an identity as the second layer, its output shows what reached it.
+    layer = RNN(1, 1, num_layers=2, nonlinearity="relu", dropout=0.25, norm="none").double()
+    with torch.no_grad():
+        for name, p in layer.named_parameters():
+            p.fill_(1.0 if name.startswith("weight_ih") else 0.0)
+    torch.manual_seed(0)
+    x = torch.ones(1, 4000, 1, dtype=torch.double)
+    output = layer(x)[0]
+    assert output.unique().tolist() == [0, pytest.approx(4 / 3)]
+    assert output.mean().item() == pytest.approx(1, abs=4 * (1 / 3 / 4000) ** 0.5)
+    assert torch.equal(layer.eval()(x)[0], x)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_dropout_of_a_single_layer_changes_nothing(cell):
+    layer = randomised(CELLS[cell](3, 4, dropout=1.0, norm="layer"))
+    x = torch.randn(4, 2, 3, dtype=torch.double)
+    torch.testing.assert_close(layer(x), layer.eval()(x), rtol=0, atol=0)
+
+
+# -- steps ---
+
+
+@pytest.mark.parametrize("statistics", ["per_step", "sequence_input", "shared"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_fed_a_step_at_a_time_the_result_is_the_same(cell, kind, statistics):
+    layer = randomised(CELLS[cell](3, 4, num_layers=2, norm=config(kind, statistics=statistics)))
+    x = torch.stack(sentences_of([7] * 4, 3), dim=1)
+    for _ in range(3):
+        layer(
+            x[:5] + torch.randn_like(x[:5])
+        )  # statistics of five steps that differ; the others use the fifth's
+    layer.eval()
+    expected, expected_last = layer(x)
+    state, outputs = None, []
+    for t in range(7):
+        output, state = layer(x[t : t + 1], state, first_step=t)
+        outputs.append(output)
+    torch.testing.assert_close(torch.cat(outputs), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(state, expected_last, rtol=1e-12, atol=1e-12)
+    halves = [layer(x[:3])]
+    halves.append(layer(x[3:], halves[0][1], first_step=3))
+    torch.testing.assert_close(
+        torch.cat([half[0] for half in halves]), expected, rtol=1e-12, atol=1e-12
+    )
+    differs = not torch.allclose(layer(x[3:], halves[0][1])[0], expected[3:], rtol=1e-3)
+    assert differs == (kind == "batch" and statistics != "shared")
+
+
+# -- arguments ---
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(LSTM, torch.nn.LSTM), (GRU, torch.nn.GRU), (RNN, torch.nn.RNN)]
+)
+def test_positional_arguments_are_torchs(ours, theirs):
+    documented = list(inspect.signature(get_overloads(theirs.__init__)[0]).parameters)[1:]
+    assert documented[-2:] == ["device", "dtype"]
+    values = {
+        "input_size": 3,
+        "hidden_size": 4,
+        "num_layers": 2,
+        "nonlinearity": "relu",
+        "bias": False,
+        "batch_first": True,
+        "dropout": 0.5,
+        "bidirectional": True,
+        "proj_size": 0,
+        "device": "cpu",
+        "dtype": torch.double,
+    }
+    names = (
+        documented[:-2] + ["proj_size"] * ("proj_size" not in documented) + documented[-2:]
+    )  # as torch takes them
+    layer = ours(*(values[name] for name in names))
+    assert {name: getattr(layer, name) for name in names[:-2]} == {
+        name: values[name] for name in names[:-2]
+    }
+    assert layer.weight_ih_l0.dtype is torch.double
+    by_name = ours(**{name: values[name] for name in documented})
+    assert str(by_name) == str(layer)
+    with pytest.raises(TypeError):
+        ours(*(values[name] for name in names), "layer")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_device_and_dtype_reach_everything(cell, kind):
+    layer = CELLS[cell](3, 4, device="meta", dtype=torch.double, norm=kind)
+    tensors = layer.state_dict()
+    assert all(t.device.type == "meta" for t in tensors.values())
+    counters = ("num_updates", "steps_seen")
+    assert {t.dtype for n, t in tensors.items() if not n.startswith(counters)} == {torch.double}
+    assert {t.dtype for n, t in tensors.items() if n.startswith(counters)} <= {torch.long}
+
+
+def test_repr_shows_what_differs_from_the_defaults():
+    assert repr(LSTM(3, 4)) == "LSTM(3, 4, norm=layer)"
+    layer = GRU(
+        3,
+        4,
+        num_layers=2,
+        bias=False,
+        batch_first=True,
+        dropout=0.5,
+        bidirectional=True,
+        norm="batch",
+    )
+    assert (
+        repr(layer)
+        == "GRU(3, 4, num_layers=2, bias=False, batch_first=True, dropout=0.5, bidirectional=True, "
+        "norm=batch)"
+    )
+
+
+@pytest.mark.parametrize(("cell", "kind"), itertools.product(CELLS, KINDS))
+def test_a_copy_computes_the_same(cell, kind):
+    layer = CELLS[cell](3, 4, num_layers=2, norm=kind).eval()
+    x = torch.randn(3, 2, 3)
+    layer.flatten_parameters()
+    torch.testing.assert_close(copy.deepcopy(layer)(x), layer(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_bf16_autocast_keeps_outputs_and_states_in_float32(cell, kind):
+    layer = randomised(
+        CELLS[cell](16, 16, num_layers=2, bidirectional=True, norm=config(kind, max_steps=8))
+    ).float()
+    x = torch.randn(6, 12, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for p in layer.parameters():
+            p.mul_(0.25)  # sums of size one, where cells are neither flat nor saturated
+    expected = layer(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        output, last = layer(x.bfloat16())
+    assert {t.dtype for t in (output, *parts(last))} == {torch.float32}
+    # bfloat16 has 8 bits, 0.4 %; N blows up what little a term varies, and six steps and two layers
+    # add up.
+    torch.testing.assert_close((output, last), expected, rtol=0.02, atol=0.02)
+    assert (output - expected[0]).abs().max() > 1e-4  # the products were in bfloat16
+    output.square().sum().backward()
+    assert all(
+        p.grad.dtype is torch.float32 and p.grad.isfinite().all() for p in layer.parameters()
+    )
+
+
+# -- errors ---
+
+WRONG = [
+    (lambda: LSTM(0, 4), r"input_size=0: expected at least 1"),
+    (lambda: LSTM(3, -1), r"hidden_size=-1: expected at least 1"),
+    (lambda: GRU(3, 4, num_layers=0), r"num_layers=0: expected at least 1"),
+    (lambda: LSTM(3, 4, dropout=1.5), r"dropout=1\.5: expected a probability from 0 to 1"),
+    (lambda: LSTM(3, 4, proj_size=2), r"proj_size=2: .*expected 0"),
+    (lambda: RNN(3, 4, nonlinearity="gelu"), r"nonlinearity='gelu': expected 'tanh' or 'relu'"),
+    (lambda: LSTM(3, 4, norm="group"), r"norm='group': expected one of none, batch, layer, rms"),
+    (lambda: LSTM(3, 4, norm=None), r"norm=None: expected one of none, batch, layer, rms"),
+    (lambda: LSTM(3, 4, norm=config("rms", eps=0.0)), r"norm\.eps=0\.0: expected more than 0"),
+    (
+        lambda: LSTM(3, 4, norm=config("batch", momentum=2.0)),
+        r"norm\.momentum=2\.0: expected a weight from 0 to 1",
+    ),
+    (
+        lambda: LSTM(3, 4, backend="cuda"),
+        r"backend='cuda': expected 'auto', 'reference' or 'fused'",
+    ),
+    (
+        lambda: LSTM(3, 4, norm=config("batch", group="gate")),
+        r"norm\.group=gate: .*expected group=vector",
+    ),
+    (lambda: LSTM(3, 4, norm=config("batch", min_rows=1)), r"norm\.min_rows=1: .*at least 2"),
+    (
+        lambda: LSTM(3, 4, norm=config("batch", max_steps=0)),
+        r"norm\.max_steps=0: expected at least 1",
+    ),
+    (
+        lambda: LSTM(3, 4, norm=config("batch", statistics="sequence_input", terms="joint")),
+        r"norm\.terms=joint: .*expected norm\.terms=separate",
+    ),
+    (lambda: LSTM(3, 4)(torch.zeros(3)), r"input has shape \(3,\): expected 2 or 3 dimensions"),
+    (lambda: LSTM(3, 4)(torch.zeros(2, 2, 5)), r"input has 5 features: expected input_size=3"),
+    (
+        lambda: LSTM(3, 4)(pack_sequence([torch.zeros(2, 5)])),
+        r"input has 5 features: expected input_size=3",
+    ),
+    (
+        lambda: LSTM(3, 4)(torch.zeros(0, 2, 3)),
+        r"input has shape \(0, 2, 3\): expected at least one step",
+    ),
+    (
+        lambda: LSTM(3, 4)(torch.zeros(2, 2, 3), torch.zeros(1, 2, 4)),
+        r"hx: 1 tensors came, expected 2: h_0, c_0",
+    ),
+    (
+        lambda: GRU(3, 4)(torch.zeros(2, 2, 3), (torch.zeros(1, 2, 4),) * 2),
+        r"hx: 2 tensors came, expected 1: h_0",
+    ),
+    (
+        lambda: LSTM(3, 4)(torch.zeros(2, 2, 3), (torch.zeros(1, 2, 4), torch.zeros(1, 2, 5))),
+        r"c_0 has shape \(1, 2, 5\): expected \(1, 2, 4\)",
+    ),
+    (
+        lambda: GRU(3, 4)(torch.zeros(2, 2, 3), torch.zeros(1, 3, 4)),
+        r"h_0 has shape \(1, 3, 4\): expected \(1, 2, 4\)",
+    ),
+    (
+        lambda: GRU(3, 4)(torch.zeros(2, 3), torch.zeros(1, 1, 4)),
+        r"h_0 has shape \(1, 1, 4\): expected \(1, 4\)",
+    ),
+    (
+        lambda: GRU(3, 4)(torch.zeros(2, 2, 3), first_step=-1),
+        r"first_step=-1: expected a time step",
+    ),
+    (
+        lambda: GRU(3, 4, norm=config("batch", max_steps=5))(torch.zeros(4, 2, 3), first_step=2),
+        r"input has 6 time steps, .* norm\.max_steps=5",
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), WRONG, ids=[message for _, message in WRONG])
+def test_errors_name_the_argument_what_was_expected_and_what_came(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_backend_asked_for_by_name_raises_where_it_cannot_load():
+    try:
+        LSTM(3, 4, backend="fused")
+    except RuntimeError as error:
+        assert "fused" in str(error)  # noqa: PT017 (a version with fused kernels raises nothing)
+
+
+# -- imports ---
+
+ALONE = """
+import sys
+
+# torch's own requirements, and theirs
+allowed = {"torch", "torchgen", "functorch", "rnn", "triton", "filelock", "typing_extensions", "setuptools",
+           "pkg_resources", "_distutils_hack", "sympy", "mpmath", "networkx", "jinja2", "markupsafe", "fsspec"}
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top not in allowed | set(sys.stdlib_module_names):
+            raise ModuleNotFoundError(f"blocked: {name}")
+
+sys.meta_path.insert(0, Blocked())
+import rnn
+import torch
+for make in (rnn.LSTM, rnn.GRU, rnn.RNN):
+    for norm in ("none", "batch", "layer", "rms"):
+        torch.manual_seed(0)
+        layer = make(3, 4, norm=norm)
+        losses = []
+        for _ in range(20):
+            output, _ = layer(torch.linspace(-1, 1, 5 * 6 * 3).view(5, 6, 3))
+            loss = (output - 0.3).square().mean()
+            gradients = torch.autograd.grad(loss, list(layer.parameters()), allow_unused=True)
+            with torch.no_grad():
+                for parameter, gradient in zip(layer.parameters(), gradients):
+                    if gradient is not None:
+                        parameter -= 0.3 * gradient
+            losses.append(loss.item())
+        assert losses[-1] < losses[0] / 2, (make, norm, losses)
+assert "numpy" not in sys.modules and "hydra" not in sys.modules
+"""
+
+
+def test_the_folder_of_the_layers_trains_by_itself(tmp_path):
+    """Copied into an empty place, with torch alone."""
+    shutil.copytree(ROOT / "seq2seq" / "rnn", tmp_path / "rnn")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-P", "-c", f"import sys; sys.path[:0] = ['.']\n{ALONE}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr

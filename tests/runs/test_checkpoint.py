@@ -1,0 +1,140 @@
+import errno
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from seq2seq.files import write_text
+from seq2seq.runs import checkpoint
+from seq2seq.runs.checkpoint import (
+    CheckpointError,
+    average_weights,
+    group,
+    load_checkpoint,
+    load_optimizer,
+    load_weights,
+    optimizer_tensors,
+    prefixed,
+    save_checkpoint,
+)
+
+
+def trained(rule):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    optimizer = rule(model.parameters())
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(torch.randn(5, 3)).square().sum().backward()
+        optimizer.step()
+    return model, optimizer
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    path, shared = tmp_path / "deep" / "a.safetensors", torch.randn(3, 4)
+    tensors = {
+        "a": shared,
+        "b": shared,
+        "transposed": shared.T,
+        "count": torch.tensor(3),
+        "bytes": torch.get_rng_state(),
+    }
+    save_checkpoint(path, tensors, {"progress": {"update": 7, "name": "中文"}})
+    loaded, state = load_checkpoint(path)
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(loaded[k], tensors[k]) for k in tensors)
+    assert state == {"progress": {"update": 7, "name": "中文"}}
+    assert [p.name for p in path.parent.iterdir()] == ["a.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        lambda p: torch.optim.Adam(p, fused=True),
+        torch.optim.AdamW,
+        lambda p: torch.optim.SGD(p, 0.1, momentum=0.9),
+    ],
+)
+def test_an_optimizer_goes_on_exactly(rule, tmp_path):
+    model, optimizer = trained(rule)
+    path = tmp_path / "a.safetensors"
+    weights, moments = (
+        prefixed(model.state_dict(), "model"),
+        prefixed(optimizer_tensors(model, optimizer), "o"),
+    )
+    save_checkpoint(path, weights | moments, {})
+    tensors, _ = load_checkpoint(path)
+    other = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    load_weights(other, group(tensors, "model"), path)
+    other_optimizer = rule(other.parameters())
+    load_optimizer(other, other_optimizer, group(tensors, "o"))
+    x = torch.randn(5, 3)
+    for m, o in ((model, optimizer), (other, other_optimizer)):
+        o.zero_grad()
+        m(x).square().sum().backward()
+        o.step()
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True)
+    )
+
+
+def test_damage_is_named(tmp_path):
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        load_checkpoint(path)
+    save_checkpoint(path, {"a": torch.randn(100)}, {})
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:4], b"", b"\xff" * 64, pickle.dumps({"a": 1})):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"a\.safetensors: damaged or truncated"):
+            load_checkpoint(path)
+
+
+def test_another_architecture_is_named(tmp_path):
+    with pytest.raises(
+        CheckpointError, match=r"another architecture: bias is missing; weight has shape \(2, 2\)"
+    ):
+        load_weights(nn.Linear(3, 2), {"weight": torch.zeros(2, 2)}, tmp_path)
+    with pytest.raises(CheckpointError, match="extra is not in the model"):
+        load_weights(
+            nn.Linear(1, 1), {**nn.Linear(1, 1).state_dict(), "extra": torch.zeros(1)}, tmp_path
+        )
+
+
+def test_a_full_disk_leaves_the_older_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(path, {"a": torch.tensor(1.0)}, {"n": 1})
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(path, {"a": torch.tensor(2.0)}, {"n": 2})
+    monkeypatch.undo()
+    assert load_checkpoint(path)[1] == {"n": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_average(tmp_path):
+    paths = []
+    for i, value in enumerate((1.0, 2.0, 6.0)):
+        paths.append(tmp_path / f"{i}.safetensors")
+        tensors = {
+            "model.w": torch.tensor([value]),
+            "model.count": torch.tensor(i),
+            "o.w": torch.ones(1),
+        }
+        save_checkpoint(paths[-1], tensors, {})
+    averaged = average_weights(paths)
+    assert averaged == {"w": torch.tensor([3.0]), "count": torch.tensor(2)}
+
+
+def test_text_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "one\n")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "two\udcff")
+    assert path.read_text() == "one\n"
+    assert len(list(tmp_path.iterdir())) == 1

@@ -1,0 +1,258 @@
+import json
+import math
+import platform
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from seq2seq import __version__
+from seq2seq.data.batches import BatchSampler
+from seq2seq.data.corpora import text_sha256
+from seq2seq.data.dataset import batches
+from seq2seq.data.preparation import prepare
+from seq2seq.device import processor
+from seq2seq.rnn.config import NormConfig, NormKind, Statistics
+from seq2seq.rnn.recalibration import batch_statistics
+from seq2seq.runs.checkpoint import group, load_checkpoint, load_weights
+from seq2seq.runs.folder import build_translator
+from seq2seq.training.evaluation import (
+    recalibrate,
+    teacher_forced_loss,
+    training_batches,
+    validation_bleu,
+)
+from seq2seq.translation.scores import score
+
+CPU = torch.device("cpu")
+BATCH = ["norm=batch", "norm.min_rows=2"]
+
+
+def opened(run, name="best"):
+    """A run's configuration, prepared corpus and model."""
+    config = run.config()
+    return config, prepare(config.data, config.tokenizer, progress=False), run.translator(CPU, name)
+
+
+@pytest.fixture(scope="module")
+def with_batch_norm(train_here, tmp_path_factory):
+    return train_here(tmp_path_factory.mktemp("batch") / "run", *BATCH)
+
+
+@pytest.fixture(scope="module")
+def without_recalibration(train_here, tmp_path_factory):
+    return train_here(tmp_path_factory.mktemp("batch") / "run", *BATCH, "trainer.recalibrate=false")
+
+
+def one_by_one(model, dataset):
+    """The mean loss of a target piece, a sentence at a time."""
+    found = [
+        model(b.src, b.src_lengths, b.tgt, b.tgt_lengths)[1].item()
+        for i in range(len(dataset))
+        for b in [dataset.batch(torch.tensor([i]).numpy())]
+    ]
+    return sum(found) / int(dataset.tgt_lengths.sum())
+
+
+def test_the_loss_is_the_mean_over_pieces(finished):
+    config, prepared, model = opened(finished)
+    valid = prepared.split("valid")
+    expected = one_by_one(model, valid)
+    assert teacher_forced_loss(model, valid, config, CPU) == pytest.approx(expected, rel=1e-5)
+    few = replace(config, data=replace(config.data, batch_sentences=5))
+    assert teacher_forced_loss(model, valid, few, CPU, by_batch=True) == pytest.approx(
+        expected, rel=1e-5
+    )
+    assert finished.results()["valid_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_batch_and_stored_statistics(with_batch_norm):
+    config, prepared, model = opened(with_batch_norm)
+    valid, results = prepared.split("valid"), with_batch_norm.results()
+    assert results["valid_loss"] == pytest.approx(
+        one_by_one(model, valid), rel=1e-4
+    )  # knows no other sentences
+    data = config.data
+    total = 0.0
+    sampler = BatchSampler(
+        valid.src_lengths, valid.tgt_lengths, batch_sentences=data.batch_sentences, shuffle=False
+    )
+    for batch in batches(valid, sampler):
+        with torch.no_grad(), batch_statistics(model):
+            total += model(batch.src, batch.src_lengths, batch.tgt, batch.tgt_lengths)[1].item()
+    expected = total / int(valid.tgt_lengths.sum())
+    assert results["valid_loss_batch_statistics"] == pytest.approx(expected, rel=1e-4)
+    assert abs(expected - results["valid_loss"]) > 1e-4
+
+
+def test_every_norm_trains_on_batches_of_any_length(finished, with_batch_norm):
+    for run in (finished, with_batch_norm):
+        config, prepared, _ = opened(run)
+        train_set = prepared.split("train")
+        assert training_batches(train_set, config).bucket_batches == 1
+        asked = replace(config, data=replace(config.data, bucket_batches=7))
+        assert training_batches(train_set, asked).bucket_batches == 7
+
+
+def test_only_some_validation_sentences(finished):
+    config, prepared, model = opened(finished)
+    valid = prepared.split("valid")
+    few = replace(config, trainer=replace(config.trainer, validate_sentences=5))
+    scores, texts = validation_bleu(model, prepared.tokenizers, valid, few)
+    assert len(texts) == 5
+    assert scores == score(texts, valid.target_lines()[:5], "en")
+    everything = validation_bleu(model, prepared.tokenizers, valid, config)[1]
+    assert len(everything) == len(valid) == 24
+    assert everything[:5] == texts
+
+
+def statistics(weights):
+    return {name: value for name, value in weights.items() if "running_" in name}
+
+
+def test_recalibration_changes_the_statistics_of_best_alone(with_batch_norm, without_recalibration):
+    recalibrated, plain = (
+        group(load_checkpoint(run.checkpoint("best"))[0], "model")
+        for run in (with_batch_norm, without_recalibration)
+    )
+    changed = {name for name in plain if not torch.equal(plain[name], recalibrated[name])}
+    assert {name for name in changed if "num_updates" not in name} <= statistics(plain).keys()
+    assert {name.rpartition(".")[2] for name in changed} >= {
+        "running_mean_ih_l0",
+        "running_var_hh_l0",
+        "running_var_c_l0_reverse",
+        "running_mean_ih_l0_reverse",
+    }
+    last = [
+        load_checkpoint(run.checkpoint("last"))[0]
+        for run in (with_batch_norm, without_recalibration)
+    ]
+    assert [name for name in last[0] if not torch.equal(last[0][name], last[1][name])] == []
+
+
+def test_recalibrated_statistics_are_those_of_the_training_data(with_batch_norm):
+    config, prepared, model = opened(with_batch_norm)
+    config = replace(
+        config, data=replace(config.data, batch_sentences=240)
+    )  # the whole training set in one batch
+    recalibrate(model, prepared.split("train"), config, CPU)
+    train_set = prepared.split("train")
+    stored = teacher_forced_loss(model, train_set, config, CPU)
+    by_batch = teacher_forced_loss(model, train_set, config, CPU, by_batch=True)
+    assert stored == pytest.approx(by_batch, rel=0.01)  # running_var is the unbiased one
+
+
+def test_recalibration_of_a_few_batches(with_batch_norm, monkeypatch):
+    config, prepared, model = opened(with_batch_norm)
+    model.train()
+    config = replace(config, trainer=replace(config.trainer, recalibrate_batches=2))
+    seen = []
+    handle = model.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].size(0)))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    recalibrate(model, prepared.split("train"), config, CPU)
+    handle.remove()
+    assert seen == [30, 30]
+    assert not model.training
+    after = model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name, _ in model.named_parameters())
+    assert any(not torch.equal(before[name], after[name]) for name in statistics(before))
+
+
+@pytest.mark.parametrize("kind", list(Statistics))
+def test_recalibration_needs_no_training_before(kind, finished):
+    config, prepared, _ = opened(finished)
+    config = replace(config, norm=NormConfig(NormKind.batch, statistics=kind, min_rows=8))
+    torch.manual_seed(0)
+    model = build_translator(config, prepared.tokenizers).eval()
+    before = teacher_forced_loss(model, prepared.split("train"), config, CPU)
+    recalibrate(model, prepared.split("train"), config, CPU)
+    assert math.isfinite(before)
+    assert model.state_dict()["encoder.layers.0.running_mean_hh_l0"].abs().sum() > 0
+    assert math.isfinite(teacher_forced_loss(model, prepared.split("train"), config, CPU))
+
+
+@pytest.mark.parametrize("run_name", ["finished", "with_batch_norm"])
+def test_results_hold_what_they_promise(run_name, request):
+    run = request.getfixturevalue(run_name)
+    results = json.loads(run.results_file.read_text(encoding="utf-8"))
+    config, _, model = opened(run)
+    for split in ("valid", "test"):
+        found = results[split]
+        assert found["bleu_signature"].startswith(
+            "BLEU|nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:"
+        )
+        assert found["chrf_signature"].startswith("chrF2|nrefs:1|")
+        texts = (run.translations / f"{split}.txt").read_text(encoding="utf-8").split("\n")[:-1]
+        with open(getattr(config.data, split).target, encoding="utf-8") as file:
+            expected = score(texts, file.read().split("\n")[:-1], "en")
+        assert (found["bleu"], found["chrf"]) == (expected.bleu, expected.chrf)
+        for side, key in (("source", "source_sha256"), ("target", "reference_sha256")):
+            assert found[key] == text_sha256(Path(getattr(getattr(config.data, split), side)))
+    assert results["versions"]["torch"] == torch.__version__
+    assert results["versions"]["python"] == platform.python_version()
+    assert results["versions"]["seq2seq"] == __version__
+    assert results["versions"].keys() >= {"sentencepiece", "sacrebleu"}
+    assert results["parameters"] == sum(p.numel() for p in model.parameters())
+    assert (results["seed"], results["corpus"], results["cell"], results["update"]) == (
+        1,
+        "toy",
+        "lstm",
+        16,
+    )
+    assert results["wall_seconds"] >= results["seconds"] > 0
+    assert results["tokens_per_second"] == pytest.approx(results["tokens"] / results["seconds"])
+    device = next(model.parameters()).device
+    assert (results["device"], results["threads"]) == (str(device), 1)
+    assert results["processor"] == processor(device)
+    assert results["decode"] == {"beam_size": 2, "length_penalty": 1.0}
+    assert ("valid_loss_batch_statistics" in results) is (results["norm"] == "batch")
+
+
+def test_a_line_to_score_is_never_dropped(train_here, tmp_path):
+    """Of a test set with an empty line, a repeated one, and one longer than any training pair may
+    be.
+    """
+    source, target = tmp_path / "source", tmp_path / "target"
+    long = " ".join(["do re mi"] * 20)
+    source.write_text(f"do re\n\ndo re\n{long}\n", encoding="utf-8")
+    target.write_text(f"re do\nx\nre do\n{long}\n", encoding="utf-8")
+    files = [
+        f"data.{split}.{side}={tmp_path / side}"
+        for split in ("valid", "test")
+        for side in ("source", "target")
+    ]
+    run = train_here(tmp_path / "run", *files, "data.max_length=4", "trainer.max_epochs=1", *BATCH)
+    for split in ("valid", "test"):
+        lines = (run.translations / f"{split}.txt").read_text(encoding="utf-8").split("\n")
+        assert len(lines) == 5
+        assert lines[1] == ""
+        assert lines[0] == lines[2]
+        assert lines[3]
+    counts = prepare(run.config().data, run.config().tokenizer).manifest["splits"]
+    assert counts["train"]["too_long"] > 0
+    assert (counts["valid"]["kept"], counts["valid"]["too_long"]) == (4, 0)
+
+
+def test_no_test_set(train_here, tmp_path):
+    run = train_here(
+        tmp_path / "run", "data.test.source=null", "data.test.target=null", "trainer.max_updates=1"
+    )
+    assert "test" not in run.results()
+    assert [path.name for path in run.translations.iterdir()] == ["valid.txt"]
+
+
+def test_weights_of_best_are_those_that_are_scored(finished):
+    best = group(load_checkpoint(finished.checkpoint("best"))[0], "model")
+    last = group(load_checkpoint(finished.checkpoint("last"))[0], "model")
+    assert not torch.equal(best["output.weight"], last["output.weight"])
+    config, prepared, model = opened(finished)
+    assert (
+        teacher_forced_loss(model, prepared.split("valid"), config, CPU)
+        == finished.results()["valid_loss"]
+    )
+    load_weights(model, last, finished.checkpoint("last"))
+    assert (
+        teacher_forced_loss(model, prepared.split("valid"), config, CPU)
+        != finished.results()["valid_loss"]
+    )

@@ -1,0 +1,186 @@
+"""Several processes, as torchrun starts them, do together what one does."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from seq2seq.data.batches import Batch
+from seq2seq.rnn.layers import LSTM
+from seq2seq.runs.checkpoint import load_checkpoint
+from seq2seq.runs.folder import Run
+from seq2seq.runs.logbook import read_metrics
+from seq2seq.training.processes import Processes
+
+ROOT = Path(__file__).resolve().parents[2]
+ONE, TWO = (
+    ["train.py"],
+    ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "train.py"],
+)
+
+
+@pytest.fixture
+def start(toy, tmp_path):
+    """Starts train.py on the toy corpus, in a folder of this name."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "USE_LIBUV": "0"}
+    started = []
+
+    def launch(program, folder, *overrides):
+        program = [str(ROOT / "train.py") if part == "train.py" else part for part in program]
+        started.append(
+            subprocess.Popen(
+                [sys.executable, *program, *toy, f"hydra.run.dir={folder}", *overrides],
+                cwd=tmp_path,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=environment,
+            )
+        )
+        return started[-1]
+
+    yield launch
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+
+
+def finished(process):
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    return output
+
+
+def last(folder):
+    return load_checkpoint(Run(folder).checkpoint("last"))[0]
+
+
+def losses(folder):
+    return [e["loss"] for e in read_metrics(Run(folder).metrics_file) if e["kind"] == "train"]
+
+
+def test_two_processes_learn_what_one_does(start, tmp_path):
+    plain = [
+        "norm=layer",
+        "model.dropout=0",
+        "optimizer=sgd",
+        "optimizer.accumulate=2",
+        "optimizer.lr=0.5",
+    ]
+    one, two = start(ONE, "one", *plain), start(TWO, "two", *plain)
+    finished(one)
+    output = finished(two)
+    assert output.count("training pairs") == 1, "one process speaks for both"
+    assert "2 x 1 threads" in output
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    one, two = last(tmp_path / "one"), last(tmp_path / "two")
+    for name in (n for n in one if n.startswith("model.")):
+        torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-5, msg=name)
+    results = [
+        json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two")
+    ]
+    assert results[0]["tokens"] == results[1]["tokens"]
+
+
+def test_two_stopped_processes_go_on_exactly(start, tmp_path):
+    options = [
+        "norm=batch",
+        "norm.min_rows=2",
+        "model.dropout=0.3",
+        "trainer.max_epochs=40",
+        "trainer.max_updates=60",
+        "trainer.validate_every=20",
+    ]
+    finished(start(TWO, "whole", *options))
+    stopped = start(TWO, "stopped", *options)
+    metrics = Run(tmp_path / "stopped").metrics_file
+    while not metrics.exists() or len(read_metrics(metrics)) < 3:
+        assert stopped.poll() is None, stopped.communicate()[0]
+        time.sleep(0.05)
+    stopped.send_signal(signal.SIGTERM)
+    output, _ = stopped.communicate(timeout=120)
+    assert "saved at update" in output
+    assert not Run(tmp_path / "stopped").results_file.exists()
+    finished(start(TWO, "stopped", *options))
+    assert losses(tmp_path / "stopped") == losses(tmp_path / "whole")
+    whole, resumed = last(tmp_path / "whole"), last(tmp_path / "stopped")
+    assert whole["random.cpu"].size(0) == 2
+    assert not torch.equal(*whole["random.cpu"]), "each process has dropout of its own"
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_the_shares_of_a_batch_are_the_batch():
+    lengths = torch.tensor([2, 5, 3])
+    batch = Batch(
+        torch.arange(15).view(3, 5),
+        lengths,
+        torch.arange(18).view(3, 6),
+        lengths + 1,
+        torch.arange(3),
+    )
+    shares = [batch.share(rank, 2) for rank in range(2)]
+    assert [share.indices.tolist() for share in shares] == [[0, 2], [1]]
+    assert shares[0].src.tolist() == [[0, 1, 2], [10, 11, 12]]
+    assert shares[0].tgt.shape == (2, 4)
+    assert sum(share.tgt_tokens for share in shares) == batch.tgt_tokens
+    assert batch.share(3, 4) is None
+    assert batch.share(0, 1) is batch
+
+
+def test_one_process_needs_no_other():
+    one, values = Processes(), torch.tensor([1.0, 2.0])
+    assert one.is_main
+    assert torch.equal(one.sum(values), values)
+    assert (one.max(3.0), one.from_main(4.0)) == (3.0, 4.0)
+    assert one.gather(values).shape == (1, 2)
+
+
+# -- the layers by themselves, in PyTorch's own wrapper ---
+
+ROWS, STEPS, INPUTS, HIDDEN = 6, 5, 4, 7
+
+
+def layer_and_input(norm):
+    """The same in every process."""
+    torch.manual_seed(0)
+    return LSTM(INPUTS, HIDDEN, norm=norm, backend="fused"), torch.randn(STEPS, ROWS, INPUTS)
+
+
+def loss_of(layer, x):
+    output, (h_n, c_n) = layer(x)
+    return output.square().sum() + h_n.sum() + (2 * c_n).sum()
+
+
+def half_in_ddp(rank, norm, folder):
+    """One of two processes: every second row, DDP's gradients written down."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
+    )
+    layer, x = layer_and_input(norm)
+    wrapper = DistributedDataParallel(layer)  # which has to live until the gradients have come
+    loss_of(wrapper, x[:, rank::2]).backward()
+    torch.save({name: p.grad for name, p in layer.named_parameters()}, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
+def test_a_layer_in_ddp_has_the_mean_of_both_processes_gradients(norm, tmp_path):
+    torch.multiprocessing.spawn(half_in_ddp, (norm, str(tmp_path)), nprocs=2)
+    layer, x = layer_and_input(norm)
+    expected = [
+        torch.autograd.grad(loss_of(layer, x[:, rank::2]), list(layer.parameters()))
+        for rank in range(2)
+    ]
+    both = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    for (name, p), *grads in zip(layer.named_parameters(), *expected, strict=True):
+        assert p.grad is None
+        torch.testing.assert_close(both[0][name], sum(grads) / 2, rtol=1e-5, atol=1e-6)
+        assert torch.equal(both[0][name], both[1][name])

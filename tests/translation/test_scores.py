@@ -1,0 +1,63 @@
+import pytest
+import sacrebleu
+
+from seq2seq.translation.scores import bleu_tokenizer, paired_bootstrap, score
+
+
+def test_tokenizer_follows_the_target_language():
+    assert [bleu_tokenizer(x) for x in ("zh", "de", "en", "vi", "ja")] == [
+        "zh",
+        "13a",
+        "13a",
+        "13a",
+        "ja-mecab",
+    ]
+
+
+def test_scores_are_sacrebleus():
+    hypotheses, references = (
+        ["the cat sat on the mat .", "a dog barks"],
+        ["the cat sat on a mat .", "the dog barks"],
+    )
+    scores = score(hypotheses, references, "en")
+    assert scores.bleu == sacrebleu.corpus_bleu(hypotheses, [references]).score
+    assert scores.chrf == sacrebleu.corpus_chrf(hypotheses, [references]).score
+    assert 0 < scores.bleu < 100
+    assert "tok:13a" in scores.bleu_signature
+    assert "chrF2" in scores.chrf_signature
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "tokenizer"),
+    [("zh", "我们在学校学习汉语。", "zh"), ("ja", "学校で勉強する。", "ja-mecab")],
+)
+def test_text_without_spaces_is_split(language, text, tokenizer):
+    scores = score([text] * 2, [text] * 2, language)
+    assert scores.bleu == pytest.approx(100)
+    assert f"tok:{tokenizer}" in scores.bleu_signature
+
+
+def test_counts_must_agree():
+    with pytest.raises(ValueError, match="1 hypotheses for 2 references"):
+        score(["a"], ["a", "b"], "en")
+    with pytest.raises(ValueError, match="0 references"):
+        score([], [], "en")
+
+
+def test_paired_bootstrap_tells_a_difference_from_none():
+    references = [f"this is sentence number {i} of the test set" for i in range(60)]
+    one, other = (
+        [r.replace(word, wrong) for r in references]
+        for word, wrong in (("number", "numero"), ("test", "tset"))
+    )
+    worse = [r.replace("test", "tset") for r in one]
+    alike = [(a if i % 2 else b) for i, (a, b) in enumerate(zip(one, other, strict=True))]
+    shifted = [(b if i % 2 else a) for i, (a, b) in enumerate(zip(one, other, strict=True))]
+    systems = {"alike": alike, "worse": worse, "shifted": shifted}
+    signature, rows = paired_bootstrap(systems, references, "en", samples=200)
+    assert [r.name for r in rows] == ["alike", "worse", "shifted"]
+    assert rows[0].p_value is None
+    assert rows[1].p_value < 0.01
+    assert rows[2].p_value > 0.05
+    assert rows[1].bleu < rows[0].bleu
+    assert "bs:200" in signature

@@ -1,0 +1,140 @@
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+
+from seq2seq.config import Attention, CellConfig, DecodeConfig, ModelConfig
+from seq2seq.config.settings import length_limit
+from seq2seq.model import Translator, Vocabulary
+from seq2seq.rnn.config import NormConfig
+from seq2seq.translation.search import beam_search, search_in_batches
+
+SENTENCES = [[5, 6, 7], [4, 4, 9, 10, 11], [], [8]]
+WORDS = (1, 4, 5)  # what a target vocabulary of 6 can say: unk and two words
+
+
+def translator(**changes):
+    torch.manual_seed(3)
+    settings = {"embedding_size": 8, "hidden_size": 12, "dropout": 0.0, "init_scale": 1.0} | changes
+    return Translator(
+        ModelConfig(**settings), NormConfig(), CellConfig(), Vocabulary(20, 6, False)
+    ).eval()
+
+
+def one(src, tgt):
+    """A batch of one pair."""
+    src = [*src, 3]
+    return (
+        torch.tensor([src]),
+        torch.tensor([len(src)]),
+        torch.tensor([tgt]),
+        torch.tensor([len(tgt)]),
+    )
+
+
+def log_prob(model, src, tgt):
+    """Of target ids, as they stand, given source ids without eos."""
+    return -model(*one(src, tgt))[1].item()
+
+
+@pytest.mark.parametrize("feeding", [False, True])
+@pytest.mark.parametrize("alpha", [0.0, 0.7])
+def test_a_wide_beam_finds_what_exhaustive_search_finds(feeding, alpha):
+    model, longest = translator(input_feeding=feeding), 3
+    config = DecodeConfig(beam_size=60, length_penalty=alpha, max_length=str(longest))
+    found = dict(search_in_batches(model, SENTENCES, config, n_best=5))
+    for i, src in enumerate(SENTENCES):
+        if not src:
+            continue
+        every = []
+        for n in range(longest + 1):
+            for ids in itertools.product(WORDS, repeat=n):
+                tgt = [*ids, 3] if n < longest else list(ids)
+                every.append((log_prob(model, src, tgt) / len(tgt) ** alpha, list(ids)))
+        best = sorted(every, reverse=True)[:5]
+        assert [h.ids for h in found[i]] == [ids for _, ids in best]
+        assert [h.score for h in found[i]] == pytest.approx([score for score, _ in best], abs=1e-4)
+
+
+def test_greedy_takes_the_likeliest_word_each_time():
+    model = translator()
+    found = dict(search_in_batches(model, SENTENCES, DecodeConfig(beam_size=1, max_length="6")))
+    for i, src in enumerate(SENTENCES):
+        ids = []
+        while src and len(ids) < 6:
+            scores = {word: log_prob(model, src, [*ids, word]) for word in (*WORDS, 3)}
+            word = max(scores, key=scores.get)
+            if word == 3:
+                break
+            ids.append(word)
+        assert found[i][0].ids == ids
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+@pytest.mark.parametrize("attention", [Attention.general, Attention.none])
+def test_batches_change_nothing(beam, attention):
+    model = translator(attention=attention)
+    config = DecodeConfig(beam_size=beam, max_length="1.5x+3")
+    together = dict(search_in_batches(model, SENTENCES, config, n_best=beam))
+    alone = dict(search_in_batches(model, SENTENCES, replace(config, batch_size=1), n_best=beam))
+    for i in range(len(SENTENCES)):
+        assert [h.ids for h in together[i]] == [h.ids for h in alone[i]]
+        assert [h.score for h in together[i]] == pytest.approx(
+            [h.score for h in alone[i]], abs=1e-5
+        )
+
+
+def test_attention_has_a_row_for_every_piece_and_sums_to_one():
+    model = translator()
+    for i, hypotheses in search_in_batches(
+        model, SENTENCES, DecodeConfig(beam_size=3, max_length="4"), 2, True
+    ):
+        for h in hypotheses:
+            if SENTENCES[i]:
+                assert h.attention.size(0) in (len(h.ids), len(h.ids) + 1)
+                torch.testing.assert_close(h.attention.sum(1), torch.ones(h.attention.size(0)))
+                assert h.attention[:, len(SENTENCES[i]) + 1 :].abs().sum() == 0
+
+
+def test_attention_is_the_teacher_forced_one():
+    model = translator()
+    ((_, [best, *_]),) = search_in_batches(
+        model, [SENTENCES[1]], DecodeConfig(beam_size=4, max_length="7"), 1, True
+    )
+    expected = model.attention(*one(SENTENCES[1], [*best.ids, 3]))
+    torch.testing.assert_close(
+        best.attention, expected[0, : best.attention.size(0)], rtol=1e-5, atol=1e-6
+    )
+
+
+def test_an_empty_sentence_has_the_empty_translation():
+    ((_, [only]),) = search_in_batches(translator(), [[]], DecodeConfig())
+    assert only.ids == []
+
+
+def test_length_limit():
+    assert length_limit("2.0x+10") == (2.0, 10)
+    assert length_limit("3x") == (3.0, 0)
+    assert length_limit("50") == (0.0, 50)
+    for wrong in ("", "x+1x", "-3", "2.0x-1", "many"):
+        with pytest.raises(ValueError, match="max_length"):
+            length_limit(wrong)
+
+
+def test_nothing_is_longer_than_the_limit():
+    model = translator()
+    with torch.no_grad():
+        model.output.bias[3] = -1e4  # never end
+    for i, [h] in search_in_batches(model, SENTENCES, DecodeConfig(beam_size=2, max_length="2x+1")):
+        assert len(h.ids) == (2 * len(SENTENCES[i]) + 1 if SENTENCES[i] else 0)
+
+
+def test_wrong_settings_are_named():
+    model, src = translator(), torch.tensor([[5, 3]])
+    with pytest.raises(ValueError, match="beam_size=0"):
+        beam_search(model, src, torch.tensor([2]), DecodeConfig(beam_size=0))
+    with pytest.raises(ValueError, match="n_best=3"):
+        beam_search(model, src, torch.tensor([2]), DecodeConfig(beam_size=2), n_best=3)
+    with pytest.raises(ValueError, match="batch_size=0"):
+        beam_search(model, src, torch.tensor([2]), DecodeConfig(batch_size=0))
