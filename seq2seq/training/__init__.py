@@ -1,1 +1,1 @@
-"""Training: one update, the loop around it, validation, and how a run ends."""
+"""Training: one update, the loop around it, validation, and the end of a run."""

@@ -1,4 +1,4 @@
-"""The learning rate over training."""
+"""The learning rate over the course of training."""
 
 import math
 
@@ -8,13 +8,16 @@ from ..config import OptimizerConfig, Schedule
 def learning_rate(
     config: OptimizerConfig, update: int, done: float, plateau_scale: float = 1.0
 ) -> float:
-    """The rate of update number `update` (from 1), with the part `done` (0 to 1) of the training
-    behind it.
+    """Return the learning rate of an update.
 
-    All schedules rise linearly to `lr` over `warmup_updates`. Then: constant; inverse_sqrt falls
-    with sqrt(warmup / update) (Vaswani et al. 2017, eq. 3); cosine falls to min_lr_ratio * lr at
-    the end (Loshchilov & Hutter 2017, eq. 5); plateau is lr times plateau_scale, which validation
-    lowers.
+    `update` counts from 1; `done` is the fraction of the training (0 to 1) before it.
+
+    Every schedule rises linearly to `lr` over `warmup_updates`. After that:
+
+    - constant: stays at lr.
+    - inverse_sqrt: lr * sqrt(warmup_updates / update) (Vaswani et al. 2017, eq. 3).
+    - cosine: falls to min_lr_ratio * lr at the end (Loshchilov & Hutter 2017, eq. 5).
+    - plateau: lr * plateau_scale, which validation lowers, but at least min_lr_ratio * lr.
     """
     if update < config.warmup_updates:
         return config.lr * update / config.warmup_updates

@@ -1,15 +1,19 @@
-"""SIGINT and SIGTERM as wishes, not as ends."""
+"""SIGINT and SIGTERM as requests: training saves before it stops."""
 
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
+
+from ..errors import Stopped
 
 
 @contextmanager
 def on_stop(act: Callable[[int], None]) -> Iterator[None]:
-    """Inside, SIGINT and SIGTERM call `act` instead of ending the process; a second SIGINT
-    interrupts at once.
+    """Inside, SIGINT and SIGTERM call `act` with the signal's number and do not end the process.
+
+    A second SIGINT interrupts at once. On leaving, the former handlers are back.
     """
     received: list[int] = []
 
@@ -27,3 +31,11 @@ def on_stop(act: Callable[[int], None]) -> Iterator[None]:
     finally:
         for number, old in previous.items():
             signal.signal(number, old)
+
+
+def stop(number: int, update: int, resume_command: str) -> NoReturn:
+    """End the program after a signal: exit code 0 after SIGTERM, 130 after SIGINT."""
+    raise Stopped(
+        f"{signal.Signals(number).name}: saved at update {update}; continue with: {resume_command}",
+        0 if number == signal.SIGTERM else 130,
+    )

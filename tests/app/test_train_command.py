@@ -37,7 +37,8 @@ from seq2seq.runs import checkpoint
 from seq2seq.runs.folder import Run
 from seq2seq.runs.logbook import read_metrics
 from seq2seq.training import loop as training
-from seq2seq.training.loop import train_step
+from seq2seq.training import validation
+from seq2seq.training.step import train_step
 
 pytest_plugins = ["run_fixtures"]
 
@@ -405,7 +406,7 @@ def test_a_signal_saves_and_the_printed_command_goes_on(
     _, err = running.communicate(timeout=60)
     assert running.returncode == code
     line = re.fullmatch(
-        r"train\.py: (\w+): saved at update (\d+); go on with: python train\.py (.*)\n", err
+        r"train\.py: (\w+): saved at update (\d+); continue with: python train\.py (.*)\n", err
     )
     assert line, err
     assert line[1] == number.name
@@ -552,7 +553,7 @@ def test_a_run_that_logged_what_is_not_finite_is_compared_and_gone_on_with(
     def diverge():
         raise TrainingError("loss nan is not finite")
 
-    monkeypatch.setattr(training, "teacher_forced_loss", lambda *_: math.nan)
+    monkeypatch.setattr(validation, "teacher_forced_loss", lambda *_: math.nan)
     at_update(3, diverge)
     assert train_command(*toy, "trainer.validate_every=1").code == 1
     folder = next(tmp_path.glob("outputs/toy/*"))
@@ -653,7 +654,7 @@ def test_a_sweep_trains_what_single_runs_would(train_command, toy, tmp_path):
     for norm in ("none", "layer"):
         single = train_command(*toy, *SHORT, rates, f"norm={norm}")
         assert single.out.startswith(
-            f"finished already (overwrite=true trains it anew): outputs/toy/{norm}-lstm"
+            f"finished already (overwrite=true trains it again): outputs/toy/{norm}-lstm"
         )
     after = snapshot(tmp_path / "outputs")
     assert {p: v for p, v in after.items() if p.name != "multirun.yaml"} == {

@@ -21,7 +21,8 @@ from seq2seq.runs.checkpoint import CheckpointError, load_checkpoint
 from seq2seq.runs.folder import Run, RunError, Status
 from seq2seq.runs.logbook import read_metrics
 from seq2seq.training import loop as training
-from seq2seq.training.loop import train, train_step
+from seq2seq.training.loop import train
+from seq2seq.training.step import train_step
 
 TIMES = ("seconds", "wall_seconds", "tokens_per_second")
 
@@ -220,7 +221,7 @@ def test_other_text_is_not_gone_on_with(copied, tmp_path):
     config.data.train.source = str(source)
     copied.save_config(config)
     before = snapshot(copied.folder)
-    with pytest.raises(RunError, match=r"last\.safetensors: was trained on other text"):
+    with pytest.raises(RunError, match=r"last\.safetensors: trained on other text"):
         train(config, copied)
     assert snapshot(copied.folder) == before
 
@@ -327,7 +328,7 @@ def test_a_finished_run_is_not_touched(copied, capsys):
     assert train(copied.config(), copied) == results
     assert snapshot(copied.folder) == before
     assert (
-        f"finished already (overwrite=true trains it anew): {copied.folder}: valid BLEU"
+        f"finished already (overwrite=true trains it again): {copied.folder}: valid BLEU"
         in capsys.readouterr().out
     )
 

@@ -1,0 +1,241 @@
+"""Everything that a checkpoint holds: weights, optimizer, batches, random numbers and progress."""
+
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..config import Config
+from ..config.settings import check_settings
+from ..data.batches import BatchSampler
+from ..data.corpora import read_split, splits
+from ..data.dataset import ParallelDataset, Prepared
+from ..data.preparation import prepare
+from ..device import choose_device, set_threads
+from ..model import Translator
+from ..runs.checkpoint import (
+    CheckpointError,
+    group,
+    load_checkpoint,
+    load_optimizer,
+    load_weights,
+    optimizer_tensors,
+    prefixed,
+    save_checkpoint,
+)
+from ..runs.folder import Run, RunError, build_translator
+from .evaluation import training_batches
+from .optimizer import make_optimizer
+from .processes import ONE_PROCESS, SEED_STRIDE, Processes
+from .step import StepResult
+
+
+@dataclass
+class Progress:
+    """How far a run is; its fields are the keys of `progress` in a checkpoint."""
+
+    update: int = 0
+    """Number of updates so far."""
+    tokens: int = 0
+    """Number of target tokens trained on."""
+    seconds: float = 0.0
+    """Time spent in updates alone."""
+    wall_seconds: float = 0.0
+    """Time since the loop started: with validation, without set-up and pauses."""
+    best: float | None = None
+    """BLEU of the best validation, or its loss with the sign changed."""
+    best_update: int = 0
+    """Update of the best validation."""
+    bad_validations: int = 0
+    """Number of validations since the best one."""
+    plateau_scale: float = 1.0
+    """Factor on the learning rate under the plateau schedule."""
+
+
+@dataclass
+class Interval:
+    """Sums over the updates since the last log entry (`average` in a checkpoint)."""
+
+    loss: float = 0.0
+    nll: float = 0.0
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class TrainingState:
+    """A run under way: its model, optimizer, data and progress."""
+
+    config: Config
+    run: Run
+    processes: Processes
+    device: torch.device
+    prepared: Prepared
+    train_set: ParallelDataset
+    valid_set: ParallelDataset
+    model: Translator
+    optimizer: torch.optim.Optimizer
+    sampler: BatchSampler
+    progress: Progress = field(default_factory=Progress)
+    interval: Interval = field(default_factory=Interval)
+    started: float = field(default_factory=time.perf_counter)
+    """Reading of the clock at which `wall_seconds` was 0."""
+
+    # -- progress ---
+
+    def start_clock(self) -> None:
+        """Count `wall_seconds` from now on, in addition to those of earlier starts."""
+        self.started = time.perf_counter() - self.progress.wall_seconds
+
+    def count(self, result: StepResult, seconds: float) -> None:
+        """Add an update to the progress and to the interval."""
+        self.progress.update += 1
+        self.progress.tokens += result.tokens
+        self.progress.seconds += seconds
+        self.interval.loss += result.loss
+        self.interval.nll += result.nll
+        self.interval.tokens += result.tokens
+        self.interval.seconds += seconds
+
+    def fraction_done(self) -> float:
+        """Return the finished part of the training, 0 to 1, by the limit that is closer."""
+        trainer, state = self.config.trainer, self.sampler.state_dict()
+        parts = [0.0]
+        if trainer.max_updates is not None:
+            parts.append(self.progress.update / trainer.max_updates)
+        if trainer.max_epochs is not None:
+            epochs = state["epoch"] + state["position"] / len(self.sampler)
+            parts.append(epochs / trainer.max_epochs)
+        return min(max(parts), 1.0)
+
+    def total_updates(self) -> int | None:
+        """Return the approximate number of updates of the whole training."""
+        trainer, limits = self.config.trainer, []
+        if trainer.max_updates is not None:
+            limits.append(trainer.max_updates)
+        if trainer.max_epochs is not None:
+            updates = math.ceil(len(self.sampler) / self.config.optimizer.accumulate)
+            limits.append(updates * trainer.max_epochs)
+        return min(limits, default=None)
+
+    def is_over(self) -> bool:
+        """Return whether a limit is reached or patience is used up."""
+        patience = self.config.trainer.patience
+        impatient = patience is not None and self.progress.bad_validations >= patience
+        return impatient or self.fraction_done() >= 1
+
+    def position(self) -> dict[str, Any]:
+        """Return the coordinates of a log entry: update, epoch, tokens and seconds."""
+        return {
+            "update": self.progress.update,
+            "epoch": self.sampler.state_dict()["epoch"],
+            "tokens": self.progress.tokens,
+            "seconds": round(self.progress.seconds, 3),
+        }
+
+    # -- checkpoints ---
+
+    def save(self, name: str = "last") -> None:
+        """Write a checkpoint: 'last' resumes training exactly, any other holds the model alone.
+
+        Every process has to call it; the main one writes.
+        """
+        self.progress.wall_seconds = time.perf_counter() - self.started
+        tensors = self._random_states() if name == "last" else {}
+        if not self.processes.is_main:
+            return
+        tensors |= prefixed(self.model.state_dict(), "model")
+        if name == "last":
+            tensors |= prefixed(optimizer_tensors(self.model, self.optimizer), "optimizer")
+        header = {
+            "progress": asdict(self.progress),
+            "sampler": self.sampler.state_dict(),
+            "average": asdict(self.interval),
+            "corpus": self.corpus,
+        }
+        save_checkpoint(self.run.checkpoint(name), tensors, header)
+
+    def restore(self) -> None:
+        """Load checkpoint 'last' if there is one.
+
+        Raises RunError if the corpus has changed since, CheckpointError if the file is damaged, is
+        of another architecture or holds no training state.
+        """
+        path = self.run.checkpoint("last")
+        if not path.exists():
+            return
+        tensors, header = load_checkpoint(path)
+        if header.get("corpus", self.corpus) != self.corpus:
+            raise RunError(
+                f"{path}: trained on other text: the corpus or its tokenizer has changed since; "
+                f"expected {header['corpus']}, found {self.corpus}"
+            )
+        load_weights(self.model, group(tensors, "model"), path)
+        try:
+            load_optimizer(self.model, self.optimizer, group(tensors, "optimizer"))
+            self._restore_random(tensors)
+            self.sampler.load_state_dict(header["sampler"])
+            self.progress = Progress(**header["progress"])
+            self.interval = Interval(**header.get("average", {}))
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{path}: not a checkpoint that training can resume from ({error})"
+            ) from error
+
+    def _random_states(self) -> dict[str, Tensor]:
+        """Return the state of every process' random numbers (processes, bytes)."""
+        states = {"random.cpu": self.processes.gather(torch.get_rng_state())}
+        if self.device.type == "cuda":
+            states["random.cuda"] = self.processes.gather(torch.cuda.get_rng_state(self.device))
+        return states
+
+    def _restore_random(self, tensors: dict[str, Tensor]) -> None:
+        """Restore this process' random numbers; a process that is new keeps its own.
+
+        torch reads a state from the start of its memory, even of a view: hence the clones.
+        """
+        rank = self.processes.rank
+        if rank < len(tensors["random.cpu"]):
+            torch.set_rng_state(tensors["random.cpu"][rank].clone())
+        if self.device.type == "cuda" and rank < len(tensors.get("random.cuda", ())):
+            torch.cuda.set_rng_state(tensors["random.cuda"][rank].clone(), self.device)
+
+    @cached_property
+    def corpus(self) -> dict[str, Any]:
+        """What has to be the same in a resumed run: pairs, their pieces, and the tokenizers."""
+        lengths = (self.train_set.src_lengths, self.train_set.tgt_lengths)
+        tokenizers = self.prepared.tokenizers
+        return {
+            "pairs": len(self.train_set),
+            "pieces": [int(side.sum()) for side in lengths],
+            "tokenizers": [tokenizers.source.sha256[:16], tokenizers.target.sha256[:16]],
+        }
+
+
+def initial_state(config: Config, run: Run, processes: Processes = ONE_PROCESS) -> TrainingState:
+    """Return a run's state before the first update; prepares the corpus if need be.
+
+    Raises ValueError for a setting out of range and DataError for text that cannot be read, the
+    test set's included: before training, not after it.
+    """
+    check_settings(config)
+    set_threads(config.trainer.threads)
+    device = choose_device(config.trainer.device)
+    show_progress = config.trainer.progress and processes.is_main
+    prepared = prepare(config.data, config.tokenizer, show_progress)
+    if "test" in splits(config.data):
+        read_split(config.data, "test")
+    train_set, valid_set = prepared.split("train"), prepared.split("valid")
+    torch.manual_seed(config.seed)
+    model = build_translator(config, prepared.tokenizers).to(device)
+    optimizer = make_optimizer(model, config.optimizer)
+    sampler = training_batches(train_set, config)
+    if not processes.is_main:  # the same weights in every process, other dropout
+        torch.manual_seed(config.seed + SEED_STRIDE * processes.rank)
+    return TrainingState(
+        config, run, processes, device, prepared, train_set, valid_set, model, optimizer, sampler
+    )

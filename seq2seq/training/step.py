@@ -1,0 +1,70 @@
+"""One parameter update: forward, backward, clip, step."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ..config import Config
+from ..data.batches import Batch
+from ..device import autocast
+from ..errors import TrainingError
+from ..model import Translator
+from .processes import ONE_PROCESS, Processes
+
+
+@dataclass
+class StepResult:
+    """Sums over the target tokens of one update, and its gradient."""
+
+    loss: float
+    """Summed loss with label smoothing, in nats."""
+    nll: float
+    """Summed negative log-likelihood, in nats."""
+    tokens: int
+    """Number of target tokens, over all processes."""
+    gradient_norm: float
+    """Euclidean norm of the whole gradient before clipping."""
+
+
+def train_step(
+    model: Translator,
+    optimizer: torch.optim.Optimizer,
+    batches: Sequence[Batch],
+    config: Config,
+    device: torch.device,
+    processes: Processes = ONE_PROCESS,
+) -> StepResult:
+    """Update the parameters once, by the mean loss of the target tokens of `batches`.
+
+    Several batches accumulate their gradients. Of each batch this process computes its own share.
+    Clipping bounds the norm of the whole gradient (Pascanu et al. 2013, algorithm 1).
+
+    Raises TrainingError, and leaves the parameters alone, if loss or gradient is not finite.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    tokens = sum(batch.tgt_tokens for batch in batches)
+    sums = torch.zeros(2, dtype=torch.float64, device=device)  # loss, nll
+    for share in (batch.share(processes.rank, processes.size) for batch in batches):
+        if share is None:
+            continue
+        batch = share.to(device)
+        with autocast(device, config.trainer.precision):
+            smoothing = config.trainer.label_smoothing
+            loss, nll = model(batch.src, batch.src_lengths, batch.tgt, batch.tgt_lengths, smoothing)
+        (loss / tokens).backward()
+        sums += torch.stack([loss.detach(), nll])
+    processes.sum_gradients(model)
+    processes.share_buffers(model)
+    loss_sum, nll_sum = processes.sum(sums).tolist()
+    limit = config.optimizer.clip_norm or math.inf
+    norm = nn.utils.clip_grad_norm_(model.parameters(), limit).item()
+    if not (math.isfinite(loss_sum) and math.isfinite(norm)):
+        raise TrainingError(
+            f"loss {loss_sum / tokens} or gradient norm {norm} is not finite; try a lower "
+            "optimizer.lr, a smaller optimizer.clip_norm or trainer.precision=fp32"
+        )
+    optimizer.step()
+    return StepResult(loss_sum, nll_sum, tokens, norm)

@@ -1,0 +1,110 @@
+"""Validation during training: measure, keep the best weights, count what patience is about."""
+
+from ..config import Metric
+from ..figures import attention_figure
+from ..probes import Subject, probe
+from ..probes.histograms import write_histograms
+from ..runs.logbook import Logbook
+from ..translation.lines import attention_map
+from .evaluation import teacher_forced_loss, validation_bleu
+from .metrics import perplexity
+from .state import TrainingState
+
+SAMPLES = 5
+"""Number of validation sentences whose translations TensorBoard shows."""
+
+
+def validation_due(state: TrainingState) -> bool:
+    """Return whether to validate now: every `validate_every` updates or epoch, and at the end."""
+    if state.fraction_done() >= 1:
+        return True
+    every = state.config.trainer.validate_every
+    if every is None:
+        return state.sampler.state_dict()["position"] == 0  # an epoch has just ended
+    return state.progress.update % every == 0
+
+
+def validate(state: TrainingState, logbook: Logbook) -> None:
+    """Measure the model on the validation set and keep what later steps need.
+
+    The main process measures; every process has to call this.
+    """
+    score = measure(state, logbook) if state.processes.is_main else 0.0
+    keep_best(state, state.processes.from_main(score))
+    if state.config.trainer.average_last > 1:
+        keep_for_average(state)
+
+
+def measure(state: TrainingState, logbook: Logbook) -> float:
+    """Log loss, perplexity, greedy BLEU and chrF; return the score that decides which is best."""
+    config, model, update = state.config, state.model, state.progress.update
+    model.eval()
+    nll = teacher_forced_loss(model, state.valid_set, config, state.device)
+    scores, texts = validation_bleu(model, state.prepared.tokenizers, state.valid_set, config)
+    model.train()
+    values = {
+        "loss": nll,
+        "perplexity": perplexity(nll),
+        "bleu": scores.bleu,
+        "chrf": scores.chrf,
+    }
+    position = state.position()
+    logbook.log("valid", position, values)
+    logbook.say(
+        f"update {update:>6}  epoch {position['epoch']:>3}  valid loss {nll:.3f}  "
+        f"perplexity {values['perplexity']:.2f}  BLEU {scores.bleu:.2f}"
+    )
+    write_samples(state, logbook, texts)
+    if config.trainer.histograms:
+        write_histograms(logbook, model, state.valid_set, config, state.device, update)
+    run_probes(state, logbook, final=False)
+    return scores.bleu if config.trainer.best_metric is Metric.bleu else -nll
+
+
+def write_samples(state: TrainingState, logbook: Logbook, texts: list[str]) -> None:
+    """Write some validation translations to TensorBoard, and the first pair's attention map."""
+    src, tgt = state.valid_set.source_lines(), state.valid_set.target_lines()
+    update = state.progress.update
+    rows = [f"| {src[i]} | {tgt[i]} | {texts[i]} |" for i in range(min(SAMPLES, len(texts)))]
+    table = ["| source | reference | translation |", "| --- | --- | --- |", *rows]
+    logbook.text("translations", "\n".join(table), update)
+    state.model.eval()
+    found = attention_map(state.model, state.prepared.tokenizers, src[0], tgt[0])
+    state.model.train()
+    if found is not None:
+        weights, src_pieces, tgt_pieces = found
+        figure = attention_figure(weights.numpy(), src_pieces, tgt_pieces)
+        logbook.figure("attention", figure, update)
+
+
+def run_probes(state: TrainingState, logbook: Logbook, final: bool) -> None:
+    """Run the configured probes of this stage; each finding is a line of probes.jsonl."""
+    subject = Subject(state.model, state.config, state.prepared, state.device)
+    for found in probe(subject, final):
+        logbook.probes.write({"update": state.progress.update, "final": final, **found})
+
+
+def keep_best(state: TrainingState, score: float) -> None:
+    """Save the best checkpoint, or count one more validation without improvement.
+
+    Under the plateau schedule every `plateau_patience` of those lower the learning rate.
+    """
+    progress, optimizer = state.progress, state.config.optimizer
+    if progress.best is None or score > progress.best:
+        progress.best, progress.best_update = score, progress.update
+        progress.bad_validations = 0
+        state.save("best")
+        return
+    progress.bad_validations += 1
+    if progress.bad_validations % max(optimizer.plateau_patience, 1) == 0:
+        progress.plateau_scale *= optimizer.plateau_factor
+
+
+def keep_for_average(state: TrainingState) -> None:
+    """Keep the weights of the last `average_last` validations, named to sort by update."""
+    state.save(f"update-{state.progress.update:09}")
+    if not state.processes.is_main:
+        return
+    kept = sorted(state.run.checkpoints.glob("update-*"))
+    for path in kept[: -state.config.trainer.average_last]:
+        path.unlink()

@@ -1,0 +1,26 @@
+"""The set-up of a first forward and backward pass, done before any clock starts."""
+
+import copy
+
+import torch
+
+from ..device import autocast
+from .state import TrainingState
+
+
+def warm_up(state: TrainingState) -> None:
+    """Run one forward and backward pass of a copy of the model on the next batch.
+
+    A first pass compiles or loads the fused kernels, which takes up to a minute, and lets the
+    libraries allocate memory. Weights, batch norm's statistics, optimizer, random numbers and
+    sampler stay as they are: training gives the same numbers as without it.
+    """
+    indices = next(iter(copy.copy(state.sampler)))
+    batch = state.train_set.batch(indices).share(state.processes.rank, state.processes.size)
+    if batch is not None:
+        with torch.random.fork_rng([state.device] if state.device.type == "cuda" else []):
+            model, moved = copy.deepcopy(state.model).train(), batch.to(state.device)
+            with autocast(state.device, state.config.trainer.precision):
+                loss, _ = model(moved.src, moved.src_lengths, moved.tgt, moved.tgt_lengths)
+            loss.backward()
+    state.processes.wait()

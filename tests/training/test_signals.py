@@ -1,0 +1,99 @@
+"""Signals: saved, stopped, and gone on with."""
+
+import os
+import signal
+
+import pytest
+import torch
+from training_states import fit_quietly
+
+from seq2seq.errors import Stopped
+from seq2seq.runs.checkpoint import load_checkpoint
+from seq2seq.runs.folder import Run
+from seq2seq.training import evaluation, loop
+from seq2seq.training.loop import train
+from seq2seq.training.state import TrainingState
+from seq2seq.training.step import train_step
+
+pytest_plugins = ["training_fixtures"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_in_mid_update_saves_and_stops(number, code, new_state, monkeypatch):
+    def signalled(model, *arguments):
+        if t.progress.update == 2:
+            os.kill(os.getpid(), number)
+        return train_step(model, *arguments)
+
+    monkeypatch.setattr(loop, "train_step", signalled)
+    t, before = new_state(), signal.getsignal(number)
+    with pytest.raises(Stopped, match="at update 3") as error:
+        fit_quietly(t)
+    assert error.value.exit_code == code
+    assert f"python train.py resume={t.run.folder}" in str(error.value)
+    saved, state = load_checkpoint(t.run.checkpoint("last"))
+    assert state["progress"]["update"] == 3
+    assert all(
+        torch.equal(saved["model." + name], value) for name, value in t.model.state_dict().items()
+    )
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_during_the_last_save_is_not_forgotten(new_state, scripted, monkeypatch):
+    def signalled(self, name="last"):
+        save(self, name)
+        saved.append(name)
+        if saved == ["best", "last", "last"]:  # the validation's two, and the one after the loop
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    saved, save, t = [], TrainingState.save, new_state("trainer.max_updates=2")
+    scripted()
+    monkeypatch.setattr(TrainingState, "save", signalled)
+    with pytest.raises(Stopped, match="saved at update 2"):
+        fit_quietly(t)
+
+
+def test_a_second_interrupt_ends_at_once(new_state, monkeypatch):
+    def interrupted(*_):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(loop, "train_step", interrupted)
+    t = new_state()
+    with pytest.raises(KeyboardInterrupt):
+        fit_quietly(t)
+
+
+def test_a_signal_during_the_final_evaluation_leaves_the_run_to_go_on_with(
+    train_here, tmp_path, monkeypatch
+):
+    def signalled(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    config, run = (
+        train_here.config("norm=batch", "norm.min_rows=2", "trainer.average_last=2"),
+        Run(tmp_path / "run"),
+    )
+    monkeypatch.setattr(evaluation, "score_split", signalled)
+    with pytest.raises(Stopped, match="SIGTERM: saved at update 16") as stopped:
+        train(config, run)
+    assert stopped.value.exit_code == 0
+    last = load_checkpoint(run.checkpoint("last"))[0]
+    monkeypatch.undo()
+    results = train(config, run)
+    other = train_here(
+        tmp_path / "other", "norm=batch", "norm.min_rows=2", "trainer.average_last=2"
+    ).results()
+    for key in (
+        "valid",
+        "test",
+        "valid_loss",
+        "valid_loss_batch_statistics",
+        "update",
+        "best_update",
+    ):
+        assert results[key] == other[key]
+    assert all(
+        torch.equal(value, last[name])
+        for name, value in load_checkpoint(run.checkpoint("last"))[0].items()
+    )

@@ -1,0 +1,36 @@
+"""What a state refuses, and what it sets."""
+
+import pytest
+import torch
+
+pytest_plugins = ["training_fixtures"]
+
+
+def test_threads_are_used(new_state):
+    before = torch.get_num_threads()
+    try:
+        new_state("trainer.threads=2")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("trainer.log_every=0", "at least 1"),
+        ("trainer.max_epochs=0", "at least 1"),
+        ("trainer.validate_every=-1", "at least 1"),
+        ("optimizer.accumulate=0", "at least 1"),
+        ("trainer.patience=0", "at least 1"),
+        ("optimizer.lr=-0.1", "at least 0"),
+        ("optimizer.clip_norm=-1.0", "at least 0"),
+        ("trainer.label_smoothing=1.0", "less than 1"),
+        ("model.dropout=1.5", "less than 1"),
+        ("trainer.threads=0", "at least 1"),
+        ("decode.beam_size=0", "at least 1"),
+    ],
+)
+def test_a_number_out_of_range_is_named_before_training(setting, expected, new_state):
+    with pytest.raises(ValueError, match=f"{setting}: expected {expected}"):
+        new_state(setting)
