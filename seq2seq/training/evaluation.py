@@ -1,12 +1,11 @@
-"""What a trained model is worth: teacher-forced loss, scored translations, and the figures a run
-ends with.
-"""
+"""Loss and BLEU of a model, its final weights, and the figures at the end of a run."""
 
 import json
 import platform
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from importlib.metadata import version
+from itertools import islice
 from typing import Any
 
 import torch
@@ -37,11 +36,11 @@ from ..translation.scores import Scores, score
 
 VERSIONS = ("torch", "sentencepiece", "sacrebleu", "hydra-core", "numpy")
 EVALUATION_TOKENS = 4096
-"""Target tokens a batch where nothing is learnt and batches don't matter."""
+"""Target tokens in a batch where nothing is learned and the composition does not matter."""
 
 
 def training_batches(dataset: ParallelDataset, config: Config) -> BatchSampler:
-    """Batches of the kind that are trained on."""
+    """Return a sampler of batches as the configuration trains on."""
     data = config.data
     return BatchSampler(
         dataset.src_lengths,
@@ -60,18 +59,16 @@ def teacher_forced_loss(
     device: torch.device,
     by_batch: bool = False,
 ) -> float:
-    """Mean negative log-likelihood of a target token, in nats, in the model's present mode.
+    """Return the mean negative log-likelihood of a target token, in nats.
 
-    by_batch: in the training's batches, batch norm normalising by each batch's own statistics, not
-    the stored ones.
+    The model stays in its present mode. With `by_batch` the batches are those of training, and
+    batch norm normalises by each batch's own statistics instead of the stored ones.
     """
-    sampler = (
-        training_batches(dataset, config)
-        if by_batch
-        else BatchSampler(
-            dataset.src_lengths, dataset.tgt_lengths, batch_tokens=EVALUATION_TOKENS, shuffle=False
-        )
-    )
+    if by_batch:
+        sampler = training_batches(dataset, config)
+    else:
+        lengths = (dataset.src_lengths, dataset.tgt_lengths)
+        sampler = BatchSampler(*lengths, batch_tokens=EVALUATION_TOKENS, shuffle=False)
     with batch_statistics(model) if by_batch else nullcontext():
         return mean_nll(model, batches(dataset, sampler), config, device)
 
@@ -79,7 +76,10 @@ def teacher_forced_loss(
 def validation_bleu(
     model: Translator, tokenizers: Tokenizers, dataset: ParallelDataset, config: Config
 ) -> tuple[Scores, list[str]]:
-    """Scores of greedy translations of the validation set (or its first sentences), and these."""
+    """Translate the first `validate_sentences` of the validation set; return scores and texts.
+
+    Greedy: a beam of 1.
+    """
     count = config.trainer.validate_sentences
     src, tgt = dataset.source_lines()[:count], dataset.target_lines()[:count]
     greedy = replace(config.decode, beam_size=1)
@@ -92,15 +92,15 @@ def validation_bleu(
 def recalibrate(
     model: Translator, dataset: ParallelDataset, config: Config, device: torch.device
 ) -> None:
-    """One pass over the training data that sets batch norm's statistics to those of the weights as
-    they are now.
+    """Set batch norm's stored statistics to those of the present weights over training data.
+
+    One teacher-forced pass over at most `recalibrate_batches` batches. Leaves the model in eval
+    mode.
     """
     sampler = training_batches(dataset, config)
     model.eval()
     with recalibration(model), autocast(device, config.trainer.precision):
-        for number, batch in enumerate(batches(dataset, sampler)):
-            if number == config.trainer.recalibrate_batches:
-                break
+        for batch in islice(batches(dataset, sampler), config.trainer.recalibrate_batches):
             moved = batch.to(device)
             model(moved.src, moved.src_lengths, moved.tgt, moved.tgt_lengths)
 
@@ -108,24 +108,21 @@ def recalibrate(
 def use_best(
     run: Run, config: Config, prepared: Prepared, model: Translator, device: torch.device
 ) -> None:
-    """Put the final weights into the model and into checkpoint 'best': averaged where that is
-    better, recalibrated.
+    """Put the final weights into the model, in eval mode, and into checkpoint 'best'.
+
+    These are the best validation's weights, or the average of the last ones if that scores at
+    least as well. Batch norm's statistics are then recalibrated if so configured.
     """
     best = run.checkpoint("best")
     tensors, state = load_checkpoint(best)
     load_weights(model, group(tensors, "model"), best)
     model.eval()
-    valid = prepared.split("valid")
     averaged = sorted(run.checkpoints.glob("update-*"))
     names = [path.stem for path in averaged]
-    if (
-        len(averaged) > 1 and state.get("averaged") != names
-    ):  # else a process that was stopped has done it
+    done_before = state.get("averaged") == names  # by a process that was stopped later
+    if len(averaged) > 1 and not done_before:
         load_weights(model, average_weights(averaged), averaged[-1])
-        if config.trainer.best_metric is Metric.bleu:
-            figure = validation_bleu(model, prepared.tokenizers, valid, config)[0].bleu
-        else:
-            figure = -teacher_forced_loss(model, valid, config, device)
+        figure = validation_score(model, prepared, config, device)
         if figure >= state["progress"]["best"]:
             state["averaged"], state["progress"]["best"] = names, figure
         else:
@@ -134,6 +131,16 @@ def use_best(
         recalibrate(model, prepared.split("train"), config, device)
         state["recalibrated"] = True
     save_checkpoint(best, prefixed(model.state_dict(), "model"), state)
+
+
+def validation_score(
+    model: Translator, prepared: Prepared, config: Config, device: torch.device
+) -> float:
+    """Return what `best_metric` asks for: greedy BLEU, or the loss with its sign changed."""
+    valid = prepared.split("valid")
+    if config.trainer.best_metric is Metric.bleu:
+        return validation_bleu(model, prepared.tokenizers, valid, config)[0].bleu
+    return -teacher_forced_loss(model, valid, config, device)
 
 
 def score_split(

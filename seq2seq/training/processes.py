@@ -1,9 +1,9 @@
-"""Several processes on one run, as torchrun starts them: each works on its share of every batch.
+"""Several processes training one model, as torchrun starts them: data parallelism by hand.
 
-Together they do what one process does. Losses and gradients are summed over them before each
-update, so their number changes nothing but rounding, the random numbers of dropout and, with batch
-norm, the rows that a statistic is over: each process normalises by its own share, and all go on
-with the main one's statistics.
+Each process computes its share of every batch. Losses and gradients are summed over the processes
+before each update, so together they do what one process does, up to three things: rounding, the
+random numbers of dropout, and the rows that batch norm's statistics are over. Each process
+normalises by its own share, and all store the main process' statistics.
 """
 
 import os
@@ -17,36 +17,34 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 SEED_STRIDE = 1_000_003
-"""Between the seeds of two processes: dropout differs in them, while runs of neighbouring seeds
-stay apart.
-"""
+"""Distance between the seeds of two processes: larger than any distance between runs' seeds."""
 LONGEST_WAIT = timedelta(days=1)
-"""For the main process, which validates and scores alone."""
+"""How long the others wait for the main process, which validates and scores alone."""
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of how many processes this one is. The main one (rank 0) alone validates and writes."""
+    """This process among all of a run. The main one (rank 0) alone validates and writes."""
 
     rank: int = 0
     size: int = 1
     device: torch.device = CPU
-    """Where what they exchange has to be."""
+    """Device of the tensors that they exchange."""
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes."""
+        """Whether this is the process that validates and writes."""
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over all processes, the same in each."""
+        """Return the sum over all processes, the same in each; `values` may be overwritten."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
     def sum_gradients(self, model: nn.Module) -> None:
-        """Make every gradient the sum over all processes; one that has none here counts as 0."""
+        """Replace every gradient by its sum over all processes; a missing one counts as 0."""
         if self.size == 1:
             return
         parameters = [p for p in model.parameters() if p.requires_grad]
@@ -56,13 +54,13 @@ class Processes:
             p.grad = grad.view_as(p)
 
     def share_buffers(self, model: nn.Module) -> None:
-        """Give every process the main one's buffers: the statistics of batch norm."""
+        """Copy the main process' buffers, batch norm's statistics, to every process."""
         if self.size > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)
 
     def max(self, value: float) -> float:
-        """The largest value of any process, in every process."""
+        """Return the largest value of any process, in every process."""
         if self.size == 1:
             return value
         shared = torch.tensor(value, dtype=torch.float64, device=self.device)
@@ -70,7 +68,7 @@ class Processes:
         return float(shared)
 
     def from_main(self, value: float) -> float:
-        """The main process' value, in every process."""
+        """Return the main process' value, in every process."""
         if self.size == 1:
             return value
         shared = torch.tensor(value, dtype=torch.float64, device=self.device)
@@ -78,12 +76,12 @@ class Processes:
         return float(shared)
 
     def wait(self) -> None:
-        """For all the others to come here."""
+        """Wait until every process has come here."""
         if self.size > 1:
             dist.barrier()
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """Every process' tensor, stacked by rank; all of one shape."""
+        """Return the tensors of all processes, stacked by rank; they have one shape."""
         if self.size == 1:
             return tensor[None]
         found = [torch.empty_like(tensor, device=self.device) for _ in range(self.size)]
@@ -95,21 +93,19 @@ ONE_PROCESS = Processes()
 
 
 def is_main() -> bool:
-    """Whether this will be the main one of the processes that torchrun started, before they have
-    joined.
-    """
-    return _started() == 1 or int(os.environ.get("RANK", "0")) == 0
+    """Return whether this is the main process, by torchrun's variables: before they join."""
+    return _process_count() == 1 or int(os.environ.get("RANK", "0")) == 0
 
 
-def _started() -> int:
-    """How many processes torchrun started; 1 without it."""
+def _process_count() -> int:
+    """Return the number of processes that torchrun started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Processes]:
-    """Join the processes that torchrun started; without torchrun there is one."""
-    size = _started()
+    """Connect the processes that torchrun started; without torchrun there is one."""
+    size = _process_count()
     if size == 1:
         yield ONE_PROCESS
         return
@@ -117,7 +113,7 @@ def joined(device: torch.device) -> Iterator[Processes]:
     try:
         together = Processes(dist.get_rank(), size, device)
         yield together
-        # torchrun ends the others where one fails at its exit: they leave when all is done
+        # torchrun ends all processes once one has exited with a failure: they leave together.
         together.wait()
     finally:
         dist.destroy_process_group()
