@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from .config import Attention, CellConfig, CellKind, ModelConfig, Tying
-from .loss import linear_cross_entropy
-from .rnn.backends import State
-from .rnn.config import NormConfig
-from .rnn.layers import GRU, LSTM, RNN, RecurrentLayers, is_norm_parameter
+from ..config import Attention, CellConfig, CellKind, ModelConfig, Tying
+from ..loss import linear_cross_entropy
+from ..rnn.backends import State
+from ..rnn.config import NormConfig
+from ..rnn.layers import GRU, LSTM, RNN, RecurrentLayers, is_norm_parameter
 
 
 @dataclass
