@@ -1,15 +1,13 @@
-"""The translator, bottom-up: packing, attention, encoder, decoder, translator."""
+"""The translator, bottom-up: packing, attention, encoder, decoder, translator.
 
-from .translator import (
-    DecoderState,
-    Dropout,
-    Memory,
-    Packing,
-    Translator,
-    Vocabulary,
-    as_state,
-    count_parameters,
-)
+Everything but attention works on packed rows, so that padding costs nothing.
+"""
+
+from .attention import Memory
+from .decoder import DecoderState
+from .encoder import as_state
+from .packing import Dropout, Packing
+from .translator import Translator, Vocabulary, count_parameters
 
 __all__ = [
     "DecoderState",

@@ -1,0 +1,147 @@
+"""The decoder: recurrent layers over the target, attention, and the attentional state.
+
+B sentences, R hypotheses, T target and S source steps, N packed rows, E embedding, H hidden, A
+attentional state.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..config import Attention, CellConfig, ModelConfig, Tying
+from ..rnn.backends import State
+from ..rnn.config import NormConfig
+from .attention import AttentionLayer, Memory
+from .encoder import as_hx, as_state, recurrent_layer
+from .packing import NO_DROPOUT, Dropout, Packing
+
+
+@dataclass
+class DecoderState:
+    """What a decoder carries from step to step, for R hypotheses."""
+
+    layers: list[State]
+    """Of each layer, parts (R, H)."""
+    feed: Tensor | None
+    """(R, A): the last attentional state, with input feeding."""
+    step: int = 0
+
+    def select(self, rows: Tensor) -> "DecoderState":
+        """Return the state of these hypotheses (R',), in this order."""
+        layers = [tuple(s.index_select(0, rows) for s in state) for state in self.layers]
+        feed = None if self.feed is None else self.feed.index_select(0, rows)
+        return DecoderState(layers, feed, self.step)
+
+    def first(self, count: int) -> "DecoderState":
+        """Return the state of the first hypotheses."""
+        layers = [tuple(s[:count] for s in state) for state in self.layers]
+        feed = None if self.feed is None else self.feed[:count]
+        return DecoderState(layers, feed, self.step)
+
+
+class Decoder(nn.Module):
+    """A decoder with global attention (Luong et al. 2015).
+
+    With h_t = RNN(x_t, h_{t-1}) and the context c_t by attention, the attentional state is
+
+        h~_t = tanh(W [c_t; h_t])    (eq. 5)
+
+    x_t is the embedding of the previous word; with input feeding [embedding; h~_{t-1}] (section
+    3.3). Without attention h~_t = tanh(W h_t).
+    """
+
+    def __init__(
+        self, config: ModelConfig, norm: NormConfig, cell: CellConfig, backend: str
+    ) -> None:
+        """Make `decoder_layers` layers, attention if there is any, and W of equation 5."""
+        super().__init__()
+        hidden = config.hidden_size
+        self.size = hidden if config.tying is Tying.none else config.embedding_size
+        self.input_feeding = config.input_feeding
+        inputs = config.embedding_size + (self.size if config.input_feeding else 0)
+        sizes = [inputs] + [hidden] * (config.decoder_layers - 1)
+        self.layers = nn.ModuleList(
+            recurrent_layer(cell, norm, backend, size, hidden) for size in sizes
+        )
+        attends = config.attention is not Attention.none
+        self.attention = AttentionLayer(config.attention, hidden) if attends else None
+        self.combine = nn.Linear(2 * hidden if attends else hidden, self.size)
+
+    def memory(self, states: Tensor, mask: Tensor) -> Memory:
+        """Return encoder states (B, S, H) and the mask of words (B, S) as attention reads them."""
+        keys = states if self.attention is None else self.attention.keys(states)
+        return Memory(states, keys, mask)
+
+    def first_state(self, layers: list[State]) -> DecoderState:
+        """Return the state before the first word, from the bridge's states."""
+        h = layers[0][0]
+        feed = h.new_zeros(h.size(0), self.size) if self.input_feeding else None
+        return DecoderState(layers, feed)
+
+    def forward(
+        self, rows: Tensor, packing: Packing, state: DecoderState, memory: Memory, dropout: Dropout
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the attentional states (N, A), packed, and attention weights (B, T, S).
+
+        rows (N, E) are all steps' embeddings, packed; `state` is in the batch's order. Input
+        feeding needs one step after the other; without it each layer is one recurrent call.
+        """
+        state = state.select(packing.sorted_indices)
+        if self.input_feeding:
+            return self._forward_by_step(rows, packing, state, memory, dropout)
+        for i, layer in enumerate(self.layers):
+            if i:
+                rows = dropout(f"decoder{i}", rows)
+            hx = as_hx(tuple(s[None] for s in state.layers[i]))
+            output, _ = layer(packing.sequence(rows), hx)
+            rows = output.data
+        if self.attention is None:
+            return self._attentional(rows, None, dropout), None
+        context, weights = self.attention(packing.pad(rows), memory)
+        return self._attentional(rows, packing.pack(context), dropout), weights
+
+    def _forward_by_step(
+        self, rows: Tensor, packing: Packing, state: DecoderState, memory: Memory, dropout: Dropout
+    ) -> tuple[Tensor, Tensor | None]:
+        memory = memory.select(packing.sorted_indices)
+        outputs, weights = [], []
+        for embedded in rows.split(packing.batch_sizes.tolist()):
+            active = embedded.size(0)  # sentences that are still going on
+            output, state, weight = self.step(
+                embedded, state.first(active), memory.first(active), dropout
+            )
+            outputs.append(output)
+            if weight is not None:
+                weights.append(weight)
+        return torch.cat(outputs), packing.pad(torch.cat(weights)) if weights else None
+
+    def step(
+        self, embedded: Tensor, state: DecoderState, memory: Memory, dropout: Dropout = NO_DROPOUT
+    ) -> tuple[Tensor, DecoderState, Tensor | None]:
+        """Return attentional states (R, A), the next state and weights (R, S) of one step.
+
+        embedded (R, E) is the previous word. R is a multiple of the memory's B: R / B hypotheses
+        in turn attend to each sentence.
+        """
+        x = embedded if state.feed is None else torch.cat([embedded, state.feed], dim=1)
+        layers = []
+        for i, layer in enumerate(self.layers):
+            if i:
+                x = dropout(f"decoder{i}", x)
+            hx = as_hx(tuple(s[None] for s in state.layers[i]))
+            output, hx = layer(x[None], hx, first_step=state.step)
+            x = output[0]
+            layers.append(tuple(s[0] for s in as_state(hx)))
+        context = weights = None
+        if self.attention is not None:
+            context, weights = self.attention(x.view(memory.mask.size(0), -1, x.size(1)), memory)
+            context, weights = context.flatten(0, 1), weights.flatten(0, 1)
+        output = self._attentional(x, context, dropout)
+        feed = output if self.input_feeding else None
+        return output, DecoderState(layers, feed, state.step + 1), weights
+
+    def _attentional(self, h: Tensor, context: Tensor | None, dropout: Dropout) -> Tensor:
+        """Return tanh(W [c; h]) after dropout, in the type of h even under autocast."""
+        both = h if context is None else torch.cat([context.to(h.dtype), h], dim=1)
+        return dropout("output", torch.tanh(self.combine(both)).to(h.dtype))

@@ -1,0 +1,120 @@
+"""The encoder, the recurrent layers that it shares with the decoder, and the bridge between them.
+
+B sentences, N packed rows, E embedding, H hidden.
+"""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ..config import CellConfig, CellKind, ModelConfig
+from ..rnn.backends import State
+from ..rnn.config import NormConfig
+from ..rnn.layers import GRU, LSTM, RNN, RecurrentLayers
+from .packing import Dropout, Packing
+
+
+def recurrent_layer(
+    cell: CellConfig,
+    norm: NormConfig,
+    backend: str,
+    inputs: int,
+    hidden: int,
+    bidirectional: bool = False,
+) -> RecurrentLayers:
+    """Return one layer of the configured cell and norm."""
+    if cell.kind is CellKind.rnn:
+        return RNN(
+            inputs,
+            hidden,
+            nonlinearity=cell.nonlinearity.value,
+            bidirectional=bidirectional,
+            norm=norm,
+            backend=backend,
+        )
+    layer = LSTM if cell.kind is CellKind.lstm else GRU
+    return layer(inputs, hidden, bidirectional=bidirectional, norm=norm, backend=backend)
+
+
+def as_state(hx: Tensor | tuple[Tensor, ...]) -> State:
+    """Return a recurrent layer's state as a tuple: (h,), or (h, c) of an LSTM."""
+    return (hx,) if isinstance(hx, Tensor) else tuple(hx)
+
+
+def as_hx(state: State) -> Tensor | State:
+    """Return a tuple of `as_state` as the layer itself takes it."""
+    return state[0] if len(state) == 1 else state
+
+
+class Encoder(nn.Module):
+    """A stack of recurrent layers over the source, each bidirectional if so configured.
+
+    The state at source step s is [h_forward; h_backward] (Bahdanau et al. 2015, section 3.2), each
+    H / 2 long. Dropout lies between the layers.
+    """
+
+    def __init__(
+        self, config: ModelConfig, norm: NormConfig, cell: CellConfig, backend: str
+    ) -> None:
+        """Make `encoder_layers` layers; raise ValueError if H cannot be split in two."""
+        super().__init__()
+        directions = 2 if config.bidirectional else 1
+        if config.hidden_size % directions:
+            raise ValueError(
+                f"model.hidden_size={config.hidden_size}: a bidirectional encoder needs an even"
+                " number"
+            )
+        sizes = [config.embedding_size] + [config.hidden_size] * (config.encoder_layers - 1)
+        hidden = config.hidden_size // directions
+        self.layers = nn.ModuleList(
+            recurrent_layer(cell, norm, backend, size, hidden, config.bidirectional)
+            for size in sizes
+        )
+
+    def forward(
+        self, rows: Tensor, packing: Packing, dropout: Dropout
+    ) -> tuple[Tensor, list[State]]:
+        """Return the states (N, H) of embedded rows (N, E), packed, and each layer's last state.
+
+        A last state has parts (B, H), both directions together, in the batch's order.
+        """
+        last = []
+        for i, layer in enumerate(self.layers):
+            if i:
+                rows = dropout(f"encoder{i}", rows)
+            output, hx = layer(packing.sequence(rows))
+            rows = output.data
+            parts = [
+                torch.cat(tuple(part), dim=1) for part in as_state(hx)
+            ]  # (D, B, H/D) -> (B, H)
+            last.append(tuple(part[packing.unsorted_indices] for part in parts))
+        return rows, last
+
+
+class Bridge(nn.Module):
+    """The decoder's first state s_0 = tanh(W s + b) from the encoder's last state s.
+
+    As in Bahdanau et al. 2015 (appendix A.2.2), but from the last state in both directions, for
+    each layer and for h and c apart. A decoder with more layers takes the last encoder layer's.
+    """
+
+    def __init__(self, config: ModelConfig, cell: CellConfig) -> None:
+        """Make a projection for each part of each decoder layer's state."""
+        super().__init__()
+        parts = 2 if cell.kind is CellKind.lstm else 1
+        self.sources = [min(i, config.encoder_layers - 1) for i in range(config.decoder_layers)]
+        self.projections = nn.ModuleList(
+            nn.ModuleList(nn.Linear(config.hidden_size, config.hidden_size) for _ in range(parts))
+            for _ in self.sources
+        )
+
+    def forward(self, last: list[State]) -> list[State]:
+        """Return each decoder layer's state from each encoder layer's; parts (B, H)."""
+        layers = cast(list[nn.ModuleList], self.projections)
+        return [
+            tuple(
+                torch.tanh(project(s)).to(s.dtype) for project, s in zip(ps, last[i], strict=True)
+            )
+            for ps, i in zip(layers, self.sources, strict=True)
+        ]
