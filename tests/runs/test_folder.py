@@ -396,7 +396,7 @@ def test_a_checkpoint_that_holds_no_training_is_named(copied):
     longer.trainer.max_epochs = 3
     shutil.copy(copied.checkpoint("best"), copied.checkpoint("last"))
     with pytest.raises(
-        CheckpointError, match=r"last\.safetensors: not a checkpoint .* go on from .*random\.cpu"
+        CheckpointError, match=r"last\.safetensors: not a checkpoint .* resume from .*random\.cpu"
     ):
         train(longer, copied)
 
