@@ -1,4 +1,4 @@
-"""Where and in which precision to compute."""
+"""The device to compute on, its name, threads, and precision."""
 
 import logging
 import os
@@ -14,12 +14,14 @@ from .config import Device, Precision
 
 LOG = logging.getLogger(__name__)
 CPU_INFO = Path("/proc/cpuinfo")
-"""Where Linux describes the CPU; on other systems Python knows its name."""
+"""Linux' description of the CPU; on other systems Python knows the name."""
 
 
 def choose_device(device: Device) -> torch.device:
-    """The device by name; auto is CUDA where there is one. Of several processes each has the GPU of
-    its number.
+    """Return the configured device; auto is CUDA if there is one.
+
+    Each process of torchrun gets the GPU of its local rank. Raises ValueError for cuda without a
+    CUDA device.
     """
     available = torch.cuda.is_available()
     if device is Device.cuda and not available:
@@ -30,9 +32,7 @@ def choose_device(device: Device) -> torch.device:
 
 
 def processor(device: torch.device) -> str:
-    """What computes there: the GPU's name; the CPU's, as far as the system tells it, and which
-    instructions it has.
-    """
+    """Return the name of the GPU, or the name of the CPU with its vector instructions."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     known = CPU_INFO.read_text(encoding="utf-8", errors="replace") if CPU_INFO.is_file() else ""
@@ -42,7 +42,7 @@ def processor(device: torch.device) -> str:
 
 
 def set_threads(threads: int | None) -> None:
-    """Use so many CPU threads; None leaves torch's choice."""
+    """Set the number of CPU threads; None leaves torch's choice. ValueError below 1."""
     if threads is None:
         return
     if threads < 1:
@@ -51,8 +51,9 @@ def set_threads(threads: int | None) -> None:
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Products in bfloat16 inside, or nothing. Says so once where this computer can only emulate
-    them.
+    """Return a context in which matrix products are in bfloat16, or one that does nothing.
+
+    Warns once if this CPU can only emulate bfloat16 products.
     """
     if precision is Precision.fp32:
         return nullcontext()
@@ -65,6 +66,6 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 def _warn_of_emulation(supported: bool) -> None:
     if not supported:
         LOG.warning(
-            "precision=bf16: this CPU has no bfloat16 products; emulated, they took 30 times as"
-            " long as those of precision=fp32"
+            "precision=bf16: this CPU has no bfloat16 products; emulated ones took 30 times as long"
+            " as those of precision=fp32"
         )

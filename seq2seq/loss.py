@@ -1,4 +1,14 @@
-"""Cross-entropy of a linear output layer, without ever holding all its logits in float32."""
+"""Cross-entropy of a linear output layer, without all its logits in float32 at once.
+
+N rows, A features, V classes. With a row x, its target class y and smoothing e:
+
+    p = softmax(W x + b)
+    q = (1 - e) onehot(y) + e / V              (Szegedy et al. 2016, eq. 7)
+    loss = -sum_k q_k log p_k    nll = -log p_y
+    dloss/dlogits = p - q
+
+The gradient of a row needs its own logits alone, so forward computes it chunk by chunk.
+"""
 
 from typing import Any
 
@@ -6,15 +16,16 @@ import torch
 from torch import Tensor
 
 BLOCK_ROWS = 2048
-"""Rows whose gradients with respect to the logits exist at a time, in the products' type."""
+"""Number of rows whose logits exist at a time in the products' type."""
 CHUNK_ROWS = 128
-"""Rows whose float32 logits exist at a time: with a vocabulary of 8,000 they stay in the
-processor's cache.
+"""Number of rows whose logits exist at a time in float32.
+
+With a vocabulary of 8,000 they stay in the processor's cache.
 """
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
-    """The type that autocast, where it is on, gives to products."""
+    """Return the type of matrix products: autocast's if that is on, else that of x."""
     device = x.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
@@ -22,10 +33,9 @@ def product_dtype(x: Tensor) -> torch.dtype:
 def logit_gradients(
     logits: Tensor, target: Tensor, smoothing: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of logits (rows, V): the two sums of `linear_cross_entropy`, and the first one's gradient, in
-    the logits' place.
+    """Return the sums of loss and nll over logits (rows, V), and the gradient p - q of the loss.
 
-    With p = softmax(logits) and q the smoothed target that is p - q.
+    The gradient overwrites the logits. target (rows,).
     """
     log_p = torch.log_softmax(logits, dim=1)
     nll = -log_p.gather(1, target[:, None]).sum()
@@ -40,7 +50,7 @@ def logit_gradients(
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Loss and gradients in one pass: the gradient of a row needs nothing but its logits."""
+    """The loss with all its gradients from one pass."""
 
     @staticmethod
     def forward(
@@ -88,11 +98,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
 def linear_cross_entropy(
     x: Tensor, weight: Tensor, bias: Tensor, target: Tensor, smoothing: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Sums over rows, in nats, of the cross-entropy of softmax(x W^T + b) against `target`.
+    """Return loss and negative log-likelihood of softmax(x W^T + b), summed over rows, in nats.
 
-    x (N, A), weight (V, A), bias (V,), target (N,) ids. The first sum is against the target
-    smoothed towards the uniform distribution by `smoothing` (Szegedy et al. 2016, eq. 7) and has a
-    gradient; the second is the plain negative log-likelihood.
+    x (N, A), weight (V, A), bias (V,), target (N,) ids. The loss is label-smoothed and has a
+    gradient; the negative log-likelihood has none.
     """
     loss, nll = _LinearCrossEntropy.apply(x, weight, bias, target, smoothing)  # type: ignore[no-untyped-call]
     return loss, nll

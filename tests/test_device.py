@@ -29,7 +29,7 @@ def test_where_bfloat16_is_emulated_it_says_so_once(bfloat16_products, caplog):
         with device.autocast(CPU, Precision.bf16):
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.bfloat16
     assert [record.message for record in caplog.records] == [
-        "precision=bf16: this CPU has no bfloat16 products; emulated, they took 30 times as long as"
+        "precision=bf16: this CPU has no bfloat16 products; emulated ones took 30 times as long as"
         " those of precision=fp32"
     ]
 

@@ -10,7 +10,7 @@ import torch
 
 from ..figures import attention_figure, rendered
 from ..runs.records import Group, RunRecord
-from ..translation.lines import attention_map
+from ..translation.attention import attention_map
 from .experiments.convergence import at_best_rate
 from .norms import hypotheses, test_pairs
 

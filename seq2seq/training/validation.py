@@ -5,7 +5,7 @@ from ..figures import attention_figure
 from ..probes import Subject, probe
 from ..probes.histograms import write_histograms
 from ..runs.logbook import Logbook
-from ..translation.lines import attention_map
+from ..translation.attention import attention_map
 from .evaluation import teacher_forced_loss, validation_bleu
 from .metrics import perplexity
 from .state import TrainingState

@@ -1,1 +1,1 @@
-"""From a trained model to text: search, detokenized translations, scores."""
+"""Translation with a trained model: search, text to text, likelihood and scores."""

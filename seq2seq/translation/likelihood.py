@@ -1,4 +1,4 @@
-"""The likelihood of reference translations."""
+"""The likelihood of given translations."""
 
 from collections.abc import Iterable
 
@@ -12,13 +12,14 @@ from ..model import Translator
 
 @torch.no_grad()
 def mean_nll(
-    model: Translator, found: Iterable[Batch], config: Config, device: torch.device
+    model: Translator, batches: Iterable[Batch], config: Config, device: torch.device
 ) -> float:
-    """Mean negative log-likelihood of a target token of these batches, in nats, in the model's
-    present mode.
+    """Return the mean negative log-likelihood of a target token, teacher-forced, in nats.
+
+    The model stays in its present mode. Tokens count eos.
     """
     total, tokens = 0.0, 0
-    for batch in found:
+    for batch in batches:
         moved = batch.to(device)
         with autocast(device, config.trainer.precision):
             _, nll = model(moved.src, moved.src_lengths, moved.tgt, moved.tgt_lengths)

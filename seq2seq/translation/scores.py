@@ -1,4 +1,4 @@
-"""BLEU and chrF by sacreBLEU, with their signatures."""
+"""BLEU and chrF by sacreBLEU with their signatures, and paired significance tests."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -10,7 +10,10 @@ from sacrebleu.significance import PairedTest, Result
 
 
 def bleu_tokenizer(language: str) -> str:
-    """sacreBLEU's tokenizer for a target language: zh, ja-mecab (char without MeCab), or 13a."""
+    """Return sacreBLEU's tokenizer for a target language: zh, ja-mecab or 13a.
+
+    Without MeCab Japanese is split into characters (char).
+    """
     if language.startswith("zh"):
         return "zh"
     if language.startswith("ja"):
@@ -24,7 +27,7 @@ def bleu_tokenizer(language: str) -> str:
 
 @dataclass
 class Scores:
-    """Corpus scores of detokenized text."""
+    """Corpus scores of detokenized text, 0 to 100, with sacreBLEU's signatures."""
 
     bleu: float
     chrf: float
@@ -33,16 +36,16 @@ class Scores:
 
 
 def check_counts(hypotheses: Sequence[str], references: Sequence[str]) -> None:
-    """ValueError where there is not one hypothesis a reference."""
+    """Raise ValueError unless there are references, and one hypothesis for each."""
     if len(hypotheses) != len(references) or not references:
         raise ValueError(
-            f"{len(hypotheses)} hypotheses for {len(references)} references: expected one each, and"
-            " some"
+            f"{len(hypotheses)} hypotheses for {len(references)} references: expected as many, and"
+            " at least one"
         )
 
 
 def score(hypotheses: Sequence[str], references: Sequence[str], language: str) -> Scores:
-    """BLEU and chrF of hypotheses against one reference each, in the target language."""
+    """Return BLEU and chrF of hypotheses against one reference each, in the target language."""
     check_counts(hypotheses, references)
     bleu, chrf = BLEU(tokenize=bleu_tokenizer(language)), CHRF()
     bleu_score, chrf_score = (
@@ -58,22 +61,24 @@ def score(hypotheses: Sequence[str], references: Sequence[str], language: str) -
 
 @dataclass
 class Comparison:
-    """A system beside the first one: Koehn 2004's paired bootstrap."""
+    """A system compared with the first one by paired bootstrap resampling (Koehn 2004)."""
 
     name: str
     bleu: float
     mean: float
+    """Mean BLEU of the resampled test sets."""
     interval: float
     """Half the width of the 95% confidence interval of BLEU."""
     p_value: float | None
-    """Of the difference from the first system; None for the first itself."""
+    """Significance of the difference from the first system; None for the first itself."""
 
 
 def paired_bootstrap(
     systems: dict[str, list[str]], references: list[str], language: str, samples: int = 1000
 ) -> tuple[str, list[Comparison]]:
-    """Compare systems by name with the first of them, on the same references: a signature and a row
-    each.
+    """Return the BLEU signature and a comparison of each named system with the first one.
+
+    All are hypotheses for the same references. `samples` test sets are drawn.
     """
     for hypotheses in systems.values():
         check_counts(hypotheses, references)

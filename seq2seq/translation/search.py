@@ -1,6 +1,7 @@
-"""Search: batched beam search over a translator's steps (greedy is a beam of 1), and text to text.
+"""Batched beam search over a translator's steps; greedy search is a beam of 1.
 
-A sentences are still searched, K hypotheses each, S source steps, V vocabulary.
+B sentences in the batch, A of them still active, K hypotheses each, S source steps, t target steps
+so far, V vocabulary.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,38 +22,39 @@ class Hypothesis:
     """One translation of a sentence."""
 
     ids: list[int]
-    """Pieces, without bos and eos."""
+    """Ids of its pieces, without bos and eos."""
     log_prob: float
     """Sum over pieces and eos, in nats."""
     score: float
-    """log_prob / length ** length_penalty, length counting eos."""
+    """log_prob / length ** length_penalty; the length counts eos."""
     attention: Tensor | None = None
     """(T, S) weights of every piece and eos over the source pieces and eos, on request."""
 
 
 @dataclass
 class _Search:
-    """The beams of the sentences still searched; rows of the state are A * K, a sentence's
-    hypotheses together.
+    """The beams of the active sentences.
+
+    The rows of `state` are A * K: the hypotheses of a sentence lie together.
     """
 
     sentences: Tensor
-    """(A,) which sentence of the batch each beam belongs to"""
+    """(A,) index in the batch of each beam's sentence"""
     log_probs: Tensor
-    """(A, K)"""
+    """(A, K) of the hypotheses so far, in nats"""
     tokens: Tensor
     """(A, K, t) pieces so far"""
     attention: Tensor | None
-    """(A, K, t, S)"""
+    """(A, K, t, S) on request"""
     state: DecoderState
     memory: Memory
     limits: Tensor
-    """(A,) longest translation"""
+    """(A,) largest length of a translation"""
 
     def select_beams(
         self, parents: Tensor, words: Tensor, log_probs: Tensor, weights: Tensor | None
     ) -> None:
-        """Continue hypotheses parents (A, K) by words (A, K)."""
+        """Extend the hypotheses parents (A, K) by words (A, K); weights (A * K, S)."""
         beams = torch.arange(parents.size(0), device=parents.device)[:, None]
         self.tokens = torch.cat([self.tokens[beams, parents], words[:, :, None]], dim=2)
         self.log_probs = log_probs
@@ -63,11 +65,11 @@ class _Search:
             self.attention = torch.cat([self.attention[beams, parents], chosen], dim=2)
 
     def state_width(self) -> int:
-        """Hypotheses a sentence the state holds: 1 before the first step, then K."""
+        """Return the hypotheses per sentence in the state: 1 before the first step, then K."""
         return self.state.layers[0][0].size(0) // self.sentences.size(0)
 
     def keep(self, beams: Tensor) -> None:
-        """Go on with these beams (A',) only: finished sentences leave the batch."""
+        """Keep these beams (A',) alone: finished sentences leave the batch."""
         width = self.state_width()
         rows = (beams[:, None] * width + torch.arange(width, device=beams.device)).flatten()
         self.state, self.memory = self.state.select(rows), self.memory.select(beams)
@@ -94,7 +96,7 @@ class _Results:
     def add(
         self, sentence: int, ids: list[int], log_prob: float, length: int, attention: Tensor | None
     ) -> None:
-        """Count a hypothesis of `length` steps; its attention without the batch's padding."""
+        """Add a hypothesis of `length` steps; the batch's padding is cut off its attention."""
         score = log_prob / length**self.length_penalty
         attention = None if attention is None else attention[:, : self.src_lengths[sentence]]
         self.finished[sentence].append(Hypothesis(ids, log_prob, score, attention))
@@ -109,11 +111,12 @@ def beam_search(
     n_best: int = 1,
     return_attention: bool = False,
 ) -> list[list[Hypothesis]]:
-    """The n_best translations of each sentence, best first; src (B, S) ids ending in eos,
-    src_lengths (B,).
+    """Return the n_best translations of each sentence, best first.
 
-    A sentence is finished once beam_size hypotheses of it have ended or it has reached its longest
-    length; at that length what hasn't ended competes as it stands.
+    src (B, S) are ids that end in eos, src_lengths (B,). A sentence is finished once beam_size of
+    its hypotheses have ended, or at its largest length: there, unfinished hypotheses compete as
+    they are. Raises ValueError for settings out of range, RuntimeError for a model whose
+    probabilities are not finite.
     """
     check_decode(config)
     if not 1 <= n_best <= config.beam_size:
@@ -163,14 +166,11 @@ def _extend(
     eos_id: int,
     beam_size: int,
 ) -> None:
-    """One step of every beam: collect the best hypotheses that end here, go on with the best that
-    don't.
-    """
+    """Take one step of every beam: collect the hypotheses that end, extend the best others."""
     beams, width = search.sentences.size(0), search.state_width()
     vocabulary = log_probs.size(1)
     totals = (search.log_probs[:, :, None] + log_probs.view(beams, width, vocabulary)).flatten(1)
-    # At most `width` of the candidates can end (one a hypothesis): so many more suffice for a full
-    # beam.
+    # One candidate of each hypothesis ends, `width` in all: so many more make a full beam.
     best, index = totals.topk(min(beam_size + width, totals.size(1)), dim=1)
     parents, words = index // vocabulary, index % vocabulary
     ends = words == eos_id
@@ -179,9 +179,10 @@ def _extend(
     )
     for beam, rank in ranked_ends.nonzero().tolist():
         _collect(search, results, beam, int(parents[beam, rank]), float(best[beam, rank]), weights)
-    order = ends.long().argsort(dim=1, stable=True)[:, :beam_size]  # those that go on, best first
-    going_on = best.masked_fill(ends, MINUS_INFINITY).gather(1, order)
-    search.select_beams(parents.gather(1, order), words.gather(1, order), going_on, weights)
+    # The candidates that do not end, best first.
+    order = ends.long().argsort(dim=1, stable=True)[:, :beam_size]
+    unfinished = best.masked_fill(ends, MINUS_INFINITY).gather(1, order)
+    search.select_beams(parents.gather(1, order), words.gather(1, order), unfinished, weights)
 
 
 def _collect(
@@ -192,7 +193,7 @@ def _collect(
     log_prob: float,
     weights: Tensor | None,
 ) -> None:
-    """A hypothesis that ends with this step's eos."""
+    """Add a hypothesis that ends with this step's eos to the results."""
     attention = None
     if search.attention is not None and weights is not None:
         last = weights.view(search.sentences.size(0), -1, weights.size(1))[beam, parent]
@@ -204,20 +205,20 @@ def _collect(
 def _retire(search: _Search, results: _Results, beam_size: int) -> None:
     """Take finished sentences out of the batch."""
     length = search.tokens.size(2)
-    going_on = []
-    limits, alive = search.limits.tolist(), search.log_probs.isfinite().any(dim=1).tolist()
+    unfinished = []
+    limits, active = search.limits.tolist(), search.log_probs.isfinite().any(dim=1).tolist()
     for beam, sentence in enumerate(search.sentences.tolist()):
         full = len(results.finished[sentence]) >= beam_size
-        if not full and length < limits[beam] and alive[beam]:
-            going_on.append(beam)
+        if not full and length < limits[beam] and active[beam]:
+            unfinished.append(beam)
         elif not full:
             _collect_unfinished(search, results, beam, sentence)
-    if len(going_on) < search.sentences.size(0):
-        search.keep(torch.tensor(going_on, dtype=torch.long, device=search.sentences.device))
+    if len(unfinished) < search.sentences.size(0):
+        search.keep(torch.tensor(unfinished, dtype=torch.long, device=search.sentences.device))
 
 
 def _collect_unfinished(search: _Search, results: _Results, beam: int, sentence: int) -> None:
-    """At the longest length hypotheses count as they stand, where too few have ended."""
+    """Add the unfinished hypotheses of a sentence that has reached its largest length."""
     for rank, log_prob in enumerate(search.log_probs[beam].tolist()):
         if log_prob > MINUS_INFINITY:
             ids = search.tokens[beam, rank].tolist()
@@ -232,10 +233,9 @@ def search_in_batches(
     n_best: int = 1,
     return_attention: bool = False,
 ) -> Iterator[tuple[int, list[Hypothesis]]]:
-    """Translate sentences of ids (without eos), longest first; yields (position, hypotheses) as
-    they are done.
+    """Yield (position, hypotheses) of each sentence, in batches from the longest to the shortest.
 
-    A sentence without pieces has the empty translation.
+    Sentences are ids without eos. One without pieces has the empty translation, and comes first.
     """
     vocabulary, device = model.vocabulary, next(model.parameters()).device
     order = sorted((i for i, s in enumerate(sentences) if len(s)), key=lambda i: -len(sentences[i]))

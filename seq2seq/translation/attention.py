@@ -1,0 +1,54 @@
+"""Attention maps: weights over the pieces of a source sentence, as numbers and as a figure."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..data.tokenizer import Tokenizers
+from ..figures import attention_figure, save_figure
+from ..model import Translator
+
+END = "</s>"
+"""Label of the end of a sentence."""
+
+
+@torch.no_grad()
+def attention_map(
+    model: Translator, tokenizers: Tokenizers, src: str, tgt: str
+) -> tuple[Tensor, list[str], list[str]] | None:
+    """Return the teacher-forced weights (T, S) of a pair, and the pieces of both sides.
+
+    The pieces end in eos. None if the model has no attention.
+    """
+    eos = model.vocabulary.eos_id
+    device = next(model.parameters()).device
+    src_ids, tgt_ids = [*tokenizers.source.encode(src), eos], [*tokenizers.target.encode(tgt), eos]
+    arguments = [
+        torch.tensor(x, device=device)
+        for x in ([src_ids], [len(src_ids)], [tgt_ids], [len(tgt_ids)])
+    ]
+    weights = model.attention(*arguments)
+    if weights is None:
+        return None
+    return (
+        weights[0].float().cpu(),
+        [tokenizers.source.id_to_piece(i) for i in src_ids],
+        [tokenizers.target.id_to_piece(i) for i in tgt_ids],
+    )
+
+
+def draw_attention(
+    weights: Tensor, src_pieces: Sequence[str], tgt_pieces: Sequence[str], path: Path
+) -> None:
+    """Write the attention map of a translation as a PNG.
+
+    weights (T, S) cover eos, the pieces do not. A translation that was cut at its largest length
+    has no eos.
+    """
+    ended = [END] * (len(weights) - len(tgt_pieces))
+    figure = attention_figure(
+        weights.float().cpu().numpy(), [*src_pieces, END], [*tgt_pieces, *ended]
+    )
+    save_figure(figure, path)

@@ -1,0 +1,34 @@
+"""Attention maps of given pairs."""
+
+import torch
+from runs import settings, trained
+
+from seq2seq.config import Attention, DecodeConfig, ModelConfig
+from seq2seq.runs.folder import Run
+from seq2seq.translation.attention import attention_map
+from seq2seq.translation.lines import translate_lines
+
+pytest_plugins = ["run_fixtures"]
+CPU = torch.device("cpu")
+
+
+def test_the_attention_map_of_a_pair(two_runs, tmp_path):
+    run = Run(two_runs.layer)
+    model, tokenizers = run.translator(CPU), run.tokenizers()
+    src, tgt = two_runs.sources[0], two_runs.references[0]
+    weights, src_pieces, tgt_pieces = attention_map(model, tokenizers, src, tgt)
+    assert weights.shape == (len(tgt_pieces), len(src_pieces))
+    assert src_pieces[-1] == tgt_pieces[-1] == "</s>"
+    torch.testing.assert_close(weights.sum(1), torch.ones(len(tgt_pieces)))
+    (found,) = translate_lines(model, tokenizers, [src], DecodeConfig(), attention=True)[0]
+    assert found.text == tgt
+    assert found.tgt_pieces == tgt_pieces[:-1]
+    torch.testing.assert_close(found.attention, weights, rtol=1e-4, atol=1e-5)
+
+    plain = Run(
+        trained(
+            tmp_path / "run",
+            settings(two_runs.data, updates=1, model=ModelConfig(8, 8, attention=Attention.none)),
+        )
+    )
+    assert attention_map(plain.translator(CPU), plain.tokenizers(), src, tgt) is None
