@@ -1,4 +1,4 @@
-"""Figures: attention maps and speed; and how a norm looks in all of them and in the charts."""
+"""What figures share: colours of the norms, fonts, rendering; and the attention map."""
 
 import io
 import math
@@ -18,30 +18,29 @@ from numpy.typing import NDArray
 from .files import replacing
 
 NORM_COLOURS = {"none": "#000000", "batch": "#D55E00", "layer": "#0072B2", "rms": "#009E73"}
-"""From Okabe & Ito's palette, distinct for colour-blind readers."""
+"""Colour of each norm, from Okabe & Ito's palette for colour-blind readers."""
 LINE_STYLES = ("-", "--", ":", "-.")
 MARKERS = ("", "s", "^", "v", "D", "x")
-"""Of the lines of one colour: the first four differ in style, the next four have a mark too, and so
-on.
-"""
+"""Markers of lines of one colour: each goes through the four line styles before the next."""
 
 
 @cache
 def use_fonts() -> None:
-    """Let figures show Chinese and Japanese too: a font that comes with the zhplot package."""
+    """Let figures show Chinese and Japanese too, in a font of the zhplot package."""
     font_manager.fontManager.addfont(str(files("zhplot") / "fonts" / "NotoSansSC-Regular.ttf"))
     matplotlib.rcParams["font.family"] = ["DejaVu Sans", "Noto Sans SC"]
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write it as a PNG, whole or not at all."""
+    """Write a figure as a PNG, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_bytes(rendered(figure, "png"))
 
 
 def rendered(figure: Figure, kind: str, dpi: int = 150) -> bytes:
-    """It as a png or svg; the same bytes each time. Its layout is found once: it is drawn but once
-    for each kind.
+    """Return a figure as the bytes of a png or svg, the same each time.
+
+    The layout is computed once, for the first rendering.
     """
     buffer = io.BytesIO()
     figure.set_dpi(dpi)
@@ -57,16 +56,12 @@ def rendered(figure: Figure, kind: str, dpi: int = 150) -> bytes:
 
 
 def _inches(pieces: int) -> float:
-    """Of one piece's row or column; smaller in a long sentence, so that the figure can always be
-    drawn.
-    """
+    """Return the size of one piece's row or column; a long sentence has smaller ones."""
     return min(0.34, 40 / max(pieces, 1))
 
 
 def _labels(pieces: Sequence[str]) -> tuple[list[int], list[str]]:
-    """Positions and texts of the pieces that get a label: all, or every few where there is no
-    room.
-    """
+    """Return positions and texts of the labels: of every piece, or of as many as there is room."""
     shown = range(0, len(pieces), math.ceil(0.17 / _inches(len(pieces))))
     return list(shown), [pieces[i].replace("▁", " ").strip() or "␣" for i in shown]
 
@@ -74,8 +69,9 @@ def _labels(pieces: Sequence[str]) -> tuple[list[int], list[str]]:
 def attention_figure(
     weights: NDArray[np.floating], src: Sequence[str], tgt: Sequence[str]
 ) -> Figure:
-    """weights (T, S): how much each target piece looked at each source piece, from white (0) to
-    dark (1).
+    """Return a figure of attention weights (T, S), from white (0) to dark (1).
+
+    Rows are the T target pieces, columns the S source pieces.
     """
     use_fonts()
     size = (1.8 + _inches(len(src)) * len(src), 1.2 + _inches(len(tgt)) * len(tgt))
@@ -95,109 +91,5 @@ def attention_figure(
         fraction=0.3 / size[0],
         pad=0.02,
         aspect=size[1] / 0.2,
-    )
-    return figure
-
-
-# -- batch norm's statistics ---
-
-TERM_STYLES = {"ih": "-", "hh": "--", "c": ":"}
-
-
-def statistics_figure(
-    places: dict[str, dict[str, tuple[NDArray[np.floating], NDArray[np.floating]]]],
-) -> Figure:
-    """Means and variances (steps, F) of each place's terms by step: over the features their root
-    mean square, and mean.
-
-    A place has its colour, a term its style. Drawn at each validation: a constrained layout would
-    take three times as long.
-    """
-    figure = Figure(figsize=(6, 7))
-    panels = figure.subplots(2, 1, sharex=True)
-    figure.subplots_adjust(
-        left=0.1, right=0.97, top=0.95, bottom=0.1 + 0.03 * len(places), hspace=0.15
-    )
-    for number, (place, terms) in enumerate(places.items()):
-        for term, (mean, var) in terms.items():
-            for axes, line in zip(
-                panels, (np.sqrt(np.square(mean).mean(1)), var.mean(1)), strict=True
-            ):
-                axes.plot(
-                    range(len(line)),
-                    line,
-                    TERM_STYLES[term],
-                    color=f"C{number % 10}",
-                    label=f"{place} {term}",
-                    marker="." if len(line) == 1 else None,
-                )
-    for axes, title in zip(
-        panels, ("stored means, root mean square", "stored variances, mean"), strict=True
-    ):
-        axes.set_title(title)
-        axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.3)
-    panels[1].set_xlabel("time step")
-    figure.legend(
-        *panels[0].get_legend_handles_labels(),
-        loc="lower center",
-        ncols=3,
-        frameon=False,
-        fontsize="small",
-        handlelength=3,
-    )
-    return figure
-
-
-# -- speed ---
-
-
-def speed_figure(tables: dict[str, dict[str, float]]) -> Figure:
-    """Ratios to torch.nn.LSTM's time, by title "LSTM, training, SIZES" and then by contestant "LSTM
-    norm=layer fused".
-
-    A panel for training and one for inference, a group of bars for each size, hatched where under
-    bfloat16 autocast; a bar for each norm and type that was measured.
-    """
-    use_fonts()
-    groups: dict[str, dict[str, dict[str, float]]] = {}
-    for title, ratios in tables.items():
-        _, what, shape = title.split(", ")
-        groups.setdefault(what, {})[shape.replace(" ", "\n", 2)] = ratios
-    measured = {name for ratios in tables.values() for name in ratios}
-    bars = [
-        (norm, dtype)
-        for dtype in ("", " bfloat16")
-        for norm in NORM_COLOURS
-        if f"LSTM norm={norm} fused{dtype}" in measured
-    ]
-    width = 0.8 / max(len(bars), 1)
-    figure = Figure(figsize=(6.4, 3.4 * len(groups)), layout="constrained")
-    for axes, (what, sizes) in zip(
-        figure.subplots(len(groups), squeeze=False)[:, 0], groups.items(), strict=True
-    ):
-        for number, (norm, dtype) in enumerate(bars):
-            heights = [
-                ratios.get(f"LSTM norm={norm} fused{dtype}", math.nan) for ratios in sizes.values()
-            ]
-            axes.bar(
-                [group + width * (number - (len(bars) - 1) / 2) for group in range(len(sizes))],
-                heights,
-                0.9 * width,
-                color=NORM_COLOURS[norm],
-                hatch="///" if dtype else None,
-                edgecolor="white",
-                linewidth=0.3,
-                label=f"{norm}{dtype}",
-            )
-        axes.axhline(1.0, color="grey", linewidth=1, zorder=0)
-        axes.set_title(what)
-        axes.set_ylabel("time / torch.nn.LSTM's in float32")
-        axes.set_xticks(range(len(sizes)), list(sizes))
-    figure.legend(
-        *figure.axes[0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=4,
-        frameon=False,
     )
     return figure

@@ -1,13 +1,13 @@
-"""Probes: what goes on inside a model, measured. Each gives lines of a run's probes.jsonl.
+"""Probes: measurements inside a model. Each yields lines of a run's probes.jsonl.
 
-gradient_flow    sizes of the summed inputs and of the gradients by step: before training and at
-                 each validation
-train_eval_gap   the same batches in training and in eval mode; batch norm's stored statistics
-                 beside a batch's own
-invariance       what may be done to weights and data without changing the output
-length           quality by length of the source
+gradient_flow    sizes of summed inputs and gradients by time step
+train_eval_gap   loss in training mode and in eval mode; batch norm's stored statistics compared
+                 with those of batches
+invariance       changes of weights and data that leave the output as it is
+length           translation quality by source length
 
-The last three look at the final weights.
+gradient_flow runs before training and at each validation, the others on the final weights.
+histograms writes to TensorBoard instead.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,13 +31,14 @@ PROBES: dict[ProbeKind, Callable[[Subject], Iterator[dict[str, Any]]]] = {
     ProbeKind.length: length,
 }
 WHILE_TRAINING = (ProbeKind.gradient_flow,)
-"""Those that look at a model while it learns; the others look at the final one."""
+"""Probes of a model that is still training; the others measure the final one."""
 
 
 def probe(subject: Subject, final: bool) -> Iterator[dict[str, Any]]:
-    """What the configured probes of this stage find. The model is left in the mode it came in.
+    """Yield the findings of the configured probes of this stage.
 
-    No random number that training would have drawn is used up.
+    `final` selects the probes of the final weights. Leaves the model's mode and the random numbers
+    of training as they were.
     """
     was_training = subject.model.training
     for kind in subject.config.probe.kinds:

@@ -1,11 +1,12 @@
-"""How large the summed inputs of a recurrent layer are at each step, and the gradients that flow
-back through it.
+"""Sizes of the summed inputs of a recurrent layer and of the gradients through it, by time step.
 
 Ba et al. 2016, section 3.1: "In a standard RNN, there is a tendency for the average magnitude of
 the summed inputs to the recurrent units to either grow or shrink at every time-step, leading to
-exploding or vanishing gradients". Measured on the encoder's first layer, forward direction, for
-sequences of several lengths: real text, sentence after sentence. The loss is a random projection of
-the last state, so that the gradient of h_t has come back through every later step.
+exploding or vanishing gradients".
+
+Measured on the encoder's first layer, forward direction, for sequences of several lengths: real
+text, sentence after sentence. The loss is a random projection of the last state, so the gradient
+of h_t has passed through every later step.
 """
 
 import copy
@@ -22,23 +23,31 @@ from ..rnn.recalibration import batch_statistics
 from .subject import Subject
 
 SEED = 1
-"""Of the projection: the same for every run."""
+"""Seed of the projection: the same for every run."""
 
 
 def gradient_flow(subject: Subject) -> Iterator[dict[str, Any]]:
-    """For each length: by step, root mean squares of the sums and of the gradients."""
+    """Yield the sizes of sums and gradients by step, for each configured length."""
     for length in subject.config.probe.lengths:
         yield {"length": length, **flow(subject.first_layer(), subject.running_text(length))}
 
 
 def flow(layer: RecurrentLayers, x: Tensor) -> dict[str, list[float]]:
-    """x (T, B, I) through one layer, forward, from no state; all lists have T entries.
+    """Return sizes at each of the T steps of x (T, B, I) through one layer, forward.
 
-    raw: the summed inputs u + z before any norm; summed: as they enter the gates; hidden: h_t. Root
-    mean squares over rows and features. gradient: of the loss by h_t, as the root mean square over
-    rows of its length; gradient_c: by c_t, LSTM alone. The loss is sum(r * h_T), r random and
-    normal, so that the last gradient is about sqrt(H). Batch norm normalises by the batch's own
-    statistics.
+    The initial state is zero; batch norm normalises by the batch's own statistics; all in double.
+    Root mean squares over rows and features:
+
+    - raw: the summed inputs u + z before any norm
+    - summed: the summed inputs as they enter the gates
+    - hidden: h_t
+
+    Root mean squares over rows of the gradient's Euclidean norm:
+
+    - gradient: of the loss with respect to h_t
+    - gradient_c: of the loss with respect to c_t, for an LSTM
+
+    The loss is sum(r * h_T) with standard normal r: the last gradient is about sqrt(H).
     """
     layer = copy.deepcopy(layer).double().requires_grad_(False)
     steps, rows, _ = x.shape
@@ -47,8 +56,8 @@ def flow(layer: RecurrentLayers, x: Tensor) -> dict[str, list[float]]:
         parameters = layer.cell_parameters("_l0")
         found = list(reference.steps(layer.cell, x.flatten(0, 1), [rows] * steps, parameters))
     states = [step.state for step in found]
-    chance = torch.Generator().manual_seed(SEED)
-    projection = torch.randn(states[-1][0].shape, generator=chance, dtype=torch.float64).to(
+    generator = torch.Generator().manual_seed(SEED)
+    projection = torch.randn(states[-1][0].shape, generator=generator, dtype=torch.float64).to(
         x.device
     )
     gradients = torch.autograd.grad(
@@ -61,18 +70,16 @@ def flow(layer: RecurrentLayers, x: Tensor) -> dict[str, list[float]]:
         "raw": [_size(step.raw) for step in found],
         "summed": [_size(step.summed) for step in found],
         "hidden": [_size(h) for h, *_ in states],
-        "gradient": [_length(g) for g in gradients[::width]],
+        "gradient": [_norm(g) for g in gradients[::width]],
     }
-    return (
-        sizes if width == 1 else sizes | {"gradient_c": [_length(g) for g in gradients[1::width]]}
-    )
+    return sizes if width == 1 else sizes | {"gradient_c": [_norm(g) for g in gradients[1::width]]}
 
 
 def _size(v: Tensor) -> float:
-    """Root mean square over rows and features."""
+    """Return the root mean square over rows and features."""
     return v.square().mean().sqrt().item()
 
 
-def _length(gradient: Tensor | None) -> float:
-    """Root mean square over the rows (B, H) of their lengths; 0 where there is no gradient."""
+def _norm(gradient: Tensor | None) -> float:
+    """Return the root mean square over rows (B, H) of their Euclidean norm; 0 for None."""
     return 0.0 if gradient is None else math.sqrt(gradient.square().sum(1).mean().item())

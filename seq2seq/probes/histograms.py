@@ -1,8 +1,7 @@
-"""Inside the recurrent layers, for TensorBoard: pre-activations, gates and hidden states, and batch
-norm's statistics.
+"""Histograms for TensorBoard: pre-activations, gates, hidden states, batch norm's statistics.
 
-A place is a layer and direction, as in encoder0_forward. Steps count from 0 in the order that a
-layer reads in, so that step 0 of encoder0_backward is each sentence's last word.
+A place is a layer and direction, such as encoder0_forward. Time steps count from 0 in the order in
+which a layer reads: step 0 of encoder0_backward is each sentence's last word.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +19,6 @@ from ..config import Config
 from ..data.batches import Batch
 from ..data.dataset import ParallelDataset
 from ..device import autocast
-from ..figures import statistics_figure
 from ..model import Translator, as_state
 from ..rnn import reference
 from ..rnn.backends import State
@@ -28,47 +26,44 @@ from ..rnn.layers import RecurrentLayers
 from ..rnn.packing import flipped_rows
 from ..rnn.recalibration import batch_norm_layers
 from ..runs.logbook import Logbook
+from .statistics_figure import Moments, statistics_figure
 
 SENTENCES = 32
-"""Of a batch that is looked at."""
+"""Number of validation sentences whose values are drawn."""
 STEPS = (0, 1, 2, 5, 10, 20, 50, 100, 200)
-"""Those that are drawn: most happens early."""
+"""Time steps that are drawn: most changes happen early."""
 GATES: dict[str, dict[str, Callable[[Tensor], Tensor]]] = {
     "lstm": {"i": torch.sigmoid, "f": torch.sigmoid, "g": torch.tanh, "o": torch.sigmoid},
     "gru": {"r": torch.sigmoid, "z": torch.sigmoid, "n": torch.tanh},
     "rnn": {},
 }
-"""By cell, in the order of its summed inputs. The vanilla cell's one gate is its hidden state."""
-
-
-Moments = tuple[NDArray[np.floating], NDArray[np.floating]]
-"""Means and variances, each (steps, F)."""
+"""Gates by cell, in the order of its summed inputs; a vanilla RNN has none but its hidden state."""
 
 
 @dataclass
 class Call:
-    """What a recurrent layer was called with."""
+    """The arguments of one call of a recurrent layer."""
 
     x: Tensor
     """(N, I), packed"""
     batch_sizes: list[int]
     state: State | None
-    """Each (D, B, H)."""
+    """Parts (D, B, H), D directions."""
     first_step: int
 
 
 @contextmanager
 def calls(model: nn.Module) -> Iterator[dict[str, list[Call]]]:
-    """The calls of the recurrent layers in `model` that are made inside, by the layer's name."""
+    """Collect the calls of the recurrent layers in `model` that are made inside, by name."""
     found: dict[str, list[Call]] = {}
 
-    def noting(name: str) -> Callable[..., None]:
+    def recorder(name: str) -> Callable[..., None]:
         return lambda _, arguments, keywords: found.setdefault(name, []).append(
             _call(*arguments, **keywords)
         )
 
     hooks = [
-        layer.register_forward_pre_hook(noting(name), with_kwargs=True)
+        layer.register_forward_pre_hook(recorder(name), with_kwargs=True)
         for name, layer in model.named_modules()
         if isinstance(layer, RecurrentLayers)
     ]
@@ -80,17 +75,17 @@ def calls(model: nn.Module) -> Iterator[dict[str, list[Call]]]:
 
 
 def _call(x: Tensor | PackedSequence, hx: Any = None, first_step: int = 0) -> Call:
-    """As the translator calls: packed, in sorted order, or steps first (T, B, I)."""
+    """Return a call's arguments from packed input, in sorted order, or from (T, B, I)."""
     state = None if hx is None else as_state(hx)
     if isinstance(x, PackedSequence):
         return Call(x.data, x.batch_sizes.tolist(), state, first_step)
     return Call(x.flatten(0, 1), [x.size(1)] * x.size(0), state, first_step)
 
 
-def looked_at(
+def traced(
     layer: RecurrentLayers, direction: int, call: Call
 ) -> Iterator[tuple[int, reference.Step]]:
-    """What each step of a call computes in one direction of a single layer."""
+    """Return the time steps of a call, numbered, in one direction of a single layer."""
     x, suffix = call.x, layer.suffixes()[direction]
     if suffix.endswith("_reverse"):
         x = x.index_select(0, flipped_rows(call.batch_sizes, x.device))
@@ -109,7 +104,10 @@ def write_histograms(
     device: torch.device,
     update: int,
 ) -> None:
-    """Of a data set's first sentences, in eval mode; the model is left in the mode it came in."""
+    """Write the histograms of a data set's first sentences, in eval mode.
+
+    Leaves the model's mode as it was.
+    """
     was_training = model.training
     model.eval()
     batch = dataset.batch(np.arange(min(SENTENCES, len(dataset)))).to(device)
@@ -125,10 +123,9 @@ def write_histograms(
 
 @torch.no_grad()
 def histograms(model: Translator, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-    """Tags and values of one batch, teacher-forced.
+    """Yield tags and values of one batch, teacher-forced.
 
-    Pre-activations are the summed inputs as the nonlinearities get them, gates what these make of
-    them.
+    Pre-activations are the summed inputs of the nonlinearities, gates are their outputs.
     """
     with calls(model) as found:
         model(batch.src, batch.src_lengths, batch.tgt, batch.tgt_lengths)
@@ -136,7 +133,7 @@ def histograms(model: Translator, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         layer = model.get_submodule(name)
         assert isinstance(layer, RecurrentLayers)
         for direction, call in ((d, call) for d in range(layer.num_directions) for call in made):
-            for t, step in looked_at(layer, direction, call):
+            for t, step in traced(layer, direction, call):
                 if t in STEPS:
                     yield from _of_step(
                         layer.cell, f"{place(name, layer, direction)}/step{t}", step
@@ -154,16 +151,16 @@ def _of_step(cell: str, where: str, step: reference.Step) -> Iterator[tuple[str,
 
 
 def place(name: str, layer: RecurrentLayers, direction: int) -> str:
-    """encoder.layers.0 -> encoder0, with its direction where it has two."""
+    """Return encoder0 for encoder.layers.0, with the direction if the layer has two."""
     short = name.replace(".layers.", "")
     return f"{short}_{('forward', 'backward')[direction]}" if layer.bidirectional else short
 
 
 def stored_statistics(model: nn.Module) -> dict[str, dict[str, Moments]]:
-    """Of each place with batch norm, by term, those of the steps seen; of one step where all share
-    them.
+    """Return batch norm's stored means and variances by place and term.
 
-    nan where none are: the recurrent term of a first step without a state before it has none.
+    They cover the steps seen so far; shared statistics are one step. nan marks a step without any:
+    the recurrent term has none at a first step without an initial state.
     """
     return {
         place(name, layer, direction): {
@@ -187,7 +184,7 @@ def _moments(layer: RecurrentLayers, term: str, suffix: str) -> Moments:
 def statistics_histograms(
     places: dict[str, dict[str, Moments]],
 ) -> Iterator[tuple[str, NDArray[np.floating]]]:
-    """Tags, and the means or variances of all features."""
+    """Yield tags, and the means or variances of all features (F,)."""
     for where, terms in places.items():
         for term, moments in terms.items():
             for kind, stored in zip(("mean", "var"), moments, strict=True):

@@ -1,20 +1,20 @@
-"""What may be done to weights and data without changing the output: Ba et al. 2016, table 1
-(section 5.1), for batch and layer norm, and Zhang & Sennrich 2019, table 1, for rms norm.
+"""Invariances: transformations of weights and data that leave a layer's output as it is.
 
-The tables speak of one summed input W x. The recurrent layers have two, u = W_ih x_t and z = W_hh
-h_{t-1}:
+Sources: Ba et al. 2016, table 1 (section 5.1), for batch and layer norm; Zhang & Sennrich 2019,
+table 1, for rms norm. The tables have one summed input W x. A recurrent layer has two,
+u = W_ih x_t and z = W_hh h_{t-1}:
 
-- *weights* are W_ih, and for themselves W_hh, where the terms are normalised apart; with joint
-  terms the summed input is u + z, whose weight matrix is (W_ih W_hh) and is transformed as a whole.
-- *re-centring a matrix* adds one vector to the weights of every unit: it shifts all units of a row
-  alike.
-- *data* is the input x. With joint terms the state stands beside it in the summed input and doesn't
-  scale along, so re-scaling x is no invariance; re-centring x under batch norm still is.
-- a *training case* is a sentence, and what may not change is the whole batch's output.
+- *weights*: W_ih and W_hh, each transformed by itself, if the terms are normalised apart. With
+  joint terms the summed input is u + z: its matrix (W_ih W_hh) is transformed as a whole.
+- *re-centring a matrix*: adding one vector to the weights of every unit. All units of a row shift
+  by the same amount.
+- *data*: the input x. With joint terms the state is part of the summed input too and does not
+  scale, so re-scaling x is no invariance. Re-centring x under batch norm still is.
+- a *training case*: a sentence. The output of the whole batch may not change.
 
-Re-scaling by s is exact but for eps, which stands inside the root: N(s v) = s (v - mean) / sqrt(s^2
-var + eps), as if eps were eps / s^2. The relative change of N is at most eps / (2 var). Shifts are
-exact at any eps, up to rounding.
+Re-scaling by s is exact but for eps inside the root: N(s v) = s (v - mean) / sqrt(s^2 var + eps),
+as if eps were eps / s^2. The relative change of N is at most eps / (2 var). Shifts are exact at
+any eps, up to rounding.
 """
 
 import copy
@@ -58,24 +58,23 @@ UNCHANGED = {
     ("layer", True): {"matrix re-scaling", "matrix re-centring"},
     ("rms", True): {"matrix re-scaling"},
 }
-"""What changes nothing, by norm and whether terms are joint; everything else has to change the
-output.
-"""
+"""Invariances by norm and by whether terms are joint; all other changes change the output."""
 SCALE = 3.0
 SEED = 10
 LENGTH = 20
-"""Time steps of the sequences."""
+"""Number of time steps of the sequences."""
 EPS = 1e-12
-"""So small that it does not count: the tables are about N(v) without it."""
+"""Negligible eps: the tables are about N(v) without it."""
 
 
 def invariance(subject: Subject) -> Iterator[dict[str, Any]]:
-    """Of the encoder's first layer, forward direction, on real text: how much each change changes
-    the output.
+    """Yield how much each transformation changes the output on real text.
 
-    `change`: the largest change of an output over the outputs' root mean square, in double, eps
-    1e-12; `change_eps`: with the run's own eps. `claimed`: whether the papers' tables say that
-    nothing changes.
+    Measured on the encoder's first layer, forward direction, in double:
+
+    - change: the largest change of an output over the outputs' root mean square, with eps 1e-12
+    - change_eps: the same with the run's own eps
+    - claimed: whether the papers' tables say that the output stays as it is
     """
     layer = subject.first_layer()
     sentences = list(subject.running_text(LENGTH).double().unbind(1))
@@ -92,9 +91,10 @@ def invariance(subject: Subject) -> Iterator[dict[str, Any]]:
 def relative_change(
     layer: RecurrentLayers, sentences: list[Tensor], change: str, eps: float
 ) -> float:
-    """Largest change of an output (of the first layer, forward) over the outputs' root mean square.
+    """Return the largest change of an output over the outputs' root mean square.
 
-    Batch norm normalises by the batch's own statistics.
+    Of the first layer, forward direction; sentences (T, I). Batch norm normalises by the batch's
+    own statistics.
     """
     layer = copy.deepcopy(layer).double()
     layer.norm = replace(layer.norm, eps=eps)
@@ -117,8 +117,9 @@ def _outputs(layer: RecurrentLayers, sentences: list[Tensor]) -> Tensor:
 
 
 def weight_matrices(layer: RecurrentLayers) -> list[list[Tensor]]:
-    """The matrices of the first layer's summed inputs, forward: of each, the parameters that stand
-    side by side.
+    """Return the weight matrix of each summed input of the first layer, forward direction.
+
+    A matrix is a list of the parameters that are its columns.
     """
     parameters = layer.cell_parameters("_l0")
     both = [parameters.weight_ih, parameters.weight_hh]
@@ -127,8 +128,9 @@ def weight_matrices(layer: RecurrentLayers) -> list[list[Tensor]]:
 
 @torch.no_grad()
 def change_weights(layer: RecurrentLayers, change: str) -> None:
-    """Transform the weight matrices of every summed input of the first layer, forward, each in its
-    own way.
+    """Transform the weight matrix of every summed input, each by other numbers.
+
+    Of the first layer, forward direction, in place.
     """
     for i, matrix in enumerate(weight_matrices(layer)):
         for j, w in enumerate(matrix):
@@ -141,9 +143,7 @@ def change_weights(layer: RecurrentLayers, change: str) -> None:
 
 
 def changed_data(sentences: list[Tensor], change: str) -> list[Tensor]:
-    """The sentences, each (T, I), with their inputs transformed: all of them, or the first
-    alone.
-    """
+    """Return sentences (T, I) with the data of all transformed, or of the first case alone."""
     if change == "data re-scaling":
         return [SCALE * s for s in sentences]
     if change == "data re-centring":
@@ -153,5 +153,5 @@ def changed_data(sentences: list[Tensor], change: str) -> list[Tensor]:
 
 
 def _random(size: int, seed: int) -> Tensor:
-    """A normal vector, the same at each call."""
+    """Return a standard normal vector (size,), the same for the same seed."""
     return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

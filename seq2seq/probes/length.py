@@ -1,6 +1,4 @@
-"""Translation quality by length of the source: up to the longest sentence trained on, and
-beyond.
-"""
+"""Translation quality by source length, up to the longest training sentence and beyond."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -19,17 +17,18 @@ Pairs = tuple[list[str], list[str]]
 
 
 def length(subject: Subject) -> Iterator[dict[str, Any]]:
-    """For each bucket of source pieces (more than `over`, at most `pieces`): loss, BLEU and chrF of
-    its sentences.
+    """Yield loss, BLEU and chrF of the test sentences in each bucket of source lengths.
 
-    Pieces count eos, as the encoder's time steps do; `trained` is the most of any training
-    sentence. `statistics`: which ones batch norm normalised by, the `running` ones or, where the
-    bucket has sentences enough, the `batch`'s own; `running` for every other norm, which has none.
-    `nll` is in nats a target token, teacher-forced; `length_ratio` the hypotheses' characters over
-    the references'.
+    A bucket has sentences of more than `over` and at most `pieces` pieces; pieces count eos.
 
-    The search knows no later steps than the one it is at: where the input's own statistics are
-    pooled over all steps (norm.statistics=sequence_input), it takes the step's.
+    - trained: the largest number of source pieces in the training set
+    - statistics: those that batch norm normalised by, `running` or, if the bucket has enough
+      sentences, the `batch`'s own; always `running` for other norms
+    - nll: mean negative log-likelihood of a target token in nats, teacher-forced
+    - length_ratio: characters of the hypotheses over those of the references
+
+    Search has no later steps than the present one. With norm.statistics=sequence_input, pooled
+    over all steps in training, it uses the step's own statistics.
     """
     norm = subject.config.norm
     trained = int(subject.prepared.split("train").src_lengths.max())
@@ -49,8 +48,9 @@ def length(subject: Subject) -> Iterator[dict[str, Any]]:
 
 
 def buckets(subject: Subject) -> Iterator[tuple[int, int, Pairs]]:
-    """(over, at most, source and target lines) of each bucket that has sentences, from all test
-    sets together.
+    """Yield (over, at most, source and target lines) of each bucket that has sentences.
+
+    All test sets are taken together.
     """
     tokenizer = subject.prepared.tokenizers.source
     pairs = [
@@ -65,7 +65,7 @@ def buckets(subject: Subject) -> Iterator[tuple[int, int, Pairs]]:
 
 
 def measured(subject: Subject, pairs: Pairs) -> dict[str, float]:
-    """Teacher-forced loss, and scores of the configured search's translations."""
+    """Return the teacher-forced loss, and the scores of the configured search."""
     config, model = subject.config, subject.model
     src, tgt = pairs
     nll = mean_nll(model, [subject.batch(src, tgt)], config, subject.device)

@@ -1,4 +1,4 @@
-"""What a probe looks at, and text of the corpus as it needs it."""
+"""The subject of a probe: a model, its run, and text of its corpus."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from ..rnn.layers import RecurrentLayers
 
 @dataclass
 class Subject:
-    """A model in eval mode, and the run it belongs to."""
+    """A model in eval mode, with the configuration and corpus of its run."""
 
     model: Translator
     config: Config
@@ -26,17 +26,16 @@ class Subject:
     device: torch.device
 
     def first_layer(self) -> RecurrentLayers:
-        """The encoder's."""
+        """Return the encoder's first layer."""
         layer = self.model.encoder.layers[0]
         assert isinstance(layer, RecurrentLayers)
         return layer
 
     @torch.no_grad()
     def running_text(self, length: int) -> Tensor:
-        """Embedded training text (length, sentences, E): sources one after another, cut into
-        `probe.sentences` rows.
+        """Return embedded training text (length, `probe.sentences`, E), sentence after sentence.
 
-        eos stands between them; where they end they start again.
+        The source sentences, with eos between them, are cut into rows. A short corpus repeats.
         """
         dataset, rows = self.prepared.split("train"), self.config.probe.sentences
         ids: list[int] = []
@@ -49,15 +48,15 @@ class Subject:
         return rows_first.transpose(0, 1)
 
     def test_sets(self) -> list[str]:
-        """Those of the configured test sets that the corpus has."""
+        """Return those of the configured test sets that the corpus has."""
         return [name for name in self.config.probe.test_sets if name in splits(self.config.data)]
 
     def lines(self, split: str) -> tuple[list[str], list[str]]:
-        """A split's source and target text."""
+        """Return the source and target lines of a split."""
         return read_split(self.config.data, split)
 
     def batch(self, src: Sequence[str], tgt: Sequence[str]) -> Batch:
-        """These pairs of text as one batch."""
+        """Return these pairs of text as one batch."""
         tokenizers = self.prepared.tokenizers
         src_ids, src_lengths = pad(
             [np.array(tokenizers.source.encode(line), dtype=np.int64) for line in src]
@@ -68,7 +67,7 @@ class Subject:
         return Batch(src_ids, src_lengths, tgt_ids, tgt_lengths, torch.arange(len(src)))
 
     def batches(self, split: str, sentences: int, most: int) -> list[Batch]:
-        """The first sentences of a split's text in batches of so many, `most` batches of them."""
+        """Return at most `most` batches of `sentences` pairs, from the start of a split."""
         src, tgt = self.lines(split)
         starts = range(0, min(len(src), sentences * most), sentences)
         return [self.batch(src[i : i + sentences], tgt[i : i + sentences]) for i in starts]

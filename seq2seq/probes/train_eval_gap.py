@@ -1,9 +1,8 @@
-"""Whether a model does in eval mode what it did in training: the same batches through both, and how
-far the statistics that batch norm has stored are from those of the batches it meets.
+"""The gap between training and eval mode: the same batches through both.
 
-Layer norm "performs exactly the same computation at training and test times", batch norm does not
-(Ba et al. 2016, abstract); how far apart the two are depends on how far the stored statistics are
-from those of a batch.
+Layer norm "performs exactly the same computation at training and test times" (Ba et al. 2016,
+abstract). Batch norm does not: its gap depends on how far the stored statistics are from those of
+a batch, which is measured too.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,12 +24,15 @@ from .subject import Subject
 
 
 def train_eval_gap(subject: Subject) -> Iterator[dict[str, Any]]:
-    """For the training set and each test set: losses in three modes; for batch norm, distances by
-    layer and step.
+    """Yield the losses in three modes for the training set and each test set.
 
-    Losses are in nats a target token over the same batches: `training`, as in training, with
-    dropout and the batch's own statistics; `batch`, without dropout; `evaluation`, without dropout
-    and with the stored statistics.
+    Losses are in nats per target token, over the same batches:
+
+    - training: with dropout and the batch's own statistics
+    - batch: without dropout, with the batch's own statistics
+    - evaluation: without dropout, with the stored statistics
+
+    With batch norm, also the distances of the statistics by term and step.
     """
     for name, found in batch_sets(subject).items():
         yield {
@@ -44,8 +46,10 @@ def train_eval_gap(subject: Subject) -> Iterator[dict[str, Any]]:
 
 
 def batch_sets(subject: Subject) -> dict[str, list[Batch]]:
-    """The first batches of the training set and of each test set, of as many sentences; not of too
-    few to normalise.
+    """Return the first batches of the (shuffled) training set and of each test set.
+
+    All have `probe.sentences` sentences; smaller ones that batch norm would not normalise by their
+    own statistics are left out.
     """
     probe, dataset = subject.config.probe, subject.prepared.split("train")
     order = torch.randperm(
@@ -64,7 +68,7 @@ def batch_sets(subject: Subject) -> dict[str, list[Batch]]:
 
 
 def losses(subject: Subject, found: Sequence[Batch]) -> dict[str, float]:
-    """Mean loss of a target token in each mode."""
+    """Return the mean loss of a target token in each mode, in nats."""
     return {
         "training": _loss(subject, found, batch_statistics(subject.model), dropout=True),
         "batch": _loss(subject, found, batch_statistics(subject.model)),
@@ -78,9 +82,8 @@ def _loss(
     statistics: AbstractContextManager[Any],
     dropout: bool = False,
 ) -> float:
-    subject.model.training = (
-        dropout  # the translator's own flag: it alone drops, its layers' statistics stay
-    )
+    # The translator's own flag: dropout is the translator's, statistics are its layers'.
+    subject.model.training = dropout
     try:
         with statistics:
             return mean_nll(subject.model, found, subject.config, subject.device)
@@ -90,11 +93,14 @@ def _loss(
 
 @torch.no_grad()
 def distances(subject: Subject, found: Sequence[Batch]) -> dict[str, dict[str, list[float]]]:
-    """By term and step: how far the pooled statistics of these batches are from the stored ones.
+    """Return the distance of these batches' pooled statistics from the stored ones, by term.
 
-    mean_shift: root mean square over features of (mean - running mean) / running deviation;
-    log_scale: of ln(deviation / running deviation); rows: how many rows a step had. Steps with
-    statistics of their own alone.
+    For each step that has statistics of its own, as root mean squares over features:
+
+    - mean_shift: (mean - running mean) / running standard deviation
+    - log_scale: ln(standard deviation / running standard deviation)
+
+    `rows` is the number of rows of the step.
     """
     model = subject.model
     with (
@@ -112,8 +118,9 @@ def distances(subject: Subject, found: Sequence[Batch]) -> dict[str, dict[str, l
 
 
 def _distance(layer: RecurrentLayers, term: str, pool: Pool) -> dict[str, list[float]]:
-    """`term` with its suffix, as in ih_l0: the pool of each step beside the statistics that eval
-    mode takes there.
+    """Compare the pool of a term with the statistics that eval mode uses at each step.
+
+    `term` has its suffix, as in ih_l0.
     """
     counted, mean, var = pool.result()
     steps = counted.nonzero().flatten()
@@ -133,6 +140,6 @@ def _distance(layer: RecurrentLayers, term: str, pool: Pool) -> dict[str, list[f
 
 
 def _root_mean_square(v: Tensor) -> list[float]:
-    """Over the features of each step: (n, F) -> n numbers."""
+    """Return the root mean square over the features of each step: (n, F) -> n numbers."""
     found: list[float] = v.square().mean(1).sqrt().tolist()
     return found

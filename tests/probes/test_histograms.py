@@ -11,7 +11,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from seq2seq.config import CellConfig, CellKind, Config, ModelConfig
 from seq2seq.data.batches import Batch
-from seq2seq.figures import statistics_figure
 from seq2seq.model import Translator, Vocabulary
 from seq2seq.probes.histograms import (
     STEPS,
@@ -20,6 +19,7 @@ from seq2seq.probes.histograms import (
     stored_statistics,
     write_histograms,
 )
+from seq2seq.probes.statistics_figure import statistics_figure
 from seq2seq.rnn.config import NormConfig, NormKind, Statistics
 from seq2seq.runs.logbook import Logbook
 
