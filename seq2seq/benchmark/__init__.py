@@ -1,1 +1,1 @@
-"""Speed and memory, measured side by side."""
+"""Speed and memory of layers and translators, compared in the same process and moment."""

@@ -5,9 +5,12 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from seq2seq.benchmark import timing as benchmark
-from seq2seq.benchmark.timing import NORMS, Timing, geometric_means, interleave
-from seq2seq.figures import NORM_COLOURS, speed_figure
+from seq2seq.benchmark import layers, memory, tables, timing
+from seq2seq.benchmark.figure import speed_figure
+from seq2seq.benchmark.layers import NORMS
+from seq2seq.benchmark.timing import Timing, geometric_means, interleave
+from seq2seq.benchmark.translators import training_update
+from seq2seq.figures import NORM_COLOURS
 from seq2seq.rnn.operators import packs
 
 pytest_plugins = ["run_fixtures"]
@@ -30,7 +33,7 @@ def clock(monkeypatch):
             return run
 
     clock = Clock()
-    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock.now)
     return clock
 
 
@@ -80,20 +83,20 @@ def test_means_are_geometric_and_by_contestant():
 @pytest.mark.parametrize("backward", [True, False])
 def test_products_are_those_of_an_lstm(backward, monkeypatch):
     flops = []
-    monkeypatch.setattr(benchmark, "packs", lambda dtype: False)
+    monkeypatch.setattr(layers, "packs", lambda dtype: False)
     monkeypatch.setattr(
-        benchmark.F, "linear", lambda x, w: flops.append(2 * x.numel() * len(w)) or x @ w.t()
+        layers.F, "linear", lambda x, w: flops.append(2 * x.numel() * len(w)) or x @ w.t()
     )
     monkeypatch.setattr(
-        benchmark.torch, "mm", lambda a, b: flops.append(2 * a.numel() * b.size(1)) or a @ b
+        layers.torch, "mm", lambda a, b: flops.append(2 * a.numel() * b.size(1)) or a @ b
     )
-    benchmark.products((3, 4, 5, 6), backward)()
+    layers.products((3, 4, 5, 6), backward)()
     forward = 2 * 3 * 4 * 24 * (5 + 6)
     assert sum(flops) == forward * (3 if backward else 1)
 
 
 def test_memory_is_of_each_in_its_own_process():
-    baseline, *ours = benchmark.memory((25, 64, 256, 256))
+    baseline, *ours = memory.memory((25, 64, 256, 256))
     assert (baseline.name, baseline.ratio) == ("torch.nn.LSTM", 1.0)
     assert [m.name for m in ours] == [
         "LSTM norm=none",
@@ -106,6 +109,14 @@ def test_memory_is_of_each_in_its_own_process():
         m.mebibytes > least and m.ratio == m.mebibytes / baseline.mebibytes
         for m in (baseline, *ours)
     )
+
+
+def test_kernels_are_loaded_before_the_clock_of_the_progress_bar(monkeypatch):
+    happened = []
+    monkeypatch.setattr(tables, "load_kernels", lambda: happened.append("kernels"))
+    monkeypatch.setattr(tables, "tqdm", lambda *_, **__: happened.append("bar") or [])
+    assert tables.layers("small", 1, compiled=False) == {}
+    assert happened == ["kernels", "bar"]
 
 
 # -- scripts/benchmark.py ---
@@ -201,9 +212,7 @@ def test_without_a_word_every_table_is_measured(measure, tmp_path, monkeypatch):
             for name in TABLES
         },
     )
-    monkeypatch.setattr(
-        measure.module.benchmark, "memory", lambda shape: [benchmark.Memory("a", 2.0, 1.0)]
-    )
+    monkeypatch.setattr(tables, "memory", lambda shape: [memory.Memory("a", 2.0, 1.0)])
     done = measure("--json", tmp_path / "a.json")
     assert done.code == 0
     assert "layers, full, 2 sizes" in done.out
@@ -269,12 +278,12 @@ def test_wrong_options_are_named(measure, options, message):
     assert message in done.err.splitlines()[-1]
 
 
-def test_what_is_trained_learns(measure):
+def test_what_is_trained_learns():
     """The training step that is timed is a whole one: the loss of its batch falls."""
-    model = measure.module.translators("small")["norm=layer"]
+    model = tables.models("small")["norm=layer"]
     ids, lengths = torch.randint(4, 100, (8, 5)), torch.full((8,), 5)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     before = model(ids, lengths, ids, lengths)[0].item()
     for _ in range(5):
-        measure.module.training_update(model, optimizer, (ids, lengths, ids, lengths))
+        training_update(model, optimizer, (ids, lengths, ids, lengths))
     assert model(ids, lengths, ids, lengths)[0].item() < before

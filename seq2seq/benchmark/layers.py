@@ -1,0 +1,204 @@
+"""Recurrent layers as contestants: ours, torch.nn's, and an LSTM's matrix products alone.
+
+T steps, B rows, I inputs, H hidden.
+"""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..rnn.config import NormKind
+from ..rnn.layers import GRU, LSTM, RNN
+from ..rnn.operators import failure, packs
+from .timing import Run
+
+NORMS = tuple(NormKind.__members__)
+PRODUCTS = "products alone"
+"""The contestant that no recurrence with these products can beat."""
+CELLS: dict[str, tuple[type[nn.Module], type[LSTM] | type[GRU] | type[RNN]]] = {
+    "LSTM": (nn.LSTM, LSTM),
+    "GRU": (nn.GRU, GRU),
+    "RNN": (nn.RNN, RNN),
+}
+"""torch's layer and ours, by cell."""
+Size = tuple[int, int, int, int]
+"""T, B, I, H"""
+
+
+def load_kernels() -> bool:
+    """Compile or load the fused kernels before anything is timed; return whether they are there."""
+    return failure() is None
+
+
+def forward_and_backward(
+    layer: nn.Module, x: Tensor, upstream: Tensor, bfloat16: bool = False
+) -> None:
+    """Run one training pass; upstream (T, B, H) is the gradient of the output."""
+    layer.zero_grad(set_to_none=True)
+    x.grad = None
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        output = layer(x)[0]
+    output.backward(upstream)
+
+
+def forward(layer: nn.Module, x: Tensor, bfloat16: bool = False) -> None:
+    """Run one pass without gradients."""
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        layer(x)
+
+
+class CellLoop(nn.Module):
+    """torch.nn.LSTMCell in a Python loop: an LSTM as one writes it without a layer."""
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        """Make the cell."""
+        super().__init__()
+        self.cell = nn.LSTMCell(inputs, hidden)
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        """Return the output (T, B, H) of x (T, B, I), in a tuple as nn.LSTM does."""
+        state, outputs = None, []
+        for step in x:
+            state = self.cell(step, state)
+            outputs.append(state[0])
+        return (torch.stack(outputs),)
+
+
+def products(size: Size, backward: bool) -> Run:
+    """Return a run of the matrix products of an LSTM over a sequence, without gates.
+
+    Each product is computed in the fastest way that this PyTorch has.
+    """
+    steps, batch, inputs, hidden = size
+    x, h = torch.randn(steps * batch, inputs), torch.randn(batch, hidden)
+    weight_ih, weight_hh = torch.randn(4 * hidden, inputs), torch.randn(4 * hidden, hidden)
+    output, d, d_step = (
+        torch.randn(*shape)
+        for shape in ((steps * batch, hidden), (steps * batch, 4 * hidden), (batch, 4 * hidden))
+    )
+    packed = load_kernels() and packs(torch.float32)
+    # As the kernels do: without AVX-512 the transposed product is the faster one.
+    transposed = packed and torch.backends.cpu.get_cpu_capability() != "AVX512"
+    linear = partial(
+        torch.ops.mkldnn._linear_pointwise, B=None, attr="none", scalars=[], algorithm=""
+    )
+
+    def all_steps(x: Tensor, weight: Tensor) -> Tensor:
+        y: Tensor = torch.ops.seq2seq.projection(x, weight, True) if packed else F.linear(x, weight)
+        return y
+
+    def each_step(x: Tensor, weight: Tensor) -> None:
+        if not packed:
+            product = partial(F.linear, x, weight)
+        elif not transposed:
+            product = partial(linear, x, torch.ops.mkldnn._reorder_linear_weight(weight, batch))
+        elif weight.size(0) > weight.size(1):
+            product = partial(linear, weight, x.t().contiguous().t())
+        else:
+            product = partial(torch.mm, weight, x.t())
+        for _ in range(steps):
+            product()
+
+    def run() -> None:
+        all_steps(x, weight_ih)
+        each_step(h, weight_hh)
+        if backward:
+            each_step(d_step, weight_hh.t().contiguous())
+            torch.mm(d.t(), output), torch.mm(d.t(), x), all_steps(d, weight_ih.t())
+
+    return run
+
+
+def lstms(size: Size, compiled: bool) -> dict[str, Run]:
+    """Return the contestants in training: torch.nn.LSTM, ours, a loop over cells, products."""
+    steps, batch, inputs, hidden = size
+    x = torch.randn(steps, batch, inputs, requires_grad=True)
+    upstream = torch.randn(steps, batch, hidden)
+    return {
+        name: partial(forward_and_backward, layer, x, upstream, bfloat16)
+        for name, (layer, bfloat16) in contestants(size, compiled).items()
+    } | {PRODUCTS: products(size, True)}
+
+
+def lstms_forward(size: Size, compiled: bool) -> dict[str, Run]:
+    """Return the contestants of `lstms` without gradients, in eval mode."""
+    steps, batch, inputs, _ = size
+    x = torch.randn(steps, batch, inputs)
+    return {
+        name: partial(forward, layer.eval(), x, bfloat16)
+        for name, (layer, bfloat16) in contestants(size, compiled).items()
+    } | {PRODUCTS: products(size, False)}
+
+
+def contestants(size: Size, compiled: bool) -> dict[str, tuple[nn.Module, bool]]:
+    """Return LSTM layers by name, and whether each runs under bfloat16 autocast.
+
+    bfloat16 only where the CPU has such products: emulated ones take 30 times as long. `compiled`
+    adds the layer-norm reference under torch.compile.
+    """
+    *_, inputs, hidden = size
+    torch.manual_seed(0)
+    torchs = nn.LSTM(inputs, hidden)
+    fused = {}
+    if load_kernels():
+        fused = {
+            f"LSTM norm={norm} fused": LSTM(inputs, hidden, norm=norm, backend="fused")
+            for norm in NORMS
+        }
+    plain = {
+        f"LSTM norm={norm} reference": LSTM(inputs, hidden, norm=norm, backend="reference")
+        for norm in NORMS
+    }
+    loops: dict[str, nn.Module] = {"loop over torch.nn.LSTMCell": CellLoop(inputs, hidden)}
+    if compiled:
+        reference = LSTM(inputs, hidden, norm="layer", backend="reference")
+        reference.compile()
+        loops["LSTM norm=layer reference, torch.compile"] = reference
+    layers = {"torch.nn.LSTM": torchs, **fused, **plain, **loops}
+    in_bfloat16 = {
+        f"{name} bfloat16": (layer, True)
+        for name, layer in ({"torch.nn.LSTM": torchs} | fused).items()
+    }
+    in_float32 = {name: (layer, False) for name, layer in layers.items()}
+    return in_float32 | (in_bfloat16 if packs(torch.bfloat16) else {})
+
+
+def others(cell: str, size: Size) -> dict[str, Run]:
+    """Return the contestants in training of GRU or RNN: torch's, and ours by norm."""
+    steps, batch, inputs, hidden = size
+    torch.manual_seed(0)
+    x, upstream = (
+        torch.randn(steps, batch, inputs, requires_grad=True),
+        torch.randn(steps, batch, hidden),
+    )
+    torchs, ours = CELLS[cell]
+    layers: dict[str, nn.Module] = {f"torch.nn.{cell}": torchs(inputs, hidden)}
+    layers |= {f"{cell} norm={norm}": ours(inputs, hidden, norm=norm) for norm in NORMS}
+    return {
+        name: partial(forward_and_backward, layer, x, upstream) for name, layer in layers.items()
+    }
+
+
+def single_steps(hidden: int, rows: int = 5, repeats: int = 20) -> dict[str, Run]:
+    """Return contestants that take `repeats` single steps of `rows` rows, as beam search does.
+
+    torch.nn.LSTMCell, torch.nn.LSTM, and ours by norm.
+    """
+    torch.manual_seed(0)
+    x, h = torch.randn(1, rows, hidden), torch.zeros(1, rows, hidden)
+    cell = nn.LSTMCell(hidden, hidden)
+    layers = {"torch.nn.LSTM": nn.LSTM(hidden, hidden)} | {
+        f"LSTM norm={norm}": LSTM(hidden, hidden, norm=norm) for norm in NORMS
+    }
+
+    @torch.no_grad()
+    def run(step: Run) -> None:
+        for _ in range(repeats):
+            step()
+
+    runs: dict[str, Run] = {"torch.nn.LSTMCell": partial(run, partial(cell, x[0], (h[0], h[0])))}
+    return runs | {
+        name: partial(run, partial(layer.eval(), x, (h, h))) for name, layer in layers.items()
+    }
