@@ -123,7 +123,7 @@ def update_named(update: int, rate: float) -> Iterator[None]:
 def checkpoint_due(state: TrainingState) -> bool:
     """Return whether to save now, apart from validation."""
     every = state.config.trainer.checkpoint_every
-    return bool(every) and state.progress.update % every == 0
+    return every is not None and state.progress.update % every == 0
 
 
 def stop_requested(state: TrainingState, received: list[int]) -> int:

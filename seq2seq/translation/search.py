@@ -5,10 +5,11 @@ so far, V vocabulary.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ..config import DecodeConfig
 from ..config.settings import check_decode, length_limit
@@ -33,13 +34,20 @@ class Hypothesis:
 
 @dataclass
 class _Search:
-    """The beams of the active sentences.
+    """The beams of a batch's active sentences, and the finished hypotheses of all sentences.
 
     The rows of `state` are A * K: the hypotheses of a sentence lie together.
     """
 
+    config: DecodeConfig
+    src_lengths: list[int]
+    """Of each of the B sentences."""
+    finished: list[list[Hypothesis]]
+    """Of each of the B sentences."""
     sentences: Tensor
     """(A,) index in the batch of each beam's sentence"""
+    limits: Tensor
+    """(A,) largest length of a translation"""
     log_probs: Tensor
     """(A, K) of the hypotheses so far, in nats"""
     tokens: Tensor
@@ -48,58 +56,83 @@ class _Search:
     """(A, K, t, S) on request"""
     state: DecoderState
     memory: Memory
-    limits: Tensor
-    """(A,) largest length of a translation"""
 
-    def select_beams(
-        self, parents: Tensor, words: Tensor, log_probs: Tensor, weights: Tensor | None
-    ) -> None:
-        """Extend the hypotheses parents (A, K) by words (A, K); weights (A * K, S)."""
-        beams = torch.arange(parents.size(0), device=parents.device)[:, None]
-        self.tokens = torch.cat([self.tokens[beams, parents], words[:, :, None]], dim=2)
-        self.log_probs = log_probs
-        rows = (beams * self.state_width() + parents).flatten()
-        self.state = self.state.select(rows)
-        if self.attention is not None and weights is not None:
-            chosen = weights.view(*parents.shape[:1], -1, 1, weights.size(-1))[beams, parents]
-            self.attention = torch.cat([self.attention[beams, parents], chosen], dim=2)
-
-    def state_width(self) -> int:
+    def width(self) -> int:
         """Return the hypotheses per sentence in the state: 1 before the first step, then K."""
         return self.state.layers[0][0].size(0) // self.sentences.size(0)
 
+    def advance(self, log_probs: Tensor, weights: Tensor | None, eos_id: int) -> None:
+        """Take one step of every beam: finish the hypotheses that end, extend the best others.
+
+        log_probs (A * K, V) are those of the next piece, weights (A * K, S) its attention.
+        """
+        beams, width, beam_size = self.sentences.size(0), self.width(), self.config.beam_size
+        vocabulary = log_probs.size(1)
+        if weights is not None:
+            weights = weights.view(beams, width, -1)
+        totals = (self.log_probs[:, :, None] + log_probs.view(beams, width, vocabulary)).flatten(1)
+        # One candidate of each hypothesis ends, `width` in all: so many more make a full beam.
+        best, index = totals.topk(min(beam_size + width, totals.size(1)), dim=1)
+        parents, words = index // vocabulary, index % vocabulary
+        ends = words == eos_id
+        competing = torch.arange(best.size(1), device=ends.device) < beam_size
+        for beam, rank in (ends & competing & best.isfinite()).nonzero().tolist():
+            self.finish(beam, int(parents[beam, rank]), float(best[beam, rank]), True, weights)
+        # The candidates that do not end, best first.
+        order = ends.long().argsort(dim=1, stable=True)[:, :beam_size]
+        self.log_probs = best.masked_fill(ends, MINUS_INFINITY).gather(1, order)
+        self.extend(parents.gather(1, order), words.gather(1, order), weights)
+
+    def extend(self, parents: Tensor, words: Tensor, weights: Tensor | None) -> None:
+        """Continue the hypotheses parents (A, K) by words (A, K); weights (A, K, S)."""
+        beams = torch.arange(parents.size(0), device=parents.device)[:, None]
+        self.tokens = torch.cat([self.tokens[beams, parents], words[:, :, None]], dim=2)
+        self.state = self.state.select((beams * self.width() + parents).flatten())
+        if self.attention is not None and weights is not None:
+            chosen = weights[beams, parents][:, :, None]
+            self.attention = torch.cat([self.attention[beams, parents], chosen], dim=2)
+
+    def finish(
+        self, beam: int, rank: int, log_prob: float, ended: bool, weights: Tensor | None = None
+    ) -> None:
+        """Add a beam's hypothesis to the finished ones; `ended`: eos follows, with its weights."""
+        sentence, ids = int(self.sentences[beam]), self.tokens[beam, rank].tolist()
+        attention = None
+        if self.attention is not None:
+            attention = self.attention[beam, rank]
+            if weights is not None:
+                attention = torch.cat([attention, weights[beam, rank][None]])
+            attention = attention[:, : self.src_lengths[sentence]]  # without the batch's padding
+        score = log_prob / (len(ids) + ended) ** self.config.length_penalty
+        self.finished[sentence].append(Hypothesis(ids, log_prob, score, attention))
+
+    def retire(self) -> None:
+        """Take finished sentences out of the batch.
+
+        At its largest length a sentence's unfinished hypotheses count as they are.
+        """
+        length, active = self.tokens.size(2), []
+        limits, possible = self.limits.tolist(), self.log_probs.isfinite().any(dim=1).tolist()
+        for beam, sentence in enumerate(self.sentences.tolist()):
+            if len(self.finished[sentence]) >= self.config.beam_size:
+                continue
+            if length < limits[beam] and possible[beam]:
+                active.append(beam)
+                continue
+            for rank, log_prob in enumerate(self.log_probs[beam].tolist()):
+                if log_prob > MINUS_INFINITY:
+                    self.finish(beam, rank, log_prob, ended=False)
+        if len(active) < self.sentences.size(0):
+            self.keep(torch.tensor(active, dtype=torch.long, device=self.sentences.device))
+
     def keep(self, beams: Tensor) -> None:
-        """Keep these beams (A',) alone: finished sentences leave the batch."""
-        width = self.state_width()
+        """Keep these beams (A',) alone."""
+        width = self.width()
         rows = (beams[:, None] * width + torch.arange(width, device=beams.device)).flatten()
         self.state, self.memory = self.state.select(rows), self.memory.select(beams)
-        self.sentences, self.log_probs, self.limits = (
-            self.sentences[beams],
-            self.log_probs[beams],
-            self.limits[beams],
-        )
-        self.tokens = self.tokens[beams]
+        self.sentences, self.limits = self.sentences[beams], self.limits[beams]
+        self.log_probs, self.tokens = self.log_probs[beams], self.tokens[beams]
         self.attention = None if self.attention is None else self.attention[beams]
-
-
-@dataclass
-class _Results:
-    """Finished hypotheses of every sentence of a batch."""
-
-    src_lengths: list[int]
-    length_penalty: float
-    finished: list[list[Hypothesis]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.finished = [[] for _ in self.src_lengths]
-
-    def add(
-        self, sentence: int, ids: list[int], log_prob: float, length: int, attention: Tensor | None
-    ) -> None:
-        """Add a hypothesis of `length` steps; the batch's padding is cut off its attention."""
-        score = log_prob / length**self.length_penalty
-        attention = None if attention is None else attention[:, : self.src_lengths[sentence]]
-        self.finished[sentence].append(Hypothesis(ids, log_prob, score, attention))
 
 
 @torch.no_grad()
@@ -121,109 +154,38 @@ def beam_search(
     check_decode(config)
     if not 1 <= n_best <= config.beam_size:
         raise ValueError(f"n_best={n_best}: expected 1 to beam_size={config.beam_size}")
-    search = _start(model, src, src_lengths, config, return_attention)
-    results = _Results(src_lengths.tolist(), config.length_penalty)
-    bos = torch.full((src.size(0),), model.vocabulary.bos_id, device=src.device)
+    search, ids = _start(model, src, src_lengths, config, return_attention), model.vocabulary
+    words = torch.full((src.size(0),), ids.bos_id, device=src.device)
     while search.sentences.numel():
-        tokens = bos if search.tokens.size(2) == 0 else search.tokens[:, :, -1].flatten()
-        log_probs, search.state, weights = model.step(tokens, search.state, search.memory)
-        log_probs[:, [model.vocabulary.pad_id, model.vocabulary.bos_id]] = MINUS_INFINITY
-        _extend(search, results, log_probs, weights, model.vocabulary.eos_id, config.beam_size)
-        _retire(search, results, config.beam_size)
-    if not all(results.finished):
+        log_probs, search.state, weights = model.step(words, search.state, search.memory)
+        log_probs[:, [ids.pad_id, ids.bos_id]] = MINUS_INFINITY
+        search.advance(log_probs, weights, ids.eos_id)
+        search.retire()
+        words = search.tokens[:, :, -1].flatten()
+    if not all(search.finished):
         raise RuntimeError("search found no translation: the model's probabilities are not finite")
-    return [sorted(found, key=lambda h: -h.score)[:n_best] for found in results.finished]
+    return [sorted(found, key=lambda h: -h.score)[:n_best] for found in search.finished]
 
 
 def _start(
-    model: Translator,
-    src: Tensor,
-    src_lengths: Tensor,
-    config: DecodeConfig,
-    return_attention: bool,
+    model: Translator, src: Tensor, src_lengths: Tensor, config: DecodeConfig, attention: bool
 ) -> _Search:
     memory, state = model.encode(src, src_lengths)
     batch = src.size(0)
     factor, extra = length_limit(config.max_length)
-    limits = ((src_lengths.to(src.device) - 1) * factor + extra).long().clamp(min=1)
-    has_attention = return_attention and model.decoder.attention is not None
+    attends = attention and model.decoder.attention is not None
     return _Search(
+        config,
+        src_lengths.tolist(),
+        finished=[[] for _ in range(batch)],
         sentences=torch.arange(batch, device=src.device),
+        limits=((src_lengths.to(src.device) - 1) * factor + extra).long().clamp(min=1),
         log_probs=src.new_zeros(batch, 1, dtype=torch.float),
         tokens=src.new_zeros(batch, 1, 0),
+        attention=memory.states.new_zeros(batch, 1, 0, src.size(1)) if attends else None,
         state=state,
         memory=memory,
-        limits=limits,
-        attention=memory.states.new_zeros(batch, 1, 0, src.size(1)) if has_attention else None,
     )
-
-
-def _extend(
-    search: _Search,
-    results: _Results,
-    log_probs: Tensor,
-    weights: Tensor | None,
-    eos_id: int,
-    beam_size: int,
-) -> None:
-    """Take one step of every beam: collect the hypotheses that end, extend the best others."""
-    beams, width = search.sentences.size(0), search.state_width()
-    vocabulary = log_probs.size(1)
-    totals = (search.log_probs[:, :, None] + log_probs.view(beams, width, vocabulary)).flatten(1)
-    # One candidate of each hypothesis ends, `width` in all: so many more make a full beam.
-    best, index = totals.topk(min(beam_size + width, totals.size(1)), dim=1)
-    parents, words = index // vocabulary, index % vocabulary
-    ends = words == eos_id
-    ranked_ends = (
-        ends & (torch.arange(best.size(1), device=ends.device) < beam_size) & best.isfinite()
-    )
-    for beam, rank in ranked_ends.nonzero().tolist():
-        _collect(search, results, beam, int(parents[beam, rank]), float(best[beam, rank]), weights)
-    # The candidates that do not end, best first.
-    order = ends.long().argsort(dim=1, stable=True)[:, :beam_size]
-    unfinished = best.masked_fill(ends, MINUS_INFINITY).gather(1, order)
-    search.select_beams(parents.gather(1, order), words.gather(1, order), unfinished, weights)
-
-
-def _collect(
-    search: _Search,
-    results: _Results,
-    beam: int,
-    parent: int,
-    log_prob: float,
-    weights: Tensor | None,
-) -> None:
-    """Add a hypothesis that ends with this step's eos to the results."""
-    attention = None
-    if search.attention is not None and weights is not None:
-        last = weights.view(search.sentences.size(0), -1, weights.size(1))[beam, parent]
-        attention = torch.cat([search.attention[beam, parent], last[None]])
-    ids = search.tokens[beam, parent].tolist()
-    results.add(int(search.sentences[beam]), ids, log_prob, len(ids) + 1, attention)
-
-
-def _retire(search: _Search, results: _Results, beam_size: int) -> None:
-    """Take finished sentences out of the batch."""
-    length = search.tokens.size(2)
-    unfinished = []
-    limits, active = search.limits.tolist(), search.log_probs.isfinite().any(dim=1).tolist()
-    for beam, sentence in enumerate(search.sentences.tolist()):
-        full = len(results.finished[sentence]) >= beam_size
-        if not full and length < limits[beam] and active[beam]:
-            unfinished.append(beam)
-        elif not full:
-            _collect_unfinished(search, results, beam, sentence)
-    if len(unfinished) < search.sentences.size(0):
-        search.keep(torch.tensor(unfinished, dtype=torch.long, device=search.sentences.device))
-
-
-def _collect_unfinished(search: _Search, results: _Results, beam: int, sentence: int) -> None:
-    """Add the unfinished hypotheses of a sentence that has reached its largest length."""
-    for rank, log_prob in enumerate(search.log_probs[beam].tolist()):
-        if log_prob > MINUS_INFINITY:
-            ids = search.tokens[beam, rank].tolist()
-            attention = None if search.attention is None else search.attention[beam, rank]
-            results.add(sentence, ids, log_prob, len(ids), attention)
 
 
 def search_in_batches(
@@ -245,10 +207,7 @@ def search_in_batches(
     for start in range(0, len(order), config.batch_size):
         chosen = order[start : start + config.batch_size]
         rows = [torch.tensor([*sentences[i], vocabulary.eos_id]) for i in chosen]
-        src = torch.nn.utils.rnn.pad_sequence(
-            rows, batch_first=True, padding_value=vocabulary.pad_id
-        ).to(device)
+        src = pad_sequence(rows, batch_first=True, padding_value=vocabulary.pad_id).to(device)
         lengths = torch.tensor([row.numel() for row in rows])
-        yield from zip(
-            chosen, beam_search(model, src, lengths, config, n_best, return_attention), strict=True
-        )
+        found = beam_search(model, src, lengths, config, n_best, return_attention)
+        yield from zip(chosen, found, strict=True)
