@@ -11,24 +11,22 @@ from torch import Tensor, nn
 from ..config import Attention
 
 
+def take(x: Tensor, rows: Tensor | slice) -> Tensor:
+    """Return these rows of x (R, ...); a slice is a view."""
+    return x[rows] if isinstance(rows, slice) else x.index_select(0, rows)
+
+
 @dataclass
 class Memory:
     """The encoded source, as attention reads it."""
 
-    states: Tensor
-    """(B, S, H) encoder states, m in the equations."""
-    keys: Tensor
-    """(B, S, H) what queries are compared with."""
-    mask: Tensor
-    """(B, S), true on words, false on padding."""
+    states: Tensor  # (B, S, H) encoder states, m in the equations
+    keys: Tensor  # (B, S, H) what queries are compared with
+    mask: Tensor  # (B, S), true on words, false on padding
 
-    def select(self, sentences: Tensor) -> "Memory":
+    def select(self, sentences: Tensor | slice) -> "Memory":
         """Return the memory of these sentences (R,), in this order."""
-        return Memory(*(x.index_select(0, sentences) for x in (self.states, self.keys, self.mask)))
-
-    def first(self, count: int) -> "Memory":
-        """Return the memory of the first sentences."""
-        return Memory(self.states[:count], self.keys[:count], self.mask[:count])
+        return Memory(*(take(x, sentences) for x in (self.states, self.keys, self.mask)))
 
 
 class AttentionLayer(nn.Module):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..config import Attention, CellConfig, ModelConfig, Tying
 from ..rnn.backends import State
 from ..rnn.config import NormConfig
-from .attention import AttentionLayer, Memory
+from .attention import AttentionLayer, Memory, take
 from .encoder import as_hx, as_state, recurrent_layer
 from .packing import NO_DROPOUT, Dropout, Packing
 
@@ -21,22 +21,14 @@ from .packing import NO_DROPOUT, Dropout, Packing
 class DecoderState:
     """What a decoder carries from step to step, for R hypotheses."""
 
-    layers: list[State]
-    """Of each layer, parts (R, H)."""
-    feed: Tensor | None
-    """(R, A): the last attentional state, with input feeding."""
+    layers: list[State]  # of each layer, parts (R, H)
+    feed: Tensor | None  # (R, A): the last attentional state, with input feeding
     step: int = 0
 
-    def select(self, rows: Tensor) -> "DecoderState":
+    def select(self, rows: Tensor | slice) -> "DecoderState":
         """Return the state of these hypotheses (R',), in this order."""
-        layers = [tuple(s.index_select(0, rows) for s in state) for state in self.layers]
-        feed = None if self.feed is None else self.feed.index_select(0, rows)
-        return DecoderState(layers, feed, self.step)
-
-    def first(self, count: int) -> "DecoderState":
-        """Return the state of the first hypotheses."""
-        layers = [tuple(s[:count] for s in state) for state in self.layers]
-        feed = None if self.feed is None else self.feed[:count]
+        layers = [tuple(take(part, rows) for part in state) for state in self.layers]
+        feed = None if self.feed is None else take(self.feed, rows)
         return DecoderState(layers, feed, self.step)
 
 
@@ -107,9 +99,9 @@ class Decoder(nn.Module):
         memory = memory.select(packing.sorted_indices)
         outputs, weights = [], []
         for embedded in rows.split(packing.batch_sizes.tolist()):
-            active = embedded.size(0)  # sentences that are still going on
+            active = slice(embedded.size(0))  # sentences that are longer than t
             output, state, weight = self.step(
-                embedded, state.first(active), memory.first(active), dropout
+                embedded, state.select(active), memory.select(active), dropout
             )
             outputs.append(output)
             if weight is not None:

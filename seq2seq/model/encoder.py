@@ -3,6 +3,8 @@
 B sentences, N packed rows, E embedding, H hidden.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import torch
@@ -24,16 +26,12 @@ def recurrent_layer(
     bidirectional: bool = False,
 ) -> RecurrentLayers:
     """Return one layer of the configured cell and norm."""
-    if cell.kind is CellKind.rnn:
-        return RNN(
-            inputs,
-            hidden,
-            nonlinearity=cell.nonlinearity.value,
-            bidirectional=bidirectional,
-            norm=norm,
-            backend=backend,
-        )
-    layer = LSTM if cell.kind is CellKind.lstm else GRU
+    layers: dict[CellKind, Callable[..., RecurrentLayers]] = {
+        CellKind.lstm: LSTM,
+        CellKind.gru: GRU,
+        CellKind.rnn: partial(RNN, nonlinearity=cell.nonlinearity.value),
+    }
+    layer = layers[cell.kind]
     return layer(inputs, hidden, bidirectional=bidirectional, norm=norm, backend=backend)
 
 

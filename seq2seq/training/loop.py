@@ -18,14 +18,13 @@ from ..errors import TrainingError
 from ..runs.folder import Run, Status
 from ..runs.logbook import Logbook, NoLogbook
 from .evaluation import finish_run, use_best
-from .messages import already_finished, heading, summary
-from .metrics import log_interval, show_progress
+from .optimizer import learning_rate
 from .processes import is_main, joined
-from .schedule import learning_rate
+from .reporting import heading, log_interval, show_progress, summary
 from .signals import on_stop, stop
 from .state import TrainingState, initial_state
 from .step import train_step
-from .validation import run_probes, validate, validation_due
+from .validation import is_due, run_probes, validate, validation_due
 from .warm_up import warm_up
 
 
@@ -75,12 +74,12 @@ def fit(state: TrainingState, logbook: Logbook) -> None:
                 )
             state.count(result, time.perf_counter() - started)
             show_progress(state, logbook)
-            if progress.update % config.trainer.log_every == 0:
+            if is_due(config.trainer.log_every, progress.update):
                 log_interval(state, logbook, rate, result.gradient_norm)
             if validation_due(state):
                 validate(state, logbook)
                 state.save()
-            elif checkpoint_due(state):
+            elif is_due(config.trainer.checkpoint_every, progress.update):
                 state.save()
             if number := stop_requested(state, received):
                 state.save()
@@ -120,12 +119,6 @@ def update_named(update: int, rate: float) -> Iterator[None]:
         raise TrainingError(f"update {update}, lr {rate:.3g}: {error}") from error
 
 
-def checkpoint_due(state: TrainingState) -> bool:
-    """Return whether to save now, apart from validation."""
-    every = state.config.trainer.checkpoint_every
-    return every is not None and state.progress.update % every == 0
-
-
 def stop_requested(state: TrainingState, received: list[int]) -> int:
     """Return the signal that any of the processes has received; 0 if none has."""
     return int(state.processes.max(float(received[0] if received else 0)))
@@ -139,7 +132,7 @@ def finished_results(run: Run, printed: bool) -> dict[str, Any]:
     results = run.results()
     assert results is not None
     if printed:
-        print(already_finished(run, results))
+        print(f"finished already (overwrite=true trains it again): {summary(run, results)}")
     return results
 
 

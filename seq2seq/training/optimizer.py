@@ -1,9 +1,11 @@
-"""The optimizer that a configuration asks for."""
+"""The optimizer and its learning rate over the course of training."""
+
+import math
 
 import torch
 from torch import nn
 
-from ..config import OptimizerConfig, OptimizerKind
+from ..config import OptimizerConfig, OptimizerKind, Schedule
 
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
@@ -15,3 +17,29 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
         )
     kind = torch.optim.AdamW if config.kind is OptimizerKind.adamw else torch.optim.Adam
     return kind(parameters, config.lr, config.betas, config.eps, config.weight_decay, fused=True)
+
+
+def learning_rate(
+    config: OptimizerConfig, update: int, done: float, plateau_scale: float = 1.0
+) -> float:
+    """Return the learning rate of an update.
+
+    `update` counts from 1; `done` is the fraction of the training (0 to 1) before it.
+
+    Every schedule rises linearly to `lr` over `warmup_updates`. After that:
+
+    - constant: stays at lr.
+    - inverse_sqrt: lr * sqrt(warmup_updates / update) (Vaswani et al. 2017, eq. 3).
+    - cosine: falls to min_lr_ratio * lr at the end (Loshchilov & Hutter 2017, eq. 5).
+    - plateau: lr * plateau_scale, which validation lowers, but at least min_lr_ratio * lr.
+    """
+    if update < config.warmup_updates:
+        return config.lr * update / config.warmup_updates
+    if config.schedule is Schedule.inverse_sqrt:
+        return config.lr * math.sqrt(max(config.warmup_updates, 1) / max(update, 1))
+    if config.schedule is Schedule.cosine:
+        floor = config.min_lr_ratio
+        return config.lr * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+    if config.schedule is Schedule.plateau:
+        return config.lr * max(plateau_scale, config.min_lr_ratio)
+    return config.lr

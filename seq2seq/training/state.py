@@ -38,22 +38,14 @@ from .step import StepResult
 class Progress:
     """How far a run is; its fields are the keys of `progress` in a checkpoint."""
 
-    update: int = 0
-    """Number of updates so far."""
-    tokens: int = 0
-    """Number of target tokens trained on."""
-    seconds: float = 0.0
-    """Time spent in updates alone."""
-    wall_seconds: float = 0.0
-    """Time since the loop started: with validation, without set-up and pauses."""
-    best: float | None = None
-    """BLEU of the best validation, or its loss with the sign changed."""
-    best_update: int = 0
-    """Update of the best validation."""
-    bad_validations: int = 0
-    """Number of validations since the best one."""
-    plateau_scale: float = 1.0
-    """Factor on the learning rate under the plateau schedule."""
+    update: int = 0  # number of updates so far
+    tokens: int = 0  # number of target tokens trained on
+    seconds: float = 0.0  # time spent in updates alone
+    wall_seconds: float = 0.0  # time in the loop, validation included, set-up and pauses not
+    best: float | None = None  # BLEU of the best validation, or its loss with the sign changed
+    best_update: int = 0  # update of the best validation
+    bad_validations: int = 0  # number of validations since the best one
+    plateau_scale: float = 1.0  # factor on the learning rate under the plateau schedule
 
 
 @dataclass
@@ -94,12 +86,11 @@ class TrainingState:
     def count(self, result: StepResult, seconds: float) -> None:
         """Add an update to the progress and to the interval."""
         self.progress.update += 1
-        self.progress.tokens += result.tokens
-        self.progress.seconds += seconds
         self.interval.loss += result.loss
         self.interval.nll += result.nll
-        self.interval.tokens += result.tokens
-        self.interval.seconds += seconds
+        for sums in (self.progress, self.interval):
+            sums.tokens += result.tokens
+            sums.seconds += seconds
 
     def fraction_done(self) -> float:
         """Return the finished part of the training, 0 to 1, by the limit that is closer."""

@@ -19,14 +19,10 @@ from .processes import ONE_PROCESS, Processes
 class StepResult:
     """Sums over the target tokens of one update, and its gradient."""
 
-    loss: float
-    """Summed loss with label smoothing, in nats."""
-    nll: float
-    """Summed negative log-likelihood, in nats."""
-    tokens: int
-    """Number of target tokens, over all processes."""
-    gradient_norm: float
-    """Euclidean norm of the whole gradient before clipping."""
+    loss: float  # summed loss with label smoothing, in nats
+    nll: float  # summed negative log-likelihood, in nats
+    tokens: int  # number of target tokens, over all processes
+    gradient_norm: float  # Euclidean norm of the whole gradient before clipping
 
 
 def train_step(

@@ -7,7 +7,7 @@ from ..probes.histograms import write_histograms
 from ..runs.logbook import Logbook
 from ..translation.attention import attention_map
 from .evaluation import teacher_forced_loss, validation_bleu
-from .metrics import perplexity
+from .reporting import perplexity
 from .state import TrainingState
 
 SAMPLES = 5
@@ -21,7 +21,12 @@ def validation_due(state: TrainingState) -> bool:
     every = state.config.trainer.validate_every
     if every is None:
         return state.sampler.state_dict()["position"] == 0  # an epoch has just ended
-    return state.progress.update % every == 0
+    return is_due(every, state.progress.update)
+
+
+def is_due(every: int | None, update: int) -> bool:
+    """Return whether something that happens every so many updates happens now; None is never."""
+    return every is not None and update % every == 0
 
 
 def validate(state: TrainingState, logbook: Logbook) -> None:
@@ -42,12 +47,7 @@ def measure(state: TrainingState, logbook: Logbook) -> float:
     nll = teacher_forced_loss(model, state.valid_set, config, state.device)
     scores, texts = validation_bleu(model, state.prepared.tokenizers, state.valid_set, config)
     model.train()
-    values = {
-        "loss": nll,
-        "perplexity": perplexity(nll),
-        "bleu": scores.bleu,
-        "chrf": scores.chrf,
-    }
+    values = {"loss": nll, "perplexity": perplexity(nll), "bleu": scores.bleu, "chrf": scores.chrf}
     position = state.position()
     logbook.log("valid", position, values)
     logbook.say(

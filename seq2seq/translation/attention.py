@@ -1,17 +1,10 @@
-"""Attention maps: weights over the pieces of a source sentence, as numbers and as a figure."""
-
-from collections.abc import Sequence
-from pathlib import Path
+"""Attention maps of given pairs: weights over the pieces of a source sentence."""
 
 import torch
 from torch import Tensor
 
 from ..data.tokenizer import Tokenizers
-from ..figures import attention_figure, save_figure
 from ..model import Translator
-
-END = "</s>"
-"""Label of the end of a sentence."""
 
 
 @torch.no_grad()
@@ -37,18 +30,3 @@ def attention_map(
         [tokenizers.source.id_to_piece(i) for i in src_ids],
         [tokenizers.target.id_to_piece(i) for i in tgt_ids],
     )
-
-
-def draw_attention(
-    weights: Tensor, src_pieces: Sequence[str], tgt_pieces: Sequence[str], path: Path
-) -> None:
-    """Write the attention map of a translation as a PNG.
-
-    weights (T, S) cover eos, the pieces do not. A translation that was cut at its largest length
-    has no eos.
-    """
-    ended = [END] * (len(weights) - len(tgt_pieces))
-    figure = attention_figure(
-        weights.float().cpu().numpy(), [*src_pieces, END], [*tgt_pieces, *ended]
-    )
-    save_figure(figure, path)

@@ -11,11 +11,14 @@ from ..config import DecodeConfig, Precision
 from ..config.settings import check_decode
 from ..data.tokenizer import Tokenizers
 from ..device import autocast
+from ..figures import attention_figure, save_figure
 from ..model import Translator
 from ..runs.logbook import refresh_seconds
-from .attention import draw_attention
 from .search import Hypothesis, search_in_batches
 from .unknown_words import source_words, with_source_words
+
+END = "</s>"
+"""Label of the end of a sentence in an attention map."""
 
 
 @dataclass
@@ -23,13 +26,10 @@ class Translation:
     """One translation of one line."""
 
     text: str
-    score: float
-    """Log-probability in nats over length ** length_penalty."""
-    src_pieces: list[str]
-    """As written in the line, also those that the vocabulary does not know."""
+    score: float  # log-probability in nats over length ** length_penalty
+    src_pieces: list[str]  # as written in the line, also those that the vocabulary does not know
     tgt_pieces: list[str]
-    attention: Tensor | None
-    """(T, S) over pieces and eos, on request."""
+    attention: Tensor | None  # (T, S) over pieces and eos, on request
 
 
 @dataclass
@@ -45,15 +45,9 @@ class Session:
         self, lines: Sequence[str], n_best: int = 1, attention: bool = False, progress: bool = False
     ) -> list[list[Translation]]:
         """Return the n_best translations of every line, as `translate_lines` does."""
+        model, tokenizers, decode = self.model, self.tokenizers, self.decode
         return translate_lines(
-            self.model,
-            self.tokenizers,
-            lines,
-            self.decode,
-            n_best,
-            attention,
-            self.precision,
-            progress,
+            model, tokenizers, lines, decode, n_best, attention, self.precision, progress
         )
 
     def draw_attention(self, translation: Translation, path: Path) -> None:
@@ -63,7 +57,10 @@ class Session:
                 f"{path}: no attention to draw: the line is empty, or the run has"
                 " model.attention=none"
             )
-        draw_attention(translation.attention, translation.src_pieces, translation.tgt_pieces, path)
+        weights = translation.attention.float().cpu().numpy()
+        ended = [END] * (len(weights) - len(translation.tgt_pieces))  # none if cut at the limit
+        src_pieces, tgt_pieces = [*translation.src_pieces, END], [*translation.tgt_pieces, *ended]
+        save_figure(attention_figure(weights, src_pieces, tgt_pieces), path)
 
 
 def translate_lines(

@@ -22,14 +22,10 @@ MINUS_INFINITY = float("-inf")
 class Hypothesis:
     """One translation of a sentence."""
 
-    ids: list[int]
-    """Ids of its pieces, without bos and eos."""
-    log_prob: float
-    """Sum over pieces and eos, in nats."""
-    score: float
-    """log_prob / length ** length_penalty; the length counts eos."""
-    attention: Tensor | None = None
-    """(T, S) weights of every piece and eos over the source pieces and eos, on request."""
+    ids: list[int]  # of its pieces, without bos and eos
+    log_prob: float  # sum over pieces and eos, in nats
+    score: float  # log_prob / length ** length_penalty; the length counts eos
+    attention: Tensor | None = None  # (T, S) over source pieces and eos, on request
 
 
 @dataclass
@@ -40,20 +36,13 @@ class _Search:
     """
 
     config: DecodeConfig
-    src_lengths: list[int]
-    """Of each of the B sentences."""
-    finished: list[list[Hypothesis]]
-    """Of each of the B sentences."""
-    sentences: Tensor
-    """(A,) index in the batch of each beam's sentence"""
-    limits: Tensor
-    """(A,) largest length of a translation"""
-    log_probs: Tensor
-    """(A, K) of the hypotheses so far, in nats"""
-    tokens: Tensor
-    """(A, K, t) pieces so far"""
-    attention: Tensor | None
-    """(A, K, t, S) on request"""
+    src_lengths: list[int]  # of each of the B sentences
+    finished: list[list[Hypothesis]]  # of each of the B sentences
+    sentences: Tensor  # (A,) index in the batch of each beam's sentence
+    limits: Tensor  # (A,) largest length of a translation
+    log_probs: Tensor  # (A, K) of the hypotheses so far, in nats
+    tokens: Tensor  # (A, K, t) pieces so far
+    attention: Tensor | None  # (A, K, t, S) on request
     state: DecoderState
     memory: Memory
 

@@ -13,7 +13,6 @@ from seq2seq.config import (
 )
 from seq2seq.model import Translator
 from seq2seq.runs.folder import Run
-from seq2seq.translation import attention
 from seq2seq.translation import lines as translation
 from seq2seq.translation.lines import Session
 
@@ -150,7 +149,7 @@ def test_a_map_is_drawn_whole_or_not_at_all(two_runs, tmp_path, monkeypatch):
     assert height > 200 < width
     with pytest.raises(ValueError, match=r"b\.png: no attention to draw"):
         opened.draw_attention(replace(found, attention=None), tmp_path / "b.png")
-    monkeypatch.setattr(attention, "attention_figure", None)
+    monkeypatch.setattr(translation, "attention_figure", None)
     with pytest.raises(TypeError):
         opened.draw_attention(found, tmp_path / "b.png")
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]

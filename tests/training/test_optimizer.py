@@ -1,7 +1,7 @@
 import pytest
 
 from seq2seq.config import OptimizerConfig, Schedule
-from seq2seq.training.schedule import learning_rate
+from seq2seq.training.optimizer import learning_rate
 
 
 def config(schedule, **changes):

@@ -1,14 +1,28 @@
-"""Figures of the training under way: log entries and the progress bar."""
+"""What a run reports: log entries, the progress bar, and a line at its start and end."""
 
 import math
+from typing import Any
 
+import torch
 from torch import nn
 
+from ..data.dataset import Prepared
+from ..model import count_parameters
+from ..runs.folder import Run
 from ..runs.logbook import Logbook
 from .state import Interval, TrainingState
 
 LARGEST_EXPONENT = 100
 """Bound on a loss in nats whose perplexity is computed: exp() stays finite."""
+
+
+REASONS = {
+    "empty": "empty",
+    "too_long": "too long",
+    "ratio": "with a length ratio out of range",
+    "duplicates": "repeated",
+}
+"""Why a training pair is left out, by its key in the manifest of a prepared corpus."""
 
 
 def perplexity(nll: float) -> float:
@@ -54,3 +68,33 @@ def show_progress(state: TrainingState, logbook: Logbook) -> None:
         "tokens/s": f"{interval.tokens / interval.seconds:,.0f}",
     }
     logbook.show(state.progress.update, state.total_updates(), **shown)
+
+
+def heading(state: TrainingState) -> str:
+    """Return one line about model, device, processes and data."""
+    return (
+        f"{state.run.folder}: {count_parameters([state.model]):,} parameters, {state.device}, "
+        f"{state.processes.size} x {torch.get_num_threads()} threads, "
+        f"{training_pairs(state.prepared)}"
+    )
+
+
+def training_pairs(prepared: Prepared) -> str:
+    """Return the number of training pairs, and of those left out by reason."""
+    counts = prepared.manifest["splits"]["train"]
+    left_out = ", ".join(f"{counts[key]:,} {why}" for key, why in REASONS.items() if counts[key])
+    return f"{counts['kept']:,} training pairs" + (f" (left out: {left_out})" if left_out else "")
+
+
+def summary(run: Run, results: dict[str, Any]) -> str:
+    """Return one line about a finished run: scores, best update, speed and time."""
+    scores = "  ".join(
+        f"{split} BLEU {results[split]['bleu']:.2f}"
+        for split in ("valid", "test")
+        if split in results
+    )
+    return (
+        f"{run.folder}: {scores}  best at update {results['best_update']} of {results['update']}, "
+        f"{results['tokens_per_second']:,.0f} target tokens/s, "
+        f"{results['wall_seconds'] / 60:.1f} minutes"
+    )
