@@ -65,10 +65,10 @@ def test_stepwise_decoding_gives_the_probabilities_of_training(options):
     weights = model.attention(src, src_lengths, tgt, tgt_lengths)
     for t in range(tgt.size(1)):
         log_probs, state, seen = model.step(previous, state, memory)
-        previous, alive = tgt[:, t], t < tgt_lengths
-        stepwise -= (log_probs.gather(1, previous[:, None]).squeeze(1) * alive).sum()
+        previous, active = tgt[:, t], t < tgt_lengths
+        stepwise -= (log_probs.gather(1, previous[:, None]).squeeze(1) * active).sum()
         if weights is not None:
-            torch.testing.assert_close(seen[alive], weights[alive, t])
+            torch.testing.assert_close(seen[active], weights[active, t])
     # log_softmax of the steps is in float32, so the two agree to its rounding.
     torch.testing.assert_close(stepwise, nll, rtol=1e-6, atol=1e-5)
 

@@ -61,8 +61,9 @@ def fit(state: TrainingState, logbook: Logbook) -> None:
     config, progress, processes = state.config, state.progress, state.processes
     if progress.update == 0 and processes.is_main:
         run_probes(state, logbook, final=False)
-    groups, received = update_batches(state), []  # type: ignore[var-annotated]
     state.model.train()
+    groups = update_batches(state)
+    received: list[int] = []
     with on_stop(received.append):
         while not state.is_over():
             group = next(groups)

@@ -25,7 +25,7 @@ def validation_due(state: TrainingState) -> bool:
 
 
 def is_due(every: int | None, update: int) -> bool:
-    """Return whether something that happens every so many updates happens now; None is never."""
+    """Return whether this update is a multiple of `every`; never for None."""
     return every is not None and update % every == 0
 
 

@@ -60,7 +60,7 @@ class _Search:
         if weights is not None:
             weights = weights.view(beams, width, -1)
         totals = (self.log_probs[:, :, None] + log_probs.view(beams, width, vocabulary)).flatten(1)
-        # One candidate of each hypothesis ends, `width` in all: so many more make a full beam.
+        # One candidate of each hypothesis ends: `width` more than a beam are enough.
         best, index = totals.topk(min(beam_size + width, totals.size(1)), dim=1)
         parents, words = index // vocabulary, index % vocabulary
         ends = words == eos_id

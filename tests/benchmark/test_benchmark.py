@@ -18,7 +18,7 @@ pytest_plugins = ["run_fixtures"]
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that stands still until a contestant moves it on."""
+    """A clock that only contestants advance."""
 
     class Clock:
         now = 0.0

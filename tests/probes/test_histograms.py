@@ -1,6 +1,4 @@
-"""What is shown of the inside of the recurrent layers, beside the same computed sentence by
-sentence.
-"""
+"""Histograms of the recurrent layers against values computed sentence by sentence."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Probes: each figure beside a computation of its own, and a training that doesn't notice them."""
+"""Probes: each figure against an independent computation, and training as without them."""
 
 import copy
 import json

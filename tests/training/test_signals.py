@@ -1,4 +1,4 @@
-"""Signals: saved, stopped, and gone on with."""
+"""Signals: training saves, stops, and can be resumed."""
 
 import os
 import signal
@@ -64,9 +64,7 @@ def test_a_second_interrupt_ends_at_once(new_state, monkeypatch):
         fit_quietly(t)
 
 
-def test_a_signal_during_the_final_evaluation_leaves_the_run_to_go_on_with(
-    train_here, tmp_path, monkeypatch
-):
+def test_a_run_stopped_in_its_final_evaluation_can_be_resumed(train_here, tmp_path, monkeypatch):
     def signalled(*_, **__):
         os.kill(os.getpid(), signal.SIGTERM)
 

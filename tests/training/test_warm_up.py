@@ -25,7 +25,7 @@ COMPILE, PASS = 70.0, 0.5
 
 
 class Clock:
-    """Stands still but for forward passes."""
+    """A clock that only forward passes advance."""
 
     def __init__(self):
         self.now, self.compiled, self.bar_started = 1000.0, False, []

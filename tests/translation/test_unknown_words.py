@@ -24,7 +24,7 @@ def tokenizer(lines, language, kind=TokenizerKind.bpe, vocab_size=45, **options)
 
 
 class Pointing(torch.nn.Module):
-    """Stands for a model; what is found is given."""
+    """A model that is never called: the test gives what search finds."""
 
     def __init__(self):
         super().__init__()
