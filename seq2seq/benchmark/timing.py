@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..rnn.config import NormKind
+from ..rnn.cpu.operators import failure, packs
 from ..rnn.layers import GRU, LSTM, RNN
-from ..rnn.operators import failure, packs
 
 NORMS = tuple(NormKind.__members__)
 PRODUCTS = "products alone"

@@ -12,7 +12,8 @@ import logging
 import torch
 from torch import Tensor
 
-from . import fused, operators, reference
+from . import fused, reference
+from .cpu import operators
 from .normalization import BatchStatistics, Pool, Term
 from .reference import CellParameters, State
 

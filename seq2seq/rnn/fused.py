@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from .cpu.operators import packs
 from .normalization import BatchStatistics, Term
-from .operators import packs
 from .reference import CellParameters, State
 
 DEVICES = ("cpu", "cuda")

@@ -30,9 +30,9 @@ from torch.utils.checkpoint import checkpoint
 from seq2seq.config import CellConfig, ModelConfig
 from seq2seq.model import Translator, Vocabulary
 from seq2seq.rnn import backends as ops
-from seq2seq.rnn import fused, operators
+from seq2seq.rnn import fused
 from seq2seq.rnn.config import NormConfig, NormKind
-from seq2seq.rnn.cpu import build
+from seq2seq.rnn.cpu import build, operators
 from seq2seq.rnn.layers import GRU, LSTM, RNN
 from seq2seq.rnn.recalibration import recalibration
 
