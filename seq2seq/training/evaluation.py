@@ -20,8 +20,7 @@ from ..data.tokenizer import Tokenizers
 from ..device import autocast, processor
 from ..files import write_text
 from ..model import Translator, count_parameters
-from ..rnn.config import NormKind
-from ..rnn.recalibration import batch_statistics, recalibration
+from ..rnn import NormKind, batch_statistics, recalibration
 from ..runs.checkpoint import (
     average_weights,
     group,

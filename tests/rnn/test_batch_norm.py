@@ -12,8 +12,7 @@ import torch
 from oracles import CELLS, Oracle, config, parts, random_state, randomised, run, sentences_of
 from torch.nn.utils.rnn import pack_sequence
 
-from seq2seq.rnn.layers import LSTM
-from seq2seq.rnn.recalibration import batch_statistics, recalibration
+from seq2seq.rnn import LSTM, batch_statistics, recalibration
 
 EPS = 0.05
 MOMENTUM = 0.3

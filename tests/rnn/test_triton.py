@@ -22,8 +22,8 @@ import torch
 from oracles import CELLS
 from test_fused import SIZES, arguments, batch_arguments, case, distances, layer_of, results
 
+from seq2seq.rnn import LSTM
 from seq2seq.rnn.cpu import operators
-from seq2seq.rnn.layers import LSTM
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
