@@ -30,7 +30,7 @@ from seq2seq.device import set_threads
 from seq2seq.figures import save_figure, speed_figure
 from seq2seq.files import write_text
 from seq2seq.model import Translator, Vocabulary
-from seq2seq.rnn.config import NormConfig, NormKind
+from seq2seq.rnn import NormConfig, NormKind
 from seq2seq.translation.search import search_in_batches
 
 SIZES = {

@@ -16,9 +16,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from .config import Attention, CellConfig, CellKind, ModelConfig, Tying
 from .loss import linear_cross_entropy
-from .rnn.backends import State
-from .rnn.config import NormConfig
-from .rnn.layers import GRU, LSTM, RNN, RecurrentLayers, is_norm_parameter
+from .rnn import GRU, LSTM, RNN, NormConfig, RecurrentLayers, State, is_norm_parameter
 
 
 @dataclass

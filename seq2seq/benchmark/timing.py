@@ -18,9 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..rnn.config import NormKind
-from ..rnn.layers import GRU, LSTM, RNN
-from ..rnn.operators import failure, packs
+from ..rnn import GRU, LSTM, RNN, NormKind, load_kernels, packs
 
 NORMS = tuple(NormKind.__members__)
 PRODUCTS = "products alone"
@@ -131,7 +129,7 @@ def products(size: Size, backward: bool) -> Run:
         torch.randn(*shape)
         for shape in ((steps * batch, hidden), (steps * batch, 4 * hidden), (batch, 4 * hidden))
     )
-    packed = failure() is None and packs(torch.float32)
+    packed = load_kernels() and packs(torch.float32)
     turned = (
         packed and torch.backends.cpu.get_cpu_capability() != "AVX512"
     )  # as Product of csrc/products.h
@@ -197,7 +195,7 @@ def contestants(size: Size, compiled: bool) -> dict[str, tuple[nn.Module, bool]]
     torchs = nn.LSTM(inputs, hidden)
     fused = (
         {}
-        if failure()
+        if not load_kernels()
         else {
             f"LSTM norm={norm} fused": LSTM(inputs, hidden, norm=norm, backend="fused")
             for norm in NORMS

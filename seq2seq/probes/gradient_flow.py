@@ -16,9 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..rnn import reference
-from ..rnn.layers import RecurrentLayers
-from ..rnn.recalibration import batch_statistics
+from ..rnn import RecurrentLayers, batch_statistics, steps
 from .subject import Subject
 
 SEED = 1
@@ -41,11 +39,11 @@ def flow(layer: RecurrentLayers, x: Tensor) -> dict[str, list[float]]:
     statistics.
     """
     layer = copy.deepcopy(layer).double().requires_grad_(False)
-    steps, rows, _ = x.shape
+    length, rows, _ = x.shape
     x = x.detach().double().requires_grad_(True)
     with batch_statistics(layer):
         parameters = layer.cell_parameters("_l0")
-        found = list(reference.steps(layer.cell, x.flatten(0, 1), [rows] * steps, parameters))
+        found = list(steps(x.flatten(0, 1), [rows] * length, None, parameters))
     states = [step.state for step in found]
     chance = torch.Generator().manual_seed(SEED)
     projection = torch.randn(states[-1][0].shape, generator=chance, dtype=torch.float64).to(

@@ -20,8 +20,7 @@ from ..data.tokenizer import Tokenizers
 from ..device import autocast, processor
 from ..files import write_text
 from ..model import Translator, count_parameters
-from ..rnn.config import NormKind
-from ..rnn.recalibration import batch_statistics, recalibration
+from ..rnn import NormKind, batch_statistics, recalibrating
 from ..runs.checkpoint import (
     average_weights,
     group,
@@ -97,7 +96,7 @@ def recalibrate(
     """
     sampler = training_batches(dataset, config)
     model.eval()
-    with recalibration(model), autocast(device, config.trainer.precision):
+    with recalibrating(model), autocast(device, config.trainer.precision):
         for number, batch in enumerate(batches(dataset, sampler)):
             if number == config.trainer.recalibrate_batches:
                 break

@@ -8,7 +8,7 @@ from matplotlib.image import imread
 from seq2seq.benchmark import timing as benchmark
 from seq2seq.benchmark.timing import NORMS, Timing, geometric_means, interleave
 from seq2seq.figures import NORM_COLOURS, speed_figure
-from seq2seq.rnn.operators import packs
+from seq2seq.rnn import packs
 
 pytest_plugins = ["run_fixtures"]
 

@@ -20,7 +20,7 @@ from seq2seq.probes.histograms import (
     stored_statistics,
     write_histograms,
 )
-from seq2seq.rnn.config import NormConfig, NormKind, Statistics
+from seq2seq.rnn import NormConfig, NormKind, Statistics
 from seq2seq.runs.logbook import Logbook
 
 H = 12

@@ -13,8 +13,7 @@ from seq2seq.data.corpora import text_sha256
 from seq2seq.data.dataset import batches
 from seq2seq.data.preparation import prepare
 from seq2seq.device import processor
-from seq2seq.rnn.config import NormConfig, NormKind, Statistics
-from seq2seq.rnn.recalibration import batch_statistics
+from seq2seq.rnn import NormConfig, NormKind, Statistics, batch_statistics
 from seq2seq.runs.checkpoint import group, load_checkpoint, load_weights
 from seq2seq.runs.folder import build_translator
 from seq2seq.training.evaluation import (
