@@ -1,10 +1,9 @@
-"""Synchronous grammars: draws sentence pairs from a rule file, whose format the file explains at
-its head.
+"""Drawing of sentence pairs from a synchronous grammar.
 
-An alternative is one way to write a category: a rule, or one entry of a word table. To expand a
-category is to choose one alternative whose features agree with those asked for, to expand its
-children in the order written, and to fill in its outputs. Feature values are sets: to agree is to
-intersect.
+An alternative is one way to write a category: a rule, or one entry of a word table. Expanding a
+category means three steps. Choose an alternative whose features agree with the requested ones;
+expand its children in the order written; fill in its outputs. Feature values are sets, and two
+sets agree where they intersect.
 """
 
 import random
@@ -13,16 +12,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
+from ...config import GrammarSplit
 from .numerals import GENERATORS
 from .rules import EMPTY, Alternative, Child, GrammarParser, Item, Side, Values, Variable, Words
 
-NEW_ATTEMPTS = 10  # draws for a word that the sentence doesn't have yet
-MOST_ATTEMPTS = 100_000  # draws for one wanted sentence before giving up
+NEW_ATTEMPTS = 10
+"""Draws for a word that the sentence does not contain yet."""
+MOST_ATTEMPTS = 100_000
+"""Draws for one suitable sentence before giving up."""
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """One sentence in both languages."""
 
     source: str
@@ -30,19 +32,8 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class SplitSize:
-    """How many pairs a split holds, and the fewest and most source words of each."""
-
-    count: int
-    min_words: int
-    max_words: int
-
-
-@dataclass(frozen=True)
 class Node:
-    """An expanded category: its features as far as they were settled, and its words by output
-    name.
-    """
+    """An expanded category: its features as far as they are known, and its words by output."""
 
     features: dict[str, Values]
     outputs: dict[str, Words]
@@ -70,18 +61,18 @@ class Grammar:
         self._choices = {}
 
     def sample(self, rng: random.Random, max_words: int | None = None, min_words: int = 1) -> Pair:
-        """A random pair whose source has min_words to max_words words (None: min_words + 20)."""
+        """Draw a pair whose source has min_words to max_words words (None: min_words + 20)."""
         return self.derive(rng, max_words, min_words)[0]
 
     def derive(
         self, rng: random.Random, max_words: int | None = None, min_words: int = 1
     ) -> tuple[Pair, list[Alternative]]:
-        """A random pair as in `sample`, and the alternatives it was made of."""
+        """Draw a pair as `sample` does; return it with the alternatives it was made of."""
         most = min_words + 20 if max_words is None else max_words
         if not 1 <= min_words <= most:
             raise ValueError(
-                f"min_words {min_words}, max_words {max_words}: expected 1 <= min_words <="
-                " max_words"
+                f"min_words {min_words}, max_words {max_words}: expected 1 <= min_words <= "
+                "max_words"
             )
         for _ in range(MOST_ATTEMPTS):
             used: list[Alternative] = []
@@ -102,7 +93,7 @@ class Grammar:
         size: int,
         used: list[Alternative],
     ) -> Node:
-        """Expands a category, with the wanted features, to about `size` source words."""
+        """Expand a category, with the wanted features, to about `size` source words."""
         if category in GENERATORS:
             return _generate(rng, category, wanted)
         alternative = self._choose(rng, category, wanted, size)
@@ -129,6 +120,7 @@ class Grammar:
     def _choose(
         self, rng: random.Random, category: str, wanted: Mapping[str, Values], size: int
     ) -> Alternative:
+        """Draw an alternative of a category by its weight."""
         key = (category, size, *sorted(wanted.items(), key=lambda item: item[0]))
         if key not in self._choices:
             self._choices[key] = self._weigh(category, wanted, size)
@@ -143,7 +135,7 @@ class Grammar:
         size: int,
         used: list[Alternative],
     ) -> Alternative:
-        """An alternative that isn't used yet, if a few more draws find one."""
+        """Return an alternative that is not used yet, if a few more draws find one."""
         lines = {alternative.line for alternative in used}
         for _ in range(NEW_ATTEMPTS):
             if first.line not in lines:
@@ -154,18 +146,14 @@ class Grammar:
     def _weigh(
         self, category: str, wanted: Mapping[str, Values], size: int
     ) -> tuple[list[Alternative], list[float]]:
-        """The alternatives that agree with the wanted features, and the running sums of their
-        weights.
-        """
+        """Return the alternatives that agree with the wanted features, and summed weights."""
         able = [a for a in self._by_category.get(category, ()) if _agrees(a, wanted)]
-        weights = [a.weight * (size / a.grow) ** 2 if a.grow else a.weight for a in able]
         weights = [
-            0.0 if size < a.grow else weight for a, weight in zip(able, weights, strict=True)
+            0.0 if size < a.grow else a.weight * (size / a.grow) ** 2 if a.grow else a.weight
+            for a in able
         ]
         if not any(weights):
-            asked = " ".join(
-                f"{name}={'|'.join(sorted(values))}" for name, values in wanted.items()
-            )
+            asked = " ".join(f"{key}={'|'.join(sorted(values))}" for key, values in wanted.items())
             raise ValueError(
                 f"{category}({asked}): expected at least one rule or entry that fits {size} words"
             )
@@ -173,28 +161,41 @@ class Grammar:
 
 
 def generate_splits(
-    grammar: Grammar, sizes: Mapping[str, SplitSize], seed: int
+    grammar: Grammar, sizes: Mapping[str, GrammarSplit], seed: int
 ) -> dict[str, list[Pair]]:
-    """Every split's pairs, the same for the same seed; no source sentence comes twice anywhere."""
+    """Draw the pairs of all splits; the same seed gives the same pairs.
+
+    No source sentence occurs twice, not even in two splits.
+    """
     rng = random.Random(seed)
     seen: set[str] = set()
     return {name: list(_draw_new(grammar, size, rng, seen, name)) for name, size in sizes.items()}
 
 
+def load_grammar(path: str | Path) -> Grammar:
+    """Read a grammar file; ValueError names file, line, value and what was expected."""
+    return Grammar(*GrammarParser(Path(path)).parse())
+
+
 def _draw_new(
-    grammar: Grammar, size: SplitSize, rng: random.Random, seen: set[str], split: str
+    grammar: Grammar, size: GrammarSplit, rng: random.Random, seen: set[str], split: str
 ) -> Iterator[Pair]:
+    """Draw the pairs of one split, without the sources in `seen`."""
     repeats = 0
     for _ in range(size.count):
         while (pair := grammar.sample(rng, size.max_words, size.min_words)).source in seen:
             repeats += 1
             if repeats > MOST_ATTEMPTS:
-                raise ValueError(f"split {split!r}: {size.count} different sentences are too many")
+                raise ValueError(
+                    f"split {split!r}: {size.count} different sentences are more than the grammar "
+                    "can be expected to give"
+                )
         seen.add(pair.source)
         yield pair
 
 
 def _generate(rng: random.Random, name: str, wanted: Mapping[str, Values]) -> Node:
+    """Draw a number, date, year or clock time between the wanted bounds."""
     low, high = (int(next(iter(wanted[bound]))) for bound in ("low", "high"))
     forms = GENERATORS[name](rng, low, high)
     return Node({}, {column: tuple(text.split()) for column, text in forms.items()})
@@ -203,7 +204,7 @@ def _generate(rng: random.Random, name: str, wanted: Mapping[str, Values]) -> No
 def _resolve(
     features: Mapping[str, Values | Variable], bound: Mapping[str, Values]
 ) -> dict[str, Values]:
-    """The features with variables replaced by their values; unbound ones are left out."""
+    """Replace variables by their values; leave unbound ones out."""
     resolved = {}
     for name, value in features.items():
         if not isinstance(value, Variable):
@@ -214,28 +215,26 @@ def _resolve(
 
 
 def _bind(child: Child, node: Node, bound: dict[str, Values]) -> None:
+    """Limit a rule's variables to the features of an expanded child."""
     for feature, value in child.features.items():
         if isinstance(value, Variable) and feature in node.features:
-            bound[value.name] = node.features[feature] & bound.get(
-                value.name, node.features[feature]
-            )
+            found = node.features[feature]
+            bound[value.name] = found & bound.get(value.name, found)
 
 
 def _bind_wanted(alternative: Alternative, wanted: Mapping[str, Values]) -> dict[str, Values]:
-    """The variables of a rule's own features, with what is wanted of them and the limits on
-    them.
-    """
+    """Return the values of a rule's variables by what is wanted of its own features."""
     bound: dict[str, Values] = {}
     for feature, value in alternative.features.items():
-        if not isinstance(value, Variable):
-            continue
-        candidates = wanted.get(feature, value.limit)
-        if candidates is not None:
-            bound[value.name] = candidates & (value.limit or candidates)
+        if isinstance(value, Variable):
+            candidates = wanted.get(feature, value.limit)
+            if candidates is not None:
+                bound[value.name] = candidates & (value.limit or candidates)
     return bound
 
 
 def _agrees(alternative: Alternative, wanted: Mapping[str, Values]) -> bool:
+    """Return whether no feature of an alternative contradicts the wanted ones."""
     for feature, values in wanted.items():
         own = alternative.features.get(feature)
         own = own.limit if isinstance(own, Variable) else own
@@ -245,6 +244,7 @@ def _agrees(alternative: Alternative, wanted: Mapping[str, Values]) -> bool:
 
 
 def _fill(items: tuple[Item, ...], nodes: Mapping[str, Node], bound: Mapping[str, Values]) -> Words:
+    """Return the words of an output, with its children's words and its variables filled in."""
     words: list[str] = []
     for item in items:
         if isinstance(item, str):
@@ -258,6 +258,7 @@ def _fill(items: tuple[Item, ...], nodes: Mapping[str, Node], bound: Mapping[str
 
 
 def _single(variable: Variable, bound: Mapping[str, Values]) -> str:
+    """Return the one value of a variable that is written out."""
     values = bound.get(variable.name, frozenset())
     if len(values) != 1:
         raise ValueError(
@@ -267,15 +268,10 @@ def _single(variable: Variable, bound: Mapping[str, Values]) -> str:
 
 
 def _growing_categories(alternatives: tuple[Alternative, ...]) -> set[str]:
-    """The categories below which a rule marked `grow` can come."""
+    """Return the categories below which a rule marked `grow` can occur."""
     growing = {a.category for a in alternatives if a.grow}
     while True:
         above = {a.category for a in alternatives if any(c.category in growing for c in a.children)}
         if above <= growing:
             return growing
         growing |= above
-
-
-def load_grammar(path: str | Path) -> Grammar:
-    """Reads a grammar file; ValueError names file, line, value and what was expected."""
-    return Grammar(*GrammarParser(Path(path)).parse())

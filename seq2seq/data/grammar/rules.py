@@ -1,10 +1,12 @@
-"""The file format of a synchronous grammar: reads rules and word tables, and checks them.
+"""File format of a synchronous grammar: rules and word tables, read and checked.
 
-The format is explained at the head of `data/grammar_en_zh/grammar.txt`.
+The head of the built-in corpus' `grammar.txt` explains the format.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,14 +14,15 @@ from .numerals import GENERATORS
 
 Values = frozenset[str]
 Words = tuple[str, ...]
-EMPTY = "-"  # a word or a feature value that is written as nothing
+EMPTY = "-"
+"""A word or a feature value that is written as nothing."""
 
 
 @dataclass(frozen=True)
 class Variable:
-    """`$name` in a rule: one feature value (a set of candidates) shared by all its places.
+    """`$name` in a rule: a feature value that is the same wherever the variable occurs.
 
-    It may be limited to some values where it first stands: `$name:values`.
+    Its first occurrence may limit it to some values: `$name:values`.
     """
 
     name: str
@@ -28,7 +31,7 @@ class Variable:
 
 @dataclass(frozen=True)
 class Reference:
-    """`Child.column` in an output: that child's words; the column may be a variable's value."""
+    """`Child.column` in an output: a child's words; a variable's value may name the column."""
 
     child: str
     column: str | Variable
@@ -48,7 +51,7 @@ class Child:
 
 @dataclass(frozen=True)
 class Alternative:
-    """A rule, or an entry of a word table (which has no children)."""
+    """A rule, or an entry of a word table, which has no children."""
 
     category: str
     line: int
@@ -58,10 +61,14 @@ class Alternative:
     children: tuple[Child, ...]
     outputs: dict[str, tuple[Item, ...]]
 
+    def items(self) -> Iterator[Item]:
+        """Yield the items of all outputs."""
+        return chain.from_iterable(self.outputs.values())
+
 
 @dataclass(frozen=True)
 class Side:
-    """How one language's words become a sentence."""
+    """The rules by which one language's words become a sentence."""
 
     name: str
     joint: str
@@ -70,19 +77,19 @@ class Side:
     forbidden: tuple[re.Pattern[str], ...] = ()
 
     def write(self, words: Words) -> str:
-        """The words as a sentence: joined, rewritten, capitalised."""
+        """Return words as a sentence: joined, rewritten and capitalised."""
         text = self.joint.join(words)
         for pattern, replacement in self.rewrites:
             text = pattern.sub(replacement, text)
         return text[:1].upper() + text[1:] if self.capital else text
 
     def forbids(self, text: str) -> bool:
-        """Whether a forbidden pattern is found in a finished sentence."""
+        """Return whether a finished sentence contains a forbidden pattern."""
         return any(pattern.search(text) for pattern in self.forbidden)
 
 
 class GrammarParser:
-    """Reads a grammar file line by line; `line` is the number of the current one."""
+    """Parser of a grammar file; `line` is the number of the current line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -92,11 +99,14 @@ class GrammarParser:
         self.sets: dict[str, Values] = {}
         self.once: set[str] = set()
         self.alternatives: list[Alternative] = []
-        self.block: Alternative | None = None  # the rule, or the head of the word table, being read
-        self.columns: list[str] = []  # of the word table being read; empty in a rule
+        self.block: Alternative | None = None  # the current rule, or head of a word table
+        self.columns: list[str] = []  # columns of the current word table; empty in a rule
 
     def parse(self) -> tuple[str, tuple[Side, Side], tuple[Alternative, ...], Values]:
-        """The start category, the two sides, the rules and entries in file order, and `once`."""
+        """Return the start category, both sides, the alternatives in file order, and `once`.
+
+        Raise ValueError with file, line, value and what was expected.
+        """
         for number, full_text in enumerate(self._read().splitlines(), 1):
             self.line = number
             text = re.sub(r"(^|\s)#.*", "", full_text).rstrip()
@@ -111,6 +121,7 @@ class GrammarParser:
         return self.start, (source, target), tuple(self.alternatives), frozenset(self.once)
 
     def _read(self) -> str:
+        """Return the file's text."""
         content = self.path.read_bytes()
         try:
             return content.decode("utf-8")
@@ -119,9 +130,11 @@ class GrammarParser:
             self._fail(f"byte {error.start} is {content[error.start]:#04x}: expected UTF-8")
 
     def _fail(self, message: str, line: int | None = None) -> NoReturn:
+        """Raise ValueError about a line, by default the current one."""
         raise ValueError(f"{self.path}:{line or self.line}: {message}")
 
     def _head(self, text: str) -> None:
+        """Read a line that is not indented: a setting, or the head of a rule or word table."""
         keyword, *rest = text.split()
         self.block, self.columns = None, []
         if keyword == "start" and len(rest) == 1:
@@ -149,15 +162,13 @@ class GrammarParser:
     def _rewrite(self, name: str, text: str) -> None:
         pattern, replacement = (part.strip().strip('"') for part in text.split(" => "))
         side = self.sides[name]
-        self.sides[name] = replace(
-            side, rewrites=(*side.rewrites, (self._pattern(pattern), replacement))
-        )
+        rewrites = (*side.rewrites, (self._pattern(pattern), replacement))
+        self.sides[name] = replace(side, rewrites=rewrites)
 
     def _forbid(self, name: str, text: str) -> None:
         side = self.sides[name]
-        self.sides[name] = replace(
-            side, forbidden=(*side.forbidden, self._pattern(text.strip('"')))
-        )
+        forbidden = (*side.forbidden, self._pattern(text.strip('"')))
+        self.sides[name] = replace(side, forbidden=forbidden)
 
     def _pattern(self, text: str) -> re.Pattern[str]:
         try:
@@ -166,22 +177,23 @@ class GrammarParser:
             self._fail(f"{text!r}: expected a regular expression ({error})")
 
     def _alternative(self, category: str, words: list[str]) -> Alternative:
+        """Return an alternative with features, weight and `grow`, but without outputs yet."""
         features = self._features(words)
-        numbers = {"weight": 1.0, "grow": 0.0}
-        for name in numbers:
-            value = features.pop(name, None)
-            if isinstance(value, frozenset):
-                numbers[name] = self._number(next(iter(value)))
-        return Alternative(
-            category, self.line, features, numbers["weight"], int(numbers["grow"]), (), {}
-        )
+        weight = self._number(features.pop("weight", None), default=1.0)
+        grow = int(self._number(features.pop("grow", None), default=0.0))
+        return Alternative(category, self.line, features, weight, grow, (), {})
 
-    def _number(self, text: str) -> float:
+    def _number(self, value: Values | Variable | None, default: float) -> float:
+        """Return the number that a feature's value writes."""
+        if not isinstance(value, frozenset):
+            return default
+        text = next(iter(value))
         if not re.fullmatch(r"\d+(\.\d+)?", text):
             self._fail(f"{text!r}: expected a number")
         return float(text)
 
     def _features(self, words: list[str]) -> dict[str, Values | Variable]:
+        """Return the features that words like name=value, name=a|b and name=$variable write."""
         features: dict[str, Values | Variable] = {}
         for word in words:
             name, equals, value = word.partition("=")
@@ -195,11 +207,12 @@ class GrammarParser:
         return Variable(name, self._values(limit) if colon else None)
 
     def _values(self, text: str) -> Values:
-        return frozenset().union(
-            *(self.sets.get(value, frozenset({value})) for value in text.split("|"))
-        )
+        """Return the values that a|b writes, with the names of sets replaced by their values."""
+        values = (self.sets.get(value, frozenset({value})) for value in text.split("|"))
+        return frozenset().union(*values)
 
     def _body(self, words: list[str]) -> None:
+        """Read an indented line: a part of the current rule, or an entry of the word table."""
         if self.block is None:
             self._fail(f"{words[0]!r}: expected a rule or a word table above this indented line")
         if self.columns:
@@ -211,14 +224,15 @@ class GrammarParser:
         elif name in rule.outputs:
             self._fail(f"{name!r}: expected each output once in a rule")
         else:
-            rule = replace(
-                rule, outputs={**rule.outputs, name: self._template(rule, name, words[1:])}
-            )
+            names = {child.name for child in rule.children}
+            items = tuple(self._item(word, name, names) for word in words[1:])
+            rule = replace(rule, outputs={**rule.outputs, name: items})
         self.block = self.alternatives[-1] = rule
 
     def _entry(self, table: Alternative, words: list[str]) -> None:
-        """One line of a word table: a word for each column ('+s': the first with s), then
-        features.
+        """Read an entry of a word table: a cell for each column, then features.
+
+        A cell like '+s' is the first cell with an s.
         """
         cells = [word for word in words if "=" not in word]
         if len(cells) != len(self.columns):
@@ -228,7 +242,7 @@ class GrammarParser:
             )
         cells = [cells[0] + cell[1:] if cell[0] == "+" else cell for cell in cells]
         entry = self._alternative(table.category, words[len(cells) :])
-        outputs: dict[str, tuple[Item, ...]] = {
+        outputs = {
             name: tuple(cell.split("_")) for name, cell in zip(self.columns, cells, strict=True)
         }
         features = {**table.features, **entry.features}
@@ -236,6 +250,7 @@ class GrammarParser:
         self.alternatives.append(replace(entry, features=features, weight=weight, outputs=outputs))
 
     def _children(self, text: str) -> list[Child]:
+        """Return the children that a rule's `with` line names."""
         pattern = r"\s*(\w+)=(\w+)(?:\(([^()]*)\))?(?=\s|$)"
         if not re.fullmatch(f"({pattern})+", text):
             self._fail(f"{text!r}: expected 'with Name=Category(feature=value ...) ...'")
@@ -244,11 +259,8 @@ class GrammarParser:
             for name, category, features in re.findall(pattern, text)
         ]
 
-    def _template(self, rule: Alternative, output: str, words: list[str]) -> tuple[Item, ...]:
-        names = {child.name for child in rule.children}
-        return tuple(self._item(word, output, names) for word in words)
-
     def _item(self, word: str, output: str, names: set[str]) -> Item:
+        """Return a word of an output: itself, a variable, or a reference to one of the children."""
         child, dot, column = word.partition(".")
         if child in names and (column or not dot):
             column = column or output
@@ -258,7 +270,7 @@ class GrammarParser:
         return Variable(word[1:]) if word[0] == "$" else word
 
     def _check(self) -> None:
-        """What can only be known once the whole file is read."""
+        """Check what is known only after the whole file is read."""
         if len(self.sides) != 2:
             self._fail(f"sides {list(self.sides)}: expected two 'side' lines")
         columns: dict[str, set[str]] = {}
@@ -267,17 +279,10 @@ class GrammarParser:
         for a in self.alternatives:
             columns[a.category] = columns.get(a.category, set(a.outputs)) & set(a.outputs)
             features.setdefault(a.category, set()).update(a.features)
-            identity = (
-                a.category,
-                *a.outputs.items(),
-                *sorted(a.features.items(), key=lambda item: item[0]),
-            )
-            if not a.children and entries.setdefault(identity, a.line) != a.line:
-                self._fail(
-                    f"{a.category}: expected each entry once, line {entries[identity]} has the"
-                    " same",
-                    a.line,
-                )
+            identity = (a.category, *a.outputs.items(), frozenset(a.features.items()))
+            if not a.children and (first := entries.setdefault(identity, a.line)) != a.line:
+                message = f"{a.category}: expected each entry once, line {first} has the same"
+                self._fail(message, a.line)
         if self.start not in columns or not columns[self.start] >= set(self.sides):
             self._fail(
                 f"start {self.start!r}: expected a category that gives {' and '.join(self.sides)}"
@@ -290,11 +295,11 @@ class GrammarParser:
                 self._check_child(rule, child, columns, features)
 
     def _check_variables(self, rule: Alternative) -> None:
+        """Check that each variable of an output occurs in a feature."""
         given = [rule.features, *(child.features for child in rule.children)]
-        names = {
-            value.name for part in given for value in part.values() if isinstance(value, Variable)
-        }
-        for item in (item for items in rule.outputs.values() for item in items):
+        values = [value for part in given for value in part.values()]
+        names = {value.name for value in values if isinstance(value, Variable)}
+        for item in rule.items():
             variable = item.column if isinstance(item, Reference) else item
             if isinstance(variable, Variable) and variable.name not in names:
                 self._fail(
@@ -309,6 +314,7 @@ class GrammarParser:
         columns: dict[str, set[str]],
         features: dict[str, set[str]],
     ) -> None:
+        """Check a child's category, features and outputs against what the whole file defines."""
         if child.category in GENERATORS:
             self._check_bounds(rule, child)
             return
@@ -318,14 +324,10 @@ class GrammarParser:
             )
         for unknown in sorted(child.features.keys() - features[child.category]):
             self._fail(f"{unknown!r}: expected a feature that {child.category} has", rule.line)
-        for item in (item for items in rule.outputs.values() for item in items):
-            if (
-                not isinstance(item, Reference)
-                or item.child != child.name
-                or isinstance(item.column, Variable)
-            ):
+        for item in rule.items():
+            if not isinstance(item, Reference) or isinstance(item.column, Variable):
                 continue
-            if item.column not in columns[child.category]:
+            if item.child == child.name and item.column not in columns[child.category]:
                 given = " ".join(sorted(columns[child.category]))
                 self._fail(
                     f"{child.name}.{item.column}: expected an output of {child.category} ({given})",
@@ -333,6 +335,7 @@ class GrammarParser:
                 )
 
     def _check_bounds(self, rule: Alternative, child: Child) -> None:
+        """Check that a number, date, year or clock time has two bounds."""
         if set(child.features) != {"low", "high"}:
             self._fail(
                 f"{child.name}: expected {child.category}(low=NUMBER high=NUMBER)", rule.line
