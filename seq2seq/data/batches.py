@@ -34,18 +34,16 @@ def pad(sentences: list[NDArray[np.int64]]) -> tuple[Tensor, Tensor]:
 
 @dataclass
 class Batch:
-    """B sentence pairs, padded; both sides end in eos and start without bos."""
+    """B sentence pairs, padded; both sides end in eos and start without bos.
 
-    src: Tensor
-    """(B, S) ids."""
-    src_lengths: Tensor
-    """(B,) lengths with eos, always on the CPU."""
-    tgt: Tensor
-    """(B, T) ids."""
-    tgt_lengths: Tensor
-    """(B,) lengths with eos, always on the CPU."""
-    indices: Tensor
-    """(B,) positions in the dataset."""
+    The lengths count eos, and are always on the CPU.
+    """
+
+    src: Tensor  # (B, S)
+    src_lengths: Tensor  # (B,)
+    tgt: Tensor  # (B, T)
+    tgt_lengths: Tensor  # (B,)
+    indices: Tensor  # (B,) positions in the dataset
 
     @property
     def tgt_tokens(self) -> int:
@@ -53,10 +51,7 @@ class Batch:
         return int(self.tgt_lengths.sum())
 
     def share(self, rank: int, size: int) -> Batch | None:
-        """Return every size-th sentence from `rank` on, for one process of `size`.
-
-        Return None where the batch has too few sentences to give this process one.
-        """
+        """Return every size-th sentence from number `rank` on; None where there is none."""
         if size == 1:
             return self
         part = slice(rank, None, size)
@@ -79,13 +74,12 @@ class BatchSampler:
     Sentences are shuffled, then sorted by length within pools of about `bucket_batches` batches (1:
     not sorted). Each pool is cut into batches of `batch_sentences`, or of at most `batch_tokens`
     target tokens without padding; a longer sentence makes a batch of its own. Last, the batches are
-    shuffled. Without `shuffle`, all sentences are one pool, and batches come by rising length.
+    shuffled. Without `shuffle`, all sentences are one pool, and batches come by rising length. The
+    lengths (N,) count eos.
     """
 
     src_lengths: NDArray[np.int64]
-    """(N,) lengths with eos."""
     tgt_lengths: NDArray[np.int64]
-    """(N,) lengths with eos."""
     batch_tokens: int | None = None
     batch_sentences: int | None = None
     seed: int = 0
@@ -142,17 +136,11 @@ class BatchSampler:
         random = np.random.default_rng([self.seed, self.epoch])
         pools = [random.permutation(count)]
         if self.bucket_batches > 1:
-            size = self.bucket_batches * self._sentences_per_batch()
+            per_batch = self.batch_sentences or (self.batch_tokens or 0) / self.tgt_lengths.mean()
+            size = self.bucket_batches * max(1, int(per_batch))
             pools = [self._by_length(pool) for pool in np.split(pools[0], range(size, count, size))]
         batches = [batch for pool in pools for batch in self._cut_pool(pool)]
         return [batches[i] for i in random.permutation(len(batches))]
-
-    def _sentences_per_batch(self) -> int:
-        """Return the usual number of sentences in a batch."""
-        if self.batch_sentences is not None:
-            return self.batch_sentences
-        assert self.batch_tokens is not None
-        return max(1, int(self.batch_tokens / self.tgt_lengths.mean()))
 
     def _by_length(self, pool: NDArray[np.int64]) -> NDArray[np.int64]:
         """Sort sentences by target length, then by source length."""

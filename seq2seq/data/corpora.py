@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import chain, zip_longest
 from pathlib import Path
 
@@ -15,46 +15,27 @@ from ..files import new_folder, replacing, write_text
 from . import grammar
 from .grammar import generate_splits, load_grammar
 from .splitting import Pair, split_by_components
-from .text import lines_sha256, read_lines, text_sha256
+from .text import read_lines, text_sha256
 
 MIRROR_VARIABLE = "SEQ2SEQ_DATA_MIRROR"
 """Environment variable that names a folder with copies of the published files."""
 
 
-# -- files of pairs ---
-
-
-@dataclass
-class TextFiles:
-    """The files of one split; without `target`, `source` is a TSV file: source, tab, target."""
-
-    source: Path
-    target: Path | None
-
-    def paths(self) -> list[Path]:
-        """Return the files, one or two."""
-        return [self.source] if self.target is None else [self.source, self.target]
-
-    def pairs(self) -> Iterator[Pair]:
-        """Yield the pairs of source and target lines; raise DataError where there are none."""
-        pairs = (
-            tsv_pairs(self.source) if self.target is None else file_pairs(self.source, self.target)
-        )
-        first = next(pairs, None)
-        if first is None:
-            raise DataError(f"{self.source}: empty; expected one sentence pair on each line")
-        yield from chain([first], pairs)
+def read_pairs(files: list[Path]) -> Iterator[Pair]:
+    """Yield the pairs of a source and a target file, or of one TSV file; DataError if none."""
+    pairs = file_pairs(*files) if len(files) == 2 else tsv_pairs(files[0])
+    first = next(pairs, None)
+    if first is None:
+        raise DataError(f"{files[0]}: empty; expected one sentence pair on each line")
+    yield from chain([first], pairs)
 
 
 def file_pairs(source: Path, target: Path) -> Iterator[Pair]:
     """Yield the pairs of two files, line by line; raise DataError where one file is longer."""
     for src, tgt in zip_longest(read_lines(source), read_lines(target)):
         if src is None or tgt is None:
-            counts = [sum(1 for _ in read_lines(path)) for path in (source, target)]
-            raise DataError(
-                f"{source} has {counts[0]} lines, {target} has {counts[1]}; "
-                "expected the same number of lines"
-            )
+            n, m = (sum(1 for _ in read_lines(path)) for path in (source, target))
+            raise DataError(f"{source} has {n} lines, {target} has {m}; expected the same number")
         yield src, tgt
 
 
@@ -78,12 +59,16 @@ def tsv_pairs(path: Path, rule: SplitRule | None = None) -> Iterator[Pair]:
         yield cells[source], cells[target]
 
 
+def unzipped(pairs: Iterable[Pair]) -> tuple[list[str], list[str]]:
+    """Return the source lines and the target lines of pairs."""
+    kept = list(pairs)
+    return [src for src, _ in kept], [tgt for _, tgt in kept]
+
+
 def check_sha256(path: Path, expected: str | None) -> None:
     """Raise DataError where a file's text has another checksum than the configuration gives."""
     if expected is not None and (found := text_sha256(path)) != expected:
-        raise DataError(
-            f"{path}: wrong checksum: SHA-256 of its text is {found}, expected {expected}"
-        )
+        raise DataError(f"{path}: wrong checksum: SHA-256 of text {found}, expected {expected}")
 
 
 def check_git_blob(path: Path, expected: str | None) -> None:
@@ -94,17 +79,14 @@ def check_git_blob(path: Path, expected: str | None) -> None:
         raise DataError(f"{path}: wrong checksum: git hash {found}, expected {expected}")
 
 
-# -- splits ---
-
-
 def splits(config: DataConfig) -> dict[str, SplitConfig]:
     """Return the splits that a corpus names, train first."""
     named = {"train": config.train, "valid": config.valid, "test": config.test, **config.more_tests}
     return {name: split for name, split in named.items() if split.source is not None}
 
 
-def locate(config: DataConfig, name: str) -> TextFiles:
-    """Return the checked files of a split; fetch or draw them first where they are missing.
+def locate(config: DataConfig, name: str) -> list[Path]:
+    """Return the checked files of a split, two or one TSV; fetch or draw them first if missing.
 
     Raise DataError where the corpus has no such split or a checksum differs.
     """
@@ -115,11 +97,9 @@ def locate(config: DataConfig, name: str) -> TextFiles:
     if config.origin is Origin.grammar:
         folder = _drawn(config)
         languages = config.source_language, config.target_language
-        source, target = (folder / f"{name}.{language}" for language in languages)
-        return TextFiles(source, target)
+        return [folder / f"{name}.{language}" for language in languages]
     split = available[name]
-    paths = [_checked(config, split, side, sha256) for side, sha256 in _sides(split)]
-    return TextFiles(paths[0], paths[1] if len(paths) > 1 else None)
+    return [_checked(config, split, side, sha256) for side, sha256 in _sides(split)]
 
 
 def is_here(config: DataConfig, name: str) -> bool:
@@ -157,9 +137,6 @@ def _hint(config: DataConfig, name: str) -> str:
     if name == "train" and config.origin is Origin.published:
         return f"; you have to supply its training text: {own_files}"
     return f"; give its text by {own_files}" if config.origin is Origin.files else ""
-
-
-# -- published corpora ---
 
 
 def _mirror(config: DataConfig) -> str | None:
@@ -266,9 +243,6 @@ def _division(config: DataConfig) -> str:
     return json.dumps(made_of, indent=2) + "\n"
 
 
-# -- the built-in grammar ---
-
-
 def _drawn_folder(config: DataConfig) -> Path:
     """Return the folder of the drawn text, named by a hash of everything that decides it."""
     if config.grammar is None or not Path(config.grammar).is_file():
@@ -294,14 +268,8 @@ def _drawn(config: DataConfig) -> Path:
     return folder
 
 
-# -- a split as text ---
-
-
 def held_out(pair: Pair, share: float) -> bool:
-    """Return whether a training pair is held out for validation.
-
-    A hash of the pair decides, so that more training text never moves a pair.
-    """
+    """Return whether a pair of train is held out, by its hash: other pairs never change that."""
     digest = hashlib.blake2b("\t".join(pair).encode("utf-8"), digest_size=8).digest()
     return int.from_bytes(digest, "big") < share * 2**64
 
@@ -309,25 +277,26 @@ def held_out(pair: Pair, share: float) -> bool:
 def split_pairs(config: DataConfig, name: str) -> Iterator[Pair]:
     """Return the pairs of a split before clean-up; without a valid split, train is divided."""
     if name not in ("train", "valid") or "valid" in splits(config):
-        return locate(config, name).pairs()
-    pairs, share, wanted = locate(config, "train").pairs(), config.valid_share, name == "valid"
-    return (pair for pair in pairs if held_out(pair, share) is wanted)
+        return read_pairs(locate(config, name))
+    pairs, wanted = read_pairs(locate(config, "train")), name == "valid"
+    return (pair for pair in pairs if held_out(pair, config.valid_share) is wanted)
 
 
 def read_split(config: DataConfig, name: str) -> tuple[list[str], list[str]]:
     """Return the source lines and the target lines of a split; raise DataError if it is empty."""
-    pairs = list(split_pairs(config, name))
-    if not pairs:
+    source, target = unzipped(split_pairs(config, name))
+    if not source:
         raise DataError(f"data={config.name}: split {name!r} is empty")
-    return [src for src, _ in pairs], [tgt for _, tgt in pairs]
+    return source, target
 
 
 def read_pair_files(source: str, target: str) -> tuple[list[str], list[str]]:
     """Return the lines of a source file and of its translation."""
-    pairs = list(TextFiles(Path(source), Path(target)).pairs())
-    return [src for src, _ in pairs], [tgt for _, tgt in pairs]
+    return unzipped(read_pairs([Path(source), Path(target)]))
 
 
 def scored_text(source: Iterable[str], reference: Iterable[str]) -> dict[str, str]:
     """Return the checksums that are stored with scores, to identify the text they belong to."""
-    return {"source_sha256": lines_sha256(source), "reference_sha256": lines_sha256(reference)}
+    texts = {"source_sha256": source, "reference_sha256": reference}
+    joined = {name: "".join(f"{line}\n" for line in lines) for name, lines in texts.items()}
+    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in joined.items()}

@@ -103,19 +103,18 @@ def _mapped(path: Path, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
 
 @dataclass
 class Counts:
-    """What clean-up did to the pairs of a split, in numbers of pairs."""
+    """What clean-up did to a split: the number of pairs before it, kept, and dropped by each rule.
+
+    Dropped pairs have a side without pieces (empty) or with too many (too_long), sides of very
+    different lengths (ratio), or the text of an earlier pair (duplicates).
+    """
 
     pairs: int = 0
-    """Pairs before clean-up."""
     kept: int = 0
     empty: int = 0
-    """Dropped: a side has no pieces."""
     too_long: int = 0
-    """Dropped: a side has more than `data.max_length` pieces."""
     ratio: int = 0
-    """Dropped: the sides' lengths differ by more than `data.cleaning.max_length_ratio`."""
     duplicates: int = 0
-    """Dropped: an earlier pair is the same."""
     odd: Counter[str] = field(default_factory=Counter)
     """Occurrences of the characters that clean-up mapped or removed."""
 

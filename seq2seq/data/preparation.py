@@ -1,44 +1,54 @@
 """From text to a prepared corpus: tokenizers trained, text cleaned and encoded, everything counted.
 
-A corpus is streamed: memory does not grow with its size.
+A corpus is streamed in chunks, and a large one is encoded on all cores: memory does not grow with
+its size.
 """
 
 import hashlib
 import json
+import os
 import random
 import shutil
+import sqlite3
 import sys
 import unicodedata
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from itertools import islice
+from itertools import chain, islice
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..config import DataConfig, TokenizerConfig
 from ..errors import DataError
 from ..files import new_folder
-from .corpora import locate, split_pairs, splits
-from .dataset import Counts, Manifest, Prepared
-from .encoding import Encoder, SeenPairs, SplitWriter, encoded_chunks
+from .corpora import locate, split_pairs, splits, unzipped
+from .dataset import ENDS_DTYPE, SIDES, Counts, Manifest, Prepared, ids_dtype
 from .splitting import Pair
-from .text import text_sha256
+from .text import clean, odd_characters, text_sha256
 from .tokenizer import Tokenizers
 
 VERSION = 2
 """Version of the code that decides what the arrays hold: increase it where that changes."""
-TOKENIZER_PAIRS = 200_000
-"""A tokenizer is trained on at most this many pairs, an even sample of a larger corpus."""
 LIBRARIES = ("sentencepiece", "jieba")
 """Libraries whose version decides how text is split."""
 MAKING = ".making-"
 """Start of the name of a folder that is being prepared."""
+TOKENIZER_PAIRS = 200_000
+"""A tokenizer is trained on at most this many pairs, an even sample of a larger corpus."""
+CHUNK_PAIRS = 5000
+FEW_PAIRS = 50_000
+"""Pairs that are encoded by this process alone: more processes would start too slowly to help."""
+RATIO_FROM = 10
+"""Pieces on the longer side from which the length ratio counts."""
 
 
 def fingerprint(data: DataConfig, tokenizer: TokenizerConfig, names: list[str]) -> str:
@@ -47,9 +57,7 @@ def fingerprint(data: DataConfig, tokenizer: TokenizerConfig, names: list[str]) 
         "version": VERSION,
         "libraries": {name: version(name) for name in LIBRARIES},
         "unicode": unicodedata.unidata_version,
-        "texts": {
-            name: [text_sha256(path) for path in locate(data, name).paths()] for name in names
-        },
+        "texts": {name: list(map(text_sha256, locate(data, name))) for name in names},
         "tokenizer": asdict(tokenizer),
         "cleaning": asdict(data.cleaning),
         "max_length": data.max_length,
@@ -112,9 +120,7 @@ def train_tokenizers(data: DataConfig, tokenizer: TokenizerConfig) -> Tokenizers
     """Train tokenizers on the training text, or on a sample of it."""
     pairs = sample(islice(split_pairs(data, "train"), data.train_pairs), TOKENIZER_PAIRS)
     languages = (data.source_language, data.target_language)
-    return Tokenizers.train(
-        (src for src, _ in pairs), (tgt for _, tgt in pairs), tokenizer, languages
-    )
+    return Tokenizers.train(unzipped(pairs), tokenizer, languages)
 
 
 def sample(pairs: Iterable[Pair], size: int) -> list[Pair]:
@@ -133,8 +139,8 @@ def encode_split(
     """Write one split's arrays, and its text unless it is train's; return what was counted."""
     is_train, counts = name == "train", Counts()
     encoder = Encoder(tokenizers, data.max_length, data.cleaning.max_length_ratio, drops=is_train)
-    limited = is_train and data.train_pairs is not None
-    room = data.train_pairs if limited and data.train_pairs is not None else sys.maxsize
+    limit = data.train_pairs if is_train else None
+    room = sys.maxsize if limit is None else limit
     pairs = split_pairs(data, name)
     pairs = pairs if is_train else _keeping_text(pairs, folder, name)
     bar = tqdm(
@@ -168,3 +174,134 @@ def _keeping_text(pairs: Iterable[Pair], folder: Path, name: str) -> Iterator[Pa
             src.write(f"{pair[0]}\n")
             tgt.write(f"{pair[1]}\n")
             yield pair
+
+
+@dataclass
+class Encoded:
+    """A chunk of pairs, encoded, without those dropped; repeated pairs are still in it."""
+
+    ids: list[NDArray[np.unsignedinteger]]
+    """Ids of each side, all sentences one after the other."""
+    lengths: list[NDArray[np.int64]]
+    """Lengths of each side's sentences."""
+    keys: list[bytes]
+    """16-byte hashes of each pair's cleaned text."""
+    counts: Counts
+
+
+@dataclass
+class Encoder:
+    """Clean-up and encoding of a chunk of pairs; it is sent to worker processes as it is."""
+
+    tokenizers: Tokenizers
+    max_length: int
+    max_ratio: float
+    drops: bool
+    """Whether pairs may be dropped: only those of train may."""
+
+    def __call__(self, chunk: list[Pair]) -> Encoded:
+        """Encode a chunk."""
+        counts, sentences, keys = Counts(pairs=len(chunk)), list[tuple[list[int], ...]](), []
+        tokenizers = (self.tokenizers.source, self.tokenizers.target)
+        for pair in chunk:
+            for line in pair:
+                counts.odd.update(odd_characters(line))
+            both = tuple(t.encode(line) for t, line in zip(tokenizers, pair, strict=True))
+            if self.drops and (rule := self.broken_rule(*map(len, both))):
+                setattr(counts, rule, getattr(counts, rule) + 1)
+                continue
+            sentences.append(both)
+            text = "\t".join(clean(line) for line in pair).encode("utf-8")
+            keys.append(hashlib.blake2b(text, digest_size=16).digest())
+        ids, lengths = [], []
+        for side, tokenizer in enumerate(tokenizers):
+            flat = chain.from_iterable(both[side] for both in sentences)
+            ids.append(np.fromiter(flat, ids_dtype(tokenizer.vocab_size)))
+            lengths.append(np.array([len(both[side]) for both in sentences], ENDS_DTYPE))
+        return Encoded(ids, lengths, keys, counts)
+
+    def broken_rule(self, src: int, tgt: int) -> str | None:
+        """Return the first rule that a pair breaks, given the number of pieces on each side."""
+        if not src or not tgt:
+            return "empty"
+        if max(src, tgt) > self.max_length:
+            return "too_long"
+        if max(src, tgt) >= RATIO_FROM and max(src, tgt) > self.max_ratio * min(src, tgt):
+            return "ratio"
+        return None
+
+
+class SeenPairs:
+    """The pairs seen so far, in a table on disk: memory does not grow with the corpus."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "seen.sqlite"
+        self.connection = sqlite3.connect(self.path, isolation_level=None)
+        for setting in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-65536"):  # in KiB
+            self.connection.execute(f"PRAGMA {setting}")
+        self.connection.execute("CREATE TABLE seen (key BLOB PRIMARY KEY) WITHOUT ROWID")
+
+    def close(self) -> None:
+        """Close and delete the table."""
+        self.connection.close()
+        self.path.unlink()
+
+    def new(self, keys: list[bytes]) -> list[bool]:
+        """Return for each key whether it occurs for the first time."""
+        self.connection.execute("BEGIN")
+        insert = "INSERT OR IGNORE INTO seen VALUES (?)"
+        found = [self.connection.execute(insert, (key,)).rowcount == 1 for key in keys]
+        self.connection.execute("COMMIT")
+        return found
+
+
+class SplitWriter:
+    """The array files of a split, written chunk by chunk."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.ids, self.ends = (
+            [(folder / f"{name}.{side}.{kind}").open("wb") for side in SIDES]
+            for kind in ("ids", "ends")
+        )
+        self.last = [0, 0]
+
+    def write(self, encoded: Encoded, keep: NDArray[np.bool_]) -> None:
+        """Append the sentences of a chunk that are kept."""
+        for side in range(len(SIDES)):
+            lengths = encoded.lengths[side]
+            self.ids[side].write(encoded.ids[side][np.repeat(keep, lengths)].tobytes())
+            ends = self.last[side] + np.cumsum(lengths[keep])
+            self.ends[side].write(ends.tobytes())
+            self.last[side] += int(lengths[keep].sum())
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in (*self.ids, *self.ends):
+            file.close()
+
+
+def encoded_chunks(pairs: Iterable[Pair], encoder: Encoder) -> Iterator[Encoded]:
+    """Yield every chunk encoded, in order; the chunks of a large corpus are shared by all cores.
+
+    Only a few chunks are in memory at a time, however fast the text is read.
+    """
+    iterator = iter(pairs)
+    stream = iter(lambda: list(islice(iterator, CHUNK_PAIRS)), [])
+    yield from map(encoder, islice(stream, FEW_PAIRS // CHUNK_PAIRS))
+    first = next(stream, None)
+    if first is None:
+        return
+    workers = available_cores()
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        pending = deque([pool.submit(encoder, first)])
+        for chunk in stream:
+            pending.append(pool.submit(encoder, chunk))
+            if len(pending) > 2 * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def available_cores() -> int:
+    """Return the number of cores of this process, which a job scheduler may limit."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -16,15 +16,11 @@ from typing import IO, Any
 
 from ..errors import DataError
 
-SPACES = (
-    "\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
-)
+SPACES = "\u00a0\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 """Characters that `clean` maps to a plain space."""
 INVISIBLE = "\u00ad\u200b\u2060\ufeff"
 """Characters that `clean` removes: soft hyphen, zero-width space, word joiner, byte order mark.
-
-The zero-width joiners U+200C and U+200D are kept: Persian, Hindi and emoji need them.
-"""
+The zero-width joiners U+200C and U+200D are kept: Persian, Hindi and emoji need them."""
 CONTROLS = "".join(map(chr, [*range(0x20), 0x7F, *range(0x80, 0xA0)]))
 """Control characters, which `clean` maps to a plain space too."""
 WITHOUT_SPACES = ("zh", "ja")
@@ -43,9 +39,6 @@ translations contain them, so the model must be able to write them.
 """
 _CJK = "\u2e80-\u303f\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef"
 _SPACE_BY_CJK = re.compile(f"(?<=[{_CJK}]) | (?=[{_CJK}])")
-
-
-# -- reading ---
 
 
 @contextmanager
@@ -71,10 +64,8 @@ def open_text(path: Path, member: str = "") -> Iterator[IO[bytes]]:
                 yield file
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{path}: damaged zip file ({error})") from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        kind = "zip" if member else "gzip"
+    except (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error) as error:
+        kind = "gzip" if is_gzip else "zip"
         raise DataError(f"{path}: damaged {kind} file ({error})") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
@@ -108,17 +99,6 @@ def text_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's uncompressed text."""
     with open_text(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-
-
-def lines_sha256(lines: Iterable[str]) -> str:
-    """Return the SHA-256 of lines in memory, each ended by LF."""
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(f"{line}\n".encode())
-    return digest.hexdigest()
-
-
-# -- normalisation ---
 
 
 def odd_characters(line: str) -> Counter[str]:

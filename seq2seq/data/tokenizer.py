@@ -3,12 +3,15 @@
 The special pieces have the ids <pad> 0, <unk> 1, <s> 2 and </s> 3.
 """
 
+from __future__ import annotations
+
 import hashlib
 import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -41,7 +44,7 @@ class Tokenizer:
             raise ValueError(f"<pad>, <unk>, <s>, </s> have ids {special}; expected 0, 1, 2, 3")
 
     @classmethod
-    def train(cls, lines: Iterable[str], config: TokenizerConfig, language: str) -> "Tokenizer":
+    def train(cls, lines: Iterable[str], config: TokenizerConfig, language: str) -> Tokenizer:
         """Train a tokenizer on the text of one language."""
         model = train_model(_normalised(lines, config, language), config, language)
         return cls(model, config.kind, language, config.nfkc)
@@ -52,10 +55,7 @@ class Tokenizer:
         return hashlib.sha256(self.model).hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write the model, and next to it its vocabulary.
-
-        Each line of the vocabulary is a piece and its log-probability or rank.
-        """
+        """Write the model, and its vocabulary: on each line a piece and its score."""
         with replacing(path) as temporary:
             temporary.write_bytes(self.model)
         p = self.processor
@@ -68,8 +68,7 @@ class Tokenizer:
 
     def encode(self, line: str) -> list[int]:
         """Return a line's ids without bos and eos; an empty line has none."""
-        ids: list[int] = self.processor.encode(self.normalise(line))
-        return ids
+        return list(self.processor.encode(self.normalise(line)))
 
     def pieces(self, line: str) -> list[str]:
         """Return a line's pieces, without the word mark where each piece is a word."""
@@ -79,13 +78,11 @@ class Tokenizer:
 
     def id_to_piece(self, piece: int) -> str:
         """Return the piece of an id, with its word mark."""
-        text: str = self.processor.id_to_piece(piece)
-        return text
+        return str(self.processor.id_to_piece(piece))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the detokenized text of ids; <unk> becomes ⁇."""
-        text: str = self.processor.decode(list(ids))
-        text = " ".join(text.split())
+        text = " ".join(self.processor.decode(list(ids)).split())
         return join_chinese(text) if _is_segmented(self.kind, self.language) else text
 
     def join(self, parts: Iterable[str]) -> str:
@@ -160,50 +157,6 @@ def _vocabulary_error(message: str, config: TokenizerConfig, languages: str) -> 
 
 
 @dataclass
-class _Settings:
-    """The contents of tokenizer.json."""
-
-    joint: bool
-    kind: str
-    nfkc: bool
-    source_language: str
-    target_language: str
-    sha256: dict[str, str]
-    """Checksums of the models, by file name; older files have none."""
-
-    @classmethod
-    def read(cls, path: Path) -> "_Settings":
-        """Read and check a file; raise DataError where it is missing or damaged."""
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            kind, nfkc = TokenizerKind(values["kind"]).value, bool(values["nfkc"])
-            languages = [values[f"{side}_language"] for side in ("source", "target")]
-            joint, sha256 = bool(values.get("joint")), dict(values.get("sha256", {}))
-        except FileNotFoundError as error:
-            raise DataError(f"{path}: no such tokenizer") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: damaged tokenizer ({error!r})") from error
-        for language in languages:
-            if not isinstance(language, str):
-                raise DataError(f"{path}: damaged tokenizer (language {language!r})")
-        return cls(joint, kind, nfkc, languages[0], languages[1], sha256)
-
-    def load_model(self, path: Path, language: str) -> Tokenizer:
-        """Load a SentencePiece model; raise DataError where it is missing or damaged."""
-        try:
-            kind = TokenizerKind(self.kind)
-            tokenizer = Tokenizer(path.read_bytes(), kind, language, self.nfkc)
-        except FileNotFoundError as error:
-            raise DataError(f"{path}: no such tokenizer") from error
-        except (ValueError, RuntimeError) as error:
-            raise DataError(f"{path}: damaged tokenizer ({error})") from error
-        found, expected = tokenizer.sha256, self.sha256.get(path.name, tokenizer.sha256)
-        if found != expected:  # a model that lost its last pieces can still be loaded
-            raise DataError(f"{path}: damaged tokenizer (SHA-256 is {found}, expected {expected})")
-        return tokenizer
-
-
-@dataclass
 class Tokenizers:
     """The tokenizers of both sides; with `joint` they share one SentencePiece model."""
 
@@ -213,20 +166,16 @@ class Tokenizers:
 
     @classmethod
     def train(
-        cls,
-        source: Iterable[str],
-        target: Iterable[str],
-        config: TokenizerConfig,
-        languages: tuple[str, str],
-    ) -> "Tokenizers":
-        """Train on the text of both sides, which are in these languages."""
-        sides = list(zip((source, target), languages, strict=True))
+        cls, texts: Sequence[Iterable[str]], config: TokenizerConfig, languages: tuple[str, str]
+    ) -> Tokenizers:
+        """Train on the source's and the target's text, which are in these languages."""
+        sides = list(zip(texts, languages, strict=True))
         if config.joint:
-            texts = (_normalised(lines, config, language) for lines, language in sides)
-            model = train_model(chain.from_iterable(texts), config, " and ".join(languages))
+            lines = chain.from_iterable(_normalised(text, config, side) for text, side in sides)
+            model = train_model(lines, config, " and ".join(languages))
             both = [Tokenizer(model, config.kind, language, config.nfkc) for language in languages]
         else:
-            both = [Tokenizer.train(lines, config, language) for lines, language in sides]
+            both = [Tokenizer.train(text, config, language) for text, language in sides]
         return cls(both[0], both[1], config.joint)
 
     def save(self, folder: Path) -> None:
@@ -235,26 +184,49 @@ class Tokenizers:
         files = dict(zip(_model_names(self.joint), (source, target), strict=True))
         for name, tokenizer in files.items():
             tokenizer.save(folder / name)
-        sha256 = {name: tokenizer.sha256 for name, tokenizer in files.items()}
-        settings = _Settings(
-            self.joint, source.kind.value, source.nfkc, source.language, target.language, sha256
-        )
-        write_text(folder / "tokenizer.json", json.dumps(asdict(settings), indent=2) + "\n")
+        settings = {
+            "joint": self.joint,
+            "kind": source.kind.value,
+            "nfkc": source.nfkc,
+            "source_language": source.language,
+            "target_language": target.language,
+            "sha256": {name: tokenizer.sha256 for name, tokenizer in files.items()},
+        }
+        write_text(folder / "tokenizer.json", json.dumps(settings, indent=2) + "\n")
 
     @classmethod
-    def load(cls, folder: Path) -> "Tokenizers":
+    def load(cls, folder: Path) -> Tokenizers:
         """Load what `save` wrote; raise DataError where a file is missing or damaged."""
-        settings = _Settings.read(folder / "tokenizer.json")
-        source, target = _model_names(settings.joint)
-        return cls(
-            settings.load_model(folder / source, settings.source_language),
-            settings.load_model(folder / target, settings.target_language),
-            settings.joint,
-        )
+        with _naming_damage(folder / "tokenizer.json") as path:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+            kind, nfkc = TokenizerKind(settings["kind"]), bool(settings["nfkc"])
+            languages = [settings["source_language"], settings["target_language"]]
+            if not all(isinstance(language, str) for language in languages):
+                raise ValueError(f"languages {languages}; expected two names")
+            joint, sha256 = bool(settings.get("joint")), settings.get("sha256", {})
+        both = []
+        for name, language in zip(_model_names(joint), languages, strict=True):
+            with _naming_damage(folder / name) as path:
+                both.append(Tokenizer(path.read_bytes(), kind, language, nfkc))
+                found, expected = both[-1].sha256, sha256.get(name, both[-1].sha256)
+                if found != expected:  # a model that lost its last pieces can still be loaded
+                    raise ValueError(f"SHA-256 is {found}, expected {expected}")
+        return cls(both[0], both[1], joint)
 
 
-def _model_names(joint: bool) -> tuple[str, str]:
+def _model_names(joint: bool) -> list[str]:
     """Return the file names of the source's and the target's model."""
-    if joint:
-        return "tokenizer.model", "tokenizer.model"
-    return "tokenizer.source.model", "tokenizer.target.model"
+    return [f"tokenizer{'' if joint else side}.model" for side in (".source", ".target")]
+
+
+@contextmanager
+def _naming_damage(path: Path) -> Iterator[Path]:
+    """Give a file's path; raise DataError where the file is missing or its contents are wrong."""
+    try:
+        yield path
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such tokenizer") from error
+    except KeyError as error:
+        raise DataError(f"{path}: damaged tokenizer (no key {error})") from error
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise DataError(f"{path}: damaged tokenizer ({error})") from error

@@ -600,7 +600,7 @@ def test_iwslt_takes_own_training_text(tmp_path):
 def test_the_mirror_holds_every_corpus(name, mirror):
     config = config_of(name, f"data.mirror={mirror}")
     for split in splits(config):
-        assert all(path.exists() for path in locate(config, split).paths())
+        assert all(path.exists() for path in locate(config, split))
 
 
 @pytest.mark.parametrize(

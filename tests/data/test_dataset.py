@@ -13,12 +13,18 @@ import pytest
 import torch
 
 from seq2seq.config import DataConfig, SplitConfig, TokenizerConfig, TokenizerKind
-from seq2seq.data import encoding, preparation
+from seq2seq.data import preparation
 from seq2seq.data.batches import BatchSampler
 from seq2seq.data.corpora import read_split
 from seq2seq.data.dataset import Manifest, ParallelDataset, Prepared, ids_dtype
-from seq2seq.data.encoding import Encoder, SeenPairs, available_cores, encoded_chunks
-from seq2seq.data.preparation import prepare, sample
+from seq2seq.data.preparation import (
+    Encoder,
+    SeenPairs,
+    available_cores,
+    encoded_chunks,
+    prepare,
+    sample,
+)
 from seq2seq.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -324,8 +330,8 @@ def test_worker_processes_find_the_same(tmp_path, monkeypatch):
     pairs = [(line, line.upper()) for line in sentences(500, seed=4)] + [("", "x")]
     encoder = Encoder(prepared.tokenizers, max_length=100, max_ratio=9.0, drops=True)
     here = list(encoded_chunks(pairs, encoder))
-    monkeypatch.setattr(encoding, "FEW_PAIRS", 100)
-    monkeypatch.setattr(encoding, "CHUNK_PAIRS", 50)
+    monkeypatch.setattr(preparation, "FEW_PAIRS", 100)
+    monkeypatch.setattr(preparation, "CHUNK_PAIRS", 50)
     chunks = list(encoded_chunks(pairs, encoder))
     assert len(chunks) == 11
     assert [i for chunk in chunks for i in chunk.ids[1]] == [
@@ -353,9 +359,9 @@ def test_a_sample_is_even_bounded_and_always_the_same():
 
 MEASURE = """
 import resource, sys
-from seq2seq.data import encoding, preparation
+from seq2seq.data import preparation
 from seq2seq.config import DataConfig, SplitConfig, TokenizerConfig
-encoding.FEW_PAIRS, preparation.TOKENIZER_PAIRS = 1 << 40, 5000  # one process, so that one figure tells all
+preparation.FEW_PAIRS, preparation.TOKENIZER_PAIRS = 1 << 40, 5000  # one process, so that one figure tells all
 config = DataConfig(name="m", root=sys.argv[2], train=SplitConfig(sys.argv[1]))
 preparation.prepare(config, TokenizerConfig(vocab_size=300), progress=False)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "linux" else 1 << 20))

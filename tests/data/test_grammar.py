@@ -689,5 +689,7 @@ def test_mistakes_are_named(tmp_path: Path, old: str, new: str, line: int, messa
 def test_bytes_that_are_not_utf8_are_named(tmp_path: Path) -> None:
     path = tmp_path / "grammar.txt"
     path.write_bytes(b"start S\nside \xff")
-    with pytest.raises(ValueError, match=r"grammar.txt:2: byte 13 is 0xff: expected UTF-8"):
+    with pytest.raises(
+        ValueError, match=r"grammar.txt:2: invalid UTF-8 at byte 6 \(0xff\); expected UTF-8"
+    ):
         load_grammar(path)

@@ -8,7 +8,8 @@ sets agree where they intersect.
 
 import random
 from bisect import bisect
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -18,6 +19,10 @@ from ...config import GrammarSplit
 from .numerals import GENERATORS
 from .rules import EMPTY, Alternative, Child, GrammarParser, Item, Side, Values, Variable, Words
 
+Wanted = Mapping[str, Values]
+"""The features that are asked of a category."""
+Choice = tuple[list[Alternative], list[float]]
+"""The alternatives of a category, and the running sums of their weights."""
 NEW_ATTEMPTS = 10
 """Draws for a word that the sentence does not contain yet."""
 MOST_ATTEMPTS = 100_000
@@ -31,8 +36,14 @@ class Pair(NamedTuple):
     target: str
 
 
-@dataclass(frozen=True)
-class Node:
+class Derivation(NamedTuple):
+    """A sentence that is being drawn: its random numbers, and the alternatives used so far."""
+
+    rng: random.Random
+    used: list[Alternative]
+
+
+class Node(NamedTuple):
     """An expanded category: its features as far as they are known, and its words by output."""
 
     features: dict[str, Values]
@@ -49,16 +60,13 @@ class Grammar:
     once: frozenset[str]
     _by_category: dict[str, list[Alternative]] = field(init=False, repr=False)
     _growing: set[str] = field(init=False, repr=False)
-    _choices: dict[tuple[object, ...], tuple[list[Alternative], list[float]]] = field(
-        init=False, repr=False
-    )
+    _choices: dict[object, Choice] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._by_category = {}
+        self._by_category = defaultdict(list)
         for alternative in self.alternatives:
-            self._by_category.setdefault(alternative.category, []).append(alternative)
+            self._by_category[alternative.category].append(alternative)
         self._growing = _growing_categories(self.alternatives)
-        self._choices = {}
 
     def sample(self, rng: random.Random, max_words: int | None = None, min_words: int = 1) -> Pair:
         """Draw a pair whose source has min_words to max_words words (None: min_words + 20)."""
@@ -70,140 +78,97 @@ class Grammar:
         """Draw a pair as `sample` does; return it with the alternatives it was made of."""
         most = min_words + 20 if max_words is None else max_words
         if not 1 <= min_words <= most:
-            raise ValueError(
-                f"min_words {min_words}, max_words {max_words}: expected 1 <= min_words <= "
-                "max_words"
-            )
+            found = f"min_words {min_words}, max_words {max_words}"
+            raise ValueError(f"{found}: expected 1 <= min_words <= max_words")
         for _ in range(MOST_ATTEMPTS):
-            used: list[Alternative] = []
-            node = self._expand(rng, self.start, {}, rng.randint(min_words, most), used)
+            drawn = Derivation(rng, [])
+            node = self._expand(drawn, self.start, {}, rng.randint(min_words, most))
             source, target = (side.write(node.outputs[side.name]) for side in self.sides)
             fits = min_words <= len(source.split()) <= most
             if fits and not (self.sides[0].forbids(source) or self.sides[1].forbids(target)):
-                return Pair(source, target), used
-        raise ValueError(
-            f"no sentence of {min_words} to {most} words in {MOST_ATTEMPTS} draws of this grammar"
-        )
+                return Pair(source, target), drawn.used
+        raise ValueError(f"no sentence of {min_words} to {most} words in {MOST_ATTEMPTS} draws")
 
-    def _expand(
-        self,
-        rng: random.Random,
-        category: str,
-        wanted: Mapping[str, Values],
-        size: int,
-        used: list[Alternative],
-    ) -> Node:
+    def _expand(self, drawn: Derivation, category: str, wanted: Wanted, size: int) -> Node:
         """Expand a category, with the wanted features, to about `size` source words."""
         if category in GENERATORS:
-            return _generate(rng, category, wanted)
-        alternative = self._choose(rng, category, wanted, size)
-        if category in self.once:
-            alternative = self._choose_new(rng, alternative, wanted, size, used)
-        used.append(alternative)
+            return _generate(drawn.rng, category, wanted)
+        alternative = self._choose(drawn, category, wanted, size)
+        drawn.used.append(alternative)
         bound = _bind_wanted(alternative, wanted)
         nodes: dict[str, Node] = {}
         growing_left = sum(child.category in self._growing for child in alternative.children)
         for child in alternative.children:
             growing = child.category in self._growing
             share = max(1, size // growing_left) if growing else 1
-            node = self._expand(rng, child.category, _resolve(child.features, bound), share, used)
+            node = self._expand(drawn, child.category, _resolve(child.features, bound), share)
             nodes[child.name] = node
             size -= len(node.outputs.get(self.sides[0].name, ()))
             growing_left -= growing
             _bind(child, node, bound)
         outputs = {name: _fill(items, nodes, bound) for name, items in alternative.outputs.items()}
         features = _resolve(alternative.features, bound)
-        return Node(
-            {name: values & wanted.get(name, values) for name, values in features.items()}, outputs
-        )
+        known = {name: values & wanted.get(name, values) for name, values in features.items()}
+        return Node(known, outputs)
 
-    def _choose(
-        self, rng: random.Random, category: str, wanted: Mapping[str, Values], size: int
-    ) -> Alternative:
-        """Draw an alternative of a category by its weight."""
-        key = (category, size, *sorted(wanted.items(), key=lambda item: item[0]))
+    def _choose(self, drawn: Derivation, category: str, wanted: Wanted, size: int) -> Alternative:
+        """Draw an alternative by its weight; of a `once` category preferably an unused one."""
+        key = (category, size, frozenset(wanted.items()))
         if key not in self._choices:
             self._choices[key] = self._weigh(category, wanted, size)
         alternatives, sums = self._choices[key]
-        return alternatives[bisect(sums, rng.random() * sums[-1], hi=len(sums) - 1)]
-
-    def _choose_new(
-        self,
-        rng: random.Random,
-        first: Alternative,
-        wanted: Mapping[str, Values],
-        size: int,
-        used: list[Alternative],
-    ) -> Alternative:
-        """Return an alternative that is not used yet, if a few more draws find one."""
-        lines = {alternative.line for alternative in used}
-        for _ in range(NEW_ATTEMPTS):
-            if first.line not in lines:
+        used = {a.line for a in drawn.used} if category in self.once else set()
+        for _ in range(1 + NEW_ATTEMPTS):
+            place = bisect(sums, drawn.rng.random() * sums[-1], hi=len(sums) - 1)
+            if alternatives[place].line not in used:
                 break
-            first = self._choose(rng, first.category, wanted, size)
-        return first
+        return alternatives[place]
 
-    def _weigh(
-        self, category: str, wanted: Mapping[str, Values], size: int
-    ) -> tuple[list[Alternative], list[float]]:
+    def _weigh(self, category: str, wanted: Wanted, size: int) -> Choice:
         """Return the alternatives that agree with the wanted features, and summed weights."""
-        able = [a for a in self._by_category.get(category, ()) if _agrees(a, wanted)]
+        able = [a for a in self._by_category[category] if _agrees(a, wanted)]
         weights = [
             0.0 if size < a.grow else a.weight * (size / a.grow) ** 2 if a.grow else a.weight
             for a in able
         ]
         if not any(weights):
             asked = " ".join(f"{key}={'|'.join(sorted(values))}" for key, values in wanted.items())
-            raise ValueError(
-                f"{category}({asked}): expected at least one rule or entry that fits {size} words"
-            )
+            raise ValueError(f"{category}({asked}): expected a rule or entry for {size} words")
         return able, list(accumulate(weights))
 
 
 def generate_splits(
     grammar: Grammar, sizes: Mapping[str, GrammarSplit], seed: int
 ) -> dict[str, list[Pair]]:
-    """Draw the pairs of all splits; the same seed gives the same pairs.
-
-    No source sentence occurs twice, not even in two splits.
-    """
-    rng = random.Random(seed)
-    seen: set[str] = set()
-    return {name: list(_draw_new(grammar, size, rng, seen, name)) for name, size in sizes.items()}
+    """Draw the pairs of all splits from a seed; no source sentence occurs twice in them."""
+    rng, seen = random.Random(seed), set[str]()
+    splits: dict[str, list[Pair]] = {name: [] for name in sizes}
+    for name, size in sizes.items():
+        repeats = 0
+        while len(splits[name]) < size.count:
+            pair = grammar.sample(rng, size.max_words, size.min_words)
+            repeats += pair.source in seen
+            if repeats > MOST_ATTEMPTS:
+                raise ValueError(f"split {name!r}: {size.count} different sentences are too many")
+            if pair.source not in seen:
+                seen.add(pair.source)
+                splits[name].append(pair)
+    return splits
 
 
 def load_grammar(path: str | Path) -> Grammar:
-    """Read a grammar file; ValueError names file, line, value and what was expected."""
+    """Read a grammar file; raise DataError with file, line, value and what was expected."""
     return Grammar(*GrammarParser(Path(path)).parse())
 
 
-def _draw_new(
-    grammar: Grammar, size: GrammarSplit, rng: random.Random, seen: set[str], split: str
-) -> Iterator[Pair]:
-    """Draw the pairs of one split, without the sources in `seen`."""
-    repeats = 0
-    for _ in range(size.count):
-        while (pair := grammar.sample(rng, size.max_words, size.min_words)).source in seen:
-            repeats += 1
-            if repeats > MOST_ATTEMPTS:
-                raise ValueError(
-                    f"split {split!r}: {size.count} different sentences are more than the grammar "
-                    "can be expected to give"
-                )
-        seen.add(pair.source)
-        yield pair
-
-
-def _generate(rng: random.Random, name: str, wanted: Mapping[str, Values]) -> Node:
+def _generate(rng: random.Random, name: str, wanted: Wanted) -> Node:
     """Draw a number, date, year or clock time between the wanted bounds."""
     low, high = (int(next(iter(wanted[bound]))) for bound in ("low", "high"))
     forms = GENERATORS[name](rng, low, high)
     return Node({}, {column: tuple(text.split()) for column, text in forms.items()})
 
 
-def _resolve(
-    features: Mapping[str, Values | Variable], bound: Mapping[str, Values]
-) -> dict[str, Values]:
+def _resolve(features: Mapping[str, Values | Variable], bound: Wanted) -> dict[str, Values]:
     """Replace variables by their values; leave unbound ones out."""
     resolved = {}
     for name, value in features.items():
@@ -222,7 +187,7 @@ def _bind(child: Child, node: Node, bound: dict[str, Values]) -> None:
             bound[value.name] = found & bound.get(value.name, found)
 
 
-def _bind_wanted(alternative: Alternative, wanted: Mapping[str, Values]) -> dict[str, Values]:
+def _bind_wanted(alternative: Alternative, wanted: Wanted) -> dict[str, Values]:
     """Return the values of a rule's variables by what is wanted of its own features."""
     bound: dict[str, Values] = {}
     for feature, value in alternative.features.items():
@@ -233,7 +198,7 @@ def _bind_wanted(alternative: Alternative, wanted: Mapping[str, Values]) -> dict
     return bound
 
 
-def _agrees(alternative: Alternative, wanted: Mapping[str, Values]) -> bool:
+def _agrees(alternative: Alternative, wanted: Wanted) -> bool:
     """Return whether no feature of an alternative contradicts the wanted ones."""
     for feature, values in wanted.items():
         own = alternative.features.get(feature)
@@ -261,9 +226,7 @@ def _single(variable: Variable, bound: Mapping[str, Values]) -> str:
     """Return the one value of a variable that is written out."""
     values = bound.get(variable.name, frozenset())
     if len(values) != 1:
-        raise ValueError(
-            f"${variable.name}: expected one value where it is written out, got {sorted(values)}"
-        )
+        raise ValueError(f"${variable.name}: expected one value to write, got {sorted(values)}")
     return next(iter(values))
 
 

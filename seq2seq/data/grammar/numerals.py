@@ -70,9 +70,7 @@ def date(year: int | None, month: int, day: int) -> Forms:
     'March 5, 1998' is 一九九八年三月五号; without a year, 'March 5' is 三月五号.
     """
     if not 1 <= month <= 12 or not 1 <= day <= DAYS_IN_MONTH[month - 1]:
-        raise ValueError(
-            f"month {month}, day {day}: expected a day of the calendar (not February 29)"
-        )
+        raise ValueError(f"month {month}, day {day}: expected a day of the year, not February 29")
     en = f"{MONTHS[month - 1]} {day}" + ("" if year is None else f", {year}")
     zh = f"{chinese_number(month)}月{chinese_number(day)}号"
     return {"en": en, "zh": zh if year is None else chinese_year(year) + zh}
@@ -89,9 +87,7 @@ def clock(hour: int, minute: int) -> Forms:
     The hour is 5 to 23, and the minute a multiple of 5.
     """
     if not 5 <= hour <= 23 or minute not in range(0, 60, 5):
-        raise ValueError(
-            f"{hour}:{minute}: expected an hour from 5 to 23 and a minute that is a multiple of 5"
-        )
+        raise ValueError(f"{hour}:{minute}: expected an hour from 5 to 23, minutes in steps of 5")
     en_part, zh_part = _part_of_day(hour)
     return {
         "en": f"{_english_clock(hour, minute)} {en_part}",

@@ -5,11 +5,13 @@ The head of the built-in corpus' `grammar.txt` explains the format.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 
+from ...errors import DataError
+from ..text import read_lines
 from .numerals import GENERATORS
 
 Values = frozenset[str]
@@ -38,6 +40,7 @@ class Reference:
 
 
 Item = str | Variable | Reference
+Features = dict[str, Values | Variable]
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Child:
 
     name: str
     category: str
-    features: dict[str, Values | Variable]
+    features: Features
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Alternative:
 
     category: str
     line: int
-    features: dict[str, Values | Variable]
+    features: Features
     weight: float
     grow: int
     children: tuple[Child, ...]
@@ -66,15 +69,15 @@ class Alternative:
         return chain.from_iterable(self.outputs.values())
 
 
-@dataclass(frozen=True)
+@dataclass
 class Side:
     """The rules by which one language's words become a sentence."""
 
     name: str
     joint: str
     capital: bool
-    rewrites: tuple[tuple[re.Pattern[str], str], ...]
-    forbidden: tuple[re.Pattern[str], ...] = ()
+    rewrites: list[tuple[re.Pattern[str], str]] = field(default_factory=list)
+    forbidden: list[re.Pattern[str]] = field(default_factory=list)
 
     def write(self, words: Words) -> str:
         """Return words as a sentence: joined, rewritten and capitalised."""
@@ -101,13 +104,15 @@ class GrammarParser:
         self.alternatives: list[Alternative] = []
         self.block: Alternative | None = None  # the current rule, or head of a word table
         self.columns: list[str] = []  # columns of the current word table; empty in a rule
+        self.outputs_of: dict[str, set[str]] = {}  # outputs that a category always has
+        self.features_of: dict[str, set[str]] = {}  # features that a category may have
 
     def parse(self) -> tuple[str, tuple[Side, Side], tuple[Alternative, ...], Values]:
         """Return the start category, both sides, the alternatives in file order, and `once`.
 
-        Raise ValueError with file, line, value and what was expected.
+        Raise DataError with file, line, value and what was expected.
         """
-        for number, full_text in enumerate(self._read().splitlines(), 1):
+        for number, full_text in enumerate(read_lines(self.path), start=1):
             self.line = number
             text = re.sub(r"(^|\s)#.*", "", full_text).rstrip()
             if not text:
@@ -120,57 +125,41 @@ class GrammarParser:
         source, target = self.sides.values()
         return self.start, (source, target), tuple(self.alternatives), frozenset(self.once)
 
-    def _read(self) -> str:
-        """Return the file's text."""
-        content = self.path.read_bytes()
-        try:
-            return content.decode("utf-8")
-        except UnicodeDecodeError as error:
-            self.line = content[: error.start].count(b"\n") + 1
-            self._fail(f"byte {error.start} is {content[error.start]:#04x}: expected UTF-8")
-
     def _fail(self, message: str, line: int | None = None) -> NoReturn:
-        """Raise ValueError about a line, by default the current one."""
-        raise ValueError(f"{self.path}:{line or self.line}: {message}")
+        """Raise DataError about a line, by default the current one."""
+        raise DataError(f"{self.path}:{line or self.line}: {message}")
 
     def _head(self, text: str) -> None:
         """Read a line that is not indented: a setting, or the head of a rule or word table."""
-        keyword, *rest = text.split()
         self.block, self.columns = None, []
-        if keyword == "start" and len(rest) == 1:
-            self.start = rest[0]
-        elif keyword == "side" and len(rest) >= 2 and rest[1] in ("spaced", "unspaced"):
-            joint = " " if rest[1] == "spaced" else ""
-            self.sides[rest[0]] = Side(rest[0], joint, "capital" in rest[2:], ())
-        elif keyword == "rewrite" and " => " in text and rest[0] in self.sides:
-            self._rewrite(rest[0], text.split(maxsplit=2)[2])
-        elif keyword == "forbid" and len(rest) >= 2 and rest[0] in self.sides:
-            self._forbid(rest[0], text.split(maxsplit=2)[2])
-        elif keyword == "once":
-            self.once |= set(rest)
-        elif keyword == "set" and len(rest) == 2:
-            self.sets[rest[0]] = self._values(rest[1])
-        elif keyword == "rule" and rest:
-            self.block = self._alternative(rest[0], rest[1:])
-            self.alternatives.append(self.block)
-        elif keyword == "words" and len(rest) >= 2:
-            self.columns = [word for word in rest[1:] if "=" not in word]
-            self.block = self._alternative(rest[0], rest[1 + len(self.columns) :])
-        else:
-            self._fail(f"{text!r}: expected start, side, rewrite, forbid, once, set, rule or words")
-
-    def _rewrite(self, name: str, text: str) -> None:
-        pattern, replacement = (part.strip().strip('"') for part in text.split(" => "))
-        side = self.sides[name]
-        rewrites = (*side.rewrites, (self._pattern(pattern), replacement))
-        self.sides[name] = replace(side, rewrites=rewrites)
-
-    def _forbid(self, name: str, text: str) -> None:
-        side = self.sides[name]
-        forbidden = (*side.forbidden, self._pattern(text.strip('"')))
-        self.sides[name] = replace(side, forbidden=forbidden)
+        match text.split():
+            case ["start", category]:
+                self.start = category
+            case ["side", name, ("spaced" | "unspaced") as joint, *options]:
+                self.sides[name] = Side(name, " " * (joint == "spaced"), "capital" in options)
+            case ["rewrite", name, *_] if " => " in text and name in self.sides:
+                pattern, replacement = text.split(maxsplit=2)[2].split(" => ")
+                rewrite = (self._pattern(pattern), replacement.strip().strip('"'))
+                self.sides[name].rewrites.append(rewrite)
+            case ["forbid", name, _, *_] if name in self.sides:
+                self.sides[name].forbidden.append(self._pattern(text.split(maxsplit=2)[2]))
+            case ["once", *categories]:
+                self.once |= set(categories)
+            case ["set", name, values]:
+                self.sets[name] = self._values(values)
+            case ["rule", category, *features]:
+                self.block = self._alternative(category, features)
+                self.alternatives.append(self.block)
+            case ["words", category, *words] if words:
+                self.columns = [word for word in words if "=" not in word]
+                self.block = self._alternative(category, words[len(self.columns) :])
+            case _:
+                expected = "start, side, rewrite, forbid, once, set, rule or words"
+                self._fail(f"{text!r}: expected {expected}")
 
     def _pattern(self, text: str) -> re.Pattern[str]:
+        """Compile a regular expression, which may be in quotes."""
+        text = text.strip().strip('"')
         try:
             return re.compile(text)
         except re.error as error:
@@ -192,19 +181,20 @@ class GrammarParser:
             self._fail(f"{text!r}: expected a number")
         return float(text)
 
-    def _features(self, words: list[str]) -> dict[str, Values | Variable]:
+    def _features(self, words: list[str]) -> Features:
         """Return the features that words like name=value, name=a|b and name=$variable write."""
-        features: dict[str, Values | Variable] = {}
+        features: Features = {}
         for word in words:
             name, equals, value = word.partition("=")
             if not (name and equals and value):
                 self._fail(f"{word!r}: expected feature=value")
-            features[name] = self._variable(value[1:]) if value[0] == "$" else self._values(value)
+            variable, colon, limit = value.partition(":")
+            if variable[0] == "$":
+                limited = self._values(limit) if colon else None
+                features[name] = Variable(variable[1:], limited)
+            else:
+                features[name] = self._values(value)
         return features
-
-    def _variable(self, text: str) -> Variable:
-        name, colon, limit = text.partition(":")
-        return Variable(name, self._values(limit) if colon else None)
 
     def _values(self, text: str) -> Values:
         """Return the values that a|b writes, with the names of sets replaced by their values."""
@@ -230,10 +220,7 @@ class GrammarParser:
         self.block = self.alternatives[-1] = rule
 
     def _entry(self, table: Alternative, words: list[str]) -> None:
-        """Read an entry of a word table: a cell for each column, then features.
-
-        A cell like '+s' is the first cell with an s.
-        """
+        """Read an entry of a word table: cells ('+s' is the first one with an s), then features."""
         cells = [word for word in words if "=" not in word]
         if len(cells) != len(self.columns):
             self._fail(
@@ -273,8 +260,7 @@ class GrammarParser:
         """Check what is known only after the whole file is read."""
         if len(self.sides) != 2:
             self._fail(f"sides {list(self.sides)}: expected two 'side' lines")
-        columns: dict[str, set[str]] = {}
-        features: dict[str, set[str]] = {}
+        columns, features = self.outputs_of, self.features_of
         entries: dict[object, int] = {}
         for a in self.alternatives:
             columns[a.category] = columns.get(a.category, set(a.outputs)) & set(a.outputs)
@@ -292,7 +278,7 @@ class GrammarParser:
         for rule in self.alternatives:
             self._check_variables(rule)
             for child in rule.children:
-                self._check_child(rule, child, columns, features)
+                self._check_child(rule, child)
 
     def _check_variables(self, rule: Alternative) -> None:
         """Check that each variable of an output occurs in a feature."""
@@ -302,44 +288,32 @@ class GrammarParser:
         for item in rule.items():
             variable = item.column if isinstance(item, Reference) else item
             if isinstance(variable, Variable) and variable.name not in names:
-                self._fail(
-                    f"${variable.name}: expected a variable of this rule's or its parts' features",
-                    rule.line,
-                )
+                expected = "a variable of this rule's or its parts' features"
+                self._fail(f"${variable.name}: expected {expected}", rule.line)
 
-    def _check_child(
-        self,
-        rule: Alternative,
-        child: Child,
-        columns: dict[str, set[str]],
-        features: dict[str, set[str]],
-    ) -> None:
+    def _check_child(self, rule: Alternative, child: Child) -> None:
         """Check a child's category, features and outputs against what the whole file defines."""
         if child.category in GENERATORS:
             self._check_bounds(rule, child)
             return
-        if child.category not in columns:
-            self._fail(
-                f"{child.category!r}: expected a category that has rules or words", rule.line
-            )
-        for unknown in sorted(child.features.keys() - features[child.category]):
-            self._fail(f"{unknown!r}: expected a feature that {child.category} has", rule.line)
+        category = child.category
+        if category not in self.outputs_of:
+            self._fail(f"{category!r}: expected a category that has rules or words", rule.line)
+        for unknown in sorted(child.features.keys() - self.features_of[category]):
+            self._fail(f"{unknown!r}: expected a feature that {category} has", rule.line)
         for item in rule.items():
             if not isinstance(item, Reference) or isinstance(item.column, Variable):
                 continue
-            if item.child == child.name and item.column not in columns[child.category]:
-                given = " ".join(sorted(columns[child.category]))
-                self._fail(
-                    f"{child.name}.{item.column}: expected an output of {child.category} ({given})",
-                    rule.line,
-                )
+            if item.child == child.name and item.column not in self.outputs_of[category]:
+                given = " ".join(sorted(self.outputs_of[category]))
+                place = f"{child.name}.{item.column}"
+                self._fail(f"{place}: expected an output of {category} ({given})", rule.line)
 
     def _check_bounds(self, rule: Alternative, child: Child) -> None:
         """Check that a number, date, year or clock time has two bounds."""
         if set(child.features) != {"low", "high"}:
-            self._fail(
-                f"{child.name}: expected {child.category}(low=NUMBER high=NUMBER)", rule.line
-            )
+            expected = f"{child.category}(low=NUMBER high=NUMBER)"
+            self._fail(f"{child.name}: expected {expected}", rule.line)
         for name, values in child.features.items():
             text = "|".join(values) if isinstance(values, frozenset) else f"${values.name}"
             if not text.isdecimal():
