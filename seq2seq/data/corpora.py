@@ -22,7 +22,7 @@ MIRROR_VARIABLE = "SEQ2SEQ_DATA_MIRROR"
 
 
 def read_pairs(files: list[Path]) -> Iterator[Pair]:
-    """Yield the pairs of a source and a target file, or of one TSV file; DataError if none."""
+    """Yield the pairs of a source and a target file, or of one TSV file; fail if there are none."""
     pairs = file_pairs(*files) if len(files) == 2 else tsv_pairs(files[0])
     first = next(pairs, None)
     if first is None:
@@ -86,9 +86,10 @@ def splits(config: DataConfig) -> dict[str, SplitConfig]:
 
 
 def locate(config: DataConfig, name: str) -> list[Path]:
-    """Return the checked files of a split, two or one TSV; fetch or draw them first if missing.
+    """Return the checked files of a split: source and target, or one TSV file.
 
-    Raise DataError where the corpus has no such split or a checksum differs.
+    Missing files are downloaded or drawn first. Raise DataError where the corpus has no such split
+    or a checksum differs.
     """
     available = splits(config)
     if name not in available:

@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, cast
 
 from ..errors import DataError
 
@@ -42,7 +43,7 @@ _SPACE_BY_CJK = re.compile(f"(?<=[{_CJK}]) | (?=[{_CJK}])")
 
 
 @contextmanager
-def open_text(path: Path, member: str = "") -> Iterator[IO[bytes]]:
+def open_text(path: Path, member: str = "") -> Iterator[BufferedIOBase]:
     """Open a text file as uncompressed bytes.
 
     The content decides what is unpacked, not the file's name: gzip always, a zip archive only where
@@ -50,16 +51,16 @@ def open_text(path: Path, member: str = "") -> Iterator[IO[bytes]]:
     """
     try:
         with ExitStack() as stack:
-            file: IO[bytes] = stack.enter_context(open(path, "rb"))
+            file = stack.enter_context(open(path, "rb"))
             is_gzip, is_zip = file.read(2) == b"\x1f\x8b", member and zipfile.is_zipfile(file)
             file.seek(0)
             if is_gzip:
-                yield stack.enter_context(gzip.open(file, "rb"))  # type: ignore[misc]
+                yield stack.enter_context(gzip.open(file, "rb"))
             elif is_zip:
                 archive = stack.enter_context(zipfile.ZipFile(file))
                 if member not in archive.namelist():
                     raise DataError(f"{path}: the zip archive has no member {member!r}")
-                yield stack.enter_context(archive.open(member))
+                yield cast(BufferedIOBase, stack.enter_context(archive.open(member)))
             else:
                 yield file
     except FileNotFoundError as error:
@@ -98,7 +99,7 @@ def read_lines(path: Path, member: str = "") -> Iterator[str]:
 def text_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's uncompressed text."""
     with open_text(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def odd_characters(line: str) -> Counter[str]:

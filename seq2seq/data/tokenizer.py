@@ -203,7 +203,7 @@ class Tokenizers:
             languages = [settings["source_language"], settings["target_language"]]
             if not all(isinstance(language, str) for language in languages):
                 raise ValueError(f"languages {languages}; expected two names")
-            joint, sha256 = bool(settings.get("joint")), settings.get("sha256", {})
+            joint, sha256 = bool(settings.get("joint")), dict(settings.get("sha256", {}))
         both = []
         for name, language in zip(_model_names(joint), languages, strict=True):
             with _naming_damage(folder / name) as path:

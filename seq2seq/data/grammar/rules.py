@@ -223,13 +223,11 @@ class GrammarParser:
         """Read an entry of a word table: cells ('+s' is the first one with an s), then features."""
         cells = [word for word in words if "=" not in word]
         if len(cells) != len(self.columns):
-            self._fail(
-                f"{' '.join(cells)!r}: expected {len(self.columns)} columns"
-                f" ({' '.join(self.columns)})"
-            )
+            columns = f"{len(self.columns)} columns ({' '.join(self.columns)})"
+            self._fail(f"{' '.join(cells)!r}: expected {columns}")
         cells = [cells[0] + cell[1:] if cell[0] == "+" else cell for cell in cells]
         entry = self._alternative(table.category, words[len(cells) :])
-        outputs = {
+        outputs: dict[str, tuple[Item, ...]] = {
             name: tuple(cell.split("_")) for name, cell in zip(self.columns, cells, strict=True)
         }
         features = {**table.features, **entry.features}
@@ -270,9 +268,8 @@ class GrammarParser:
                 message = f"{a.category}: expected each entry once, line {first} has the same"
                 self._fail(message, a.line)
         if self.start not in columns or not columns[self.start] >= set(self.sides):
-            self._fail(
-                f"start {self.start!r}: expected a category that gives {' and '.join(self.sides)}"
-            )
+            sides = " and ".join(self.sides)
+            self._fail(f"start {self.start!r}: expected a category that gives {sides}")
         for category in sorted(self.once - columns.keys()):
             self._fail(f"once {category!r}: expected a category that has rules or words")
         for rule in self.alternatives:
