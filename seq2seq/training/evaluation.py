@@ -15,7 +15,7 @@ from .. import __version__
 from ..config import Config, Metric
 from ..data.batches import BatchSampler
 from ..data.corpora import read_split, scored_text, splits
-from ..data.dataset import ParallelDataset, Prepared, batches
+from ..data.dataset import ParallelDataset, Prepared
 from ..data.tokenizer import Tokenizers
 from ..device import autocast, processor
 from ..files import write_text
@@ -72,7 +72,7 @@ def teacher_forced_loss(
         )
     )
     with batch_statistics(model) if by_batch else nullcontext():
-        return mean_nll(model, batches(dataset, sampler), config, device)
+        return mean_nll(model, dataset.batches(sampler), config, device)
 
 
 def validation_bleu(
@@ -97,7 +97,7 @@ def recalibrate(
     sampler = training_batches(dataset, config)
     model.eval()
     with recalibrating(model), autocast(device, config.trainer.precision):
-        for number, batch in enumerate(batches(dataset, sampler)):
+        for number, batch in enumerate(dataset.batches(sampler)):
             if number == config.trainer.recalibrate_batches:
                 break
             moved = batch.to(device)

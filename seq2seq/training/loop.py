@@ -20,7 +20,7 @@ from ..config import Config, Metric, OptimizerConfig, OptimizerKind
 from ..config.settings import check_settings, settings
 from ..data.batches import Batch
 from ..data.corpora import read_split, splits
-from ..data.dataset import ParallelDataset, Prepared, batches
+from ..data.dataset import ParallelDataset, Prepared
 from ..data.preparation import prepare
 from ..device import autocast, choose_device, set_threads
 from ..errors import Stopped, TrainingError
@@ -301,7 +301,7 @@ class Trainer:
     def _epoch(self, logbook: Logbook, stop: list[int]) -> None:
         """What is left of the sampler's epoch."""
         config = self.config
-        stream = batches(self.train_set, self.sampler)
+        stream = self.train_set.batches(self.sampler)
         self.model.train()
         while group := list(islice(stream, config.optimizer.accumulate)):
             self._update(group)
@@ -533,15 +533,18 @@ def train_together(config: Config, run: Run, processes: Processes) -> dict[str, 
 
 def training_pairs(prepared: Prepared) -> str:
     """How many there are, and how many were left out and why."""
-    counts = prepared.manifest["splits"]["train"]
+    counts = prepared.manifest.splits["train"]
     rules = {
         "empty": "empty",
         "too_long": "too long",
         "ratio": "of unlike lengths",
         "duplicates": "repeated",
     }
-    left_out = ", ".join(f"{counts[rule]:,} {name}" for rule, name in rules.items() if counts[rule])
-    return f"{counts['kept']:,} training pairs" + (f" (left out: {left_out})" if left_out else "")
+    dropped = counts.dropped
+    left_out = ", ".join(
+        f"{dropped[rule]:,} {name}" for rule, name in rules.items() if dropped[rule]
+    )
+    return f"{counts.kept:,} training pairs" + (f" (left out: {left_out})" if left_out else "")
 
 
 def summary(run: Run, results: dict[str, Any]) -> str:

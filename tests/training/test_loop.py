@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from seq2seq.config import Metric, Precision
-from seq2seq.data.dataset import batches
 from seq2seq.errors import Stopped, TrainingError
 from seq2seq.runs.checkpoint import average_weights, group, load_checkpoint
 from seq2seq.runs.folder import Run
@@ -36,7 +35,7 @@ def trainer(train_here, tmp_path):
 
 
 def first_batches(trainer, count=1):
-    stream = batches(trainer.train_set, trainer.sampler)
+    stream = trainer.train_set.batches(trainer.sampler)
     return [next(stream) for _ in range(count)]
 
 
@@ -60,7 +59,7 @@ def update_losses(trainer, epochs):
     """The loss of each update of some epochs, without validation."""
     losses = []
     for _ in range(epochs):
-        for batch in batches(trainer.train_set, trainer.sampler):
+        for batch in trainer.train_set.batches(trainer.sampler):
             trainer.average = training.Average()
             trainer._update([batch])
             losses.append(trainer.average.loss / trainer.average.tokens)
@@ -92,7 +91,7 @@ def test_the_rate_follows_the_schedule(trainer):
         "trainer.max_updates=8",
     )
     rates = []
-    for batch in batches(t.train_set, t.sampler):
+    for batch in t.train_set.batches(t.sampler):
         t._update([batch])
         rates.append(t.optimizer.param_groups[0]["lr"])
     assert rates[0] == 0.25
@@ -224,7 +223,7 @@ def test_threads_are_used(trainer):
 )
 def test_batches_are_as_large_as_configured(setting, size, most, trainer):
     t = trainer("data.batch_tokens=null", "data.batch_sentences=null", f"data.{setting}={most}")
-    sizes = [size(batch) for batch in batches(t.train_set, t.sampler)]
+    sizes = [size(batch) for batch in t.train_set.batches(t.sampler)]
     assert max(sizes) <= most
     assert sum(size >= most - LONGEST for size in sizes) > len(sizes) / 2
 
