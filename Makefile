@@ -7,9 +7,10 @@ STAMP := .venv/.ready-$(shell cat constraints.txt pyproject.toml | cksum | cut -
 SWEEP := norm=none,batch,layer
 EXPERIMENTS := convergence length batch_size train_eval_gap gradient_flow invariance
 SIZE ?= quick
+KERNELS := $(wildcard seq2seq/rnn/cpu/*.h seq2seq/rnn/cpu/*.cpp)
 SANITIZERS := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -g
 
-.PHONY: help setup compare experiments test test-all browser lint types bench sanitize clean
+.PHONY: help setup compare experiments test test-all coverage browser lint format types docs build bench sanitize clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -47,11 +48,29 @@ browser:  ## install Chromium and its driver, without which the tests that need 
 	@command -v chromedriver >/dev/null || (apt-get update -qq && \
 		apt-get install -y -qq --no-install-recommends chromium chromium-driver)
 
-lint: $(STAMP)  ## ruff
+lint: $(STAMP)  ## check style, layout (Python and C++) and spelling
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(KERNELS)
+	$(BIN)/codespell
 
-types: $(STAMP)  ## mypy, strict, on the package
+format: $(STAMP)  ## lay out Python and C++ as make lint wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(KERNELS)
+
+types: $(STAMP)  ## mypy, strict
 	$(BIN)/mypy
+
+coverage: $(STAMP)  ## the tests with branch coverage; fails below the floor in pyproject.toml
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+docs: $(STAMP)  ## build the documentation into site/; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+build: $(STAMP)  ## build wheel and source archive into dist/
+	rm -rf dist
+	$(BIN)/python -m build --quiet --no-isolation
 
 bench: $(STAMP)  ## the speed tables, torch.nn.LSTM beside ours
 	$(BIN)/python scripts/benchmark.py layers
@@ -61,4 +80,4 @@ sanitize: $(STAMP)  ## the fused kernels' tests with gcc's AddressSanitizer and 
 		$(BIN)/python -m pytest -n 0 tests/rnn/test_fused.py -k 'not two_processes'
 
 clean:  ## remove .venv and caches; runs and data stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage build dist site

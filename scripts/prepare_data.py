@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from seq2seq.app import cli
+from seq2seq.data.dataset import Counts
 
 cli.register()
 
@@ -27,27 +28,25 @@ COLUMNS = {
 }
 
 
-def clean_up_table(rows: list[dict[str, Any]]) -> Table:
+def clean_up_table(rows: dict[str, Counts]) -> Table:
     """What clean-up dropped, by split and rule."""
     table = Table(box=None, pad_edge=False, title="clean-up (pairs)", title_justify="left")
     table.add_column("split")
     for title in COLUMNS.values():
         table.add_column(title, justify="right")
-    for row in rows:
-        table.add_row(row["split"], *(f"{row[key]:,}" for key in COLUMNS))
+    for split, row in rows.items():
+        table.add_row(split, *(f"{getattr(row, key):,}" for key in COLUMNS))
     return table
 
 
-def character_table(rows: list[dict[str, Any]]) -> Table:
+def character_table(rows: dict[str, Counts]) -> Table:
     """Which odd characters were mapped to a space or removed, and how often."""
     table = Table(box=None, pad_edge=False, title="characters made plain", title_justify="left")
-    for title in ("character", "", *(row["split"] for row in rows)):
-        table.add_column(
-            title, justify="right" if title in {row["split"] for row in rows} else "left"
-        )
-    for char in sorted(set().union(*(row["odd"] for row in rows))):
+    for title in ("character", "", *rows):
+        table.add_column(title, justify="right" if title in rows else "left")
+    for char in sorted(set().union(*(row.odd for row in rows.values()))):
         name = unicodedata.name(char, "CONTROL CHARACTER").lower()
-        table.add_row(f"U+{ord(char):04X}", name, *(f"{row['odd'].get(char, 0):,}" for row in rows))
+        table.add_row(f"U+{ord(char):04X}", name, *(f"{row.odd[char]:,}" for row in rows.values()))
     return table
 
 
@@ -74,14 +73,14 @@ def show_example(line: str, tokenizer: Any, embedding_size: int) -> None:
 @hydra.main(version_base="1.3", config_path="../configs", config_name="prepare_data")
 def main(cfg: DictConfig) -> None:
     """Prepare what the command line asks for, and show it."""
-    from seq2seq.data.preparation import describe, prepare
+    from seq2seq.data.preparation import prepare
 
     config = cli.composed(cfg)
     prepared = prepare(config.data, config.tokenizer)
-    rows, tokenizers = describe(prepared), prepared.tokenizers
+    rows, tokenizers = prepared.manifest.splits, prepared.tokenizers
     console = Console()
     console.print(clean_up_table(rows))
-    if any(row["odd"] for row in rows):
+    if any(row.odd for row in rows.values()):
         console.print()
         console.print(character_table(rows))
     shown = (

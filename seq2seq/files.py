@@ -1,17 +1,18 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 TEMPORARY = ".tmp"
-"""How the name of a file that is being written ends."""
+"""End of the name of a file that is being written."""
 
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name the file in an error that writing it raises, such as a full disk."""
+    """Name the file in any OSError raised while it is written, such as on a full disk."""
     try:
         yield
     except OSError as error:
@@ -20,10 +21,10 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`, renamed to it on leaving; on an error it is removed.
+    """Give the path of a temporary file that replaces `path` at the end; remove it on an error.
 
-    The file is flushed to the disk first: at any moment `path` is a whole file, the older or the
-    newer.
+    The temporary file is flushed to the disk before it is renamed. At any moment `path` is
+    therefore a whole file, either the older or the newer one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
@@ -35,6 +36,25 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path, prefix: str) -> Iterator[Path]:
+    """Give a temporary folder that is renamed to `path` at the end; remove it on an error.
+
+    The temporary folder's name starts with `prefix`. Where another process has made `path` in the
+    meantime, that folder is kept.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix) as temporary:
+        made = Path(temporary) / path.name
+        made.mkdir()
+        yield made
+        try:
+            os.rename(made, path)
+        except OSError:
+            if not path.is_dir():
+                raise
 
 
 def write_text(path: Path, text: str) -> None:

@@ -9,8 +9,18 @@ a list of (length, I) tensors in any order.
 import torch
 from torch.nn.utils.rnn import pack_sequence, unpack_sequence
 
-from seq2seq.rnn.config import CellNorm, NormConfig, NormGroup, NormKind, Statistics, Terms
-from seq2seq.rnn.layers import GRU, LSTM, RNN
+from seq2seq.rnn import (
+    GRU,
+    LSTM,
+    RNN,
+    CellNorm,
+    NormConfig,
+    NormGroup,
+    NormKind,
+    Statistics,
+    Terms,
+)
+from seq2seq.rnn.config import MEANINGFUL
 
 CELLS = {
     "lstm": LSTM,
@@ -32,6 +42,11 @@ def config(kind, **options):
     return NormConfig(
         NormKind[kind], **{k: enums[k][v] if k in enums else v for k, v in options.items()}
     )
+
+
+def meaningful(kind, **options):
+    """`config` of the options that mean something to the kind of norm."""
+    return config(kind, **{k: v for k, v in options.items() if k in MEANINGFUL[NormKind[kind]]})
 
 
 def randomised(layer, seed=0):

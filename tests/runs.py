@@ -20,7 +20,7 @@ from seq2seq.config import (
     TokenizerConfig,
     TrainerConfig,
 )
-from seq2seq.rnn.config import NormConfig, NormKind
+from seq2seq.rnn import NormConfig, NormKind
 from seq2seq.runs.folder import Run
 from seq2seq.training.loop import train
 

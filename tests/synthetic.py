@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from seq2seq.config import CellConfig, CellKind, Config, DataConfig, OptimizerConfig
-from seq2seq.rnn.config import NormConfig, NormKind
+from seq2seq.rnn import NormConfig, NormKind
 from seq2seq.runs.folder import Run
 from seq2seq.runs.records import RunRecord, groups
 

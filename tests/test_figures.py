@@ -8,7 +8,7 @@ from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from seq2seq.figures import NORM_COLOURS, attention_figure, use_fonts
-from seq2seq.rnn.config import NormKind
+from seq2seq.rnn import NormKind
 
 pytest_plugins = ["run_fixtures"]
 

@@ -2,7 +2,6 @@
 
 import torch
 
-from seq2seq.data.dataset import batches
 from seq2seq.runs.logbook import Logbook, read_metrics
 from seq2seq.training.loop import fit
 from seq2seq.training.step import train_step
@@ -30,7 +29,7 @@ def training_entries(state):
 
 
 def first_batches(state, count=1):
-    stream = batches(state.train_set, state.sampler)
+    stream = state.train_set.batches(state.sampler)
     return [next(stream) for _ in range(count)]
 
 

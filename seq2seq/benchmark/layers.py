@@ -9,9 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..rnn.config import NormKind
-from ..rnn.layers import GRU, LSTM, RNN
-from ..rnn.operators import failure, packs
+from ..rnn import GRU, LSTM, RNN, NormKind, load_kernels, packs
 from .timing import Run
 
 NORMS = tuple(NormKind.__members__)
@@ -25,11 +23,6 @@ CELLS: dict[str, tuple[type[nn.Module], type[LSTM] | type[GRU] | type[RNN]]] = {
 """torch's layer and ours, by cell."""
 Size = tuple[int, int, int, int]
 """T, B, I, H"""
-
-
-def load_kernels() -> bool:
-    """Compile or load the fused kernels before anything is timed; return whether they are there."""
-    return failure() is None
 
 
 def forward_and_backward(

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..rnn.layers import LSTM
+from ..rnn import LSTM
 from .layers import NORMS, Size, forward_and_backward
 
 

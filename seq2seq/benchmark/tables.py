@@ -7,8 +7,9 @@ from tqdm import tqdm
 
 from ..config import ModelConfig
 from ..model import Translator
+from ..rnn import load_kernels
 from . import layers as contestants
-from .layers import Size, load_kernels
+from .layers import Size
 from .memory import Memory, memory
 from .timing import Run, Timing, geometric_means, interleave
 from .translators import searches, translators, updates

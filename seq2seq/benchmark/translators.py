@@ -6,7 +6,7 @@ import torch
 
 from ..config import CellConfig, DecodeConfig, ModelConfig
 from ..model import Translator, Vocabulary
-from ..rnn.config import NormConfig, NormKind
+from ..rnn import NormConfig, NormKind
 from ..translation.search import search_in_batches
 from .layers import NORMS
 from .timing import Run

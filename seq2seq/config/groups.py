@@ -7,7 +7,7 @@ Hydra or torch.
 from dataclasses import dataclass, field
 from enum import Enum
 
-from ..rnn.config import NormConfig
+from ..rnn import NormConfig
 
 
 class CellKind(Enum):

@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from ..rnn.config import NormConfig, NormKind
+from ..rnn import NormConfig, NormKind
 from .groups import Config, DecodeConfig, ProbeKind
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -1,406 +1,303 @@
-"""Where text comes from: a mirror folder or the network, a grammar, or the user's own files.
-Checked, line by line.
-"""
+"""Where text comes from: published files, the built-in grammar, or the user's own files."""
 
 import gzip
 import hashlib
 import json
 import os
-import tempfile
-import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from itertools import zip_longest
+from dataclasses import asdict
+from itertools import chain, zip_longest
 from pathlib import Path
-from typing import IO
 
-from ..config import DataConfig, Origin, SplitConfig
+from ..config import DataConfig, Origin, SplitConfig, SplitRule
 from ..errors import DataError
-from ..files import replacing, write_text
-from .splitting import check_git_blob, read_upstream, split_by_components
-from .text import decoded_lines
+from ..files import new_folder, replacing, write_text
+from . import grammar
+from .grammar import generate_splits, load_grammar
+from .splitting import Pair, split_by_components
+from .text import read_lines, text_sha256
 
 MIRROR_VARIABLE = "SEQ2SEQ_DATA_MIRROR"
+"""Environment variable that names a folder with copies of the published files."""
 
 
-@dataclass
-class TextFiles:
-    """The files of one split; without `target`, `source` is a TSV file: source, tab, target."""
-
-    source: Path
-    target: Path | None
-
-    def paths(self) -> list[Path]:
-        """All of them."""
-        return [self.source] if self.target is None else [self.source, self.target]
-
-    def pairs(self) -> Iterator[tuple[str, str]]:
-        """Source and target lines, one pair at a time."""
-        return (
-            tsv_pairs(self.source) if self.target is None else file_pairs(self.source, self.target)
-        )
+def read_pairs(files: list[Path]) -> Iterator[Pair]:
+    """Yield the pairs of a source and a target file, or of one TSV file; fail if there are none."""
+    pairs = file_pairs(*files) if len(files) == 2 else tsv_pairs(files[0])
+    first = next(pairs, None)
+    if first is None:
+        raise DataError(f"{files[0]}: empty; expected one sentence pair on each line")
+    yield from chain([first], pairs)
 
 
-@contextmanager
-def open_text(path: Path) -> Iterator[IO[bytes]]:
-    """A file's bytes, of gzip what it holds (told by content, not by name). DataError where it
-    can't be read.
-    """
-    try:
-        with open(path, "rb") as file:
-            compressed = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            if compressed:
-                with gzip.open(file, "rb") as text:
-                    yield text  # type: ignore[misc]
-            else:
-                yield file
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: damaged gzip file ({error})") from error
-    except OSError as error:
-        raise DataError(f"{path}: can't be read ({error.strerror or error})") from error
-
-
-def read_lines(path: Path) -> Iterator[str]:
-    """A file's lines, one at a time (see `decoded_lines`)."""
-    with open_text(path) as file:
-        yield from decoded_lines(file, str(path))
-
-
-def file_pairs(source: Path, target: Path) -> Iterator[tuple[str, str]]:
-    """Pairs of two files, line by line."""
-    count = 0
+def file_pairs(source: Path, target: Path) -> Iterator[Pair]:
+    """Yield the pairs of two files, line by line; raise DataError where one file is longer."""
     for src, tgt in zip_longest(read_lines(source), read_lines(target)):
         if src is None or tgt is None:
-            counts = [sum(1 for _ in read_lines(path)) for path in (source, target)]
-            raise DataError(
-                f"{source} has {counts[0]} lines, {target} has {counts[1]}; expected as many"
-            )
-        count += 1
+            n, m = (sum(1 for _ in read_lines(path)) for path in (source, target))
+            raise DataError(f"{source} has {n} lines, {target} has {m}; expected the same number")
         yield src, tgt
-    if not count:
-        raise DataError(f"{source}: empty; expected a sentence a line")
 
 
-def tsv_pairs(path: Path) -> Iterator[tuple[str, str]]:
-    """Pairs of one file: source, tab, target; further columns are passed over."""
-    number = 0
-    for number, line in enumerate(read_lines(path), start=1):
-        columns = line.split("\t")
-        if len(columns) < 2:
+def tsv_pairs(path: Path, rule: SplitRule | None = None) -> Iterator[Pair]:
+    """Yield (source, target) of each line of a TSV file; further columns are ignored.
+
+    The `rule` of a published file names the columns, and the member if the file is a zip archive.
+    Blank lines of a published file are skipped; in a user's file they raise DataError.
+    """
+    columns = SplitRule() if rule is None else rule
+    source, target = columns.source_column, columns.target_column
+    for number, line in enumerate(read_lines(path, columns.file), start=1):
+        if rule is not None and not line.strip():
+            continue
+        cells = line.split("\t")
+        if len(cells) <= max(source, target):
             raise DataError(
-                f"{path}:{number}: no tab in {line[:60]!r}; expected source, tab, target"
+                f"{path}:{number}: found {len(cells)} tab-separated columns in {line[:60]!r}; "
+                f"expected source in column {source + 1} and target in column {target + 1}"
             )
-        yield columns[0], columns[1]
-    if not number:
-        raise DataError(f"{path}: empty; expected a pair a line")
+        yield cells[source], cells[target]
 
 
-def text_sha256(path: Path) -> str:
-    """SHA-256 of a file's text, uncompressed."""
-    digest = hashlib.sha256()
-    with open_text(path) as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def lines_sha256(lines: Iterable[str]) -> str:
-    """SHA-256 of a text in memory."""
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(f"{line}\n".encode())
-    return digest.hexdigest()
-
-
-def scored_text(source: Iterable[str], reference: Iterable[str]) -> dict[str, str]:
-    """The checksums that stand beside scores, to tell which text they are of."""
-    return {"source_sha256": lines_sha256(source), "reference_sha256": lines_sha256(reference)}
+def unzipped(pairs: Iterable[Pair]) -> tuple[list[str], list[str]]:
+    """Return the source lines and the target lines of pairs."""
+    kept = list(pairs)
+    return [src for src, _ in kept], [tgt for _, tgt in kept]
 
 
 def check_sha256(path: Path, expected: str | None) -> None:
-    """DataError where a text is not the one that the configuration names."""
+    """Raise DataError where a file's text has another checksum than the configuration gives."""
     if expected is not None and (found := text_sha256(path)) != expected:
-        raise DataError(
-            f"{path}: wrong checksum: SHA-256 of its text is {found}, expected {expected}"
-        )
+        raise DataError(f"{path}: wrong checksum: SHA-256 of text {found}, expected {expected}")
+
+
+def check_git_blob(path: Path, expected: str | None) -> None:
+    """Raise DataError where Git would give a file another object name."""
+    data = path.read_bytes()
+    found = hashlib.sha1(f"blob {len(data)}\0".encode() + data, usedforsecurity=False).hexdigest()
+    if expected is not None and found != expected:
+        raise DataError(f"{path}: wrong checksum: git hash {found}, expected {expected}")
 
 
 def splits(config: DataConfig) -> dict[str, SplitConfig]:
-    """The splits that a corpus names, train first."""
+    """Return the splits that a corpus names, train first."""
     named = {"train": config.train, "valid": config.valid, "test": config.test, **config.more_tests}
     return {name: split for name, split in named.items() if split.source is not None}
 
 
-def locate(config: DataConfig, name: str) -> TextFiles:
-    """The files of a split, fetched or made where they aren't here yet, and checked."""
+def locate(config: DataConfig, name: str) -> list[Path]:
+    """Return the checked files of a split: source and target, or one TSV file.
+
+    Missing files are downloaded or drawn first. Raise DataError where the corpus has no such split
+    or a checksum differs.
+    """
     available = splits(config)
     if name not in available:
         others = f"; expected one of {', '.join(available)}" if available else ""
-        raise DataError(f"data={config.name}: has no split {name!r}{others}{_hint(config, name)}")
-    split = available[name]
+        raise DataError(f"data={config.name} has no split {name!r}{others}{_hint(config, name)}")
     if config.origin is Origin.grammar:
-        return _from_grammar(config, name)
-    sides = [(split.source, split.source_sha256), (split.target, split.target_sha256)]
-    if config.origin is Origin.published and split.target is not None:
-        paths = [_published(config, split, str(side), sha256) for side, sha256 in sides]
-        return TextFiles(paths[0], paths[1])
-    for side, sha256 in sides:
-        if side is not None and config.origin is Origin.files:
-            check_sha256(Path(side), sha256)
-    assert split.source is not None
-    return TextFiles(Path(split.source), None if split.target is None else Path(split.target))
+        folder = _drawn(config)
+        languages = config.source_language, config.target_language
+        return [folder / f"{name}.{language}" for language in languages]
+    split = available[name]
+    return [_checked(config, split, side, sha256) for side, sha256 in _sides(split)]
 
 
 def is_here(config: DataConfig, name: str) -> bool:
-    """Whether a split can be read as it is: nothing has to be fetched, divided or drawn for it
-    first.
-    """
+    """Return whether a split can be read at once, with nothing to fetch, divide or draw first."""
     split = splits(config).get(name)
     if split is None or config.origin is Origin.files:
         return split is not None
     if config.origin is Origin.grammar:
         return _drawn_folder(config).is_dir()
-    folder, sides = (
-        _download_folder(config),
-        ((split.source, split.source_sha256), (split.target, split.target_sha256)),
-    )
-    fetched = [str(side) for side, sha256 in sides if _is_upstreams(str(side), sha256)]
+    fetched = [side for side, sha256 in _sides(split) if _is_published(split, side, sha256)]
     if not fetched or _mirror(config):
         return True
+    folder = _download_folder(config)
     divided = config.upstream_split is None or _is_divided(config, folder)
     return divided and all((folder / side).is_file() for side in fetched)
 
 
+def _sides(split: SplitConfig) -> list[tuple[str, str | None]]:
+    """Return the name and the checksum of a split's files."""
+    sides = ((split.source, split.source_sha256), (split.target, split.target_sha256))
+    return [(side, sha256) for side, sha256 in sides if side is not None]
+
+
+def _checked(config: DataConfig, split: SplitConfig, name: str, sha256: str | None) -> Path:
+    """Return one file of a published corpus or of the user's own, after its checksum agrees."""
+    if config.origin is Origin.files:
+        check_sha256(Path(name), sha256)
+    elif sha256 is not None and _is_published(split, name, sha256):
+        return _mirrored(config, split, name, sha256) or _fetched(config, split, name, sha256)
+    return Path(name)
+
+
 def _hint(config: DataConfig, name: str) -> str:
+    own_files = f"data.{name}.source=FILE data.{name}.target=FILE"
     if name == "train" and config.origin is Origin.published:
-        return f"; its training text is yours to bring: {_own_files(name)}"
-    return f"; {_own_files(name)} name its text" if config.origin is Origin.files else ""
-
-
-def _own_files(name: str) -> str:
-    return f"data.{name}.source=FILE data.{name}.target=FILE"
-
-
-# -- published corpora ---
+        return f"; you have to supply its training text: {own_files}"
+    return f"; give its text by {own_files}" if config.origin is Origin.files else ""
 
 
 def _mirror(config: DataConfig) -> str | None:
-    """The folder that published files are taken from instead of the network, where there is one."""
+    """Return the folder that replaces the network as the source of published files, if any."""
     return config.mirror or os.environ.get(MIRROR_VARIABLE)
 
 
 def _download_folder(config: DataConfig) -> Path:
-    """Where what was fetched is kept."""
     return Path(config.root) / config.name / "download"
 
 
-def _is_upstreams(name: str, sha256: str | None) -> bool:
-    """Whether a file is the published one.
+def _is_published(split: SplitConfig, name: str, sha256: str | None) -> bool:
+    """Return whether a file is the published one, and not the user's own in its place.
 
-    Without a checksum, or named with its folder (./mine.de), it is the user's own in the published
-    one's place.
+    The user's own has no checksum, is a TSV file, or is named with its folder (./mine.de).
     """
-    return sha256 is not None and Path(name).name == name
+    return split.target is not None and sha256 is not None and Path(name).name == name
 
 
-def _published(config: DataConfig, split: SplitConfig, name: str, sha256: str | None) -> Path:
-    """One published file, from the mirror folder or from upstream; or the user's own in its
-    place.
-    """
-    if not _is_upstreams(name, sha256):
-        return Path(name)
-    assert sha256 is not None
+def _mirrored(config: DataConfig, split: SplitConfig, name: str, sha256: str) -> Path | None:
+    """Return a published file from the mirror folder; None where there is no mirror."""
     mirror = _mirror(config)
-    if mirror:
-        folder = Path(mirror) / (split.mirror_folder or config.mirror_folder or config.name)
-        if not folder.is_dir():
-            raise DataError(
-                f"{folder}: no such folder in the mirror (data.mirror or {MIRROR_VARIABLE});"
-                f" expected one with the files of data={config.name}"
-            )
-        check_sha256(folder / name, sha256)
-        return folder / name
+    if not mirror:
+        return None
+    folder = Path(mirror) / (split.mirror_folder or config.mirror_folder or config.name)
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: no such folder in the mirror (data.mirror or {MIRROR_VARIABLE}); "
+            f"expected the files of data={config.name}"
+        )
+    check_sha256(folder / name, sha256)
+    return folder / name
+
+
+def _fetched(config: DataConfig, split: SplitConfig, name: str, sha256: str) -> Path:
+    """Download a published file, or return it from an earlier download.
+
+    A file with a wrong checksum is deleted, so that the next call downloads it again.
+    """
     if config.upstream is None or split.mirror_folder is not None:
         raise DataError(
-            f"data={config.name}: {name} has no address of its own upstream; data.mirror=DIR or "
-            f"{MIRROR_VARIABLE} has to name a folder with a copy"
+            f"data={config.name}: {name} cannot be downloaded by itself; set data.mirror=DIR or "
+            f"{MIRROR_VARIABLE} to a folder that holds it"
         )
-    return _fetched(config, name, sha256)
-
-
-def _fetched(config: DataConfig, name: str, sha256: str) -> Path:
-    """One published file from upstream; what turns out to be another than expected is not kept."""
-    assert config.upstream is not None
-    folder = _download_folder(config)
-    path = folder / name
-    if config.upstream_split is not None:
-        _split_upstream(config, folder)
-        if config.upstream_split.git_blob is not None:
-            return path  # the checksums are a mirror's; upstream's file was checked instead
+    folder, rule = _download_folder(config), config.upstream_split
+    if rule is not None:
+        _divide(config, config.upstream, rule, folder)
+        if rule.git_blob is not None:
+            return folder / name  # the upstream file was checked; `sha256` is that of a mirror
     else:
-        fetch(
-            config.upstream + (name if config.upstream_is_gzip else name.removesuffix(".gz")),
-            folder,
-            name,
-        )
+        upstream_name = name if config.upstream_is_gzip else name.removesuffix(".gz")
+        fetch(config.upstream + upstream_name, folder, name)
     try:
-        check_sha256(path, sha256)
+        check_sha256(folder / name, sha256)
     except DataError:
-        path.unlink(missing_ok=True)
+        (folder / name).unlink(missing_ok=True)
         (folder / "split.json").unlink(missing_ok=True)
         raise
-    return path
+    return folder / name
 
 
 def fetch(address: str, folder: Path, name: str) -> Path:
-    """Download a file, unless it is there; kept only whole."""
+    """Download a file, unless it is there already; an incomplete file is never kept."""
     import pooch
 
-    pooch.get_logger().setLevel(
-        "WARNING"
-    )  # it would print the file's hash and advise to write it down
+    pooch.get_logger().setLevel("WARNING")  # below that it prints hashes to copy into the code
     try:
-        path: str = pooch.retrieve(
-            address, known_hash=None, fname=name, path=folder, progressbar=True
-        )
+        path = pooch.retrieve(address, known_hash=None, fname=name, path=folder, progressbar=True)
     except OSError as error:
         raise DataError(
-            f"{address}: can't be fetched ({error}); data.mirror=DIR takes it from a folder"
+            f"{address}: cannot be downloaded ({error}); data.mirror=DIR reads it from a folder"
         ) from error
     return Path(path)
 
 
-def _split_upstream(config: DataConfig, folder: Path) -> None:
-    """Fetch the one upstream file of a corpus and divide it by its rule, unless that was done."""
+def _divide(config: DataConfig, address: str, rule: SplitRule, folder: Path) -> None:
+    """Download the one file of a corpus and divide it by its rule, unless that is done."""
     if _is_divided(config, folder):
         return
-    rule, address = config.upstream_split, config.upstream
-    assert rule is not None
-    assert address is not None
     path = fetch(address, folder, address.rpartition("/")[2])
     try:
         check_git_blob(path, rule.git_blob)
     except DataError:
         path.unlink()
         raise
-    for split_name, pairs in split_by_components(read_upstream(path, rule), rule).items():
-        split = splits(config)[split_name]
-        for side, name in enumerate((split.source, split.target)):
-            with replacing(folder / str(name)) as temporary:
-                temporary.write_bytes(
-                    gzip.compress("".join(p[side] + "\n" for p in pairs).encode("utf-8"), mtime=0)
-                )
-    write_text(folder / "split.json", _made_of(config))
+    for split_name, pairs in split_by_components(tsv_pairs(path, rule), rule).items():
+        for side, (name, _) in enumerate(_sides(splits(config)[split_name])):
+            text = "".join(f"{pair[side]}\n" for pair in pairs)
+            with replacing(folder / name) as temporary:
+                temporary.write_bytes(gzip.compress(text.encode("utf-8"), mtime=0))
+    write_text(folder / "split.json", _division(config))
 
 
 def _is_divided(config: DataConfig, folder: Path) -> bool:
-    """Whether the upstream file has been divided by the present rule."""
+    """Return whether the folder holds the splits of the present rule."""
     done = folder / "split.json"
-    return done.exists() and done.read_text(encoding="utf-8") == _made_of(config)
+    return done.exists() and done.read_text(encoding="utf-8") == _division(config)
 
 
-def _made_of(config: DataConfig) -> str:
-    """What the divided files depend on, as it is written down beside them."""
+def _division(config: DataConfig) -> str:
+    """Return what decides the divided files, as `split.json` records it."""
     assert config.upstream_split is not None
-    return (
-        json.dumps({"upstream": config.upstream, "rule": asdict(config.upstream_split)}, indent=2)
-        + "\n"
-    )
-
-
-# -- the built-in grammar ---
-
-
-def _from_grammar(config: DataConfig, name: str) -> TextFiles:
-    """The corpus a grammar draws."""
-    folder = _drawn_folder(config)
-    if not folder.is_dir():
-        _draw(config, Path(str(config.grammar)), folder)
-    return TextFiles(
-        folder / f"{name}.{config.source_language}", folder / f"{name}.{config.target_language}"
-    )
+    made_of = {"upstream": config.upstream, "rule": asdict(config.upstream_split)}
+    return json.dumps(made_of, indent=2) + "\n"
 
 
 def _drawn_folder(config: DataConfig) -> Path:
-    """Where it stands: made once for each grammar file, seed, sizes and version of the code that
-    draws.
-    """
-    from .grammar import drawing, numerals
-    from .grammar import rules as grammar_file
-
-    assert config.grammar is not None
-    grammar = Path(config.grammar)
-    if not grammar.is_file():
-        raise DataError(f"{grammar}: no such grammar")
-    code = [Path(str(module.__file__)).read_bytes() for module in (drawing, grammar_file, numerals)]
+    """Return the folder of the drawn text, named by a hash of everything that decides it."""
+    if config.grammar is None or not Path(config.grammar).is_file():
+        raise DataError(f"data.grammar={config.grammar}: no such file; expected a grammar")
+    code = [path.read_bytes() for path in sorted(Path(grammar.__path__[0]).glob("*.py"))]
     sizes = sorted((name, str(size)) for name, size in config.grammar_splits.items())
-    key = repr((grammar.read_bytes(), config.grammar_seed, sizes, code))
+    key = repr((Path(config.grammar).read_bytes(), config.grammar_seed, sizes, code))
     return Path(config.root) / config.name / f"text-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
-def _draw(config: DataConfig, grammar: Path, folder: Path) -> None:
-    from .grammar.drawing import SplitSize, generate_splits, load_grammar
-
-    sizes = {
-        name: SplitSize(s.count, s.min_words, s.max_words)
-        for name, s in config.grammar_splits.items()
-    }
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".text-") as temporary:
-        made = Path(temporary) / "text"
-        made.mkdir()
-        for name, pairs in generate_splits(
-            load_grammar(grammar), sizes, config.grammar_seed
-        ).items():
-            for language, lines in (
-                (config.source_language, (p.source for p in pairs)),
-                (config.target_language, (p.target for p in pairs)),
-            ):
-                write_text(made / f"{name}.{language}", "".join(line + "\n" for line in lines))
-        try:
-            os.rename(made, folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was faster, and drew the same
-                raise
+def _drawn(config: DataConfig) -> Path:
+    """Return the folder of the drawn text; draw it first where it is missing."""
+    folder = _drawn_folder(config)
+    if folder.is_dir():
+        return folder
+    rules = load_grammar(str(config.grammar))
+    with new_folder(folder, prefix=".text-") as made:
+        drawn = generate_splits(rules, config.grammar_splits, config.grammar_seed)
+        for name, pairs in drawn.items():
+            for side, language in enumerate((config.source_language, config.target_language)):
+                lines = "".join(f"{pair[side]}\n" for pair in pairs)
+                write_text(made / f"{name}.{language}", lines)
+    return folder
 
 
-# -- a split as text ---
-
-
-def held_out(pair: tuple[str, str], share: float) -> bool:
-    """Whether a pair of train belongs to the held-out part: by its hash, so that it never moves."""
+def held_out(pair: Pair, share: float) -> bool:
+    """Return whether a pair of train is held out, by its hash: other pairs never change that."""
     digest = hashlib.blake2b("\t".join(pair).encode("utf-8"), digest_size=8).digest()
     return int.from_bytes(digest, "big") < share * 2**64
 
 
-def split_pairs(config: DataConfig, name: str) -> Iterator[tuple[str, str]]:
-    """The pairs of a split as text, before clean-up. Where there is no valid, a part of train is
-    held out.
-    """
-    holds_out = "valid" not in splits(config)
-    if name == "valid" and holds_out:
-        return (
-            pair for pair in locate(config, "train").pairs() if held_out(pair, config.valid_share)
-        )
-    pairs = locate(config, name).pairs()
-    if name == "train" and holds_out:
-        return (pair for pair in pairs if not held_out(pair, config.valid_share))
-    return pairs
+def split_pairs(config: DataConfig, name: str) -> Iterator[Pair]:
+    """Return the pairs of a split before clean-up; without a valid split, train is divided."""
+    if name not in ("train", "valid") or "valid" in splits(config):
+        return read_pairs(locate(config, name))
+    pairs, wanted = read_pairs(locate(config, "train")), name == "valid"
+    return (pair for pair in pairs if held_out(pair, config.valid_share) is wanted)
 
 
 def read_split(config: DataConfig, name: str) -> tuple[list[str], list[str]]:
-    """A split's source and target lines."""
-    pairs = list(split_pairs(config, name))
-    if not pairs:
+    """Return the source lines and the target lines of a split; raise DataError if it is empty."""
+    source, target = unzipped(split_pairs(config, name))
+    if not source:
         raise DataError(f"data={config.name}: split {name!r} is empty")
-    return [src for src, _ in pairs], [tgt for _, tgt in pairs]
+    return source, target
 
 
 def read_pair_files(source: str, target: str) -> tuple[list[str], list[str]]:
-    """The lines of two files that belong together."""
-    pairs = list(file_pairs(Path(source), Path(target)))
-    return [src for src, _ in pairs], [tgt for _, tgt in pairs]
+    """Return the lines of a source file and of its translation."""
+    return unzipped(read_pairs([Path(source), Path(target)]))
+
+
+def scored_text(source: Iterable[str], reference: Iterable[str]) -> dict[str, str]:
+    """Return the checksums that are stored with scores, to identify the text they belong to."""
+    texts = {"source_sha256": source, "reference_sha256": reference}
+    joined = {name: "".join(f"{line}\n" for line in lines) for name, lines in texts.items()}
+    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in joined.items()}

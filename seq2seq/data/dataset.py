@@ -1,22 +1,25 @@
-"""Encoded corpora as memory-mapped arrays, and batches of them.
+"""Prepared corpora: encoded sentences as memory-mapped arrays.
 
-A prepared corpus is a folder named after a fingerprint of all that made it. For each split and side
-it holds `<split>.<side>.ids`, the ids of all sentences one after the other without eos, and
-`<split>.<side>.ends`, where each sentence ends; its text, where it is to be translated, as
-`<split>.<side>.txt`; the tokenizers; and manifest.json.
+A prepared corpus is a folder named by a fingerprint of everything that decides it. Each split and
+side has `<split>.<side>.ids`, the ids of all sentences without eos, and `<split>.<side>.ends`, the
+position after each sentence. A split to be translated has its text as `<split>.<side>.txt` too. The
+tokenizers and manifest.json complete the folder.
 """
 
+from __future__ import annotations
+
 import json
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..files import write_text
 from .batches import Batch, BatchSampler, pad
 from .tokenizer import Tokenizers
 
@@ -25,79 +28,132 @@ ENDS_DTYPE = np.dtype(np.int64)
 
 
 def ids_dtype(vocab_size: int) -> np.dtype[Any]:
-    """The smallest type that holds every id."""
+    """Return the smallest type that holds every id of a vocabulary."""
     return np.min_scalar_type(max(vocab_size - 1, 0))
 
 
-def _check_size(path: Path, expected: int) -> None:
-    if (found := path.stat().st_size) != expected:
-        raise DataError(
-            f"{path}: damaged: {found} bytes, expected {expected}; delete {path.parent} "
-            "to have it made again"
-        )
-
-
 class ParallelDataset:
-    """One split of a prepared corpus. Lengths count eos."""
+    """One split of a prepared corpus; its lengths count eos."""
 
     def __init__(self, folder: Path, name: str, tokenizers: Tokenizers) -> None:
         self.folder, self.name = folder, name
         self.ids, self.ends = [], []
         for side, tokenizer in zip(SIDES, (tokenizers.source, tokenizers.target), strict=True):
             ends_path, path = folder / f"{name}.{side}.ends", folder / f"{name}.{side}.ids"
-            whole = ends_path.stat().st_size // ENDS_DTYPE.itemsize * ENDS_DTYPE.itemsize
-            _check_size(ends_path, max(whole, ENDS_DTYPE.itemsize))
-            ends = np.memmap(ends_path, ENDS_DTYPE, mode="r")
-            dtype = ids_dtype(tokenizer.vocab_size)
-            expected = int(ends[-1]) * dtype.itemsize
-            _check_size(path, expected)
-            # An empty file can't be mapped: a split of empty sentences alone has no ids.
-            self.ids.append(np.memmap(path, dtype, mode="r") if expected else np.zeros(0, dtype))
+            count = max(ends_path.stat().st_size // ENDS_DTYPE.itemsize, 1)
+            ends = _mapped(ends_path, ENDS_DTYPE, count)
+            self.ids.append(_mapped(path, ids_dtype(tokenizer.vocab_size), int(ends[-1])))
             self.ends.append(ends)
         self.src_lengths, self.tgt_lengths = (np.diff(ends, prepend=0) + 1 for ends in self.ends)
 
     def __len__(self) -> int:
         return len(self.ends[0])
 
+    def src(self, index: int) -> NDArray[np.int64]:
+        """Return the ids of a source sentence, without eos."""
+        return self._sentence(0, index)
+
+    def tgt(self, index: int) -> NDArray[np.int64]:
+        """Return the ids of a target sentence, without eos."""
+        return self._sentence(1, index)
+
     def _sentence(self, side: int, index: int) -> NDArray[np.int64]:
         start = self.ends[side][index - 1] if index else 0
         return self.ids[side][start : self.ends[side][index]].astype(np.int64)
 
-    def src(self, index: int) -> NDArray[np.int64]:
-        """A source sentence's ids, without eos."""
-        return self._sentence(0, index)
+    def source_lines(self) -> list[str]:
+        """Return the source text; raise DataError for train, whose text is not kept."""
+        return self._lines("source")
 
-    def tgt(self, index: int) -> NDArray[np.int64]:
-        """A target sentence's ids, without eos."""
-        return self._sentence(1, index)
+    def target_lines(self) -> list[str]:
+        """Return the target text; raise DataError for train, whose text is not kept."""
+        return self._lines("target")
 
     def _lines(self, side: str) -> list[str]:
         path = self.folder / f"{self.name}.{side}.txt"
         if not path.exists():
             raise DataError(f"{path}: no such file; the text of split {self.name!r} is not kept")
-        return (
-            path.read_bytes().decode("utf-8").split("\n")[:-1]
-        )  # as bytes: a lone CR ends no line
+        text = path.read_bytes().decode("utf-8")  # text mode would end a line at a lone CR
+        return text.split("\n")[:-1]
 
-    def source_lines(self) -> list[str]:
-        """The source text, line by line; not kept for train."""
-        return self._lines("source")
+    def batch(self, indices: NDArray[np.int64]) -> Batch:
+        """Return the sentences at these positions as a batch."""
+        import torch
 
-    def target_lines(self) -> list[str]:
-        """The target text, line by line; not kept for train."""
-        return self._lines("target")
-
-    def batch(self, indices: NDArray[np.int64]) -> "Batch":
-        """These sentences as a batch."""
         src, src_lengths = pad([self.src(i) for i in indices])
         tgt, tgt_lengths = pad([self.tgt(i) for i in indices])
         return Batch(src, src_lengths, tgt, tgt_lengths, torch.from_numpy(np.asarray(indices)))
 
+    def batches(self, sampler: BatchSampler) -> Iterator[Batch]:
+        """Yield the rest of the sampler's epoch as batches."""
+        return map(self.batch, sampler)
 
-def batches(dataset: ParallelDataset, sampler: BatchSampler) -> Iterator[Batch]:
-    """The rest of the sampler's epoch as batches."""
-    for indices in sampler:
-        yield dataset.batch(indices)
+
+def _mapped(path: Path, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+    """Map an array file of `count` numbers; raise DataError where its size differs."""
+    found, expected = path.stat().st_size, count * dtype.itemsize
+    if found != expected:
+        raise DataError(
+            f"{path}: damaged: {found} bytes, expected {expected}; "
+            f"delete {path.parent} to prepare the corpus again"
+        )
+    # An empty file cannot be mapped: a split of empty sentences has no ids.
+    return np.memmap(path, dtype, mode="r") if count else np.zeros(0, dtype)
+
+
+@dataclass
+class Counts:
+    """What clean-up did to a split: the number of pairs before it, kept, and dropped by each rule.
+
+    Dropped pairs have a side without pieces (empty) or with too many (too_long), sides of very
+    different lengths (ratio), or the text of an earlier pair (duplicates).
+    """
+
+    pairs: int = 0
+    kept: int = 0
+    empty: int = 0
+    too_long: int = 0
+    ratio: int = 0
+    duplicates: int = 0
+    odd: Counter[str] = field(default_factory=Counter)
+    """Occurrences of the characters that clean-up mapped or removed."""
+
+    def __add__(self, other: Counts) -> Counts:
+        """Return the counts of two parts of a split."""
+        return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Number of pairs that each rule dropped."""
+        return {name: getattr(self, name) for name in ("empty", "too_long", "ratio", "duplicates")}
+
+
+@dataclass
+class Manifest:
+    """Description of a prepared corpus, stored as manifest.json."""
+
+    name: str
+    fingerprint: str
+    languages: list[str]
+    """Source and target language."""
+    splits: dict[str, Counts]
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Read a manifest; raise DataError where it is missing or damaged."""
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            splits = {
+                name: Counts(**{**counts, "odd": Counter(counts["odd"])})
+                for name, counts in values["splits"].items()
+            }
+            return cls(values["name"], values["fingerprint"], values["languages"], splits)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path}: not a prepared corpus ({error})") from error
+
+    def write(self, path: Path) -> None:
+        """Write the manifest as JSON."""
+        write_text(path, json.dumps(self, default=vars, indent=2, ensure_ascii=False) + "\n")
 
 
 @dataclass
@@ -106,21 +162,17 @@ class Prepared:
 
     folder: Path
     tokenizers: Tokenizers
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     @classmethod
-    def open(cls, folder: Path) -> "Prepared":
-        """What stands in a folder."""
-        file = folder / "manifest.json"
-        try:
-            manifest = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{file}: not a prepared corpus ({error})") from error
+    def open(cls, folder: Path) -> Prepared:
+        """Open a folder; raise DataError where it holds no prepared corpus."""
+        manifest = Manifest.read(folder / "manifest.json")
         return cls(folder, Tokenizers.load(folder), manifest)
 
     def split(self, name: str) -> ParallelDataset:
-        """One split."""
-        if name not in self.manifest["splits"]:
-            expected = ", ".join(self.manifest["splits"])
+        """Return one split; raise DataError where it does not exist or is damaged."""
+        if name not in self.manifest.splits:
+            expected = ", ".join(self.manifest.splits)
             raise DataError(f"{self.folder}: has no split {name!r}; expected one of {expected}")
         return ParallelDataset(self.folder, name, self.tokenizers)

@@ -1,108 +1,58 @@
-"""How an upstream file of pairs becomes train, valid and test, so that no sentence is in two of
-them.
+"""Division of one published file of pairs into train, valid and test.
+
+No sentence is in two splits, in either language, not even with other case or punctuation.
 """
 
 import hashlib
-import io
 import unicodedata
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
+from itertools import chain
 
 from ..config import SplitRule
-from ..errors import DataError
-from .text import decoded_lines
 
 Pair = tuple[str, str]
 
 
-def read_upstream(path: Path, rule: SplitRule) -> Iterator[Pair]:
-    """(source, target) of every line of a TSV file, or of member `rule.file` of a zip."""
-    for number, line in enumerate(
-        decoded_lines(io.BytesIO(_upstream_bytes(path, rule)), str(path)), start=1
-    ):
-        if not line.strip():
-            continue
-        columns = line.rstrip("\r").split("\t")
-        if len(columns) <= max(rule.source_column, rule.target_column):
-            raise DataError(
-                f"{path}:{number}: {len(columns)} columns; expected source and target in columns "
-                f"{rule.source_column + 1} and {rule.target_column + 1}"
-            )
-        yield columns[rule.source_column], columns[rule.target_column]
-
-
-def _upstream_bytes(path: Path, rule: SplitRule) -> bytes:
-    if not zipfile.is_zipfile(path):
-        return path.read_bytes()
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.read(rule.file)
-    except KeyError as error:
-        raise DataError(f"{path}: has no member {rule.file!r}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DataError(f"{path}: damaged zip file ({error})") from error
-
-
-def check_git_blob(path: Path, expected: str | None) -> None:
-    """DataError where a file is not the one git knows by this hash."""
-    data = path.read_bytes()
-    found = hashlib.sha1(f"blob {len(data)}\0".encode() + data, usedforsecurity=False).hexdigest()
-    if expected is not None and found != expected:
-        raise DataError(f"{path}: wrong checksum: git hash {found}, expected {expected}")
-
-
 def sentence_key(sentence: str) -> str:
-    """The sentence without case, spacing and punctuation: NFKC, casefold, letters, marks and digits
-    alone.
+    """Return a sentence without case, spacing and punctuation.
+
+    The key holds the letters, marks and digits of the case-folded NFKC form. A sentence that has
+    none of these is its own key.
     """
     folded = unicodedata.normalize("NFKC", sentence).casefold()
     key = "".join(c for c in folded if unicodedata.category(c)[0] in "LMN")
     return key or sentence.strip()
 
 
-class _Components:
-    """Union-find over sentence keys."""
-
-    def __init__(self) -> None:
-        self.parents: dict[str, str] = {}
-
-    def root(self, key: str) -> str:
-        self.parents.setdefault(key, key)
-        while self.parents[key] != key:
-            self.parents[key] = self.parents[self.parents[key]]
-            key = self.parents[key]
-        return key
-
-    def join(self, a: str, b: str) -> None:
-        self.parents[self.root(a)] = self.root(b)
-
-
 def split_by_components(pairs: Iterable[Pair], rule: SplitRule) -> dict[str, list[Pair]]:
-    """train, valid and test of a file of pairs, in its order.
+    """Return train, valid and test of a file of pairs, in the file's order.
 
-    Repeated pairs are dropped. Sentences with one key, and the two sides of a pair, are in one
-    component; a component is named by the smallest key of its `rule.name_side` side, and SHA-256 of
-    salt and name, as a part of its range, says where all of it goes.
+    Repeated pairs are dropped. Sentences with the same key, and the two sides of a pair, belong to
+    one component. The smallest key on the side `rule.name_side` names the component. `assign` draws
+    the split of the whole component from that name.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     kept = list(dict.fromkeys(pairs))
-    components, names = _Components(), dict[str, str]()
     keys = [(f"s{sentence_key(src)}", f"t{sentence_key(tgt)}") for src, tgt in kept]
-    for src_key, tgt_key in keys:
-        components.join(src_key, tgt_key)
+    numbers = {key: i for i, key in enumerate(dict.fromkeys(chain.from_iterable(keys)))}
+    sources, targets = ([numbers[both[side]] for both in keys] for side in (0, 1))
+    size = len(numbers)
+    graph = coo_array(([True] * len(keys), (sources, targets)), shape=(size, size))
+    components = connected_components(graph, directed=False)[1][sources].tolist()
+    names = dict[int, str]()
     side = 0 if rule.name_side == "source" else 1
-    for both in keys:
-        root, key = components.root(both[0]), both[side][1:]
-        names[root] = min(names.get(root, key), key)
+    for component, both in zip(components, keys, strict=True):
+        names[component] = min(names.get(component, both[side][1:]), both[side][1:])
     divided: dict[str, list[Pair]] = {"train": [], "valid": [], "test": []}
-    for pair, both in zip(kept, keys, strict=True):
-        divided[assign(names[components.root(both[0])], rule)].append(pair)
+    for pair, component in zip(kept, components, strict=True):
+        divided[assign(names[component], rule)].append(pair)
     return divided
 
 
 def assign(name: str, rule: SplitRule) -> str:
-    """The split of a component."""
+    """Return the split of a component: its hash with the salt, as a fraction, meets the shares."""
     digest = hashlib.sha256((rule.salt + name).encode("utf-8")).digest()
     place = int.from_bytes(digest[:8], "big") / 2**64
     if place < rule.train_share:

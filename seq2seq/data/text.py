@@ -1,26 +1,31 @@
-"""What text is before it is split: UTF-8, odd characters mapped to plain ones, Unicode NFKC, words
-of Chinese found.
-"""
+"""Text: read line by line as strict UTF-8, then normalised for the tokenizer."""
 
 import codecs
+import gzip
+import hashlib
 import re
 import unicodedata
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
-from typing import Any
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, cast
 
 from ..errors import DataError
 
-SPACES = (
-    "\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
-)
-"""Read as a plain space."""
+SPACES = "\u00a0\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+"""Characters that `clean` maps to a plain space."""
 INVISIBLE = "\u00ad\u200b\u2060\ufeff"
-"""Removed: soft hyphen, zero-width space, word joiner, byte order mark. The zero-width joiners
-U+200C and U+200D stay: Persian, Hindi and emoji are spelt with them."""
+"""Characters that `clean` removes: soft hyphen, zero-width space, word joiner, byte order mark.
+The zero-width joiners U+200C and U+200D are kept: Persian, Hindi and emoji need them."""
 CONTROLS = "".join(map(chr, [*range(0x20), 0x7F, *range(0x80, 0xA0)]))
-"""Read as a plain space: a tab inside a sentence is none of its words."""
+"""Control characters, which `clean` maps to a plain space too."""
+WITHOUT_SPACES = ("zh", "ja")
+"""Languages written without spaces between words."""
 
 _PLAIN = str.maketrans({**dict.fromkeys(SPACES + CONTROLS, " "), **dict.fromkeys(INVISIBLE)})
 _ODD = re.compile(f"[{re.escape(SPACES + INVISIBLE + CONTROLS)}]")
@@ -28,47 +33,87 @@ _KEPT_FROM_NFKC = {
     "zh": re.compile("([！-／：-＠［-｀｛-～…‥]+)"),
     "ja": re.compile("([！-～…‥]+)"),
 }
-"""What NFKC would turn into ASCII, and the language writes as it is: full-width punctuation, in
-Japanese full-width letters and digits too. References keep it, so a translation has to be able to
-hold it."""
+"""Full-width characters that NFKC would turn into ASCII, but that the language uses.
+
+Chinese keeps full-width punctuation, Japanese full-width letters and digits too. Reference
+translations contain them, so the model must be able to write them.
+"""
 _CJK = "\u2e80-\u303f\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef"
 _SPACE_BY_CJK = re.compile(f"(?<=[{_CJK}]) | (?=[{_CJK}])")
-WITHOUT_SPACES = ("zh", "ja")
-"""Languages written without spaces between words."""
 
 
-def decode_line(raw: bytes, name: str, number: int) -> str:
-    """UTF-8 bytes as text, or DataError naming file, line and byte."""
+@contextmanager
+def open_text(path: Path, member: str = "") -> Iterator[BufferedIOBase]:
+    """Open a text file as uncompressed bytes.
+
+    The content decides what is unpacked, not the file's name: gzip always, a zip archive only where
+    a `member` is asked for. Raise DataError where the file cannot be read.
+    """
     try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{name}:{number}: invalid UTF-8 at byte {error.start + 1} (0x{raw[error.start]:02x}); "
-            "expected UTF-8 text"
-        ) from error
+        with ExitStack() as stack:
+            file = stack.enter_context(open(path, "rb"))
+            is_gzip, is_zip = file.read(2) == b"\x1f\x8b", member and zipfile.is_zipfile(file)
+            file.seek(0)
+            if is_gzip:
+                yield stack.enter_context(gzip.open(file, "rb"))
+            elif is_zip:
+                archive = stack.enter_context(zipfile.ZipFile(file))
+                if member not in archive.namelist():
+                    raise DataError(f"{path}: the zip archive has no member {member!r}")
+                yield cast(BufferedIOBase, stack.enter_context(archive.open(member)))
+            else:
+                yield file
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error) as error:
+        kind = "gzip" if is_gzip else "zip"
+        raise DataError(f"{path}: damaged {kind} file ({error})") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def decoded_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
-    """Lines ended by LF or CRLF, and by nothing else, in strict UTF-8; a byte order mark at the
-    start is dropped.
+    """Yield lines of UTF-8 bytes as text, without the LF or CRLF that ends them.
+
+    A byte order mark at the very start is dropped. Raise DataError with `name`, line and byte where
+    the bytes are not UTF-8.
     """
     for number, line in enumerate(lines, start=1):
         raw = line.removesuffix(b"\n").removesuffix(b"\r")
-        yield decode_line(raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw, name, number)
+        raw = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
+        try:
+            yield raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{name}:{number}: invalid UTF-8 at byte {error.start + 1} "
+                f"(0x{raw[error.start]:02x}); expected UTF-8 text"
+            ) from error
+
+
+def read_lines(path: Path, member: str = "") -> Iterator[str]:
+    """Yield the lines of a file, or of a zip archive's member (see `decoded_lines`)."""
+    with open_text(path, member) as file:
+        yield from decoded_lines(file, str(path))
+
+
+def text_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's uncompressed text."""
+    with open_text(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def odd_characters(line: str) -> Counter[str]:
-    """How often each character that `clean` maps or removes occurs."""
+    """Count the characters of a line that `clean` maps or removes."""
     return Counter(_ODD.findall(line))
 
 
 def clean(line: str) -> str:
-    """A line with plain spaces, one at a time, and nothing invisible."""
+    """Return a line with single plain spaces and without invisible characters."""
     return " ".join(line.translate(_PLAIN).split())
 
 
 def nfkc(line: str, language: str) -> str:
-    """Unicode NFKC; Chinese and Japanese keep their full-width forms."""
+    """Normalise a line by Unicode NFKC; Chinese and Japanese keep their full-width forms."""
     kept = _KEPT_FROM_NFKC.get(language[:2])
     if kept is None:
         return unicodedata.normalize("NFKC", line)
@@ -79,10 +124,10 @@ def nfkc(line: str, language: str) -> str:
 
 @cache
 def _chinese_words() -> Any:
-    """jieba's segmenter with its dictionary read from the package itself.
+    """Return jieba's segmenter, with its dictionary read from the package itself.
 
-    Left alone, jieba would announce on stderr what it does, and would keep the dictionary as
-    jieba.cache in the folder for temporary files, where anyone may have put another one.
+    By default jieba logs to stderr, and caches the dictionary in the shared folder for temporary
+    files, where another user could replace it.
     """
     import jieba
 
@@ -93,10 +138,10 @@ def _chinese_words() -> Any:
 
 
 def segment_chinese(line: str) -> str:
-    """A line with a space between words, as jieba finds them."""
+    """Separate the words of a Chinese line by spaces, as jieba finds them."""
     return " ".join(word for word in _chinese_words().cut(line, HMM=True) if not word.isspace())
 
 
 def join_chinese(line: str) -> str:
-    """The reverse of `segment_chinese`: no space beside a Chinese character."""
+    """Remove the spaces next to Chinese characters, to reverse `segment_chinese`."""
     return _SPACE_BY_CJK.sub("", line)

@@ -1,13 +1,18 @@
-"""Text to pieces to ids and back, by SentencePiece (Kudo & Richardson 2018). Ids: <pad> 0, <unk> 1,
-<s> 2, </s> 3.
+"""Text to pieces to ids and back, by SentencePiece (Kudo & Richardson 2018, arXiv:1808.06226).
+
+The special pieces have the ids <pad> 0, <unk> 1, <s> 2 and </s> 3.
 """
+
+from __future__ import annotations
 
 import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
@@ -18,13 +23,14 @@ from ..files import replacing, write_text
 from .text import WITHOUT_SPACES, clean, join_chinese, nfkc, segment_chinese
 
 SPACE = "▁"
-"""SentencePiece's mark of a word's start."""
+"""SentencePiece's mark of a word's start, U+2581."""
 
 LEAST_PIECES = 5
+"""The smallest vocabulary: the four special pieces and one more."""
 
 
 class Tokenizer:
-    """One side's text to ids; `decode` gives detokenized text."""
+    """Conversion of one language's text to ids and back."""
 
     pad_id, unk_id, bos_id, eos_id = 0, 1, 2, 3
 
@@ -38,10 +44,10 @@ class Tokenizer:
             raise ValueError(f"<pad>, <unk>, <s>, </s> have ids {special}; expected 0, 1, 2, 3")
 
     @classmethod
-    def train(cls, lines: Iterable[str], config: TokenizerConfig, language: str) -> "Tokenizer":
-        """From the text of one language."""
-        prepared = (prepare_line(line, config.kind, language, config.nfkc) for line in lines)
-        return cls(train_model(prepared, config, language), config.kind, language, config.nfkc)
+    def train(cls, lines: Iterable[str], config: TokenizerConfig, language: str) -> Tokenizer:
+        """Train a tokenizer on the text of one language."""
+        model = train_model(_normalised(lines, config, language), config, language)
+        return cls(model, config.kind, language, config.nfkc)
 
     @property
     def sha256(self) -> str:
@@ -49,75 +55,68 @@ class Tokenizer:
         return hashlib.sha256(self.model).hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write the model and its vocabulary: a piece and its log-probability or rank a line."""
+        """Write the model, and its vocabulary: on each line a piece and its score."""
         with replacing(path) as temporary:
             temporary.write_bytes(self.model)
         p = self.processor
-        write_text(
-            path.with_suffix(".vocab"),
-            "".join(f"{p.id_to_piece(i)}\t{p.get_score(i):g}\n" for i in range(self.vocab_size)),
-        )
+        lines = (f"{p.id_to_piece(i)}\t{p.get_score(i):g}\n" for i in range(self.vocab_size))
+        write_text(path.with_suffix(".vocab"), "".join(lines))
 
     def normalise(self, line: str) -> str:
-        """The line as SentencePiece gets it."""
-        return prepare_line(line, self.kind, self.language, self.nfkc)
+        """Return a line as SentencePiece receives it."""
+        return normalise(line, self.kind, self.language, self.nfkc)
 
     def encode(self, line: str) -> list[int]:
-        """Ids without bos and eos; none for a line that is empty."""
-        ids: list[int] = self.processor.encode(self.normalise(line))
-        return ids
+        """Return a line's ids without bos and eos; an empty line has none."""
+        return list(self.processor.encode(self.normalise(line)))
 
     def pieces(self, line: str) -> list[str]:
-        """The pieces of a line; U+2581 marks a word's start, and is left out where every piece is a
-        word.
-        """
+        """Return a line's pieces, without the word mark where each piece is a word."""
         found: list[str] = self.processor.encode(self.normalise(line), out_type=str)
-        return (
-            [piece.removeprefix(SPACE) for piece in found]
-            if self.kind is TokenizerKind.word
-            else found
-        )
+        is_word = self.kind is TokenizerKind.word
+        return [piece.removeprefix(SPACE) for piece in found] if is_word else found
 
     def id_to_piece(self, piece: int) -> str:
-        """The piece of an id, with its mark."""
-        text: str = self.processor.id_to_piece(piece)
-        return text
+        """Return the piece of an id, with its word mark."""
+        return str(self.processor.id_to_piece(piece))
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Detokenized text; <unk> shows as ⁇."""
-        text: str = self.processor.decode(list(ids))
-        text = " ".join(text.split())
-        return join_chinese(text) if self._segments() else text
+        """Return the detokenized text of ids; <unk> becomes ⁇."""
+        text = " ".join(self.processor.decode(list(ids)).split())
+        return join_chinese(text) if _is_segmented(self.kind, self.language) else text
 
     def join(self, parts: Iterable[str]) -> str:
-        """Texts of one sentence, one after the other."""
+        """Return the parts of one sentence as one text."""
         return ("" if self.language.startswith(WITHOUT_SPACES) else " ").join(parts)
 
-    def _segments(self) -> bool:
-        return self.kind is TokenizerKind.word and self.language.startswith("zh")
+
+def _is_segmented(kind: TokenizerKind, language: str) -> bool:
+    """Return whether text is split into words before SentencePiece receives it."""
+    return kind is TokenizerKind.word and language.startswith("zh")
 
 
-def prepare_line(line: str, kind: TokenizerKind, language: str, normal: bool) -> str:
-    """Odd characters cleaned, NFKC on request, Chinese words apart for a word tokenizer."""
-    line = clean(nfkc(line, language) if normal else line)
-    return (
-        segment_chinese(line) if kind is TokenizerKind.word and language.startswith("zh") else line
-    )
+def normalise(line: str, kind: TokenizerKind, language: str, use_nfkc: bool) -> str:
+    """Return a line cleaned, in NFKC if wanted, with Chinese words apart for a word tokenizer."""
+    line = clean(nfkc(line, language) if use_nfkc else line)
+    return segment_chinese(line) if _is_segmented(kind, language) else line
+
+
+def _normalised(lines: Iterable[str], config: TokenizerConfig, language: str) -> Iterator[str]:
+    return (normalise(line, config.kind, language, config.nfkc) for line in lines)
 
 
 def train_model(lines: Iterable[str], config: TokenizerConfig, languages: str) -> bytes:
-    """A SentencePiece model from prepared lines; deterministic. `languages` says in errors whose
-    text it is.
+    """Train a SentencePiece model on normalised lines; the same lines give the same model.
+
+    `languages` names the text in errors. Raise DataError where the text does not support the
+    vocabulary's size.
     """
     if config.vocab_size < LEAST_PIECES:
         raise DataError(
-            f"tokenizer.vocab_size={config.vocab_size}: expected at least {LEAST_PIECES}, the four"
-            " special pieces and one more"
+            f"tokenizer.vocab_size={config.vocab_size}: expected at least {LEAST_PIECES}, "
+            "the four special pieces and one more"
         )
-    adapts = config.kind in (
-        TokenizerKind.char,
-        TokenizerKind.word,
-    )  # these take what the text has, up to a limit
+    is_limit = config.kind in (TokenizerKind.char, TokenizerKind.word)  # vocab_size is a limit
     buffer = io.BytesIO()
     try:
         SentencePieceTrainer.train(
@@ -125,9 +124,9 @@ def train_model(lines: Iterable[str], config: TokenizerConfig, languages: str) -
             model_writer=buffer,
             model_type=config.kind.value,
             vocab_size=config.vocab_size,
-            hard_vocab_limit=not adapts,
+            hard_vocab_limit=not is_limit,
             character_coverage=1.0,
-            byte_fallback=config.byte_fallback and not adapts,
+            byte_fallback=config.byte_fallback and not is_limit,
             normalization_rule_name="identity",
             pad_id=Tokenizer.pad_id,
             unk_id=Tokenizer.unk_id,
@@ -143,66 +142,23 @@ def train_model(lines: Iterable[str], config: TokenizerConfig, languages: str) -
 
 
 def _vocabulary_error(message: str, config: TokenizerConfig, languages: str) -> DataError:
-    """SentencePiece's complaint in a user's words."""
+    """Translate an error of SentencePiece into the configuration's terms."""
     asked, text = f"tokenizer.vocab_size={config.vocab_size}", f"the training text ({languages})"
-    largest = re.search(r"value <= (\d+)", message)
-    if largest:
-        return DataError(
-            f"{asked}: {text} supports at most {largest[1]} pieces"
-            f" (tokenizer.kind={config.kind.value})"
-        )
-    least = re.search(r"required_chars\. \d+ vs (\d+)", message)
-    if least:
+    if largest := re.search(r"value <= (\d+)", message):
+        kind = f"tokenizer.kind={config.kind.value}"
+        return DataError(f"{asked}: {text} supports at most {largest[1]} pieces ({kind})")
+    if least := re.search(r"required_chars\. \d+ vs (\d+)", message):
         return DataError(
             f"{asked}: too few for the characters of {text}; expected at least {least[1]}"
         )
     if "sentences_.empty()" in message:
-        return DataError(f"{text} is empty: a tokenizer can't be trained on it")
-    return DataError(f"{asked}: SentencePiece can't be trained on {text} ({message.strip()})")
-
-
-class _Settings:
-    """A tokenizer's JSON file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self.values = json.loads(path.read_text(encoding="utf-8"))
-            self.kind = TokenizerKind(self.values["kind"])
-            self.nfkc = bool(self.values["nfkc"])
-        except FileNotFoundError as error:
-            raise DataError(f"{path}: no such tokenizer") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: damaged tokenizer ({error!r})") from error
-
-    def text(self, key: str) -> str:
-        """A setting that is a string."""
-        value = self.values.get(key)
-        if not isinstance(value, str):
-            raise DataError(f"{self.path}: damaged tokenizer ({key} is {value!r})")
-        return value
-
-    def load_model(self, path: Path, language_key: str) -> Tokenizer:
-        """A SentencePiece model with these settings; nothing in it is executed."""
-        try:
-            tokenizer = Tokenizer(path.read_bytes(), self.kind, self.text(language_key), self.nfkc)
-        except FileNotFoundError as error:
-            raise DataError(f"{path}: no such tokenizer") from error
-        except DataError:
-            raise
-        except (ValueError, RuntimeError) as error:
-            raise DataError(f"{path}: damaged tokenizer ({error})") from error
-        expected = self.values.get("sha256", {}).get(path.name, tokenizer.sha256)
-        if tokenizer.sha256 != expected:  # a model that lost its last pieces can still be read
-            raise DataError(
-                f"{path}: damaged tokenizer (SHA-256 is {tokenizer.sha256}, expected {expected})"
-            )
-        return tokenizer
+        return DataError(f"{text} is empty; expected text to train a tokenizer on")
+    return DataError(f"{asked}: SentencePiece cannot be trained on {text} ({message.strip()})")
 
 
 @dataclass
 class Tokenizers:
-    """Both sides' tokenizers; with `joint` they share one SentencePiece model."""
+    """The tokenizers of both sides; with `joint` they share one SentencePiece model."""
 
     source: Tokenizer
     target: Tokenizer
@@ -210,60 +166,67 @@ class Tokenizers:
 
     @classmethod
     def train(
-        cls,
-        source: Iterable[str],
-        target: Iterable[str],
-        config: TokenizerConfig,
-        languages: tuple[str, str],
-    ) -> "Tokenizers":
-        """From the text of both sides, in these languages."""
-        if not config.joint:
-            sides = [
-                Tokenizer.train(lines, config, language)
-                for lines, language in zip((source, target), languages, strict=True)
-            ]
-            return cls(sides[0], sides[1], joint=False)
-        prepared = (
-            prepare_line(line, config.kind, language, config.nfkc)
-            for lines, language in zip((source, target), languages, strict=True)
-            for line in lines
-        )
-        model = train_model(prepared, config, " and ".join(languages))
-        sides = [Tokenizer(model, config.kind, language, config.nfkc) for language in languages]
-        return cls(sides[0], sides[1], joint=True)
-
-    def _files(self) -> dict[str, Tokenizer]:
-        return (
-            {"tokenizer": self.source}
-            if self.joint
-            else {"tokenizer.source": self.source, "tokenizer.target": self.target}
-        )
+        cls, texts: Sequence[Iterable[str]], config: TokenizerConfig, languages: tuple[str, str]
+    ) -> Tokenizers:
+        """Train on the source's and the target's text, which are in these languages."""
+        sides = list(zip(texts, languages, strict=True))
+        if config.joint:
+            lines = chain.from_iterable(_normalised(text, config, side) for text, side in sides)
+            model = train_model(lines, config, " and ".join(languages))
+            both = [Tokenizer(model, config.kind, language, config.nfkc) for language in languages]
+        else:
+            both = [Tokenizer.train(text, config, language) for text, language in sides]
+        return cls(both[0], both[1], config.joint)
 
     def save(self, folder: Path) -> None:
-        """Write models, vocabularies (a piece and its log-probability or rank a line) and
-        tokenizer.json.
-        """
-        files = {f"{name}.model": tokenizer for name, tokenizer in self._files().items()}
+        """Write models, vocabularies and tokenizer.json."""
+        source, target = self.source, self.target
+        files = dict(zip(_model_names(self.joint), (source, target), strict=True))
         for name, tokenizer in files.items():
             tokenizer.save(folder / name)
         settings = {
             "joint": self.joint,
-            "kind": self.source.kind.value,
-            "nfkc": self.source.nfkc,
-            "source_language": self.source.language,
-            "target_language": self.target.language,
+            "kind": source.kind.value,
+            "nfkc": source.nfkc,
+            "source_language": source.language,
+            "target_language": target.language,
             "sha256": {name: tokenizer.sha256 for name, tokenizer in files.items()},
         }
         write_text(folder / "tokenizer.json", json.dumps(settings, indent=2) + "\n")
 
     @classmethod
-    def load(cls, folder: Path) -> "Tokenizers":
-        """What `save` wrote."""
-        settings = _Settings(folder / "tokenizer.json")
-        joint = bool(settings.values.get("joint"))
-        names = ["tokenizer"] * 2 if joint else ["tokenizer.source", "tokenizer.target"]
-        source, target = (
-            settings.load_model(folder / f"{name}.model", f"{side}_language")
-            for name, side in zip(names, ("source", "target"), strict=True)
-        )
-        return cls(source, target, joint)
+    def load(cls, folder: Path) -> Tokenizers:
+        """Load what `save` wrote; raise DataError where a file is missing or damaged."""
+        with _naming_damage(folder / "tokenizer.json") as path:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+            kind, nfkc = TokenizerKind(settings["kind"]), bool(settings["nfkc"])
+            languages = [settings["source_language"], settings["target_language"]]
+            if not all(isinstance(language, str) for language in languages):
+                raise ValueError(f"languages {languages}; expected two names")
+            joint, sha256 = bool(settings.get("joint")), dict(settings.get("sha256", {}))
+        both = []
+        for name, language in zip(_model_names(joint), languages, strict=True):
+            with _naming_damage(folder / name) as path:
+                both.append(Tokenizer(path.read_bytes(), kind, language, nfkc))
+                found, expected = both[-1].sha256, sha256.get(name, both[-1].sha256)
+                if found != expected:  # a model that lost its last pieces can still be loaded
+                    raise ValueError(f"SHA-256 is {found}, expected {expected}")
+        return cls(both[0], both[1], joint)
+
+
+def _model_names(joint: bool) -> list[str]:
+    """Return the file names of the source's and the target's model."""
+    return [f"tokenizer{'' if joint else side}.model" for side in (".source", ".target")]
+
+
+@contextmanager
+def _naming_damage(path: Path) -> Iterator[Path]:
+    """Give a file's path; raise DataError where the file is missing or its contents are wrong."""
+    try:
+        yield path
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such tokenizer") from error
+    except KeyError as error:
+        raise DataError(f"{path}: damaged tokenizer (no key {error})") from error
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise DataError(f"{path}: damaged tokenizer ({error})") from error

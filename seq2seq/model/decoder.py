@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Attention, CellConfig, ModelConfig, Tying
-from ..rnn.backends import State
-from ..rnn.config import NormConfig
+from ..rnn import NormConfig, State
 from .attention import AttentionLayer, Memory, take
 from .encoder import as_hx, as_state, recurrent_layer
 from .packing import NO_DROPOUT, Dropout, Packing

@@ -11,9 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import CellConfig, CellKind, ModelConfig
-from ..rnn.backends import State
-from ..rnn.config import NormConfig
-from ..rnn.layers import GRU, LSTM, RNN, RecurrentLayers
+from ..rnn import GRU, LSTM, RNN, NormConfig, RecurrentLayers, State
 from .packing import Dropout, Packing
 
 

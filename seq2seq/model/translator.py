@@ -13,9 +13,7 @@ from torch import Tensor, nn
 
 from ..config import CellConfig, ModelConfig, Tying
 from ..loss import linear_cross_entropy
-from ..rnn.backends import fused_serves
-from ..rnn.config import NormConfig
-from ..rnn.layers import RecurrentLayers, is_norm_parameter
+from ..rnn import NormConfig, is_norm_parameter, load_kernels
 from .attention import Memory
 from .decoder import Decoder, DecoderState
 from .encoder import Bridge, Encoder
@@ -58,7 +56,7 @@ class Translator(nn.Module):
                 "model.tying=all shares the source's embeddings with the target's: it needs "
                 "tokenizer.joint=true"
             )
-        self.config, self.vocabulary = config, vocabulary
+        self.config, self.vocabulary, self.backend = config, vocabulary, backend
         embedding, pad_id = config.embedding_size, vocabulary.pad_id
         self.src_embedding = nn.Embedding(vocabulary.src_size, embedding, pad_id)
         self.tgt_embedding = nn.Embedding(vocabulary.tgt_size, embedding, pad_id)
@@ -90,10 +88,7 @@ class Translator(nn.Module):
 
         Raises RuntimeError if backend=fused is configured and cannot be had.
         """
-        for layer in self.modules():
-            if isinstance(layer, RecurrentLayers) and layer.backend != "reference":
-                required = layer.backend == "fused"
-                fused_serves(layer.cell, layer.cell_parameters("_l0"), required)
+        load_kernels(self.output.weight.device, self.backend)
 
     def _dropout(self, packing: Packing) -> Dropout:
         p = self.config.dropout if self.training else 0.0

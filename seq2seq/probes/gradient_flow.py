@@ -17,9 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..rnn import reference
-from ..rnn.layers import RecurrentLayers
-from ..rnn.recalibration import batch_statistics
+from ..rnn import RecurrentLayers, batch_statistics, steps
 from .subject import Subject
 
 SEED = 1
@@ -50,11 +48,11 @@ def flow(layer: RecurrentLayers, x: Tensor) -> dict[str, list[float]]:
     The loss is sum(r * h_T) with standard normal r: the last gradient is about sqrt(H).
     """
     layer = copy.deepcopy(layer).double().requires_grad_(False)
-    steps, rows, _ = x.shape
+    length, rows, _ = x.shape
     x = x.detach().double().requires_grad_(True)
     with batch_statistics(layer):
         parameters = layer.cell_parameters("_l0")
-        found = list(reference.steps(layer.cell, x.flatten(0, 1), [rows] * steps, parameters))
+        found = list(steps(x.flatten(0, 1), [rows] * length, None, parameters))
     states = [step.state for step in found]
     generator = torch.Generator().manual_seed(SEED)
     projection = torch.randn(states[-1][0].shape, generator=generator, dtype=torch.float64).to(

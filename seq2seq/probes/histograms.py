@@ -20,11 +20,7 @@ from ..data.batches import Batch
 from ..data.dataset import ParallelDataset
 from ..device import autocast
 from ..model import Translator, as_state
-from ..rnn import reference
-from ..rnn.backends import State
-from ..rnn.layers import RecurrentLayers
-from ..rnn.packing import flipped_rows
-from ..rnn.recalibration import batch_norm_layers
+from ..rnn import RecurrentLayers, State, Step, batch_norm_layers, flipped_rows, steps
 from ..runs.logbook import Logbook
 from .statistics_figure import Moments, statistics_figure
 
@@ -82,17 +78,14 @@ def _call(x: Tensor | PackedSequence, hx: Any = None, first_step: int = 0) -> Ca
     return Call(x.flatten(0, 1), [x.size(1)] * x.size(0), state, first_step)
 
 
-def traced(
-    layer: RecurrentLayers, direction: int, call: Call
-) -> Iterator[tuple[int, reference.Step]]:
+def traced(layer: RecurrentLayers, direction: int, call: Call) -> Iterator[tuple[int, Step]]:
     """Return the time steps of a call, numbered, in one direction of a single layer."""
     x, suffix = call.x, layer.suffixes()[direction]
     if suffix.endswith("_reverse"):
         x = x.index_select(0, flipped_rows(call.batch_sizes, x.device))
     state = None if call.state is None else tuple(s[direction] for s in call.state)
-    found = reference.steps(
-        layer.cell, x, call.batch_sizes, layer.cell_parameters(suffix), state, call.first_step
-    )
+    parameters = layer.cell_parameters(suffix)
+    found = steps(x, call.batch_sizes, state, parameters, call.first_step)
     return enumerate(found, call.first_step)
 
 
@@ -140,7 +133,7 @@ def histograms(model: Translator, batch: Batch) -> Iterator[tuple[str, Tensor]]:
                     )
 
 
-def _of_step(cell: str, where: str, step: reference.Step) -> Iterator[tuple[str, Tensor]]:
+def _of_step(cell: str, where: str, step: Step) -> Iterator[tuple[str, Tensor]]:
     values = {"pre-activations": step.summed, "hidden": step.state[0]}
     if gates := GATES[cell]:
         for (name, nonlinearity), summed in zip(

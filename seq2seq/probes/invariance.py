@@ -26,8 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_sequence
 
-from ..rnn.layers import RecurrentLayers
-from ..rnn.recalibration import batch_statistics
+from ..rnn import NormKind, RecurrentLayers, batch_statistics
 from .subject import Subject
 
 CHANGES = (
@@ -97,7 +96,8 @@ def relative_change(
     own statistics.
     """
     layer = copy.deepcopy(layer).double()
-    layer.norm = replace(layer.norm, eps=eps)
+    if layer.norm.kind is not NormKind.none:
+        layer.norm = replace(layer.norm, eps=eps)
     before = _outputs(layer, sentences)
     if change.startswith(("data", "case")):
         sentences = changed_data(sentences, change)

@@ -6,8 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from ..config.settings import has_statistics
-from ..rnn.config import NormKind
-from ..rnn.recalibration import batch_statistics
+from ..rnn import NormKind, batch_statistics
 from ..translation.likelihood import mean_nll
 from ..translation.lines import translate_lines
 from ..translation.scores import score

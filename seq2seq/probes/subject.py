@@ -13,7 +13,7 @@ from ..data.corpora import read_split, splits
 from ..data.dataset import Prepared
 from ..data.tokenizer import Tokenizer
 from ..model import Translator
-from ..rnn.layers import RecurrentLayers
+from ..rnn import RecurrentLayers
 
 
 @dataclass

@@ -15,10 +15,14 @@ from torch import Tensor
 from ..config.settings import has_statistics
 from ..data.batches import Batch
 from ..device import autocast
-from ..rnn.backends import Pool
-from ..rnn.config import NormKind
-from ..rnn.layers import RecurrentLayers
-from ..rnn.recalibration import batch_norm_layers, batch_statistics, pooled_statistics
+from ..rnn import (
+    NormKind,
+    Pool,
+    RecurrentLayers,
+    batch_norm_layers,
+    batch_statistics,
+    pooled_statistics,
+)
 from ..translation.likelihood import mean_nll
 from .subject import Subject
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from ..rnn.config import NormKind
+from ..rnn import NormKind
 from ..runs.records import Group, by_seed
 from .charts import Table
 from .experiments.convergence import common_loss, pairs, time_to

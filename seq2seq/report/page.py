@@ -21,7 +21,7 @@ from plotly.offline import get_plotlyjs
 from ..errors import DataError
 from ..figures import rendered
 from ..files import replacing, write_text
-from ..rnn.config import NormKind
+from ..rnn import NormKind
 from ..runs.records import Group, RunRecord, groups, read_runs
 from .answers import listed, overview
 from .charts import Chart, Table, interactive_figure, static_figure

@@ -1,11 +1,36 @@
 """LSTM, GRU and RNN with no norm, batch norm, layer norm or RMS norm in the cell.
 
-They are drop-ins for the layers of torch.nn and need torch alone.
+The layers are drop-ins for those of torch.nn and need torch alone:
+
+    from seq2seq.rnn import LSTM
+    rnn = LSTM(input_size, hidden_size, norm="layer")
+    output, (h_n, c_n) = rnn(input)
+
+The equations are in `reference.py`, the norms in `normalization.py`. The settings of a norm need
+not even torch: it is imported with the first of the other names.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .config import CellNorm, NormConfig, NormGroup, NormKind, Statistics, Terms
-from .layers import GRU, LSTM, RNN, RecurrentLayers, is_norm_parameter
-from .recalibration import recalibration
+
+if TYPE_CHECKING:
+    from .backends import load_kernels
+    from .cpu.operators import packs
+    from .layers import GRU, LSTM, RNN, RecurrentLayers
+    from .observation import Step, steps
+    from .packing import flipped_rows
+    from .parameters import is_norm_parameter
+    from .precision import product_dtype
+    from .recalibration import (
+        batch_norm_layers,
+        batch_statistics,
+        pooled_statistics,
+        recalibrating,
+    )
+    from .reference import State
+    from .statistics import Pool
 
 __all__ = [
     "GRU",
@@ -15,9 +40,46 @@ __all__ = [
     "NormConfig",
     "NormGroup",
     "NormKind",
+    "Pool",
     "RecurrentLayers",
+    "State",
     "Statistics",
+    "Step",
     "Terms",
+    "batch_norm_layers",
+    "batch_statistics",
+    "flipped_rows",
     "is_norm_parameter",
-    "recalibration",
+    "load_kernels",
+    "packs",
+    "pooled_statistics",
+    "product_dtype",
+    "recalibrating",
+    "steps",
 ]
+
+_NEEDS_TORCH = {
+    "backends": ["load_kernels"],
+    "cpu.operators": ["packs"],
+    "layers": ["GRU", "LSTM", "RNN", "RecurrentLayers"],
+    "observation": ["Step", "steps"],
+    "packing": ["flipped_rows"],
+    "parameters": ["is_norm_parameter"],
+    "precision": ["product_dtype"],
+    "recalibration": [
+        "batch_norm_layers",
+        "batch_statistics",
+        "pooled_statistics",
+        "recalibrating",
+    ],
+    "reference": ["State"],
+    "statistics": ["Pool"],
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch when it is first asked for."""
+    for module, names in _NEEDS_TORCH.items():
+        if name in names:
+            return getattr(import_module(f".{module}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,10 +1,9 @@
-"""The recurrences: `recurrence` runs them on the backend asked for, all of them with `reference`'s
-signature.
+"""The choice of a backend for a recurrence.
 
-reference   the equations in plain torch: every cell, norm and placement, every device and type
-fused       kernels (fused.py): the placements they cover, as fast as torch.nn's
-auto        fused where it covers the case and can be had, but for GPUs; else reference; it says
-            once which and why
+reference   the equations in plain torch: every cell, norm and setting, every device and type
+fused       compiled kernels: the default settings, as fast as torch.nn's layers
+auto        fused on a CPU where the kernels support the case and load, else reference; logs its
+            choice once
 """
 
 import logging
@@ -12,83 +11,88 @@ import logging
 import torch
 from torch import Tensor
 
-from . import fused, operators, reference
-from .normalization import BatchStatistics, Pool, Term
+from . import fused, reference
+from .cpu import operators
 from .reference import CellParameters, State
-
-__all__ = [
-    "BatchStatistics",
-    "CellParameters",
-    "Pool",
-    "State",
-    "Term",
-    "check_backend",
-    "fused_serves",
-    "recurrence",
-]
 
 LOG = logging.getLogger(__name__)
 BACKENDS = ("auto", "reference", "fused")
-SAID: set[str] = set()
+LOGGED: set[str] = set()
 """Messages that were logged."""
 
 
 def check_backend(backend: str) -> None:
-    """Raise ValueError for a name that is none."""
+    """Raise ValueError if there is no backend of this name."""
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r}: expected 'auto', 'reference' or 'fused'")
 
 
 def recurrence(
     backend: str,
-    cell: str,
     x: Tensor,
     batch_sizes: list[int],
     state: State | None,
     p: CellParameters,
     first_step: int = 0,
 ) -> tuple[Tensor, State]:
-    """`reference.recurrence` on a backend; raises as `fused_serves` does."""
-    serves = backend != "reference" and fused_serves(cell, p, required=backend == "fused")
-    return (fused.recurrence if serves else reference.recurrence)(
-        cell, x, batch_sizes, state, p, first_step
-    )
+    """Return what `reference.recurrence` returns; raise what `fused_serves` raises."""
+    serves = backend != "reference" and fused_serves(p, required=backend == "fused")
+    run = fused.recurrence if serves else reference.recurrence
+    return run(x, batch_sizes, state, p, first_step)
 
 
-def fused_serves(cell: str, p: CellParameters, required: bool = False) -> bool:
-    """Whether the fused kernels cover this and can be had; what was found is said once.
+def fused_serves(p: CellParameters, required: bool = False) -> bool:
+    """Return whether the fused kernels support a case and load; log the answer once.
 
-    Raises RuntimeError where they are required and do not.
+    Raises RuntimeError if the kernels are required and do not serve.
     """
-    beyond, on_gpu = fused.unsupported(cell, p), p.weight_hh.is_cuda
-    if required and beyond:
+    unsupported, on_gpu = fused.unsupported(p), p.weight_hh.is_cuda
+    if required and unsupported:
         raise RuntimeError(
-            f"backend='fused': the fused kernels do not cover {beyond}; expected backend='auto'"
+            f"backend='fused': the fused kernels do not support {unsupported}; expected"
+            " backend='auto'"
         )
-    if on_gpu and not required:
-        beyond = (
-            beyond or "parameters on a GPU and backend=auto"
-        )  # those kernels have not run on one yet
-    cause = None if beyond else operators.gpu_failure() if on_gpu else operators.failure()
+    if on_gpu and not required:  # few GPUs have run these kernels so far
+        unsupported = unsupported or "parameters on a GPU and backend=auto"
+    if unsupported:
+        log_once(logging.INFO, f"{PLAIN} for {unsupported}")
+        return False
+    return kernels_load(on_gpu, required)
+
+
+PLAIN = "recurrent layers run in plain torch (backend=reference)"
+
+
+def kernels_load(on_gpu: bool, required: bool) -> bool:
+    """Return whether the kernels of a device load; compile them first if they never were."""
+    cause = operators.gpu_failure() if on_gpu else operators.failure()
     if required and cause:
         raise RuntimeError(f"backend='fused': {cause}")
-    if beyond:
-        say(logging.INFO, f"recurrent layers with {beyond} run in plain torch (backend=reference)")
-    elif cause:
-        say(
-            logging.WARNING,
-            f"recurrent layers run in plain torch (backend=reference), slower: {cause}",
-        )
+    if cause:
+        log_once(logging.WARNING, f"{PLAIN}, more slowly: {cause}")
     else:
-        say(
-            logging.INFO,
-            f"recurrent layers run in fused {'GPU' if on_gpu else 'CPU'} kernels (backend=fused)",
-        )
-    return not beyond and not cause
+        device = "GPU" if on_gpu else "CPU"
+        log_once(logging.INFO, f"recurrent layers run in fused {device} kernels (backend=fused)")
+    return not cause
 
 
-def say(level: int, message: str) -> None:
-    """Log it, the first time."""
-    if not torch.compiler.is_compiling() and message not in SAID:
-        SAID.add(message)
+def load_kernels(device: torch.device | str = "cpu", backend: str = "auto") -> bool:
+    """Compile and load the fused kernels that layers of this backend use on a device.
+
+    Layers do so at their first call. Call this before a clock or a progress bar starts: the first
+    time on a machine it takes about half a minute, which one warning announces. Later calls are
+    immediate. Returns whether the kernels loaded; raises RuntimeError if backend="fused" and they
+    did not.
+    """
+    check_backend(backend)
+    on_gpu = torch.device(device).type == "cuda"
+    if backend == "reference" or (on_gpu and backend == "auto"):
+        return False
+    return kernels_load(on_gpu, required=backend == "fused")
+
+
+def log_once(level: int, message: str) -> None:
+    """Log a message the first time that it comes."""
+    if not torch.compiler.is_compiling() and message not in LOGGED:
+        LOGGED.add(message)
         LOG.log(level, message)

@@ -1,13 +1,12 @@
-"""Settings of the normalisation in a recurrent cell."""
+"""Settings of the normalisation inside a recurrent cell."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 from enum import Enum
 
 
 class NormKind(Enum):
-    """What N(v) divides by, and what it averages over (DESIGN of each:
-    `seq2seq/rnn/reference.py`).
-    """
+    """The norm N(v); `normalization.py` has the equations."""
 
     none = "none"
     batch = "batch"
@@ -16,90 +15,132 @@ class NormKind(Enum):
 
 
 class CellNorm(Enum):
-    """Where the norm of the LSTM's cell state acts: on the output only, also on what is carried on,
-    or nowhere.
-    """
+    """Use of the LSTM's normalised cell state N(c_t)."""
 
     output = "output"
+    """h_t is computed from N(c_t); c_t itself is carried to the next step."""
     carried = "carried"
+    """N(c_t) is also carried to the next step."""
     none = "none"
+    """The cell state is not normalised."""
 
 
 class Terms(Enum):
-    """Whether input and recurrent summed inputs are normalised apart or as one sum."""
+    """Normalisation of W_ih x_t and W_hh h_{t-1}: each separately, or their sum jointly."""
 
     separate = "separate"
     joint = "joint"
 
 
 class NormGroup(Enum):
-    """Whether a row is normalised as one vector or each gate's H features apart."""
+    """Features normalised together: all gates as one vector, or the H features of each gate."""
 
     vector = "vector"
     gate = "gate"
 
 
 class Statistics(Enum):
-    """Which sets of statistics batch norm keeps."""
+    """Statistics that batch norm keeps."""
 
     per_step = "per_step"
+    """Separate statistics for every time step."""
     sequence_input = "sequence_input"
+    """As per_step, but one pair for W_ih x_t, over the rows of all steps together."""
     shared = "shared"
+    """Batch statistics for every step, one running pair for all steps."""
+
+
+DEFAULT_GAIN = {NormKind.batch: 0.1, NormKind.layer: 1.0, NormKind.rms: 1.0}
+"""Cooijmans et al. 2016, section 4; Ba et al. 2016, supplement."""
+ALL_NORMS = ("kind", "eps", "gain", "cell", "terms")
+MEANINGFUL = {
+    NormKind.none: ("kind",),
+    NormKind.batch: (*ALL_NORMS, "group", "statistics", "momentum", "max_steps", "min_rows"),
+    NormKind.layer: (*ALL_NORMS, "group"),
+    NormKind.rms: (*ALL_NORMS, "group"),
+}
+"""Settings that may differ from their default. Batch norm's group has a message of its own."""
 
 
 @dataclass
 class NormConfig:
-    """Normalisation inside the recurrent cell. `None` means the default of the kind or of the
-    cell.
+    """Normalisation inside a recurrent cell.
+
+    The defaults are the papers'. Raises ValueError for a value out of range, and for a setting
+    other than its default that means nothing to this kind of norm.
     """
 
     kind: NormKind = NormKind.layer
     eps: float = 1e-5
+    """Added to the variance inside the square root."""
     gain: float | None = None
     """Initial gain; None: 1 for layer and rms, 0.1 for batch."""
     cell: CellNorm = CellNorm.output
+    """LSTM only."""
     terms: Terms | None = None
     """None: separate for LSTM and GRU, joint for RNN."""
     group: NormGroup = NormGroup.vector
+    """Layer and rms norm only."""
     statistics: Statistics = Statistics.per_step
+    """Batch norm only, as are all settings below."""
     momentum: float = 0.1
-    """Weight of the newest batch in the running averages of batch norm."""
+    """Weight of the newest batch in the running averages."""
     max_steps: int = 512
-    """Time steps for which batch norm has room to keep statistics."""
+    """Time steps for which statistics can be kept."""
     min_rows: int = 2
-    """A training step with fewer living rows than this uses the running statistics."""
+    """A training step with fewer active rows uses the running statistics."""
 
+    def __post_init__(self) -> None:
+        self._check_ranges()
+        self._check_meaning()
 
-DEFAULT_GAIN = {NormKind.batch: 0.1, NormKind.layer: 1.0, NormKind.rms: 1.0}
+    def _check_ranges(self) -> None:
+        if not isinstance(self.kind, NormKind):
+            raise ValueError(f"norm.kind={self.kind!r}: expected a NormKind")
+        checks = (
+            ("eps", 0 < self.eps < math.inf, "a finite number above 0"),
+            ("gain", self.gain is None or math.isfinite(self.gain), "a finite number or none"),
+            ("momentum", 0 <= self.momentum <= 1, "a weight from 0 to 1"),
+            ("max_steps", self.max_steps >= 1, "at least 1"),
+            ("min_rows", self.min_rows >= 2, "at least 2, the fewest rows with a variance"),
+        )
+        for name, holds, expected in checks:
+            if not holds:
+                raise ValueError(f"norm.{name}={getattr(self, name)}: expected {expected}")
+
+    def _check_meaning(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value != field.default and field.name not in MEANINGFUL[self.kind]:
+                raise ValueError(
+                    f"norm.{field.name}={shown(value)}: means nothing to norm.kind="
+                    f"{self.kind.value}; expected {shown(field.default)}"
+                )
+        if self.kind is not NormKind.batch:
+            return
+        if self.group is NormGroup.gate:
+            raise ValueError(
+                "norm.group=gate: batch norm normalises every feature separately; expected"
+                " group=vector"
+            )
+        if self.statistics is Statistics.sequence_input and self.terms is Terms.joint:
+            raise ValueError(
+                "norm.terms=joint: norm.statistics=sequence_input normalises the input term of"
+                " all steps together; expected norm.terms=separate"
+            )
 
 
 def norm_config(norm: str | NormConfig) -> NormConfig:
-    """The norm's settings from its name or from themselves, checked."""
+    """Return the settings of a norm given by its name or by its settings."""
     if isinstance(norm, str) and norm in NormKind.__members__:
         return NormConfig(kind=NormKind[norm])
     if not isinstance(norm, NormConfig):
         raise ValueError(
             f"norm={norm!r}: expected one of {', '.join(NormKind.__members__)} or a NormConfig"
         )
-    if norm.eps <= 0:
-        raise ValueError(f"norm.eps={norm.eps}: expected more than 0")
-    if norm.kind is NormKind.batch:
-        if not 0 <= norm.momentum <= 1:
-            raise ValueError(f"norm.momentum={norm.momentum}: expected a weight from 0 to 1")
-        if norm.group is NormGroup.gate:
-            raise ValueError(
-                "norm.group=gate: batch norm treats every feature apart already; expected"
-                " group=vector"
-            )
-        if norm.min_rows < 2:
-            raise ValueError(
-                f"norm.min_rows={norm.min_rows}: a variance over rows needs at least 2"
-            )
-        if norm.max_steps < 1:
-            raise ValueError(f"norm.max_steps={norm.max_steps}: expected at least 1")
-        if norm.statistics is Statistics.sequence_input and norm.terms is Terms.joint:
-            raise ValueError(
-                "norm.terms=joint: norm.statistics=sequence_input normalises the input term of all"
-                " steps at once; expected norm.terms=separate"
-            )
     return norm
+
+
+def shown(value: object) -> object:
+    """Return a setting's value as it is written in a configuration."""
+    return value.value if isinstance(value, Enum) else "null" if value is None else value

@@ -1,5 +1,7 @@
-"""Rows of packed sequences (torch's PackedSequence: sorted by falling length, the rows of one step
-after another).
+"""Rows of packed sequences.
+
+As in torch's PackedSequence, sequences are sorted by falling length, and the rows of one time step
+follow those of the step before.
 """
 
 from itertools import pairwise
@@ -9,8 +11,9 @@ from torch import Tensor
 
 
 def flipped_rows(batch_sizes: list[int], device: torch.device) -> Tensor:
-    """Where each packed row (N,) goes when every sequence is flipped by itself; it is its own
-    inverse.
+    """Return where each packed row (N,) goes when every sequence is flipped by itself.
+
+    The permutation is its own inverse.
     """
     lengths = [0] * batch_sizes[0]
     for t, (size, following) in enumerate(pairwise([*batch_sizes, 0])):

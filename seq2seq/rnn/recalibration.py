@@ -1,30 +1,26 @@
-"""Batch norm's statistics in eval mode: a batch's own instead of the stored ones, gathered, or
-stored anew.
-"""
+"""Contexts in which batch norm uses a batch's own statistics, collects them or stores them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import product
 
 from torch import nn
 
-from .backends import Pool
-from .config import NormKind
 from .layers import RecurrentLayers
+from .statistics import Pool
 
 
 def batch_norm_layers(model: nn.Module) -> dict[str, RecurrentLayers]:
-    """The recurrent layers in `model` that have batch norm, by name."""
+    """Return the recurrent layers with batch norm in `model`, by name."""
     return {
         name: m
         for name, m in model.named_modules()
-        if isinstance(m, RecurrentLayers) and m.norm.kind is NormKind.batch
+        if isinstance(m, RecurrentLayers) and m.has_statistics
     }
 
 
 @contextmanager
 def batch_statistics(model: nn.Module) -> Iterator[None]:
-    """Inside, batch norm normalises by each batch's own statistics also in eval mode."""
+    """Normalise by each batch's own statistics, in eval mode too; no running statistic changes."""
     layers = batch_norm_layers(model).values()
     for layer in layers:
         layer._by_batch = True
@@ -37,32 +33,28 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def pooled_statistics(model: nn.Module) -> Iterator[dict[str, dict[str, Pool]]]:
-    """`batch_statistics` that are gathered: by layer, and by term with its suffix, as in ih_l0, the
-    pools.
+    """Collect the statistics of batches, and normalise by them.
+
+    Gives the pools: by layer, then by term and suffix, as in ih_l0.
     """
     layers = batch_norm_layers(model)
-    for layer in layers.values():
-        layer._pools = {
-            term + suffix: Pool(layer._own("running_mean", term, suffix))
-            for suffix, term in product(layer.suffixes(), layer.term_sizes())
-        }
+    pools = {name: layer._open_pools(layer.terms()) for name, layer in layers.items()}
     try:
         with batch_statistics(model):
-            yield {name: layer._pools for name, layer in layers.items()}
+            yield pools
     finally:
         for layer in layers.values():
             layer._pools = {}
 
 
 @contextmanager
-def recalibration(model: nn.Module) -> Iterator[None]:
-    """Re-estimate batch norm's statistics of every recurrent layer in `model` from the forward
-    passes made inside.
+def recalibrating(model: nn.Module) -> Iterator[None]:
+    """Re-estimate batch norm's running statistics from the forward passes made inside.
 
-    On leaving, the running statistics become the mean and pooled variance over all rows of each
-    step. Call model.eval() first: dropout off, batch statistics normalising.
+    On leaving, they become the mean and the pooled variance over all rows of each step; after an
+    exception they stay as they were. Call model.eval() first, so that dropout is off.
     """
     with pooled_statistics(model):
         yield
         for layer in batch_norm_layers(model).values():
-            layer._store_pools()
+            layer._store_pools(layer.terms())

@@ -1,14 +1,19 @@
-"""The equations of the recurrent cells, one step each, and the loop over time. Plain torch.
+"""The equations of the recurrent cells in plain torch: one step of each, and the loop over time.
+
+Symbols are those of Ba, Kiros & Hinton 2016 (arXiv:1607.06450), with gain and bias for its alpha
+and beta, and torch's names of weights and gates:
+
+    u = W_ih x_t                        the input's part of the gates' summed inputs
+    z = W_hh h_{t-1}                    the recurrent part; 0 at the first step without h_0
+    y_ih = gain_ih * N(u) + bias_ih
+    y_hh = gain_hh * N(z) + bias_hh     N(0) = 0
+
+Their sum enters the gates (separate terms), or gain_ih * N(u + z) + bias_ih + bias_hh does (joint
+terms). N is in `normalization.py`; without a norm, gain * N(v) is v.
 
 Sequences are packed as in `torch.nn.utils.rnn.PackedSequence`: sorted by falling length, step t is
-the next batch_sizes[t] rows. N rows in all, B of them in the first step, I input features, H hidden
-ones.
-
-    u = W_ih x_t        z = W_hh h_{t-1}        y_ih = gain_ih * N(u) + bias_ih        y_hh =
-    gain_hh * N(z) + bias_hh
-
-With joint terms y_ih + y_hh is gain_ih * N(u + z) + bias_ih + bias_hh instead. Where there is no
-h_{t-1}, N(z) = 0.
+the next batch_sizes[t] rows. There are N rows in all and B in the first step; I input features, H
+hidden features and G gates.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,183 +21,154 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .normalization import Term
+from .precision import product
+from .statistics import BatchStatistics
 
 State = tuple[Tensor, ...]
-"""(h, c) of the LSTM, (h,) of the others; each (rows, H)."""
-Sums = tuple[Tensor, ...]
-"""What the gates' nonlinearities get, gate by gate; each (rows, H)."""
+"""(h, c) of the LSTM, (h,) of the other cells; each (rows, H)."""
 
 
 @dataclass
 class CellParameters:
-    """One layer and direction. G is the number of gates: 4 (i f g o), 3 (r z n) or 1."""
+    """Parameters of one layer and direction, with G = 4 (i f g o), 3 (r z n) or 1 gates."""
 
+    cell: str
+    """lstm, gru or rnn"""
     weight_ih: Tensor
     """(G * H, I)"""
     weight_hh: Tensor
     """(G * H, H)"""
-    bias_hh: Tensor | None
-    """(G * H,), used where terms are joint."""
+    bias_hh: Tensor | float
+    """(G * H,), or 0; read where terms are joint."""
     ih: Term
+    """v -> gain_ih * N(v) + bias_ih"""
     hh: Term
-    """With joint terms only the GRU has it, for its n part."""
+    """v -> gain_hh * N(v) + bias_hh; with joint terms only for the GRU's n part."""
     c: Term | None = None
-    """Of the LSTM's cell state; None where that is not normalised."""
+    """v -> gain_c * N(v) + bias_c; None where the LSTM's cell state is not normalised."""
     joint: bool = False
     carried: bool = False
-    """The normalised cell state is the one carried on."""
+    """The normalised cell state is carried to the next step."""
     activation: Callable[[Tensor], Tensor] = torch.tanh
-    """Of the vanilla cell."""
+    """f of the vanilla cell."""
     kept: dict[torch.dtype, Any] | None = None
-    """Where a backend may keep, from call to call, what it makes of the parameters; by the
-    products' type.
+    """What a backend keeps from call to call, by the type of products; None: nothing."""
+
+    def z(self, h: Tensor | float) -> Tensor | float:
+        """Return W_hh h (rows, G * H); 0 where there is no h."""
+        return h if isinstance(h, float) else product(h, self.weight_hh)
+
+    def statistics(self) -> list[BatchStatistics]:
+        """Return batch norm's statistics of the input term, the recurrent term and the cell."""
+        terms = (self.ih, self.hh, self.c)
+        return [term.statistics for term in terms if term is not None and term.statistics]
+
+
+def lstm_step(p: CellParameters, y_ih: Tensor, state: State | None, t: int) -> State:
+    """Return h_t and c_t of an LSTM.
+
+    Ba et al. 2016, eqs. 20 to 22, with their two betas as bias_ih and bias_hh:
+
+        (i f g o) = gain_ih * N(u) + bias_ih + gain_hh * N(z) + bias_hh
+        c_t = sigmoid(f) * c_{t-1} + sigmoid(i) * tanh(g)
+        h_t = sigmoid(o) * tanh(gain_c * N(c_t) + bias_c)
+
+    y_ih (rows, 4H) is u where terms are joint.
     """
+    h, c = (0.0, 0.0) if state is None else state
+    z = p.z(h)
+    sums = p.ih(y_ih + z, t) + p.bias_hh if p.joint else y_ih + p.hh(z, t)
+    i, f, g, o = sums.chunk(4, dim=1)
+    i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
+    c = f * c + i * g
+    normalised = c if p.c is None else p.c(c, t)
+    return o * torch.tanh(normalised), normalised if p.carried else c
 
 
-def product(x: Tensor, weight: Tensor) -> Tensor:
-    """x W^T, by autocast's type where that is on, returned in the weight's: norms and states stay
-    in it.
+def gru_step(p: CellParameters, y_ih: Tensor, state: State | None, t: int) -> State:
+    """Return h_t of a GRU.
+
+    torch.nn.GRU's cell, its (r z) and n parts normalised separately (Ba et al. 2016, supplement):
+
+        (r z) = sigmoid(y_ih + y_hh)
+        n = tanh(y_ih + r * y_hh)
+        h_t = (1 - z) * n + z * h_{t-1}
+
+    y_ih (rows, 3H) is u where terms are joint; the n part's terms are separate all the same.
     """
-    return F.linear(x, weight).to(weight.dtype)
-
-
-def add(a: Tensor, b: Tensor | None) -> Tensor:
-    """a + b, where b may be absent."""
-    return a if b is None else a + b
-
-
-def summed_inputs(p: CellParameters, y: Tensor, h: Tensor | None, step: int) -> Tensor:
-    """All gates' summed inputs (rows, G * H); y is y_ih, or u where terms are joint."""
+    [h] = (0.0,) if state is None else state
+    z = p.z(h)
+    y_rz, y_n = _split(y_ih)
     if p.joint:
-        v = y if h is None else y + product(h, p.weight_hh)
-        return add(p.ih(v, step), p.bias_hh)
-    return add(y, p.hh.at_zero()) if h is None else y + p.hh(product(h, p.weight_hh), step)
-
-
-def lstm_sums(p: CellParameters, y: Tensor, h: Tensor | None, step: int) -> Sums:
-    """i, f, g and o before their nonlinearities."""
-    return summed_inputs(p, y, h, step).chunk(4, dim=1)
-
-
-def lstm_step(p: CellParameters, sums: Sums, state: State | None, step: int) -> State:
-    """Ba et al. 2016, eqs. 20 to 22, with their betas as the two biases:
-
-    (i f g o) = y_ih + y_hh
-    c_t = sigmoid(f) * c_{t-1} + sigmoid(i) * tanh(g)
-    h_t = sigmoid(o) * tanh(gain_c * N(c_t) + bias_c)
-    """
-    i, f, g, o = sums
-    written = torch.sigmoid(i) * torch.tanh(g)
-    c = written if state is None else torch.sigmoid(f) * state[1] + written
-    normalised = c if p.c is None else p.c(c, step)
-    h = torch.sigmoid(o) * torch.tanh(normalised)
-    return h, normalised if p.carried else c
-
-
-def gru_sums(p: CellParameters, y: Tensor, h: Tensor | None, step: int) -> Sums:
-    """r, z and n before their nonlinearities, n with its reset gate in: y_ih + r * y_hh."""
-    size = y.size(1) // 3
-    z_sum = None if h is None else product(h, p.weight_hh)
-    if p.joint:
-        v = y if z_sum is None else y + F.pad(z_sum[:, : 2 * size], (0, size))
-        y = p.ih(v, step)
-        rz_bias = None if p.bias_hh is None else p.bias_hh[: 2 * size]
-        rz = add(y[:, : 2 * size], rz_bias)
-        n_hh = p.hh.at_zero() if z_sum is None else p.hh(z_sum[:, 2 * size :], step)
+        z_rz, z_n = _split(z)
+        y_rz, y_n = _split(p.ih(torch.cat([y_rz + z_rz, y_n], dim=1), t))
+        hh_rz, hh_n = _split(p.bias_hh)[0], p.hh(z_n, t)
     else:
-        y_hh = p.hh.at_zero() if z_sum is None else p.hh(z_sum, step)
-        rz = add(y[:, : 2 * size], None if y_hh is None else y_hh[..., : 2 * size])
-        n_hh = None if y_hh is None else y_hh[..., 2 * size :]
-    r, z = rz.chunk(2, dim=1)
-    return r, z, add(y[:, 2 * size :], None if n_hh is None else torch.sigmoid(r) * n_hh)
+        hh_rz, hh_n = _split(p.hh(z, t))
+    r, z = (y_rz + hh_rz).chunk(2, dim=1)
+    r, z = torch.sigmoid(r), torch.sigmoid(z)
+    n = torch.tanh(y_n + r * hh_n)
+    return ((1 - z) * n + z * h,)
 
 
-def gru_step(p: CellParameters, sums: Sums, state: State | None, step: int) -> State:
-    """torch.nn.GRU's cell, its (r z) and n parts normalised apart (Ba et al. 2016, supplement):
+def rnn_step(p: CellParameters, y_ih: Tensor, state: State | None, t: int) -> State:
+    """Return h_t of a vanilla RNN (Ba et al. 2016, eq. 4).
 
-    (r z) = sigmoid(y_ih + y_hh)
-    n = tanh(y_ih + r * y_hh)
-    h_t = (1 - z) * n + z * h_{t-1}
+        h_t = f(gain_ih * N(u + z) + bias_ih + bias_hh)
+
+    y_ih (rows, H) is u where terms are joint, as they are by default.
     """
-    z, n = torch.sigmoid(sums[1]), torch.tanh(sums[2])
-    return ((1 - z) * n if state is None else (1 - z) * n + z * state[0],)
+    [h] = (0.0,) if state is None else state
+    z = p.z(h)
+    sums = p.ih(y_ih + z, t) + p.bias_hh if p.joint else y_ih + p.hh(z, t)
+    return (p.activation(sums),)
 
 
-def rnn_sums(p: CellParameters, y: Tensor, h: Tensor | None, step: int) -> Sums:
-    """The one gate before its nonlinearity."""
-    return (summed_inputs(p, y, h, step),)
-
-
-def rnn_step(p: CellParameters, sums: Sums, state: State | None, step: int) -> State:
-    """Ba et al. 2016, eq. 4: h_t = f(y_ih + y_hh)."""
-    return (p.activation(sums[0]),)
-
-
-SUMS = {"lstm": lstm_sums, "gru": gru_sums, "rnn": rnn_sums}
 STEPS = {"lstm": lstm_step, "gru": gru_step, "rnn": rnn_step}
 
 
-def recurrence(
-    cell: str,
-    x: Tensor,
-    batch_sizes: list[int],
-    state: State | None,
-    p: CellParameters,
-    first_step: int = 0,
-) -> tuple[Tensor, State]:
-    """Run one layer in one direction.
+def unroll(
+    x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters, first_step: int = 0
+) -> Iterator[State]:
+    """Yield the state of the active rows after each time step: the loop over time.
 
-    x (N, I) packed; state, each (B, H), or None; first_step is the time step of the first rows.
-    Returns the output (N, H) packed, and the last state of every sequence, each (B, H).
+    Arguments are those of `recurrence`.
     """
     u = product(x, p.weight_ih)
-    y = u if p.joint else p.ih.over_sequence(u, batch_sizes, first_step)
-    sums, step = SUMS[cell], STEPS[cell]
+    y_ih = u if p.joint else p.ih.over_sequence(u, batch_sizes, first_step)
+    for t, rows in enumerate(y_ih.split(batch_sizes), first_step):
+        if state is not None and rows.size(0) < state[0].size(0):
+            state = tuple(s[: rows.size(0)] for s in state)
+        state = STEPS[p.cell](p, rows, state, t)
+        yield state
+
+
+def recurrence(
+    x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters, first_step: int = 0
+) -> tuple[Tensor, State]:
+    """Return the output (N, H) of one layer in one direction, and the last states, each (B, H).
+
+    x (N, I) and the output are packed. The initial state is (B, H) each, or None. first_step is the
+    time step of the first rows.
+    """
     outputs: list[Tensor] = []
     finished: list[State] = []
-    for t, rows in enumerate(y.split(batch_sizes)):
-        alive = rows.size(0)
-        if state is not None and alive < state[0].size(0):
-            finished.append(tuple(s[alive:] for s in state))
-            state = tuple(s[:alive] for s in state)
-        summed = sums(p, rows, None if state is None else state[0], first_step + t)
-        state = step(p, summed, state, first_step + t)
-        outputs.append(state[0])
-    assert state is not None
-    last = [state, *reversed(finished)]
-    return torch.cat(outputs), tuple(torch.cat(parts) for parts in zip(*last, strict=True))
+    active = [*batch_sizes[1:], 0]
+    states = unroll(x, batch_sizes, state, p, first_step)
+    for following, after in zip(active, states, strict=True):
+        outputs.append(after[0])
+        if following < after[0].size(0):
+            finished.append(tuple(s[following:] for s in after))
+    last = zip(*reversed(finished), strict=True)
+    return torch.cat(outputs), tuple(torch.cat(parts) for parts in last)
 
 
-@dataclass
-class Step:
-    """What one step computes on its way, for the rows still alive."""
-
-    raw: Tensor
-    """u + z (rows, G * H): the summed inputs before any norm."""
-    summed: Tensor
-    """The gates' summed inputs (rows, G * H), as their nonlinearities get them."""
-    state: State
-
-
-def steps(
-    cell: str,
-    x: Tensor,
-    batch_sizes: list[int],
-    p: CellParameters,
-    state: State | None = None,
-    first_step: int = 0,
-) -> Iterator[Step]:
-    """`recurrence`, step by step, to be looked at. `state`, each (B, H), or None."""
-    u = product(x, p.weight_ih)
-    y = u if p.joint else p.ih.over_sequence(u, batch_sizes, first_step)
-    for t, (raw, rows) in enumerate(zip(u.split(batch_sizes), y.split(batch_sizes), strict=True)):
-        if state is not None:
-            state = tuple(s[: rows.size(0)] for s in state)
-            raw = raw + product(state[0], p.weight_hh)
-        summed = SUMS[cell](p, rows, None if state is None else state[0], first_step + t)
-        state = STEPS[cell](p, summed, state, first_step + t)
-        yield Step(raw, torch.cat(summed, dim=1), state)
+def _split(v: Any) -> tuple[Any, Any]:
+    """Return the (r z) and the n part of v (..., 3H); both parts of 0 are 0."""
+    if isinstance(v, float):
+        return v, v
+    size = v.size(-1) // 3
+    return v[..., : 2 * size], v[..., 2 * size :]

@@ -11,7 +11,7 @@ import yaml
 
 from ..config import Config
 from ..config.settings import CHANGEABLE, CONFIGS, plain, settings
-from ..rnn.config import NormConfig, NormKind
+from ..rnn import NormConfig, NormKind
 from .folder import Run, RunError
 from .logbook import read_metrics
 

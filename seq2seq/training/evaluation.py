@@ -14,13 +14,12 @@ from .. import __version__
 from ..config import Config, Metric
 from ..data.batches import BatchSampler
 from ..data.corpora import read_split, scored_text, splits
-from ..data.dataset import ParallelDataset, Prepared, batches
+from ..data.dataset import ParallelDataset, Prepared
 from ..data.tokenizer import Tokenizers
 from ..device import autocast, processor
 from ..files import write_text
 from ..model import Translator, count_parameters
-from ..rnn.config import NormKind
-from ..rnn.recalibration import batch_statistics, recalibration
+from ..rnn import NormKind, batch_statistics, recalibrating
 from ..runs.checkpoint import (
     average_weights,
     group,
@@ -70,7 +69,7 @@ def teacher_forced_loss(
         lengths = (dataset.src_lengths, dataset.tgt_lengths)
         sampler = BatchSampler(*lengths, batch_tokens=EVALUATION_TOKENS, shuffle=False)
     with batch_statistics(model) if by_batch else nullcontext():
-        return mean_nll(model, batches(dataset, sampler), config, device)
+        return mean_nll(model, dataset.batches(sampler), config, device)
 
 
 def validation_bleu(
@@ -99,8 +98,8 @@ def recalibrate(
     """
     sampler = training_batches(dataset, config)
     model.eval()
-    with recalibration(model), autocast(device, config.trainer.precision):
-        for batch in islice(batches(dataset, sampler), config.trainer.recalibrate_batches):
+    with recalibrating(model), autocast(device, config.trainer.precision):
+        for batch in islice(dataset.batches(sampler), config.trainer.recalibrate_batches):
             moved = batch.to(device)
             model(moved.src, moved.src_lengths, moved.tgt, moved.tgt_lengths)
 

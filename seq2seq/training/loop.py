@@ -12,7 +12,6 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ..config import Config
 from ..config.settings import settings
 from ..data.batches import Batch
-from ..data.dataset import batches
 from ..device import choose_device
 from ..errors import TrainingError
 from ..runs.folder import Run, Status
@@ -95,7 +94,7 @@ def fit(state: TrainingState, logbook: Logbook) -> None:
 def update_batches(state: TrainingState) -> Iterator[list[Batch]]:
     """Yield the batches of each update, epoch after epoch; an epoch's last group may be smaller."""
     while True:
-        epoch = batches(state.train_set, state.sampler)
+        epoch = state.train_set.batches(state.sampler)
         while group := list(islice(epoch, state.config.optimizer.accumulate)):
             yield group
 

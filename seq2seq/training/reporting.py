@@ -81,9 +81,10 @@ def heading(state: TrainingState) -> str:
 
 def training_pairs(prepared: Prepared) -> str:
     """Return the number of training pairs, and of those left out by reason."""
-    counts = prepared.manifest["splits"]["train"]
-    left_out = ", ".join(f"{counts[key]:,} {why}" for key, why in REASONS.items() if counts[key])
-    return f"{counts['kept']:,} training pairs" + (f" (left out: {left_out})" if left_out else "")
+    counts = prepared.manifest.splits["train"]
+    dropped = counts.dropped
+    left_out = ", ".join(f"{dropped[key]:,} {why}" for key, why in REASONS.items() if dropped[key])
+    return f"{counts.kept:,} training pairs" + (f" (left out: {left_out})" if left_out else "")
 
 
 def summary(run: Run, results: dict[str, Any]) -> str:

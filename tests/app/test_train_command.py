@@ -32,7 +32,7 @@ from seq2seq.config import (
 )
 from seq2seq.config.settings import settings
 from seq2seq.errors import TrainingError
-from seq2seq.rnn.config import NormKind
+from seq2seq.rnn import NormKind
 from seq2seq.runs import checkpoint
 from seq2seq.runs.folder import Run
 from seq2seq.runs.logbook import read_metrics

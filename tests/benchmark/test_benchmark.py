@@ -11,7 +11,7 @@ from seq2seq.benchmark.layers import NORMS
 from seq2seq.benchmark.timing import Timing, geometric_means, interleave
 from seq2seq.benchmark.translators import training_update
 from seq2seq.figures import NORM_COLOURS
-from seq2seq.rnn.operators import packs
+from seq2seq.rnn import packs
 
 pytest_plugins = ["run_fixtures"]
 

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from seq2seq.app import cli
 from seq2seq.config import Backend, CellKind, Config, Origin, TokenizerKind
 from seq2seq.data.tokenizer import LEAST_PIECES
-from seq2seq.rnn.config import NormKind
+from seq2seq.rnn import NormKind
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = ("data", "tokenizer", "norm", "cell", "model", "optimizer", "trainer", "decode", "probe")
@@ -160,6 +160,8 @@ def enums(kind, prefix=""):
 ENUMS = enums(Config)
 LISTS = {"probe.kinds"}
 """Settings of which several can be chosen."""
+BY_GROUP = {"norm.kind": "norm"}
+"""Settings that are chosen by their group: what goes with them differs from kind to kind."""
 
 
 def test_every_choice_is_accepted(composed):
@@ -172,10 +174,16 @@ def test_every_choice_is_accepted(composed):
         "data.origin",
     } <= ENUMS.keys()
     for i in range(max(map(len, ENUMS.values()))):
-        chosen = {key: list(kind)[i % len(kind)] for key, kind in ENUMS.items()}
+        chosen = {
+            key: list(kind)[i % len(kind)]
+            for key, kind in ENUMS.items()
+            if key == "norm.kind" or not key.startswith("norm.")
+        }
         config = composed(
             *(
-                f"{key}=[{member.name}]" if key in LISTS else f"{key}={member.name}"
+                f"{key}=[{member.name}]"
+                if key in LISTS
+                else f"{BY_GROUP.get(key, key)}={member.name}"
                 for key, member in chosen.items()
             )
         )
@@ -183,6 +191,21 @@ def test_every_choice_is_accepted(composed):
             group, _, name = key.rpartition(".")
             value = getattr(getattr(config, group) if group else config, name)
             assert value == [member] if key in LISTS else value is member
+
+
+@pytest.mark.parametrize(
+    ("norm", "name"),
+    [("layer", "cell"), ("layer", "terms"), ("rms", "group"), ("batch_shared", "statistics")],
+)
+def test_every_choice_of_a_norm_is_accepted(composed, norm, name):
+    for member in ENUMS[f"norm.{name}"]:
+        config = composed(f"norm={norm}", f"norm.{name}={member.name}")
+        assert getattr(config.norm, name) is member
+
+
+def test_a_setting_that_means_nothing_to_the_norm_is_refused(composed):
+    with pytest.raises(ValueError, match=r"norm\.min_rows=8: means nothing to norm\.kind=layer"):
+        composed("norm=layer", "norm.min_rows=8")
 
 
 def test_every_kind_has_a_file():

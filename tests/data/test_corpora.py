@@ -18,13 +18,14 @@ from seq2seq.data import corpora
 from seq2seq.data.corpora import (
     is_here,
     locate,
-    read_lines,
     read_pair_files,
     read_split,
     split_pairs,
     splits,
+    tsv_pairs,
 )
 from seq2seq.data.splitting import assign, sentence_key, split_by_components
+from seq2seq.data.text import read_lines, text_sha256
 from seq2seq.errors import DataError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -104,7 +105,7 @@ def test_gzip_is_told_by_content(tmp_path):
 def test_a_damaged_gzip_file_is_named(tmp_path, damage):
     data = gzip.compress("".join(f"line {i} {i * i}\n" for i in range(200)).encode())
     path = write(tmp_path / "a.gz", damage(data))
-    for read in (lambda: list(read_lines(path)), lambda: corpora.text_sha256(path)):
+    for read in (lambda: list(read_lines(path)), lambda: text_sha256(path)):
         with pytest.raises(DataError, match=r"a\.gz: damaged gzip file"):
             read()
 
@@ -132,7 +133,7 @@ def test_an_empty_corpus_and_a_missing_file_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"train\.1: no such file"):
         read_split(config, "train")
     (tmp_path / "train.1").mkdir()
-    with pytest.raises(DataError, match=r"train\.1: can't be read"):
+    with pytest.raises(DataError, match=r"train\.1: cannot be read"):
         read_split(config, "train")
 
 
@@ -140,7 +141,8 @@ def test_tsv(tmp_path):
     config = own(tmp_path, train="a\tx\nb c\ty z\tattribution\r\n")
     assert read_split(config, "train") == (["a", "b c"], ["x", "y z"])
     with pytest.raises(
-        DataError, match=r"train\.0:2: no tab in 'no tab here'; expected source, tab, target"
+        DataError,
+        match=r"train\.0:2: found 1 tab-separated columns in 'no tab here'; expected source in column 1",
     ):
         read_split(own(tmp_path, train="a\tx\nno tab here\n"), "train")
 
@@ -299,7 +301,8 @@ def test_a_file_of_that_name_here_is_not_taken_for_the_published_one(
 
 def test_without_mirror_and_address_the_error_says_so(tmp_path):
     with pytest.raises(
-        DataError, match=r"no address of its own upstream; data\.mirror=DIR or SEQ2SEQ_DATA_MIRROR"
+        DataError,
+        match=r"cannot be downloaded by itself; set data\.mirror=DIR or SEQ2SEQ_DATA_MIRROR",
     ):
         locate(published(tmp_path), "train")
 
@@ -338,10 +341,10 @@ def test_a_wrong_download_is_refused_and_not_kept(tmp_path, server):
 def test_a_failed_download_names_the_address_and_the_way_out(tmp_path, server):
     address, _, _ = server
     with pytest.raises(
-        DataError, match=r"http.*/train\.de\.gz: can't be fetched .*data\.mirror=DIR"
+        DataError, match=r"http.*/train\.de\.gz: cannot be downloaded .*data\.mirror=DIR"
     ):
         locate(published(tmp_path, upstream=address), "train")
-    with pytest.raises(DataError, match="can't be fetched"):
+    with pytest.raises(DataError, match="cannot be downloaded"):
         locate(published(tmp_path, upstream="http://127.0.0.1:1/"), "train")
     assert not list((tmp_path / "prepared").rglob("*.gz"))
 
@@ -503,25 +506,22 @@ def test_an_upstream_file_is_checked_by_its_git_hash(tmp_path, server):
     [
         (
             b"a\tb\nonly one column\n",
-            r"all\.txt:2: 1 columns; expected source and target in columns 1 and 2",
+            r"all\.txt:2: found 1 tab-separated columns in 'only one column'; "
+            "expected source in column 1 and target in column 2",
         ),
         (b"a\tb\nc\t\xe4\xf6\n", r"all\.txt:2: invalid UTF-8 at byte 3 \(0xe4\)"),
     ],
 )
 def test_a_damaged_upstream_file_is_named(tmp_path, data, message):
-    from seq2seq.data.splitting import read_upstream
-
     with pytest.raises(DataError, match=message):
-        list(read_upstream(write(tmp_path / "all.txt", data), RULE))
+        list(tsv_pairs(write(tmp_path / "all.txt", data), RULE))
 
 
 def test_a_zip_without_the_member(tmp_path):
-    from seq2seq.data.splitting import read_upstream
-
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("other.txt", "a\tb\n")
-    with pytest.raises(DataError, match=r"a\.zip: has no member 'deu\.txt'"):
-        list(read_upstream(tmp_path / "a.zip", SplitRule(file="deu.txt")))
+    with pytest.raises(DataError, match=r"a\.zip: the zip archive has no member 'deu\.txt'"):
+        list(tsv_pairs(tmp_path / "a.zip", SplitRule(file="deu.txt")))
 
 
 # -- the grammar ---
@@ -546,12 +546,12 @@ def test_the_built_in_corpus_is_drawn_once(tmp_path, monkeypatch):
     assert len(src) == len(tgt) == 60
     assert max(len(line.split()) for line in src) <= 12
     assert all(21 <= len(line.split()) <= 40 for line in read_split(config, "test_long")[0])
-    monkeypatch.setattr(corpora, "_draw", lambda *_: pytest.fail("drawn again"))
+    monkeypatch.setattr(corpora, "generate_splits", lambda *_: pytest.fail("drawn again"))
     assert read_split(config, "train") == (src, tgt)
 
 
 def test_a_missing_grammar_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"nothing\.txt: no such grammar"):
+    with pytest.raises(DataError, match=r"nothing\.txt: no such file; expected a grammar"):
         locate(
             config_of(
                 "grammar_en_zh", f"data.root={tmp_path}", f"data.grammar={tmp_path}/nothing.txt"
@@ -583,7 +583,7 @@ def test_every_published_text_has_a_checksum_and_a_place(name):
 
 def test_iwslt_says_that_its_training_text_has_to_be_brought():
     with pytest.raises(
-        DataError, match=r"has no split 'train'.*yours to bring: data\.train\.source=FILE"
+        DataError, match=r"has no split 'train'.*supply its training text: data\.train\.source=FILE"
     ):
         locate(config_of("iwslt15_en_vi"), "train")
 
@@ -600,7 +600,7 @@ def test_iwslt_takes_own_training_text(tmp_path):
 def test_the_mirror_holds_every_corpus(name, mirror):
     config = config_of(name, f"data.mirror={mirror}")
     for split in splits(config):
-        assert all(path.exists() for path in locate(config, split).paths())
+        assert all(path.exists() for path in locate(config, split))
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,11 @@ from seq2seq.config import DataConfig, SplitConfig, TokenizerConfig, TokenizerKi
 from seq2seq.data import preparation
 from seq2seq.data.batches import BatchSampler
 from seq2seq.data.corpora import read_split
-from seq2seq.data.dataset import ParallelDataset, Prepared, batches, ids_dtype
+from seq2seq.data.dataset import Manifest, ParallelDataset, Prepared, ids_dtype
 from seq2seq.data.preparation import (
     Encoder,
     SeenPairs,
     available_cores,
-    describe,
     encoded_chunks,
     prepare,
     sample,
@@ -117,24 +116,15 @@ def test_clean_up_drops_and_counts_training_pairs_alone(tmp_path):
     ]
     config = corpus(tmp_path, good + bad, bad, max_length=40)
     config.cleaning.max_length_ratio = 4.0
-    train, valid = describe(
-        prepare(config, TokenizerConfig(TokenizerKind.word, 200), progress=False)
-    )
-    assert {
-        key: train[key]
-        for key in ("split", "pairs", "kept", "empty", "too_long", "ratio", "duplicates")
-    } == {
-        "split": "train",
-        "pairs": 46,
-        "kept": 40,
-        "empty": 2,
-        "too_long": 1,
-        "ratio": 1,
-        "duplicates": 2,
-    }
-    assert train["odd"] == {"\u00a0": 2, "\u200b": 1}
-    assert (valid["pairs"], valid["kept"]) == (6, 6)
-    assert valid["odd"] == {"\u00a0": 2, "\u200b": 1}
+    prepared = prepare(config, TokenizerConfig(TokenizerKind.word, 200), progress=False)
+    train, valid = prepared.manifest.splits["train"], prepared.manifest.splits["valid"]
+    assert list(prepared.manifest.splits) == ["train", "valid"]
+    assert (train.pairs, train.kept) == (46, 40)
+    assert train.dropped == {"empty": 2, "too_long": 1, "ratio": 1, "duplicates": 2}
+    assert train.odd == {"\u00a0": 2, "\u200b": 1}
+    assert (valid.pairs, valid.kept) == (6, 6)
+    assert valid.odd == {"\u00a0": 2, "\u200b": 1}
+    assert prepared.manifest == Manifest.read(prepared.folder / "manifest.json")
 
 
 def test_each_rule_can_be_changed(tmp_path):
@@ -142,8 +132,8 @@ def test_each_rule_can_be_changed(tmp_path):
     config = corpus(tmp_path, pairs, pairs[:1])
     words = TokenizerConfig(TokenizerKind.word, 200)
 
-    def kept():
-        return describe(prepare(config, words, progress=False))[0]["kept"]
+    def kept(split="train"):
+        return prepare(config, words, progress=False).manifest.splits[split].kept
 
     assert kept() == 30
     config.cleaning.drop_duplicates = False
@@ -154,7 +144,7 @@ def test_each_rule_can_be_changed(tmp_path):
     assert kept() == 60
     config.train_pairs = 17
     assert kept() == 17
-    assert describe(prepare(config, words, progress=False))[1]["kept"] == 1
+    assert kept("valid") == 1
 
 
 def test_references_stay_as_given_and_aligned(tmp_path):
@@ -185,7 +175,7 @@ def test_valid_is_held_out_where_there_is_none(tmp_path):
     train, valid = (set(decoded(prepared, name)) for name in ("train", "valid"))
     assert train | valid == set(pairs)
     assert not train & valid
-    with pytest.raises(DataError, match=r"data\.valid_share=0\.0 of train holds out no pair"):
+    with pytest.raises(DataError, match=r"data\.valid_share=0\.0 holds out no pair of train"):
         prepare(corpus(tmp_path, pairs, valid_share=0.0), TOKENIZER, progress=False)
 
 
@@ -215,7 +205,7 @@ def test_prepared_once_and_reused(tmp_path, monkeypatch):
     monkeypatch.setattr(preparation, "make", lambda *_: pytest.fail("made again"))
     again = prepare(corpus(tmp_path), TOKENIZER, progress=False)
     assert again.folder == first.folder
-    assert again.manifest["fingerprint"] == first.folder.name
+    assert again.manifest.fingerprint == first.folder.name
     assert again.tokenizers.source.model == first.tokenizers.source.model
 
 
@@ -517,7 +507,7 @@ def test_unshuffled_comes_by_length_and_indices_restore_the_order(tmp_path):
     sampler = BatchSampler(
         dataset.src_lengths, dataset.tgt_lengths, batch_sentences=16, shuffle=False
     )
-    found = list(batches(dataset, sampler))
+    found = list(dataset.batches(sampler))
     assert [int(n) for batch in found for n in batch.tgt_lengths] == sorted(
         dataset.tgt_lengths.tolist()
     )

@@ -11,16 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from seq2seq.data.grammar.drawing import Grammar, Pair, SplitSize, generate_splits, load_grammar
+from seq2seq.config import GrammarSplit
+from seq2seq.data.grammar import Grammar, Pair, generate_splits, load_grammar
 from seq2seq.data.grammar.numerals import chinese_number, chinese_year, clock, date, english_number
 from seq2seq.data.grammar.rules import Alternative
 
 GRAMMAR_FILE = Path(__file__).resolve().parents[2] / "data" / "grammar_en_zh" / "grammar.txt"
 SIZES = {
-    "train": SplitSize(3000, 1, 20),
-    "valid": SplitSize(150, 1, 20),
-    "test": SplitSize(150, 1, 20),
-    "test_long": SplitSize(200, 21, 60),
+    "train": GrammarSplit(3000, 1, 20),
+    "valid": GrammarSplit(150, 1, 20),
+    "test": GrammarSplit(150, 1, 20),
+    "test_long": GrammarSplit(200, 21, 60),
 }
 SMALL = """\
 start S
@@ -73,7 +74,7 @@ def test_lengths_are_spread(splits: dict[str, list[Pair]]) -> None:
 
 
 def test_the_seed_alone_decides(grammar: Grammar) -> None:
-    sizes = {"train": SplitSize(300, 1, 20)}
+    sizes = {"train": GrammarSplit(300, 1, 20)}
     first = generate_splits(grammar, sizes, seed=7)
     assert generate_splits(load_grammar(GRAMMAR_FILE), sizes, seed=7) == first
     assert generate_splits(grammar, sizes, seed=8) != first
@@ -87,7 +88,7 @@ def test_earlier_sampling_changes_nothing(grammar: Grammar) -> None:
 def test_sampling_is_fast_enough(grammar: Grammar) -> None:
     start = time.process_time()
     generate_splits(
-        grammar, {"train": SplitSize(2000, 1, 20), "long": SplitSize(100, 21, 60)}, seed=2
+        grammar, {"train": GrammarSplit(2000, 1, 20), "long": GrammarSplit(100, 21, 60)}, seed=2
     )
     assert (
         time.process_time() - start < 3
@@ -99,7 +100,7 @@ def test_impossible_wishes_are_refused(grammar: Grammar, tmp_path: Path) -> None
         grammar.sample(random.Random(1), max_words=4, min_words=9)
     small = write(tmp_path, SMALL.replace("high=99", "high=3"))
     with pytest.raises(ValueError, match="split 'train': 50 different sentences"):
-        generate_splits(load_grammar(small), {"train": SplitSize(50, 1, 20)}, seed=1)
+        generate_splits(load_grammar(small), {"train": GrammarSplit(50, 1, 20)}, seed=1)
 
 
 # ----------------------------------------------------------------------------- one right
@@ -688,5 +689,7 @@ def test_mistakes_are_named(tmp_path: Path, old: str, new: str, line: int, messa
 def test_bytes_that_are_not_utf8_are_named(tmp_path: Path) -> None:
     path = tmp_path / "grammar.txt"
     path.write_bytes(b"start S\nside \xff")
-    with pytest.raises(ValueError, match=r"grammar.txt:2: byte 13 is 0xff: expected UTF-8"):
+    with pytest.raises(
+        ValueError, match=r"grammar.txt:2: invalid UTF-8 at byte 6 \(0xff\); expected UTF-8"
+    ):
         load_grammar(path)

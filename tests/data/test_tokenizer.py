@@ -200,8 +200,7 @@ def test_a_tokenizer_is_saved_with_a_readable_vocabulary(tmp_path):
 @pytest.mark.parametrize("joint", [True, False])
 def test_a_pair_of_tokenizers_is_saved_and_loaded(tmp_path, joint):
     pair = Tokenizers.train(
-        english(),
-        CHINESE * 3,
+        (english(), CHINESE * 3),
         TokenizerConfig(vocab_size=100 if joint else 50, joint=joint),
         ("en", "zh"),
     )
@@ -223,7 +222,7 @@ def test_a_pair_of_tokenizers_is_saved_and_loaded(tmp_path, joint):
 
 
 def saved(folder):
-    Tokenizers.train(english(), english(), TokenizerConfig(vocab_size=60), ("en", "de")).save(
+    Tokenizers.train((english(), english()), TokenizerConfig(vocab_size=60), ("en", "de")).save(
         folder
     )
     return folder / "tokenizer.model"

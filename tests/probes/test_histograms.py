@@ -18,7 +18,7 @@ from seq2seq.probes.histograms import (
     write_histograms,
 )
 from seq2seq.probes.statistics_figure import statistics_figure
-from seq2seq.rnn.config import NormConfig, NormKind, Statistics
+from seq2seq.rnn import NormConfig, NormKind, Statistics
 from seq2seq.runs.logbook import Logbook
 
 H = 12

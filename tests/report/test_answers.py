@@ -12,7 +12,7 @@ from seq2seq.report.answers import overview
 from seq2seq.report.experiments import verdicts
 from seq2seq.report.glossary import glossary
 from seq2seq.report.norms import norm_cells, norm_rows, norms_table
-from seq2seq.rnn.config import Statistics
+from seq2seq.rnn import Statistics
 
 
 def runs(scores, split="test", rates=None):

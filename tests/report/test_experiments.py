@@ -17,7 +17,7 @@ from seq2seq.report.experiments.gradient_flow import SPAN, growth
 from seq2seq.report.experiments.length import gained_loss, lost_bleu
 from seq2seq.report.experiments.train_eval_gap import NOTICEABLE
 from seq2seq.report.statistics import Outcome, smallest_effect
-from seq2seq.rnn.config import Statistics
+from seq2seq.rnn import Statistics
 
 NOISE = {1: -0.02, 2: 0.03, 3: -0.01}
 """Of each seed; it has no mean to speak of."""

@@ -12,8 +12,7 @@ import torch
 from oracles import CELLS, Oracle, config, parts, random_state, randomised, run, sentences_of
 from torch.nn.utils.rnn import pack_sequence
 
-from seq2seq.rnn.layers import LSTM
-from seq2seq.rnn.recalibration import batch_statistics, recalibration
+from seq2seq.rnn import LSTM, batch_statistics, recalibrating
 
 EPS = 0.05
 MOMENTUM = 0.3
@@ -248,7 +247,7 @@ def test_longer_than_max_steps_raises_where_statistics_would_be_kept(statistics)
     else:
         with pytest.raises(ValueError, match=f"{STEPS + 1} time steps.*max_steps={STEPS}"):
             layer(x)
-        with recalibration(layer.eval()), pytest.raises(ValueError, match=f"max_steps={STEPS}"):
+        with recalibrating(layer.eval()), pytest.raises(ValueError, match=f"max_steps={STEPS}"):
             layer(x)
         assert_buffers(buffers_of(layer), before)
         layer.train()
@@ -352,7 +351,7 @@ def test_batch_statistics_normalise_and_leave_everything_alone(cell, statistics,
     torch.testing.assert_close(run(layer, sentences), usual, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("mode", [batch_statistics, recalibration])
+@pytest.mark.parametrize("mode", [batch_statistics, recalibrating])
 @pytest.mark.parametrize("cell", CELLS)
 def test_with_batch_statistics_too_few_rows_still_use_the_last_seen_steps(cell, mode):
     layer = layer_of(cell)
@@ -389,7 +388,7 @@ def test_recalibration_stores_pooled_means_and_variances(cell, statistics, train
     run(layer, sentences_of(trained, 3, seed=5))
     layer.eval()
     expected, raws = buffers_of(layer), []
-    with recalibration(layer):
+    with recalibrating(layer):
         for seed, lengths in enumerate(BATCHES):
             oracle, sentences = Oracle(layer, training=True), sentences_of(lengths, 3, seed)
             torch.testing.assert_close(run(layer, sentences)[0], oracle(sentences)[0])
@@ -402,7 +401,7 @@ def test_recalibration_stores_pooled_means_and_variances(cell, statistics, train
 def test_recalibration_of_one_batch_makes_eval_mode_its_training_mode():
     layer = layer_of(bidirectional=True, eps=1e-12).eval()
     sentences = sentences_of([4, 4, 4, 3, 3], 3)
-    with recalibration(layer):
+    with recalibrating(layer):
         expected = run(layer, sentences)
     for name, buffer in layer.named_buffers():
         if name.startswith("running_var"):  # the unbiased variance again as the biased one
@@ -414,7 +413,7 @@ def test_recalibration_of_one_batch_makes_eval_mode_its_training_mode():
 def test_a_recalibration_that_fails_stores_nothing():
     layer = layer_of().eval()
     before = buffers_of(layer)
-    with pytest.raises(ValueError, match="features"), recalibration(layer):
+    with pytest.raises(ValueError, match="features"), recalibrating(layer):
         [layer(x) for x in (torch.ones(2, 2, 3).double(), torch.ones(2, 2, 9).double())]
     assert_buffers(buffers_of(layer), before)
     run(layer, sentences_of([4, 4], 3))
@@ -424,7 +423,7 @@ def test_a_recalibration_that_fails_stores_nothing():
 def test_contexts_pass_over_layers_without_batch_norm():
     layer = randomised(LSTM(3, 4, norm="layer")).eval()
     x = torch.randn(3, 2, 3, dtype=torch.double)
-    with recalibration(torch.nn.ModuleList([layer, torch.nn.Linear(3, 3)])):
+    with recalibrating(torch.nn.ModuleList([layer, torch.nn.Linear(3, 3)])):
         found = layer(x)
     torch.testing.assert_close(found, layer(x), rtol=0, atol=0)
 

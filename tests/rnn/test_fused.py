@@ -29,12 +29,9 @@ from torch.utils.checkpoint import checkpoint
 
 from seq2seq.config import CellConfig, ModelConfig
 from seq2seq.model import Translator, Vocabulary
+from seq2seq.rnn import GRU, LSTM, RNN, NormConfig, NormKind, packs, recalibrating
 from seq2seq.rnn import backends as ops
-from seq2seq.rnn import fused, operators
-from seq2seq.rnn.config import NormConfig, NormKind
-from seq2seq.rnn.cpu import build
-from seq2seq.rnn.layers import GRU, LSTM, RNN
-from seq2seq.rnn.recalibration import recalibration
+from seq2seq.rnn.cpu import build, launch, operands, operators
 
 NORMS = ["none", "layer", "rms"]
 LENGTHS = {
@@ -291,8 +288,9 @@ def test_products_without_packed_weights_give_the_same(monkeypatch, dtype):
         return [output.detach(), *(p.grad for p in layer.parameters())]
 
     packed = run()
-    assert fused.packs(torch.float32)
-    monkeypatch.setattr(fused, "packs", lambda dtype: False)
+    assert packs(torch.float32)
+    for module in (launch, operands):
+        monkeypatch.setattr(module, "packs", lambda dtype: False)
     assert max((a - b).abs().max() / b.abs().max() for a, b in zip(run(), packed, strict=True)) < (
         1e-5 if dtype is torch.float32 else 2e-2
     )
@@ -420,7 +418,7 @@ def test_batch_norm_recalibrates_as_the_reference(cell, statistics):
     for backend, dtype in (("fused", torch.float32), ("reference", torch.double)):
         run = copy.deepcopy(layer).to(dtype).eval()
         run.backend = backend
-        with recalibration(run):
+        with recalibrating(run):
             for sentences, *_ in drawn:
                 run(pack_sequence([s.to(dtype) for s in sentences], enforce_sorted=False))
         stored.append({name: b.double() for name, b in run.named_buffers()})
@@ -523,7 +521,7 @@ def arguments(norm="layer", dtype=torch.float32, save=True, given=True, cell="ls
         t if t is None else t.requires_grad_(save)
         for t in (u, weight, *state, torch.randn(vectors * hidden))
     ]
-    return *tensors, sizes, cell, norm, 1e-5, fused.packs(dtype), save
+    return *tensors, sizes, cell, norm, 1e-5, packs(dtype), save
 
 
 @pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
@@ -670,9 +668,7 @@ def test_in_eval_mode_weights_stay_packed_and_the_results_the_same(norm, autocas
         with torch.no_grad():
             found = layer(X)
             packed = kept(layer)
-            assert len(packed) == (
-                4 if fused.packs(torch.bfloat16 if autocast else torch.float32) else 0
-            )
+            assert len(packed) == (4 if packs(torch.bfloat16 if autocast else torch.float32) else 0)
             assert all(a is b for a, b in zip(packed, kept(layer, layer(X)), strict=True))
     tolerance = 2e-2 if autocast else 1e-6
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
@@ -858,9 +854,9 @@ BEYOND = [
 
 
 @pytest.fixture
-def said(caplog):
-    """What the backends say, as if for the first time."""
-    ops.SAID.clear()
+def logged(caplog):
+    """What the backends log, as if for the first time."""
+    ops.LOGGED.clear()
     caplog.set_level(logging.INFO, logger="seq2seq.rnn.backends")
     return caplog
 
@@ -868,23 +864,23 @@ def said(caplog):
 @pytest.mark.parametrize(("make", "what"), BEYOND, ids=[what for _, what in BEYOND])
 def test_what_is_beyond_the_kernels_raises_when_asked_for_by_name(make, what):
     with pytest.raises(
-        RuntimeError, match=f"backend='fused': the fused kernels do not cover {what}"
+        RuntimeError, match=f"backend='fused': the fused kernels do not support {what}"
     ):
         make("fused")
 
 
 @pytest.mark.parametrize(("make", "what"), BEYOND[:-1], ids=[what for _, what in BEYOND[:-1]])
-def test_auto_takes_the_reference_for_it_and_says_so_once(make, what, said):
+def test_auto_takes_the_reference_for_it_and_logs_it_once(make, what, logged):
     layer = make("auto")
     x = torch.randn(2, 3, 3, dtype=layer.weight_hh_l0.dtype)
     assert layer(x)[0].grad_fn is not None
     layer(x)
-    assert [r.getMessage() for r in said.records] == [
-        f"recurrent layers with {what} run in plain torch (backend=reference)"
+    assert [r.getMessage() for r in logged.records] == [
+        f"recurrent layers run in plain torch (backend=reference) for {what}"
     ]
 
 
-def test_auto_takes_the_fused_kernels_and_says_so_once(said, monkeypatch):
+def test_auto_takes_the_fused_kernels_and_logs_it_once(logged, monkeypatch):
     calls = []
     monkeypatch.setattr(
         ops.fused, "recurrence", lambda *a: calls.append(a) or ops.reference.recurrence(*a)
@@ -892,7 +888,7 @@ def test_auto_takes_the_fused_kernels_and_says_so_once(said, monkeypatch):
     for layer in (LSTM(3, 4), LSTM(3, 4, norm="none", bidirectional=True)):
         layer(X)
     assert len(calls) == 3
-    assert [r.getMessage() for r in said.records] == [
+    assert [r.getMessage() for r in logged.records] == [
         "recurrent layers run in fused CPU kernels (backend=fused)"
     ]
 
@@ -913,7 +909,7 @@ def test_the_reference_is_taken_where_it_is_asked_for(monkeypatch):
 
 def test_moved_to_a_type_beyond_the_kernels_a_layer_says_so():
     layer = small().double()
-    with pytest.raises(RuntimeError, match=r"do not cover parameters of torch\.float64"):
+    with pytest.raises(RuntimeError, match=r"do not support parameters of torch\.float64"):
         layer(X.double())
 
 
@@ -958,7 +954,7 @@ def test_without_a_compiler_fused_raises_and_auto_takes_the_reference(tmp_path):
     assert float(output)
     warnings = [line for line in auto.splitlines() if line.startswith("WARNING")]
     assert len(warnings) == 1
-    assert "run in plain torch (backend=reference), slower: no C++ compiler" in warnings[0]
+    assert "run in plain torch (backend=reference), more slowly: no C++ compiler" in warnings[0]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import itertools
 
 import pytest
 import torch
-from oracles import CELLS, config, parts, random_state, randomised, run, sentences_of
+from oracles import CELLS, meaningful, parts, random_state, randomised, run, sentences_of
 from torch.nn.utils.rnn import pack_sequence, unpack_sequence
 
 from seq2seq.probes.invariance import CHANGES, SCALE, UNCHANGED, change_weights, changed_data
@@ -22,7 +22,7 @@ KINDS = [(kind, terms) for kind in ("batch", "layer", "rms") for terms in ("sepa
 
 
 def layer_of(cell, kind, **options):
-    layer = CELLS[cell](INPUT, HIDDEN, norm=config(kind, eps=1e-12, cell="output", **options))
+    layer = CELLS[cell](INPUT, HIDDEN, norm=meaningful(kind, eps=1e-12, **options))
     return randomised(layer, seed=6)
 
 

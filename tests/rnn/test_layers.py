@@ -1,6 +1,7 @@
 """The recurrent layers as drop-ins for torch.nn's, their errors, and what they need."""
 
 import copy
+import doctest
 import inspect
 import itertools
 import shutil
@@ -11,7 +12,17 @@ from typing import get_overloads
 
 import pytest
 import torch
-from oracles import CELLS, TORCH_CELLS, config, parts, random_state, randomised, run, sentences_of
+from oracles import (
+    CELLS,
+    TORCH_CELLS,
+    config,
+    meaningful,
+    parts,
+    random_state,
+    randomised,
+    run,
+    sentences_of,
+)
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, unpack_sequence
 
 from seq2seq.rnn import GRU, LSTM, RNN
@@ -199,7 +210,9 @@ def test_dropout_of_a_single_layer_changes_nothing(cell):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("cell", CELLS)
 def test_fed_a_step_at_a_time_the_result_is_the_same(cell, kind, statistics):
-    layer = randomised(CELLS[cell](3, 4, num_layers=2, norm=config(kind, statistics=statistics)))
+    layer = randomised(
+        CELLS[cell](3, 4, num_layers=2, norm=meaningful(kind, statistics=statistics))
+    )
     x = torch.stack(sentences_of([7] * 4, 3), dim=1)
     for _ in range(3):
         layer(
@@ -300,7 +313,7 @@ def test_a_copy_computes_the_same(cell, kind):
 @pytest.mark.parametrize("cell", CELLS)
 def test_bf16_autocast_keeps_outputs_and_states_in_float32(cell, kind):
     layer = randomised(
-        CELLS[cell](16, 16, num_layers=2, bidirectional=True, norm=config(kind, max_steps=8))
+        CELLS[cell](16, 16, num_layers=2, bidirectional=True, norm=meaningful(kind, max_steps=8))
     ).float()
     x = torch.randn(6, 12, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -331,7 +344,10 @@ WRONG = [
     (lambda: RNN(3, 4, nonlinearity="gelu"), r"nonlinearity='gelu': expected 'tanh' or 'relu'"),
     (lambda: LSTM(3, 4, norm="group"), r"norm='group': expected one of none, batch, layer, rms"),
     (lambda: LSTM(3, 4, norm=None), r"norm=None: expected one of none, batch, layer, rms"),
-    (lambda: LSTM(3, 4, norm=config("rms", eps=0.0)), r"norm\.eps=0\.0: expected more than 0"),
+    (
+        lambda: LSTM(3, 4, norm=config("rms", eps=0.0)),
+        r"norm\.eps=0\.0: expected a finite number above 0",
+    ),
     (
         lambda: LSTM(3, 4, norm=config("batch", momentum=2.0)),
         r"norm\.momentum=2\.0: expected a weight from 0 to 1",
@@ -365,11 +381,11 @@ WRONG = [
     ),
     (
         lambda: LSTM(3, 4)(torch.zeros(2, 2, 3), torch.zeros(1, 2, 4)),
-        r"hx: 1 tensors came, expected 2: h_0, c_0",
+        r"hx has 1 tensors: expected h_0, c_0",
     ),
     (
         lambda: GRU(3, 4)(torch.zeros(2, 2, 3), (torch.zeros(1, 2, 4),) * 2),
-        r"hx: 2 tensors came, expected 1: h_0",
+        r"hx has 2 tensors: expected h_0",
     ),
     (
         lambda: LSTM(3, 4)(torch.zeros(2, 2, 3), (torch.zeros(1, 2, 4), torch.zeros(1, 2, 5))),
@@ -455,3 +471,25 @@ def test_the_folder_of_the_layers_trains_by_itself(tmp_path):
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
+
+
+# -- documentation ---
+
+
+@pytest.mark.parametrize("layer", [LSTM, GRU, RNN])
+def test_the_example_of_each_layer_runs_as_shown(layer):
+    [test] = doctest.DocTestFinder(recurse=False).find(layer, globs={"torch": torch, **LAYERS})
+    assert test.examples
+    assert doctest.DocTestRunner().run(test).failed == 0
+
+
+@pytest.mark.parametrize("layer", [LSTM, GRU, RNN])
+def test_each_parameter_is_documented(layer):
+    for name, parameter in layer(3, 4, norm="layer").named_parameters():
+        first = "IH"[parameter.size(1) == 4] if parameter.dim() == 2 else ""
+        rows = parameter.size(0) // 4
+        shape = ", ".join(filter(None, [f"{rows}H" if rows > 1 else "H", first]))
+        assert f"{name} ({shape}{'' if first else ','})" in layer.__doc__
+
+
+LAYERS = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN}

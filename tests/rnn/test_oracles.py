@@ -6,11 +6,21 @@ import itertools
 
 import pytest
 import torch
-from oracles import CELLS, Oracle, config, parts, random_state, randomised, run, sentences_of
+from oracles import (
+    CELLS,
+    Oracle,
+    config,
+    meaningful,
+    parts,
+    random_state,
+    randomised,
+    run,
+    sentences_of,
+)
 from torch.func import functional_call
 from torch.nn.utils.rnn import pack_sequence
 
-from seq2seq.rnn.layers import GRU, LSTM
+from seq2seq.rnn import GRU, LSTM
 
 LENGTHS = [4, 2, 4, 3]  # two living rows at the last step, the fewest that have a variance
 EPS = 0.05  # so large that a place where it is missing, or outside the root, shows
@@ -72,7 +82,7 @@ def assert_agrees(layer, sentences, state=None, training=True):
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize(("cell", "kind", "options"), OPTIONS)
 def test_values_and_gradients_are_the_equations(cell, kind, options, bias, given):
-    layer = randomised(CELLS[cell](3, 5, bias=bias, norm=config(kind, eps=EPS, **options)))
+    layer = randomised(CELLS[cell](3, 5, bias=bias, norm=meaningful(kind, eps=EPS, **options)))
     sentences = sentences_of(LENGTHS, 3)
     assert_agrees(layer, sentences, random_state(layer, len(LENGTHS)) if given else None)
 
@@ -88,7 +98,7 @@ def test_defaults_are_the_papers(cell, kind):
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_layer_and_direction_uses_its_own_parameters(cell, kind):
     layer = randomised(
-        CELLS[cell](3, 4, num_layers=2, bidirectional=True, norm=config(kind, eps=EPS))
+        CELLS[cell](3, 4, num_layers=2, bidirectional=True, norm=meaningful(kind, eps=EPS))
     )
     assert_agrees(layer, sentences_of(LENGTHS, 3), random_state(layer, len(LENGTHS)))
 
@@ -116,7 +126,7 @@ def test_eps_stands_inside_every_root(kind, eps):
 @pytest.mark.parametrize("kind", ["none", "batch", "layer", "rms"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_gradients_are_those_of_finite_differences(cell, kind):
-    layer = randomised(CELLS[cell](2, 3, norm=config(kind, eps=EPS)))
+    layer = randomised(CELLS[cell](2, 3, norm=meaningful(kind, eps=EPS)))
     sentences, state = sentences_of([3, 3, 2], 2), parts(random_state(layer, 3))
     names = [name for name, _ in layer.named_parameters()]
     leaves = [leaf.detach().requires_grad_() for leaf in [*sentences, *state, *layer.parameters()]]

@@ -22,8 +22,8 @@ import torch
 from oracles import CELLS
 from test_fused import SIZES, arguments, batch_arguments, case, distances, layer_of, results
 
-from seq2seq.rnn import operators
-from seq2seq.rnn.layers import LSTM
+from seq2seq.rnn import LSTM
+from seq2seq.rnn.cpu import operators
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -31,6 +31,7 @@ with pytest.MonkeyPatch.context() as patched:
     if DEVICE == "cpu":
         patched.setenv("TRITON_INTERPRET", "1")  # read where kernels are defined, Triton's own too
     pytest.importorskip("triton", reason="the GPU kernels need Triton, which is not installed")
+    from seq2seq.rnn.gpu import cells, column_operators, row_operators
     from seq2seq.rnn.gpu import operators as gpu
 
 pytestmark = [
@@ -43,12 +44,7 @@ slow = pytest.mark.slow
 needs_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="no GPU")
 
 NORMS = ("none", "layer", "rms")
-OPERATORS = (
-    gpu.recurrence,
-    gpu.recurrence_backward,
-    gpu.batch_norm_recurrence,
-    gpu.batch_norm_recurrence_backward,
-)
+OPERATORS = gpu.OPERATORS
 AS_CPP = 1e-4
 """Of the same sums in another order, in float32, through a few steps; N over two rows multiplies
 the differences.
@@ -63,7 +59,7 @@ def interpreted(monkeypatch):
         monkeypatch.setenv("TRITON_INTERPRET", "1")
         kinds = {
             type(kernel).__name__
-            for cell in gpu.CELLS.values()
+            for cell in cells.CELLS.values()
             for kernel in (cell.forward, cell.backward, cell.column_forward, cell.column_backward)
         }
         assert kinds == {"InterpretedFunction"}, "something loaded Triton before this module did"
@@ -376,7 +372,7 @@ def test_every_output_of_batch_norm_is_the_cpu_operators(cell, options):
 @pytest.mark.parametrize("cell", SIZES)
 def test_batch_norm_of_more_rows_than_a_tile_is_the_cpu_operators(cell):
     u, weight, h, c, vectors, mean, var, *settings = detached(batch_arguments(cell=cell))
-    rows, sizes = gpu.TILE + 6, [gpu.TILE + 6, gpu.TILE + 2]
+    rows, sizes = column_operators.TILE + 6, [column_operators.TILE + 6, column_operators.TILE + 2]
     args = [
         u.new_empty(sum(sizes), u.size(1)).normal_(),
         weight,
@@ -432,10 +428,12 @@ def test_a_weight_without_gradient_gets_none():
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_sums_over_many_rows_and_features(norm):
-    rows, hidden = 2 * gpu.SUMMED_ROWS + 44, gpu.SUM_COLUMNS // 3
+    rows, hidden = 2 * row_operators.SUMMED_ROWS + 44, row_operators.SUM_COLUMNS // 3
     da, u, z, c = (torch.randn(rows, width * hidden, device=DEVICE) for width in (5, 4, 4, 1))
     moments, vectors = torch.rand(rows, 6, device=DEVICE), torch.zeros(14 * hidden, device=DEVICE)
-    found = gpu.vector_gradients(gpu.LSTM, norm, da, {"u": u, "z": z, "c": c}, moments, vectors)
+    found = row_operators.vector_gradients(
+        cells.LSTM, norm, da, {"u": u, "z": z, "c": c}, moments, vectors
+    )
     gates, cell, sums = da[:, : 4 * hidden], da[:, 4 * hidden :], []
     for d, v, mean, scale in (
         (gates, u, *moments[:, :2].t()),
@@ -730,7 +728,11 @@ def test_every_kernel_that_is_launched_compiles_for_a_gpu(dtype, norms, tmp_path
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [line.split() for line in done.stdout.splitlines()]
     steps = {f"{cell}_{way}" for cell in ("lstm", "gru", "rnn") for way in ("forward", "backward")}
-    expected = {f"triton_rows.{name}" for name in (*steps, "input_backward", "column_sums")}
-    expected |= {f"triton_{name.partition('_')[0]}_columns.{name}" for name in steps}
+    expected = {"all_rows.input_backward", "all_rows.column_sums"}
+    for name in steps:
+        cell = name.partition("_")[0]
+        expected.add(f"{cell}_rows.{name}")
+        own = "_backward" if name == "lstm_backward" else ""
+        expected.add(f"{cell}_columns{own}.{name}")
     assert {line[0] for line in lines} == expected
     assert all(int(size) > 1000 for line in lines for size in line[-2:])

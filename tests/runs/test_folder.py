@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from seq2seq.config import CellConfig, CellKind, Config, ProbeConfig, ProbeKind
 from seq2seq.config.settings import check_settings, differences
 from seq2seq.errors import Stopped
-from seq2seq.rnn.config import NormConfig, NormKind
+from seq2seq.rnn import NormConfig, NormKind
 from seq2seq.runs import checkpoint
 from seq2seq.runs.checkpoint import CheckpointError, load_checkpoint
 from seq2seq.runs.folder import Run, RunError, Status
@@ -483,7 +483,7 @@ def test_probes_that_could_not_measure_are_refused_before_training(probe, said):
     check_settings(
         replace(
             config,
-            norm=NormConfig(NormKind.layer, min_rows=8),
+            norm=NormConfig(NormKind.layer),
             probe=ProbeConfig(kinds=list(ProbeKind), sentences=7, lengths=[]),
         )
     )

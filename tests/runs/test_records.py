@@ -6,7 +6,7 @@ import pytest
 from synthetic import SEEDS, group, record
 
 from seq2seq.config import DataConfig, ModelConfig, OptimizerConfig, ProbeConfig
-from seq2seq.rnn.config import Statistics
+from seq2seq.rnn import Statistics
 from seq2seq.runs.records import by_seed, groups, labels
 
 

@@ -10,11 +10,9 @@ import torch
 from seq2seq import __version__
 from seq2seq.data.batches import BatchSampler
 from seq2seq.data.corpora import text_sha256
-from seq2seq.data.dataset import batches
 from seq2seq.data.preparation import prepare
 from seq2seq.device import processor
-from seq2seq.rnn.config import NormConfig, NormKind, Statistics
-from seq2seq.rnn.recalibration import batch_statistics
+from seq2seq.rnn import NormConfig, NormKind, Statistics, batch_statistics
 from seq2seq.runs.checkpoint import group, load_checkpoint, load_weights
 from seq2seq.runs.folder import build_translator
 from seq2seq.training.evaluation import (
@@ -78,7 +76,7 @@ def test_batch_and_stored_statistics(with_batch_norm):
     sampler = BatchSampler(
         valid.src_lengths, valid.tgt_lengths, batch_sentences=data.batch_sentences, shuffle=False
     )
-    for batch in batches(valid, sampler):
+    for batch in valid.batches(sampler):
         with torch.no_grad(), batch_statistics(model):
             total += model(batch.src, batch.src_lengths, batch.tgt, batch.tgt_lengths)[1].item()
     expected = total / int(valid.tgt_lengths.sum())
@@ -229,9 +227,9 @@ def test_a_line_to_score_is_never_dropped(train_here, tmp_path):
         assert lines[1] == ""
         assert lines[0] == lines[2]
         assert lines[3]
-    counts = prepare(run.config().data, run.config().tokenizer).manifest["splits"]
-    assert counts["train"]["too_long"] > 0
-    assert (counts["valid"]["kept"], counts["valid"]["too_long"]) == (4, 0)
+    counts = prepare(run.config().data, run.config().tokenizer).manifest.splits
+    assert counts["train"].too_long > 0
+    assert (counts["valid"].kept, counts["valid"].too_long) == (4, 0)
 
 
 def test_no_test_set(train_here, tmp_path):

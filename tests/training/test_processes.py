@@ -13,7 +13,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from seq2seq.data.batches import Batch
-from seq2seq.rnn.layers import LSTM
+from seq2seq.rnn import LSTM
 from seq2seq.runs.checkpoint import load_checkpoint
 from seq2seq.runs.folder import Run
 from seq2seq.runs.logbook import read_metrics

@@ -8,7 +8,6 @@ import torch
 from training_states import PLAIN, first_batches, fit_quietly, step, training_entries, weights
 
 from seq2seq.config import Precision
-from seq2seq.data.dataset import batches
 from seq2seq.errors import TrainingError
 from seq2seq.training import step as step_module
 
@@ -109,7 +108,7 @@ def test_what_is_not_finite_stops_before_it_is_applied(what, new_state):
 )
 def test_batches_are_as_large_as_configured(setting, size, most, new_state):
     t = new_state("data.batch_tokens=null", "data.batch_sentences=null", f"data.{setting}={most}")
-    sizes = [size(batch) for batch in batches(t.train_set, t.sampler)]
+    sizes = [size(batch) for batch in t.train_set.batches(t.sampler)]
     assert max(sizes) <= most
     assert sum(size >= most - LONGEST for size in sizes) > len(sizes) / 2
 

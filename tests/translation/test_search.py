@@ -7,7 +7,7 @@ import torch
 from seq2seq.config import Attention, CellConfig, DecodeConfig, ModelConfig
 from seq2seq.config.settings import length_limit
 from seq2seq.model import Translator, Vocabulary
-from seq2seq.rnn.config import NormConfig
+from seq2seq.rnn import NormConfig
 from seq2seq.translation.search import beam_search, search_in_batches
 
 SENTENCES = [[5, 6, 7], [4, 4, 9, 10, 11], [], [8]]

@@ -1,48 +1,50 @@
-"""Synchronous grammars: draws sentence pairs from a rule file, whose format the file explains at
-its head.
+"""Drawing of sentence pairs from a synchronous grammar.
 
-An alternative is one way to write a category: a rule, or one entry of a word table. To expand a
-category is to choose one alternative whose features agree with those asked for, to expand its
-children in the order written, and to fill in its outputs. Feature values are sets: to agree is to
-intersect.
+An alternative is one way to write a category: a rule, or one entry of a word table. Expanding a
+category means three steps. Choose an alternative whose features agree with the requested ones;
+expand its children in the order written; fill in its outputs. Feature values are sets, and two
+sets agree where they intersect.
 """
 
 import random
 from bisect import bisect
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
+from ...config import GrammarSplit
 from .numerals import GENERATORS
 from .rules import EMPTY, Alternative, Child, GrammarParser, Item, Side, Values, Variable, Words
 
-NEW_ATTEMPTS = 10  # draws for a word that the sentence doesn't have yet
-MOST_ATTEMPTS = 100_000  # draws for one wanted sentence before giving up
+Wanted = Mapping[str, Values]
+"""The features that are asked of a category."""
+Choice = tuple[list[Alternative], list[float]]
+"""The alternatives of a category, and the running sums of their weights."""
+NEW_ATTEMPTS = 10
+"""Draws for a word that the sentence does not contain yet."""
+MOST_ATTEMPTS = 100_000
+"""Draws for one suitable sentence before giving up."""
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """One sentence in both languages."""
 
     source: str
     target: str
 
 
-@dataclass(frozen=True)
-class SplitSize:
-    """How many pairs a split holds, and the fewest and most source words of each."""
+class Derivation(NamedTuple):
+    """A sentence that is being drawn: its random numbers, and the alternatives used so far."""
 
-    count: int
-    min_words: int
-    max_words: int
+    rng: random.Random
+    used: list[Alternative]
 
 
-@dataclass(frozen=True)
-class Node:
-    """An expanded category: its features as far as they were settled, and its words by output
-    name.
-    """
+class Node(NamedTuple):
+    """An expanded category: its features as far as they are known, and its words by output."""
 
     features: dict[str, Values]
     outputs: dict[str, Words]
@@ -58,152 +60,116 @@ class Grammar:
     once: frozenset[str]
     _by_category: dict[str, list[Alternative]] = field(init=False, repr=False)
     _growing: set[str] = field(init=False, repr=False)
-    _choices: dict[tuple[object, ...], tuple[list[Alternative], list[float]]] = field(
-        init=False, repr=False
-    )
+    _choices: dict[object, Choice] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._by_category = {}
+        self._by_category = defaultdict(list)
         for alternative in self.alternatives:
-            self._by_category.setdefault(alternative.category, []).append(alternative)
+            self._by_category[alternative.category].append(alternative)
         self._growing = _growing_categories(self.alternatives)
-        self._choices = {}
 
     def sample(self, rng: random.Random, max_words: int | None = None, min_words: int = 1) -> Pair:
-        """A random pair whose source has min_words to max_words words (None: min_words + 20)."""
+        """Draw a pair whose source has min_words to max_words words (None: min_words + 20)."""
         return self.derive(rng, max_words, min_words)[0]
 
     def derive(
         self, rng: random.Random, max_words: int | None = None, min_words: int = 1
     ) -> tuple[Pair, list[Alternative]]:
-        """A random pair as in `sample`, and the alternatives it was made of."""
+        """Draw a pair as `sample` does; return it with the alternatives it was made of."""
         most = min_words + 20 if max_words is None else max_words
         if not 1 <= min_words <= most:
-            raise ValueError(
-                f"min_words {min_words}, max_words {max_words}: expected 1 <= min_words <="
-                " max_words"
-            )
+            found = f"min_words {min_words}, max_words {max_words}"
+            raise ValueError(f"{found}: expected 1 <= min_words <= max_words")
         for _ in range(MOST_ATTEMPTS):
-            used: list[Alternative] = []
-            node = self._expand(rng, self.start, {}, rng.randint(min_words, most), used)
+            drawn = Derivation(rng, [])
+            node = self._expand(drawn, self.start, {}, rng.randint(min_words, most))
             source, target = (side.write(node.outputs[side.name]) for side in self.sides)
             fits = min_words <= len(source.split()) <= most
             if fits and not (self.sides[0].forbids(source) or self.sides[1].forbids(target)):
-                return Pair(source, target), used
-        raise ValueError(
-            f"no sentence of {min_words} to {most} words in {MOST_ATTEMPTS} draws of this grammar"
-        )
+                return Pair(source, target), drawn.used
+        raise ValueError(f"no sentence of {min_words} to {most} words in {MOST_ATTEMPTS} draws")
 
-    def _expand(
-        self,
-        rng: random.Random,
-        category: str,
-        wanted: Mapping[str, Values],
-        size: int,
-        used: list[Alternative],
-    ) -> Node:
-        """Expands a category, with the wanted features, to about `size` source words."""
+    def _expand(self, drawn: Derivation, category: str, wanted: Wanted, size: int) -> Node:
+        """Expand a category, with the wanted features, to about `size` source words."""
         if category in GENERATORS:
-            return _generate(rng, category, wanted)
-        alternative = self._choose(rng, category, wanted, size)
-        if category in self.once:
-            alternative = self._choose_new(rng, alternative, wanted, size, used)
-        used.append(alternative)
+            return _generate(drawn.rng, category, wanted)
+        alternative = self._choose(drawn, category, wanted, size)
+        drawn.used.append(alternative)
         bound = _bind_wanted(alternative, wanted)
         nodes: dict[str, Node] = {}
         growing_left = sum(child.category in self._growing for child in alternative.children)
         for child in alternative.children:
             growing = child.category in self._growing
             share = max(1, size // growing_left) if growing else 1
-            node = self._expand(rng, child.category, _resolve(child.features, bound), share, used)
+            node = self._expand(drawn, child.category, _resolve(child.features, bound), share)
             nodes[child.name] = node
             size -= len(node.outputs.get(self.sides[0].name, ()))
             growing_left -= growing
             _bind(child, node, bound)
         outputs = {name: _fill(items, nodes, bound) for name, items in alternative.outputs.items()}
         features = _resolve(alternative.features, bound)
-        return Node(
-            {name: values & wanted.get(name, values) for name, values in features.items()}, outputs
-        )
+        known = {name: values & wanted.get(name, values) for name, values in features.items()}
+        return Node(known, outputs)
 
-    def _choose(
-        self, rng: random.Random, category: str, wanted: Mapping[str, Values], size: int
-    ) -> Alternative:
-        key = (category, size, *sorted(wanted.items(), key=lambda item: item[0]))
+    def _choose(self, drawn: Derivation, category: str, wanted: Wanted, size: int) -> Alternative:
+        """Draw an alternative by its weight; of a `once` category preferably an unused one."""
+        key = (category, size, frozenset(wanted.items()))
         if key not in self._choices:
             self._choices[key] = self._weigh(category, wanted, size)
         alternatives, sums = self._choices[key]
-        return alternatives[bisect(sums, rng.random() * sums[-1], hi=len(sums) - 1)]
-
-    def _choose_new(
-        self,
-        rng: random.Random,
-        first: Alternative,
-        wanted: Mapping[str, Values],
-        size: int,
-        used: list[Alternative],
-    ) -> Alternative:
-        """An alternative that isn't used yet, if a few more draws find one."""
-        lines = {alternative.line for alternative in used}
-        for _ in range(NEW_ATTEMPTS):
-            if first.line not in lines:
+        used = {a.line for a in drawn.used} if category in self.once else set()
+        for _ in range(1 + NEW_ATTEMPTS):
+            place = bisect(sums, drawn.rng.random() * sums[-1], hi=len(sums) - 1)
+            if alternatives[place].line not in used:
                 break
-            first = self._choose(rng, first.category, wanted, size)
-        return first
+        return alternatives[place]
 
-    def _weigh(
-        self, category: str, wanted: Mapping[str, Values], size: int
-    ) -> tuple[list[Alternative], list[float]]:
-        """The alternatives that agree with the wanted features, and the running sums of their
-        weights.
-        """
-        able = [a for a in self._by_category.get(category, ()) if _agrees(a, wanted)]
-        weights = [a.weight * (size / a.grow) ** 2 if a.grow else a.weight for a in able]
+    def _weigh(self, category: str, wanted: Wanted, size: int) -> Choice:
+        """Return the alternatives that agree with the wanted features, and summed weights."""
+        able = [a for a in self._by_category[category] if _agrees(a, wanted)]
         weights = [
-            0.0 if size < a.grow else weight for a, weight in zip(able, weights, strict=True)
+            0.0 if size < a.grow else a.weight * (size / a.grow) ** 2 if a.grow else a.weight
+            for a in able
         ]
         if not any(weights):
-            asked = " ".join(
-                f"{name}={'|'.join(sorted(values))}" for name, values in wanted.items()
-            )
-            raise ValueError(
-                f"{category}({asked}): expected at least one rule or entry that fits {size} words"
-            )
+            asked = " ".join(f"{key}={'|'.join(sorted(values))}" for key, values in wanted.items())
+            raise ValueError(f"{category}({asked}): expected a rule or entry for {size} words")
         return able, list(accumulate(weights))
 
 
 def generate_splits(
-    grammar: Grammar, sizes: Mapping[str, SplitSize], seed: int
+    grammar: Grammar, sizes: Mapping[str, GrammarSplit], seed: int
 ) -> dict[str, list[Pair]]:
-    """Every split's pairs, the same for the same seed; no source sentence comes twice anywhere."""
-    rng = random.Random(seed)
-    seen: set[str] = set()
-    return {name: list(_draw_new(grammar, size, rng, seen, name)) for name, size in sizes.items()}
-
-
-def _draw_new(
-    grammar: Grammar, size: SplitSize, rng: random.Random, seen: set[str], split: str
-) -> Iterator[Pair]:
-    repeats = 0
-    for _ in range(size.count):
-        while (pair := grammar.sample(rng, size.max_words, size.min_words)).source in seen:
-            repeats += 1
+    """Draw the pairs of all splits from a seed; no source sentence occurs twice in them."""
+    rng, seen = random.Random(seed), set[str]()
+    splits: dict[str, list[Pair]] = {name: [] for name in sizes}
+    for name, size in sizes.items():
+        repeats = 0
+        while len(splits[name]) < size.count:
+            pair = grammar.sample(rng, size.max_words, size.min_words)
+            repeats += pair.source in seen
             if repeats > MOST_ATTEMPTS:
-                raise ValueError(f"split {split!r}: {size.count} different sentences are too many")
-        seen.add(pair.source)
-        yield pair
+                raise ValueError(f"split {name!r}: {size.count} different sentences are too many")
+            if pair.source not in seen:
+                seen.add(pair.source)
+                splits[name].append(pair)
+    return splits
 
 
-def _generate(rng: random.Random, name: str, wanted: Mapping[str, Values]) -> Node:
+def load_grammar(path: str | Path) -> Grammar:
+    """Read a grammar file; raise DataError with file, line, value and what was expected."""
+    return Grammar(*GrammarParser(Path(path)).parse())
+
+
+def _generate(rng: random.Random, name: str, wanted: Wanted) -> Node:
+    """Draw a number, date, year or clock time between the wanted bounds."""
     low, high = (int(next(iter(wanted[bound]))) for bound in ("low", "high"))
     forms = GENERATORS[name](rng, low, high)
     return Node({}, {column: tuple(text.split()) for column, text in forms.items()})
 
 
-def _resolve(
-    features: Mapping[str, Values | Variable], bound: Mapping[str, Values]
-) -> dict[str, Values]:
-    """The features with variables replaced by their values; unbound ones are left out."""
+def _resolve(features: Mapping[str, Values | Variable], bound: Wanted) -> dict[str, Values]:
+    """Replace variables by their values; leave unbound ones out."""
     resolved = {}
     for name, value in features.items():
         if not isinstance(value, Variable):
@@ -214,28 +180,26 @@ def _resolve(
 
 
 def _bind(child: Child, node: Node, bound: dict[str, Values]) -> None:
+    """Limit a rule's variables to the features of an expanded child."""
     for feature, value in child.features.items():
         if isinstance(value, Variable) and feature in node.features:
-            bound[value.name] = node.features[feature] & bound.get(
-                value.name, node.features[feature]
-            )
+            found = node.features[feature]
+            bound[value.name] = found & bound.get(value.name, found)
 
 
-def _bind_wanted(alternative: Alternative, wanted: Mapping[str, Values]) -> dict[str, Values]:
-    """The variables of a rule's own features, with what is wanted of them and the limits on
-    them.
-    """
+def _bind_wanted(alternative: Alternative, wanted: Wanted) -> dict[str, Values]:
+    """Return the values of a rule's variables by what is wanted of its own features."""
     bound: dict[str, Values] = {}
     for feature, value in alternative.features.items():
-        if not isinstance(value, Variable):
-            continue
-        candidates = wanted.get(feature, value.limit)
-        if candidates is not None:
-            bound[value.name] = candidates & (value.limit or candidates)
+        if isinstance(value, Variable):
+            candidates = wanted.get(feature, value.limit)
+            if candidates is not None:
+                bound[value.name] = candidates & (value.limit or candidates)
     return bound
 
 
-def _agrees(alternative: Alternative, wanted: Mapping[str, Values]) -> bool:
+def _agrees(alternative: Alternative, wanted: Wanted) -> bool:
+    """Return whether no feature of an alternative contradicts the wanted ones."""
     for feature, values in wanted.items():
         own = alternative.features.get(feature)
         own = own.limit if isinstance(own, Variable) else own
@@ -245,6 +209,7 @@ def _agrees(alternative: Alternative, wanted: Mapping[str, Values]) -> bool:
 
 
 def _fill(items: tuple[Item, ...], nodes: Mapping[str, Node], bound: Mapping[str, Values]) -> Words:
+    """Return the words of an output, with its children's words and its variables filled in."""
     words: list[str] = []
     for item in items:
         if isinstance(item, str):
@@ -258,24 +223,18 @@ def _fill(items: tuple[Item, ...], nodes: Mapping[str, Node], bound: Mapping[str
 
 
 def _single(variable: Variable, bound: Mapping[str, Values]) -> str:
+    """Return the one value of a variable that is written out."""
     values = bound.get(variable.name, frozenset())
     if len(values) != 1:
-        raise ValueError(
-            f"${variable.name}: expected one value where it is written out, got {sorted(values)}"
-        )
+        raise ValueError(f"${variable.name}: expected one value to write, got {sorted(values)}")
     return next(iter(values))
 
 
 def _growing_categories(alternatives: tuple[Alternative, ...]) -> set[str]:
-    """The categories below which a rule marked `grow` can come."""
+    """Return the categories below which a rule marked `grow` can occur."""
     growing = {a.category for a in alternatives if a.grow}
     while True:
         above = {a.category for a in alternatives if any(c.category in growing for c in a.children)}
         if above <= growing:
             return growing
         growing |= above
-
-
-def load_grammar(path: str | Path) -> Grammar:
-    """Reads a grammar file; ValueError names file, line, value and what was expected."""
-    return Grammar(*GrammarParser(Path(path)).parse())

@@ -1,8 +1,7 @@
 """Numbers, dates and clock times written out in English and in Chinese.
 
-A grammar file may use each of `GENERATORS` like a category of its own, as in `Q=number(low=2
-high=99)`: it draws a value from low to high and gives the value's forms by name, such as `en` and
-`zh`.
+A grammar file may use each of `GENERATORS` like a category, as in `Q=number(low=2 high=99)`. The
+generator draws a value from low to high, and returns the value's forms by language.
 """
 
 import math
@@ -10,52 +9,25 @@ import random
 from collections.abc import Callable
 
 Forms = dict[str, str]
+"""A value in words, by language: `en` and `zh`."""
 
 ONES = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+    "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+]  # fmt: skip
 TENS = ["-", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 DIGITS = "零一二三四五六七八九"
 UNITS = ("", "十", "百", "千", "万")
 MONTHS = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-]
+    "January", "February", "March", "April", "May", "June", "July", "August", "September",
+    "October", "November", "December",
+]  # fmt: skip
 DAYS_IN_MONTH = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 LARGEST = 99_999
 
 
 def english_number(n: int) -> str:
-    """The number 0..99,999 in English words: 1,005 is 'one thousand and five'."""
+    """Return a number from 0 to 99,999 in English: 1,005 is 'one thousand and five'."""
     _check_range(n)
     if n < 20:
         return ONES[n]
@@ -70,10 +42,10 @@ def english_number(n: int) -> str:
 
 
 def chinese_number(n: int, before_measure: bool = False) -> str:
-    """The number 0..99,999 in Chinese characters: 1,005 is 一千零五.
+    """Return a number from 0 to 99,999 in Chinese: 1,005 is 一千零五.
 
-    2 is 两 before 百, 千 and 万, and 二 before 十 and at the end; 2 alone is 两 `before_measure`
-    (两本书).
+    2 is 两 before 百, 千 and 万, and 二 before 十 and at the end. Alone it is 两 where
+    `before_measure` is set (两本书).
     """
     _check_range(n)
     if n < 10:
@@ -93,32 +65,29 @@ def chinese_number(n: int, before_measure: bool = False) -> str:
 
 
 def date(year: int | None, month: int, day: int) -> Forms:
-    """A day of the calendar.
+    """Return a day of the calendar in words.
 
-    'March 5, 1998' is 一九九八年三月五号; without a year 'March 5' is 三月五号.
+    'March 5, 1998' is 一九九八年三月五号; without a year, 'March 5' is 三月五号.
     """
     if not 1 <= month <= 12 or not 1 <= day <= DAYS_IN_MONTH[month - 1]:
-        raise ValueError(
-            f"month {month}, day {day}: expected a day of the calendar (not February 29)"
-        )
+        raise ValueError(f"month {month}, day {day}: expected a day of the year, not February 29")
     en = f"{MONTHS[month - 1]} {day}" + ("" if year is None else f", {year}")
     zh = f"{chinese_number(month)}月{chinese_number(day)}号"
     return {"en": en, "zh": zh if year is None else chinese_year(year) + zh}
 
 
 def chinese_year(year: int) -> str:
-    """A year, digit by digit: 1998 is 一九九八年."""
+    """Return a year digit by digit: 1998 is 一九九八年."""
     return "".join(DIGITS[int(digit)] for digit in str(year)) + "年"
 
 
 def clock(hour: int, minute: int) -> Forms:
-    """A time of day, hour 5..23, minute a multiple of 5: 15:30 is 'half past three in the
-    afternoon'.
+    """Return a time of day in words: 15:30 is 'half past three in the afternoon'.
+
+    The hour is 5 to 23, and the minute a multiple of 5.
     """
     if not 5 <= hour <= 23 or minute not in range(0, 60, 5):
-        raise ValueError(
-            f"{hour}:{minute}: expected an hour from 5 to 23 and a minute that is a multiple of 5"
-        )
+        raise ValueError(f"{hour}:{minute}: expected an hour from 5 to 23, minutes in steps of 5")
     en_part, zh_part = _part_of_day(hour)
     return {
         "en": f"{_english_clock(hour, minute)} {en_part}",
@@ -127,6 +96,7 @@ def clock(hour: int, minute: int) -> Forms:
 
 
 def _english_clock(hour: int, minute: int) -> str:
+    """Return a time on the twelve-hour clock in English."""
     words = {15: "a quarter", 30: "half"}
     this, following = ONES[(hour - 1) % 12 + 1], ONES[hour % 12 + 1]
     if minute == 0:
@@ -137,12 +107,14 @@ def _english_clock(hour: int, minute: int) -> str:
 
 
 def _chinese_clock(hour: int, minute: int) -> str:
+    """Return a time on the twelve-hour clock in Chinese."""
     words = {0: "", 5: "零五分", 15: "一刻", 30: "半"}
     twelve_hour = chinese_number((hour - 1) % 12 + 1, before_measure=True)
     return f"{twelve_hour}点" + words.get(minute, f"{chinese_number(minute)}分")
 
 
 def _part_of_day(hour: int) -> tuple[str, str]:
+    """Return the part of the day in English and in Chinese."""
     if hour < 9:
         return "in the morning", "早上"
     if hour < 12:
@@ -158,8 +130,9 @@ def _check_range(n: int) -> None:
 
 
 def _draw_number(rng: random.Random, low: int, high: int) -> Forms:
-    """A number from low to high, even on a logarithmic scale, zeros more often than chance
-    (20300).
+    """Draw a number from low to high, uniformly on a logarithmic scale.
+
+    Each digit but the first is then set to 0 with a probability of 1/4, for numbers like 20,300.
     """
     n = int(math.exp(rng.uniform(math.log(low), math.log(high + 1))))
     for place in range(len(str(n)) - 1):
@@ -171,21 +144,20 @@ def _draw_number(rng: random.Random, low: int, high: int) -> Forms:
 
 
 def _draw_date(rng: random.Random, low: int, high: int) -> Forms:
-    """A date from year low to year high; with its year left out where both are 0."""
+    """Draw a date from year `low` to year `high`; without a year where `high` is 0."""
     month = rng.randint(1, 12)
     year = rng.randint(low, high) if high else None
     return date(year, month, rng.randint(1, DAYS_IN_MONTH[month - 1]))
 
 
 def _draw_year(rng: random.Random, low: int, high: int) -> Forms:
+    """Draw a year from low to high."""
     year = rng.randint(low, high)
     return {"en": str(year), "zh": chinese_year(year)}
 
 
 def _draw_clock(rng: random.Random, low: int, high: int) -> Forms:
-    """A time of day from hour low to hour high; the last hour counts in full, up to its 55th
-    minute.
-    """
+    """Draw a time of day from hour `low` to 55 minutes past hour `high`."""
     return clock(rng.randint(low, high), 5 * rng.randrange(12))
 
 

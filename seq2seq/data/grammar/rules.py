@@ -1,25 +1,30 @@
-"""The file format of a synchronous grammar: reads rules and word tables, and checks them.
+"""File format of a synchronous grammar: rules and word tables, read and checked.
 
-The format is explained at the head of `data/grammar_en_zh/grammar.txt`.
+The head of the built-in corpus' `grammar.txt` explains the format.
 """
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 
+from ...errors import DataError
+from ..text import read_lines
 from .numerals import GENERATORS
 
 Values = frozenset[str]
 Words = tuple[str, ...]
-EMPTY = "-"  # a word or a feature value that is written as nothing
+EMPTY = "-"
+"""A word or a feature value that is written as nothing."""
 
 
 @dataclass(frozen=True)
 class Variable:
-    """`$name` in a rule: one feature value (a set of candidates) shared by all its places.
+    """`$name` in a rule: a feature value that is the same wherever the variable occurs.
 
-    It may be limited to some values where it first stands: `$name:values`.
+    Its first occurrence may limit it to some values: `$name:values`.
     """
 
     name: str
@@ -28,13 +33,14 @@ class Variable:
 
 @dataclass(frozen=True)
 class Reference:
-    """`Child.column` in an output: that child's words; the column may be a variable's value."""
+    """`Child.column` in an output: a child's words; a variable's value may name the column."""
 
     child: str
     column: str | Variable
 
 
 Item = str | Variable | Reference
+Features = dict[str, Values | Variable]
 
 
 @dataclass(frozen=True)
@@ -43,46 +49,50 @@ class Child:
 
     name: str
     category: str
-    features: dict[str, Values | Variable]
+    features: Features
 
 
 @dataclass(frozen=True)
 class Alternative:
-    """A rule, or an entry of a word table (which has no children)."""
+    """A rule, or an entry of a word table, which has no children."""
 
     category: str
     line: int
-    features: dict[str, Values | Variable]
+    features: Features
     weight: float
     grow: int
     children: tuple[Child, ...]
     outputs: dict[str, tuple[Item, ...]]
 
+    def items(self) -> Iterator[Item]:
+        """Yield the items of all outputs."""
+        return chain.from_iterable(self.outputs.values())
 
-@dataclass(frozen=True)
+
+@dataclass
 class Side:
-    """How one language's words become a sentence."""
+    """The rules by which one language's words become a sentence."""
 
     name: str
     joint: str
     capital: bool
-    rewrites: tuple[tuple[re.Pattern[str], str], ...]
-    forbidden: tuple[re.Pattern[str], ...] = ()
+    rewrites: list[tuple[re.Pattern[str], str]] = field(default_factory=list)
+    forbidden: list[re.Pattern[str]] = field(default_factory=list)
 
     def write(self, words: Words) -> str:
-        """The words as a sentence: joined, rewritten, capitalised."""
+        """Return words as a sentence: joined, rewritten and capitalised."""
         text = self.joint.join(words)
         for pattern, replacement in self.rewrites:
             text = pattern.sub(replacement, text)
         return text[:1].upper() + text[1:] if self.capital else text
 
     def forbids(self, text: str) -> bool:
-        """Whether a forbidden pattern is found in a finished sentence."""
+        """Return whether a finished sentence contains a forbidden pattern."""
         return any(pattern.search(text) for pattern in self.forbidden)
 
 
 class GrammarParser:
-    """Reads a grammar file line by line; `line` is the number of the current one."""
+    """Parser of a grammar file; `line` is the number of the current line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -92,12 +102,17 @@ class GrammarParser:
         self.sets: dict[str, Values] = {}
         self.once: set[str] = set()
         self.alternatives: list[Alternative] = []
-        self.block: Alternative | None = None  # the rule, or the head of the word table, being read
-        self.columns: list[str] = []  # of the word table being read; empty in a rule
+        self.block: Alternative | None = None  # the current rule, or head of a word table
+        self.columns: list[str] = []  # columns of the current word table; empty in a rule
+        self.outputs_of: dict[str, set[str]] = {}  # outputs that a category always has
+        self.features_of: dict[str, set[str]] = {}  # features that a category may have
 
     def parse(self) -> tuple[str, tuple[Side, Side], tuple[Alternative, ...], Values]:
-        """The start category, the two sides, the rules and entries in file order, and `once`."""
-        for number, full_text in enumerate(self._read().splitlines(), 1):
+        """Return the start category, both sides, the alternatives in file order, and `once`.
+
+        Raise DataError with file, line, value and what was expected.
+        """
+        for number, full_text in enumerate(read_lines(self.path), start=1):
             self.line = number
             text = re.sub(r"(^|\s)#.*", "", full_text).rstrip()
             if not text:
@@ -110,96 +125,84 @@ class GrammarParser:
         source, target = self.sides.values()
         return self.start, (source, target), tuple(self.alternatives), frozenset(self.once)
 
-    def _read(self) -> str:
-        content = self.path.read_bytes()
-        try:
-            return content.decode("utf-8")
-        except UnicodeDecodeError as error:
-            self.line = content[: error.start].count(b"\n") + 1
-            self._fail(f"byte {error.start} is {content[error.start]:#04x}: expected UTF-8")
-
     def _fail(self, message: str, line: int | None = None) -> NoReturn:
-        raise ValueError(f"{self.path}:{line or self.line}: {message}")
+        """Raise DataError about a line, by default the current one."""
+        raise DataError(f"{self.path}:{line or self.line}: {message}")
 
     def _head(self, text: str) -> None:
-        keyword, *rest = text.split()
+        """Read a line that is not indented: a setting, or the head of a rule or word table."""
         self.block, self.columns = None, []
-        if keyword == "start" and len(rest) == 1:
-            self.start = rest[0]
-        elif keyword == "side" and len(rest) >= 2 and rest[1] in ("spaced", "unspaced"):
-            joint = " " if rest[1] == "spaced" else ""
-            self.sides[rest[0]] = Side(rest[0], joint, "capital" in rest[2:], ())
-        elif keyword == "rewrite" and " => " in text and rest[0] in self.sides:
-            self._rewrite(rest[0], text.split(maxsplit=2)[2])
-        elif keyword == "forbid" and len(rest) >= 2 and rest[0] in self.sides:
-            self._forbid(rest[0], text.split(maxsplit=2)[2])
-        elif keyword == "once":
-            self.once |= set(rest)
-        elif keyword == "set" and len(rest) == 2:
-            self.sets[rest[0]] = self._values(rest[1])
-        elif keyword == "rule" and rest:
-            self.block = self._alternative(rest[0], rest[1:])
-            self.alternatives.append(self.block)
-        elif keyword == "words" and len(rest) >= 2:
-            self.columns = [word for word in rest[1:] if "=" not in word]
-            self.block = self._alternative(rest[0], rest[1 + len(self.columns) :])
-        else:
-            self._fail(f"{text!r}: expected start, side, rewrite, forbid, once, set, rule or words")
-
-    def _rewrite(self, name: str, text: str) -> None:
-        pattern, replacement = (part.strip().strip('"') for part in text.split(" => "))
-        side = self.sides[name]
-        self.sides[name] = replace(
-            side, rewrites=(*side.rewrites, (self._pattern(pattern), replacement))
-        )
-
-    def _forbid(self, name: str, text: str) -> None:
-        side = self.sides[name]
-        self.sides[name] = replace(
-            side, forbidden=(*side.forbidden, self._pattern(text.strip('"')))
-        )
+        match text.split():
+            case ["start", category]:
+                self.start = category
+            case ["side", name, ("spaced" | "unspaced") as joint, *options]:
+                self.sides[name] = Side(name, " " * (joint == "spaced"), "capital" in options)
+            case ["rewrite", name, *_] if " => " in text and name in self.sides:
+                pattern, replacement = text.split(maxsplit=2)[2].split(" => ")
+                rewrite = (self._pattern(pattern), replacement.strip().strip('"'))
+                self.sides[name].rewrites.append(rewrite)
+            case ["forbid", name, _, *_] if name in self.sides:
+                self.sides[name].forbidden.append(self._pattern(text.split(maxsplit=2)[2]))
+            case ["once", *categories]:
+                self.once |= set(categories)
+            case ["set", name, values]:
+                self.sets[name] = self._values(values)
+            case ["rule", category, *features]:
+                self.block = self._alternative(category, features)
+                self.alternatives.append(self.block)
+            case ["words", category, *words] if words:
+                self.columns = [word for word in words if "=" not in word]
+                self.block = self._alternative(category, words[len(self.columns) :])
+            case _:
+                expected = "start, side, rewrite, forbid, once, set, rule or words"
+                self._fail(f"{text!r}: expected {expected}")
 
     def _pattern(self, text: str) -> re.Pattern[str]:
+        """Compile a regular expression, which may be in quotes."""
+        text = text.strip().strip('"')
         try:
             return re.compile(text)
         except re.error as error:
             self._fail(f"{text!r}: expected a regular expression ({error})")
 
     def _alternative(self, category: str, words: list[str]) -> Alternative:
+        """Return an alternative with features, weight and `grow`, but without outputs yet."""
         features = self._features(words)
-        numbers = {"weight": 1.0, "grow": 0.0}
-        for name in numbers:
-            value = features.pop(name, None)
-            if isinstance(value, frozenset):
-                numbers[name] = self._number(next(iter(value)))
-        return Alternative(
-            category, self.line, features, numbers["weight"], int(numbers["grow"]), (), {}
-        )
+        weight = self._number(features.pop("weight", None), default=1.0)
+        grow = int(self._number(features.pop("grow", None), default=0.0))
+        return Alternative(category, self.line, features, weight, grow, (), {})
 
-    def _number(self, text: str) -> float:
+    def _number(self, value: Values | Variable | None, default: float) -> float:
+        """Return the number that a feature's value writes."""
+        if not isinstance(value, frozenset):
+            return default
+        text = next(iter(value))
         if not re.fullmatch(r"\d+(\.\d+)?", text):
             self._fail(f"{text!r}: expected a number")
         return float(text)
 
-    def _features(self, words: list[str]) -> dict[str, Values | Variable]:
-        features: dict[str, Values | Variable] = {}
+    def _features(self, words: list[str]) -> Features:
+        """Return the features that words like name=value, name=a|b and name=$variable write."""
+        features: Features = {}
         for word in words:
             name, equals, value = word.partition("=")
             if not (name and equals and value):
                 self._fail(f"{word!r}: expected feature=value")
-            features[name] = self._variable(value[1:]) if value[0] == "$" else self._values(value)
+            variable, colon, limit = value.partition(":")
+            if variable[0] == "$":
+                limited = self._values(limit) if colon else None
+                features[name] = Variable(variable[1:], limited)
+            else:
+                features[name] = self._values(value)
         return features
 
-    def _variable(self, text: str) -> Variable:
-        name, colon, limit = text.partition(":")
-        return Variable(name, self._values(limit) if colon else None)
-
     def _values(self, text: str) -> Values:
-        return frozenset().union(
-            *(self.sets.get(value, frozenset({value})) for value in text.split("|"))
-        )
+        """Return the values that a|b writes, with the names of sets replaced by their values."""
+        values = (self.sets.get(value, frozenset({value})) for value in text.split("|"))
+        return frozenset().union(*values)
 
     def _body(self, words: list[str]) -> None:
+        """Read an indented line: a part of the current rule, or an entry of the word table."""
         if self.block is None:
             self._fail(f"{words[0]!r}: expected a rule or a word table above this indented line")
         if self.columns:
@@ -211,21 +214,17 @@ class GrammarParser:
         elif name in rule.outputs:
             self._fail(f"{name!r}: expected each output once in a rule")
         else:
-            rule = replace(
-                rule, outputs={**rule.outputs, name: self._template(rule, name, words[1:])}
-            )
+            names = {child.name for child in rule.children}
+            items = tuple(self._item(word, name, names) for word in words[1:])
+            rule = replace(rule, outputs={**rule.outputs, name: items})
         self.block = self.alternatives[-1] = rule
 
     def _entry(self, table: Alternative, words: list[str]) -> None:
-        """One line of a word table: a word for each column ('+s': the first with s), then
-        features.
-        """
+        """Read an entry of a word table: cells ('+s' is the first one with an s), then features."""
         cells = [word for word in words if "=" not in word]
         if len(cells) != len(self.columns):
-            self._fail(
-                f"{' '.join(cells)!r}: expected {len(self.columns)} columns"
-                f" ({' '.join(self.columns)})"
-            )
+            columns = f"{len(self.columns)} columns ({' '.join(self.columns)})"
+            self._fail(f"{' '.join(cells)!r}: expected {columns}")
         cells = [cells[0] + cell[1:] if cell[0] == "+" else cell for cell in cells]
         entry = self._alternative(table.category, words[len(cells) :])
         outputs: dict[str, tuple[Item, ...]] = {
@@ -236,6 +235,7 @@ class GrammarParser:
         self.alternatives.append(replace(entry, features=features, weight=weight, outputs=outputs))
 
     def _children(self, text: str) -> list[Child]:
+        """Return the children that a rule's `with` line names."""
         pattern = r"\s*(\w+)=(\w+)(?:\(([^()]*)\))?(?=\s|$)"
         if not re.fullmatch(f"({pattern})+", text):
             self._fail(f"{text!r}: expected 'with Name=Category(feature=value ...) ...'")
@@ -244,11 +244,8 @@ class GrammarParser:
             for name, category, features in re.findall(pattern, text)
         ]
 
-    def _template(self, rule: Alternative, output: str, words: list[str]) -> tuple[Item, ...]:
-        names = {child.name for child in rule.children}
-        return tuple(self._item(word, output, names) for word in words)
-
     def _item(self, word: str, output: str, names: set[str]) -> Item:
+        """Return a word of an output: itself, a variable, or a reference to one of the children."""
         child, dot, column = word.partition(".")
         if child in names and (column or not dot):
             column = column or output
@@ -258,85 +255,62 @@ class GrammarParser:
         return Variable(word[1:]) if word[0] == "$" else word
 
     def _check(self) -> None:
-        """What can only be known once the whole file is read."""
+        """Check what is known only after the whole file is read."""
         if len(self.sides) != 2:
             self._fail(f"sides {list(self.sides)}: expected two 'side' lines")
-        columns: dict[str, set[str]] = {}
-        features: dict[str, set[str]] = {}
+        columns, features = self.outputs_of, self.features_of
         entries: dict[object, int] = {}
         for a in self.alternatives:
             columns[a.category] = columns.get(a.category, set(a.outputs)) & set(a.outputs)
             features.setdefault(a.category, set()).update(a.features)
-            identity = (
-                a.category,
-                *a.outputs.items(),
-                *sorted(a.features.items(), key=lambda item: item[0]),
-            )
-            if not a.children and entries.setdefault(identity, a.line) != a.line:
-                self._fail(
-                    f"{a.category}: expected each entry once, line {entries[identity]} has the"
-                    " same",
-                    a.line,
-                )
+            identity = (a.category, *a.outputs.items(), frozenset(a.features.items()))
+            if not a.children and (first := entries.setdefault(identity, a.line)) != a.line:
+                message = f"{a.category}: expected each entry once, line {first} has the same"
+                self._fail(message, a.line)
         if self.start not in columns or not columns[self.start] >= set(self.sides):
-            self._fail(
-                f"start {self.start!r}: expected a category that gives {' and '.join(self.sides)}"
-            )
+            sides = " and ".join(self.sides)
+            self._fail(f"start {self.start!r}: expected a category that gives {sides}")
         for category in sorted(self.once - columns.keys()):
             self._fail(f"once {category!r}: expected a category that has rules or words")
         for rule in self.alternatives:
             self._check_variables(rule)
             for child in rule.children:
-                self._check_child(rule, child, columns, features)
+                self._check_child(rule, child)
 
     def _check_variables(self, rule: Alternative) -> None:
+        """Check that each variable of an output occurs in a feature."""
         given = [rule.features, *(child.features for child in rule.children)]
-        names = {
-            value.name for part in given for value in part.values() if isinstance(value, Variable)
-        }
-        for item in (item for items in rule.outputs.values() for item in items):
+        values = [value for part in given for value in part.values()]
+        names = {value.name for value in values if isinstance(value, Variable)}
+        for item in rule.items():
             variable = item.column if isinstance(item, Reference) else item
             if isinstance(variable, Variable) and variable.name not in names:
-                self._fail(
-                    f"${variable.name}: expected a variable of this rule's or its parts' features",
-                    rule.line,
-                )
+                expected = "a variable of this rule's or its parts' features"
+                self._fail(f"${variable.name}: expected {expected}", rule.line)
 
-    def _check_child(
-        self,
-        rule: Alternative,
-        child: Child,
-        columns: dict[str, set[str]],
-        features: dict[str, set[str]],
-    ) -> None:
+    def _check_child(self, rule: Alternative, child: Child) -> None:
+        """Check a child's category, features and outputs against what the whole file defines."""
         if child.category in GENERATORS:
             self._check_bounds(rule, child)
             return
-        if child.category not in columns:
-            self._fail(
-                f"{child.category!r}: expected a category that has rules or words", rule.line
-            )
-        for unknown in sorted(child.features.keys() - features[child.category]):
-            self._fail(f"{unknown!r}: expected a feature that {child.category} has", rule.line)
-        for item in (item for items in rule.outputs.values() for item in items):
-            if (
-                not isinstance(item, Reference)
-                or item.child != child.name
-                or isinstance(item.column, Variable)
-            ):
+        category = child.category
+        if category not in self.outputs_of:
+            self._fail(f"{category!r}: expected a category that has rules or words", rule.line)
+        for unknown in sorted(child.features.keys() - self.features_of[category]):
+            self._fail(f"{unknown!r}: expected a feature that {category} has", rule.line)
+        for item in rule.items():
+            if not isinstance(item, Reference) or isinstance(item.column, Variable):
                 continue
-            if item.column not in columns[child.category]:
-                given = " ".join(sorted(columns[child.category]))
-                self._fail(
-                    f"{child.name}.{item.column}: expected an output of {child.category} ({given})",
-                    rule.line,
-                )
+            if item.child == child.name and item.column not in self.outputs_of[category]:
+                given = " ".join(sorted(self.outputs_of[category]))
+                place = f"{child.name}.{item.column}"
+                self._fail(f"{place}: expected an output of {category} ({given})", rule.line)
 
     def _check_bounds(self, rule: Alternative, child: Child) -> None:
+        """Check that a number, date, year or clock time has two bounds."""
         if set(child.features) != {"low", "high"}:
-            self._fail(
-                f"{child.name}: expected {child.category}(low=NUMBER high=NUMBER)", rule.line
-            )
+            expected = f"{child.category}(low=NUMBER high=NUMBER)"
+            self._fail(f"{child.name}: expected {expected}", rule.line)
         for name, values in child.features.items():
             text = "|".join(values) if isinstance(values, frozenset) else f"${values.name}"
             if not text.isdecimal():

@@ -1,5 +1,6 @@
-// Batch norm in a cell: every feature is normalised over the rows of a step and has nothing to do with the others until
-// the next product, so that kWidth of them at a time are taken through a step.
+// Batch norm in a cell: every feature is normalised over the rows of a step and has nothing to do
+// with the others until the next product, so that kWidth of them at a time are taken through a
+// step.
 #pragma once
 
 #include "steps.h"
@@ -19,7 +20,8 @@ struct ColumnLayer : V {
       : V(vectors, H), hidden(H), eps(epsilon), normalises_input(input) {}
 };
 
-// A step, and its statistics: F of them, first the input term's, then the recurrent term's, then the cell's.
+// A step, and its statistics: F of them, first the input term's, then the recurrent term's, then
+// the cell's.
 template <typename U, typename P>
 struct ColumnStep : Step<U, P> {
   bool by_batch;  // normalised by the step's own statistics, not by given ones
@@ -45,9 +47,11 @@ struct Columns {
   ALWAYS_INLINE float operator()(float v, int64_t j) const { return (v - mean[j]) * scale[j]; }
 };
 
-// The statistics of `width` features of v (rows, stride); where they are the step's own they are written down.
+// The statistics of `width` features of v (rows, stride); where they are the step's own they are
+// written down.
 template <typename V>
-Columns columns(const V* v, int64_t rows, int64_t stride, int64_t width, bool own, float* mean, float* var, float eps) {
+Columns columns(const V* v, int64_t rows, int64_t stride, int64_t width, bool own, float* mean,
+                float* var, float eps) {
   Columns found;
   if (own) {
     float sum[kWidth] = {}, squares[kWidth] = {};
@@ -78,7 +82,7 @@ Columns columns(const V* v, int64_t rows, int64_t stride, int64_t width, bool ow
 // gain * N(v) for a block of features of a term.
 template <typename V>
 struct ColumnTerm {
-  const V* v = nullptr;         // (rows, stride), from the block's first feature on; null where N(v) is 0
+  const V* v = nullptr;  // (rows, stride), from the block's first feature on; null where N(v) is 0
   const float* gain = nullptr;  // null where v is the whole term already
   int64_t stride = 0, width = 0;
   Columns n;
@@ -86,8 +90,8 @@ struct ColumnTerm {
   ColumnTerm() = default;
   // `at`: where the block's statistics are among the step's. They are found if `own`, else given.
   template <typename S>
-  ColumnTerm(const S& s, const V* first, int64_t row_stride, int64_t features, const float* gains, int64_t at, bool own,
-             float eps)
+  ColumnTerm(const S& s, const V* first, int64_t row_stride, int64_t features, const float* gains,
+             int64_t at, bool own, float eps)
       : v(first), gain(gains), stride(row_stride), width(features) {
     if (is_normalised()) n = columns(v, s.rows, stride, width, own, s.mean + at, s.var + at, eps);
   }
@@ -107,11 +111,11 @@ struct ColumnTerm {
     }
   }
 
-  // With d = dL/d(gain * N(v) + bias), its row r at d + r * d_stride, adds to the gradients of gain and bias (where
-  // there is one) and writes dL/dv = gain * scale * (d - mean(d) - N(v) * mean(d * N(v))), means over rows, or
-  // gain * scale * d where the statistics were given.
-  void back(const float* d, int64_t d_stride, int64_t rows, bool by_batch, float* gain_sum, float* bias_sum,
-            V* dv) const {
+  // With d = dL/d(gain * N(v) + bias), its row r at d + r * d_stride, adds to the gradients of gain
+  // and bias (where there is one) and writes dL/dv = gain * scale * (d - mean(d) - N(v) * mean(d *
+  // N(v))), means over rows, or gain * scale * d where the statistics were given.
+  void back(const float* d, int64_t d_stride, int64_t rows, bool by_batch, float* gain_sum,
+            float* bias_sum, V* dv) const {
     float sum_d[kWidth] = {}, sum_dn[kWidth] = {};
     for (int64_t r = 0; r < rows; ++r) {
       const float* d_row = d + r * d_stride;
@@ -139,13 +143,15 @@ struct ColumnTerm {
       } else {
 #pragma omp simd
         for (int64_t j = 0; j < width; ++j)
-          dv_row[j] = rounded<V>(gain[j] * n.scale[j] * (d_row[j] - sum_d[j] - n(as_float(row[j]), j) * sum_dn[j]));
+          dv_row[j] = rounded<V>(gain[j] * n.scale[j] *
+                                 (d_row[j] - sum_d[j] - n(as_float(row[j]), j) * sum_dn[j]));
       }
     }
   }
 };
 
-// The separate input and recurrent terms of all gates, in a block of features from hidden feature `first` on.
+// The separate input and recurrent terms of all gates, in a block of features from hidden feature
+// `first` on.
 template <int64_t kGates, typename U, typename P>
 struct GateTerms {
   ColumnTerm<U> ih[kGates];
@@ -178,8 +184,10 @@ void keep_z(const ColumnStep<U, P>& s, int64_t gates, int64_t H, int64_t first, 
   for (int64_t r = 0; r < s.rows; ++r)
     for (int64_t k = 0; k < gates; ++k) {
       const int64_t at = (r * gates + k) * H + first;
-      if (s.z != nullptr) std::copy_n(s.z + at, width, s.kept + at);
-      else std::fill_n(s.kept + at, width, P(0.0f));
+      if (s.z != nullptr)
+        std::copy_n(s.z + at, width, s.kept + at);
+      else
+        std::fill_n(s.kept + at, width, P(0.0f));
     }
 }
 

@@ -1,4 +1,5 @@
-// exp, sigmoid and tanh as plain arithmetic without branches, so that the compiler turns a loop over them into vectors.
+// exp, sigmoid and tanh as plain arithmetic without branches, so that the compiler turns a loop
+// over them into vectors.
 #pragma once
 
 #include <c10/util/BFloat16.h>
@@ -19,14 +20,17 @@ struct ScaledExp {
   float rest;   // e^r - 1
 };
 
-// e^x = power * (1 + rest), x = n ln 2 + r with |r| <= ln 2 / 2; e^r by a polynomial of relative error 1e-8.
-// |x| is at most 87: the caller clamps.
+// e^x = power * (1 + rest), x = n ln 2 + r with |r| <= ln 2 / 2; e^r by a polynomial of relative
+// error 1e-8. |x| is at most 87: the caller clamps.
 ALWAYS_INLINE ScaledExp scaled_exp(float x) {
-  constexpr float kInteger = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded to an integer, its lowest bits
+  constexpr float kInteger =
+      12582912.0f;  // 1.5 * 2^23: what is added to it is rounded to an integer, its lowest bits
   const float shifted = x * 1.44269504f + kInteger;
   const float n = shifted - kInteger;
-  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts, the first of them exact
-  const float q = 0.5f + r * (0.16666576f + r * (0.041666463f + r * (0.008363205f + r * 0.0013933687f)));
+  const float r =
+      (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts, the first of them exact
+  const float q =
+      0.5f + r * (0.16666576f + r * (0.041666463f + r * (0.008363205f + r * 0.0013933687f)));
   uint32_t bits;
   std::memcpy(&bits, &shifted, sizeof bits);
   bits = (bits + 127) << 23;  // the exponent of 2^n
@@ -45,7 +49,8 @@ ALWAYS_INLINE float sigmoid(float x) {
   return 1.0f / (1.0f + (e.power + e.power * e.rest));
 }
 
-// (e^2x - 1) / (e^2x + 1), the numerator without cancellation: exact to a few units in the last place near 0 too.
+// (e^2x - 1) / (e^2x + 1), the numerator without cancellation: exact to a few units in the last
+// place near 0 too.
 ALWAYS_INLINE float tanh(float x) {
   const ScaledExp e = scaled_exp(2.0f * clamp(x, 10.0f));
   const float less_one = e.power * e.rest + (e.power - 1.0f);

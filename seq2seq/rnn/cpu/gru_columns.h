@@ -1,4 +1,5 @@
-// The GRU's features with batch norm: gru_step of ../reference.py with separate terms, and the way back.
+// The GRU's features with batch norm: gru_step of ../reference.py with separate terms, and the way
+// back.
 #pragma once
 
 #include "columns.h"
@@ -16,7 +17,7 @@ struct GruColumns {
   static constexpr int64_t kGates = 3;       // r z n
   static constexpr int64_t kStatistics = 6;  // times H: of the input term and the recurrent term
   static constexpr bool kHasCell = false;
-  static constexpr bool kSameTerms = false;  // r stands between them
+  static constexpr bool kSameTerms = false;       // r stands between them
   static constexpr int64_t kBackwardScratch = 4;  // times H
 
   static void forward(const Layer& l, const ColumnStep<U, P>& s, int64_t first, int64_t width) {
@@ -35,8 +36,9 @@ struct GruColumns {
                        const ColumnGradients<U, P>& d, const Vectors<float*>& sums) {
     const int64_t H = l.hidden, stride = kGates * H;
     const Terms terms(l, s, first, width, false);
-    float *da = d.scratch + first;                          // dL/dy_ih (rows, 3H)
-    float *da_new = d.scratch + s.rows * stride + first;    // dL/dy_hh of the n part (rows, H), which alone differs
+    float* da = d.scratch + first;  // dL/dy_ih (rows, 3H)
+    float* da_new = d.scratch + s.rows * stride +
+                    first;  // dL/dy_hh of the n part (rows, H), which alone differs
     for (int64_t r = 0; r < s.rows; ++r) {
       const Values a(l, s, terms, first, width, r);
       float dh[kWidth];
@@ -56,9 +58,10 @@ struct GruColumns {
     for (int64_t k = 0; k < kGates; ++k) {
       const int64_t at = k * H + first;
       const bool is_new = k == 2;
-      terms.ih[k].back(da + k * H, stride, s.rows, s.by_batch, sums.gain_ih + at, sums.bias_ih + at, d.du + at);
-      terms.hh[k].back(is_new ? da_new : da + k * H, is_new ? H : stride, s.rows, s.by_batch, sums.gain_hh + at,
-                       sums.bias_hh + at, d.dz + at);
+      terms.ih[k].back(da + k * H, stride, s.rows, s.by_batch, sums.gain_ih + at, sums.bias_ih + at,
+                       d.du + at);
+      terms.hh[k].back(is_new ? da_new : da + k * H, is_new ? H : stride, s.rows, s.by_batch,
+                       sums.gain_hh + at, sums.bias_hh + at, d.dz + at);
     }
   }
 
@@ -69,7 +72,8 @@ struct GruColumns {
   struct Values {
     float r[kWidth], z[kWidth], n[kWidth], y_hh[kWidth], before[kWidth] = {};
 
-    Values(const Layer& l, const ColumnStep<U, P>& s, const Terms& terms, int64_t first, int64_t width, int64_t row) {
+    Values(const Layer& l, const ColumnStep<U, P>& s, const Terms& terms, int64_t first,
+           int64_t width, int64_t row) {
       const int64_t H = l.hidden, at = 2 * H + first;
       terms.summed(0, row, l.bias_ih + first, r);
       terms.summed(1, row, l.bias_ih + H + first, z);

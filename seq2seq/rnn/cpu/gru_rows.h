@@ -1,5 +1,5 @@
-// The GRU's row: gru_step of ../reference.py with separate terms, and the way back. The (r z) and the n part of each
-// term are normalised apart.
+// The GRU's row: gru_step of ../reference.py with separate terms, and the way back. The (r z) and
+// the n part of each term are normalised apart.
 #pragma once
 
 #include "rows.h"
@@ -10,18 +10,19 @@ namespace seq2seq {
 template <Norm kNorm, typename P>
 struct GruRow {
   static constexpr int64_t kGates = 3;  // r z n
-  static constexpr int64_t kMoments = 4;  // of the input term's (r z) and n, of the recurrent term's
+  static constexpr int64_t kMoments =
+      4;  // of the input term's (r z) and n, of the recurrent term's
   static constexpr bool kHasCell = false;
   static constexpr bool kKeepsGates = false;
-  static constexpr bool kSameTerms = false;  // r stands between them
+  static constexpr bool kSameTerms = false;                            // r stands between them
   static constexpr int64_t kForwardScratch = 0, kBackwardScratch = 4;  // times H
 
   template <typename V>
   using Vectors = GruVectors<V>;
   static constexpr int64_t kVectors = Vectors<float*>::kCount;  // times H
 
-  static void forward(const Vectors<const float*> v, const Row<P> row, int64_t H, float eps, float*, Moments* m,
-                      float*, float* h, P*) {
+  static void forward(const Vectors<const float*> v, const Row<P> row, int64_t H, float eps, float*,
+                      Moments* m, float*, float* h, P*) {
     const Term<kNorm, P> ih_gates{row.u, v.gain_ih, moments<kNorm>(row.u, 2 * H, eps)};
     const Term<kNorm, P> ih_new{row.u, v.gain_ih, moments<kNorm>(row.u + 2 * H, H, eps)};
     const Term<kNorm, P> hh_gates{row.z, v.gain_hh, recurrent_moments<kNorm>(row, 0, 2 * H, eps)};
@@ -40,13 +41,15 @@ struct GruRow {
     m[3] = hh_new.m;
   }
 
-  // carried becomes the part of dL/dh_{t-1} that does not pass through W_hh; what it was is in dh already.
-  static void backward(const Vectors<const float*> v, const Row<P> row, int64_t H, const Moments* m, const float*,
-                       const float*, const P*, const float* dh, float* carried, float* scratch, P* du, P* dz,
-                       const Vectors<float*> sums) {
+  // carried becomes the part of dL/dh_{t-1} that does not pass through W_hh; what it was is in dh
+  // already.
+  static void backward(const Vectors<const float*> v, const Row<P> row, int64_t H, const Moments* m,
+                       const float*, const float*, const P*, const float* dh, float* carried,
+                       float* scratch, P* du, P* dz, const Vectors<float*> sums) {
     const Term<kNorm, P> ih_gates{row.u, v.gain_ih, m[0]}, ih_new{row.u, v.gain_ih, m[1]};
     const Term<kNorm, P> hh_gates{row.z, v.gain_hh, m[2]}, hh_new{row.z, v.gain_hh, m[3]};
-    float *da = scratch, *da_hh = scratch + H;  // dL/dy_ih (3H), and dL/dy_hh, of which the n part alone differs
+    float *da = scratch,
+          *da_hh = scratch + H;  // dL/dy_ih (3H), and dL/dy_hh, of which the n part alone differs
 #pragma omp simd
     for (int64_t j = 0; j < H; ++j) {
       const int64_t z_at = H + j, n_at = 2 * H + j;

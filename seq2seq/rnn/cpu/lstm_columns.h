@@ -13,14 +13,15 @@ struct LstmColumns {
   template <typename V>
   using Vectors = LstmVectors<V>;
   using Layer = ColumnLayer<Vectors<const float*>>;
-  static constexpr int64_t kGates = 4;       // i f g o
-  static constexpr int64_t kStatistics = 9;  // times H: of the input term, the recurrent term and the cell
+  static constexpr int64_t kGates = 4;  // i f g o
+  static constexpr int64_t kStatistics =
+      9;  // times H: of the input term, the recurrent term and the cell
   static constexpr bool kHasCell = true;
   static constexpr bool kSameTerms = false;
   static constexpr int64_t kBackwardScratch = 5;  // times H
 
-  static ColumnTerm<float> cell_term(const Layer& l, const ColumnStep<U, P>& s, int64_t first, int64_t width,
-                                     bool own) {
+  static ColumnTerm<float> cell_term(const Layer& l, const ColumnStep<U, P>& s, int64_t first,
+                                     int64_t width, bool own) {
     const int64_t H = l.hidden;
     return {s, s.c + first, H, width, l.gain_c + first, 2 * kGates * H + first, own, l.eps};
   }
@@ -68,8 +69,10 @@ struct LstmColumns {
     for (int64_t r = 0; r < s.rows; ++r) backward_c(l, s, terms, r, d_cell, d.carried, da);
     for (int64_t k = 0; k < kGates; ++k) {
       const int64_t at = k * H + first;
-      terms.ih[k].back(da + k * H, kGates * H, s.rows, s.by_batch, sums.gain_ih + at, sums.bias + at, d.du + at);
-      terms.hh[k].back(da + k * H, kGates * H, s.rows, s.by_batch, sums.gain_hh + at, nullptr, d.dz + at);
+      terms.ih[k].back(da + k * H, kGates * H, s.rows, s.by_batch, sums.gain_ih + at,
+                       sums.bias + at, d.du + at);
+      terms.hh[k].back(da + k * H, kGates * H, s.rows, s.by_batch, sums.gain_hh + at, nullptr,
+                       d.dz + at);
     }
   }
 
@@ -95,8 +98,8 @@ struct LstmColumns {
   }
 
   // Row r's part of the other gates' sums.
-  static void backward_c(const Layer& l, const ColumnStep<U, P>& s, const Terms& terms, int64_t r, const float* d_cell,
-                         float* carried, float* da) {
+  static void backward_c(const Layer& l, const ColumnStep<U, P>& s, const Terms& terms, int64_t r,
+                         const float* d_cell, float* carried, float* da) {
     const int64_t H = l.hidden, width = terms.ih[0].width, first = terms.ih[0].v - s.u;
     float i[kWidth], f[kWidth], g[kWidth], before[kWidth] = {};
     terms.summed(0, r, l.bias + first, i);

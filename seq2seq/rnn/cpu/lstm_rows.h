@@ -1,4 +1,5 @@
-// The LSTM's row: lstm_step of ../reference.py and the way back, with no norm, layer norm or rms norm.
+// The LSTM's row: lstm_step of ../reference.py and the way back, with no norm, layer norm or rms
+// norm.
 #pragma once
 
 #include "rows.h"
@@ -8,7 +9,7 @@ namespace seq2seq {
 
 template <Norm kNorm, typename P>
 struct LstmRow {
-  static constexpr int64_t kGates = 4;  // i f g o
+  static constexpr int64_t kGates = 4;    // i f g o
   static constexpr int64_t kMoments = 3;  // of the input term, the recurrent term and the cell
   static constexpr bool kHasCell = true;
   static constexpr bool kSameTerms = kNorm == Norm::none;
@@ -19,8 +20,8 @@ struct LstmRow {
   using Vectors = LstmVectors<V>;
   static constexpr int64_t kVectors = Vectors<float*>::kCount;  // times H
 
-  static void forward(const Vectors<const float*> v, const Row<P> row, int64_t H, float eps, float* scratch,
-                      Moments* m, float* c, float* h, P* gates) {
+  static void forward(const Vectors<const float*> v, const Row<P> row, int64_t H, float eps,
+                      float* scratch, Moments* m, float* c, float* h, P* gates) {
     const Term<kNorm, P> ih{row.u, v.gain_ih, moments<kNorm>(row.u, 4 * H, eps)};
     const Term<kNorm, P> hh{row.z, v.gain_hh, recurrent_moments<kNorm>(row, 0, 4 * H, eps)};
     float* o = scratch;
@@ -39,8 +40,9 @@ struct LstmRow {
 
   // The gates, of which o and c come out.
   template <bool kKeep>
-  static void activate(const Vectors<const float*> v, const Row<P> row, int64_t H, const Term<kNorm, P> ih,
-                       const Term<kNorm, P> hh, float* c, float* o, P* gates) {
+  static void activate(const Vectors<const float*> v, const Row<P> row, int64_t H,
+                       const Term<kNorm, P> ih, const Term<kNorm, P> hh, float* c, float* o,
+                       P* gates) {
 #pragma omp simd
     for (int64_t j = 0; j < H; ++j) {
       const float i = sigmoid(ih(j) + hh(j) + v.bias[j]);
@@ -76,8 +78,8 @@ struct LstmRow {
 
   // carried is dL/dc_t from the steps after, and becomes dL/dc_{t-1}.
   static void backward(const Vectors<const float*> v, const Row<P> row, int64_t H, const Moments* m,
-                       const float* c, const float*, const P* kept, const float* dh, float* carried, float* scratch,
-                       P* du, P* dz, const Vectors<float*> sums) {
+                       const float* c, const float*, const P* kept, const float* dh, float* carried,
+                       float* scratch, P* du, P* dz, const Vectors<float*> sums) {
     const Term<kNorm, P> ih{row.u, v.gain_ih, m[0]}, hh{row.z, v.gain_hh, m[1]};
     const Term<kNorm, float> cell{c, v.gain_c, m[2]};
     const Gates gate{v, ih, hh, kept};

@@ -15,7 +15,8 @@ struct Moments {
   ALWAYS_INLINE float operator()(float v) const { return (v - mean) * scale; }
 };
 
-// f(0) + ... + f(size - 1), in four sums side by side: one would have to wait for itself at every vector.
+// f(0) + ... + f(size - 1), in four sums side by side: one would have to wait for itself at every
+// vector.
 template <typename F>
 ALWAYS_INLINE float sum_of(int64_t size, const F f) {
   const int64_t quarter = size / 4;
@@ -36,7 +37,8 @@ template <Norm kNorm, typename P>
 Moments moments(const P* v, int64_t size, float eps) {
   Moments m;
   if constexpr (kNorm == Norm::none) return m;
-  if constexpr (kNorm == Norm::layer) m.mean = sum_of(size, [v](int64_t j) { return as_float(v[j]); }) / size;
+  if constexpr (kNorm == Norm::layer)
+    m.mean = sum_of(size, [v](int64_t j) { return as_float(v[j]); }) / size;
   const float mean = m.mean;
   const float squares = sum_of(size, [v, mean](int64_t j) {
     const float deviation = as_float(v[j]) - mean;
@@ -46,13 +48,16 @@ Moments moments(const P* v, int64_t size, float eps) {
   return m;
 }
 
-// With d = dL/dN(v): dL/dv = scale * (d - mean(d) - N(v) * mean(d * N(v))), the first mean in layer norm alone.
+// With d = dL/dN(v): dL/dv = scale * (d - mean(d) - N(v) * mean(d * N(v))), the first mean in layer
+// norm alone.
 struct BackThrough {
   float mean_d = 0.0f;
   float mean_dn = 0.0f;
   float scale = 1.0f;
 
-  ALWAYS_INLINE float operator()(float d, float n) const { return scale * (d - mean_d - n * mean_dn); }
+  ALWAYS_INLINE float operator()(float d, float n) const {
+    return scale * (d - mean_d - n * mean_dn);
+  }
 };
 
 template <Norm kNorm>

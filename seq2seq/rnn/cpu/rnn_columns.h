@@ -1,4 +1,5 @@
-// The vanilla RNN's features with batch norm on the sum of both terms: rnn_step of ../reference.py, and the way back.
+// The vanilla RNN's features with batch norm on the sum of both terms: rnn_step of ../reference.py,
+// and the way back.
 #pragma once
 
 #include "columns.h"
@@ -23,7 +24,8 @@ struct RnnColumns {
     const int64_t H = l.hidden;
     keep_z(s, kGates, H, first, width);
     sum(s, H, first, width, s.h);  // there h will be
-    const ColumnTerm<float> term(s, s.h + first, H, width, l.gain + first, first, s.by_batch, l.eps);
+    const ColumnTerm<float> term(s, s.h + first, H, width, l.gain + first, first, s.by_batch,
+                                 l.eps);
     for (int64_t r = 0; r < s.rows; ++r) {
       float y[kWidth];
       std::copy_n(l.bias + first, width, y);

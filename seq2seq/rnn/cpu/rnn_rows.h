@@ -1,4 +1,5 @@
-// The vanilla RNN's row: rnn_step of ../reference.py, its norm on the sum of both terms, and the way back.
+// The vanilla RNN's row: rnn_step of ../reference.py, its norm on the sum of both terms, and the
+// way back.
 #pragma once
 
 #include "rows.h"
@@ -24,8 +25,8 @@ struct RnnRow {
     for (int64_t j = 0; j < H; ++j) into[j] = as_float(row.u[j]) + as_float(row.z[j]);
   }
 
-  static void forward(const Vectors<const float*> v, const Row<P> row, int64_t H, float eps, float* scratch,
-                      Moments* m, float*, float* h, P*) {
+  static void forward(const Vectors<const float*> v, const Row<P> row, int64_t H, float eps,
+                      float* scratch, Moments* m, float*, float* h, P*) {
     sum(row, H, scratch);
     const Term<kNorm, float> term{scratch, v.gain, moments<kNorm>(scratch, H, eps)};
 #pragma omp simd
@@ -37,12 +38,13 @@ struct RnnRow {
   }
 
   static void backward(const Vectors<const float*> v, const Row<P> row, int64_t H, const Moments* m,
-                       const float*, const float* h, const P*, const float* dh, float*, float* scratch, P* du, P*,
-                       const Vectors<float*> sums) {
+                       const float*, const float* h, const P*, const float* dh, float*,
+                       float* scratch, P* du, P*, const Vectors<float*> sums) {
     float *summed = scratch, *da = scratch + H;
     sum(row, H, summed);
 #pragma omp simd
-    for (int64_t j = 0; j < H; ++j) da[j] = kRelu ? (h[j] > 0.0f ? dh[j] : 0.0f) : dh[j] * (1.0f - h[j] * h[j]);
+    for (int64_t j = 0; j < H; ++j)
+      da[j] = kRelu ? (h[j] > 0.0f ? dh[j] : 0.0f) : dh[j] * (1.0f - h[j] * h[j]);
     add(da, H, sums.bias);
     const Term<kNorm, float> term{summed, v.gain, m[0]};
     back_through_term<kNorm, float>(term, da, 0, H, sums.gain, summed);

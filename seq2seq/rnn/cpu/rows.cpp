@@ -1,5 +1,5 @@
-// Recurrences with no norm, layer norm or rms norm: between two products one pass over the rows that are still alive,
-// shared by threads.
+// Recurrences with no norm, layer norm or rms norm: between two products one pass over the rows
+// that are still alive, shared by threads.
 
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/library.h>
@@ -29,7 +29,8 @@ template <typename P>
 struct Zeros {
   Tensor z, state;
 
-  Zeros(const Tensor& u, int64_t H) : z(at::zeros({u.size(1)}, u.options())), state(at::zeros({H}, at::kFloat)) {}
+  Zeros(const Tensor& u, int64_t H)
+      : z(at::zeros({u.size(1)}, u.options())), state(at::zeros({H}, at::kFloat)) {}
 
   Row<P> row(const Step<P, P>& s, int64_t r, int64_t H) const {
     const int64_t width = z.size(0);
@@ -49,8 +50,9 @@ struct Settings {
 using Outputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 template <typename Cell, typename P>
-Outputs forward(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0, const OptionalTensor& c_0,
-                const Tensor& vectors, const Settings& settings, bool save) {
+Outputs forward(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
+                const OptionalTensor& c_0, const Tensor& vectors, const Settings& settings,
+                bool save) {
   const int64_t H = weight_hh.size(1), width = Cell::kGates * H, threads = at::get_num_threads();
   const auto floats = u.options().dtype(at::kFloat);
   const Tensor scratch = at::empty({threads, Cell::kForwardScratch * H}, floats);
@@ -63,11 +65,13 @@ Outputs forward(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& 
         for_rows(s.rows, H, [&](int64_t r, int64_t thread) {
           const Row<P> row = zeros.row(s, r, H);
           Moments own[Cell::kMoments];
-          Cell::forward(v, row, H, settings.eps, scratch.mutable_data_ptr<float>() + thread * scratch.size(1), own,
-                        s.c ? s.c + r * H : nullptr, s.h + r * H, s.kept ? s.kept + r * width : nullptr);
+          Cell::forward(
+              v, row, H, settings.eps, scratch.mutable_data_ptr<float>() + thread * scratch.size(1),
+              own, s.c ? s.c + r * H : nullptr, s.h + r * H, s.kept ? s.kept + r * width : nullptr);
           if (save)
             std::copy_n(own, Cell::kMoments,
-                        reinterpret_cast<Moments*>(moments.mutable_data_ptr<float>()) + (s.start + r) * Cell::kMoments);
+                        reinterpret_cast<Moments*>(moments.mutable_data_ptr<float>()) +
+                            (s.start + r) * Cell::kMoments);
           if (s.kept && !Cell::kKeepsGates) std::copy_n(row.z, width, s.kept + r * width);
         });
       });
@@ -77,17 +81,18 @@ Outputs forward(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& 
 using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 template <typename Cell, typename P>
-Gradients backward(const Incoming& d, const Kept& kept, const Tensor& vectors, const Tensor& moments,
-                   const Settings& settings, bool weight_grad) {
-  const int64_t H = kept.weight_hh.size(1), width = Cell::kGates * H, threads = at::get_num_threads();
+Gradients backward(const Incoming& d, const Kept& kept, const Tensor& vectors,
+                   const Tensor& moments, const Settings& settings, bool weight_grad) {
+  const int64_t H = kept.weight_hh.size(1), width = Cell::kGates * H,
+                threads = at::get_num_threads();
   const auto floats = kept.u.options().dtype(at::kFloat);
   const Tensor scratch = at::empty({threads, (1 + Cell::kBackwardScratch) * H}, floats);
   const Tensor sums = at::zeros({threads, Cell::kVectors * H}, floats);  // each thread's own
   const typename Cell::template Vectors<const float*> v(vectors.const_data_ptr<float>(), H);
   const Zeros<P> zeros(kept.u, H);
   const Backward done = backward_steps<P, P>(
-      d, kept, settings.batch_sizes, Cell::kHasCell, Cell::kSameTerms, settings.pack_weight, weight_grad,
-      [&](const Step<P, P>& s, const StepGradients<P>& gradients, P* du, P* dz) {
+      d, kept, settings.batch_sizes, Cell::kHasCell, Cell::kSameTerms, settings.pack_weight,
+      weight_grad, [&](const Step<P, P>& s, const StepGradients<P>& gradients, P* du, P* dz) {
         for_rows(s.rows, H, [&](int64_t r, int64_t thread) {
           float* dh = scratch.mutable_data_ptr<float>() + thread * scratch.size(1);
           float* carried = gradients.carried + r * H;
@@ -101,10 +106,11 @@ Gradients backward(const Incoming& d, const Kept& kept, const Tensor& vectors, c
         });
       });
   if (Cell::kHasCell) return {done.u, done.weight_hh, done.h_0, done.carried, sums.sum(0)};
-  return {done.u, done.weight_hh, done.h_0.add(done.carried), at::empty({0, H}, floats), sums.sum(0)};
+  return {done.u, done.weight_hh, done.h_0.add(done.carried), at::empty({0, H}, floats),
+          sums.sum(0)};
 }
 
-// -- operators -----------------------------------------------------------------------------------------------------
+// -- operators ---
 
 template <typename Cell>
 struct Tag {
@@ -130,36 +136,43 @@ auto with_cell(std::string_view cell, std::string_view norm, const F& run) {
 }
 
 template <typename F>
-auto with_types(const Tensor& u, const Tensor& weight_hh, std::string_view cell, std::string_view norm, const F& run) {
-  TORCH_CHECK(u.scalar_type() == weight_hh.scalar_type(), "expected u and weight_hh of one type, got ",
-              u.scalar_type(), " and ", weight_hh.scalar_type());
+auto with_types(const Tensor& u, const Tensor& weight_hh, std::string_view cell,
+                std::string_view norm, const F& run) {
+  TORCH_CHECK(u.scalar_type() == weight_hh.scalar_type(),
+              "expected u and weight_hh of one type, got ", u.scalar_type(), " and ",
+              weight_hh.scalar_type());
   if (u.scalar_type() == at::kFloat) return with_cell<float>(cell, norm, run);
-  TORCH_CHECK(u.scalar_type() == at::kBFloat16, "expected products in float or bfloat16, got ", u.scalar_type());
+  TORCH_CHECK(u.scalar_type() == at::kBFloat16, "expected products in float or bfloat16, got ",
+              u.scalar_type());
   return with_cell<BFloat16>(cell, norm, run);
 }
 
-Outputs recurrence(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0, const OptionalTensor& c_0,
-                   const Tensor& vectors, at::IntArrayRef batch_sizes, std::string_view cell, std::string_view norm,
-                   double eps, bool pack_weight, bool save) {
+Outputs recurrence(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
+                   const OptionalTensor& c_0, const Tensor& vectors, at::IntArrayRef batch_sizes,
+                   std::string_view cell, std::string_view norm, double eps, bool pack_weight,
+                   bool save) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   return with_types(u, weight_hh, cell, norm, [&](auto tag, auto type) {
     using Cell = typename decltype(tag)::type;
     check_shapes(u, weight_hh, h_0, c_0, batch_sizes, Cell::kGates);
     check_vectors(vectors, Cell::kVectors * weight_hh.size(1));
-    return forward<Cell, decltype(type)>(u.contiguous(), weight_hh, contiguous(h_0), contiguous(c_0),
-                                         vectors.contiguous(), {batch_sizes, eps, pack_weight}, save);
+    return forward<Cell, decltype(type)>(u.contiguous(), weight_hh, contiguous(h_0),
+                                         contiguous(c_0), vectors.contiguous(),
+                                         {batch_sizes, eps, pack_weight}, save);
   });
 }
 
-Gradients recurrence_backward(const OptionalTensor& d_output, const OptionalTensor& d_h_n, const OptionalTensor& d_c_n,
-                              const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
-                              const OptionalTensor& c_0, const Tensor& vectors, const Tensor& output, const Tensor& z,
+Gradients recurrence_backward(const OptionalTensor& d_output, const OptionalTensor& d_h_n,
+                              const OptionalTensor& d_c_n, const Tensor& u, const Tensor& weight_hh,
+                              const OptionalTensor& h_0, const OptionalTensor& c_0,
+                              const Tensor& vectors, const Tensor& output, const Tensor& z,
                               const Tensor& c, const Tensor& moments, at::IntArrayRef batch_sizes,
-                              std::string_view cell, std::string_view norm, double eps, bool pack_weight,
-                              bool weight_grad) {
+                              std::string_view cell, std::string_view norm, double eps,
+                              bool pack_weight, bool weight_grad) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   const Kept kept{u.contiguous(), weight_hh, contiguous(h_0), contiguous(c_0), output, z, c};
-  const Incoming incoming(d_output, d_h_n, cell == "lstm" ? d_c_n : std::nullopt, kept, batch_sizes[0]);
+  const Incoming incoming(d_output, d_h_n, cell == "lstm" ? d_c_n : std::nullopt, kept,
+                          batch_sizes[0]);
   return with_types(u, weight_hh, cell, norm, [&](auto tag, auto type) {
     using Cell = typename decltype(tag)::type;
     return backward<Cell, decltype(type)>(incoming, kept, vectors.contiguous(), moments,
@@ -172,13 +185,18 @@ Gradients recurrence_backward(const OptionalTensor& d_output, const OptionalTens
 
 TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
   library.def(
-      "recurrence(Tensor u, Tensor weight_hh, Tensor? h_0, Tensor? c_0, Tensor vectors, int[] batch_sizes, str cell, "
-      "str norm, float eps, bool pack_weight, bool save) -> (Tensor output, Tensor h_n, Tensor c_n, Tensor z, "
+      "recurrence(Tensor u, Tensor weight_hh, Tensor? h_0, Tensor? c_0, Tensor vectors, int[] "
+      "batch_sizes, str cell, "
+      "str norm, float eps, bool pack_weight, bool save) -> (Tensor output, Tensor h_n, Tensor "
+      "c_n, Tensor z, "
       "Tensor c, Tensor moments)");
   library.def(
-      "recurrence_backward(Tensor? d_output, Tensor? d_h_n, Tensor? d_c_n, Tensor u, Tensor weight_hh, Tensor? h_0, "
-      "Tensor? c_0, Tensor vectors, Tensor output, Tensor z, Tensor c, Tensor moments, int[] batch_sizes, str cell, "
-      "str norm, float eps, bool pack_weight, bool weight_grad) -> (Tensor u, Tensor weight_hh, Tensor h_0, "
+      "recurrence_backward(Tensor? d_output, Tensor? d_h_n, Tensor? d_c_n, Tensor u, Tensor "
+      "weight_hh, Tensor? h_0, "
+      "Tensor? c_0, Tensor vectors, Tensor output, Tensor z, Tensor c, Tensor moments, int[] "
+      "batch_sizes, str cell, "
+      "str norm, float eps, bool pack_weight, bool weight_grad) -> (Tensor u, Tensor weight_hh, "
+      "Tensor h_0, "
       "Tensor c_0, Tensor vectors)");
 }
 

@@ -5,12 +5,12 @@
 
 namespace seq2seq {
 
-// Loops over features turn into vectors where they read from local copies of pointers and moments: pass these structs
-// by value.
+// Loops over features turn into vectors where they read from local copies of pointers and moments:
+// pass these structs by value.
 template <typename P>
 struct Row {
-  const P* u;             // (G * H)
-  const P* z;             // (G * H); zeros where has_z is false
+  const P* u;  // (G * H)
+  const P* z;  // (G * H); zeros where has_z is false
   bool has_z;
   const float* h_before;  // (H); zeros where there is none, as c_before
   const float* c_before;  // (H)
@@ -36,10 +36,11 @@ Moments recurrent_moments(const Row<P>& row, int64_t from, int64_t size, float e
   return row.has_z ? moments<kNorm>(row.z + from, size, eps) : Moments{0.0f, 0.0f};
 }
 
-// Of `size` features from `from` on, given d = dL/d(gain * N(v) + bias): adds to the gradient of the gain, and writes
-// dL/dv. Without a norm there is nothing to do but to write d down.
+// Of `size` features from `from` on, given d = dL/d(gain * N(v) + bias): adds to the gradient of
+// the gain, and writes dL/dv. Without a norm there is nothing to do but to write d down.
 template <Norm kNorm, typename P>
-void back_through_term(const Term<kNorm, P> term, const float* d, int64_t from, int64_t size, float* gain_sum, P* dv) {
+void back_through_term(const Term<kNorm, P> term, const float* d, int64_t from, int64_t size,
+                       float* gain_sum, P* dv) {
   if constexpr (kNorm == Norm::none) {
 #pragma omp simd
     for (int64_t at = from; at < from + size; ++at) dv[at] = rounded<P>(d[at]);

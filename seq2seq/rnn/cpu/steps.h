@@ -1,8 +1,9 @@
-// The loop over time steps, forward and backward, that all cells and norms share: products, states, what is kept.
+// The loop over time steps, forward and backward, that all cells and norms share: products, states,
+// what is kept.
 //
-// Rows are packed (torch's PackedSequence): step t is the next batch_sizes[t] rows of N in all, B of them at first.
-// H hidden features, G gates. U is the type of the input term u = W_ih x, P that of the products, float or bfloat16;
-// states and norms are float.
+// Rows are packed (torch's PackedSequence): step t is the next batch_sizes[t] rows of N in all, B
+// of them at first. H hidden features, G gates. U is the type of the input term u = W_ih x, P that
+// of the products, float or bfloat16; states and norms are float.
 #pragma once
 
 #include <ATen/Parallel.h>
@@ -24,7 +25,9 @@ namespace seq2seq {
 using at::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
-inline OptionalTensor contiguous(const OptionalTensor& t) { return t ? OptionalTensor(t->contiguous()) : t; }
+inline OptionalTensor contiguous(const OptionalTensor& t) {
+  return t ? OptionalTensor(t->contiguous()) : t;
+}
 
 // Where a gradient did not come it is zero. `like` is float.
 inline Tensor float_or_zeros(const OptionalTensor& given, const Tensor& like) {
@@ -46,13 +49,16 @@ inline Tensor last_rows(const Tensor& packed, at::IntArrayRef batch_sizes) {
   std::vector<Tensor> parts;
   for (int64_t t = steps - 1; t >= 0; --t) {
     const int64_t longer = t + 1 < steps ? batch_sizes[t + 1] : 0;
-    if (batch_sizes[t] > longer) parts.push_back(packed.slice(0, starts[t] + longer, starts[t] + batch_sizes[t]));
+    if (batch_sizes[t] > longer)
+      parts.push_back(packed.slice(0, starts[t] + longer, starts[t] + batch_sizes[t]));
   }
   return at::cat(parts);
 }
 
-// Of packed output (N, H), h_{t-1} of every row: (N, H) with h_0, else without the first step's rows.
-inline Tensor states_before(const Tensor& output, const OptionalTensor& h_0, at::IntArrayRef batch_sizes) {
+// Of packed output (N, H), h_{t-1} of every row: (N, H) with h_0, else without the first step's
+// rows.
+inline Tensor states_before(const Tensor& output, const OptionalTensor& h_0,
+                            at::IntArrayRef batch_sizes) {
   const std::vector<int64_t> starts = offsets(batch_sizes);
   std::vector<Tensor> parts;
   if (h_0) parts.push_back(h_0->to(output.scalar_type()));
@@ -67,8 +73,8 @@ inline Tensor states_before(const Tensor& output, const OptionalTensor& h_0, at:
   return at::cat(parts);
 }
 
-// One step. Pointers are null for what there is not: z and the states before a first step without h_0, the cell of
-// cells that have none, what is kept where nothing is.
+// One step. Pointers are null for what there is not: z and the states before a first step without
+// h_0, the cell of cells that have none, what is kept where nothing is.
 template <typename U, typename P>
 struct Step {
   int64_t t, start, rows;
@@ -82,24 +88,27 @@ struct Step {
 };
 
 // What an operator is given has to fit together: pointers are all that comes after.
-inline void check_shapes(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0, const OptionalTensor& c_0,
-                         at::IntArrayRef batch_sizes, int64_t gates) {
+inline void check_shapes(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
+                         const OptionalTensor& c_0, at::IntArrayRef batch_sizes, int64_t gates) {
   const int64_t H = weight_hh.size(1);
-  TORCH_CHECK(u.size(1) == gates * H && weight_hh.size(0) == gates * H, "expected u (N, ", gates * H,
-              ") and weight_hh (", gates * H, ", ", H, "), got ", u.sizes(), " and ", weight_hh.sizes());
+  TORCH_CHECK(u.size(1) == gates * H && weight_hh.size(0) == gates * H, "expected u (N, ",
+              gates * H, ") and weight_hh (", gates * H, ", ", H, "), got ", u.sizes(), " and ",
+              weight_hh.sizes());
   TORCH_CHECK(!batch_sizes.empty() && offsets(batch_sizes).back() == u.size(0) &&
-                  std::is_sorted(batch_sizes.rbegin(), batch_sizes.rend()) && batch_sizes.back() > 0,
+                  std::is_sorted(batch_sizes.rbegin(), batch_sizes.rend()) &&
+                  batch_sizes.back() > 0,
               "expected falling batch_sizes that add up to ", u.size(0), ", got ", batch_sizes);
   for (const OptionalTensor& state : {h_0, c_0})
     TORCH_CHECK(!state || (state->sizes() == at::IntArrayRef({batch_sizes[0], H}) &&
                            state->scalar_type() == at::kFloat),
-                "expected float states (", batch_sizes[0], ", ", H, "), got ", state->sizes(), " of type ",
-                state->scalar_type());
+                "expected float states (", batch_sizes[0], ", ", H, "), got ", state->sizes(),
+                " of type ", state->scalar_type());
 }
 
 inline void check_vectors(const Tensor& vectors, int64_t size) {
-  TORCH_CHECK(vectors.scalar_type() == at::kFloat && vectors.numel() == size, "expected float vectors of ", size,
-              " elements, got ", vectors.numel(), " of type ", vectors.scalar_type());
+  TORCH_CHECK(vectors.scalar_type() == at::kFloat && vectors.numel() == size,
+              "expected float vectors of ", size, " elements, got ", vectors.numel(), " of type ",
+              vectors.scalar_type());
 }
 
 struct Forward {
@@ -109,8 +118,9 @@ struct Forward {
 
 // Runs `each` on every step in order. c_n is empty for cells without one.
 template <typename U, typename P, typename F>
-Forward forward_steps(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0, const OptionalTensor& c_0,
-                      at::IntArrayRef batch_sizes, bool has_cell, bool pack_weight, bool save, const F& each) {
+Forward forward_steps(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
+                      const OptionalTensor& c_0, at::IntArrayRef batch_sizes, bool has_cell,
+                      bool pack_weight, bool save, const F& each) {
   const int64_t H = weight_hh.size(1), width = u.size(1), N = u.size(0), B = batch_sizes[0];
   const auto floats = u.options().dtype(at::kFloat);
   const at::ScalarType product_type = weight_hh.scalar_type();
@@ -137,11 +147,13 @@ Forward forward_steps(const Tensor& u, const Tensor& weight_hh, const OptionalTe
     start += rows;
   }
   const Tensor c_n = !has_cell || !save ? c_all : last_rows(c_all, batch_sizes);
-  return {output, last_rows(output, batch_sizes), c_n, z_all, has_cell && save ? c_all : at::empty({0, H}, floats)};
+  return {output, last_rows(output, batch_sizes), c_n, z_all,
+          has_cell && save ? c_all : at::empty({0, H}, floats)};
 }
 
-// The gradients that come to a step: of h_t from the output and from what follows, and `carried`, the gradient that
-// goes from step to step without passing through W_hh: of c_t in the LSTM, of h_{t-1} in the GRU.
+// The gradients that come to a step: of h_t from the output and from what follows, and `carried`,
+// the gradient that goes from step to step without passing through W_hh: of c_t in the LSTM, of
+// h_{t-1} in the GRU.
 template <typename P>
 struct StepGradients {
   const float* output;  // (rows, H)
@@ -179,8 +191,8 @@ struct Incoming {
   Tensor h_n;      // (B, H)
   Tensor carried;  // (B, H)
 
-  Incoming(const OptionalTensor& d_output, const OptionalTensor& d_h_n, const OptionalTensor& d_carried,
-           const Kept& kept, int64_t B)
+  Incoming(const OptionalTensor& d_output, const OptionalTensor& d_h_n,
+           const OptionalTensor& d_carried, const Kept& kept, int64_t B)
       : output(float_or_zeros(d_output, kept.output)),
         h_n(float_or_zeros(d_h_n, kept.output.slice(0, 0, B))),
         carried(float_or_zeros(d_carried, kept.output.slice(0, 0, B))) {}
@@ -190,18 +202,22 @@ struct Backward {
   Tensor u, weight_hh, h_0, carried;
 };
 
-// Runs `each` on every step from the last to the first; it writes du and dz (rows, G * H), which are one where
-// same_terms: where input and recurrent term are only added up.
+// Runs `each` on every step from the last to the first; it writes du and dz (rows, G * H), which
+// are one where same_terms: where input and recurrent term are only added up.
 template <typename U, typename P, typename F>
-Backward backward_steps(const Incoming& d, const Kept& kept, at::IntArrayRef batch_sizes, bool has_cell,
-                        bool same_terms, bool pack_weight, bool weight_grad, const F& each) {
+Backward backward_steps(const Incoming& d, const Kept& kept, at::IntArrayRef batch_sizes,
+                        bool has_cell, bool same_terms, bool pack_weight, bool weight_grad,
+                        const F& each) {
   const int64_t H = kept.weight_hh.size(1), width = kept.u.size(1), B = batch_sizes[0];
-  TORCH_CHECK(kept.z.size(0) == kept.u.size(0) && (!has_cell || kept.c.size(0) == kept.u.size(0)),
-              "there is no way back from a forward pass that ran with save=false, as an inference does");
-  const Tensor du = at::empty_like(kept.u), dz = same_terms ? du : at::empty_like(kept.z), carried = d.carried.clone();
+  TORCH_CHECK(
+      kept.z.size(0) == kept.u.size(0) && (!has_cell || kept.c.size(0) == kept.u.size(0)),
+      "there is no way back from a forward pass that ran with save=false, as an inference does");
+  const Tensor du = at::empty_like(kept.u), dz = same_terms ? du : at::empty_like(kept.z),
+               carried = d.carried.clone();
   const Product product(kept.weight_hh.t(), B, pack_weight);
   const std::vector<int64_t> starts = offsets(batch_sizes);
-  const auto before = [&](int64_t t, const Tensor& all, const OptionalTensor& first) -> const float* {
+  const auto before = [&](int64_t t, const Tensor& all,
+                          const OptionalTensor& first) -> const float* {
     if (t > 0) return all.const_data_ptr<float>() + starts[t - 1] * H;
     return first ? first->const_data_ptr<float>() : nullptr;
   };
@@ -210,20 +226,28 @@ Backward backward_steps(const Incoming& d, const Kept& kept, at::IntArrayRef bat
     const int64_t rows = batch_sizes[t], start = starts[t];
     const bool has_z = t > 0 || kept.h_0;
     P* z = kept.z.data_ptr<P>() + start * width;
-    const Step<U, P> step{t, start, rows, kept.u.const_data_ptr<U>() + start * width, has_z ? z : nullptr,
-                          before(t, kept.output, kept.h_0), has_cell ? before(t, kept.c, kept.c_0) : nullptr,
+    const Step<U, P> step{t,
+                          start,
+                          rows,
+                          kept.u.const_data_ptr<U>() + start * width,
+                          has_z ? z : nullptr,
+                          before(t, kept.output, kept.h_0),
+                          has_cell ? before(t, kept.c, kept.c_0) : nullptr,
                           kept.output.data_ptr<float>() + start * H,
-                          has_cell ? kept.c.data_ptr<float>() + start * H : nullptr, z};
-    const StepGradients<P> gradients{d.output.const_data_ptr<float>() + start * H,
-                                     after.defined() ? after.const_data_ptr<P>() : nullptr,
-                                     after.defined() ? after.size(0) : 0, d.h_n.const_data_ptr<float>(),
-                                     carried.mutable_data_ptr<float>()};
-    each(step, gradients, du.mutable_data_ptr<U>() + start * width, dz.mutable_data_ptr<P>() + start * width);
+                          has_cell ? kept.c.data_ptr<float>() + start * H : nullptr,
+                          z};
+    const StepGradients<P> gradients{
+        d.output.const_data_ptr<float>() + start * H,
+        after.defined() ? after.const_data_ptr<P>() : nullptr, after.defined() ? after.size(0) : 0,
+        d.h_n.const_data_ptr<float>(), carried.mutable_data_ptr<float>()};
+    each(step, gradients, du.mutable_data_ptr<U>() + start * width,
+         dz.mutable_data_ptr<P>() + start * width);
     if (has_z) after = product(dz.slice(0, start, start + rows));
   }
   Tensor dweight = at::empty({0}, kept.weight_hh.options());
   if (weight_grad) {
-    const Tensor states = states_before(kept.output.to(kept.weight_hh.scalar_type()), kept.h_0, batch_sizes);
+    const Tensor states =
+        states_before(kept.output.to(kept.weight_hh.scalar_type()), kept.h_0, batch_sizes);
     dweight = weight_gradient(kept.h_0 ? dz : dz.slice(0, B), states, pack_weight);
   }
   const Tensor dh_0 = kept.h_0 ? after.to(at::kFloat) : at::zeros({B, H}, d.h_n.options());

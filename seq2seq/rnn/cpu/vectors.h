@@ -1,5 +1,5 @@
-// Gains and biases of the cells, in the order in which ../fused.py puts them into one tensor. `V` is a pointer to them
-// or to their gradients; kCount is how many hidden sizes there are of them.
+// Gains and biases of the cells, in the order in which ../fused.py puts them into one tensor. `V`
+// is a pointer to them or to their gradients; kCount is how many hidden sizes there are of them.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,8 @@ struct GruVectors {
   static constexpr int64_t kCount = 12;
   V gain_ih, gain_hh, bias_ih, bias_hh;
 
-  GruVectors(V v, int64_t H) : gain_ih(v), gain_hh(v + 3 * H), bias_ih(v + 6 * H), bias_hh(v + 9 * H) {}
+  GruVectors(V v, int64_t H)
+      : gain_ih(v), gain_hh(v + 3 * H), bias_ih(v + 6 * H), bias_hh(v + 9 * H) {}
 };
 
 // gain_ih, bias (both in one), each H.

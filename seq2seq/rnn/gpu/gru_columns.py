@@ -1,5 +1,5 @@
 """GPU kernels of a step of the GRU with batch norm; as cpu/gru_columns.h. For the arguments see
-triton_columns.py.
+columns.py.
 
 vectors are gain_ih, gain_hh, bias_ih and bias_hh, each 3H, of the gates r, z and n. Statistics: 6H.
 """

@@ -1,14 +1,14 @@
-"""GPU kernels of a step of the LSTM with batch norm; as cpu/lstm_columns.h. For the arguments see
-triton_columns.py.
+"""GPU kernels of a step of the LSTM with batch norm: the gates and the forward pass.
 
-vectors are gain_ih, gain_hh, bias, each 4H, gain_c and bias_c, each H. Statistics: 9H.
+The counterpart of cpu/lstm_columns.h; the arguments are described in columns.py. vectors are
+gain_ih, gain_hh and bias, each 4H, gain_c and bias_c, each H. Statistics: 9H.
 """
 
 import triton
 import triton.language as tl
 
-from .columns import VARYING, back, normal, scale_of, term, term_backward, write_statistics
-from .elementwise import gradient_of_h, sigmoid, tanh, value
+from .columns import VARYING, normal, term, write_statistics
+from .elementwise import sigmoid, tanh, value
 
 
 @triton.jit
@@ -33,20 +33,48 @@ def gate(
     y = term(u, vectors, mean, var, row, column, mask, inside, eps, 4 * H, NORMALISES_INPUT)
     y += value(vectors + 8 * H, column, inside)[None, :]
     if has_z:
-        y += term(
-            z,
-            vectors + 4 * H,
-            mean + 4 * H,
-            var + 4 * H,
-            row,
-            column,
-            mask,
-            inside,
-            eps,
-            4 * H,
-            True,
-        )
+        gain, z_mean, z_var = vectors + 4 * H, mean + 4 * H, var + 4 * H
+        y += term(z, gain, z_mean, z_var, row, column, mask, inside, eps, 4 * H, True)
     return y
+
+
+@triton.jit
+def gates(
+    u: tl.tensor,
+    z: tl.tensor,
+    vectors: tl.tensor,
+    mean: tl.tensor,
+    var: tl.tensor,
+    row: tl.tensor,
+    feature: tl.tensor,
+    mask: tl.tensor,
+    inside: tl.tensor,
+    has_z: tl.tensor,
+    eps: tl.tensor,
+    H: tl.constexpr,
+    NORMALISES_INPUT: tl.constexpr,
+) -> tl.tensor:
+    """Return i, f and g of a tile of rows."""
+    i = gate(u, z, vectors, mean, var, row, feature, mask, inside, has_z, eps, H, NORMALISES_INPUT)
+    f = gate(
+        u, z, vectors, mean, var, row, H + feature, mask, inside, has_z, eps, H, NORMALISES_INPUT
+    )
+    g = gate(
+        u,
+        z,
+        vectors,
+        mean,
+        var,
+        row,
+        2 * H + feature,
+        mask,
+        inside,
+        has_z,
+        eps,
+        H,
+        NORMALISES_INPUT,
+    )
+    return sigmoid(i), sigmoid(f), tanh(g)
 
 
 @triton.jit(do_not_specialize=VARYING)
@@ -99,38 +127,8 @@ def lstm_forward(
         row = (first + tl.arange(0, TILE)).to(tl.int64)
         mask = (row < rows)[:, None] & inside[None, :]
         at = row[:, None] * H + feature[None, :]
-        i = gate(
+        i, f, g = gates(
             u, z, vectors, mean, var, row, feature, mask, inside, has_z, eps, H, NORMALISES_INPUT
-        )
-        f = gate(
-            u,
-            z,
-            vectors,
-            mean,
-            var,
-            row,
-            H + feature,
-            mask,
-            inside,
-            has_z,
-            eps,
-            H,
-            NORMALISES_INPUT,
-        )
-        g = gate(
-            u,
-            z,
-            vectors,
-            mean,
-            var,
-            row,
-            2 * H + feature,
-            mask,
-            inside,
-            has_z,
-            eps,
-            H,
-            NORMALISES_INPUT,
         )
         o = gate(
             u,
@@ -147,7 +145,7 @@ def lstm_forward(
             H,
             NORMALISES_INPUT,
         )
-        tl.store(c + at, sigmoid(f) * value(before, at, mask) + sigmoid(i) * tanh(g), mask=mask)
+        tl.store(c + at, f * value(before, at, mask) + i * g, mask=mask)
         tl.store(output + at, sigmoid(o), mask=mask)  # until the cell's statistics are known
     tl.debug_barrier()
     if by_batch:
@@ -164,291 +162,3 @@ def lstm_forward(
         tl.store(output + at, h, mask=mask)
         if LOW:
             tl.store(low + at, h, mask=mask)
-
-
-@triton.jit
-def cell_backward(
-    d_output: tl.tensor,
-    after: tl.tensor,
-    d_h_n: tl.tensor,
-    u: tl.tensor,
-    z: tl.tensor,
-    vectors: tl.tensor,
-    mean: tl.tensor,
-    var: tl.tensor,
-    c: tl.tensor,
-    da: tl.tensor,
-    dn: tl.tensor,
-    sums: tl.tensor,
-    rows: tl.tensor,
-    rows_after: tl.tensor,
-    has_z: tl.tensor,
-    feature: tl.tensor,
-    inside: tl.tensor,
-    eps: tl.tensor,
-    H: tl.constexpr,
-    TILE: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    NORMALISES_INPUT: tl.constexpr,
-) -> tl.tensor:
-    """From h to dn and to the o part of da; returns the sums over rows of dn and of dn * N(c)."""
-    gain_c = value(vectors + 12 * H, feature, inside)[None, :]
-    bias_c = value(vectors + 13 * H, feature, inside)[None, :]
-    sum_d = tl.zeros([COLUMNS], tl.float32)
-    sum_dn = tl.zeros([COLUMNS], tl.float32)
-    for first in range(0, rows, TILE):
-        row = (first + tl.arange(0, TILE)).to(tl.int64)
-        mask = (row < rows)[:, None] & inside[None, :]
-        at = row[:, None] * H + feature[None, :]
-        o = gate(
-            u,
-            z,
-            vectors,
-            mean,
-            var,
-            row,
-            3 * H + feature,
-            mask,
-            inside,
-            has_z,
-            eps,
-            H,
-            NORMALISES_INPUT,
-        )
-        o = sigmoid(o)
-        n = normal(value(c, at, mask), mean + 8 * H, var + 8 * H, feature, inside, eps)
-        squashed = tanh(gain_c * n + bias_c)
-        dh = gradient_of_h(d_output, after, d_h_n, at, at, row[:, None], rows_after, mask)
-        d = dh * o * (1.0 - squashed * squashed)
-        tl.store(
-            da + row[:, None] * (4 * H) + (3 * H + feature)[None, :],
-            dh * squashed * o * (1.0 - o),
-            mask=mask,
-        )
-        tl.store(dn + at, d, mask=mask)
-        sum_d += tl.sum(d, axis=0)
-        sum_dn += tl.sum(d * n, axis=0)
-    tl.store(sums + 12 * H + feature, sum_dn, mask=inside)
-    tl.store(sums + 13 * H + feature, sum_d, mask=inside)
-    return sum_d, sum_dn
-
-
-@triton.jit
-def gates_backward(
-    carried: tl.tensor,
-    u: tl.tensor,
-    z: tl.tensor,
-    vectors: tl.tensor,
-    mean: tl.tensor,
-    var: tl.tensor,
-    before: tl.tensor,
-    c: tl.tensor,
-    da: tl.tensor,
-    dn: tl.tensor,
-    sum_d: tl.tensor,
-    sum_dn: tl.tensor,
-    rows: tl.tensor,
-    has_z: tl.tensor,
-    by_batch: tl.tensor,
-    feature: tl.tensor,
-    inside: tl.tensor,
-    eps: tl.tensor,
-    H: tl.constexpr,
-    TILE: tl.constexpr,
-    NORMALISES_INPUT: tl.constexpr,
-) -> None:
-    """From dn through the cell's norm to the i, f and g parts of da, and to dL/dc_{t-1}."""
-    gain_c = value(vectors + 12 * H, feature, inside)[None, :]
-    scale = scale_of(var + 8 * H, feature, inside, eps)
-    for first in range(0, rows, TILE):
-        row = (first + tl.arange(0, TILE)).to(tl.int64)
-        mask = (row < rows)[:, None] & inside[None, :]
-        at = row[:, None] * H + feature[None, :]
-        at_i = row[:, None] * (4 * H) + feature[None, :]
-        i = gate(
-            u, z, vectors, mean, var, row, feature, mask, inside, has_z, eps, H, NORMALISES_INPUT
-        )
-        f = gate(
-            u,
-            z,
-            vectors,
-            mean,
-            var,
-            row,
-            H + feature,
-            mask,
-            inside,
-            has_z,
-            eps,
-            H,
-            NORMALISES_INPUT,
-        )
-        g = gate(
-            u,
-            z,
-            vectors,
-            mean,
-            var,
-            row,
-            2 * H + feature,
-            mask,
-            inside,
-            has_z,
-            eps,
-            H,
-            NORMALISES_INPUT,
-        )
-        i, f, g = sigmoid(i), sigmoid(f), tanh(g)
-        n = normal(value(c, at, mask), mean + 8 * H, var + 8 * H, feature, inside, eps)
-        d = gain_c * back(value(dn, at, mask), n, sum_d, sum_dn, rows, by_batch, scale) + value(
-            carried, at, mask
-        )
-        tl.store(da + at_i, d * g * i * (1.0 - i), mask=mask)
-        tl.store(da + at_i + H, d * value(before, at, mask) * f * (1.0 - f), mask=mask)
-        tl.store(da + at_i + 2 * H, d * i * (1.0 - g * g), mask=mask)
-        tl.store(carried + at, d * f, mask=mask)
-
-
-@triton.jit(do_not_specialize=VARYING)
-def lstm_backward(
-    d_output: tl.tensor,
-    after: tl.tensor,
-    d_h_n: tl.tensor,
-    carried: tl.tensor,
-    u: tl.tensor,
-    z: tl.tensor,
-    vectors: tl.tensor,
-    mean: tl.tensor,
-    var: tl.tensor,
-    before: tl.tensor,
-    c: tl.tensor,
-    da: tl.tensor,
-    extra: tl.tensor,
-    du: tl.tensor,
-    dz: tl.tensor,
-    sums: tl.tensor,
-    t: tl.tensor,
-    rows: tl.tensor,
-    start: tl.tensor,
-    before_start: tl.tensor,
-    rows_after: tl.tensor,
-    has_z: tl.tensor,
-    by_batch: tl.tensor,
-    eps: tl.tensor,
-    H: tl.constexpr,
-    TILE: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    NORMALISES_INPUT: tl.constexpr,
-    RELU: tl.constexpr,
-) -> None:
-    """The way back. carried is dL/dc_t, and becomes dL/dc_{t-1}; extra is the gradient of the
-    normalised cell.
-    """
-    feature = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
-    inside = feature < H
-    first_row = start.to(tl.int64)
-    d_output += first_row * H
-    u += first_row * (4 * H)
-    z += first_row * (4 * H)
-    du += first_row * (4 * H)
-    dz += first_row * (4 * H)
-    c += first_row * H
-    before += before_start.to(tl.int64) * H
-    mean += t.to(tl.int64) * (9 * H)
-    var += t.to(tl.int64) * (9 * H)
-    sums += t.to(tl.int64) * (14 * H)
-    sum_d, sum_dn = cell_backward(
-        d_output,
-        after,
-        d_h_n,
-        u,
-        z,
-        vectors,
-        mean,
-        var,
-        c,
-        da,
-        extra,
-        sums,
-        rows,
-        rows_after,
-        has_z,
-        feature,
-        inside,
-        eps,
-        H,
-        TILE,
-        COLUMNS,
-        NORMALISES_INPUT,
-    )
-    tl.debug_barrier()
-    gates_backward(
-        carried,
-        u,
-        z,
-        vectors,
-        mean,
-        var,
-        before,
-        c,
-        da,
-        extra,
-        sum_d,
-        sum_dn,
-        rows,
-        has_z,
-        by_batch,
-        feature,
-        inside,
-        eps,
-        H,
-        TILE,
-        NORMALISES_INPUT,
-    )
-    tl.debug_barrier()
-    for k in range(4):
-        column = k * H + feature
-        sum_a = term_backward(
-            da,
-            column,
-            u,
-            vectors,
-            mean,
-            var,
-            du,
-            sums,
-            rows,
-            by_batch,
-            column,
-            inside,
-            eps,
-            4 * H,
-            4 * H,
-            TILE,
-            COLUMNS,
-            NORMALISES_INPUT,
-        )
-        tl.store(sums + 8 * H + column, sum_a, mask=inside)
-        if has_z:
-            term_backward(
-                da,
-                column,
-                z,
-                vectors + 4 * H,
-                mean + 4 * H,
-                var + 4 * H,
-                dz,
-                sums + 4 * H,
-                rows,
-                by_batch,
-                column,
-                inside,
-                eps,
-                4 * H,
-                4 * H,
-                TILE,
-                COLUMNS,
-                True,
-            )
-        else:
-            tl.store(sums + 4 * H + column, tl.zeros([COLUMNS], tl.float32), mask=inside)

@@ -1,7 +1,7 @@
 """GPU kernels of a step of the vanilla RNN with batch norm on the sum of both terms; as
 cpu/rnn_columns.h.
 
-For the arguments see triton_columns.py. vectors are gain and bias, each H. Statistics: H, of u + z.
+For the arguments see columns.py. vectors are gain and bias, each H. Statistics: H, of u + z.
 """
 
 import triton

@@ -208,3 +208,8 @@ class Backward:
             if self.has_c
             else (dh_0 + self.carried, self.carried.new_empty(0, dh_0.size(1)))
         )
+
+
+def blocks(count: int, size: int) -> int:
+    """Return how many blocks of a size hold so many things."""
+    return -(-count // size)

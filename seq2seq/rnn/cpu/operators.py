@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .cpu import build
+from . import build
 
 TENSORS = 5
 """Come first among a recurrence's arguments, each with a gradient: u, weight_hh, h_0, c_0,
@@ -77,7 +77,7 @@ def gpu_failure() -> str | None:
         return cause
     if importlib.util.find_spec("triton") is None:
         return "the package triton is not installed; PyTorch's builds for CUDA bring it"
-    from .gpu import operators as triton
+    from ..gpu import operators as triton
 
     triton.register()
     return None

@@ -1,0 +1,159 @@
+"""The operands of the fused operators: weights, gains and biases, and batch norm's statistics."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from ..normalization import Term
+from ..reference import CellParameters
+from .operators import packs
+
+
+@dataclass
+class Operands:
+    """A cell's parameters as the operators take them."""
+
+    weight_ih: Tensor
+    """(G * H, I), of the products' type."""
+    weight_hh: Tensor
+    """(G * H, H), of the products' type."""
+    vectors: Tensor
+    """Gains and biases in one, float."""
+    sources: list[Tensor]
+    """The parameters that these were made of."""
+    versions: list[tuple[int, int, int]]
+    """Identity, version and address of each source, which tell whether it has changed."""
+
+
+class OperandCache(nn.Module):
+    """Base of modules that keep the operands of their parameters in eval mode without gradients.
+
+    train(), eval(), to() and load_state_dict() drop them. `prepare` notices any other change of a
+    parameter, except one through `parameter.data`: call eval() after that.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: dict[str, dict[torch.dtype, Operands]] = {}
+
+    def kept_operands(self, suffix: str) -> dict[torch.dtype, Operands] | None:
+        """Return what is kept for a layer and direction; None while parameters may change."""
+        changing = self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
+        return None if changing else self._kept.setdefault(suffix, {})
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode as torch does, and drop what is kept."""
+        self._kept = {}
+        return super().train(mode)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        self._kept = {}
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+
+    def _load_from_state_dict(self, *arguments: Any, **keywords: Any) -> None:
+        self._kept = {}
+        super()._load_from_state_dict(*arguments, **keywords)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_kept": {}}
+
+
+def prepare(p: CellParameters, dtype: torch.dtype, rows: int) -> Operands:
+    """Return the operands for products of a type.
+
+    Where the cell's parameters may be kept, the operands are kept too, with packed weights, until a
+    parameter changes. `rows` is the number of rows that weights are packed for.
+    """
+    parts = [part for term in (p.ih, p.hh, p.c or p.hh) for part in (term.gain, term.bias)]
+    sources = [t for t in (p.weight_ih, p.weight_hh, *parts) if t is not None]
+    if p.kept is None or any(t.is_inference() for t in sources):  # these have no versions
+        return Operands(p.weight_ih.to(dtype), p.weight_hh.to(dtype), vectors(p), [], [])
+    versions = [(id(t), t._version, t.data_ptr()) for t in sources]
+    found: Operands | None = p.kept.get(dtype)
+    if found is None or found.versions != versions:
+        weight_ih, weight_hh = p.weight_ih.to(dtype), p.weight_hh.to(dtype)
+        if not weight_hh.is_cuda and packs(dtype):
+            weight_ih, weight_hh = (
+                torch.ops.mkldnn._reorder_linear_weight(w, rows) for w in (weight_ih, weight_hh)
+            )
+        found = Operands(weight_ih, weight_hh, vectors(p), sources, versions)
+        p.kept[dtype] = found
+    return found
+
+
+def vectors(p: CellParameters) -> Tensor:
+    """Return gains and biases in one, in the order of the cell's `Vectors` in vectors.h.
+
+    What a layer lacks is zero. So is bias_ih where the input term is normalised before the
+    recurrence, over the whole sequence.
+    """
+    gates, hidden = p.weight_hh.shape
+    with_input = p.ih.statistics is None or not p.ih.statistics.whole_sequence
+    bias_ih = p.ih.bias if with_input else None
+    c = p.c or Term("none", None, None, 0.0, [])
+    parts = {
+        "lstm": [
+            (p.ih.gain, gates),
+            (p.hh.gain, gates),
+            (add(bias_ih, p.hh.bias), gates),
+            (c.gain, hidden),
+            (c.bias, hidden),
+        ],
+        "gru": [(p.ih.gain, gates), (p.hh.gain, gates), (bias_ih, gates), (p.hh.bias, gates)],
+        "rnn": [(p.ih.gain, gates), (add(bias_ih, p.hh.bias), gates)],
+    }[p.cell]
+    return torch.cat(
+        [p.weight_hh.new_zeros(size) if part is None else part for part, size in parts]
+    )
+
+
+def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """Return a + b, where either may be missing."""
+    return a if b is None else b if a is None else a + b
+
+
+def running_statistics(p: CellParameters, first_step: int, steps: int) -> list[Tensor]:
+    """Return running means (T, F) and variances (T, F), all terms side by side."""
+    terms = p.statistics()
+    rows = [s.running_indices(first_step, steps) for s in terms]
+    return [
+        torch.cat(
+            [
+                rows_of(indices, getattr(statistics, name).detach())
+                for statistics, indices in zip(terms, rows, strict=True)
+            ],
+            dim=1,
+        )
+        for name in ("running_mean", "running_var")
+    ]
+
+
+def rows_of(rows: list[int], statistics: Tensor) -> Tensor:
+    """Return rows of statistics (S, F); no copy where they are consecutive or all the same."""
+    first, last = rows[0], rows[-1]
+    if first == last:
+        return statistics[first].expand(len(rows), -1)
+    return statistics[first : last + 1] if last - first == len(rows) - 1 else statistics[rows]
+
+
+@torch.no_grad()
+def record_statistics(
+    p: CellParameters, first_step: int, rows: list[int], mean: Tensor, var: Tensor, has_state: bool
+) -> None:
+    """Record the statistics of the steps that were normalised by their own.
+
+    mean and var (T, F) hold all terms side by side, var is biased; `rows` are the rows of each such
+    step.
+    """
+    unbiased = var[: len(rows)] * var.new_tensor([r / (r - 1) for r in rows])[:, None]
+    terms = p.statistics()
+    widths = [s.running_mean.size(1) for s in terms]
+    means = mean[: len(rows)].split(widths, dim=1)
+    variances = unbiased.split(widths, dim=1)
+    for statistics, m, v in zip(terms, means, variances, strict=True):
+        start = 0 if has_state or statistics is not p.hh.statistics else 1
+        # The statistics of a whole sequence were recorded as it was normalised.
+        if not statistics.whole_sequence and len(rows) > start:
+            statistics.record(first_step + start, rows[start:], m[start:], v[start:])

@@ -1,0 +1,86 @@
+"""Checks of the operators' arguments: kernels see pointers alone."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from .cells import CELLS, Cell
+
+NORMS = ("none", "layer", "rms")
+
+
+def expect(holds: bool, message: str) -> None:
+    """Raise RuntimeError unless a condition holds, as the CPU's operators do."""
+    if not holds:
+        raise RuntimeError(message)
+
+
+def check(
+    u: Tensor,
+    weight_hh: Tensor,
+    h_0: Tensor | None,
+    c_0: Tensor | None,
+    vectors: Tensor,
+    batch_sizes: list[int],
+    cell: Cell,
+) -> None:
+    """Raise RuntimeError unless shapes and types fit together."""
+    hidden, rows = weight_hh.size(1), batch_sizes[0] if batch_sizes else 0
+    width = cell.gates * hidden
+    expect(
+        weight_hh.dtype in (torch.float32, torch.bfloat16),
+        f"expected products in float or bfloat16, got {weight_hh.dtype}",
+    )
+    expect(
+        u.size(1) == width and weight_hh.size(0) == width,
+        f"expected u (N, {width}) and weight_hh ({width}, {hidden}), got {[*u.shape]} and"
+        f" {[*weight_hh.shape]}",
+    )
+    falling = all(before >= after for before, after in pairwise(batch_sizes))
+    expect(
+        rows > 0 and sum(batch_sizes) == u.size(0) and falling and batch_sizes[-1] > 0,
+        f"expected falling batch_sizes that add up to {u.size(0)}, got {batch_sizes}",
+    )
+    for state in (h_0, c_0):
+        expect(
+            state is None or (state.shape == (rows, hidden) and state.dtype == torch.float32),
+            f"expected float states ({rows}, {hidden}), got {described(state)}",
+        )
+    expect(
+        vectors.dtype == torch.float32 and vectors.numel() == cell.vectors * hidden,
+        f"expected float vectors of {cell.vectors * hidden} elements, got {vectors.numel()} of type"
+        f" {vectors.dtype}",
+    )
+
+
+def check_columns(
+    u: Tensor, weight_hh: Tensor, mean: Tensor, var: Tensor, batch_sizes: list[int], cell: Cell
+) -> None:
+    """Raise RuntimeError unless batch norm's arguments fit the others."""
+    expect(
+        u.dtype == weight_hh.dtype or (u.dtype == torch.float32 and not cell.joint),
+        f"expected an input term in float or the products' type, got {u.dtype}",
+    )
+    shape = (len(batch_sizes), cell.statistics * weight_hh.size(1))
+    for statistics in (mean, var):
+        expect(
+            statistics.shape == shape and statistics.dtype == torch.float32,
+            f"expected float statistics {shape}, got {described(statistics)}",
+        )
+
+
+def described(t: Tensor | None) -> str:
+    """Return shape and type, for a message."""
+    return "none" if t is None else f"{[*t.shape]} of type {t.dtype}"
+
+
+def kind_of(cell: str) -> Cell:
+    """Return the cell of this name."""
+    expect(cell in CELLS, f"cell={cell}: expected lstm, gru, rnn_tanh or rnn_relu")
+    return CELLS[cell]
+
+
+def check_norm(norm: str) -> None:
+    """Raise RuntimeError for a norm that is not over the features of a row."""
+    expect(norm in NORMS, f"norm={norm}: expected none, layer or rms")

@@ -1,0 +1,21 @@
+"""The precision of matrix products under autocast."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """Return the type of products with x: autocast's where autocast is enabled, else x's own."""
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return x.dtype
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """Return x W^T in the type of the weight; under autocast it is computed in autocast's type.
+
+    Norms and states stay in the weight's type.
+    """
+    return F.linear(x, weight).to(weight.dtype)
