@@ -400,7 +400,7 @@ def test_inference_saves_nothing_and_gives_the_same(cell, dtype):
     assert [t.shape[1:] for t in found] == [t.shape[1:] for t in with_all]
     back = [None, None, None, *args[:5], found[0], *found[3:], *args[5:], True]
     with pytest.raises(
-        RuntimeError, match="no way back from a forward pass that ran with save=false"
+        RuntimeError, match="no backward pass can follow a forward pass that ran with save=false"
     ):
         gpu.recurrence_backward(*back)
 
