@@ -5,18 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .rnn import product_dtype
+
 BLOCK_ROWS = 2048
 """Rows whose gradients with respect to the logits exist at a time, in the products' type."""
 CHUNK_ROWS = 128
 """Rows whose float32 logits exist at a time: with a vocabulary of 8,000 they stay in the
 processor's cache.
 """
-
-
-def product_dtype(x: Tensor) -> torch.dtype:
-    """The type that autocast, where it is on, gives to products."""
-    device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 def logit_gradients(

@@ -649,13 +649,13 @@ def test_captured_in_a_graph_it_is_the_same(norm):
 # -- compiling ---
 
 COMPILE = """
-import inspect, sys
+import inspect, os, sys
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], os.path.dirname(sys.argv[1])]
 from test_fused import SIZES, arguments, batch_arguments
 from seq2seq.rnn.gpu import operators as gpu
 
