@@ -1,14 +1,14 @@
-"""The fused CPU kernels: every result and gradient against the float64 reference, and what PyTorch
-asks of operators.
+"""The fused CPU kernels: results and gradients against the float64 reference, and PyTorch's checks.
 
-Tolerances are parts of the largest element of what is compared:
+Tolerances are relative to the largest element of what is compared:
 
-float32    5e-5   rounding (6e-8 an operation) through up to 40 steps and sums of some hundred
-           products
-batch norm 1e-3   the variance of a feature over three rows can be small, and N divides by its root,
-layer after layer 500 steps  2e-4   the same, through ten times as many
-bfloat16   3e-2   its products keep 8 bits (4e-3): beside the reference under the same autocast,
-           which rounds elsewhere
+float32    5e-5   rounding (6e-8 an operation) through up to 40 steps, in sums of hundreds of
+                  products
+batch norm 1e-3   the variance of a feature over three rows can be small, and N divides by its
+                  root in every layer
+500 steps  2e-4   as float32, through ten times as many steps
+bfloat16   3e-2   products keep 8 bits (4e-3); compared with the reference under the same autocast,
+                  which rounds at other places
 """
 
 import copy
@@ -750,7 +750,7 @@ def test_an_export_in_eval_mode_is_the_same():
         torch.testing.assert_close(exported(X), expected, rtol=1e-6, atol=1e-6)
 
 
-def test_the_way_back_from_an_inference_raises():
+def test_a_backward_pass_after_an_inference_raises():
     with torch.no_grad():
         exported = torch.export.export(small(), (X,)).module()
     with pytest.raises(
@@ -907,7 +907,7 @@ def test_the_reference_is_taken_where_it_is_asked_for(monkeypatch):
     LSTM(3, 4, backend="reference")(X)
 
 
-def test_moved_to_a_type_beyond_the_kernels_a_layer_says_so():
+def test_moved_to_a_type_beyond_the_kernels_a_layer_raises():
     layer = small().double()
     with pytest.raises(RuntimeError, match=r"do not support parameters of torch\.float64"):
         layer(X.double())

@@ -1,9 +1,7 @@
-"""The GPU kernels: results and gradients against the reference and the CPU kernels, and that all of
-them compile.
+"""The GPU kernels: results and gradients against the reference and the CPU kernels; compilation.
 
-Where there is a GPU they run on it. Elsewhere Triton's interpreter runs them on the CPU, slowly:
-sizes are small; and a process of its own compiles every kernel to machine code for a GPU that is
-not there.
+On a machine with a GPU they run there. Elsewhere Triton's interpreter runs them on the CPU, slowly,
+so that sizes are small; and a separate process compiles every kernel for a GPU that is absent.
 
 Tolerances are those of test_fused.py. The interpreter rounds to bfloat16 towards zero, a GPU to the
 nearest.
@@ -46,9 +44,7 @@ needs_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="no GPU")
 NORMS = ("none", "layer", "rms")
 OPERATORS = gpu.OPERATORS
 AS_CPP = 1e-4
-"""Of the same sums in another order, in float32, through a few steps; N over two rows multiplies
-the differences.
-"""
+"""Tolerance for float32 sums in another order, through a few steps; N over two rows amplifies it."""
 
 
 @pytest.fixture(autouse=True)
