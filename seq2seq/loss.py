@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .rnn import product_dtype
+
 BLOCK_ROWS = 2048
 """Number of rows whose logits exist at a time in the products' type."""
 CHUNK_ROWS = 128
@@ -22,12 +24,6 @@ CHUNK_ROWS = 128
 
 With a vocabulary of 8,000 they stay in the processor's cache.
 """
-
-
-def product_dtype(x: Tensor) -> torch.dtype:
-    """Return the type of matrix products: autocast's if that is on, else that of x."""
-    device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 def logit_gradients(

@@ -1,9 +1,7 @@
-"""The recurrent layers a second time, naively: from the papers' equations, a row and a step at a
-time.
+"""A naive implementation of the recurrent layers: the papers' equations, one row and step at a time.
 
-Nothing here calls the operations that are tested, nor torch's own norms or cells: vectors are
-added, multiplied and squashed, so that autograd gives the gradients to compare with. Sentences are
-a list of (length, I) tensors in any order.
+It calls neither the operations under test nor torch's norms or cells. Autograd gives the gradients
+to compare with. Sentences are a list of (length, I) tensors in any order.
 """
 
 import torch
@@ -37,7 +35,7 @@ TORCH_CELLS = {
 
 
 def config(kind, **options):
-    """A NormConfig from the names of its options."""
+    """Return a NormConfig from the names of its options."""
     enums = {"cell": CellNorm, "terms": Terms, "group": NormGroup, "statistics": Statistics}
     return NormConfig(
         NormKind[kind], **{k: enums[k][v] if k in enums else v for k, v in options.items()}
@@ -45,12 +43,12 @@ def config(kind, **options):
 
 
 def meaningful(kind, **options):
-    """`config` of the options that mean something to the kind of norm."""
+    """Return a NormConfig of those options that mean something to the kind of norm."""
     return config(kind, **{k: v for k, v in options.items() if k in MEANINGFUL[NormKind[kind]]})
 
 
 def randomised(layer, seed=0):
-    """The layer in double, with no parameter at the value it starts from."""
+    """Return the layer in double, with no parameter at its initial value."""
     generator = torch.Generator().manual_seed(seed)
     layer.double()
     with torch.no_grad():
@@ -60,13 +58,13 @@ def randomised(layer, seed=0):
 
 
 def sentences_of(lengths, size, seed=1):
-    """Random sentences of these lengths."""
+    """Return random sentences of these lengths."""
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(n, size, generator=generator, dtype=torch.double) for n in lengths]
 
 
 def random_state(layer, batch, seed=2):
-    """h_0, or (h_0, c_0), for the layer."""
+    """Return a random h_0, or (h_0, c_0), for the layer."""
     generator = torch.Generator().manual_seed(seed)
     shape = (layer.num_layers * layer.num_directions, batch, layer.hidden_size)
     state = tuple(torch.randn(shape, generator=generator, dtype=torch.double) for _ in range(2))
@@ -74,22 +72,22 @@ def random_state(layer, batch, seed=2):
 
 
 def parts(state):
-    """The state's tensors: h, or h and c."""
+    """Return the tensors of a state: h, or h and c."""
     return list(state) if isinstance(state, tuple) else [state]
 
 
 def run(layer, sentences, state=None):
-    """The layer itself on a list of sentences: their outputs, and the last states."""
+    """Run the layer on a list of sentences; return their outputs and the last states."""
     output, last = layer(pack_sequence(sentences, enforce_sorted=False), state)
     return unpack_sequence(output), parts(last)
 
 
 class Oracle:
-    """What `layer` should compute, from its parameters, settings and buffers.
+    """The expected results of `layer`, from its parameters, settings and buffers.
 
     `raw` collects the vectors that each term normalises: raw[term + suffix][step] is a list with
-    one of every living sentence (for the input term of statistics=sequence_input, all of them stand
-    at step 0).
+    one of every active sentence. Those of the input term with statistics=sequence_input are all at
+    step 0.
     """
 
     def __init__(self, layer, training=True, buffers=None):
@@ -113,7 +111,7 @@ class Oracle:
         )
 
     def __call__(self, sentences, state=None):
-        """Outputs of all sentences, and the last states h (and c), each (L * D, B, H)."""
+        """Return outputs of all sentences, and the last states h (and c), each (L * D, B, H)."""
         last = []
         for layer in range(self.layers):
             outputs = []
@@ -134,12 +132,12 @@ class Oracle:
         return self.parameters.get(name + suffix)
 
     def bias(self, name, suffix):
-        """A bias; zero where the layer has none."""
+        """Return a bias; zeros where the layer has none."""
         bias = self.own(name, suffix)
         return torch.zeros(4 * self.hidden, dtype=torch.double) if bias is None else bias
 
     def direction(self, suffix, sentences, state):
-        """One layer and direction over sentences that are read from their start."""
+        """Run one layer and direction over sentences that are read from their start."""
         w_ih, w_hh = self.own("weight_ih", suffix), self.own("weight_hh", suffix)
         us = [[w_ih @ x for x in sentence] for sentence in sentences]
         whole = None
@@ -164,9 +162,7 @@ class Oracle:
         return [torch.stack(ys) for ys in outputs], list(zip(*current, strict=True))
 
     def summed_inputs(self, suffix, us, zs, t, given):
-        """For every row (from the input, from the state): what a gate adds up, the GRU's n part
-        multiplies by r.
-        """
+        """Return for every row the input's and the state's part of the summed inputs."""
         rows = us[0].numel()
         b_ih, b_hh = self.bias("bias_ih", suffix)[:rows], self.bias("bias_hh", suffix)[:rows]
         if not self.joint:
@@ -191,7 +187,7 @@ class Oracle:
         return [(a + b_ih, b) for a, b in zip(ih, hh, strict=True)]
 
     def step(self, suffix, sums, states, t):
-        """The new [h, c] or [h] of every row."""
+        """Return the new [h, c] or [h] of every row."""
         return {"lstm": self.lstm, "gru": self.gru, "rnn": self.rnn}[self.cell](
             suffix, sums, states, t
         )
@@ -229,7 +225,7 @@ class Oracle:
     # -- the norms ---
 
     def normalised(self, term, suffix, vectors, t):
-        """gain * N(v) for the vectors of one step."""
+        """Return gain * N(v) for the vectors of one step."""
         if self.norm.kind is NormKind.none:
             return vectors
         gain = self.own(f"gain_{term}", suffix)

@@ -52,7 +52,7 @@ def fused_serves(p: CellParameters, required: bool = False) -> bool:
             f"backend='fused': the fused kernels do not support {unsupported}; expected"
             " backend='auto'"
         )
-    if on_gpu and not required:  # few GPUs have run these kernels so far
+    if on_gpu and not required:  # these kernels have not run on a GPU yet
         unsupported = unsupported or "parameters on a GPU and backend=auto"
     if unsupported:
         log_once(logging.INFO, f"{PLAIN} for {unsupported}")

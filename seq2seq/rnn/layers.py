@@ -1,5 +1,6 @@
 """LSTM, GRU and RNN with a norm in the cell: drop-ins for the layers of torch.nn."""
 
+import inspect
 from typing import Any
 
 import torch
@@ -174,19 +175,13 @@ class RecurrentLayers(RecurrentParameters):
         return state if self.cell == "lstm" else state[0]
 
     def extra_repr(self) -> str:
-        """Return the sizes, what differs from torch's defaults, and the norm."""
-        defaults = {
-            "num_layers": 1,
-            "bias": True,
-            "batch_first": False,
-            "dropout": 0.0,
-            "bidirectional": False,
-        }
-        settings = {name: getattr(self, name) for name in defaults}
-        changed = [f", {k}={v}" for k, v in settings.items() if v != defaults[k]]
-        return (
-            f"{self.input_size}, {self.hidden_size}{''.join(changed)}, norm={self.norm.kind.value}"
-        )
+        """Return the sizes, the settings that differ from their defaults, and the norm."""
+        shown = [str(self.input_size), str(self.hidden_size)]
+        defaults = inspect.signature(RecurrentLayers.__init__).parameters
+        for name in ("num_layers", "bias", "batch_first", "dropout", "bidirectional"):
+            if getattr(self, name) != defaults[name].default:
+                shown.append(f"{name}={getattr(self, name)}")
+        return ", ".join([*shown, f"norm={self.norm.kind.value}"])
 
 
 class LSTM(RecurrentLayers):

@@ -100,14 +100,14 @@ def gru_step(p: CellParameters, y_ih: Tensor, state: State | None, t: int) -> St
     y_ih (rows, 3H) is u where terms are joint; the n part's terms are separate all the same.
     """
     [h] = (0.0,) if state is None else state
-    z = p.z(h)
+    recurrent = p.z(h)
     y_rz, y_n = _split(y_ih)
     if p.joint:
-        z_rz, z_n = _split(z)
+        z_rz, z_n = _split(recurrent)
         y_rz, y_n = _split(p.ih(torch.cat([y_rz + z_rz, y_n], dim=1), t))
         hh_rz, hh_n = _split(p.bias_hh)[0], p.hh(z_n, t)
     else:
-        hh_rz, hh_n = _split(p.hh(z, t))
+        hh_rz, hh_n = _split(p.hh(recurrent, t))
     r, z = (y_rz + hh_rz).chunk(2, dim=1)
     r, z = torch.sigmoid(r), torch.sigmoid(z)
     n = torch.tanh(y_n + r * hh_n)

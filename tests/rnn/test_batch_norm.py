@@ -1,8 +1,7 @@
-"""Batch norm's statistics: which rows count, which step they belong to, when they are used and when
-they change.
+"""Batch norm's statistics: their rows and steps, when they are used and when they change.
 
-The vectors that a term normalises come from the naive oracle, whose outputs are checked against the
-layer's on the way; the statistics are NumPy's.
+The vectors that a term normalises come from the naive oracle, whose outputs are compared with the
+layer's; the statistics are NumPy's.
 """
 
 import copy
@@ -84,7 +83,7 @@ def update_expected(buffers, raw, statistics, min_rows=2):
 @pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
 @pytest.mark.parametrize("statistics", STATISTICS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_every_update_averages_the_living_rows_of_each_step(cell, statistics, given):
+def test_every_update_averages_the_active_rows_of_each_step(cell, statistics, given):
     layer = layer_of(cell, layers=2, bidirectional=True, statistics=statistics)
     expected = buffers_of(layer)
     for seed, lengths in enumerate(BATCHES):

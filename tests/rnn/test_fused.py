@@ -1,14 +1,14 @@
-"""The fused CPU kernels: every result and gradient against the float64 reference, and what PyTorch
-asks of operators.
+"""The fused CPU kernels: results and gradients against the float64 reference, and PyTorch's checks.
 
-Tolerances are parts of the largest element of what is compared:
+Tolerances are relative to the largest element of what is compared:
 
-float32    5e-5   rounding (6e-8 an operation) through up to 40 steps and sums of some hundred
-           products
-batch norm 1e-3   the variance of a feature over three rows can be small, and N divides by its root,
-layer after layer 500 steps  2e-4   the same, through ten times as many
-bfloat16   3e-2   its products keep 8 bits (4e-3): beside the reference under the same autocast,
-           which rounds elsewhere
+float32    5e-5   rounding (6e-8 an operation) through up to 40 steps, in sums of hundreds of
+                  products
+batch norm 1e-3   the variance of a feature over three rows can be small, and N divides by its
+                  root in every layer
+500 steps  2e-4   as float32, through ten times as many steps
+bfloat16   3e-2   products keep 8 bits (4e-3); compared with the reference under the same autocast,
+                  which rounds at other places
 """
 
 import copy
@@ -750,11 +750,11 @@ def test_an_export_in_eval_mode_is_the_same():
         torch.testing.assert_close(exported(X), expected, rtol=1e-6, atol=1e-6)
 
 
-def test_the_way_back_from_an_inference_raises():
+def test_a_backward_pass_after_an_inference_raises():
     with torch.no_grad():
         exported = torch.export.export(small(), (X,)).module()
     with pytest.raises(
-        RuntimeError, match="no way back from a forward pass that ran with save=false"
+        RuntimeError, match="no backward pass can follow a forward pass that ran with save=false"
     ):
         exported(X)[0].sum().backward()
 
@@ -907,7 +907,7 @@ def test_the_reference_is_taken_where_it_is_asked_for(monkeypatch):
     LSTM(3, 4, backend="reference")(X)
 
 
-def test_moved_to_a_type_beyond_the_kernels_a_layer_says_so():
+def test_moved_to_a_type_beyond_the_kernels_a_layer_raises():
     layer = small().double()
     with pytest.raises(RuntimeError, match=r"do not support parameters of torch\.float64"):
         layer(X.double())
@@ -926,13 +926,11 @@ print(layer(torch.ones(2, 2, 3))[0].sum().item())
 """
 
 
-def in_a_process(backend, folder, **environment):
+def in_a_process(backend, folder, code=RUN, **environment):
     """A new process that runs a layer, its extension cache in this folder."""
-    import os
-
     env = {**os.environ, "TORCH_EXTENSIONS_DIR": str(folder), **environment}
     return subprocess.Popen(
-        [sys.executable, "-c", RUN, backend],
+        [sys.executable, "-c", code, backend],
         env=env,
         text=True,
         stdout=subprocess.PIPE,
@@ -947,7 +945,7 @@ def test_without_a_compiler_fused_raises_and_auto_takes_the_reference(tmp_path):
     }
     (_, fused), (output, auto) = (p.communicate() for p in processes.values())
     assert (
-        "RuntimeError: backend='fused': no C++ compiler: no-such-compiler is not there;"
+        "RuntimeError: backend='fused': no C++ compiler: no-such-compiler was not found;"
         " expected g++" in fused
     )
     assert processes["auto"].returncode == 0, auto
@@ -993,8 +991,54 @@ def test_two_processes_compile_once_and_a_broken_library_is_remade(tmp_path):
     again = in_a_process("auto", tmp_path)
     output, complaint = again.communicate()
     assert (again.returncode, output) == (0, outputs[0]), complaint
-    assert "is broken" in complaint
+    assert "is damaged" in complaint
     assert "compiling" in complaint
+
+
+LOAD = """
+import logging
+import torch
+from seq2seq.rnn import LSTM, load_kernels
+logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+print(load_kernels("cpu"), load_kernels("cpu", "fused"), load_kernels(backend="reference"))
+logging.warning("loaded")
+LSTM(3, 4)(torch.ones(2, 2, 3))
+"""
+
+
+@pytest.mark.slow
+def test_kernels_are_compiled_ahead_and_announced_in_one_line(tmp_path):
+    done = in_a_process("auto", tmp_path, LOAD).communicate()
+    assert done[0] == "True True False\n", done
+    before, after = done[1].split("WARNING loaded\n")
+    warnings = [line for line in before.splitlines() if line.startswith("WARNING")]
+    assert len(warnings) == 1
+    assert "compiling the fused kernels into" in warnings[0]
+    assert "half a minute" in warnings[0]
+    assert after == ""  # the first layer neither compiles nor logs
+
+
+def test_kernels_that_cannot_be_compiled_are_reported_when_loaded(tmp_path):
+    code = LOAD.replace("print(load", "print(load_kernels())\nprint(load")
+    process = in_a_process("auto", tmp_path, code, CXX="no-such-compiler")
+    output, errors = process.communicate()
+    assert output == "False\n"
+    assert errors.count("more slowly: no C++ compiler") == 1
+    assert "RuntimeError: backend='fused': no C++ compiler: no-such-compiler" in errors
+
+
+def test_a_gpus_kernels_are_loaded_only_where_layers_use_them(monkeypatch):
+    asked = []
+    monkeypatch.setattr(operators, "gpu_failure", lambda: asked.append("gpu"))
+    assert not ops.load_kernels("cuda:1")
+    assert asked == []
+    assert ops.load_kernels("cuda:1", "fused")
+    assert asked == ["gpu"]
+
+
+def test_loading_refuses_a_backend_that_is_none():
+    with pytest.raises(ValueError, match="backend='cuda': expected 'auto', 'reference' or 'fused'"):
+        ops.load_kernels(backend="cuda")
 
 
 def test_a_change_of_compiler_or_flags_makes_another_library(monkeypatch):

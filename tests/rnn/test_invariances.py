@@ -1,5 +1,4 @@
-"""The papers' tables of what may be done to weights and data without changing the output:
-seq2seq/probes/invariance.py.
+"""The papers' tables of invariances to changes of weights and data; see probes/invariance.py.
 
 At eps = 1e-12 and variances of order one (down to 1e-3 for few rows that lie close) a change of
 1e-7 is allowed through all steps, in double. Where a table says no, the output has to change by

@@ -1,6 +1,4 @@
-"""Outputs, last states and all gradients of the recurrent layers against a naive second
-implementation.
-"""
+"""Outputs, last states and all gradients of the layers against a naive implementation."""
 
 import itertools
 
@@ -22,7 +20,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 from seq2seq.rnn import GRU, LSTM
 
-LENGTHS = [4, 2, 4, 3]  # two living rows at the last step, the fewest that have a variance
+LENGTHS = [4, 2, 4, 3]  # two active rows at the last step, the fewest that have a variance
 EPS = 0.05  # so large that a place where it is missing, or outside the root, shows
 
 
@@ -119,7 +117,7 @@ def test_batch_norm_reads_its_running_statistics_in_eval_mode(cell, statistics):
 
 @pytest.mark.parametrize("eps", [1e-8, 1e-3, 10.0])
 @pytest.mark.parametrize("kind", ["batch", "layer", "rms"])
-def test_eps_stands_inside_every_root(kind, eps):
+def test_eps_is_inside_every_root(kind, eps):
     assert_agrees(randomised(LSTM(3, 5, norm=config(kind, eps=eps))), sentences_of(LENGTHS, 3))
 
 

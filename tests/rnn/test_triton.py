@@ -1,9 +1,7 @@
-"""The GPU kernels: results and gradients against the reference and the CPU kernels, and that all of
-them compile.
+"""The GPU kernels: results and gradients against the reference and the CPU kernels; compilation.
 
-Where there is a GPU they run on it. Elsewhere Triton's interpreter runs them on the CPU, slowly:
-sizes are small; and a process of its own compiles every kernel to machine code for a GPU that is
-not there.
+On a machine with a GPU they run there. Elsewhere Triton's interpreter runs them on the CPU, slowly,
+so that sizes are small; and a separate process compiles every kernel for a GPU that is absent.
 
 Tolerances are those of test_fused.py. The interpreter rounds to bfloat16 towards zero, a GPU to the
 nearest.
@@ -46,9 +44,7 @@ needs_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="no GPU")
 NORMS = ("none", "layer", "rms")
 OPERATORS = gpu.OPERATORS
 AS_CPP = 1e-4
-"""Of the same sums in another order, in float32, through a few steps; N over two rows multiplies
-the differences.
-"""
+"""Tolerance for float32 sums in another order, through a few steps; N over two rows amplifies it."""
 
 
 @pytest.fixture(autouse=True)
@@ -400,7 +396,7 @@ def test_inference_saves_nothing_and_gives_the_same(cell, dtype):
     assert [t.shape[1:] for t in found] == [t.shape[1:] for t in with_all]
     back = [None, None, None, *args[:5], found[0], *found[3:], *args[5:], True]
     with pytest.raises(
-        RuntimeError, match="no way back from a forward pass that ran with save=false"
+        RuntimeError, match="no backward pass can follow a forward pass that ran with save=false"
     ):
         gpu.recurrence_backward(*back)
 
@@ -649,13 +645,13 @@ def test_captured_in_a_graph_it_is_the_same(norm):
 # -- compiling ---
 
 COMPILE = """
-import inspect, sys
+import inspect, os, sys
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], os.path.dirname(sys.argv[1])]
 from test_fused import SIZES, arguments, batch_arguments
 from seq2seq.rnn.gpu import operators as gpu
 

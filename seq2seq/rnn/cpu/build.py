@@ -1,6 +1,4 @@
-"""The C++ kernels in cpu/: compiled at first use into PyTorch's extension cache, and loaded from
-there ever after.
-"""
+"""Compilation of the C++ kernels: once, into PyTorch's extension cache, from which they load."""
 
 import hashlib
 import logging
@@ -28,7 +26,7 @@ VECTOR_FLAGS = {
     ],
     "AVX2": ["-mavx2", "-mfma"],
 }
-"""By the vectors that PyTorch itself uses on this machine; others get the compiler's defaults."""
+"""Compiler flags by the vector instructions that PyTorch uses on this machine."""
 COMPILE_FLAGS = [
     "-O3",
     "-std=c++20",
@@ -38,19 +36,19 @@ COMPILE_FLAGS = [
     "-fno-trapping-math",
     "-fno-tree-pre",
 ]
-"""The last: gcc would compute in advance what follows where a sigmoid's argument is clamped, and
-put branches, which cannot be made vectors, around the rest of the loop; with it batch norm's passes
-take half the time."""
+"""Without -fno-tree-pre, gcc puts branches around the clamp of a sigmoid's argument, and the loop
+is not vectorised: batch norm's passes take twice the time.
+"""
 SHOWN_LINES = 12
-"""Of a compiler's complaint."""
+"""Last lines of a compiler's output in an error message."""
 
 
 class BuildError(RuntimeError):
-    """The kernels cannot be compiled or loaded; the message says why."""
+    """A failure to compile or load the kernels."""
 
 
 def flags() -> list[str]:
-    """For the compiler, except where it finds PyTorch."""
+    """Return the compiler's flags, except for the paths of PyTorch."""
     vectors = VECTOR_FLAGS.get(torch.backends.cpu.get_cpu_capability(), [])
     return [
         *COMPILE_FLAGS,
@@ -60,7 +58,7 @@ def flags() -> list[str]:
 
 
 def fingerprint() -> str:
-    """Of everything that decides what the library holds."""
+    """Return a hash of everything that the compiled library depends on."""
     parts = [torch.__version__, *compiler(), *flags()]
     parts += [
         file.name + file.read_text(encoding="utf-8") for file in sorted(SOURCES.glob("*.[ch]*"))
@@ -69,41 +67,38 @@ def fingerprint() -> str:
 
 
 def compiler() -> list[str]:
-    """The command: of the variable CXX, else c++."""
+    """Return the compiler's command: the variable CXX, or c++."""
     return shlex.split(os.environ.get("CXX", "")) or ["c++"]
 
 
 def cache() -> Path:
-    """Where PyTorch keeps extensions; TORCH_EXTENSIONS_DIR sets it."""
+    """Return the folder of this library in PyTorch's extension cache, TORCH_EXTENSIONS_DIR."""
     root = os.environ.get("TORCH_EXTENSIONS_DIR") or Path.home() / ".cache" / "torch_extensions"
     return Path(root) / f"seq2seq_cpu_{fingerprint()}"
 
 
 def failure() -> str | None:
-    """Load the kernels, compiling them where that has not been done; None, or why it cannot be."""
+    """Load the kernels, compiled first if need be; return why that failed, or None."""
     try:
         load(cache())
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-    ) as error:  # PyTorch, file locks and variables that are not well formed
+    except (OSError, RuntimeError, ValueError) as error:  # PyTorch, file locks, a malformed CXX
         return str(error) if error.__cause__ is None else f"{error}: {error.__cause__}"
     return None
 
 
 def load(folder: Path) -> None:
-    """Load the library of this folder. One process compiles while others wait for it; a broken
-    library is remade.
+    """Load the library in a folder.
+
+    One process compiles it while others wait. A damaged library is compiled again.
     """
     from filelock import FileLock  # PyTorch needs it too
 
     folder.mkdir(parents=True, exist_ok=True)
     library = folder / LIBRARY
-    if not is_whole(library):  # loading half a library kills the process
+    if not is_whole(library):  # a truncated library would crash the process
         with FileLock(folder / "lock"):
             if library.exists() and not is_whole(library):
-                LOG.warning("%s is broken: it is remade", library)
+                LOG.warning("%s is damaged: compiling it again", library)
             if not is_whole(library):
                 build(library)
                 checksum(library).write_bytes(digest(library))
@@ -111,7 +106,7 @@ def load(folder: Path) -> None:
 
 
 def is_whole(library: Path) -> bool:
-    """Whether it is there and holds what was written."""
+    """Return whether the library exists and matches its checksum."""
     return (
         library.exists()
         and checksum(library).exists()
@@ -120,58 +115,50 @@ def is_whole(library: Path) -> bool:
 
 
 def checksum(library: Path) -> Path:
-    """The file that holds the library's digest."""
+    """Return the path of the library's checksum."""
     return library.with_suffix(".sha256")
 
 
 def digest(file: Path) -> bytes:
-    """Its SHA-256, as text."""
+    """Return a file's SHA-256 in hexadecimal."""
     return hashlib.sha256(file.read_bytes()).hexdigest().encode()
 
 
 def build(library: Path) -> None:
-    """Compile and link to a temporary name, then rename."""
+    """Compile and link the library under a temporary name, then rename it."""
     command, torch_home = compiler(), Path(torch.__file__).parent
     if shutil.which(command[0]) is None:
         raise BuildError(
-            f"no C++ compiler: {command[0]} is not there; expected g++ 11 or newer as c++, or"
+            f"no C++ compiler: {command[0]} was not found; expected g++ 11 or newer as c++, or"
             " CXX=COMMAND"
         )
-    LOG.warning("compiling the fused kernels into %s: about half a minute, once", library.parent)
+    LOG.warning(
+        "compiling the fused kernels into %s: takes about half a minute, only once", library.parent
+    )
     includes = [
         f"-isystem{torch_home / 'include'}",
         f"-isystem{torch_home / 'include/torch/csrc/api/include'}",
     ]
-    libraries = [
-        f"-L{torch_home / 'lib'}",
-        "-ltorch_cpu",
-        "-lc10",
-    ]  # these bring torch's OpenMP: no second one
+    # torch_cpu links torch's OpenMP; a second one must not be linked.
+    libraries = [f"-L{torch_home / 'lib'}", "-ltorch_cpu", "-lc10"]
     with tempfile.TemporaryDirectory(dir=library.parent) as temporary:
         linked = Path(temporary) / LIBRARY
         sources = sorted(SOURCES.glob("*.cpp"))
         compiled = [str(Path(temporary) / f"{source.stem}.o") for source in sources]
+        commands = [
+            [*command, *flags(), *includes, "-c", str(source), "-o", target]
+            for source, target in zip(sources, compiled, strict=True)
+        ]
         with ThreadPoolExecutor() as pool:
-            list(
-                pool.map(
-                    run,
-                    [
-                        [*command, *flags(), *includes, "-c", str(source), "-o", target]
-                        for source, target in zip(sources, compiled, strict=True)
-                    ],
-                )
-            )
+            list(pool.map(run, commands))
         run([*command, "-shared", *compiled, *libraries, "-o", str(linked)])
         os.replace(linked, library)
 
 
 def run(command: list[str]) -> None:
-    """Run the compiler; its last lines are the error."""
+    """Run a compiler; raise BuildError with its last lines if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()[-SHOWN_LINES:]
-        raise BuildError(
-            "\n".join(
-                [f"{shlex.join(command[:1])} failed with exit status {done.returncode}:", *lines]
-            )
-        )
+        failed = f"{shlex.join(command[:1])} failed with exit status {done.returncode}:"
+        raise BuildError("\n".join([failed, *lines]))

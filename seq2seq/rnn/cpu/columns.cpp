@@ -24,7 +24,7 @@ void for_blocks(int64_t rows, int64_t hidden, const F& each) {
 
 struct Settings {
   at::IntArrayRef batch_sizes;
-  int64_t batch_steps;  // so many of the first steps are normalised by their own statistics
+  int64_t batch_steps;  // number of first steps that are normalised by their own statistics
   double eps;
   bool normalises_input, pack_weight;
 

@@ -1,6 +1,5 @@
-// Batch norm in a cell: every feature is normalised over the rows of a step and has nothing to do
-// with the others until the next product, so that kWidth of them at a time are taken through a
-// step.
+// Batch norm in a cell: every feature is normalised over the rows of a step, independently of the
+// others until the next product. kWidth features at a time are taken through a step.
 #pragma once
 
 #include "steps.h"
@@ -47,8 +46,8 @@ struct Columns {
   ALWAYS_INLINE float operator()(float v, int64_t j) const { return (v - mean[j]) * scale[j]; }
 };
 
-// The statistics of `width` features of v (rows, stride); where they are the step's own they are
-// written down.
+// The statistics of `width` features of v (rows, stride); those of the step itself
+// are also stored.
 template <typename V>
 Columns columns(const V* v, int64_t rows, int64_t stride, int64_t width, bool own, float* mean,
                 float* var, float eps) {

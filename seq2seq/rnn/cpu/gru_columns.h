@@ -1,5 +1,5 @@
-// The GRU's features with batch norm: gru_step of ../reference.py with separate terms, and the way
-// back.
+// The GRU's features with batch norm: gru_step of ../reference.py with separate terms,
+// forward and backward.
 #pragma once
 
 #include "columns.h"
@@ -17,7 +17,7 @@ struct GruColumns {
   static constexpr int64_t kGates = 3;       // r z n
   static constexpr int64_t kStatistics = 6;  // times H: of the input term and the recurrent term
   static constexpr bool kHasCell = false;
-  static constexpr bool kSameTerms = false;       // r stands between them
+  static constexpr bool kSameTerms = false;       // r acts on the recurrent term alone
   static constexpr int64_t kBackwardScratch = 4;  // times H
 
   static void forward(const Layer& l, const ColumnStep<U, P>& s, int64_t first, int64_t width) {

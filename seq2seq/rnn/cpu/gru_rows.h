@@ -1,5 +1,5 @@
-// The GRU's row: gru_step of ../reference.py with separate terms, and the way back. The (r z) and
-// the n part of each term are normalised apart.
+// The GRU's row: gru_step of ../reference.py with separate terms, forward and backward. The (r z)
+// and the n part of each term are normalised separately.
 #pragma once
 
 #include "rows.h"
@@ -14,7 +14,7 @@ struct GruRow {
       4;  // of the input term's (r z) and n, of the recurrent term's
   static constexpr bool kHasCell = false;
   static constexpr bool kKeepsGates = false;
-  static constexpr bool kSameTerms = false;                            // r stands between them
+  static constexpr bool kSameTerms = false;  // r acts on the recurrent term alone
   static constexpr int64_t kForwardScratch = 0, kBackwardScratch = 4;  // times H
 
   template <typename V>

@@ -1,4 +1,4 @@
-// The LSTM's features with batch norm: lstm_step of ../reference.py and the way back.
+// The LSTM's features with batch norm: lstm_step of ../reference.py, forward and backward.
 #pragma once
 
 #include "columns.h"

@@ -1,5 +1,5 @@
-// The LSTM's row: lstm_step of ../reference.py and the way back, with no norm, layer norm or rms
-// norm.
+// The LSTM's row: lstm_step of ../reference.py with no norm, layer norm or rms norm, forward and
+// backward.
 #pragma once
 
 #include "rows.h"
@@ -38,7 +38,7 @@ struct LstmRow {
     m[2] = cell.m;
   }
 
-  // The gates, of which o and c come out.
+  // The gates; writes o and c.
   template <bool kKeep>
   static void activate(const Vectors<const float*> v, const Row<P> row, int64_t H,
                        const Term<kNorm, P> ih, const Term<kNorm, P> hh, float* c, float* o,
@@ -59,7 +59,7 @@ struct LstmRow {
     }
   }
 
-  // A gate's value again: as it was kept, or computed anew.
+  // A gate's value: as it was saved, or computed again.
   struct Gates {
     const Vectors<const float*> v;
     const Term<kNorm, P> ih, hh;

@@ -1,4 +1,4 @@
-// Norms over the features of a row: mean and 1 / sqrt(var + eps) of it, and the way back.
+// Norms over the features of a row: its mean and 1 / sqrt(var + eps), forward and backward.
 #pragma once
 
 #include "elementwise.h"
@@ -7,7 +7,7 @@ namespace seq2seq {
 
 enum class Norm { none, layer, rms };
 
-// N(v) = (v - mean) * scale; rms norm takes no mean away; without a norm N(v) = v.
+// N(v) = (v - mean) * scale; rms norm subtracts no mean; without a norm N(v) = v.
 struct Moments {
   float mean = 0.0f;
   float scale = 1.0f;
@@ -15,8 +15,7 @@ struct Moments {
   ALWAYS_INLINE float operator()(float v) const { return (v - mean) * scale; }
 };
 
-// f(0) + ... + f(size - 1), in four sums side by side: one would have to wait for itself at every
-// vector.
+// f(0) + ... + f(size - 1), in four independent sums: a single one would wait for each addition.
 template <typename F>
 ALWAYS_INLINE float sum_of(int64_t size, const F f) {
   const int64_t quarter = size / 4;
@@ -32,7 +31,8 @@ ALWAYS_INLINE float sum_of(int64_t size, const F f) {
   return (a + b) + (c + d);
 }
 
-// Of a row v (size). In two passes: no cancellation where the mean is large beside the deviations.
+// Moments of a row v (size). Two passes avoid cancellation where the mean is large compared with
+// the deviations.
 template <Norm kNorm, typename P>
 Moments moments(const P* v, int64_t size, float eps) {
   Moments m;
@@ -48,8 +48,8 @@ Moments moments(const P* v, int64_t size, float eps) {
   return m;
 }
 
-// With d = dL/dN(v): dL/dv = scale * (d - mean(d) - N(v) * mean(d * N(v))), the first mean in layer
-// norm alone.
+// With d = dL/dN(v): dL/dv = scale * (d - mean(d) - N(v) * mean(d * N(v))), the first mean only
+// in layer norm.
 struct BackThrough {
   float mean_d = 0.0f;
   float mean_dn = 0.0f;

@@ -1,5 +1,7 @@
-"""The operators of cpu/ and triton.py, and what PyTorch has to know of them: results' shapes, and
-gradients.
+"""The fused operators as PyTorch sees them: loading, shapes of results, and gradients.
+
+The schemas are in cpu/*.cpp. Each operator has a fake implementation for torch.compile and
+torch.export, and a backward operator. u, z and other symbols are those of `reference.py`.
 """
 
 import functools
@@ -13,27 +15,23 @@ from torch import Tensor
 from . import build
 
 TENSORS = 5
-"""Come first among a recurrence's arguments, each with a gradient: u, weight_hh, h_0, c_0,
-vectors.
-"""
+"""First arguments of a recurrence, each with a gradient: u, weight_hh, h_0, c_0, vectors."""
 MOMENTS = {"lstm": 6, "gru": 8, "rnn_tanh": 2, "rnn_relu": 2}
-"""Numbers kept of a row: mean and 1 / sqrt(var + eps) of each part that is normalised."""
+"""Numbers saved per row: mean and 1 / sqrt(var + eps) of each normalised part."""
 
 LOCK = threading.Lock()
-"""The operators are loaded by one thread."""
+"""Held while the operators load."""
 
 
 def failure() -> str | None:
-    """None where the operators are there, compiled and loaded if need be; else why they cannot be
-    had.
-    """
+    """Load the operators, compiled first if need be; return why that failed, or None."""
     with LOCK:
         return load()
 
 
 @functools.cache
 def load() -> str | None:
-    """Load the operators and tell PyTorch about them, once."""
+    """Load the operators and register their fakes and gradients, once."""
     if cause := build.failure():
         return cause
     operators = (
@@ -61,7 +59,7 @@ def load() -> str | None:
 
 
 def packs(dtype: torch.dtype) -> bool:
-    """Whether this PyTorch can lay a weight of this type out once for the products of all steps."""
+    """Return whether PyTorch can pack a weight of a type once for the products of all steps."""
     onednn = torch.backends.mkldnn
     if not (
         onednn.is_available() and onednn.enabled and hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -72,22 +70,21 @@ def packs(dtype: torch.dtype) -> bool:
 
 @functools.cache
 def gpu_failure() -> str | None:
-    """None where the operators serve CUDA tensors too, else why they cannot."""
+    """Register the operators for CUDA tensors; return why that failed, or None."""
     if cause := failure():
         return cause
     if importlib.util.find_spec("triton") is None:
-        return "the package triton is not installed; PyTorch's builds for CUDA bring it"
+        return "the package triton is not installed; PyTorch's builds for CUDA install it"
     from ..gpu import operators as triton
 
     triton.register()
     return None
 
 
-ANSWERS: tuple[Any, ...] = (packs, failure, gpu_failure)
-for answer in (
-    ANSWERS
-):  # to torch.compile they are constants: as by its assume_constant_result, which imports it all
-    answer._dynamo_marked_constant = True
+# To torch.compile these are constants, as with its assume_constant_result, which imports all of it.
+CONSTANTS: tuple[Any, ...] = (packs, failure, gpu_failure)
+for constant in CONSTANTS:
+    constant._dynamo_marked_constant = True
 
 
 def row_shapes(
@@ -103,7 +100,7 @@ def row_shapes(
     pack_weight: bool,
     save: bool,
 ) -> tuple[Tensor, ...]:
-    """Empty outputs of seq2seq::recurrence."""
+    """Return empty outputs of seq2seq::recurrence."""
     moments = vectors.new_empty(u.size(0) if save else 0, MOMENTS[cell])
     return *shapes(u, weight_hh, vectors, batch_sizes[0], cell == "lstm", save), moments
 
@@ -124,7 +121,7 @@ def column_shapes(
     pack_weight: bool,
     save: bool,
 ) -> tuple[Tensor, ...]:
-    """Empty outputs of seq2seq::batch_norm_recurrence."""
+    """Return empty outputs of seq2seq::batch_norm_recurrence."""
     first = shapes(u, weight_hh, vectors, batch_sizes[0], cell == "lstm", save)
     return *first, torch.empty_like(mean), torch.empty_like(var)
 
@@ -132,7 +129,7 @@ def column_shapes(
 def shapes(
     u: Tensor, weight_hh: Tensor, vectors: Tensor, sequences: int, has_cell: bool, save: bool
 ) -> tuple[Tensor, ...]:
-    """Empty output, h_n, c_n, z and c of either."""
+    """Return empty output, h_n, c_n, z and c of either operator."""
     rows, hidden, kept = u.size(0), weight_hh.size(1), u.size(0) if save else 0
     return (
         vectors.new_empty(rows, hidden),
@@ -157,7 +154,7 @@ def backward_shapes(
     c: Tensor,
     *inputs: Any,
 ) -> tuple[Tensor, ...]:
-    """Empty outputs of an operator's backward pass."""
+    """Return empty outputs of an operator's backward pass."""
     batch_sizes = next(i for i in inputs if isinstance(i, (list, tuple)))
     weight_grad: bool = inputs[-1]
     hidden, sequences = weight_hh.size(1), batch_sizes[0]
@@ -172,9 +169,7 @@ def backward_shapes(
 
 
 def keep(settings_from: int, ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    """What the backward pass needs: the tensors that came in, and of the outputs all but the last
-    states.
-    """
+    """Save for the backward pass the tensor arguments, and all outputs but the last states."""
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*inputs[:TENSORS], output[0], *output[3:])
     ctx.settings = inputs[settings_from:-1]
@@ -189,7 +184,7 @@ def gradients(
     d_c_n: Tensor | None,
     *_: Any,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of an operator's arguments."""
+    """Return the gradients of an operator's arguments."""
     backward = getattr(torch.ops.seq2seq, f"{name}_backward")
     found = backward(
         d_output, d_h_n, d_c_n, *ctx.saved_tensors, *ctx.settings, ctx.needs_input_grad[1]
@@ -201,18 +196,18 @@ def gradients(
 def projection_shapes(
     du: Tensor, x: Tensor, weight: Tensor, onednn: bool, x_grad: bool, weight_grad: bool
 ) -> tuple[Tensor, Tensor]:
-    """Empty outputs of seq2seq::projection_backward."""
+    """Return empty outputs of seq2seq::projection_backward."""
     return x.new_empty(x.shape if x_grad else 0), x.new_empty(weight.shape if weight_grad else 0)
 
 
 def keep_projection(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    """What the way back needs: what came in."""
+    """Save the arguments for the backward pass."""
     *tensors, ctx.onednn = inputs
     ctx.save_for_backward(*tensors)
 
 
 def projection_gradients(ctx: Any, du: Tensor) -> tuple[Tensor | None, ...]:
-    """Gradients of seq2seq::projection's arguments."""
+    """Return the gradients of the arguments of seq2seq::projection."""
     needed = ctx.needs_input_grad[:2]
     found = torch.ops.seq2seq.projection_backward(
         du.contiguous(), *ctx.saved_tensors, ctx.onednn, *needed
@@ -221,7 +216,7 @@ def projection_gradients(ctx: Any, du: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def no_second_gradients(ctx: Any, *_: Any) -> None:
-    """Gradients of gradients are the reference's business."""
+    """Raise RuntimeError: the backward passes have no gradients."""
     raise RuntimeError(
         "the fused kernels have no second derivatives: build the layer with backend='reference'"
     )

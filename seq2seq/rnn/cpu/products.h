@@ -14,8 +14,7 @@
 
 namespace seq2seq {
 
-constexpr int64_t kThreadElements =
-    1 << 13;  // of less work than this a thread of its own does not pay
+constexpr int64_t kThreadElements = 1 << 13;  // the least work that is worth a thread
 
 // Calls an operator of PyTorch that has no public C++ function.
 inline at::Tensor call(const char* name, torch::jit::Stack stack) {
@@ -30,17 +29,17 @@ inline at::Tensor onednn_linear(const at::Tensor& x, const at::Tensor& weight) {
               {x, weight, c10::IValue(), std::string("none"), no_scalars, std::string()});
 }
 
-// Whether large float matrices are oneDNN's to multiply: without AVX-512 (measured: AMD Zen 3)
-// PyTorch's own product was faster than it, by 2 to 27 percent. In bfloat16 both are one.
+// Whether oneDNN multiplies large float matrices. Without AVX-512 PyTorch's own product was 2 to 27
+// percent faster (measured on AMD Zen 3). In bfloat16 both are the same.
 inline bool onednn_for_large(bool onednn) { return onednn && at::get_cpu_capability() == "AVX512"; }
 
-// x W^T for a W (out, in) that may be packed already: laid out as oneDNN's kernels read it.
+// x W^T for a W (out, in) that may be packed already, in the layout of oneDNN's kernels.
 inline at::Tensor product(const at::Tensor& x, const at::Tensor& weight, bool onednn) {
   return onednn || weight.is_mkldnn() ? onednn_linear(x, weight) : at::linear(x, weight);
 }
 
-// A copy of float x (rows, columns) as (columns, rows), by tiles and by threads: at::Tensor's own
-// takes two to three times as long as this on one thread, and has no more than one.
+// A copy of float x (rows, columns) as (columns, rows), by tiles and by threads. That of at::Tensor
+// uses one thread, and takes two to three times as long on it.
 inline at::Tensor transposed(const at::Tensor& x) {
   constexpr int64_t kTile = 8;
   const int64_t rows = x.size(0), columns = x.size(1);
@@ -67,9 +66,9 @@ inline at::Tensor transposed(const at::Tensor& x) {
   return turned;
 }
 
-// x W^T for one W (out, in) and many x of at most `rows` rows. `prepare` lays W out for all of
-// them: packed, or where large float matrices are not oneDNN's as it is, for W x^T, whose columns
-// are few.
+// x W^T for one W (out, in) and many x of at most `rows` rows. W is prepared once for all of them:
+// packed, or kept as it is for W x^T with its few columns, where oneDNN does not multiply large
+// float matrices.
 class Product {
  public:
   Product(const at::Tensor& weight, int64_t rows, bool prepare) : weight_(weight) {
@@ -83,21 +82,19 @@ class Product {
 
   at::Tensor operator()(const at::Tensor& x) const {
     if (!turned_) return product(x, weight_, false);
-    const bool widens =
-        weight_.size(0) > weight_.size(1);  // oneDNN was the faster one there, else PyTorch's own
+    const bool widens = weight_.size(0) > weight_.size(1);  // oneDNN was faster for these
     return transposed(widens ? onednn_linear(weight_, transposed(x).t()) : at::mm(weight_, x.t()));
   }
 
  private:
   static constexpr int64_t kTurnedFrom =
-      16;  // rows (measured: AMD Zen 3; of fewer the packed product is faster)
+      16;  // rows; with fewer the packed product is faster (measured on AMD Zen 3)
   at::Tensor weight_;
   bool turned_ = false;
 };
 
-// d^T x: the gradient of W in y = x W^T, for d = dL/dy (N, out) and x (N, in). oneDNN takes d for a
-// weight, which may lie in memory as it likes: x, the smaller one, is what is turned, and the
-// result.
+// d^T x: the gradient of W in y = x W^T, for d = dL/dy (N, out) and x (N, in). oneDNN reads
+// d as a weight, in any layout, so that only the smaller x and the result are transposed.
 inline at::Tensor weight_gradient(const at::Tensor& d, const at::Tensor& x, bool onednn) {
   if (!onednn_for_large(onednn) || x.scalar_type() != at::kFloat) return at::mm(d.t(), x);
   return transposed(onednn_linear(transposed(x), d.t()));

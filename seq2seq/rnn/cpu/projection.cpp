@@ -1,4 +1,4 @@
-// The input term of all steps in one product, u = x W^T, and the way back.
+// The input term of all steps in one product, u = x W^T, forward and backward.
 
 #include <ATen/ops/empty.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
@@ -22,7 +22,7 @@ Tensor projection(const Tensor& x, const Tensor& weight, bool onednn) {
   return product(x, weight, onednn_for_large(onednn));
 }
 
-// The gradients of x (N, I) and weight (F, I) where they are asked for, else empty; du (N, F).
+// The gradients of x (N, I) and weight (F, I) where they are needed, else empty; du (N, F).
 std::tuple<Tensor, Tensor> projection_backward(const Tensor& du, const Tensor& x,
                                                const Tensor& weight, bool onednn, bool x_grad,
                                                bool weight_grad) {

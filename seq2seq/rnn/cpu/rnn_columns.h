@@ -1,5 +1,5 @@
 // The vanilla RNN's features with batch norm on the sum of both terms: rnn_step of ../reference.py,
-// and the way back.
+// forward and backward.
 #pragma once
 
 #include "columns.h"
@@ -23,7 +23,7 @@ struct RnnColumns {
   static void forward(const Layer& l, const ColumnStep<U, P>& s, int64_t first, int64_t width) {
     const int64_t H = l.hidden;
     keep_z(s, kGates, H, first, width);
-    sum(s, H, first, width, s.h);  // there h will be
+    sum(s, H, first, width, s.h);  // h is written there later
     const ColumnTerm<float> term(s, s.h + first, H, width, l.gain + first, first, s.by_batch,
                                  l.eps);
     for (int64_t r = 0; r < s.rows; ++r) {

@@ -1,5 +1,5 @@
-// The vanilla RNN's row: rnn_step of ../reference.py, its norm on the sum of both terms, and the
-// way back.
+// The vanilla RNN's row: rnn_step of ../reference.py, its norm on the sum of both terms, forward
+// and backward.
 #pragma once
 
 #include "rows.h"

@@ -1,5 +1,5 @@
-// Recurrences with no norm, layer norm or rms norm: between two products one pass over the rows
-// that are still alive, shared by threads.
+// Recurrences with no norm, layer norm or rms norm: between two products one pass over the
+// active rows, shared by threads.
 
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/library.h>
@@ -24,7 +24,7 @@ void for_rows(int64_t rows, int64_t hidden, const F& each) {
   });
 }
 
-// Rows for what a first step does not have.
+// Zeros for what a first step lacks.
 template <typename P>
 struct Zeros {
   Tensor z, state;
@@ -40,7 +40,7 @@ struct Zeros {
   }
 };
 
-// What came in and settings, for all cells alike.
+// Settings of all cells.
 struct Settings {
   at::IntArrayRef batch_sizes;
   double eps;

@@ -1,12 +1,12 @@
-// What the cells see of one row of one step, where norms are over the features of a row.
+// One row of one step, as the cells see it where norms are over the features of a row.
 #pragma once
 
 #include "norms.h"
 
 namespace seq2seq {
 
-// Loops over features turn into vectors where they read from local copies of pointers and moments:
-// pass these structs by value.
+// Pass these structs by value: loops over features are vectorised where they read local copies of
+// pointers and moments.
 template <typename P>
 struct Row {
   const P* u;  // (G * H)
@@ -16,7 +16,7 @@ struct Row {
   const float* c_before;  // (H)
 };
 
-// gain * N(v) for a stretch of features of a row, the same moments for all.
+// gain * N(v) for consecutive features of a row that share their moments.
 template <Norm kNorm, typename P>
 struct Term {
   const P* v;
@@ -37,7 +37,7 @@ Moments recurrent_moments(const Row<P>& row, int64_t from, int64_t size, float e
 }
 
 // Of `size` features from `from` on, given d = dL/d(gain * N(v) + bias): adds to the gradient of
-// the gain, and writes dL/dv. Without a norm there is nothing to do but to write d down.
+// the gain, and writes dL/dv. Without a norm it only copies d.
 template <Norm kNorm, typename P>
 void back_through_term(const Term<kNorm, P> term, const float* d, int64_t from, int64_t size,
                        float* gain_sum, P* dv) {

@@ -1,9 +1,9 @@
-// The loop over time steps, forward and backward, that all cells and norms share: products, states,
-// what is kept.
+// The loop over time steps, forward and backward, that all cells and norms share: products, states
+// and what is saved.
 //
-// Rows are packed (torch's PackedSequence): step t is the next batch_sizes[t] rows of N in all, B
-// of them at first. H hidden features, G gates. U is the type of the input term u = W_ih x, P that
-// of the products, float or bfloat16; states and norms are float.
+// Rows are packed (torch's PackedSequence): step t is the next batch_sizes[t] rows. There are
+// N rows in all and B in the first step; H hidden features, G gates. U is the type of the input
+// term u = W_ih x, P that of the products, float or bfloat16; states and norms are float.
 #pragma once
 
 #include <ATen/Parallel.h>
@@ -29,20 +29,20 @@ inline OptionalTensor contiguous(const OptionalTensor& t) {
   return t ? OptionalTensor(t->contiguous()) : t;
 }
 
-// Where a gradient did not come it is zero. `like` is float.
+// A gradient as float; zero where there is none. `like` is float.
 inline Tensor float_or_zeros(const OptionalTensor& given, const Tensor& like) {
   if (!given || !given->defined()) return at::zeros(like.sizes(), like.options());
   return given->to(at::kFloat).contiguous();
 }
 
-// Where each step's rows begin, and after them N.
+// Where each step's rows begin, followed by N.
 inline std::vector<int64_t> offsets(at::IntArrayRef batch_sizes) {
   std::vector<int64_t> starts{0};
   for (const int64_t rows : batch_sizes) starts.push_back(starts.back() + rows);
   return starts;
 }
 
-// Of packed (N, F), the row of every sequence's last step: (B, F).
+// The rows (B, F) of every sequence's last step, from packed (N, F).
 inline Tensor last_rows(const Tensor& packed, at::IntArrayRef batch_sizes) {
   const int64_t steps = static_cast<int64_t>(batch_sizes.size());
   const std::vector<int64_t> starts = offsets(batch_sizes);
@@ -55,7 +55,7 @@ inline Tensor last_rows(const Tensor& packed, at::IntArrayRef batch_sizes) {
   return at::cat(parts);
 }
 
-// Of packed output (N, H), h_{t-1} of every row: (N, H) with h_0, else without the first step's
+// h_{t-1} of every row, from packed output (N, H): (N, H) with h_0, else without the first step's
 // rows.
 inline Tensor states_before(const Tensor& output, const OptionalTensor& h_0,
                             at::IntArrayRef batch_sizes) {
@@ -73,8 +73,8 @@ inline Tensor states_before(const Tensor& output, const OptionalTensor& h_0,
   return at::cat(parts);
 }
 
-// One step. Pointers are null for what there is not: z and the states before a first step without
-// h_0, the cell of cells that have none, what is kept where nothing is.
+// One step. A pointer is null where there is nothing: z and the states before a first step without
+// h_0, c of cells without a cell state, kept where nothing is saved.
 template <typename U, typename P>
 struct Step {
   int64_t t, start, rows;
@@ -84,10 +84,10 @@ struct Step {
   const float* c_before;  // (rows, H)
   float* h;               // (rows, H)
   float* c;               // (rows, H)
-  P* kept;                // (rows, G * H): for the way back, z or what the cell makes of it
+  P* kept;                // (rows, G * H): for the backward pass, z or what the cell makes of it
 };
 
-// What an operator is given has to fit together: pointers are all that comes after.
+// Checks that an operator's arguments fit together: kernels see pointers alone.
 inline void check_shapes(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
                          const OptionalTensor& c_0, at::IntArrayRef batch_sizes, int64_t gates) {
   const int64_t H = weight_hh.size(1);
@@ -113,7 +113,7 @@ inline void check_vectors(const Tensor& vectors, int64_t size) {
 
 struct Forward {
   Tensor output, h_n, c_n;
-  Tensor z, c;  // (N, G * H) and (N, H), for the way back
+  Tensor z, c;  // (N, G * H) and (N, H), for the backward pass
 };
 
 // Runs `each` on every step in order. c_n is empty for cells without one.
@@ -151,9 +151,8 @@ Forward forward_steps(const Tensor& u, const Tensor& weight_hh, const OptionalTe
           has_cell && save ? c_all : at::empty({0, H}, floats)};
 }
 
-// The gradients that come to a step: of h_t from the output and from what follows, and `carried`,
-// the gradient that goes from step to step without passing through W_hh: of c_t in the LSTM, of
-// h_{t-1} in the GRU.
+// The gradients that enter a step: of h_t from the output and from later steps, and `carried`, the
+// gradient that does not pass through W_hh, of c_t in the LSTM and of h_{t-1} in the GRU.
 template <typename P>
 struct StepGradients {
   const float* output;  // (rows, H)
@@ -185,7 +184,7 @@ struct Kept {
   Tensor z, c;    // (N, G * H) and (N, H)
 };
 
-// Gradients of the outputs; zero where they did not come.
+// Gradients of the outputs; zero where there are none.
 struct Incoming {
   Tensor output;   // (N, H)
   Tensor h_n;      // (B, H)
@@ -203,7 +202,7 @@ struct Backward {
 };
 
 // Runs `each` on every step from the last to the first; it writes du and dz (rows, G * H), which
-// are one where same_terms: where input and recurrent term are only added up.
+// are the same tensor with same_terms: where a cell only adds input and recurrent term.
 template <typename U, typename P, typename F>
 Backward backward_steps(const Incoming& d, const Kept& kept, at::IntArrayRef batch_sizes,
                         bool has_cell, bool same_terms, bool pack_weight, bool weight_grad,
@@ -211,7 +210,7 @@ Backward backward_steps(const Incoming& d, const Kept& kept, at::IntArrayRef bat
   const int64_t H = kept.weight_hh.size(1), width = kept.u.size(1), B = batch_sizes[0];
   TORCH_CHECK(
       kept.z.size(0) == kept.u.size(0) && (!has_cell || kept.c.size(0) == kept.u.size(0)),
-      "there is no way back from a forward pass that ran with save=false, as an inference does");
+      "no backward pass can follow a forward pass that ran with save=false, as in inference");
   const Tensor du = at::empty_like(kept.u), dz = same_terms ? du : at::empty_like(kept.z),
                carried = d.carried.clone();
   const Product product(kept.weight_hh.t(), B, pack_weight);

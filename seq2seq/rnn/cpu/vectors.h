@@ -1,5 +1,5 @@
-// Gains and biases of the cells, in the order in which ../fused.py puts them into one tensor. `V`
-// is a pointer to them or to their gradients; kCount is how many hidden sizes there are of them.
+// Gains and biases of the cells, in the order of operands.py. `V` is a pointer to them or to their
+// gradients; kCount is their number in units of H.
 #pragma once
 
 #include <cstdint>

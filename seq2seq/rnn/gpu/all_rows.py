@@ -22,7 +22,7 @@ PLACES = [
     "gain",
     "bias",
 ]
-"""The same, of those that tell cells and terms apart."""
+"""Arguments that differ between cells and terms, for which no kernel is specialised."""
 
 
 @triton.jit(do_not_specialize=PLACES)
@@ -42,10 +42,10 @@ def input_backward(
     BLOCK: tl.constexpr,
     NORM: tl.constexpr,
 ) -> None:
-    """du of SIZE * H features of a row of u (N, gates * H), from at * H on, which one pair of
-    moments normalises.
+    """Write du for SIZE * H features of a row that one pair of moments normalises.
 
-    Reads da (N, width * H) from at * H on too; vectors begin with gain_ih.
+    The features of u (N, gates * H) and da (N, width * H) start at at * H; vectors start with
+    gain_ih.
     """
     row = tl.program_id(0).to(tl.int64)
     kept += row * (2 * pairs) + 2 * pair
@@ -90,12 +90,11 @@ def column_sums(
     TILE: tl.constexpr,
     COLUMNS: tl.constexpr,
 ) -> None:
-    """Sums over ROWS rows of d * N(v) and of d, for size * H features: part of the gradients of a
-    gain and a bias.
+    """Sum d * N(v) and d over ROWS rows, as part of the gradients of a gain and a bias.
 
-    d (rows, d_width * H) is read from d_at * H on, v (rows, v_width * H), or v + added where ADDED,
-    from v_at * H on. The sums go into `sums` (programs along the rows, vectors * H), from gain * H
-    and bias * H on.
+    The sums are of size * H features. d (rows, d_width * H) is read from d_at * H on, and
+    v (rows, v_width * H), or v + added where ADDED, from v_at * H on. The sums go into `sums`
+    (programs along the rows, vectors * H), from gain * H and bias * H on.
     """
     block = tl.program_id(1).to(tl.int64)
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
@@ -104,8 +103,8 @@ def column_sums(
     sum_dn = tl.zeros([COLUMNS], tl.float32)
     for first in range(0, ROWS, TILE):
         row = block * ROWS + first + tl.arange(0, TILE)
-        alive = row < rows
-        mask = alive[:, None] & inside[None, :]
+        active = row < rows
+        mask = active[:, None] & inside[None, :]
         gradient = value(d, (row * (d_width * H) + d_at * H)[:, None] + column[None, :], mask)
         sum_d += tl.sum(gradient, axis=0)
         if NORM != "none":
@@ -113,8 +112,8 @@ def column_sums(
             x = value(v, at, mask)
             if ADDED:
                 x += value(added, at, mask)
-            mean = value(kept, row * (2 * pairs) + 2 * pair, alive)
-            scale = value(kept, row * (2 * pairs) + 2 * pair + 1, alive)
+            mean = value(kept, row * (2 * pairs) + 2 * pair, active)
+            scale = value(kept, row * (2 * pairs) + 2 * pair + 1, active)
             sum_dn += tl.sum(gradient * ((x - mean[:, None]) * scale[:, None]), axis=0)
     sums += block * (vectors * H)
     if NORM != "none":

@@ -84,8 +84,9 @@ def batch_norm_recurrence_backward(
     u, vectors, hidden = u.contiguous(), vectors.contiguous(), weight_hh.size(1)
     with torch.cuda.device_of(u):
         incoming = (d_output, d_h_n, d_c_n if kind.has_c else None)
-        saved = (u, weight_hh, h_0, c_0, output, z, c)
-        run = Backward(*incoming, *saved, batch_sizes, kind.has_c, kind.joint)
+        run = Backward(
+            *incoming, u, weight_hh, h_0, c_0, output, z, c, batch_sizes, kind.has_c, kind.joint
+        )
         da, extra = (vectors.new_empty(batch_sizes[0], width * hidden) for width in (kind.gates, 1))
         sums = vectors.new_empty(len(batch_sizes), vectors.numel())
         options = {"NORMALISES_INPUT": normalises_input, "RELU": cell == "rnn_relu"}

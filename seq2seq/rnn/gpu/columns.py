@@ -1,10 +1,9 @@
-"""What the GPU kernels with batch norm share: one program for COLUMNS hidden features; as
-cpu/columns.h.
+"""Terms of the GPU kernels with batch norm; the counterpart of cpu/columns.h.
 
-A feature is normalised over the rows of a step and has nothing to do with the others until the next
-product. A program walks over the rows in tiles of TILE rows; statistics take two walks. u is float
-or of the products' type, z of the latter, all else is float. Row indices are 64 bits wide: N * G *
-H may pass 2^31.
+One program works on COLUMNS hidden features. A feature is normalised over the rows of a step,
+independently of the others. A program reads the rows in tiles of TILE rows; statistics take two
+passes. u is float or of the products' type, z of the latter, everything else is float. Row indices
+are 64 bits wide, since N * G * H may exceed 2^31.
 
 mean and var (T, F) are of the input term, the recurrent term and the LSTM's cell, or of the vanilla
 RNN's sum of both terms; var is biased. by_batch, 0 or 1: a step is normalised by its own
@@ -21,7 +20,7 @@ and the step's part of the gradients of the vectors into sums (T, V). da (B, G *
 summed inputs, and extra (B, H) are scratch. It is all of a step at once: du needs the same sums
 over rows as dz.
 
-What a program has written it reads back after a barrier among its threads.
+A program reads back what it has written after a barrier among its threads.
 """
 
 import triton
@@ -30,9 +29,7 @@ import triton.language as tl
 from .elementwise import value
 
 VARYING = ["t", "rows", "start", "place", "before_start", "rows_after", "has_z", "by_batch"]
-"""Arguments that change from step to step: no kernel of their own for a 1 or for what 16
-divides.
-"""
+"""Arguments that change from step to step, for whose values no kernel is specialised."""
 
 
 @triton.jit
@@ -47,9 +44,7 @@ def write_statistics(
     TILE: tl.constexpr,
     COLUMNS: tl.constexpr,
 ) -> None:
-    """Mean and biased variance of some features over the rows of v (rows, WIDTH), into mean and var
-    (WIDTH).
-    """
+    """Write mean and biased variance of features over the rows of v (rows, WIDTH)."""
     total = tl.zeros([COLUMNS], tl.float32)
     squares = tl.zeros([COLUMNS], tl.float32)
     for first in range(0, rows, TILE):
@@ -69,7 +64,7 @@ def write_statistics(
 
 @triton.jit
 def scale_of(var: tl.tensor, feature: tl.tensor, inside: tl.tensor, eps: tl.tensor) -> tl.tensor:
-    """1 / sqrt(var + eps) of some features."""
+    """Return 1 / sqrt(var + eps) of some features."""
     return 1.0 / tl.sqrt(value(var, feature, inside) + eps)
 
 
@@ -82,7 +77,7 @@ def normal(
     inside: tl.tensor,
     eps: tl.tensor,
 ) -> tl.tensor:
-    """N(x) of a tile (TILE, COLUMNS), by the statistics at mean and var."""
+    """Return N(x) of a tile (TILE, COLUMNS), given its statistics."""
     return (x - value(mean, feature, inside)[None, :]) * scale_of(var, feature, inside, eps)[
         None, :
     ]
@@ -102,8 +97,10 @@ def term(
     WIDTH: tl.constexpr,
     NORMALISED: tl.constexpr,
 ) -> tl.tensor:
-    """gain * N(v) of a tile of rows of v (rows, WIDTH); column (COLUMNS,) counts within the
-    features of all gates. Without NORMALISED the term is v itself."""
+    """Return gain * N(v) of a tile of rows of v (rows, WIDTH); v itself without NORMALISED.
+
+    column (COLUMNS,) counts the features of all gates.
+    """
     x = value(v, row[:, None] * WIDTH + column[None, :], mask)
     if NORMALISED:
         x = value(gain, column, inside)[None, :] * normal(x, mean, var, column, inside, eps)
@@ -120,9 +117,10 @@ def back(
     by_batch: tl.tensor,
     scale: tl.tensor,
 ) -> tl.tensor:
-    """What comes back through N: scale * (d - mean(d) - N(v) * mean(d * N(v))), the means over
-    rows; scale * d where the statistics were given. d and n = N(v) are tiles (TILE, COLUMNS), sums
-    and scale of COLUMNS features.
+    """Return dL/dv of N(v), given d = dL/dN(v) and n = N(v), tiles (TILE, COLUMNS).
+
+    It is scale * (d - mean(d) - n * mean(d * n)), means over rows; scale * d where the statistics
+    were given. Sums and scale are of COLUMNS features.
     """
     mean_d = tl.where(by_batch != 0, sum_d / rows, 0.0)[None, :]
     mean_dn = tl.where(by_batch != 0, sum_dn / rows, 0.0)[None, :]
@@ -150,8 +148,10 @@ def term_backward(
     COLUMNS: tl.constexpr,
     NORMALISED: tl.constexpr,
 ) -> tl.tensor:
-    """From the gradient of a gate's `term`, at d_column of d (rows, D_WIDTH), to dv (rows, WIDTH),
-    and to the gain's gradient, into sums. Returns the sum of d over rows."""
+    """Write dv (rows, WIDTH) and the gain's gradient of a gate's `term`.
+
+    d (rows, D_WIDTH) is the term's gradient, from d_column on. Returns the sum of d over rows.
+    """
     sum_d = tl.zeros([COLUMNS], tl.float32)
     sum_dn = tl.zeros([COLUMNS], tl.float32)
     for first in range(0, rows, TILE):

@@ -1,8 +1,6 @@
-"""What the GPU kernels for rows and for columns share: squashing functions, loads, and the gradient
-that comes to h_t.
+"""Parts of all GPU kernels: nonlinearities, loads, and the gradient of h_t.
 
-Everything here is part of a Triton kernel: `@triton.jit` functions see pointers and blocks, not
-torch tensors.
+`@triton.jit` functions are compiled into the kernels: they see pointers and blocks, not tensors.
 """
 
 import triton
@@ -11,8 +9,9 @@ import triton.language as tl
 
 @triton.jit
 def sigmoid(x: tl.tensor) -> tl.tensor:
-    """1 / (1 + e^-x), off by less than 3e-7. The power is at most 1: nothing overflows; a NaN stays
-    one.
+    """Return 1 / (1 + e^-x), with an error below 3e-7; a NaN stays one.
+
+    The power is at most 1, so that nothing overflows.
     """
     e = tl.exp(-tl.abs(x))
     return tl.where(x >= 0.0, 1.0, e) / (1.0 + e)
@@ -20,10 +19,10 @@ def sigmoid(x: tl.tensor) -> tl.tensor:
 
 @triton.jit
 def tanh(x: tl.tensor) -> tl.tensor:
-    """(1 - e) / (1 + e) with e = e^-2|x| and the sign of x, off by less than 3e-7; a NaN stays one.
+    """Return tanh(x), with an error below 3e-7; a NaN stays one.
 
-    For |x| < 1/4, where 1 - e cancels, it is the Taylor series up to x^9, whose rest is less than
-    1e-8 of tanh(x): small values keep their sign and all of their digits.
+    It is (1 - e) / (1 + e) with e = e^-2|x| and the sign of x. For |x| < 1/4, where 1 - e cancels,
+    it is the Taylor series up to x^9, with a relative error below 1e-8.
     """
     e = tl.exp(-2.0 * tl.abs(x))
     far = (1.0 - e) / (1.0 + e)
@@ -36,7 +35,7 @@ def tanh(x: tl.tensor) -> tl.tensor:
 
 @triton.jit
 def value(pointer: tl.tensor, at: tl.tensor, mask: tl.tensor) -> tl.tensor:
-    """Elements as floats; 0 where the mask is false."""
+    """Return elements as floats; 0 where the mask is false."""
     return tl.load(pointer + at, mask=mask, other=0.0).to(tl.float32)
 
 
@@ -51,8 +50,7 @@ def gradient_of_h(
     rows_after: tl.tensor,
     mask: tl.tensor,
 ) -> tl.tensor:
-    """dL/dh_t: from the output, and through the product of the step after, or from h_n for rows of
-    no step after.
+    """Return dL/dh_t: from the output, and from the later step or, in a last step, from h_n.
 
     d_output (N, H) is read at `packed`; after (B, H), of the products' type, and d_h_n (B, H) at
     `at`.

@@ -1,7 +1,7 @@
-"""GPU kernels of a step of the GRU with batch norm; as cpu/gru_columns.h. For the arguments see
-columns.py.
+"""GPU kernels of a step of the GRU with batch norm; the counterpart of cpu/gru_columns.h.
 
-vectors are gain_ih, gain_hh, bias_ih and bias_hh, each 3H, of the gates r, z and n. Statistics: 6H.
+The arguments are described in columns.py. vectors are gain_ih, gain_hh, bias_ih and bias_hh, each
+3H, of the gates r, z and n. Statistics: 6H.
 """
 
 import triton
@@ -27,8 +27,9 @@ def terms(
     H: tl.constexpr,
     NORMALISES_INPUT: tl.constexpr,
 ) -> tl.tensor:
-    """Input and recurrent term, each with its bias, of a tile of rows; column counts within the 3H
-    of all gates.
+    """Return input and recurrent term with their biases, of a tile of rows.
+
+    column (COLUMNS,) counts the 3H features of all gates.
     """
     y_ih = term(u, vectors, mean, var, row, column, mask, inside, eps, 3 * H, NORMALISES_INPUT)
     y_ih += value(vectors + 6 * H, column, inside)[None, :]
@@ -66,7 +67,7 @@ def gates(
     H: tl.constexpr,
     NORMALISES_INPUT: tl.constexpr,
 ) -> tl.tensor:
-    """r, z, n and the recurrent term of n, of a tile of rows."""
+    """Return r, z, n and the recurrent term of n, of a tile of rows."""
     r_ih, r_hh = terms(
         u, z, vectors, mean, var, row, feature, mask, inside, has_z, eps, H, NORMALISES_INPUT
     )
@@ -118,7 +119,7 @@ def gru_forward(
     RELU: tl.constexpr,
     LOW: tl.constexpr,
 ) -> None:
-    """gru_step of reference.py with batch norm."""
+    """Run gru_step of reference.py with batch norm."""
     feature = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     inside = feature < H
     u += start.to(tl.int64) * (3 * H)
@@ -171,8 +172,9 @@ def recurrent_backward(
     TILE: tl.constexpr,
     COLUMNS: tl.constexpr,
 ) -> None:
-    """term_backward of a gate's recurrent term, and of its bias: without h_{t-1} that alone has a
-    gradient.
+    """Run term_backward for a gate's recurrent term and its bias.
+
+    Without h_{t-1} the bias alone has a gradient.
     """
     if has_z:
         sum_hh = term_backward(
@@ -251,8 +253,11 @@ def gru_backward(
     NORMALISES_INPUT: tl.constexpr,
     RELU: tl.constexpr,
 ) -> None:
-    """The way back. carried becomes the part of dL/dh_{t-1} that does not pass through W_hh; extra
-    is the gradient of n's recurrent term, which is not that of its input term."""
+    """Run the backward pass of gru_step.
+
+    carried becomes the part of dL/dh_{t-1} that does not pass through W_hh; extra is the gradient
+    of n's recurrent term, which differs from that of its input term.
+    """
     feature = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     inside = feature < H
     first_row = start.to(tl.int64)

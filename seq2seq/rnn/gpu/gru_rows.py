@@ -21,7 +21,7 @@ def gru_gates(
     H: tl.constexpr,
     NORM: tl.constexpr,
 ) -> tl.tensor:
-    """r, z and n of gru_step, and y_hh of the n part.
+    """Return r, z and n of gru_step, and y_hh of the n part.
 
     own: mean and scale of the input term's (r z) and n part, and of the recurrent term's; vectors:
     gain_ih, gain_hh, bias_ih, bias_hh, each 3H.
@@ -60,7 +60,7 @@ def gru_forward(
     SAVE: tl.constexpr,
     LOW: tl.constexpr,
 ) -> None:
-    """gru_step of reference.py with separate terms."""
+    """Run gru_step of reference.py with separate terms."""
     program = tl.program_id(0).to(tl.int64)
     row, j = start + program, tl.arange(0, BLOCK)
     mask = j < H
@@ -103,8 +103,9 @@ def gru_backward(
     NORM: tl.constexpr,
     CELL: tl.constexpr,
 ) -> None:
-    """The way back through gru_step. da (N, 4H): of y_ih (r z n), and of y_hh, of which the n part
-    alone differs.
+    """Run the backward pass of gru_step.
+
+    da (N, 4H) is the gradient of y_ih (r z n), and of the n part of y_hh.
     """
     program = tl.program_id(0).to(tl.int64)
     row, j = start + program, tl.arange(0, BLOCK)

@@ -27,8 +27,9 @@ def gate(
     H: tl.constexpr,
     NORMALISES_INPUT: tl.constexpr,
 ) -> tl.tensor:
-    """Summed inputs of a tile of rows of a step; column (COLUMNS,) counts within the 4H features of
-    all gates.
+    """Return the summed inputs of a tile of rows.
+
+    column (COLUMNS,) counts the 4H features of all gates.
     """
     y = term(u, vectors, mean, var, row, column, mask, inside, eps, 4 * H, NORMALISES_INPUT)
     y += value(vectors + 8 * H, column, inside)[None, :]
@@ -103,7 +104,7 @@ def lstm_forward(
     RELU: tl.constexpr,
     LOW: tl.constexpr,
 ) -> None:
-    """lstm_step of reference.py with batch norm (Cooijmans et al. 2016, eqs. 6 to 8)."""
+    """Run lstm_step of reference.py with batch norm (Cooijmans et al. 2016, eqs. 6 to 8)."""
     feature = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     inside = feature < H
     u += start.to(tl.int64) * (4 * H)

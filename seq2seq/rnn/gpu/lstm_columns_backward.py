@@ -36,7 +36,7 @@ def cell_backward(
     COLUMNS: tl.constexpr,
     NORMALISES_INPUT: tl.constexpr,
 ) -> tl.tensor:
-    """From h to dn and to the o part of da; returns the sums over rows of dn and of dn * N(c)."""
+    """Write dn and the o part of da; return the sums over rows of dn and of dn * N(c)."""
     gain_c = value(vectors + 12 * H, feature, inside)[None, :]
     bias_c = value(vectors + 13 * H, feature, inside)[None, :]
     sum_d = tl.zeros([COLUMNS], tl.float32)
@@ -102,7 +102,7 @@ def gates_backward(
     TILE: tl.constexpr,
     NORMALISES_INPUT: tl.constexpr,
 ) -> None:
-    """From dn through the cell's norm to the i, f and g parts of da, and to dL/dc_{t-1}."""
+    """Write the i, f and g parts of da, and dL/dc_{t-1}, given dn."""
     gain_c = value(vectors + 12 * H, feature, inside)[None, :]
     scale = scale_of(var + 8 * H, feature, inside, eps)
     for first in range(0, rows, TILE):
@@ -155,8 +155,9 @@ def lstm_backward(
     NORMALISES_INPUT: tl.constexpr,
     RELU: tl.constexpr,
 ) -> None:
-    """The way back. carried is dL/dc_t, and becomes dL/dc_{t-1}; extra is the gradient of the
-    normalised cell.
+    """Run the backward pass of lstm_step.
+
+    carried is dL/dc_t and becomes dL/dc_{t-1}; extra is the gradient of the normalised cell.
     """
     feature = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     inside = feature < H

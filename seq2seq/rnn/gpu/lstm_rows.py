@@ -21,8 +21,9 @@ def lstm_gate(
     H: tl.constexpr,
     NORM: tl.constexpr,
 ) -> tl.tensor:
-    """Summed inputs of a gate; own: mean and scale of input and recurrent term; vectors: gain_ih,
-    gain_hh, bias.
+    """Return the summed inputs of a gate.
+
+    own is mean and scale of input and recurrent term; vectors are gain_ih, gain_hh, bias.
     """
     ih_mean, ih_scale, hh_mean, hh_scale = own
     ih = term(u, vectors, at, mask, ih_mean, ih_scale, NORM)
@@ -41,7 +42,7 @@ def lstm_gates(
     H: tl.constexpr,
     NORM: tl.constexpr,
 ) -> tl.tensor:
-    """i, f, g and o of lstm_step."""
+    """Return i, f, g and o of lstm_step."""
     i = sigmoid(lstm_gate(u, z, vectors, j, mask, own, H, NORM))
     f = sigmoid(lstm_gate(u, z, vectors, H + j, mask, own, H, NORM))
     g = tanh(lstm_gate(u, z, vectors, 2 * H + j, mask, own, H, NORM))
@@ -69,7 +70,7 @@ def lstm_forward(
     SAVE: tl.constexpr,
     LOW: tl.constexpr,
 ) -> None:
-    """lstm_step of reference.py (Ba et al. 2016, eqs. 20 to 22)."""
+    """Run lstm_step of reference.py (Ba et al. 2016, eqs. 20 to 22)."""
     program = tl.program_id(0).to(tl.int64)
     row, j = start + program, tl.arange(0, BLOCK)
     mask = j < H
@@ -119,8 +120,9 @@ def lstm_backward(
     NORM: tl.constexpr,
     CELL: tl.constexpr,
 ) -> None:
-    """The way back through lstm_step. da (N, 5H): of the gates' summed inputs, and of the
-    normalised cell.
+    """Run the backward pass of lstm_step.
+
+    da (N, 5H) is the gradient of the gates' summed inputs, and of the normalised cell.
     """
     program = tl.program_id(0).to(tl.int64)
     row, j = start + program, tl.arange(0, BLOCK)

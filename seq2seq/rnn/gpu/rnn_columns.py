@@ -1,7 +1,7 @@
-"""GPU kernels of a step of the vanilla RNN with batch norm on the sum of both terms; as
-cpu/rnn_columns.h.
+"""GPU kernels of a step of the vanilla RNN with batch norm on u + z, as in cpu/rnn_columns.h.
 
-For the arguments see columns.py. vectors are gain and bias, each H. Statistics: H, of u + z.
+The arguments are described in columns.py. vectors are gain and bias, each H. Statistics: H,
+of u + z.
 """
 
 import triton
@@ -22,7 +22,7 @@ def write_sum(
     H: tl.constexpr,
     TILE: tl.constexpr,
 ) -> None:
-    """u + z, in float; where there is no h_{t-1} z is 0."""
+    """Write u + z in float; where there is no h_{t-1}, z is 0."""
     for first in range(0, rows, TILE):
         row = (first + tl.arange(0, TILE)).to(tl.int64)
         mask = (row < rows)[:, None] & inside[None, :]
@@ -57,7 +57,7 @@ def rnn_forward(
     RELU: tl.constexpr,
     LOW: tl.constexpr,
 ) -> None:
-    """rnn_step of reference.py with batch norm."""
+    """Run rnn_step of reference.py with batch norm."""
     feature = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     inside = feature < H
     u += start.to(tl.int64) * H
@@ -65,7 +65,7 @@ def rnn_forward(
     output += start.to(tl.int64) * H
     mean += t.to(tl.int64) * H
     var += t.to(tl.int64) * H
-    write_sum(u, z, output, rows, feature, inside, H, TILE)  # there h will be
+    write_sum(u, z, output, rows, feature, inside, H, TILE)  # h is written there later
     if by_batch:
         write_statistics(output, rows, feature, inside, mean, var, H, TILE, COLUMNS)
         tl.debug_barrier()
@@ -113,7 +113,10 @@ def rnn_backward(
     NORMALISES_INPUT: tl.constexpr,
     RELU: tl.constexpr,
 ) -> None:
-    """The way back. state is h (N, H), extra u + z; dz is du, and nothing is carried."""
+    """Run the backward pass of rnn_step.
+
+    state is h (N, H), extra is u + z, dz is du, and nothing is carried.
+    """
     feature = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     inside = feature < H
     first_row = start.to(tl.int64) * H

@@ -31,8 +31,9 @@ def rnn_forward(
     SAVE: tl.constexpr,
     LOW: tl.constexpr,
 ) -> None:
-    """rnn_step of reference.py (Ba et al. 2016, eq. 4), its norm on the sum of both terms; vectors:
-    gain_ih, bias.
+    """Run rnn_step of reference.py (Ba et al. 2016, eq. 4), its norm on u + z.
+
+    vectors are gain_ih and bias.
     """
     program = tl.program_id(0).to(tl.int64)
     row, j = start + program, tl.arange(0, BLOCK)
@@ -74,8 +75,9 @@ def rnn_backward(
     NORM: tl.constexpr,
     CELL: tl.constexpr,
 ) -> None:
-    """The way back through rnn_step. da (N, H): of the summed inputs. dz is du, since both terms
-    are only added up.
+    """Run the backward pass of rnn_step.
+
+    da (N, H) is the gradient of the summed inputs. dz is du, since the cell only adds u and z.
     """
     program = tl.program_id(0).to(tl.int64)
     row, j = start + program, tl.arange(0, BLOCK)

@@ -90,21 +90,21 @@ def recurrence_backward(
     u, vectors, hidden = u.contiguous(), vectors.contiguous(), weight_hh.size(1)
     with torch.cuda.device_of(u):
         incoming = (d_output, d_h_n, d_c_n if kind.has_c else None)
-        saved = (u, weight_hh, h_0, c_0, output, z, c)
-        run = Backward(*incoming, *saved, batch_sizes, kind.has_c, kind.same_terms(norm))
+        same = kind.same_terms(norm)
+        run = Backward(
+            *incoming, u, weight_hh, h_0, c_0, output, z, c, batch_sizes, kind.has_c, same
+        )
         da = vectors.new_empty(u.size(0), kind.width * hidden)
         for step in run.steps():
             gradients = (run.d_output, run.after, run.d_h_n, run.carried)
-            state = c if kind.has_c else output
-            arrays = (u, z, vectors, step.before, state, moments, da, run.dz)
+            arrays = (u, z, vectors, step.before, c if kind.has_c else output, moments, da, run.dz)
             places = (step.start, step.before_start, step.rows_after)
             options = {"NORM": norm, "CELL": cell, **sizes(hidden)}
             kind.backward[(step.rows,)](*gradients, *arrays, *places, **options)
         if run.du is not run.dz:
             input_gradient(kind, norm, da, u, vectors, moments, run.du)
         dvectors = vector_gradients(kind, norm, da, {"u": u, "z": z, "c": c}, moments, vectors)
-        dh_0, dc_0 = run.states()
-        return run.du, run.weight(weight_grad), dh_0, dc_0, dvectors
+        return run.du, run.weight(weight_grad), *run.states(), dvectors
 
 
 def input_gradient(

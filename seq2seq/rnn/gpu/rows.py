@@ -30,9 +30,7 @@ import triton.language as tl
 from .elementwise import value
 
 VARYING = ["start", "place", "before_start", "rows_after"]
-"""Arguments that change from step to step: no kernel of their own for a 1 or for what 16
-divides.
-"""
+"""Arguments that change from step to step, for whose values no kernel is specialised."""
 
 
 @triton.jit
@@ -44,9 +42,7 @@ def moments(
     BLOCK: tl.constexpr,
     NORM: tl.constexpr,
 ) -> tl.tensor:
-    """Mean and scale of the PARTS * H first features of a row v. In two passes, as in
-    cpu/norms.h.
-    """
+    """Return mean and scale of the first PARTS * H features of a row v, in two passes."""
     j = tl.arange(0, BLOCK)
     mean = 0.0
     scale = 1.0
@@ -68,7 +64,7 @@ def moments(
 def block_moments(
     x: tl.tensor, mask: tl.tensor, eps: tl.tensor, H: tl.constexpr, NORM: tl.constexpr
 ) -> tl.tensor:
-    """`moments` of a block x, of which H elements are within the mask."""
+    """Return the moments of a block x with H elements within the mask."""
     mean = 0.0
     scale = 1.0
     if NORM == "layer":
@@ -89,7 +85,7 @@ def term(
     scale: tl.tensor,
     NORM: tl.constexpr,
 ) -> tl.tensor:
-    """gain * N(v) of a row v; v itself without a norm."""
+    """Return gain * N(v) of a row v; v itself without a norm."""
     x = value(v, at, mask)
     if NORM != "none":
         x = value(gain, at, mask) * ((x - mean) * scale)
@@ -109,10 +105,10 @@ def back_through(
     BLOCK: tl.constexpr,
     NORM: tl.constexpr,
 ) -> None:
-    """Writes dL/dv of the PARTS * H first features of a row v, given d = dL/d(gain * N(v) + bias).
+    """Write dL/dv of the first PARTS * H features of a row v, given d = dL/d(gain * N(v) + bias).
 
-    With e = gain * d: dL/dv = scale * (e - mean(e) - N(v) * mean(e * N(v))), the first mean in
-    layer norm alone.
+    With e = gain * d: dL/dv = scale * (e - mean(e) - N(v) * mean(e * N(v))), the first mean only in
+    layer norm.
     """
     j = tl.arange(0, BLOCK)
     mean_e = 0.0
@@ -139,7 +135,7 @@ def back_through(
 def block_back_through(
     e: tl.tensor, normal: tl.tensor, scale: tl.tensor, H: tl.constexpr, NORM: tl.constexpr
 ) -> tl.tensor:
-    """`back_through` for a block, given e, which is 0 beyond H, and N(v)."""
+    """Return dL/dv of a block, as `back_through`, given e, which is 0 beyond H, and N(v)."""
     mean_e = 0.0
     if NORM == "layer":
         mean_e = tl.sum(e) / H

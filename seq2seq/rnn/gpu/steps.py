@@ -1,9 +1,8 @@
-"""The loops over time on a GPU that all cells and norms share: products, states, what is kept. As
-cpu/steps.h.
+"""The loops over time on a GPU that all cells and norms share, as in cpu/steps.h.
 
-Rows are packed: step t is the next batch_sizes[t] rows of N in all, B of them in the first step; H
-hidden features, G gates. Products are made with out= into what is kept of them: nothing is copied,
-and autocast leaves them alone.
+Rows are packed: step t is the next batch_sizes[t] rows. There are N rows in all and B in the first
+step; H hidden features, G gates. Products are written with out= into the tensors that are saved:
+nothing is copied, and autocast does not act on them.
 """
 
 from collections.abc import Iterator
@@ -15,9 +14,11 @@ from torch import Tensor
 
 
 class Step(NamedTuple):
-    """One step. Its rows begin at `start`; in z and c at `place`, since these hold one step alone
-    where nothing is saved. Those of the states before begin at before_start of `before`: of c, or
-    of h for cells without one.
+    """One step of the loop.
+
+    Its rows begin at `start`, and in z and c at `place`: these hold one step alone where nothing is
+    saved. The rows of the states before begin at before_start of `before`, which is c, or h for
+    cells without a cell state.
     """
 
     t: int
@@ -31,12 +32,12 @@ class Step(NamedTuple):
 
 
 def offsets(batch_sizes: list[int]) -> list[int]:
-    """Where each step's rows begin, and after them N."""
+    """Return where each step's rows begin, followed by N."""
     return [0, *accumulate(batch_sizes)]
 
 
 def last_rows(packed: Tensor, batch_sizes: list[int]) -> Tensor:
-    """Of packed (N, F), the row of every sequence's last step: (B, F)."""
+    """Return the rows (B, F) of every sequence's last step, from packed (N, F)."""
     steps = zip(offsets(batch_sizes), batch_sizes, [*batch_sizes[1:], 0], strict=False)
     return torch.cat(
         [packed[start + longer : start + rows] for start, rows, longer in steps if rows > longer][
@@ -48,8 +49,9 @@ def last_rows(packed: Tensor, batch_sizes: list[int]) -> Tensor:
 def states_before(
     output: Tensor, h_0: Tensor | None, batch_sizes: list[int], dtype: torch.dtype
 ) -> Tensor:
-    """Of packed output (N, H), h_{t-1} of every row: (N, H) with h_0, else without the first step's
-    rows.
+    """Return h_{t-1} of every row, from packed output (N, H).
+
+    It is (N, H) with h_0, else without the first step's rows.
     """
     steps = zip(offsets(batch_sizes), batch_sizes[1:], strict=False)
     parts = [
@@ -62,24 +64,24 @@ def states_before(
 def first_states(
     h_0: Tensor | None, c_0: Tensor | None, output: Tensor, rows: int, has_c: bool
 ) -> Tensor:
-    """(B, H): c_0, or h_0 for cells without a cell state; zeros where it is not given."""
+    """Return c_0 (B, H), or h_0 for cells without a cell state; zeros if there is none."""
     given = c_0 if has_c else h_0
     return output.new_zeros(rows, output.size(1)) if given is None else given.contiguous()
 
 
 def float_or_zeros(given: Tensor | None, rows: int, output: Tensor) -> Tensor:
-    """A gradient (rows, H) as float, zero where it did not come; never the tensor that came
-    itself.
-    """
+    """Return a copy of a gradient (rows, H) as float; zeros if there is none."""
     if given is None:
         return output.new_zeros(rows, output.size(1))
     return torch.empty_like(output[:rows]).copy_(given)
 
 
 class Forward:
-    """A forward pass: output (N, H); z (N, G * H) of the products' type; c (N, H), without rows for
-    cells that have none; low (B, H), h_{t-1} in the products' type where that is not float. z and c
-    have B rows where nothing is saved.
+    """A forward pass.
+
+    output (N, H); z (N, G * H) of the products' type; c (N, H), without rows for cells without a
+    cell state; low (B, H), h_{t-1} in the products' type where that is not float. z and c have B
+    rows where nothing is saved.
     """
 
     def __init__(
@@ -102,7 +104,7 @@ class Forward:
         self.low = weight_hh.new_empty(first, hidden) if self.is_low else self.output
 
     def steps(self) -> Iterator[Step]:
-        """The steps in order, each with its product made."""
+        """Yield the steps in order, each after its product."""
         first, weight, before_start = self.batch_sizes[0], self.weight_hh.t(), 0
         before = first_states(self.h_0, self.c_0, self.output, first, self.has_c)
         h = self.h_0
@@ -121,7 +123,7 @@ class Forward:
             before, before_start = (self.c, place) if self.has_c else (self.output, start)
 
     def results(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """output, h_n, c_n, z and c; the last two without rows where nothing is saved."""
+        """Return output, h_n, c_n, z and c, the last two without rows where nothing is saved."""
         h_n, no_c = (
             last_rows(self.output, self.batch_sizes),
             self.output.new_empty(0, self.output.size(1)),
@@ -138,9 +140,11 @@ class Forward:
 
 
 class Backward:
-    """A backward pass: gradients d_output (N, H), d_h_n (B, H); `carried` (B, H), which goes from
-    step to step without passing through W_hh: of c_t, or of the GRU's h_{t-1}; `after` (B, H), of
-    h_t through the product of the step after. du and dz (N, G * H) are one tensor where same_terms.
+    """A backward pass.
+
+    Gradients: d_output (N, H) and d_h_n (B, H); `carried` (B, H), which does not pass through W_hh,
+    of c_t or of the GRU's h_{t-1}; `after` (B, H), of h_t through the product of the step after. du
+    and dz (N, G * H) are one tensor with same_terms.
     """
 
     def __init__(
@@ -161,8 +165,8 @@ class Backward:
     ) -> None:
         if z.size(0) != u.size(0):
             raise RuntimeError(
-                "there is no way back from a forward pass that ran with save=false, as an inference"
-                " does"
+                "no backward pass can follow a forward pass that ran with save=false, as in"
+                " inference"
             )
         self.weight_hh, self.h_0, self.c_0, self.output, self.c = weight_hh, h_0, c_0, output, c
         self.batch_sizes, self.has_c = batch_sizes, has_c
@@ -175,7 +179,7 @@ class Backward:
         self.dz = self.du if same_terms else torch.empty_like(z)
 
     def steps(self) -> Iterator[Step]:
-        """The steps from the last to the first; after each its product is made."""
+        """Yield the steps from the last to the first, each before its product."""
         first = first_states(self.h_0, self.c_0, self.output, self.batch_sizes[0], self.has_c)
         starts, rows_after = offsets(self.batch_sizes), 0
         for t in reversed(range(len(self.batch_sizes))):
@@ -189,7 +193,7 @@ class Backward:
                 rows_after = rows
 
     def weight(self, wanted: bool) -> Tensor:
-        """The gradient of weight_hh, one product over all rows; empty where it is not wanted."""
+        """Return the gradient of weight_hh, one product over all rows; empty if not wanted."""
         if not wanted:
             return self.weight_hh.new_empty(0)
         dz = self.dz if self.h_0 is not None else self.dz[self.batch_sizes[0] :]
@@ -201,7 +205,7 @@ class Backward:
         )
 
     def states(self) -> tuple[Tensor, Tensor]:
-        """The gradients of h_0 and of c_0, which has no rows for cells without one."""
+        """Return the gradients of h_0 and c_0, the latter without rows for cells without c."""
         dh_0 = torch.zeros_like(self.d_h_n) if self.h_0 is None else self.after.float()
         return (
             (dh_0, self.carried)
