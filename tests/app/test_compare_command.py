@@ -457,7 +457,7 @@ def test_an_old_run_does_not_tell_its_text(two_runs, variant):
 
 
 def test_no_text_is_drawn_or_fetched_for_a_comparison(two_runs, variant, monkeypatch):
-    monkeypatch.setattr(corpora, "_draw", lambda *_: pytest.fail("drawn"))
+    monkeypatch.setattr(corpora, "generate_splits", lambda *_: pytest.fail("drawn"))
     drawn = DataConfig(
         name="drawn",
         origin=Origin.grammar,

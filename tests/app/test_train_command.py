@@ -189,7 +189,7 @@ def test_a_device_that_is_not_there(train_command, toy):
 @pytest.mark.parametrize(
     ("source", "target", "parts"),
     [
-        (b"a\nb\n", b"x\n", ["source has 2 lines, ", "target has 1; expected as many"]),
+        (b"a\nb\n", b"x\n", ["source has 2 lines, ", "target has 1; expected the same number"]),
         (b"a\n\xc3(b\n", b"x\ny\n", ["source:2: invalid UTF-8 at byte 1 (0xc3)"]),
         (b"", b"", ["source: empty"]),
         (b"a\n", None, ["target: no such file"]),

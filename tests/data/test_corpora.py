@@ -4,13 +4,13 @@ import http.server
 import io
 import random
 import threading
-import unicodedata
 import zipfile
 from functools import partial
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from test_splitting import RULE, oracle
 
 from seq2seq.app import cli
 from seq2seq.config import DataConfig, GrammarSplit, Origin, SplitConfig, SplitRule
@@ -24,8 +24,7 @@ from seq2seq.data.corpora import (
     splits,
     tsv_pairs,
 )
-from seq2seq.data.splitting import assign, sentence_key, split_by_components
-from seq2seq.data.text import read_lines, text_sha256
+from seq2seq.data.splitting import split_by_components
 from seq2seq.errors import DataError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -65,7 +64,7 @@ def write(path, data):
 
 
 def own(tmp_path, **files):
-    """A corpus of files: train="a\nb\n|x\ny\n" writes both sides of train."""
+    """Write a corpus of files: train="a\nb\n|x\ny\n" writes both sides of train."""
     config = DataConfig(name="mine", root=str(tmp_path / "prepared"))
     for split, text in files.items():
         sides = [
@@ -78,43 +77,10 @@ def own(tmp_path, **files):
 # -- reading ---
 
 
-def test_only_lf_and_crlf_end_a_line(tmp_path):
-    text = "one\u2028still one\ntwo\x0bstill\x85two\r\nthree\rstill three\nfour"
-    path = write(tmp_path / "a.txt", b"\xef\xbb\xbf" + text.encode())
-    assert list(read_lines(path)) == [
-        "one\u2028still one",
-        "two\x0bstill\x85two",
-        "three\rstill three",
-        "four",
-    ]
-
-
-def test_a_byte_order_mark_counts_at_the_start_alone(tmp_path):
-    assert list(read_lines(write(tmp_path / "a", "\ufeffa\n\ufeffb\n"))) == ["a", "\ufeffb"]
-
-
 def test_gzip_is_told_by_content(tmp_path):
     packed = write(tmp_path / "plain.txt", gzip.compress(b"a\nb\n"))
     plain = write(tmp_path / "packed.gz", "x\ny\n")
     assert read_pair_files(str(packed), str(plain)) == (["a", "b"], ["x", "y"])
-
-
-@pytest.mark.parametrize(
-    "damage", [lambda b: b[:-12], lambda b: b[:20] + b"\x00\xff\x00" + b[23:], lambda b: b[:5]]
-)
-def test_a_damaged_gzip_file_is_named(tmp_path, damage):
-    data = gzip.compress("".join(f"line {i} {i * i}\n" for i in range(200)).encode())
-    path = write(tmp_path / "a.gz", damage(data))
-    for read in (lambda: list(read_lines(path)), lambda: text_sha256(path)):
-        with pytest.raises(DataError, match=r"a\.gz: damaged gzip file"):
-            read()
-
-
-@pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_invalid_utf8_names_file_line_and_byte(tmp_path, pack):
-    path = write(tmp_path / "a.txt", pack(b"fine\nab\xffc\n"))
-    with pytest.raises(DataError, match=r"a\.txt:2: invalid UTF-8 at byte 3 \(0xff\)"):
-        list(read_lines(path))
 
 
 def test_different_line_counts_are_named(tmp_path):
@@ -229,9 +195,7 @@ def small_mirror(tmp_path):
 
 @pytest.fixture
 def server(tmp_path):
-    """A web server of tmp_path/site on this machine; gives its address and the paths that were
-    asked for.
-    """
+    """Serve tmp_path/site on this machine; give its address, its folder and the requested paths."""
     asked = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -351,90 +315,6 @@ def test_a_failed_download_names_the_address_and_the_way_out(tmp_path, server):
 
 # -- the split of one upstream file ---
 
-RULE = SplitRule(salt="test:v1:", train_share=0.6, valid_share=0.2)
-
-
-def oracle_key(sentence):
-    text = unicodedata.normalize("NFKC", sentence).casefold()
-    kept = ""
-    for char in text:
-        if unicodedata.category(char).startswith(("L", "M", "N")):
-            kept += char
-    return kept if kept else sentence.strip()
-
-
-def oracle(pairs, rule):
-    """Spread the smallest name along shared keys until nothing changes."""
-    unique = []
-    for pair in pairs:
-        if pair not in unique:
-            unique.append(pair)
-    names = [oracle_key(pair[0 if rule.name_side == "source" else 1]) for pair in unique]
-    changed = True
-    while changed:
-        changed = False
-        for i, a in enumerate(unique):
-            for j, b in enumerate(unique):
-                linked = oracle_key(a[0]) == oracle_key(b[0]) or oracle_key(a[1]) == oracle_key(
-                    b[1]
-                )
-                if linked and names[j] < names[i]:
-                    names[i], changed = names[j], True
-    divided = {"train": [], "valid": [], "test": []}
-    for pair, name in zip(unique, names, strict=True):
-        h = int(hashlib.sha256((rule.salt + name).encode()).hexdigest()[:16], 16) / 2**64
-        below_valid = h < rule.train_share + rule.valid_share
-        divided["train" if h < rule.train_share else "valid" if below_valid else "test"].append(
-            pair
-        )
-    return divided
-
-
-@pytest.mark.parametrize("side", ["source", "target"])
-@pytest.mark.parametrize("seed", range(4))
-def test_the_split_is_the_one_of_a_slow_reading_of_the_rule(seed, side):
-    chance = random.Random(seed)
-    en = [
-        f"{chance.choice(['The', 'the', 'THE'])} word{i}{chance.choice(['', '.', ' !'])}"
-        for i in range(30)
-    ]
-    zh = [f"字{i}{chance.choice(['', '。', '！'])}" for i in range(40)]
-    en, zh = [*en, "?!", "…"], [*zh, "１２", "12", "。"]
-    pairs = [(chance.choice(en), chance.choice(zh)) for _ in range(45)]
-    pairs += chance.sample(pairs, 5)
-    rule = SplitRule(salt=RULE.salt, train_share=0.6, valid_share=0.2, name_side=side)
-    divided = split_by_components(pairs, rule)
-    assert divided == oracle(pairs, rule)
-    for i in (0, 1):
-        keys = [{sentence_key(pair[i]) for pair in part} for part in divided.values()]
-        assert not keys[0] & keys[1]
-        assert not keys[0] & keys[2]
-        assert not keys[1] & keys[2]
-
-
-@pytest.mark.parametrize(
-    ("one", "other"), [("Straße?", "STRASSE"), ("１２ ﬁne", "12 fine!"), ("re-do", "redo")]
-)
-def test_sentences_that_differ_in_case_spacing_or_punctuation_have_one_key(one, other):
-    assert sentence_key(one) == sentence_key(other)
-
-
-def test_the_two_directions_split_alike():
-    pairs = [(f"w {i % 17}", f"字{i % 23}") for i in range(60)]
-    back = split_by_components(
-        [pair[::-1] for pair in pairs],
-        SplitRule(salt=RULE.salt, train_share=0.6, valid_share=0.2, name_side="target"),
-    )
-    assert {
-        name: [pair[::-1] for pair in part] for name, part in back.items()
-    } == split_by_components(pairs, RULE)
-
-
-def test_the_shares_are_kept():
-    found = [assign(f"name {i}", RULE) for i in range(5000)]
-    for name, share in (("train", 0.6), ("valid", 0.2), ("test", 0.2)):
-        assert found.count(name) / 5000 == pytest.approx(share, abs=0.03)
-
 
 def upstream_tsv():
     lines = [f"Sentence {i}.\t句子{i}。\tCC-BY\n" for i in range(120)]
@@ -467,7 +347,7 @@ def test_an_upstream_file_is_fetched_and_split(tmp_path, server, zipped):
         assert list(zip(*read_split(config, name), strict=True)) == expected[name]
     assert is_here(config, "test")
     config.upstream_split.train_share /= 2
-    assert not is_here(config, "test"), "it has to be divided anew"
+    assert not is_here(config, "test"), "it has to be divided again"
     config.upstream_split.train_share *= 2
     assert asked == ["/all.bin"]
     config.test.source_sha256 = sha256("else")
@@ -607,9 +487,11 @@ def test_the_mirror_holds_every_corpus(name, mirror):
     "name", ["tatoeba_en_zh", "tatoeba_zh_en", "tatoeba_de_en", "tatoeba_fr_en"]
 )
 def test_splitting_the_mirror_again_puts_every_pair_where_it_is(name, mirror):
-    """The mirror's English-Chinese copy lacks 1,000 of upstream's pairs. Leaving pairs out can cut
-    a component in two, but here it doesn't move any that is left; of the other corpora the mirror
-    holds every pair."""
+    """Dividing the mirror's pairs again gives the mirror's splits.
+
+    The mirror's English-Chinese copy lacks 1,000 of the published pairs. That could cut a component
+    in two, but here it moves no pair. Of the other corpora the mirror holds every pair.
+    """
     config = config_of(name, f"data.mirror={mirror}")
     expected = {split: list(split_pairs(config, split)) for split in ("train", "valid", "test")}
     english = 0 if config.source_language == "en" else 1

@@ -1,552 +1,131 @@
+"""The files of a prepared corpus, and the room's public names."""
+
+import ast
 import json
-import multiprocessing
-import os
-import random
-import resource
-import subprocess
-import sys
+import tempfile
 from collections import Counter
+from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from seq2seq.config import DataConfig, SplitConfig, TokenizerConfig, TokenizerKind
-from seq2seq.data import preparation
-from seq2seq.data.batches import BatchSampler
-from seq2seq.data.corpora import read_split
-from seq2seq.data.dataset import Manifest, ParallelDataset, Prepared, ids_dtype
-from seq2seq.data.preparation import (
-    Encoder,
-    SeenPairs,
-    available_cores,
-    encoded_chunks,
-    prepare,
-    sample,
-)
+from seq2seq import data
+from seq2seq.data.dataset import Counts, Manifest, ParallelDataset, ids_dtype
+from seq2seq.data.preparation import Encoded, SplitWriter
 from seq2seq.errors import DataError
 
-ROOT = Path(__file__).resolve().parents[2]
-TOKENIZER = TokenizerConfig(vocab_size=90)
-
-
-def sentences(count, seed=0, most=9):
-    chance = random.Random(seed)
-    nouns, verbs = (
-        ["dog", "cat", "bird", "house", "tree", "child"],
-        ["sees", "likes", "finds", "draws", "wants"],
-    )
-    return [
-        " ".join(chance.choice(nouns if i % 2 else verbs) for i in range(chance.randint(2, most)))
-        + f" {n % 97}"
-        for n in range(count)
-    ]
-
-
-def corpus(tmp_path, train=None, valid=None, **options):
-    """A corpus of own files from lists of pairs."""
-    config = DataConfig(
-        name="mine", root=str(tmp_path / "prepared"), target_language="de", **options
-    )
-    default = [(line, line.upper()) for line in sentences(300)]
-    for split, pairs in (("train", default if train is None else train), ("valid", valid)):
-        if pairs is not None:
-            path = tmp_path / split
-            path.write_bytes("".join(f"{src}\t{tgt}\n" for src, tgt in pairs).encode())
-            setattr(config, split, SplitConfig(str(path)))
-    return config
-
-
-def decoded(prepared, split):
-    dataset, pair = prepared.split(split), prepared.tokenizers
-    return [
-        (pair.source.decode(dataset.src(i).tolist()), pair.target.decode(dataset.tgt(i).tolist()))
-        for i in range(len(dataset))
-    ]
-
-
-# -- preparing ---
-
-
-@pytest.mark.parametrize("kind", ["bpe", "unigram", "char", "word"])
-@pytest.mark.parametrize("joint", [True, False])
-def test_a_prepared_corpus_holds_the_text(tmp_path, kind, joint):
-    pairs = list(dict.fromkeys((line, line.upper()) for line in sentences(200)))
-    config = corpus(tmp_path, pairs, pairs[:7])
-    prepared = prepare(
-        config, TokenizerConfig(TokenizerKind(kind), 55 if joint else 44, joint), progress=False
-    )
-    assert decoded(prepared, "valid") == pairs[:7] or kind == "word"
-    if kind != "word":
-        assert decoded(prepared, "train") == pairs
-    dataset = prepared.split("train")
-    for i in (0, 5, len(dataset) - 1):
-        assert dataset.src(i).tolist() == prepared.tokenizers.source.encode(pairs[i][0])
-        assert dataset.tgt(i).tolist() == prepared.tokenizers.target.encode(pairs[i][1])
-        assert (dataset.src_lengths[i], dataset.tgt_lengths[i]) == (
-            len(dataset.src(i)) + 1,
-            len(dataset.tgt(i)) + 1,
-        )
-
-
-def test_arrays_are_mapped_and_as_small_as_they_can_be(tmp_path):
-    dataset = prepare(corpus(tmp_path), TOKENIZER, progress=False).split("train")
-    assert isinstance(dataset.ids[0], np.memmap)
-    assert isinstance(dataset.ends[0], np.memmap)
-    assert dataset.ids[0].dtype == np.uint8
-    assert dataset.ends[0].dtype == np.int64
-    assert [ids_dtype(size) for size in (256, 257, 65536, 65537)] == [
-        np.uint8,
-        np.uint16,
-        np.uint16,
-        np.uint32,
-    ]
-
-
-def test_clean_up_drops_and_counts_training_pairs_alone(tmp_path):
-    good = [(f"the dog {i}", f"der hund {i}") for i in range(40)]
-    bad = [
-        ("", "leer"),
-        ("leer", " \u00a0 "),
-        ("word " * 50, "kurz"),
-        ("a b c d e f g h i j k l", "x"),
-        good[3],
-        ("the\u00a0dog 5", "der \u200bhund  5"),
-    ]
-    config = corpus(tmp_path, good + bad, bad, max_length=40)
-    config.cleaning.max_length_ratio = 4.0
-    prepared = prepare(config, TokenizerConfig(TokenizerKind.word, 200), progress=False)
-    train, valid = prepared.manifest.splits["train"], prepared.manifest.splits["valid"]
-    assert list(prepared.manifest.splits) == ["train", "valid"]
-    assert (train.pairs, train.kept) == (46, 40)
-    assert train.dropped == {"empty": 2, "too_long": 1, "ratio": 1, "duplicates": 2}
-    assert train.odd == {"\u00a0": 2, "\u200b": 1}
-    assert (valid.pairs, valid.kept) == (6, 6)
-    assert valid.odd == {"\u00a0": 2, "\u200b": 1}
-    assert prepared.manifest == Manifest.read(prepared.folder / "manifest.json")
-
-
-def test_each_rule_can_be_changed(tmp_path):
-    pairs = [(f"dog {i}", f"hund {i}") for i in range(30)] * 2 + [("a b c d e f g h i j k", "x")]
-    config = corpus(tmp_path, pairs, pairs[:1])
-    words = TokenizerConfig(TokenizerKind.word, 200)
-
-    def kept(split="train"):
-        return prepare(config, words, progress=False).manifest.splits[split].kept
-
-    assert kept() == 30
-    config.cleaning.drop_duplicates = False
-    assert kept() == 60
-    config.cleaning.max_length_ratio = 11.0
-    assert kept() == 61
-    config.max_length = 10
-    assert kept() == 60
-    config.train_pairs = 17
-    assert kept() == 17
-    assert kept("valid") == 1
-
-
-def test_references_stay_as_given_and_aligned(tmp_path):
-    valid = [
-        ("a\u00a0b", "x\u202f!"),
-        ("", ""),
-        ("lone\rreturn", "two  spaces "),
-        ("sep\u2028arator", "\u3000y"),
-    ]
-    prepared = prepare(corpus(tmp_path, valid=valid), TOKENIZER, progress=False)
-    dataset = prepared.split("valid")
-    assert list(zip(dataset.source_lines(), dataset.target_lines(), strict=True)) == valid
-    assert read_split(corpus(tmp_path, valid=valid), "valid") == (
-        dataset.source_lines(),
-        dataset.target_lines(),
-    )
-    assert len(dataset) == 4
-    assert dataset.src_lengths[1] == dataset.tgt_lengths[1] == 1
-    with pytest.raises(DataError, match="the text of split 'train' is not kept"):
-        prepared.split("train").source_lines()
-    with pytest.raises(DataError, match="has no split 'test'; expected one of train, valid"):
-        prepared.split("test")
-
-
-def test_valid_is_held_out_where_there_is_none(tmp_path):
-    pairs = [(line, line.upper()) for line in dict.fromkeys(sentences(400))]
-    prepared = prepare(corpus(tmp_path, pairs, valid_share=0.1), TOKENIZER, progress=False)
-    train, valid = (set(decoded(prepared, name)) for name in ("train", "valid"))
-    assert train | valid == set(pairs)
-    assert not train & valid
-    with pytest.raises(DataError, match=r"data\.valid_share=0\.0 holds out no pair of train"):
-        prepare(corpus(tmp_path, pairs, valid_share=0.0), TOKENIZER, progress=False)
-
-
-def test_nothing_left_is_an_error_that_says_why(tmp_path):
-    config = corpus(tmp_path, valid=[("a", "b")], max_length=1)
-    with pytest.raises(
-        DataError, match=r"no pair of split 'train' is left after clean-up of 300 \(300 too_long\)"
-    ):
-        prepare(config, TOKENIZER, progress=False)
-    assert not [path for path in (tmp_path / "prepared" / "mine").iterdir() if path.name != ".lock"]
-
-
-def test_bad_utf8_in_train_stops_preparation_and_leaves_nothing(tmp_path):
-    config = corpus(tmp_path)
-    with open(tmp_path / "train", "ab") as file:
-        file.write(b"x\xff\ty\n")
-    with pytest.raises(DataError, match=r"train:301: invalid UTF-8 at byte 2 \(0xff\)"):
-        prepare(config, TOKENIZER, progress=False)
-    assert not [path for path in (tmp_path / "prepared" / "mine").iterdir() if path.name != ".lock"]
-
-
-# -- the prepared folder ---
-
-
-def test_prepared_once_and_reused(tmp_path, monkeypatch):
-    first = prepare(corpus(tmp_path), TOKENIZER, progress=False)
-    monkeypatch.setattr(preparation, "make", lambda *_: pytest.fail("made again"))
-    again = prepare(corpus(tmp_path), TOKENIZER, progress=False)
-    assert again.folder == first.folder
-    assert again.manifest.fingerprint == first.folder.name
-    assert again.tokenizers.source.model == first.tokenizers.source.model
-
-
-def test_what_batches_are_made_of_does_not_matter_to_the_folder(tmp_path):
-    folders = {
-        prepare(corpus(tmp_path, **options), TOKENIZER, progress=False).folder
-        for options in ({}, {"batch_tokens": 7}, {"batch_sentences": 3}, {"epochs": 3})
+MANIFEST = """\
+{
+  "name": "mine",
+  "fingerprint": "0123456789abcdef",
+  "languages": [
+    "en",
+    "de"
+  ],
+  "splits": {
+    "train": {
+      "pairs": 9,
+      "kept": 3,
+      "empty": 1,
+      "too_long": 2,
+      "ratio": 0,
+      "duplicates": 3,
+      "odd": {
+        "\u00a0": 4
+      }
+    },
+    "valid": {
+      "pairs": 2,
+      "kept": 2,
+      "empty": 0,
+      "too_long": 0,
+      "ratio": 0,
+      "duplicates": 0,
+      "odd": {}
     }
-    assert len(folders) == 1
-
-
-def test_everything_that_makes_it_changes_the_folder(tmp_path, monkeypatch):
-    def folder(tokenizer=TOKENIZER, **options):
-        return prepare(corpus(tmp_path, **options), tokenizer, progress=False).folder
-
-    folders = [
-        folder(),
-        folder(max_length=20),
-        folder(train_pairs=100),
-        folder(valid_share=0.1),
-        folder(train=[(line, line) for line in sentences(300)]),
-        folder(valid=[("a dog", "EIN HUND")]),
-        *(
-            folder(TokenizerConfig(**{"vocab_size": 90, **change}))
-            for change in (
-                {"kind": TokenizerKind.char},
-                {"vocab_size": 80},
-                {"joint": False},
-                {"nfkc": False},
-            )
-        ),
-    ]
-    monkeypatch.setattr(preparation, "VERSION", -1)
-    folders.append(folder())
-    assert len(set(folders)) == len(folders)
-
-
-def test_a_half_made_folder_is_never_read(tmp_path, monkeypatch):
-    config = corpus(tmp_path)
-    real = preparation.encode_split
-
-    def interrupted(folder, name, *rest):
-        if name == "valid":
-            raise KeyboardInterrupt
-        return real(folder, name, *rest)
-
-    monkeypatch.setattr(preparation, "encode_split", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        prepare(config, TOKENIZER, progress=False)
-    root = tmp_path / "prepared" / "mine"
-    assert [path.name for path in root.iterdir()] == [".lock"]
-    monkeypatch.undo()
-    (root / ".making-killed" / "corpus").mkdir(parents=True)  # what a killed process leaves
-    folder = prepare(config, TOKENIZER, progress=False).folder
-    assert sorted(path.name for path in root.iterdir()) == sorted([".lock", folder.name])
-
-
-def _prepare_and_tell(config, made):
-    real = preparation.make
-
-    def counting(*arguments):
-        with made.get_lock():
-            made.value += 1
-        real(*arguments)
-
-    preparation.make = counting
-    prepare(config, TOKENIZER, progress=False)
-
-
-def test_two_processes_prepare_once(tmp_path):
-    context = multiprocessing.get_context("fork")
-    made = context.Value("i", 0)
-    processes = [
-        context.Process(target=_prepare_and_tell, args=(corpus(tmp_path), made)) for _ in range(2)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
-    assert made.value == 1
-
-
-@pytest.mark.parametrize(
-    ("file", "cut"),
-    [
-        ("train.target.ids", 3),
-        ("train.source.ends", 8),
-        ("valid.source.ends", 3),
-        ("valid.target.ends", 10**6),
-    ],
-)
-def test_damaged_arrays_are_named(tmp_path, file, cut):
-    prepared = prepare(corpus(tmp_path), TOKENIZER, progress=False)
-    path = prepared.folder / file
-    path.write_bytes(path.read_bytes()[:-cut])
-    with pytest.raises(DataError, match=r"\.(ids|ends): damaged: \d+ bytes, expected \d+; delete"):
-        prepared.split(file.partition(".")[0])
-
-
-def test_a_damaged_manifest_is_named(tmp_path):
-    prepared = prepare(corpus(tmp_path), TOKENIZER, progress=False)
-    (prepared.folder / "manifest.json").write_text("{")
-    with pytest.raises(DataError, match=r"manifest\.json: not a prepared corpus"):
-        Prepared.open(prepared.folder)
-
-
-def test_the_manifest_is_plain_json(tmp_path):
-    pairs = [("a\u00a0b", "c")] * 3 + [(line, line) for line in sentences(300)]
-    folder = prepare(corpus(tmp_path, pairs), TOKENIZER, progress=False).folder
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    assert manifest["languages"] == ["en", "de"]
-    assert manifest["splits"]["train"]["odd"].keys() <= {"\u00a0"}
-    assert set(manifest["splits"]) == {"train", "valid"}
-
-
-# -- size ---
-
-
-def test_worker_processes_find_the_same(tmp_path, monkeypatch):
-    prepared = prepare(corpus(tmp_path), TOKENIZER, progress=False)
-    pairs = [(line, line.upper()) for line in sentences(500, seed=4)] + [("", "x")]
-    encoder = Encoder(prepared.tokenizers, max_length=100, max_ratio=9.0, drops=True)
-    here = list(encoded_chunks(pairs, encoder))
-    monkeypatch.setattr(preparation, "FEW_PAIRS", 100)
-    monkeypatch.setattr(preparation, "CHUNK_PAIRS", 50)
-    chunks = list(encoded_chunks(pairs, encoder))
-    assert len(chunks) == 11
-    assert [i for chunk in chunks for i in chunk.ids[1]] == [
-        i for chunk in here for i in chunk.ids[1]
-    ]
-    assert [key for chunk in chunks for key in chunk.keys] == here[0].keys
-    assert sum(chunk.counts.empty for chunk in chunks) == here[0].counts.empty == 1
-    assert 1 <= available_cores() <= os.cpu_count()
-
-
-def test_repeated_pairs_are_found_across_chunks(tmp_path):
-    seen = SeenPairs(tmp_path)
-    assert seen.new([b"a" * 16, b"b" * 16, b"a" * 16]) == [True, True, False]
-    assert seen.new([b"b" * 16, b"c" * 16]) == [False, True]
-    seen.close()
-
-
-def test_a_sample_is_even_bounded_and_always_the_same():
-    assert sample(iter(range(5)), 10) == [0, 1, 2, 3, 4]
-    found = sample(iter(range(100_000)), 1000)
-    assert len(set(found)) == 1000
-    assert found == sample(iter(range(100_000)), 1000)
-    assert np.histogram(found, bins=4, range=(0, 100_000))[0] == pytest.approx([250] * 4, abs=60)
-
-
-MEASURE = """
-import resource, sys
-from seq2seq.data import preparation
-from seq2seq.config import DataConfig, SplitConfig, TokenizerConfig
-preparation.FEW_PAIRS, preparation.TOKENIZER_PAIRS = 1 << 40, 5000  # one process, so that one figure tells all
-config = DataConfig(name="m", root=sys.argv[2], train=SplitConfig(sys.argv[1]))
-preparation.prepare(config, TokenizerConfig(vocab_size=300), progress=False)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "linux" else 1 << 20))
+  }
+}
 """
 
 
-@pytest.mark.slow
-def test_memory_does_not_grow_with_the_corpus(tmp_path):
-    """Peak memory of 40,000 and of 400,000 pairs, in MiB; the text of the latter is 40 MiB."""
-    peaks = []
-    for count in (40_000, 400_000):
-        path = tmp_path / f"{count}.tsv"
-        with open(path, "w") as file:
-            for n, line in enumerate(sentences(count, most=14)):
-                file.write(f"{line} {n}\t{line} {n * 7}\n")
-        done = subprocess.run(
-            [sys.executable, "-c", MEASURE, str(path), str(tmp_path / str(count))],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        peaks.append(int(done.stdout))
-    assert peaks[1] - peaks[0] < 50, (
-        peaks
-    )  # of which the table of hashes may take 64 MiB, and takes less here
-
-
-# -- batches ---
-
-
-def lengths(count=3000, seed=1):
-    random_lengths = np.random.default_rng(seed)
-    tgt = random_lengths.integers(2, 40, count)
-    return np.maximum(2, tgt + random_lengths.integers(-3, 4, count)), tgt
-
-
-def test_a_batch_is_padded_and_ends_in_eos(tmp_path):
-    prepared = prepare(corpus(tmp_path), TOKENIZER, progress=False)
-    dataset = prepared.split("train")
-    batch = dataset.batch(np.array([4, 0, 9]))
-    assert batch.src.dtype == batch.tgt.dtype == torch.int64
-    assert batch.src.shape == (3, int(batch.src_lengths.max()))
-    assert batch.indices.tolist() == [4, 0, 9]
-    assert batch.tgt_tokens == int((batch.tgt != 0).sum()) == int(batch.tgt_lengths.sum())
-    for ids, counts, side in (
-        (batch.src, batch.src_lengths, dataset.src),
-        (batch.tgt, batch.tgt_lengths, dataset.tgt),
-    ):
-        for row, length, index in zip(ids.tolist(), counts.tolist(), (4, 0, 9), strict=True):
-            assert row == [*side(index).tolist(), 3, *[0] * (ids.shape[1] - length)]
-    moved = batch.to(torch.device("meta"))
-    assert moved.src.device.type == moved.tgt.device.type == "meta"
-    assert moved.tgt_lengths.device.type == "cpu"
-
-
-@pytest.mark.parametrize("shuffle", [True, False])
-@pytest.mark.parametrize("size", [{"batch_tokens": 300}, {"batch_sentences": 32}])
-def test_every_sentence_comes_once_an_epoch(size, shuffle):
-    src, tgt = lengths()
-    sampler = BatchSampler(src, tgt, **size, seed=1, shuffle=shuffle)
-    for _ in range(2):
-        count = len(sampler)
-        found = list(sampler)
-        assert len(found) == count
-        assert sorted(np.concatenate(found).tolist()) == list(range(len(src)))
-        if "batch_tokens" in size:
-            assert all(tgt[batch].sum() <= 300 for batch in found)
-            assert np.mean([tgt[batch].sum() for batch in found]) > 270
-        else:
-            assert Counter(map(len, found))[32] >= len(found) - len(src) // (32 * 50) - 1
-
-
-def test_the_order_follows_from_seed_and_epoch_alone():
-    def order(seed, epoch):
-        sampler = BatchSampler(*lengths(), batch_tokens=300, seed=seed)
-        sampler.load_state_dict({"epoch": epoch, "position": 0})
-        return [batch.tolist() for batch in sampler]
-
-    assert order(1, 0) == order(1, 0)
-    assert order(1, 0) != order(1, 1) != order(2, 1)
-    following = BatchSampler(*lengths(), batch_tokens=300, seed=1)
-    list(following)
-    assert [batch.tolist() for batch in following] == order(1, 1)
-
-
-def test_the_order_is_the_same_on_every_machine():
-    src = np.arange(12) % 5 + 2
-    sampler = BatchSampler(src, src[::-1].copy(), batch_tokens=12, seed=3, bucket_batches=50)
-    assert [batch.tolist() for batch in sampler] == [[7, 2], [11, 1, 6, 10, 0], [3, 8], [5, 4, 9]]
-    sampler = BatchSampler(src, src[::-1].copy(), batch_tokens=12, seed=3)
-    assert [batch.tolist() for batch in sampler] == [[11, 7], [8], [5, 3], [1, 4, 6, 9], [2, 10, 0]]
-
-
-def test_it_goes_on_in_mid_epoch():
-    sampler = BatchSampler(*lengths(), batch_tokens=300, seed=1)
-    whole = [batch.tolist() for batch in sampler]
-    sampler.load_state_dict({"epoch": 0, "position": 0})
-    iterator = iter(sampler)
-    first = [next(iterator).tolist() for _ in range(7)]
-    state = sampler.state_dict()
-    assert state == {"epoch": 0, "position": 7}
-    other = BatchSampler(*lengths(), batch_tokens=300, seed=1)
-    other.load_state_dict(json.loads(json.dumps(state)))
-    assert first + [batch.tolist() for batch in other] == whole
-    assert other.state_dict() == {"epoch": 1, "position": 0}
-
-
-def test_in_buckets_a_batch_holds_sentences_of_similar_length():
-    src, tgt = lengths(20_000)
-    sampler = BatchSampler(src, tgt, batch_sentences=64, seed=1, bucket_batches=50)
-    padded = sum(tgt[batch].max() * len(batch) for batch in sampler)
-    assert tgt.sum() / padded > 0.95
-    assert tgt.mean() / tgt.max() < 0.6  # what it would be without
-
-
-def test_without_buckets_a_batch_holds_sentences_of_any_length():
-    src, tgt = lengths(20_000)
-    for size in ({"batch_sentences": 64}, {"batch_tokens": 900}):
-        sampler = BatchSampler(src, tgt, **size, seed=1)
-        found = list(sampler)
-        assert sorted(i for batch in found for i in batch.tolist()) == list(range(len(tgt)))
-        assert all(tgt[batch].sum() <= 900 for batch in found if "batch_tokens" in size)
-        spread = np.mean([tgt[batch].std() for batch in found]) / tgt.std()
-        assert spread > 0.9
-        bucketed = BatchSampler(src, tgt, **size, seed=1, bucket_batches=50)
-        sorted_spread = np.mean([tgt[batch].std() for batch in bucketed]) / tgt.std()
-        assert sorted_spread < 0.1
-
-
-def test_a_sentence_over_the_budget_has_a_batch_of_its_own():
-    tgt = np.array([5, 50, 4, 6, 50])
-    for shuffle in (True, False):
-        found = sorted(
-            sorted(batch.tolist())
-            for batch in BatchSampler(tgt, tgt, batch_tokens=15, shuffle=shuffle, bucket_batches=50)
-        )
-        assert found == [[0, 2, 3], [1], [4]]
-
-
-def test_unshuffled_comes_by_length_and_indices_restore_the_order(tmp_path):
-    dataset = prepare(corpus(tmp_path), TOKENIZER, progress=False).split("train")
-    sampler = BatchSampler(
-        dataset.src_lengths, dataset.tgt_lengths, batch_sentences=16, shuffle=False
-    )
-    found = list(dataset.batches(sampler))
-    assert [int(n) for batch in found for n in batch.tgt_lengths] == sorted(
-        dataset.tgt_lengths.tolist()
-    )
-    restored = {
-        int(i): row
-        for batch in found
-        for i, row in zip(batch.indices, batch.tgt.tolist(), strict=True)
-    }
-    for i in range(len(dataset)):
-        assert restored[i][: dataset.tgt_lengths[i]] == [*dataset.tgt(i).tolist(), 3]
+def test_a_manifest_is_read_and_written_byte_for_byte(tmp_path):
+    path = tmp_path / "manifest.json"
+    path.write_text(MANIFEST, encoding="utf-8")
+    manifest = Manifest.read(path)
+    train = Counts(9, 3, 1, 2, 0, 3, Counter({"\u00a0": 4}))
+    assert manifest.splits == {"train": train, "valid": Counts(pairs=2, kept=2)}
+    assert train.dropped == {"empty": 1, "too_long": 2, "ratio": 0, "duplicates": 3}
+    manifest.write(tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_text(encoding="utf-8") == MANIFEST
 
 
 @pytest.mark.parametrize(
-    ("size", "message"),
-    [
-        ({}, "data.batch_tokens and data.batch_sentences are both null"),
-        ({"batch_tokens": 0}, "data.batch_tokens=0"),
-        ({"batch_sentences": -1}, "data.batch_sentences=-1"),
-    ],
+    "change",
+    [{"splits": None}, {"splits": {"train": {}}}, {"splits": {"train": {"odd": {}, "more": 1}}}],
 )
-def test_sizes_that_make_no_sense_are_refused(size, message):
-    with pytest.raises(ValueError, match=message):
-        BatchSampler(*lengths(), **size)
+def test_a_manifest_of_another_form_is_named(tmp_path, change):
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps(json.loads(MANIFEST) | change), encoding="utf-8")
+    with pytest.raises(DataError, match=r"manifest\.json: not a prepared corpus"):
+        Manifest.read(path)
 
 
-def test_no_sentences_are_refused():
-    with pytest.raises(DataError, match="no sentence pairs"):
-        BatchSampler(np.zeros(0, np.int64), np.zeros(0, np.int64), batch_tokens=10)
+def test_counts_of_two_parts_add_up():
+    one, other = Counts(5, 3, 1, odd=Counter("aab")), Counts(4, 4, 0, 1, odd=Counter("bc"))
+    assert one + other == Counts(9, 7, 1, 1, odd=Counter(a=2, b=2, c=1))
 
 
-def test_a_million_pairs_are_batched_in_seconds():
-    src, tgt = lengths(1_000_000)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
-    assert len(BatchSampler(src, tgt, batch_tokens=2048, seed=1)) > 9000
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_utime - before < 10
+SENTENCES = st.lists(st.lists(st.integers(0, 299), max_size=5), max_size=8)
 
 
-def test_a_split_of_empty_sentences_can_be_read(tmp_path):
-    prepared = prepare(corpus(tmp_path, valid=[("", ""), ("", "")]), TOKENIZER, progress=False)
-    dataset = prepared.split("valid")
-    assert isinstance(dataset, ParallelDataset)
-    assert dataset.batch(np.array([0, 1])).src.tolist() == [[3], [3]]
+@settings(max_examples=50, deadline=None)
+@given(st.lists(SENTENCES, max_size=4), st.data())
+def test_what_is_written_in_chunks_is_read_again(chunks, draw):
+    """The arrays return the kept sentences of all chunks, in order."""
+    vocabularies = (256, 300)
+    kept = []
+    with tempfile.TemporaryDirectory() as folder:
+        writer = SplitWriter(Path(folder), "train")
+        for sentences in chunks:
+            keep = [draw.draw(st.booleans()) for _ in sentences]
+            pairs = [([i % 256 for i in ids], ids[::-1]) for ids in sentences]
+            kept += [pair for pair, wanted in zip(pairs, keep, strict=True) if wanted]
+            sides = [[pair[side] for pair in pairs] for side in (0, 1)]
+            ids = [
+                np.fromiter(chain.from_iterable(side), ids_dtype(size))
+                for side, size in zip(sides, vocabularies, strict=True)
+            ]
+            lengths = [np.array([len(s) for s in side], np.int64) for side in sides]
+            writer.write(Encoded(ids, lengths, [], Counts()), np.array(keep, bool))
+        writer.close()
+        if not kept:
+            return
+        source, target = (SimpleNamespace(vocab_size=size) for size in vocabularies)
+        dataset = ParallelDataset(
+            Path(folder), "train", SimpleNamespace(source=source, target=target)
+        )
+        found = [(dataset.src(i).tolist(), dataset.tgt(i).tolist()) for i in range(len(dataset))]
+        assert found == kept
+        assert dataset.src_lengths.tolist() == [len(src) + 1 for src, _ in kept]
+
+
+def test_no_module_loads_torch_before_the_first_batch():
+    """Worker processes that encode start without torch, and so do commands that only read text."""
+    for path in Path(data.__path__[0]).rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+            assert not any(name.split(".")[0] == "torch" for name in names), path
+
+
+def test_every_public_name_is_there():
+    assert all(hasattr(data, name) for name in data.__all__)

@@ -1,4 +1,4 @@
-"""The grammar file's format, the built-in corpus' grammar, and numerals, dates and clock times."""
+"""The format of grammar files, the built-in grammar, and numerals, dates and clock times."""
 
 import contextlib
 import random
@@ -92,7 +92,7 @@ def test_sampling_is_fast_enough(grammar: Grammar) -> None:
     )
     assert (
         time.process_time() - start < 3
-    )  # the whole corpus is ten times as much: within 15 s with a margin
+    )  # the whole corpus is ten times as large, and should take less than 15 s
 
 
 def test_impossible_wishes_are_refused(grammar: Grammar, tmp_path: Path) -> None:
@@ -103,8 +103,7 @@ def test_impossible_wishes_are_refused(grammar: Grammar, tmp_path: Path) -> None
         generate_splits(load_grammar(small), {"train": GrammarSplit(50, 1, 20)}, seed=1)
 
 
-# ----------------------------------------------------------------------------- one right
-# translation
+# ------------------------------------------------------------------------- one right translation
 
 
 def test_a_sentence_has_one_translation(grammar: Grammar) -> None:
@@ -113,9 +112,7 @@ def test_a_sentence_has_one_translation(grammar: Grammar) -> None:
 
 
 def test_a_sentence_has_one_translation_with_few_words(grammar: Grammar) -> None:
-    """With one word for each set of features, many rules' sentences meet: ambiguous structure would
-    show.
-    """
+    """With one word for each set of features, an ambiguous structure gives two translations soon."""
     rng = random.Random(12)
     for _ in range(2):
         thin = thinned(grammar, rng)
@@ -123,7 +120,7 @@ def test_a_sentence_has_one_translation_with_few_words(grammar: Grammar) -> None
 
 
 def test_the_thinned_grammar_finds_an_ambiguity(tmp_path: Path) -> None:
-    """The two tests above can fail: 'the sheep', singular and plural, has two translations."""
+    """The two tests above can fail: 'the sheep' is singular or plural, with two translations."""
     text = GRAMMAR_FILE.read_text(encoding="utf-8").replace("goat     +s", "sheep sheep")
     ambiguous = thinned(load_grammar(write(tmp_path, text)), random.Random(1), keep="sheep")
     rng = random.Random(1)
@@ -132,7 +129,7 @@ def test_the_thinned_grammar_finds_an_ambiguity(tmp_path: Path) -> None:
 
 
 def thinned(grammar: Grammar, rng: random.Random, keep: str = "") -> Grammar:
-    """The grammar with all its rules, and one entry of each table for each set of features."""
+    """Keep all rules, and one entry of each table for each set of features."""
     rules = [a for a in grammar.alternatives if a.children]
     entries: dict[str, list[Alternative]] = {}
     for a in grammar.alternatives:
@@ -146,7 +143,7 @@ def thinned(grammar: Grammar, rng: random.Random, keep: str = "") -> Grammar:
 
 
 def features_text(a: Alternative) -> str:
-    """An entry's features, the same text for the same features."""
+    """Return an entry's features as text, the same for the same features."""
     return str(
         sorted(
             (name, sorted(values))
@@ -256,9 +253,7 @@ def test_measure_words(grammar: Grammar, noun: str, measure: str) -> None:
 
 
 def test_measure_words_agree_with_their_noun(grammar: Grammar) -> None:
-    """Wherever a demonstrative comes, the next measure word before the clause's noun is the noun's
-    own.
-    """
+    """After a demonstrative, the measure word is the one of the noun that follows."""
     entries = [a.outputs for a in grammar.alternatives if a.category == "Noun"]
     nouns = {str(outputs["zh"][0]): str(outputs["mw"][0]) for outputs in entries}
     rng = random.Random(31)
@@ -331,14 +326,12 @@ HAND_WRITTEN = {
 
 @pytest.mark.parametrize(("source", "target"), HAND_WRITTEN.items())
 def test_hand_written_pairs_are_derived(grammar: Grammar, source: str, target: str) -> None:
-    """The rules and entries that the sentence needs give it, with the translation a reader
-    expects.
-    """
+    """The rules and entries that a sentence needs give it the translation a reader expects."""
     vocabulary = {*re.findall(r"[a-z'-]+|[.,?]", source.lower().replace("'s", " 's")), "-", "a"}
     few = replace(grammar, alternatives=needed(grammar, vocabulary))
     rng = random.Random(41)
     for _ in range(40_000):
-        with contextlib.suppress(ValueError):  # a rule that needs a word left out
+        with contextlib.suppress(ValueError):  # a rule that needs a word that was left out
             pair = few.sample(rng, 14)
             if pair.source == source:
                 assert pair.target == target
@@ -347,9 +340,7 @@ def test_hand_written_pairs_are_derived(grammar: Grammar, source: str, target: s
 
 
 def needed(grammar: Grammar, vocabulary: set[str]) -> tuple[Alternative, ...]:
-    """The alternatives that may write these words and nothing else, and whose children still have
-    some.
-    """
+    """Return the alternatives that can write these words alone, as far as their parts can too."""
     kept = tuple(a for a in grammar.alternatives if may_write(a, vocabulary))
     while True:
         categories = {a.category for a in kept} | ({"number"} if "two" in vocabulary else set())
@@ -360,9 +351,7 @@ def needed(grammar: Grammar, vocabulary: set[str]) -> tuple[Alternative, ...]:
 
 
 def may_write(a: Alternative, vocabulary: set[str]) -> bool:
-    """Whether a rule's English has no other words than these; whether one of an entry's English
-    columns has none.
-    """
+    """Return whether a rule's English, or one English column of an entry, has only these words."""
     columns = [output for name, output in a.outputs.items() if name == "en" or not a.children]
     texts = [{word.lower() for word in column if isinstance(word, str)} for column in columns]
     if a.children:
@@ -371,7 +360,7 @@ def may_write(a: Alternative, vocabulary: set[str]) -> bool:
     return not english or any(text <= vocabulary for text in (texts[0], *english))
 
 
-# Of Chinese and English that look alike on paper, what a reader stumbles over: none of it may come.
+# Mistakes that a reader of English or Chinese would notice: none of them may occur.
 ENGLISH_MISTAKES = {
     "the speaker is not an object of the speaker's own action": r"(?i)\b(i|we)\b[^,.?]*\b(me|us)\b",
     "a subject's pronoun as an object": r"\b(introduc\w+|with|to|for|than|as) (I|he|she|we|they)\b",
@@ -446,16 +435,14 @@ def test_what_stands_with_ba_is_definite(splits: dict[str, list[Pair]]) -> None:
 
 
 def test_objects_are_in_the_object_case(grammar: Grammar) -> None:
-    """Only a subject asks for the nominative; a part that may be a person and asks for no case
-    could get it.
-    """
+    """Only a subject may be in the nominative, so any other part that may be a person has a case."""
     for a in grammar.alternatives:
         for child in a.children:
             if child.category == "Phrase" and a.category not in ("Subject", "State"):
                 assert "case" in child.features, f"{GRAMMAR_FILE}:{a.line}: {child.name}"
 
 
-# What must be heard often enough to be learnt: in so many of the 3,000 training sentences at least.
+# What a model can learn only from many examples: pattern, and the fewest of 3,000 training sentences with it.
 FEATURES = {
     "perfective 了": (1, r"了", 600),
     "experience 过": (1, r"(?<!经)过(?!了)", 60),
@@ -492,9 +479,7 @@ def test_features_are_covered(splits: dict[str, list[Pair]], name: str) -> None:
 
 
 def test_long_sentences_are_varied(splits: dict[str, list[Pair]]) -> None:
-    """Not one construction makes them long, and no sentence piles up that-clauses or relative
-    clauses.
-    """
+    """Many constructions make sentences long, and no sentence piles up clauses of one kind."""
     long = [pair.source for pair in splits["test_long"]]
     openings = Counter(source.split()[0] for source in long)
     assert max(openings.values()) <= 0.25 * len(long), openings.most_common(3)
@@ -521,8 +506,7 @@ def test_long_sentences_are_varied(splits: dict[str, list[Pair]]) -> None:
         ), source
 
 
-# ----------------------------------------------------------------------------- numerals, dates,
-# times
+# ------------------------------------------------------------------------ numerals, dates, times
 
 NUMBERS = {
     0: ("zero", "零"),
@@ -611,8 +595,7 @@ def test_clock_times_that_are_not_written_are_refused() -> None:
         clock(3, 7)
 
 
-# ------------------------------------------------------------------------------------ the file
-# format
+# ------------------------------------------------------------------------------- the file format
 
 
 def write(folder: Path, text: str) -> Path:

@@ -4,7 +4,6 @@ import random
 import pytest
 
 from seq2seq.config import TokenizerConfig, TokenizerKind
-from seq2seq.data.text import clean, join_chinese, nfkc, odd_characters, segment_chinese
 from seq2seq.data.tokenizer import Tokenizer, Tokenizers
 from seq2seq.errors import DataError
 
@@ -82,36 +81,8 @@ def test_chinese_words_are_found_and_written_without_spaces():
     tokenizer = train("word", 100, CHINESE, "zh")
     assert tokenizer.pieces("我喜欢学习") == ["我", "喜欢", "学习"]
     assert tokenizer.decode(tokenizer.encode("他喜欢苹果。")) == "他喜欢苹果。"
-    other = train("word", 100, ["我 喜欢"], "en")  # another language's text is left as it is
+    other = train("word", 100, ["我 喜欢"], "en")  # text of another language is not changed
     assert other.decode(other.encode("我 喜欢")) == "我 喜欢"
-
-
-def test_segmenting_prints_nothing_and_writes_no_cache(capfd, tmp_path, monkeypatch):
-    import tempfile
-
-    from seq2seq.data import text
-
-    text._chinese_words.cache_clear()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert segment_chinese("我喜欢学习") == "我 喜欢 学习"
-    assert capfd.readouterr() == ("", "")
-    assert not list(tmp_path.iterdir())
-
-
-def test_spaces_go_beside_chinese_and_stay_between_other_words():
-    assert join_chinese("我 喜欢 New York 的 3 个 苹果 。") == "我喜欢New York的3个苹果。"
-
-
-@pytest.mark.parametrize(
-    ("language", "line", "expected"),
-    [
-        ("en", "ｆｕｌｌ，ﬁne…", "full,fine..."),
-        ("zh", "你好，ＡＢＣ１２？（好）！……", "你好，ABC12？（好）！……"),
-        ("ja", "１０ｃｍ、ｶﾞ？", "１０ｃｍ、ガ？"),
-    ],
-)
-def test_nfkc_keeps_what_chinese_and_japanese_references_hold(language, line, expected):
-    assert nfkc(line, language) == expected
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram", "char", "word"])
@@ -129,15 +100,6 @@ def test_nfkc_can_be_turned_off():
     assert train(lines=lines).pieces("ｆｕｌｌ") == train(lines=lines).pieces("full")
     plain = train("char", 80, lines, nfkc=False)
     assert plain.decode(plain.encode("ｆｕｌｌ")) == "ｆｕｌｌ"
-
-
-def test_odd_characters_are_counted_and_made_plain():
-    line = "a\u00a0b\u202fc\u2009d\u200be\u00adf\u3000g\th\x07i\u0085j"
-    assert clean(line) == "a b c def g h i j"
-    assert sum(odd_characters(line).values()) == 9
-    assert odd_characters("plain text") == {}
-    assert clean("  two   spaces ") == "two spaces"
-    assert clean("می\u200cخواهم") == "می\u200cخواهم"  # the zero-width non-joiner is spelling
 
 
 def test_byte_fallback_spells_what_was_never_seen():

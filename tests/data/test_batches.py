@@ -1,0 +1,206 @@
+import json
+import resource
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seq2seq.data import Batch, BatchSampler, pad
+from seq2seq.errors import DataError
+
+
+def lengths(count=3000, seed=1):
+    random_lengths = np.random.default_rng(seed)
+    tgt = random_lengths.integers(2, 40, count)
+    return np.maximum(2, tgt + random_lengths.integers(-3, 4, count)), tgt
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("size", [{"batch_tokens": 300}, {"batch_sentences": 32}])
+def test_every_sentence_comes_once_an_epoch(size, shuffle):
+    src, tgt = lengths()
+    sampler = BatchSampler(src, tgt, **size, seed=1, shuffle=shuffle)
+    for _ in range(2):
+        count = len(sampler)
+        found = list(sampler)
+        assert len(found) == count
+        assert sorted(np.concatenate(found).tolist()) == list(range(len(src)))
+        if "batch_tokens" in size:
+            assert all(tgt[batch].sum() <= 300 for batch in found)
+            assert np.mean([tgt[batch].sum() for batch in found]) > 270
+        else:
+            assert Counter(map(len, found))[32] >= len(found) - len(src) // (32 * 50) - 1
+
+
+def test_the_order_follows_from_seed_and_epoch_alone():
+    def order(seed, epoch):
+        sampler = BatchSampler(*lengths(), batch_tokens=300, seed=seed)
+        sampler.load_state_dict({"epoch": epoch, "position": 0})
+        return [batch.tolist() for batch in sampler]
+
+    assert order(1, 0) == order(1, 0)
+    assert order(1, 0) != order(1, 1) != order(2, 1)
+    following = BatchSampler(*lengths(), batch_tokens=300, seed=1)
+    list(following)
+    assert [batch.tolist() for batch in following] == order(1, 1)
+
+
+def test_the_order_is_the_same_on_every_machine():
+    src = np.arange(12) % 5 + 2
+    sampler = BatchSampler(src, src[::-1].copy(), batch_tokens=12, seed=3, bucket_batches=50)
+    assert [batch.tolist() for batch in sampler] == [[7, 2], [11, 1, 6, 10, 0], [3, 8], [5, 4, 9]]
+    sampler = BatchSampler(src, src[::-1].copy(), batch_tokens=12, seed=3)
+    assert [batch.tolist() for batch in sampler] == [[11, 7], [8], [5, 3], [1, 4, 6, 9], [2, 10, 0]]
+
+
+def test_it_goes_on_in_mid_epoch():
+    sampler = BatchSampler(*lengths(), batch_tokens=300, seed=1)
+    whole = [batch.tolist() for batch in sampler]
+    sampler.load_state_dict({"epoch": 0, "position": 0})
+    iterator = iter(sampler)
+    first = [next(iterator).tolist() for _ in range(7)]
+    state = sampler.state_dict()
+    assert state == {"epoch": 0, "position": 7}
+    other = BatchSampler(*lengths(), batch_tokens=300, seed=1)
+    other.load_state_dict(json.loads(json.dumps(state)))
+    assert first + [batch.tolist() for batch in other] == whole
+    assert other.state_dict() == {"epoch": 1, "position": 0}
+
+
+def test_in_buckets_a_batch_holds_sentences_of_similar_length():
+    src, tgt = lengths(20_000)
+    sampler = BatchSampler(src, tgt, batch_sentences=64, seed=1, bucket_batches=50)
+    padded = sum(tgt[batch].max() * len(batch) for batch in sampler)
+    assert tgt.sum() / padded > 0.95
+    assert tgt.mean() / tgt.max() < 0.6  # what it would be without
+
+
+def test_without_buckets_a_batch_holds_sentences_of_any_length():
+    src, tgt = lengths(20_000)
+    for size in ({"batch_sentences": 64}, {"batch_tokens": 900}):
+        sampler = BatchSampler(src, tgt, **size, seed=1)
+        found = list(sampler)
+        assert sorted(i for batch in found for i in batch.tolist()) == list(range(len(tgt)))
+        assert all(tgt[batch].sum() <= 900 for batch in found if "batch_tokens" in size)
+        spread = np.mean([tgt[batch].std() for batch in found]) / tgt.std()
+        assert spread > 0.9
+        bucketed = BatchSampler(src, tgt, **size, seed=1, bucket_batches=50)
+        sorted_spread = np.mean([tgt[batch].std() for batch in bucketed]) / tgt.std()
+        assert sorted_spread < 0.1
+
+
+def test_a_sentence_over_the_budget_has_a_batch_of_its_own():
+    tgt = np.array([5, 50, 4, 6, 50])
+    for shuffle in (True, False):
+        found = sorted(
+            sorted(batch.tolist())
+            for batch in BatchSampler(tgt, tgt, batch_tokens=15, shuffle=shuffle, bucket_batches=50)
+        )
+        assert found == [[0, 2, 3], [1], [4]]
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ({}, "data.batch_tokens and data.batch_sentences are both null"),
+        ({"batch_tokens": 0}, "data.batch_tokens=0"),
+        ({"batch_sentences": -1}, "data.batch_sentences=-1"),
+    ],
+)
+def test_sizes_that_make_no_sense_are_refused(size, message):
+    with pytest.raises(ValueError, match=message):
+        BatchSampler(*lengths(), **size)
+
+
+def test_no_sentences_are_refused():
+    with pytest.raises(DataError, match="no sentence pairs"):
+        BatchSampler(np.zeros(0, np.int64), np.zeros(0, np.int64), batch_tokens=10)
+
+
+def test_a_million_pairs_are_batched_in_seconds():
+    src, tgt = lengths(1_000_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+    assert len(BatchSampler(src, tgt, batch_tokens=2048, seed=1)) > 9000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_utime - before < 10
+
+
+# -- for any lengths and sizes ---
+
+SETTINGS = settings(max_examples=50, deadline=None)
+LENGTHS = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=1, max_size=60)
+SAMPLERS = st.fixed_dictionaries(
+    {
+        "seed": st.integers(0, 5),
+        "shuffle": st.booleans(),
+        "bucket_batches": st.integers(1, 4),
+        "batch_tokens": st.one_of(st.none(), st.integers(1, 50)),
+        "batch_sentences": st.integers(1, 9),
+    }
+)
+
+
+def sampler_of(pairs, options):
+    src, tgt = (np.array(side) for side in zip(*pairs, strict=True))
+    if options["batch_tokens"] is not None:
+        options = {**options, "batch_sentences": None}
+    return BatchSampler(src, tgt, **options)
+
+
+@SETTINGS
+@given(LENGTHS, SAMPLERS)
+def test_no_sentence_is_lost_and_no_batch_is_too_large(pairs, options):
+    sampler = sampler_of(pairs, options)
+    batches = list(sampler)
+    assert len(batches) > 0
+    assert sorted(i for batch in batches for i in batch.tolist()) == list(range(len(pairs)))
+    for batch in batches:
+        if sampler.batch_tokens is None:
+            assert len(batch) <= sampler.batch_sentences
+        else:
+            assert len(batch) == 1 or sampler.tgt_lengths[batch].sum() <= sampler.batch_tokens
+
+
+@SETTINGS
+@given(LENGTHS, SAMPLERS, st.data())
+def test_a_sampler_continues_at_any_batch_of_any_epoch(pairs, options, data):
+    sampler = sampler_of(pairs, options)
+    whole = [batch.tolist() for _ in range(2) for batch in sampler]
+    done = data.draw(st.integers(0, len(whole) - 1))
+    first, other = sampler_of(pairs, options), sampler_of(pairs, options)
+    given_out = []
+    while len(given_out) < done:
+        for batch in first:
+            given_out.append(batch.tolist())
+            if len(given_out) == done:
+                break
+    other.load_state_dict(first.state_dict())
+    while len(given_out) < len(whole):
+        given_out += [batch.tolist() for batch in other]
+    assert given_out == whole
+
+
+@SETTINGS
+@given(LENGTHS, st.integers(1, 5))
+def test_the_shares_of_all_processes_are_the_batch(pairs, size):
+    def side(lengths):
+        return pad([np.arange(4, 4 + length) for length in lengths])
+
+    src_lengths, tgt_lengths = zip(*pairs, strict=True)
+    batch = Batch(*side(src_lengths), *side(tgt_lengths), torch.arange(len(pairs)))
+    shares = [share for rank in range(size) if (share := batch.share(rank, size)) is not None]
+    assert len(shares) == min(size, len(pairs))
+    assert sum(share.tgt_tokens for share in shares) == batch.tgt_tokens
+    found = {}
+    for share in shares:
+        assert share.src.shape[1] == share.src_lengths.max()
+        assert share.tgt.shape[1] == share.tgt_lengths.max()
+        for row, index in enumerate(share.indices.tolist()):
+            found[index] = (share.src[row].tolist(), share.tgt[row].tolist())
+    assert sorted(found) == list(range(len(pairs)))
+    for index, rows in found.items():
+        for ids, whole in zip(rows, (batch.src[index], batch.tgt[index]), strict=True):
+            assert ids == whole[: len(ids)].tolist()
+            assert not whole[len(ids) :].any()
