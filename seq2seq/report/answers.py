@@ -204,7 +204,7 @@ def _cost(row: NormRow, none: NormRow) -> dict[str, str]:
 
 
 def _speed(run: RunRecord) -> float | None:
-    return run.results and run.results.tokens_per_second
+    return run.results.tokens_per_second if run.results else None
 
 
 def _factor(doubled: Sequence[float]) -> str:

@@ -66,7 +66,7 @@ def updates(run: RunRecord) -> int | None:
 
 def minutes(run: RunRecord) -> float | None:
     """Return the time from a run's start to its end."""
-    return run.results and run.results.wall_seconds / 60
+    return run.results.wall_seconds / 60 if run.results else None
 
 
 COLUMNS = [

@@ -107,10 +107,10 @@ class Group:
             rate: list(self.figures(valid_loss, {**wanted, RATE: rate}).values()) for rate in rates
         }
         most = max(map(len, losses.values()))
-        return min(
-            (rate for rate in rates if len(losses[rate]) == most),
-            key=lambda rate: fmean(losses[rate] or [0.0]),
-        )
+        means = {
+            rate: fmean(found or [0.0]) for rate, found in losses.items() if len(found) == most
+        }
+        return float(min(means, key=lambda rate: means[rate]))
 
     def at_best_rate(self, wanted: Mapping[str, Any]) -> list[RunRecord]:
         """Return the runs with these settings at their best learning rate, by seed."""

@@ -29,9 +29,11 @@ class MetricEntry:
     @classmethod
     def of_json(cls, entry: Mapping[str, Any]) -> "MetricEntry":
         """Return the entry of a line of metrics.jsonl."""
-        position = [entry.get(name) for name in POSITION]
         values = {k: v for k, v in entry.items() if k not in ("kind", *POSITION)}
-        return cls(entry["kind"], int(entry["update"]), *position[1:], values=values)
+        found = cls(entry["kind"], entry["update"], values=values)
+        for name in POSITION:
+            setattr(found, name, entry.get(name))
+        return found
 
     def as_json(self) -> dict[str, Any]:
         """Return the line of metrics.jsonl."""

@@ -51,8 +51,8 @@ def score_split(
         write_lines(run.translations / "test.reference.txt", tgt)
         examples = worked_examples(model, prepared.tokenizers, src, tgt, texts)
         write_examples(run.translations, examples)
-    scores = asdict(score(texts, tgt, config.data.target_language))
-    return Score(**scores, **scored_text(src, tgt))
+    scores = score(texts, tgt, config.data.target_language)
+    return Score(**asdict(scores) | scored_text(src, tgt))
 
 
 def worked_examples(

@@ -13,7 +13,7 @@ from ..charts import Chart, Panel
 from ..groups import Design, Figure, Group
 from .base import Experiment, Statement, Word
 from .lines import Series, SeriesOf, norm_lines
-from .verdict import Finding, Verdict, difference, higher, needs
+from .verdict import Figures, Finding, Verdict, difference, higher, needs
 
 SPAN = 200
 """Steps over which growth is given."""
@@ -123,6 +123,11 @@ def growth(key: str, stage: str) -> Figure:
     return of
 
 
+def growths(group: Group, key: str, stage: str, norm: str, cell: str) -> Figures:
+    """Return by seed the growth of a norm in a cell."""
+    return group.figures(growth(key, stage), {"norm": norm, CELL: cell})
+
+
 # -- verdicts ---
 
 
@@ -157,14 +162,16 @@ def _steadier(group: Group, key: str, what: str) -> list[Finding]:
     none, layer = group.variants("none")[0], group.variants("layer")[0]
     findings = []
     for cell, stage in _places(group):
-        found = [group.figures(growth(key, stage), {"norm": n, CELL: cell}) for n in (none, layer)]
-        sizes = [{seed: abs(value) for seed, value in figures.items()} for figures in found]
+        without, normed = (
+            {seed: abs(v) for seed, v in growths(group, key, stage, norm, cell).items()}
+            for norm in (none, layer)
+        )
         findings.append(
             Finding(
                 f"{cell}, {stage}: over {SPAN} steps {what} double or halve with {none} at least"
                 f" once more than with {layer}",
                 "doublings or halvings more",
-                difference(*sizes),
+                difference(without, normed),
                 above=NOTICEABLE,
                 decides=stage == BEFORE,
             )
@@ -177,10 +184,7 @@ def _vanishing(group: Group, large: str, small: str) -> list[Finding]:
     findings = []
     unit = f"halvings in {SPAN} steps, backwards (below 0: they double)"
     for cell, stage in _places(group):
-        halvings = {
-            n: group.figures(growth("gradient", stage), {"norm": n, CELL: cell})
-            for n in (large, small)
-        }
+        halvings = {n: growths(group, "gradient", stage, n, cell) for n in (large, small)}
         with_large, with_small = (list(halvings[n].values()) for n in (large, small))
         halve, decides = f"{cell}, {stage}: gradients", stage == BEFORE and cell == TANH_NETWORK
         more = f"{halve} halve more often with {large} than with {small}"
