@@ -9,9 +9,8 @@ from statistics import fmean
 
 from ..rnn.config import NormKind
 from ..runs.entries import LengthBucket
-from ..runs.records import RunRecord
 from .charts import Table
-from .columns import number
+from .columns import number, result
 from .experiments.convergence import common_loss, pairs, time_to
 from .experiments.length import lost_bleu, within_and_beyond
 from .experiments.verdict import Figures, difference, doublings
@@ -78,11 +77,13 @@ def _compared(group: Group, usual: str, rows: Sequence[NormRow]) -> Answer:
             [
                 {
                     f"compared with {none.norm}": row.norm,
-                    **_in_bleu(none.split, difference(scores[row.norm], scores[none.norm])),
+                    f"{none.split} BLEU difference (95%)": _difference(differences),
+                    "significant?": _significant(differences, "better", "worse"),
                     **_cost(row, none),
                 }
                 for row in rows
                 if row is not none
+                for differences in (difference(scores[row.norm], scores[none.norm]),)
             ],
             COMPARED,
         )
@@ -123,7 +124,7 @@ def _seeds(scores: Mapping[str, Figures]) -> str:
 def _of_two_models(rows: Sequence[NormRow], usual: str) -> list[str]:
     """Return whether single models differ from none's on this test set, by paired bootstrap."""
     none = next((row for row in rows if row.norm == usual), None)
-    said = []
+    models = []
     for row in rows:
         if row.p_values and none:
             p = row.p_values[0]
@@ -131,8 +132,10 @@ def _of_two_models(rows: Sequence[NormRow], usual: str) -> list[str]:
             what = (
                 f"significantly {better} than" if p < LEVEL else "not significantly different from"
             )
-            said.append(f"{row.norm} is {what} {usual} (p = {p:.3f})")
-    return [f"On this test set the model with {listed(said)}, by paired bootstrap."] if said else []
+            models.append(f"{row.norm} is {what} {usual} (p = {p:.3f})")
+    if not models:
+        return []
+    return [f"On this test set the model with {listed(models)}, by paired bootstrap."]
 
 
 def _significance(scores: Mapping[str, Figures]) -> list[str]:
@@ -160,14 +163,6 @@ def _undecided(differences: Mapping[str, Sequence[float]], other: str) -> list[s
     return [why[count].format(listed(norms), other) for count, norms in sorted(by_count.items())]
 
 
-def _in_bleu(split: str, differences: Sequence[float]) -> dict[str, str]:
-    """Return the cells of a norm's difference in BLEU."""
-    return {
-        f"{split} BLEU difference (95%)": _difference(differences),
-        "significant?": _significant(differences, "better", "worse"),
-    }
-
-
 def _difference(values: Sequence[float]) -> str:
     """Return a mean over seeds with its interval."""
     if not values:
@@ -190,7 +185,7 @@ def _significant(differences: Sequence[float], above: str, below: str) -> str:
 
 def _cost(row: NormRow, none: NormRow) -> dict[str, str]:
     """Return the cells of a norm's speed and of its way to the common loss, as in the verdict."""
-    speeds = doublings(by_seed(row.runs, _speed), by_seed(none.runs, _speed))
+    speeds = doublings(*(by_seed(side.runs, result("tokens_per_second")) for side in (row, none)))
     losses = [common_loss(pair) for pair in pairs(row.runs, none.runs).values()]
     updates, seconds = (
         doublings(*time_to(row.runs, none.runs, by)) for by in ("update", "seconds")
@@ -201,10 +196,6 @@ def _cost(row: NormRow, none: NormRow) -> dict[str, str]:
         "updates to it": _factor(updates),
         "time to it": _factor(seconds),
     }
-
-
-def _speed(run: RunRecord) -> float | None:
-    return run.results.tokens_per_second if run.results else None
 
 
 def _factor(doubled: Sequence[float]) -> str:

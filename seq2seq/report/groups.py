@@ -37,6 +37,11 @@ class Design:
     compares_norms: bool = False
     """Whether each norm is compared as a whole: its scores, cost and translations."""
 
+    @property
+    def free(self) -> tuple[str, ...]:
+        """All settings that may differ."""
+        return (*self.compared, *self.derived)
+
 
 NO_EXPERIMENT = Design(("",), compares_norms=True)
 """Runs without a known experiment may differ in every setting."""
@@ -74,17 +79,13 @@ class Group:
         These differ from it in nothing but the norm. A norm without such a partner is compared
         with the most usual run without norm. If there is none, all norms are listed under "".
         """
+        free = ("norm.",) if self.design is NO_EXPERIMENT else self.design.free
+        others = {norm: _others(self.where({"norm": norm})[0], free) for norm in self.norms}
         nones, found = self.variants("none"), dict[str, list[str]]()
         for norm in self.norms:
-            alike = [none for none in nones if self._differ_in_norm_alone(none, norm)]
+            alike = [none for none in nones if others[none] == others[norm]]
             found.setdefault(next(iter(alike or nones), ""), []).append(norm)
         return found
-
-    def _differ_in_norm_alone(self, a: str, b: str) -> bool:
-        """Whether two norms' runs agree in every setting but the norm and what is compared."""
-        free = ("norm.",) if self.design is NO_EXPERIMENT else _free(self.design)
-        first, second = (_others(self.where({"norm": norm})[0], free) for norm in (a, b))
-        return first == second
 
     @property
     def label(self) -> str:
@@ -201,7 +202,7 @@ def groups(runs: Sequence[RunRecord], designs: Mapping[str, Design]) -> list[Gro
 
 def _group(group: Group, members: list[RunRecord]) -> Group:
     """Fill a group with the runs that can be compared, and with the others and their reasons."""
-    compared, free = group.design.compared, _free(group.design)
+    compared, free = group.design.compared, group.design.free
     finished = [run for run in members if run.status == "finished"]
     usual = _most_common([_others(run, free) for run in finished])
     alike = [run for run in finished if _others(run, free) == usual]
@@ -224,10 +225,6 @@ def _group(group: Group, members: list[RunRecord]) -> Group:
         run.norm = norm_name(run, group.runs, compared if unknown else ("norm.",))
     group.notes = [*_differences(group.runs, unknown), *_not_finite(group.runs), *_untested(group)]
     return group
-
-
-def _free(design: Design) -> tuple[str, ...]:
-    return (*design.compared, *design.derived)
 
 
 def _others(run: RunRecord, free: tuple[str, ...]) -> dict[str, str]:

@@ -22,12 +22,12 @@ from ..errors import DataError
 from ..figures import rendered
 from ..files import replacing, write_text
 from ..rnn.config import NormKind
+from ..runs.commands import training_commands
 from ..runs.records import RunRecord, read_runs
 from ..runs.results import Results
 from .answers import listed, overview
 from .charts import Chart, Table, interactive_figure, static_figure
 from .columns import COLUMNS
-from .commands import training_commands
 from .diagrams import axes_diagram, cell_diagram
 from .examples import Example, worked_examples
 from .experiments import RULE, Statement, Verdict, charts, groups, statement, tables, verdicts

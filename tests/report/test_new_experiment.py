@@ -39,6 +39,7 @@ EXPERIMENT = Experiment(
     "width",
     STATEMENT,
     Design(("norm.", KEY)),
+    ("layer",),
     verdicts,
     charts,
     words=(Word("width", "the hidden units of a layer."),),

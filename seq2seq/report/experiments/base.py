@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ..charts import Chart, Table
 from ..groups import Design, Group
-from .verdict import Verdict
+from .verdict import Verdict, absent
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,17 @@ class Experiment:
     name: str
     statement: Statement
     design: Design
-    verdicts: Callable[[Group], list[Verdict]]
+    needs: tuple[str, ...]
+    """Kinds of norm without which it cannot be judged."""
+    judge: Callable[[Group], list[Verdict]]
+    """Returns what a group that has these norms says of the claim."""
     charts: Callable[[Group], list[Chart]]
     tables: Callable[[Group], list[Table]] = lambda _: []
     words: tuple[Word, ...] = ()
     """Terms that its part of a report uses."""
+
+    def verdicts(self, group: Group) -> list[Verdict]:
+        """Return what the runs of a group say of the claim."""
+        if missing := absent(group, self.needs):
+            return [Verdict(self.statement.claim, missing=missing)]
+        return self.judge(group)

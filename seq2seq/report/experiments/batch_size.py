@@ -6,7 +6,7 @@ from ..charts import Chart, Panel
 from ..groups import RATE, Design, Group, by_seed, valid_loss
 from .base import Experiment, Statement
 from .lines import mean_by
-from .verdict import Figures, Verdict, higher, less_than_half, lower, minus, needs
+from .verdict import Figures, Verdict, higher, less_than_half, lower, minus
 
 KEY = "data.batch_sentences"
 SMALL, LARGE = 4, 64
@@ -24,7 +24,7 @@ STATEMENT = Statement(
 
 def verdicts(group: Group) -> list[Verdict]:
     """Compare the ground that each norm loses on no norm between large batches and small ones."""
-    if missing := needs(group, "none", "batch", "layer") or _unfit(group):
+    if missing := _unfit(group):
         return [Verdict(STATEMENT.claim, missing=missing)]
     none, batch, layer = (group.variants(kind)[0] for kind in ("none", "batch", "layer"))
     losses = {
@@ -108,6 +108,7 @@ EXPERIMENT = Experiment(
     "batch_size",
     STATEMENT,
     Design(("norm.", KEY, RATE), derived=("optimizer.warmup_updates",)),
+    ("none", "batch", "layer"),
     verdicts,
     charts,
 )

@@ -10,7 +10,7 @@ from ..charts import Chart, Panel
 from ..groups import RATE, Design, Group, by_seed, valid_loss
 from .base import Experiment, Statement, Word
 from .lines import Series, SeriesOf, mean_by, norm_lines
-from .verdict import Finding, Verdict, fewer, higher, needs
+from .verdict import Finding, Verdict, fewer, higher
 
 X_LABELS = {
     "update": "update",
@@ -106,8 +106,6 @@ def time_to(
 
 def verdicts(group: Group) -> list[Verdict]:
     """Compare each norm with no norm; layer norm decides."""
-    if missing := needs(group, "none", "layer"):
-        return [Verdict(STATEMENT.claim, missing=missing)]
     none, layer = group.variants("none")[0], group.variants("layer")[0]
     others = [norm for norm in group.norms if group.kind(norm) != "none"]
     return [
@@ -218,6 +216,7 @@ EXPERIMENT = Experiment(
     "convergence",
     STATEMENT,
     Design(("norm.", RATE), compares_norms=True),
+    ("none", "layer"),
     verdicts,
     charts,
     words=WORDS,

@@ -13,7 +13,7 @@ from ..charts import Chart, Panel
 from ..groups import Design, Figure, Group
 from .base import Experiment, Statement, Word
 from .lines import Series, SeriesOf, norm_lines
-from .verdict import Figures, Finding, Verdict, difference, higher, needs
+from .verdict import Figures, Finding, Verdict, difference, higher
 
 SPAN = 200
 """Steps over which growth is given."""
@@ -133,8 +133,6 @@ def growths(group: Group, key: str, stage: str, norm: str, cell: str) -> Figures
 
 def verdicts(group: Group) -> list[Verdict]:
     """Judge the sums, the gradients, and batch norm's initial gain, before training."""
-    if missing := needs(group, "none", "layer"):
-        return [Verdict(STATEMENT.claim, missing=missing)]
     found = [
         Verdict(claim, _steadier(group, key, what), _without(group, CELLS))
         for key, (what, claim) in CLAIMS.items()
@@ -160,23 +158,22 @@ def _places(group: Group) -> list[tuple[str, str]]:
 def _steadier(group: Group, key: str, what: str) -> list[Finding]:
     """Compare the size of the growth without a norm and with layer norm."""
     none, layer = group.variants("none")[0], group.variants("layer")[0]
-    findings = []
-    for cell, stage in _places(group):
-        without, normed = (
-            {seed: abs(v) for seed, v in growths(group, key, stage, norm, cell).items()}
-            for norm in (none, layer)
+
+    def size(norm: str, cell: str, stage: str) -> Figures:
+        found = growths(group, key, stage, norm, cell)
+        return {seed: abs(value) for seed, value in found.items()}
+
+    return [
+        Finding(
+            f"{cell}, {stage}: over {SPAN} steps {what} double or halve with {none} at least once"
+            f" more than with {layer}",
+            "doublings or halvings more",
+            difference(size(none, cell, stage), size(layer, cell, stage)),
+            above=NOTICEABLE,
+            decides=stage == BEFORE,
         )
-        findings.append(
-            Finding(
-                f"{cell}, {stage}: over {SPAN} steps {what} double or halve with {none} at least"
-                f" once more than with {layer}",
-                "doublings or halvings more",
-                difference(without, normed),
-                above=NOTICEABLE,
-                decides=stage == BEFORE,
-            )
-        )
-    return findings
+        for cell, stage in _places(group)
+    ]
 
 
 def _vanishing(group: Group, large: str, small: str) -> list[Finding]:
@@ -185,26 +182,13 @@ def _vanishing(group: Group, large: str, small: str) -> list[Finding]:
     unit = f"halvings in {SPAN} steps, backwards (below 0: they double)"
     for cell, stage in _places(group):
         halvings = {n: growths(group, "gradient", stage, n, cell) for n in (large, small)}
-        with_large, with_small = (list(halvings[n].values()) for n in (large, small))
-        halve, decides = f"{cell}, {stage}: gradients", stage == BEFORE and cell == TANH_NETWORK
-        more = f"{halve} halve more often with {large} than with {small}"
-        findings += [
-            Finding(
-                f"{halve} halve at least once with {large}",
-                unit,
-                with_large,
-                above=NOTICEABLE,
-                decides=decides,
-            ),
-            Finding(
-                f"{halve} do not halve even once with {small}",
-                unit,
-                with_small,
-                below=NOTICEABLE,
-                decides=decides,
-            ),
-            higher(more, unit, halvings[large], halvings[small]),
-        ]
+        what, decides = f"{cell}, {stage}: gradients", stage == BEFORE and cell == TANH_NETWORK
+        halve = Finding(f"{what} halve at least once with {large}", unit, above=NOTICEABLE)
+        keep = Finding(f"{what} do not halve even once with {small}", unit, below=NOTICEABLE)
+        for finding, norm in ((halve, large), (keep, small)):
+            finding.differences, finding.decides = list(halvings[norm].values()), decides
+        more = f"{what} halve more often with {large} than with {small}"
+        findings += [halve, keep, higher(more, unit, halvings[large], halvings[small])]
     return findings
 
 
@@ -288,5 +272,11 @@ def part_left(run: RunRecord, stage: str) -> Series:
 
 
 EXPERIMENT = Experiment(
-    "gradient_flow", STATEMENT, Design(("norm.", CELL)), verdicts, charts, words=WORDS
+    "gradient_flow",
+    STATEMENT,
+    Design(("norm.", CELL)),
+    ("none", "layer"),
+    verdicts,
+    charts,
+    words=WORDS,
 )

@@ -8,7 +8,7 @@ from ..charts import Chart, Line, Panel, Table
 from ..groups import Design, Group
 from ..statistics import Outcome
 from .base import Experiment, Statement, Word
-from .verdict import Finding, Verdict, needs
+from .verdict import Finding, Verdict, absent
 
 UNCHANGED, CHANGED = 1e-6, 1e-2
 """Relative to the size of the outputs: at most the first is no change, at least the second one."""
@@ -35,14 +35,14 @@ Transformations = dict[str, tuple[bool, list[float]]]
 def verdicts(group: Group) -> list[Verdict]:
     """Compare every change with the tables, for every norm and run."""
     findings = [_finding(norm, measured(group.where({"norm": norm}))) for norm in group.norms]
-    return [Verdict(STATEMENT.claim, findings, needs(group, "batch", "layer", "rms"))]
+    return [Verdict(STATEMENT.claim, findings, absent(group, ("batch", "layer", "rms")))]
 
 
 def _finding(norm: str, found: Transformations) -> Finding:
     """Return whether all runs of a norm agree with the tables."""
     if not found:
         statement = f"{norm}: changes to weights and data do what the table says"
-        return Finding(statement, "", [], detail="no run of it has probe.kinds=[invariance]")
+        return Finding(statement, detail="no run of it has probe.kinds=[invariance]")
     wrong = [  # also where a change is not a number
         name
         for name, (claimed, changes) in found.items()
@@ -65,8 +65,6 @@ def _finding(norm: str, found: Transformations) -> Finding:
         details.append(f"not as the table says: {', '.join(wrong)}")
     return Finding(
         f"{norm}: all {len(found)} changes to weights and data do what the table says",
-        "",
-        [],
         exact=Outcome.refuted if wrong else Outcome.supported,
         detail="; ".join(details),
     )
@@ -127,6 +125,7 @@ EXPERIMENT = Experiment(
     "invariance",
     STATEMENT,
     Design(("norm.",)),
+    (),  # it judges the norms that are there, and names the others
     verdicts,
     charts,
     tables,

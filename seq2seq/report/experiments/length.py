@@ -11,7 +11,7 @@ from ..charts import Chart, Line, Panel
 from ..groups import Design, Group
 from .base import Experiment, Statement, Word
 from .lines import Series, norm_lines
-from .verdict import Finding, Verdict, higher, less_than_half, lower, minus, needs
+from .verdict import Finding, Verdict, higher, less_than_half, lower, minus
 
 QUANTITIES = {
     "bleu": "BLEU",
@@ -94,8 +94,6 @@ MEASURES = (
 
 def verdicts(group: Group) -> list[Verdict]:
     """Return a verdict by the loss and one by the translations."""
-    if missing := needs(group, "none", "batch", "layer"):
-        return [Verdict(STATEMENT.claim, missing=missing)]
     return [
         Verdict(f"By the {measure.name}: {STATEMENT.claim}", _findings(group, measure))
         for measure in MEASURES
@@ -188,4 +186,7 @@ def _lines(group: Group, key: str) -> list[Line]:
     )
 
 
-EXPERIMENT = Experiment("length", STATEMENT, Design(("norm.",)), verdicts, charts, words=WORDS)
+NEEDS = ("none", "batch", "layer")
+EXPERIMENT = Experiment(
+    "length", STATEMENT, Design(("norm.",)), NEEDS, verdicts, charts, words=WORDS
+)

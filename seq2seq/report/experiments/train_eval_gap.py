@@ -13,7 +13,7 @@ from ..groups import Design, Group
 from ..statistics import Outcome
 from .base import Experiment, Statement, Word
 from .lines import Series, norm_lines
-from .verdict import Finding, Verdict, higher, needs
+from .verdict import Finding, Verdict, higher
 
 SAME = 1e-6
 """Nats a token that rounding may change."""
@@ -76,8 +76,6 @@ def shift(run: RunRecord, name: str) -> float | None:
 
 def verdicts(group: Group) -> list[Verdict]:
     """Judge the computation by the two losses, and the drift by the distance of the means."""
-    if missing := needs(group, "batch", "layer"):
-        return [Verdict(STATEMENT.claim, missing=missing)]
     batch, layer = group.variants("batch")[0], group.variants("layer")[0]
     apart = list(group.figures(gap, {"norm": batch}).values())
     which = f"the stored ones are {'better' if fmean(apart) < 0 else 'worse'}" if apart else ""
@@ -101,7 +99,7 @@ def _same(group: Group, norm: str) -> Finding:
     if apart:
         exact = Outcome.supported if max(apart) <= SAME else Outcome.refuted
     detail = f"largest difference {max(apart):.1g} nats/token" if apart else ""
-    return Finding(f"{norm} has the same loss in both", "", [], exact=exact, detail=detail)
+    return Finding(f"{norm} has the same loss in both", exact=exact, detail=detail)
 
 
 def _drift(group: Group, norm: str) -> list[Finding]:
@@ -190,5 +188,11 @@ def _distance_lines(group: Group, term: str, key: str) -> list[Line]:
 
 
 EXPERIMENT = Experiment(
-    "train_eval_gap", STATEMENT, Design(("norm.",)), verdicts, charts, words=WORDS
+    "train_eval_gap",
+    STATEMENT,
+    Design(("norm.",)),
+    ("batch", "layer"),
+    verdicts,
+    charts,
+    words=WORDS,
 )

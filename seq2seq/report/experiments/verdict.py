@@ -1,7 +1,7 @@
 """What an experiment's runs say of its claim: findings by seed, and their verdict."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..groups import Group
@@ -27,8 +27,8 @@ class Finding:
 
     statement: str
     """What holds where the figure is on the side claimed."""
-    unit: str
-    differences: list[float]
+    unit: str = ""
+    differences: list[float] = field(default_factory=list)
     above: float = 0.0
     """The bound that they exceed according to the claim."""
     below: float | None = None
@@ -148,7 +148,7 @@ def less_than_half(
     return Finding(statement, f"{unit} from that half", halves, below=0.0, remark=remark)
 
 
-def needs(group: Group, *kinds: str) -> str:
+def absent(group: Group, kinds: Sequence[str]) -> str:
     """Return which of these kinds of norm no run of the group has, as text."""
-    absent = [kind for kind in kinds if not group.variants(kind)]
-    return f"needs runs with {' and '.join(f'norm={kind}' for kind in absent)}" if absent else ""
+    found = [f"norm={kind}" for kind in kinds if not group.variants(kind)]
+    return f"needs runs with {' and '.join(found)}" if found else ""

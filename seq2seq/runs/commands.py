@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from ..config.settings import CONFIGS
-from ..runs.records import RunRecord
+from .records import RunRecord
 
 FIRST = ("experiment=", "size=")
 """Overrides at the head of a command: the other overrides change what these set."""

@@ -14,7 +14,7 @@ from synthetic import record
 from seq2seq.app import cli
 from seq2seq.config import CellKind
 from seq2seq.config.settings import CONFIGS
-from seq2seq.report.commands import training_commands
+from seq2seq.runs.commands import training_commands
 from seq2seq.runs.folder import Run, RunError
 from seq2seq.runs.records import read_runs
 
