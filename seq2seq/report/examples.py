@@ -38,8 +38,9 @@ def worked_examples(found: Sequence[Group]) -> tuple[list[Example], str]:
     runs = [group.at_best_rate({"norm": norm})[0] for norm in group.norms]
     stored = [read_examples(run.run.translations) for run in runs]
     if absent := [run.name for run, examples in zip(runs, stored, strict=True) if not examples]:
-        reason = f"translations/examples.json is missing in {' and '.join(absent)}"
-        return [], f"{group.corpus}: no worked translations are shown: {reason}"
+        reason = f"translations/examples.json is missing in {', '.join(absent)}"
+        older = "runs of older versions have no p-values either"
+        return [], f"{group.corpus}: no worked translations are shown: {reason}; {older}"
     if len({tuple(e.source for e in examples) for examples in stored}) > 1:
         reason = "the runs have stored different sentences"
         return [], f"{group.corpus}: no worked translations are shown: {reason}"
