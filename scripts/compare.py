@@ -18,8 +18,8 @@ from rich.table import Table
 
 from seq2seq.app.cli import console, guarded
 from seq2seq.report.columns import COLUMNS, status
+from seq2seq.report.groups import labels
 from seq2seq.report.page import write_report
-from seq2seq.runs.records import labels
 
 LISTED = 6
 """So many runs are written out in the command that the files tell; they list all runs

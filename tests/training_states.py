@@ -2,7 +2,8 @@
 
 import torch
 
-from seq2seq.runs.logbook import Logbook, read_metrics
+from seq2seq.runs.jsonl import read_metrics
+from seq2seq.runs.logbook import Logbook
 from seq2seq.training.loop import fit
 from seq2seq.training.step import train_step
 

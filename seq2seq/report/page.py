@@ -22,15 +22,17 @@ from ..errors import DataError
 from ..figures import rendered
 from ..files import replacing, write_text
 from ..rnn import NormKind
-from ..runs.records import Group, RunRecord, groups, read_runs
+from ..runs.commands import training_commands
+from ..runs.records import RunRecord, read_runs
+from ..runs.results import Results
 from .answers import listed, overview
 from .charts import Chart, Table, interactive_figure, static_figure
 from .columns import COLUMNS
-from .commands import training_commands
 from .diagrams import axes_diagram, cell_diagram
 from .examples import Example, worked_examples
-from .experiments import RULE, Statement, Verdict, charts, statement, tables, verdicts
+from .experiments import RULE, Statement, Verdict, charts, groups, statement, tables, verdicts
 from .glossary import EXPLAINER, glossary
+from .groups import Group
 from .norms import NormRow, norm_rows, norms_table
 
 FEW = 2
@@ -122,7 +124,7 @@ def titles_of(found: Sequence[Group]) -> list[str]:
     names = [group.experiment for group in found]
     return [
         (name or "runs").replace("_", " ").capitalize()
-        + (f" ({group.where})" if names.count(name) > 1 else "")
+        + (f" ({group.label})" if names.count(name) > 1 else "")
         for name, group in zip(names, found, strict=True)
     ]
 
@@ -249,7 +251,7 @@ def told(
         "overview": overview([s.group for s in sections], [s.rows for s in sections]),
         "signatures": list(
             dict.fromkeys(
-                str(s.group.scores(run)["bleu_signature"]) for s in sections for run in s.group.runs
+                s.group.scores(run).bleu_signature for s in sections for run in s.group.runs
             )
         ),
         "words": glossary([s.group for s in sections]),
@@ -260,17 +262,11 @@ def told(
     }
 
 
-def trained_on(results: dict[str, Any]) -> str:
+def trained_on(results: Results) -> str:
     """Device, threads and versions of a run."""
-    processor, threads = results.get("processor"), results["threads"]
-    where = [
-        results["device"],
-        *([processor] if processor else []),
-        f"{threads} thread{'s' * (threads > 1)}",
-    ]
-    return ", ".join(
-        [*where, *(f"{package} {version}" for package, version in results["versions"].items())]
-    )
+    threads = f"{results.threads} thread{'s' * (results.threads > 1)}"
+    where = [results.device, *([results.processor] if results.processor else []), threads]
+    return ", ".join([*where, *(f"{name} {version}" for name, version in results.versions.items())])
 
 
 def page(said: dict[str, Any], runs: Sequence[RunRecord], examples: Sequence[Example]) -> str:

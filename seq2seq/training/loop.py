@@ -16,7 +16,8 @@ from ..device import choose_device
 from ..errors import TrainingError
 from ..runs.folder import Run, Status
 from ..runs.logbook import Logbook, NoLogbook
-from .evaluation import finish_run, use_best
+from .evaluation import use_best
+from .finish import finish_run
 from .optimizer import learning_rate
 from .processes import is_main, joined
 from .reporting import heading, log_interval, show_progress, summary

@@ -27,7 +27,8 @@ from ..runs.checkpoint import (
     prefixed,
     save_checkpoint,
 )
-from ..runs.folder import Run, RunError, build_translator
+from ..runs.folder import Run, RunError
+from ..translation.loading import build_translator
 from .evaluation import training_batches
 from .optimizer import make_optimizer
 from .processes import ONE_PROCESS, SEED_STRIDE, Processes

@@ -173,7 +173,10 @@ def test_text_of_ones_own(two_runs, evaluate, tmp_path):
         ),
         (["--source", "bad", "--reference", "two"], "bad:2: invalid UTF-8 at byte 1 (0xff)"),
         (["--source", "nothing", "--reference", "two"], "nothing: no such file"),
-        (["--source", "empty", "--reference", "empty"], "empty: empty; expected one sentence pair on each line"),
+        (
+            ["--source", "empty", "--reference", "empty"],
+            "empty: empty; expected one sentence pair on each line",
+        ),
     ],
 )
 def test_text_that_does_not_fit_is_named(two_runs, evaluate, tmp_path, options, message):

@@ -16,7 +16,7 @@ from seq2seq.probes.length import buckets
 from seq2seq.probes.length import length as by_length
 from seq2seq.probes.train_eval_gap import batch_sets, distances, losses
 from seq2seq.rnn import GRU, LSTM, RNN, NormKind, batch_statistics
-from seq2seq.runs.logbook import read_metrics
+from seq2seq.runs.jsonl import read_metrics
 from seq2seq.training.evaluation import recalibrate
 
 ALL = "probe.kinds=[gradient_flow,train_eval_gap,invariance,length]"

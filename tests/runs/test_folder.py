@@ -19,10 +19,10 @@ from seq2seq.rnn import NormConfig, NormKind
 from seq2seq.runs import checkpoint
 from seq2seq.runs.checkpoint import CheckpointError, load_checkpoint
 from seq2seq.runs.folder import Run, RunError, Status
-from seq2seq.runs.logbook import read_metrics
+from seq2seq.runs.jsonl import read_metrics
 from seq2seq.training import loop as training
-from seq2seq.training.loop import train
-from seq2seq.training.step import train_step
+from seq2seq.training.loop import train, train_step
+from seq2seq.translation.loading import load_translator
 
 TIMES = ("seconds", "wall_seconds", "tokens_per_second")
 
@@ -221,7 +221,7 @@ def test_other_text_is_not_gone_on_with(copied, tmp_path):
     config.data.train.source = str(source)
     copied.save_config(config)
     before = snapshot(copied.folder)
-    with pytest.raises(RunError, match=r"last\.safetensors: trained on other text"):
+    with pytest.raises(RunError, match=r"last\.safetensors: was trained on other text"):
         train(config, copied)
     assert snapshot(copied.folder) == before
 
@@ -247,6 +247,9 @@ def test_a_finished_run_holds_what_is_promised(finished):
         "metrics.jsonl",
         "translations/valid.txt",
         "translations/test.txt",
+        "translations/test.source.txt",
+        "translations/test.reference.txt",
+        "translations/examples.json",
         "results.json",
     }
     lines = {
@@ -280,7 +283,7 @@ def test_tensorboard_has_what_metrics_have(finished):
 
 
 def test_a_copied_run_translates_and_goes_on(copied):
-    model = copied.translator(torch.device("cpu"))
+    model, _ = load_translator(copied, torch.device("cpu"))
     expected = tensors(copied, "best")
     assert all(
         torch.equal(value, expected["model." + name]) for name, value in model.state_dict().items()
@@ -328,7 +331,7 @@ def test_a_finished_run_is_not_touched(copied, capsys):
     assert train(copied.config(), copied) == results
     assert snapshot(copied.folder) == before
     assert (
-        f"finished already (overwrite=true trains it again): {copied.folder}: valid BLEU"
+        f"finished already (overwrite=true trains it anew): {copied.folder}: valid BLEU"
         in capsys.readouterr().out
     )
 
@@ -396,7 +399,7 @@ def test_a_checkpoint_that_holds_no_training_is_named(copied):
     longer.trainer.max_epochs = 3
     shutil.copy(copied.checkpoint("best"), copied.checkpoint("last"))
     with pytest.raises(
-        CheckpointError, match=r"last\.safetensors: not a checkpoint .* resume from .*random\.cpu"
+        CheckpointError, match=r"last\.safetensors: not a checkpoint .* go on from .*random\.cpu"
     ):
         train(longer, copied)
 
@@ -406,7 +409,7 @@ def test_a_checkpoint_of_another_architecture_is_named(copied):
     with pytest.raises(
         CheckpointError, match=r"best\.safetensors: a checkpoint of another architecture: .*bridge"
     ):
-        copied.translator(torch.device("cpu"))
+        load_translator(copied, torch.device("cpu"))
 
 
 def test_a_damaged_configuration_is_named(copied):
@@ -438,13 +441,13 @@ def test_loading_executes_nothing(copied, tmp_path, monkeypatch):
         ),
         copied,
     )
-    copied.translator(torch.device("cpu"))
+    load_translator(copied, torch.device("cpu"))
     for file in copied.folder.rglob("*"):
         if file.is_file():
             assert file.read_bytes()[:2] not in (b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK")
     copied.checkpoint("best").write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(CheckpointError):
-        copied.translator(torch.device("cpu"))
+        load_translator(copied, torch.device("cpu"))
     copied.config_file.write_text("experiment: !!python/object/apply:os.mkdir ['went off']\n")
     with pytest.raises(RunError):
         copied.config()
@@ -483,7 +486,7 @@ def test_probes_that_could_not_measure_are_refused_before_training(probe, said):
     check_settings(
         replace(
             config,
-            norm=NormConfig(NormKind.layer),
+            norm=NormConfig(NormKind.layer, min_rows=8),
             probe=ProbeConfig(kinds=list(ProbeKind), sentences=7, lengths=[]),
         )
     )

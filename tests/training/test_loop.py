@@ -10,7 +10,7 @@ from training_states import training_entries
 
 from seq2seq.data.preparation import prepare
 from seq2seq.model import Translator
-from seq2seq.runs.logbook import read_metrics
+from seq2seq.runs.jsonl import read_metrics
 from seq2seq.training import loop
 from seq2seq.training.state import TrainingState
 from seq2seq.training.step import train_step

@@ -1,0 +1,334 @@
+"""Which runs belong together, what they are called, and which are set apart."""
+
+import math
+
+import pytest
+from synthetic import SEEDS, group, record
+
+from seq2seq.config import DataConfig, ModelConfig, OptimizerConfig, ProbeConfig
+from seq2seq.report.experiments import groups
+from seq2seq.report.groups import by_seed, labels
+from seq2seq.rnn import Statistics
+from seq2seq.runs.entries import GradientFlow, LengthBucket
+
+
+def test_groups_are_of_one_experiment_size_and_corpus():
+    runs = [
+        record(experiment=e, size=s)
+        for e, s in (("length", "quick"), ("length", "real"), (None, None))
+    ]
+    assert [(g.experiment, g.size, g.corpus) for g in groups(runs)] == [
+        ("length", "quick", "toy"),
+        ("length", "real", "toy"),
+        (None, None, "toy"),
+    ]
+    assert [g.label for g in groups(runs)] == ["toy, quick", "toy, real", "toy"]
+
+
+def test_norms_come_in_order_and_variants_by_what_differs():
+    runs = [
+        record("layer"),
+        record("batch", norm_settings={"gain": 1.0}),
+        record("none"),
+        record("batch"),
+    ]
+    found = group(runs)
+    assert found.norms == ["none", "batch (gain 1.0)", "batch (gain None)", "layer"]
+    assert [found.kind(norm) for norm in found.norms] == ["none", "batch", "batch", "layer"]
+    assert [found.variant(norm) for norm in found.norms] == [0, 0, 1, 0]
+
+
+def test_runs_are_found_by_their_settings_in_the_order_of_seeds():
+    found = group(
+        record(norm, seed, lr=lr)
+        for seed in (3, 1, 2)
+        for norm in ("none", "layer")
+        for lr in (0.1, 0.2)
+    )
+    assert [run.config.seed for run in found.where({"norm": "layer", "optimizer.lr": 0.1})] == [
+        1,
+        2,
+        3,
+    ]
+    assert found.values("optimizer.lr") == [0.1, 0.2]
+    assert found.figures(
+        lambda run: run.config.seed * 2.0, {"norm": "none", "optimizer.lr": 0.2}
+    ) == {
+        1: 2.0,
+        2: 4.0,
+        3: 6.0,
+    }
+    assert found.figures(lambda run: None, {"norm": "none", "optimizer.lr": 0.2}) == {}
+    with pytest.raises(ValueError, match="expected one run of each seed"):
+        found.figures(lambda run: 1.0, {"norm": "none"})
+
+
+def test_the_plain_variant_of_a_norm_comes_first():
+    runs = [
+        record("layer", norm_settings={"gain": 1.0}),
+        record("layer", norm_settings={"gain": 0.3}),
+        record(
+            "batch", norm_settings={"gain": 0.1, "statistics": Statistics.shared, "min_rows": 8}
+        ),
+        record(
+            "batch",
+            norm_settings={"gain": 0.1, "statistics": Statistics.sequence_input, "min_rows": 8},
+        ),
+    ]
+    found = group(runs)
+    assert found.norms == [
+        "batch (per step)",
+        "batch (shared)",
+        "layer (gain 0.3)",
+        "layer (gain 1.0)",
+    ]
+    assert found.variants("batch", {"norm.statistics": "shared"}) == ["batch (shared)"]
+    assert found.variants("rms") == []
+
+
+def test_lists_of_a_probe_tell_runs_apart_too():
+    runs = [
+        record(experiment=None, probe=ProbeConfig(lengths=lengths)) for lengths in ([10, 20], [10])
+    ]
+    assert group(runs).norms == ["none (probe.lengths [10, 20])", "none (probe.lengths [10])"]
+
+
+def test_a_run_that_is_left_out_renames_none():
+    begun = record("layer", norm_settings={"gain": 1.0})
+    begun.status, begun.results = "unfinished", None
+    found = group([record("layer", seed=1), record("layer", seed=2), begun])
+    assert found.norms == ["layer"]
+    assert begun.norm == "layer"
+
+
+def test_scores_are_of_one_split_for_all_runs():
+    without = record(seed=2)
+    without.results.test = None
+    without.results.valid.bleu = 7.0
+    assert group([record(seed=1)]).split == "test"
+    assert group([record(seed=1), without]).notes == [
+        f"scores on the validation set are compared: no score on the test set in {without.name}"
+    ]
+    assert group([without]).notes == []
+    found = group([record(seed=1), without])
+    assert found.split == "valid"
+    assert found.scores(without).bleu == 7.0
+
+
+def test_a_run_of_other_settings_is_set_apart_with_the_reason():
+    odd = record("layer", 4, model=ModelConfig(hidden_size=7))
+    found = group([*(record(norm, seed) for norm in ("none", "layer") for seed in SEEDS), odd])
+    (run,) = found.left_out
+    reason = run.left_out
+    assert run is odd
+    assert reason == "differs in more than what is compared: model.hidden_size=7 (the others: 512)"
+    assert odd not in found.runs
+    assert found.notes == []
+
+
+def test_what_an_experiment_compares_sets_no_run_apart():
+    runs = [record(lr=lr, seed=seed) for lr in (0.1, 0.2) for seed in SEEDS]
+    assert group(runs).left_out == []
+    other = group(
+        record(experiment="length", lr=lr, seed=s) for lr, s in ((0.1, 1), (0.1, 2), (0.2, 3))
+    )
+    assert [run.config.seed for run in other.left_out] == [3]
+
+
+def test_failed_unfinished_and_repeated_runs_are_set_apart():
+    failed, begun, twin = record(seed=2), record(seed=3), record(seed=1)
+    failed.status, failed.results, failed.failure = "failed", None, "loss is not finite"
+    begun.status, begun.results, twin.name = "unfinished", None, "copy"
+    found = group([record(seed=1), failed, begun, twin])
+    assert [run.config.seed for run in found.runs] == [1]
+    reasons = {run.name: run.left_out for run in found.left_out}
+    assert reasons[failed.name] == "failed: loss is not finite"
+    assert "resume it with: python train.py resume=" in reasons[begun.name]
+    assert reasons["copy"] == "has the seed and the compared settings of none-lstm-1-None-0.001"
+
+
+def test_a_repetition_elsewhere_or_with_another_warm_up_is_one_all_the_same():
+    for experiment, changes in (
+        ("batch_size", {"optimizer": OptimizerConfig(warmup_updates=7)}),
+        (None, {"data": DataConfig(name="toy", root="elsewhere")}),
+    ):
+        first, copy = (
+            record(experiment=experiment, batch=None),
+            record(experiment=experiment, **changes),
+        )
+        copy.name = "copy"
+        found = group([first, copy])
+        assert [run.name for run in found.runs] == [first.name]
+        assert [run.name for run in found.left_out] == ["copy"]
+
+
+def test_another_mirror_folder_makes_no_other_run():
+    """Its name begins with that of another setting."""
+    first, copy = (
+        record(experiment=None, data=DataConfig(name="toy", mirror_folder=folder))
+        for folder in (None, "x")
+    )
+    found = group([first, copy])
+    assert (len(found.runs), found.norms, found.notes) == (1, ["none"], [])
+
+
+def test_norms_are_set_beside_the_none_that_differs_in_nothing_else():
+    runs = [
+        record(norm, cell=cell, experiment=None)
+        for cell in ("lstm", "gru")
+        for norm in ("none", "layer")
+    ]
+    assert group(runs).comparisons == {
+        "none (cell.kind gru)": ["none (cell.kind gru)", "layer (cell.kind gru)"],
+        "none (cell.kind lstm)": ["none (cell.kind lstm)", "layer (cell.kind lstm)"],
+    }
+    assert group(runs[:3]).comparisons == {
+        "none (cell.kind gru)": ["none (cell.kind gru)"],
+        "none (cell.kind lstm)": ["none (cell.kind lstm)", "layer"],
+    }
+
+
+def test_norms_that_have_no_such_none_are_set_beside_the_usual_one():
+    apart = [record("none", lr=0.1, experiment=None), record("layer", lr=0.2, experiment=None)]
+    assert group(apart).comparisons == {"none": ["none", "layer"]}
+    searched = [record(norm, lr=lr) for norm in ("none", "layer") for lr in (0.1, 0.2)]
+    assert group(searched).comparisons == {"none": ["none", "layer"]}
+    assert group([record("batch"), record("layer")]).comparisons == {"": ["batch", "layer"]}
+
+
+def test_what_most_runs_have_is_told_of_whole_runs():
+    """Not setting by setting, which may be how no run is."""
+    sizes = [(7, 8), (7, 8), (7, 9), (5, 9), (5, 9)]
+    runs = [
+        record(seed=seed, model=ModelConfig(hidden_size=hidden, embedding_size=embedding))
+        for seed, (hidden, embedding) in enumerate(sizes, 1)
+    ]
+    assert [run.config.seed for run in group(runs).runs] == [1, 2]
+
+
+def test_the_text_is_that_of_the_runs_that_are_compared():
+    tested = {"bleu": 1.0, "chrf": 1.0, "bleu_signature": "B", "chrf_signature": "C"}
+    runs = [
+        record(
+            seed=seed,
+            results={"test": tested | {"reference_sha256": text}},
+            **({} if seed in (1, 2, 6) else {"model": ModelConfig(hidden_size=seed)}),
+        )
+        for seed, text in ((1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "b"), (6, "b"))
+    ]
+    assert [run.config.seed for run in group(runs).runs] == [1, 2]
+
+
+def test_without_an_experiment_every_setting_makes_a_line_of_its_own_and_a_note():
+    runs = [record(experiment=None, lr=lr, seed=seed) for lr in (0.1, 0.2) for seed in SEEDS]
+    found = group(runs)
+    assert found.left_out == []
+    assert found.norms == ["none (optimizer.lr 0.1)", "none (optimizer.lr 0.2)"]
+    assert found.notes == ["optimizer.lr differs: 0.1 in 3 runs, 0.2 in 3 runs"]
+
+
+def test_what_differs_with_the_norm_alone_is_told_but_not_in_its_name():
+    found = group([record(experiment=None, lr=0.1), record("layer", experiment=None, lr=0.2)])
+    assert found.norms == ["none", "layer"]
+    assert found.notes == [
+        "optimizer.lr differs: 0.1 in none-lstm-1-None-0.1, 0.2 in layer-lstm-1-None-0.2"
+    ]
+
+
+def test_machines_and_versions_that_differ_are_noted():
+    found = group(
+        [record(seed=1), record(seed=2, results={"threads": 8, "versions": {"torch": "3"}})]
+    )
+    assert [note.partition(":")[0] for note in found.notes] == [
+        "threads differs",
+        "version of torch differs",
+    ]
+
+
+def test_a_run_is_called_by_its_norm_where_that_is_enough():
+    def names(*runs):
+        group(runs)
+        return labels(runs)
+
+    assert names(record(), record("layer")) == ["none", "layer"]
+    assert names(record(seed=1), record(seed=2)) == ["none, seed 1", "none, seed 2"]
+    assert names(record(lr=0.1, cell="lstm"), record(lr=0.1, cell="gru")) == [
+        "none-lstm-1-None-0.1",
+        "none-gru-1-None-0.1",
+    ]
+
+
+def test_runs_of_several_experiments_and_corpora_are_called_by_these_too():
+    runs = [
+        record(experiment=None, size=None),
+        record("layer", experiment=None, size=None),
+        record("layer", experiment=None, size="quick"),
+    ]
+    runs[1].config.data.name = "other"
+    groups(runs)
+    assert labels(runs) == ["none, toy", "layer, other", "layer, toy, quick"]
+    runs = [record(experiment="length"), record("layer", experiment="convergence")]
+    groups(runs)
+    assert labels(runs) == ["none, length", "layer, convergence"]
+
+
+# -- what is not finite ---
+
+
+def test_what_was_not_finite_in_probes_is_no_number_and_counted(tmp_path):
+    run = record()
+    del run.__dict__["probes"]
+    run.run.probes_file = tmp_path / "probes.jsonl"
+    run.run.probes_file.write_text(
+        '{"probe": "length", "over": 0, "pieces": 5, "trained": 9, "nll": 1.0, "bleu": 2,'
+        ' "length_ratio": 1.0}\n'
+        '{"probe": "length", "over": 5, "pieces": 9, "trained": 9, "nll": null, "bleu": 2,'
+        ' "length_ratio": 1.0}\n'
+        '{"probe": "gradient_flow", "length": 2, "raw": [1.0, null], "gradient": [1.0, 1.0]}\n'
+    )
+    assert [math.isnan(p.nll) for p in run.probed(LengthBucket)] == [False, True]
+    assert [math.isnan(value) for value in run.probed(GradientFlow)[0].raw] == [False, True]
+    assert group([run]).notes == [
+        f"{run.name}: probes.jsonl has lines with values that are not finite (2)"
+    ]
+
+
+def test_a_figure_that_is_no_number_is_none_of_its_seed():
+    runs = [record(seed=seed) for seed in SEEDS]
+    figures = {1: 1.0, 2: math.nan, 3: math.inf}
+    assert by_seed(runs, lambda run: figures[run.config.seed]) == {1: 1.0}
+
+
+# -- which figures belong side by side ---
+
+
+def test_another_processor_is_noted_and_an_old_run_tells_none():
+    found = group(
+        [
+            record(seed=1, results={"processor": "A"}),
+            record(seed=2, results={"processor": "B"}),
+            record(seed=3),
+        ]
+    )
+    assert found.notes == [
+        "processor differs: A in none-lstm-1-None-0.001, B in none-lstm-2-None-0.001, "
+        "unknown in none-lstm-3-None-0.001"
+    ]
+
+
+def test_a_run_scored_on_other_text_is_set_apart():
+    tested = {"bleu": 1.0, "chrf": 1.0, "bleu_signature": "B", "chrf_signature": "C"}
+    texts = {
+        1: {"reference_sha256": "a"},
+        2: {"reference_sha256": "a"},
+        3: {"reference_sha256": "b"},
+        4: {},
+    }
+    found = group(
+        record(seed=seed, experiment=None, results={"test": tested | text})
+        for seed, text in texts.items()
+    )
+    assert [(run.config.seed, run.left_out) for run in found.left_out] == [
+        (3, "was scored on another test set than the others")
+    ]
+    assert [run.config.seed for run in found.runs] == [1, 2, 4]  # an old run does not tell
