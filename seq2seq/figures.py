@@ -1,4 +1,9 @@
-"""Figures: attention maps and speed; and how a norm looks in all of them and in the charts."""
+"""Figures: attention maps and speed; and the norms' colours in these and in the charts.
+
+matplotlib is imported when the first figure is drawn: the charts need the colours alone.
+"""
+
+from __future__ import annotations
 
 import io
 import math
@@ -6,29 +11,26 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
-from matplotlib import font_manager
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from .files import replacing
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 NORM_COLOURS = {"none": "#000000", "batch": "#D55E00", "layer": "#0072B2", "rms": "#009E73"}
 """From Okabe & Ito's palette, distinct for colour-blind readers."""
-LINE_STYLES = ("-", "--", ":", "-.")
-MARKERS = ("", "s", "^", "v", "D", "x")
-"""Of the lines of one colour: the first four differ in style, the next four have a mark too, and so
-on.
-"""
 
 
 @cache
 def use_fonts() -> None:
-    """Let figures show Chinese and Japanese too: a font that comes with the zhplot package."""
+    """Let figures show Chinese and Japanese too, with a font that the zhplot package brings."""
+    import matplotlib
+    from matplotlib import font_manager
+
     font_manager.fontManager.addfont(str(files("zhplot") / "fonts" / "NotoSansSC-Regular.ttf"))
     matplotlib.rcParams["font.family"] = ["DejaVu Sans", "Noto Sans SC"]
 
@@ -43,6 +45,9 @@ def rendered(figure: Figure, kind: str, dpi: int = 150) -> bytes:
     """It as a png or svg; the same bytes each time. Its layout is found once: it is drawn but once
     for each kind.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     buffer = io.BytesIO()
     figure.set_dpi(dpi)
     if kind == "svg":
@@ -77,6 +82,8 @@ def attention_figure(
     """weights (T, S): how much each target piece looked at each source piece, from white (0) to
     dark (1).
     """
+    from matplotlib.figure import Figure
+
     use_fonts()
     size = (1.8 + _inches(len(src)) * len(src), 1.2 + _inches(len(tgt)) * len(tgt))
     figure = Figure(figsize=size, layout="constrained")
@@ -113,6 +120,8 @@ def statistics_figure(
     A place has its colour, a term its style. Drawn at each validation: a constrained layout would
     take three times as long.
     """
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(6, 7))
     panels = figure.subplots(2, 1, sharex=True)
     figure.subplots_adjust(
@@ -159,6 +168,8 @@ def speed_figure(tables: dict[str, dict[str, float]]) -> Figure:
     A panel for training and one for inference, a group of bars for each size, hatched where under
     bfloat16 autocast; a bar for each norm and type that was measured.
     """
+    from matplotlib.figure import Figure
+
     use_fonts()
     groups: dict[str, dict[str, dict[str, float]]] = {}
     for title, ratios in tables.items():
