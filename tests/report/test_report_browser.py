@@ -264,7 +264,7 @@ def test_a_phone_shows_verdicts_as_cards(phone):
         "none",
         '"mean and 95% interval: "',
         '"seeds: "',
-        '"shows 4 times in 5: "',
+        '"detectable effect (80% power): "',
     }
     assert min(sizes) >= 14
 
