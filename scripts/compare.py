@@ -17,8 +17,8 @@ from rich.table import Table
 
 from seq2seq.app.cli import console, guarded
 from seq2seq.report.columns import COLUMNS, status
+from seq2seq.report.groups import labels
 from seq2seq.report.page import Report, write_report
-from seq2seq.runs.records import labels
 
 LISTED = 6
 """The command in the report names so many runs or fewer; of more it gives folder and number."""

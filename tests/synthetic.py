@@ -5,9 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from seq2seq.config import CellConfig, CellKind, Config, DataConfig, OptimizerConfig
+from seq2seq.report.experiments import groups
 from seq2seq.rnn.config import NormConfig, NormKind
+from seq2seq.runs.entries import MetricEntry, kind_of
 from seq2seq.runs.folder import Run
-from seq2seq.runs.records import RunRecord, groups
+from seq2seq.runs.jsonl import record_of
+from seq2seq.runs.records import RunRecord
+from seq2seq.runs.results import results_of
 
 SEEDS = (1, 2, 3)
 SIGNATURE = "BLEU|nrefs:1|case:mixed|eff:no|tok:zh|smooth:exp|version:2.6.0"
@@ -53,12 +57,26 @@ def record(
         "versions": {"torch": "2"},
         "decode": {"beam_size": 5, "length_penalty": 1.0},
     }
+    given = dict(results or {})
+    for split in ("test", "valid"):
+        given[split] = score | given.get(split, {})
     name = f"{norm}-{cell}-{seed}-{batch}-{lr}"
-    made = RunRecord(
-        name, Run(Path("nowhere") / name), config, "finished", known | (results or {}), None
-    )
-    made.__dict__ |= {"metrics": list(metrics), "probes": list(probes)}
+    found = results_of(known | given, Path(name))
+    made = RunRecord(name, Run(Path("nowhere") / name), config, "finished", found, None)
+    made.__dict__ |= {"metrics": list(map(metric, metrics)), "probes": list(map(probe, probes))}
     return made
+
+
+def metric(entry):
+    """An entry of metrics.jsonl, from the line's values."""
+    return entry if isinstance(entry, MetricEntry) else MetricEntry.of_json(entry)
+
+
+def probe(entry):
+    """An entry of probes.jsonl, from the line's values."""
+    return (
+        record_of(kind_of(entry), entry, Path("probes.jsonl")) if isinstance(entry, dict) else entry
+    )
 
 
 def group(runs):

@@ -232,6 +232,7 @@ def open_translator(folder: str, options: argparse.Namespace) -> "Session":
     from ..device import choose_device, set_threads
     from ..runs.folder import Run
     from ..translation.lines import Session
+    from ..translation.loading import load_translator
 
     set_threads(options.threads)
     run = Run.open(folder)
@@ -248,9 +249,8 @@ def open_translator(folder: str, options: argparse.Namespace) -> "Session":
     precision = (
         config.trainer.precision if options.precision is None else Precision[options.precision]
     )
-    return Session(
-        run.translator(choose_device(Device[options.device])), run.tokenizers(), decode, precision
-    )
+    model, tokenizers = load_translator(run, choose_device(Device[options.device]))
+    return Session(model, tokenizers, decode, precision)
 
 
 def console() -> "Console":

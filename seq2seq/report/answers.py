@@ -1,5 +1,6 @@
-"""The short answer: which norm won, by how much, at what cost; and what happens on longer
-sentences.
+"""The short answer: which norm is better, is that significant, what does it cost?
+
+And what happens on sentences longer than those of the training set.
 """
 
 from collections.abc import Mapping, Sequence
@@ -7,31 +8,38 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from ..rnn.config import NormKind
-from ..runs.records import Group, by_seed
+from ..runs.entries import LengthBucket
 from .charts import Table
+from .columns import number, result
 from .experiments.convergence import common_loss, pairs, time_to
 from .experiments.length import lost_bleu, within_and_beyond
 from .experiments.verdict import Figures, difference, doublings
-from .norms import NormRow, speed
-from .statistics import Outcome, interval, outcome, smallest_effect
+from .groups import Group, by_seed
+from .norms import NormRow
+from .statistics import Outcome, detectable_effect, interval, outcome
 
-SIDE_BY_SIDE = (
-    "Means over seeds with Student's 95% interval. ×: as a multiple of none's. The loss is the"
-    " lowest validation loss that both runs of a seed reach, where the slower one's curve is flat;"
-    ' for earlier ones see the chart "Updates and seconds to reach a validation loss".'
+SIGNIFICANT = (
+    "Means over seeds with the 95% interval (Student's t). Significant: the interval does not"
+    " contain 0. Detectable effect (80% power): the smallest true difference that this many seeds"
+    " find significant in four of five repetitions."
+)
+COMPARED = (
+    f"{SIGNIFICANT} ×: factor compared with none. The common loss is the lowest validation loss"
+    " that both runs of a seed reach, where the slower one's curve is flat; for earlier losses see"
+    ' the chart "Updates and seconds to reach a validation loss".'
 )
 LONG = (
-    "Means over seeds with Student's 95% interval. These are trainings of their own, on short"
-    " sentences and at one learning rate. The better model has more BLEU to lose, so that the part"
-    " of it is compared. What shows 4 times in 5: the difference that so many seeds tell from 0 in"
-    " four of five repetitions."
+    f"{SIGNIFICANT} These are separate trainings, on short sentences and at one learning rate. The"
+    " better model has more BLEU to lose: so the share that is lost is compared."
 )
-"""Below the tables of the short answer."""
+ONE_SEED = "One seed cannot tell whether the norm is the reason: train more (seed=1,2,3)."
+LEVEL = 0.05
+"""A p below this is significant."""
 
 
 @dataclass
 class Answer:
-    """What a group of runs says to someone in a hurry."""
+    """What a group of runs says to a reader in a hurry."""
 
     sentences: list[str]
     table: Table | None = None
@@ -39,195 +47,192 @@ class Answer:
 
 
 def overview(found: Sequence[Group], of_norms: Sequence[list[NormRow]]) -> list[Answer]:
-    """Which norm won, whether that is more than chance, what it cost; what happens on longer
-    sentences.
-
-    A list of rows for each group.
-    """
+    """Return the short answers of these groups, with the rows of each group's norms."""
     answers: list[Answer] = []
     for group, rows in zip(found, of_norms, strict=True):
         for none, norms in group.comparisons.items() if group.compares_norms else ():
             if len(norms) > 1:
-                answers.append(
-                    _side_by_side(group, none, [row for row in rows if row.norm in norms])
-                )
+                kept = [row for row in rows if row.norm in norms]
+                answers.append(_compared(group, none, kept))
         if group.experiment == "length":
             answers += _long_sentences(group)
     return answers
 
 
-def _side_by_side(group: Group, usual: str, rows: Sequence[NormRow]) -> Answer:
-    """The order of the norms, and each one's figures beside no norm's, where there are such
-    runs.
-    """
+# -- the norms compared with none ---
+
+
+def _compared(group: Group, usual: str, rows: Sequence[NormRow]) -> Answer:
+    """Return the order of the norms, and the figures of each compared with those of none."""
     scores = {row.norm: by_seed(row.runs, group.bleu) for row in rows}
     none = next((row for row in rows if row.norm == usual), None)
-    rates = (
-        f", each at the best of {len(group.values('optimizer.lr'))} learning rates"
-        if group.searches_rates
-        else ""
-    )
-    answer = Answer([f"{group.where}: {_ranking(rows[0].split, scores, rates)}"])
+    answer = Answer(_order(group, scores))
+    if all(len(figures) == 1 for figures in scores.values()) and len(_shared(scores)) == 1:
+        answer.sentences += [*_of_two_models(rows, usual), ONE_SEED]
+    else:
+        answer.sentences += _significance(scores)
     if none:
         answer.table = Table(
-            f"{group.where}: the norms beside {none.norm}",
+            f"{group.label}: the norms compared with {none.norm}",
             [
                 {
-                    f"beside {none.norm}": row.norm,
-                    **_in_bleu(
-                        f"{none.split} BLEU", difference(scores[row.norm], scores[none.norm])
-                    ),
+                    f"compared with {none.norm}": row.norm,
+                    f"{none.split} BLEU difference (95%)": _difference(differences),
+                    "significant?": _significant(differences, "better", "worse"),
                     **_cost(row, none),
                 }
                 for row in rows
                 if row is not none
+                for differences in (difference(scores[row.norm], scores[none.norm]),)
             ],
-            SIDE_BY_SIDE,
+            COMPARED,
         )
     return answer
 
 
-def _ranking(split: str, scores: Mapping[str, Figures], remark: str) -> str:
-    """The norms from the highest BLEU to the lowest, and which of them can't be told from the
-    first.
-    """
-    shared = set.intersection(*(set(figures) for figures in scores.values()))
-    means = {
-        norm: fmean(figures[seed] for seed in shared or figures) for norm, figures in scores.items()
-    }
-    first, *others = sorted(means, key=lambda norm: -means[norm])
-    ahead_of = {norm: difference(scores[first], scores[norm]) for norm in others}
-    tied = [norm for norm in others if outcome(ahead_of[norm] or [0.0]) is not Outcome.supported]
-    if not tied:
-        who = f"{first} won"
-    elif tied == others:
-        who = "the order is open"
-    else:
-        who = (
-            f"{listed([first, *tied])} are ahead"
-            if tied == others[: len(tied)]
-            else f"{first} is ahead"
-        )
-    order = ", ".join(f"{norm} {means[norm]:.1f}" for norm in (first, *others))
-    said = f"{who}: {split} BLEU {order} ({_of_seeds(shared, scores)}{remark})."
-    return " ".join([said, *_open({norm: ahead_of[norm] for norm in tied}, first)])
+def _shared(scores: Mapping[str, Figures]) -> set[int]:
+    """Return the seeds that all norms have."""
+    return set.intersection(*(set(figures) for figures in scores.values()))
 
 
-def _open(undecided: Mapping[str, Sequence[float]], usual: str) -> list[str]:
-    """Why these differences from a norm's say nothing: there is none, it is of one seed, or the
-    seeds are too few.
-    """
-    by_count: dict[int, list[str]] = {}
-    for norm, differences in undecided.items():
-        by_count.setdefault(min(len(differences), 2), []).append(norm)
-    why = ("No seed in common tells", "One seed can't tell", "The seeds are too few to tell")
+def _means(scores: Mapping[str, Figures]) -> dict[str, float]:
+    """Return the means over the seeds that all norms have, the highest first."""
+    shared = _shared(scores)
+    means = {norm: fmean(found[seed] for seed in shared or found) for norm, found in scores.items()}
+    return dict(sorted(means.items(), key=lambda item: -item[1]))
+
+
+def _order(group: Group, scores: Mapping[str, Figures]) -> list[str]:
+    """Return the norms from the highest BLEU to the lowest, as a sentence."""
+    rates = ""
+    if group.searches_rates:
+        rates = f", each at the best of {len(group.values('optimizer.lr'))} learning rates"
+    order = ", ".join(f"{norm} {mean:.1f}" for norm, mean in _means(scores).items())
+    return [f"{group.label}: {group.split} BLEU {order} ({_seeds(scores)}{rates})."]
+
+
+def _seeds(scores: Mapping[str, Figures]) -> str:
+    """Return which seeds the means are over."""
+    count = len(_shared(scores))
+    if not count:
+        return "means over different seeds"
+    if all(len(figures) == count for figures in scores.values()):
+        return "one seed each" if count == 1 else f"means over {count} seeds"
+    return "the one seed that all have" if count == 1 else f"means over the {count} common seeds"
+
+
+def _of_two_models(rows: Sequence[NormRow], usual: str) -> list[str]:
+    """Return whether single models differ from none's on this test set, by paired bootstrap."""
+    none = next((row for row in rows if row.norm == usual), None)
+    models = []
+    for row in rows:
+        if row.p_values and none:
+            p = row.p_values[0]
+            better = "better" if row.bleu.mean > none.bleu.mean else "worse"
+            what = (
+                f"significantly {better} than" if p < LEVEL else "not significantly different from"
+            )
+            models.append(f"{row.norm} is {what} {usual} (p = {p:.3f})")
+    if not models:
+        return []
+    return [f"On this test set the model with {listed(models)}, by paired bootstrap."]
+
+
+def _significance(scores: Mapping[str, Figures]) -> list[str]:
+    """Return which norms the best one is significantly better than, as sentences."""
+    best, *others = _means(scores)
+    ahead = {norm: difference(scores[best], scores[norm]) for norm in others}
+    open_ = {n: d for n, d in ahead.items() if outcome(d or [0.0]) is not Outcome.supported}
+    beaten = [norm for norm in others if norm not in open_]
     return [
-        f"{why[count]} {listed(norms)} from {usual}." for count, norms in sorted(by_count.items())
+        *([f"The best, {best}, is significantly better than {listed(beaten)}."] if beaten else []),
+        *_undecided(open_, best),
     ]
 
 
-def _of_seeds(shared: set[int], scores: Mapping[str, Figures]) -> str:
-    """What the means are over."""
-    if not shared:
-        return "means of different seeds"
-    if all(len(figures) == len(shared) for figures in scores.values()):
-        return "one seed each" if len(shared) == 1 else f"means of {len(shared)} seeds"
-    return (
-        f"means of the {len(shared)} seeds that all have"
-        if len(shared) > 1
-        else "of the one seed that all have"
+def _undecided(differences: Mapping[str, Sequence[float]], other: str) -> list[str]:
+    """Return why these differences from a norm decide nothing, as sentences."""
+    by_count: dict[int, list[str]] = {}
+    for norm, found in differences.items():
+        by_count.setdefault(min(len(found), 2), []).append(norm)
+    why = (
+        "There is no common seed to compare {0} with {1}.",
+        "One seed cannot tell {0} from {1}.",
+        "The difference of {0} from {1} is not significant.",
     )
-
-
-def _in_bleu(score: str, differences: Sequence[float]) -> dict[str, str]:
-    """A norm's BLEU beside none's, over seeds, and whether that is more than chance."""
-    return {
-        f"{score} (95%)": _difference(differences),
-        "more than chance?": _sure(differences, "better", "worse"),
-    }
+    return [why[count].format(listed(norms), other) for count, norms in sorted(by_count.items())]
 
 
 def _difference(values: Sequence[float]) -> str:
-    """A mean over seeds with its interval."""
+    """Return a mean over seeds with its interval."""
     if not values:
         return "–"
     found = interval(values)
-    return f"{found.mean:+.1f}" + (
-        f" ({found.low:+.1f} to {found.high:+.1f})" if len(values) > 1 else ""
-    )
+    several = f" ({found.low:+.1f} to {found.high:+.1f})" if len(values) > 1 else ""
+    return f"{found.mean:+.1f}{several}"
 
 
-def _sure(differences: Sequence[float], above: str, below: str) -> str:
-    """Whether a difference is more than chance, and which of the two words it deserves."""
+def _significant(differences: Sequence[float], above: str, below: str) -> str:
+    """Return whether a difference is significant, and in which direction."""
     if len(differences) < 2:
-        return (
-            "one seed can't tell: train more (seed=1,2,3)" if differences else "no seed in common"
-        )
-    unsure = f"can't tell ({smallest_effect(differences):.1f} shows 4 times in 5)"
+        return "one seed cannot tell" if differences else "no common seed"
     return {
         Outcome.supported: f"yes, {above}",
         Outcome.refuted: f"yes, {below}",
-        Outcome.undecided: unsure,
+        Outcome.undecided: f"no (detectable: {detectable_effect(differences):.1f})",
     }[outcome(differences)]
 
 
 def _cost(row: NormRow, none: NormRow) -> dict[str, str]:
-    """A norm's beside none's, to the lowest loss that both runs of a seed reach, as in the
-    verdict.
-    """
-    speeds = doublings(by_seed(row.runs, speed), by_seed(none.runs, speed))
+    """Return the cells of a norm's speed and of its way to the common loss, as in the verdict."""
+    speeds = doublings(*(by_seed(side.runs, result("tokens_per_second")) for side in (row, none)))
     losses = [common_loss(pair) for pair in pairs(row.runs, none.runs).values()]
     updates, seconds = (
         doublings(*time_to(row.runs, none.runs, by)) for by in ("update", "seconds")
     )
     return {
-        "target tokens/s": _as_part(speeds),
-        "loss both reach": f"{fmean(losses):.2f}" if losses else "–",
-        "updates to it": _as_part(updates),
-        "time to it": _as_part(seconds),
+        "target tokens/s": _factor(speeds),
+        "common loss": number(fmean(losses) if losses else None, 2),
+        "updates to it": _factor(updates),
+        "time to it": _factor(seconds),
     }
 
 
-def _as_part(doubled: Sequence[float]) -> str:
-    """A mean ratio with its interval, from the logarithms of a ratio a seed."""
+def _factor(doubled: Sequence[float]) -> str:
+    """Return a mean factor with its interval, from one binary logarithm a seed."""
     if not doubled:
         return "–"
     found = interval(doubled)
-    between = f" ({2**found.low:.2f} to {2**found.high:.2f})" if len(doubled) > 1 else ""
-    return f"× {2**found.mean:.2f}{between}"
+    several = f" ({2**found.low:.2f} to {2**found.high:.2f})" if len(doubled) > 1 else ""
+    return f"× {2**found.mean:.2f}{several}"
+
+
+# -- longer sentences ---
 
 
 def _long_sentences(group: Group) -> list[Answer]:
-    """Which part of the BLEU each norm loses, and which of them clearly lose more or less than
-    none.
-    """
-    every = {norm: group.paired(lost_bleu, norm=norm) for norm in group.norms}
-    every = {norm: figures for norm, figures in every.items() if figures}
+    """Return the share of BLEU that each norm loses, and who loses significantly more or less."""
+    measured = {norm: group.figures(lost_bleu, {"norm": norm}) for norm in group.norms}
+    every = {norm: figures for norm, figures in measured.items() if figures}
     if not every:
         return []
-    shared = set.intersection(*(set(figures) for figures in every.values()))
-    lost = {
-        norm: {seed: figures[seed] for seed in shared or figures} for norm, figures in every.items()
-    }
+    shared = _shared(every)
+    lost = {n: {seed: found[seed] for seed in shared or found} for n, found in every.items()}
     none = next((norm for norm in group.variants("none") if norm in lost and len(lost) > 1), "")
-    beside = (
-        {norm: difference(lost[norm], lost[none]) for norm in lost if norm != none} if none else {}
-    )
-    parts = listed(
-        [f"{fmean(figures.values()):.0f} % with {norm}" for norm, figures in lost.items()]
-    )
-    told = {group.kind(norm) for norm in lost}
-    untested = [kind.value for kind in NormKind if kind.value not in told]
+    more = {n: difference(lost[n], lost[none]) for n in lost if n != none} if none else {}
+    parts = listed([f"{fmean(found.values()):.0f}% with {norm}" for norm, found in lost.items()])
+    tested = {group.kind(norm) for norm in lost}
+    untested = [kind.value for kind in NormKind if kind.value not in tested]
     return [
         Answer(
             [
-                f"{group.where}: {_trained_on(group)}: {parts} ({_of_seeds(shared, every)}).",
-                *_who_loses(beside, none),
+                f"{group.label}: {_trained_on(group)}: {parts} ({_seeds(every)}).",
+                *_who_loses(more, none),
                 *([f"Not tested: {listed(untested)}."] if untested else []),
             ],
             Table(
-                f"{group.where}: longer sentences",
-                [_loss_row(group, norm, lost[norm], beside.get(norm), none) for norm in lost],
+                f"{group.label}: longer sentences",
+                [_loss_row(group, norm, lost[norm], more.get(norm), none) for norm in lost],
                 LONG,
             ),
         )
@@ -235,66 +240,52 @@ def _long_sentences(group: Group) -> list[Answer]:
 
 
 def _trained_on(group: Group) -> str:
-    """How long the sentences are, in words that go on with what is lost."""
-    found = [p for run in group.runs for p in run.probed("length")]
-    beyond = [p for p in found if p["over"] >= p["trained"]]
-    longer = f"{min(p['over'] for p in beyond) + 1} to {max(p['pieces'] for p in beyond)}"
+    """Return what is lost, with the lengths of the sentences."""
+    found = [p for run in group.runs for p in run.probed(LengthBucket)]
+    beyond = [p for p in found if p.over >= p.trained]
+    longer = f"{min(p.over for p in beyond) + 1} to {max(p.pieces for p in beyond)}"
     return (
-        f"models trained on sentences of at most {max(p['trained'] for p in found)} pieces lose a"
-        f" part of their BLEU on longer ones ({longer} pieces)"
+        f"models trained on sentences of at most {max(p.trained for p in found)} pieces lose part"
+        f" of their BLEU on longer ones ({longer} pieces)"
     )
 
 
 def _loss_row(
-    group: Group, norm: str, lost: Figures, beside: Sequence[float] | None, none: str
+    group: Group, norm: str, lost: Figures, more: Sequence[float] | None, none: str
 ) -> dict[str, str]:
-    """A norm's BLEU on both sides of the longest length trained on, and what it loses beside
-    none.
-    """
+    """Return a norm's BLEU within and beyond the training lengths, and its loss against none's."""
     sides = [
         found
-        for run in group.of(norm=norm)
-        if run.config.seed in lost and (found := within_and_beyond(run, "bleu"))
+        for run in group.where({"norm": norm})
+        if run.seed in lost and (found := within_and_beyond(run, "bleu"))
     ]
     within, beyond = (f"{fmean(side):.1f}" for side in zip(*sides, strict=True))
+    share = interval(list(lost.values()))
     row = {
         "norm": norm,
-        "BLEU at the longest lengths trained on": within,
+        "BLEU at the longest training lengths": within,
         "on longer ones": beyond,
-        "part lost (95%)": f"{_percent(list(lost.values()))} %",
+        "share lost (95%)": f"{share.mean:.0f}{f' ± {share.half:.0f}' * (len(lost) > 1)}%",
     }
-    sure = "–" if beside is None else _sure(beside, "more", "less")
-    return row | (
-        {
-            "lost more than none (percentage points)": _difference(beside or []),
-            "more than chance?": sure,
-        }
-        if none
-        else {}
-    )
+    if none:
+        row["lost more than none (percentage points)"] = _difference(more or [])
+        row["significant?"] = "–" if more is None else _significant(more, "more", "less")
+    return row
 
 
-def _who_loses(beside: Mapping[str, Sequence[float]], none: str) -> list[str]:
-    """Clearly less than none, clearly more, or neither."""
-    told = {norm: outcome(differences or [0.0]) for norm, differences in beside.items()}
-    clearly = [
-        f"clearly {word} with {listed(norms)}"
+def _who_loses(more: Mapping[str, Sequence[float]], none: str) -> list[str]:
+    """Return which norms lose significantly less or more than none, as sentences."""
+    found = {norm: outcome(differences or [0.0]) for norm, differences in more.items()}
+    clear = [
+        f"significantly {word} with {listed(norms)}"
         for word, wanted in (("less", Outcome.refuted), ("more", Outcome.supported))
-        if (norms := [norm for norm, found in told.items() if found is wanted])
+        if (norms := [norm for norm in more if found[norm] is wanted])
     ]
-    undecided = {norm: beside[norm] for norm, found in told.items() if found is Outcome.undecided}
-    return [
-        *([f"Beside {none} that is {' and '.join(clearly)}."] if clearly else []),
-        *_open(undecided, none),
-    ]
+    open_ = {norm: more[norm] for norm in more if found[norm] is Outcome.undecided}
+    compared = [f"Compared with {none}, the loss is {' and '.join(clear)}."] if clear else []
+    return [*compared, *_undecided(open_, none)]
 
 
 def listed(parts: Sequence[str]) -> str:
-    """a, b and c."""
+    """Return "a, b and c"."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
-
-
-def _percent(values: Sequence[float]) -> str:
-    """A mean over seeds with its interval, in whole numbers."""
-    found = interval(values)
-    return f"{found.mean:.0f}" + (f" ± {found.half:.0f}" if len(values) > 1 else "")

@@ -1,171 +1,114 @@
-"""The words that a report uses, for who has not read the papers."""
+"""The terms that a report uses, for readers who have not read the papers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from ..runs.records import AXES, Group
+from .experiments import EXPERIMENTS
+from .experiments.base import Word
+from .groups import Group
+
+__all__ = ["EXPLAINER", "Word", "glossary"]
 
 EXPLAINER = "docs/normalization.md (in Chinese: docs/normalization.zh.md)"
 """Where the rest is explained, in the project's folder."""
-
-
-@dataclass(frozen=True)
-class Word:
-    """What a word, or several, mean."""
-
-    term: str
-    meaning: str
-    of: tuple[str, ...] = ()
-    """Experiments, corpora and sizes that it is needed for, or parts of norms' names; none: for
-    all.
-    """
-
-
 WORDS = (
     Word(
         "none, batch, layer, rms",
-        "what the recurrent cells normalise the sums that come into them by: by nothing; by mean"
-        " and deviation over the sentences of a batch; by those over the features of one sentence;"
-        " by the root of the mean square over these.",
+        "how the recurrent cells normalise their summed inputs: not at all; by mean and standard"
+        " deviation over the sentences of a batch; by those over the features of one sentence; by"
+        " the root mean square over these features.",
     ),
     Word(
         "seed",
-        "one training from its own initial weights and order of sentences. How far seeds lie apart"
-        " is chance.",
+        "one training with its own initial weights and order of sentences. Seeds differ by chance.",
     ),
     Word(
         "95% interval",
-        "where the mean over ever more seeds lies, but for one time in twenty, if seeds differ "
-        "normally.",
+        "where the mean over very many seeds is expected, except for one time in twenty, if the"
+        " seeds are normally distributed.",
     ),
     Word(
-        "p",
-        "how likely a difference at least as large would be between two equally good models, over"
-        " other test sentences like these.",
-        ("convergence",),
+        "significant",
+        "the 95% interval of the difference does not contain 0: by chance alone that happens one"
+        " time in twenty.",
+    ),
+    Word(
+        "detectable effect (80% power)",
+        "the smallest true difference that this many seeds find significant in four of five"
+        " repetitions.",
     ),
     Word(
         "BLEU, chrF",
-        "how much of the translations' wording is the reference's: from 0 to 100, higher is"
+        "how much of the translations' wording agrees with the reference: from 0 to 100, higher is"
         " better.",
     ),
     Word(
         "loss, nats/token",
-        "minus the logarithm of the probability that a model gives a piece of the reference "
-        "translation, given those before: lower is better. 0.01 less is a probability 1% higher.",
+        "the negative natural logarithm of the probability that a model gives a piece of the"
+        " reference, given the pieces before: lower is better. 0.01 less is a probability 1%"
+        " higher.",
     ),
     Word(
         "token, piece",
-        "sentences are cut into frequent pieces of words; a target token is one of a translation.",
-    ),
-    Word(
-        "the loss halfway there",
-        "halfway on a logarithmic scale: the geometric mean of the lowest loss at a first "
-        "validation and of the lowest that both runs of a seed reach.",
-        ("convergence",),
+        "sentences are cut into frequent pieces of words; a target token is a piece of a"
+        " translation.",
     ),
     Word("learning rate", "how far an update moves the weights."),
     Word("update", "one step of the optimizer, on one batch of sentences."),
-    Word("greedy", "of a search that takes the likeliest piece at every step.", ("convergence",)),
     Word(
         "encoder, decoder",
         "the half of a translator that reads the source; the half that writes the translation.",
     ),
     Word(
-        "lstm, rnn",
-        "recurrent cells: the LSTM, and the plain one, whose state is the tanh of its summed"
-        " inputs.",
-        ("gradient_flow",),
-    ),
-    Word(
         "grammar_en_zh",
-        "the built-in corpus: pairs of English and Chinese sentences, drawn from a grammar.",
+        "the built-in corpus: pairs of English and Chinese sentences drawn from a grammar.",
         ("grammar_en_zh",),
     ),
     Word("quick", "minutes on two cores, with a small model: it shows early training.", ("quick",)),
     Word("real", "Multi30k or Tatoeba, and a model that a CPU trains in minutes.", ("real",)),
-    Word("gpu", "the large model, for which it takes a GPU.", ("gpu",)),
+    Word("gpu", "the large model, which needs a GPU.", ("gpu",)),
     Word(
         "stored statistics",
-        "the means and deviations by which batch norm normalises in use, gathered in training; "
-        "its own statistics are those of the batch at hand.",
+        "the means and deviations that batch norm collects in training and uses in evaluation. Own"
+        " statistics are those of the current batch.",
         ("batch (", "train_eval_gap"),
     ),
     Word(
         "per step",
-        "batch norm stores a mean and a deviation for every time step, of which the last serve for"
-        " all beyond; of the input one pair for all steps. So does norm=batch.",
+        "batch norm stores a mean and a deviation for every time step, and uses the last ones for"
+        " all later steps; for the input it stores one pair. This is norm=batch.",
         ("per step",),
     ),
     Word(
         "per step, the input too",
-        "the input's are stored for every step as well.",
+        "the input's statistics are also stored for every step.",
         ("the input too",),
     ),
     Word("shared", "batch norm stores one mean and one deviation for all time steps.", ("shared",)),
-    Word("bucket", "test sentences of about one length.", ("length",)),
-    Word(
-        "test_long",
-        "the built-in corpus's test sentences that are longer than any in training.",
-        ("train_eval_gap",),
-    ),
-    Word(
-        "recurrent term, cell",
-        "what is normalised: the sum that comes from the state of the step before, and the "
-        "LSTM's memory on its way to the output.",
-        ("train_eval_gap",),
-    ),
-    Word(
-        "stored deviations",
-        "the unit of a distance between means: the deviation that batch norm has stored. One "
-        "figure is the mean over terms and the rows of all steps.",
-        ("train_eval_gap",),
-    ),
-    Word(
-        "doublings or halvings",
-        "how much a size changes over 200 steps, as a power of 2, whichever way it goes.",
-        ("gradient_flow",),
-    ),
-    Word("eps", "a small number under the norm's root.", ("invariance",)),
-    Word("dropout", "units silenced by chance in training, and only there.", ("train_eval_gap",)),
-    Word("</s>", "the end of a sentence, a piece like the others.", ("convergence",)),
     Word(
         "gain",
-        "what a norm multiplies the normalised sum by: learnt, from the value given.",
+        "the learned factor of the normalised sum; the value given is the initial one.",
         ("gain",),
     ),
-    Word(
-        "u + z",
-        "what a cell sums: u comes from its input, z from its state of the step before.",
-        ("gradient_flow",),
-    ),
-    Word(
-        "|d loss / d h_t|",
-        "how much the loss depends on the state of time step t: what training has to go by there.",
-        ("gradient_flow",),
-    ),
-    Word(
-        "reported only",
-        "measured, but no part of the claim: the verdict doesn't depend on it.",
-        tuple(AXES),
-    ),
+)
+REPORTED_ONLY = Word(
+    "reported only", "measured, but not part of the claim: the verdict does not depend on it."
 )
 
 
 def glossary(groups: Sequence[Group]) -> list[Word]:
-    """The words that a report of these groups of runs uses."""
-    places = {
-        name
-        for group in groups
-        for name in (
-            "convergence" if group.compares_norms else group.experiment,
-            group.size,
-            group.corpus,
-        )
-    }
+    """Return the terms that a report of these groups uses."""
+    places = {name for g in groups for name in (g.experiment, g.size, g.corpus)}
     norms = ", ".join(norm for group in groups for norm in group.norms)
-    return [
+    used = {
+        name: experiment
+        for name, experiment in EXPERIMENTS.items()
+        if name in places
+        or (experiment.design.compares_norms and any(group.compares_norms for group in groups))
+    }
+    words = [
         word
         for word in WORDS
         if not word.of or any(part in places or part in norms for part in word.of)
     ]
+    words += [word for experiment in used.values() for word in experiment.words]
+    return words + [REPORTED_ONLY] * any(name in places for name in EXPERIMENTS)

@@ -18,14 +18,16 @@ from jinja2 import Environment, StrictUndefined
 from ..errors import DataError
 from ..figures import NORM_COLOURS
 from ..files import replacing, write_text
-from ..runs.records import Group, RunRecord, groups, read_runs
+from ..runs.commands import training_commands
+from ..runs.records import RunRecord, read_runs
+from ..runs.results import Results
 from .answers import listed, overview
 from .charts import Table
 from .columns import COLUMNS
-from .commands import training_commands
 from .examples import Example, worked_examples
-from .experiments import RULE, Statement, Verdict, charts, statement, tables, verdicts
+from .experiments import RULE, Statement, Verdict, charts, groups, statement, tables, verdicts
 from .glossary import EXPLAINER, glossary
+from .groups import Group
 from .norms import NormRow, norm_rows, norms_table
 from .vega import Drawing, javascript
 
@@ -140,7 +142,7 @@ def section_titles(found: Sequence[Group]) -> list[str]:
     names = [group.experiment for group in found]
     return [
         (name or "runs").replace("_", " ").capitalize()
-        + (f" ({group.where})" if names.count(name) > 1 else "")
+        + (f" ({group.label})" if names.count(name) > 1 else "")
         for name, group in zip(names, found, strict=True)
     ]
 
@@ -165,18 +167,18 @@ def page_content(
     runs: Sequence[RunRecord], sections: Sequence[Section], notes: Sequence[str], command: str
 ) -> dict[str, Any]:
     """Return what the page and the Markdown have in common."""
-    groups = [section.group for section in sections]
+    found = [section.group for section in sections]
     return {
         "title": page_title(runs, sections),
         "norms": norm_names(runs),
         "sections": sections,
         "notes": notes,
         "rule": RULE,
-        "overview": overview(groups, [section.rows for section in sections]),
+        "overview": overview(found, [section.rows for section in sections]),
         "signatures": distinct(
-            str(group.scores(run)["bleu_signature"]) for group in groups for run in group.runs
+            group.scores(run).bleu_signature for group in found for run in group.runs
         ),
-        "words": glossary(groups),
+        "words": glossary(found),
         "explainer": EXPLAINER,
         "commands": [*training_commands(runs), command],
         "trained_on": distinct(trained_on(run.results) for run in runs if run.results),
@@ -205,12 +207,11 @@ def norm_names(runs: Sequence[RunRecord]) -> str:
     )
 
 
-def trained_on(results: Mapping[str, Any]) -> str:
+def trained_on(results: Results) -> str:
     """Return device, threads and versions of a run."""
-    processor, threads = results.get("processor"), results["threads"]
-    where = [results["device"], *([processor] if processor else [])]
-    versions = [f"{package} {version}" for package, version in results["versions"].items()]
-    return ", ".join([*where, f"{threads} thread{'s' if threads > 1 else ''}", *versions])
+    threads = f"{results.threads} thread{'s' if results.threads > 1 else ''}"
+    where = [results.device, *([results.processor] if results.processor else []), threads]
+    return ", ".join([*where, *(f"{name} {version}" for name, version in results.versions.items())])
 
 
 def distinct(values: Iterable[str]) -> list[str]:

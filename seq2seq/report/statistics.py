@@ -1,6 +1,4 @@
-"""Differences over seeds: Student's interval, what it says of a claim, and the smallest effect it
-could have shown.
-"""
+"""Statistics over seeds: Student's interval, what it says of a claim, and the detectable effect."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-from scipy import special  # a second less than scipy.stats takes to load
+from scipy import special  # loads in a third of the time of scipy.stats
 
 CONFIDENCE = 0.95
 POWER = 0.8
@@ -24,7 +22,7 @@ class Outcome(Enum):
 
 @dataclass
 class Interval:
-    """Of a mean over seeds: Student's, at 95%. Without an end where there is one seed."""
+    """Student's 95% confidence interval of a mean over seeds; infinite for one seed."""
 
     mean: float
     low: float
@@ -37,45 +35,36 @@ class Interval:
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """Student's 95% confidence interval of the mean of independent values."""
-    mean, n = float(np.mean(values)), len(values)
-    if n < 2:
-        return Interval(mean, -math.inf, math.inf)
-    half = _quantile(n) * _standard_error(values)
+    """Return Student's 95% confidence interval of the mean of independent values."""
+    mean = float(np.mean(values))
+    half = _quantile(len(values)) * _standard_error(values) if len(values) > 1 else math.inf
     return Interval(mean, mean - half, mean + half)
 
 
 def _quantile(n: int) -> float:
-    """Student's, of n values: so many standard errors is half the interval."""
+    """Return half the width of the interval of n values, in standard errors."""
     return float(special.stdtrit(n - 1, (1 + CONFIDENCE) / 2))
 
 
 def _standard_error(values: Sequence[float]) -> float:
-    """Of the mean."""
     return float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 
 def outcome(values: Sequence[float]) -> Outcome:
-    """Of differences, one a seed, of which the claim says that they are positive.
+    """Return what differences, one a seed, say of the claim that they are positive.
 
-    Supported if the whole interval of their mean is above 0, refuted if it is below, else
-    undecided.
+    Supported if the whole interval of their mean is above 0, refuted if it is below 0.
     """
     found = interval(values)
-    return (
-        Outcome.supported
-        if found.low > 0
-        else Outcome.refuted
-        if found.high < 0
-        else Outcome.undecided
-    )
+    if found.low > 0:
+        return Outcome.supported
+    return Outcome.refuted if found.high < 0 else Outcome.undecided
 
 
-def smallest_effect(values: Sequence[float]) -> float:
-    """The smallest mean that so many seeds, spread as these are, would have shown with probability
-    0.8.
+def detectable_effect(values: Sequence[float]) -> float:
+    """Return the smallest true mean that so many seeds, spread as these, detect with 80% power.
 
-    From the noncentral t distribution; infinite for one seed.
+    By the noncentral t distribution; infinite for one seed.
     """
     n = len(values)
     if n < 2:
@@ -84,7 +73,7 @@ def smallest_effect(values: Sequence[float]) -> float:
 
 
 def both(outcomes: Sequence[Outcome]) -> Outcome:
-    """Of a claim that has several parts: refuted if one is, supported if all are."""
+    """Return the outcome of a claim of several parts: refuted if one is, supported if all are."""
     if Outcome.refuted in outcomes:
         return Outcome.refuted
     return Outcome.supported if all(o is Outcome.supported for o in outcomes) else Outcome.undecided

@@ -1,8 +1,7 @@
-"""Checkpoints: one safetensors file each, its tensors and, in the header, JSON. Nothing in it can
-be executed.
+"""Checkpoints: a safetensors file each, with JSON in its header.
 
-A file is written beside its final name, flushed to the disk and renamed: at any moment the name
-stands for a whole checkpoint, the older or the newer.
+Nothing in it can be executed. A file is written under a temporary name, flushed to the disk and
+renamed: at any moment the final name holds a whole checkpoint, the older or the newer.
 """
 
 import errno
@@ -28,9 +27,8 @@ class CheckpointError(ValueError):
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Write tensors and what JSON can hold under one name."""
-    # safetensors refuses tensors that share memory: tied weights are written under each of their
-    # names.
+    """Write tensors and a state that JSON can hold to one file."""
+    # safetensors refuses tensors that share memory: tied weights are written once a name.
     owned = {
         name: tensor.detach().clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
@@ -43,14 +41,14 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any
 
 
 def as_os_error(error: SafetensorError) -> OSError:
-    """Return the operating system's error that safetensors reports as text, such as a full disk."""
+    """Return the system error that safetensors reports as text, such as a full disk."""
     found = re.search(r"os error (\d+)", str(error))
     number = int(found[1]) if found else errno.EIO
     return OSError(number, os.strerror(number))
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors, on the CPU, and the state of a checkpoint."""
+    """Return the tensors of a checkpoint, on the CPU, and its state."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
     try:
@@ -63,7 +61,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def group(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose name starts with `prefix` and a dot, without it."""
+    """Return the tensors whose name starts with `prefix` and a dot, without these."""
     return {
         name.removeprefix(prefix + "."): t
         for name, t in tensors.items()
@@ -72,12 +70,12 @@ def group(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def prefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The reverse of `group`."""
+    """Return the tensors with `prefix` and a dot in front of their names."""
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
-    """Fill a model, or say what of the architecture differs."""
+    """Load weights into a model; CheckpointError names what of the architecture differs."""
     expected = model.state_dict()
     differences = [f"{name} is missing" for name in expected.keys() - weights.keys()]
     differences += [f"{name} is not in the model" for name in weights.keys() - expected.keys()]
@@ -94,8 +92,9 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> 
 
 
 def average_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
-    """The mean, in float64, of the floating-point weights of checkpoints; of counters the newest
-    (last) one's.
+    """Return the mean weights of several checkpoints, computed in float64.
+
+    Counters are those of the last checkpoint, the newest.
     """
     loaded = [group(load_checkpoint(path)[0], "model") for path in paths]
     return {
@@ -109,7 +108,7 @@ def average_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's tensors by '<parameter>.<kind>'."""
+    """Return the optimizer's tensors by `<parameter>.<kind>`."""
     return {
         f"{name}.{kind}": value
         for name, parameter in model.named_parameters()
@@ -121,7 +120,7 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 def load_optimizer(
     model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
 ) -> None:
-    """The reverse of `optimizer_tensors`."""
+    """Load what `optimizer_tensors` returned."""
     index = {id(p): i for i, p in enumerate(p for g in optimizer.param_groups for p in g["params"])}
     state: dict[int, dict[str, Tensor]] = {}
     names = {name: index[id(parameter)] for name, parameter in model.named_parameters()}

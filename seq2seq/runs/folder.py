@@ -1,4 +1,4 @@
-"""A run's folder: what is where in it, and whether it may be written to."""
+"""The folder of a run: what is where in it, and whether it may be written to."""
 
 import json
 import shlex
@@ -7,59 +7,37 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from enum import Enum
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from filelock import FileLock, Timeout
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from ..config import Config, Tying
+from ..config import Config
 from ..config.settings import EXTENDABLE, differences
-from ..data.tokenizer import Tokenizers
 from ..files import TEMPORARY, write_text
-from ..model import Translator, Vocabulary
-from .checkpoint import group, load_checkpoint, load_weights
+from .configuration import read_config, read_yaml, write_config
 
 
 class Status(Enum):
-    """What stands in a run's folder."""
+    """State of a run's folder."""
 
     new = "new"
     unfinished = "unfinished"
     finished = "finished"
     replaced = "replaced"
-    """By overwrite=true, whatever it is."""
+    """overwrite=true replaces it, whatever it is."""
 
 
 class RunError(ValueError):
-    """A run's folder that is missing, incomplete, or not ours to write to."""
-
-
-@cache
-def schema() -> DictConfig:
-    """The types of all settings."""
-    made: DictConfig = OmegaConf.structured(Config)
-    return made
-
-
-def read_yaml(text: str) -> Any:
-    """Plain data of a YAML text, by libyaml where that is there: many times as fast."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
+    """A run's folder that is missing, damaged, or must not be written to."""
 
 
 class Run:
     """The folder of one run."""
 
     def __init__(self, folder: str | Path, asked: Sequence[str] | None = None) -> None:
-        """`asked`: the overrides that train.py starts it with."""
+        """`asked` are the overrides that train.py was started with."""
         self.folder, self.asked = Path(folder), asked
         self.config_file = self.folder / "config.yaml"
         self.overrides_file = self.folder / "overrides.yaml"
@@ -71,12 +49,12 @@ class Run:
         self.translations = self.folder / "translations"
 
     def resume_command(self) -> str:
-        """What goes on with this run, to be typed at a shell."""
+        """Return the shell command that resumes this run."""
         return "python train.py " + shlex.quote(f"resume={self.folder}")
 
     @classmethod
     def open(cls, folder: str | Path) -> "Run":
-        """An existing run."""
+        """Return an existing run; RunError if the folder holds none."""
         run = cls(folder)
         if not run.config_file.is_file():
             raise RunError(
@@ -85,38 +63,31 @@ class Run:
         return run
 
     def checkpoint(self, name: str) -> Path:
-        """The file of checkpoint 'last' or 'best', or of one that is to be averaged."""
+        """Return the file of checkpoint `last`, `best`, or one that is to be averaged."""
         return self.checkpoints / f"{name}.safetensors"
 
     # -- configuration ---
 
     def config(self) -> Config:
-        """The run's configuration."""
+        """Return the run's configuration; RunError if this version cannot read it."""
         try:
-            merged = OmegaConf.merge(
-                schema(), read_yaml(self.config_file.read_text(encoding="utf-8"))
-            )
-            config = OmegaConf.to_object(merged)
-        except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
+            return read_config(self.config_file)
+        except (ValueError, yaml.YAMLError) as error:
             raise RunError(
                 f"{self.config_file}: not a configuration of this program ({error})"
             ) from error
-        assert isinstance(config, Config)
-        return config
 
     def save_config(self, config: Config) -> None:
-        """Write config.yaml, and the overrides that it was composed of, without what was asked of
-        this one start.
+        """Write config.yaml and the overrides it was composed of.
+
+        `resume` and `overwrite` belong to one start of the program and are left out.
         """
-        kept = replace(config, resume=None, overwrite=False)
-        write_text(self.config_file, OmegaConf.to_yaml(OmegaConf.structured(kept)))
+        write_config(self.config_file, replace(config, resume=None, overwrite=False))
         if self.asked is not None:
             write_text(self.overrides_file, yaml.safe_dump(list(self.asked), allow_unicode=True))
 
     def overrides(self) -> list[str] | None:
-        """What train.py was asked for, to tell the command that repeats the run; None where that
-        was not kept.
-        """
+        """Return the overrides that train.py was started with; None where they were not kept."""
         if not self.overrides_file.is_file():
             return None
         try:
@@ -126,7 +97,7 @@ class Run:
         return [str(override) for override in found or ()]
 
     def results(self) -> dict[str, Any] | None:
-        """results.json, or None before the run has finished."""
+        """Return the content of results.json; None before the run has finished."""
         if not self.results_file.is_file():
             return None
         try:
@@ -136,7 +107,7 @@ class Run:
         return results
 
     def failure(self) -> str | None:
-        """Why it failed when it was last started, in one line; None where it didn't."""
+        """Return in one line why the run failed when it was last started; None if it did not."""
         return (
             " ".join(self.failure_file.read_text(encoding="utf-8").split())
             if self.failure_file.is_file()
@@ -144,9 +115,7 @@ class Run:
         )
 
     def state(self) -> str:
-        """finished, failed, unfinished (it may be under way) or not begun, by the files that are
-        here.
-        """
+        """Return finished, failed, unfinished (it may still be training) or not begun."""
         if self.results_file.exists():
             return "finished"
         if self.failure_file.exists():
@@ -156,9 +125,9 @@ class Run:
     # -- whether it may be written to ---
 
     def status(self, config: Config) -> Status:
-        """What stands here already. RunError where that is a run of another configuration.
+        """Return what the folder holds; RunError if that is a run of another configuration.
 
-        A resumed run may have got another end; then it has not finished.
+        A finished run that is resumed with a later end counts as unfinished.
         """
         if not self.config_file.exists():
             return Status.new
@@ -181,8 +150,9 @@ class Run:
         return Status.finished if self.results_file.exists() else Status.unfinished
 
     def clear(self) -> None:
-        """Remove a run's files, and only these. The configuration goes last: without it there is no
-        run.
+        """Remove a run's files and no others.
+
+        The configuration goes last: without it there is no run.
         """
         for folder in (self.checkpoints, self.translations):
             shutil.rmtree(folder, ignore_errors=True)
@@ -208,9 +178,8 @@ class Run:
         try:
             with FileLock(self.folder / ".lock", timeout=0):
                 for folder in (self.folder, self.checkpoints, self.translations):
-                    for abandoned in folder.glob(
-                        f".*{TEMPORARY}"
-                    ):  # by a process that was killed: we hold the lock
+                    # Left by a process that was killed: we hold the lock.
+                    for abandoned in folder.glob(f".*{TEMPORARY}"):
                         abandoned.unlink()
                 yield
         except Timeout as error:
@@ -218,17 +187,16 @@ class Run:
 
     @contextmanager
     def beginning(self) -> Iterator[None]:
-        """Keep the folder locked; where no run stands in it yet, leave failure.txt behind if none
-        can begin.
+        """Lock the folder; write failure.txt if a new run cannot begin.
 
-        A run that stands here is left as it is until it goes on.
+        An existing run is left as it is until it resumes.
         """
         with self.locked(), nullcontext() if self.config_file.exists() else self.noting_failure():
             yield
 
     @contextmanager
     def noting_failure(self) -> Iterator[None]:
-        """Leave failure.txt behind on a failure; what a former start left there is removed."""
+        """Write failure.txt on a failure; first remove that of an earlier start."""
         self.failure_file.unlink(missing_ok=True)
         try:
             yield
@@ -236,26 +204,3 @@ class Run:
             with suppress(OSError):  # the disk may be what fails
                 write_text(self.failure_file, f"{error}\n")
             raise
-
-    # -- the trained model ---
-
-    def tokenizers(self) -> Tokenizers:
-        """The run's own tokenizers."""
-        return Tokenizers.load(self.folder)
-
-    def translator(self, device: torch.device, name: str = "best") -> Translator:
-        """The model with the weights of a checkpoint, ready to translate."""
-        model = build_translator(self.config(), self.tokenizers())
-        path = self.checkpoint(name)
-        load_weights(model, group(load_checkpoint(path)[0], "model"), path)
-        return model.to(device).eval()
-
-
-def build_translator(config: Config, tokenizers: Tokenizers) -> Translator:
-    """A model as configured, with fresh weights."""
-    source, target = tokenizers.source, tokenizers.target
-    shared = config.tokenizer.joint or (config.model.tying is Tying.all and source is target)
-    vocabulary = Vocabulary(
-        source.vocab_size, target.vocab_size, shared, target.pad_id, target.bos_id, target.eos_id
-    )
-    return Translator(config.model, config.norm, config.cell, vocabulary, config.backend.value)

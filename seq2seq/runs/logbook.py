@@ -1,21 +1,19 @@
-"""What a run writes down: metrics.jsonl, TensorBoard, the progress bar."""
+"""What a run logs: metrics.jsonl, probes.jsonl, TensorBoard and the progress bar."""
 
-import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-import orjson
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
-from ..files import naming, write_text
+from .entries import MetricEntry
+from .jsonl import JsonLines
 
 LAYOUT = {
     "Runs side by side": {
@@ -29,78 +27,26 @@ LAYOUT = {
         for name in ("src_embedding", "tgt_embedding", "encoder", "bridge", "decoder", "output")
     },
 }
-"""TensorBoard's custom scalars: by category, charts of the scalars whose tags match; a run is a
-line in each.
+"""TensorBoard's custom scalars: category -> chart -> patterns of the scalars' tags.
+
+Each run is a line of each chart.
 """
 HISTOGRAM_BINS = 30
-"""As many as TensorBoard draws, of equal width: its own bins are too wide for gates that are nearly
-shut or open.
+"""Bins of equal width, as many as TensorBoard draws.
+
+Its own bins are too wide for gates that are nearly closed or open.
 """
-
-
-def read_metrics(file: Path) -> list[dict[str, Any]]:
-    """The entries of a metrics.jsonl or probes.jsonl; None stands for a figure that was not finite.
-
-    A last line that a killed run left unfinished is passed over.
-    """
-    if not file.is_file():
-        return []
-    lines = file.read_bytes().split(b"\n")
-    entries = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            entries.append(_parsed(line))
-        except ValueError as error:
-            if line and number < len(lines):
-                shown = line[:80].decode(errors="replace")
-                raise ValueError(f"{file}:{number}: not a JSON object: {shown!r}") from error
-    return entries
-
-
-def _parsed(line: bytes) -> Any:
-    try:
-        return orjson.loads(line)  # five times as fast as json
-    except orjson.JSONDecodeError:
-        return json.loads(
-            line, parse_constant=lambda _: None
-        )  # NaN and Infinity, as earlier versions wrote them
-
-
-def json_line(entry: dict[str, Any]) -> str:
-    """An entry as a line of JSON, which has no word for what is not finite: that is null."""
-    return orjson.dumps(
-        entry, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
-    ).decode()
 
 
 def refresh_seconds() -> float:
-    """How often a progress bar is drawn: rarely where it isn't a terminal that it overwrites itself
-    on.
-    """
+    """Return the interval at which a progress bar is drawn: a long one outside a terminal."""
     return 0.2 if sys.stderr.isatty() else 30.0
 
 
-class JsonLines:
-    """A file of JSON objects, one a line. Of those that are there, the ones that `keep` holds for
-    stay.
-    """
-
-    def __init__(self, file: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
-        self.file = file
-        if file.exists():
-            write_text(
-                file, "".join(json_line(entry) for entry in read_metrics(file) if keep(entry))
-            )
-
-    def write(self, entry: dict[str, Any]) -> None:
-        """Add a line."""
-        with naming(self.file), open(self.file, "a", encoding="utf-8") as stream:
-            stream.write(json_line(entry))
-
-
 class Logbook:
-    """Writes every value under the update it belongs to; a resumed run forgets what came after its
-    checkpoint.
+    """Writes every value under the update it belongs to.
+
+    A resumed run first removes what was logged after its checkpoint.
     """
 
     def __init__(self, folder: Path, resumed_at: int, progress: bool) -> None:
@@ -134,18 +80,18 @@ class Logbook:
         self.writer.close()
 
     def log(self, kind: str, position: dict[str, Any], values: dict[str, float]) -> None:
-        """One line of metrics.jsonl, and a scalar each in TensorBoard, under `kind`/name.
+        """Write a line of metrics.jsonl, and each value to TensorBoard as the scalar kind/name.
 
-        position holds update, epoch, tokens and seconds.
+        `position` holds update, epoch, tokens and seconds.
         """
-        self.metrics.write({"kind": kind, **position, **values})
+        self.metrics.write(MetricEntry(kind, **position, values={**values}).as_json())
         for name, value in values.items():
             self.writer.add_scalar(
                 name if "/" in name else f"{kind}/{name}", value, position["update"]
             )
 
     def show(self, update: int, total: int | None, **shown: str) -> None:
-        """Move the progress bar; tqdm adds the time left."""
+        """Move the progress bar to this update; `shown` is printed behind it."""
         if self.bar.n == 0 and update > 1:
             self.bar.initial = self.bar.n = self.bar.last_print_n = update - 1
         self.bar.total = total
@@ -153,19 +99,19 @@ class Logbook:
         self.bar.update(update - self.bar.n)
 
     def say(self, message: str) -> None:
-        """A line above the progress bar."""
+        """Print a line above the progress bar."""
         self.bar.write(message)
 
     def text(self, tag: str, markdown: str, update: int) -> None:
-        """A text in TensorBoard."""
+        """Write a text to TensorBoard."""
         self.writer.add_text(tag, markdown, update)
 
     def figure(self, tag: str, figure: Figure, update: int) -> None:
-        """An image in TensorBoard."""
+        """Write an image to TensorBoard."""
         self.writer.add_figure(tag, figure, update)
 
     def histogram(self, tag: str, values: NDArray[np.floating], update: int) -> None:
-        """A histogram in TensorBoard, of those values that are finite."""
+        """Write a histogram of the finite values to TensorBoard."""
         finite = values[np.isfinite(values)]
         if finite.size:
             self.writer.add_histogram(tag, finite, update, bins=HISTOGRAM_BINS)
@@ -173,11 +119,11 @@ class Logbook:
     def hyperparameters(
         self, settings: dict[str, Any], results: dict[str, float], update: int
     ) -> None:
-        """Settings and final metrics in TensorBoard's HParams, in this run's own event file.
+        """Write settings and final metrics for TensorBoard's HParams to the run's event file.
 
-        Without the list of settings that torch would have TensorBoard take from one run: so it
-        makes its own from all runs, and puts those first in which they differ. A truth value is
-        text, which torch would write as a number.
+        torch would also write a list of settings, which TensorBoard would take from one run.
+        Without it TensorBoard makes its own from all runs and puts first those that differ.
+        A truth value is written as text; torch would write it as a number.
         """
         known = {
             k: v if isinstance(v, (int, float)) and not isinstance(v, bool) else str(v)
@@ -192,13 +138,13 @@ class Logbook:
 
 
 class NoLogbook(Logbook):
-    """Of a process beside the main one: writes and shows nothing."""
+    """The logbook of every process but the main one: it writes and shows nothing."""
 
     def __init__(self) -> None:
         pass
 
     def log(self, kind: str, position: dict[str, Any], values: dict[str, float]) -> None:
-        """Nothing: the main process writes."""
+        """Do nothing: the main process writes."""
 
     def show(self, update: int, total: int | None, **shown: str) -> None:
-        """Nothing: the main process shows."""
+        """Do nothing: the main process shows the progress."""

@@ -2,24 +2,17 @@
 ends with.
 """
 
-import json
-import platform
 from contextlib import nullcontext
-from dataclasses import asdict, replace
-from importlib.metadata import version
-from typing import Any
+from dataclasses import replace
 
 import torch
 
-from .. import __version__
 from ..config import Config, Metric
 from ..data.batches import BatchSampler
-from ..data.corpora import read_split, scored_text, splits
 from ..data.dataset import ParallelDataset, Prepared, batches
 from ..data.tokenizer import Tokenizers
-from ..device import autocast, processor
-from ..files import write_text
-from ..model import Translator, count_parameters
+from ..device import autocast
+from ..model import Translator
 from ..rnn.config import NormKind
 from ..rnn.recalibration import batch_statistics, recalibration
 from ..runs.checkpoint import (
@@ -35,7 +28,6 @@ from ..translation.likelihood import mean_nll
 from ..translation.lines import translate_lines
 from ..translation.scores import Scores, score
 
-VERSIONS = ("torch", "sentencepiece", "sacrebleu", "hydra-core", "numpy")
 EVALUATION_TOKENS = 4096
 """Target tokens a batch where nothing is learnt and batches don't matter."""
 
@@ -134,67 +126,3 @@ def use_best(
         recalibrate(model, prepared.split("train"), config, device)
         state["recalibrated"] = True
     save_checkpoint(best, prefixed(model.state_dict(), "model"), state)
-
-
-def score_split(
-    run: Run, config: Config, prepared: Prepared, model: Translator, split: str
-) -> dict[str, Any]:
-    """Translate a split with the configured search, keep the hypotheses, score them; tell which
-    text that was.
-    """
-    src, tgt = read_split(config.data, split)
-    found = translate_lines(
-        model,
-        prepared.tokenizers,
-        src,
-        config.decode,
-        precision=config.trainer.precision,
-        progress=config.trainer.progress,
-    )
-    texts = [best[0].text for best in found]
-    write_text(run.translations / f"{split}.txt", "".join(text + "\n" for text in texts))
-    return asdict(score(texts, tgt, config.data.target_language)) | scored_text(src, tgt)
-
-
-def finish_run(
-    run: Run,
-    config: Config,
-    prepared: Prepared,
-    model: Translator,
-    device: torch.device,
-    progress: dict[str, Any],
-) -> dict[str, Any]:
-    """Score the final weights on valid and test, and write results.json."""
-    valid = prepared.split("valid")
-    results: dict[str, Any] = {
-        "norm": config.norm.kind.value,
-        "cell": config.cell.kind.value,
-        "corpus": config.data.name,
-        "seed": config.seed,
-        "parameters": count_parameters([model]),
-        **progress,
-        "tokens_per_second": progress["tokens"] / progress["seconds"],
-        "valid_loss": teacher_forced_loss(model, valid, config, device),
-    }
-    if config.norm.kind is NormKind.batch:
-        results["valid_loss_batch_statistics"] = teacher_forced_loss(
-            model, valid, config, device, by_batch=True
-        )
-    for split in ("valid", *({"test"} & splits(config.data).keys())):
-        results[split] = score_split(run, config, prepared, model, split)
-    results["decode"] = {
-        "beam_size": config.decode.beam_size,
-        "length_penalty": config.decode.length_penalty,
-    }
-    results |= {
-        "device": str(device),
-        "processor": processor(device),
-        "threads": torch.get_num_threads(),
-    }
-    results["versions"] = {
-        "seq2seq": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in VERSIONS},
-    }
-    write_text(run.results_file, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
-    return results

@@ -38,10 +38,12 @@ from ..runs.checkpoint import (
     prefixed,
     save_checkpoint,
 )
-from ..runs.folder import Run, RunError, Status, build_translator
+from ..runs.folder import Run, RunError, Status
 from ..runs.logbook import Logbook, NoLogbook
 from ..translation.lines import attention_map
-from .evaluation import finish_run, teacher_forced_loss, training_batches, use_best, validation_bleu
+from ..translation.loading import build_translator
+from .evaluation import teacher_forced_loss, training_batches, use_best, validation_bleu
+from .finish import finish_run
 from .processes import ONE_PROCESS, SEED_STRIDE, Processes, is_main, joined
 from .schedule import learning_rate
 from .signals import on_stop

@@ -15,12 +15,8 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 from matplotlib.image import imread
-from runs import ROOT
 
-from seq2seq.config import Backend, DataConfig, Origin, SplitConfig
-from seq2seq.data import corpora
 from seq2seq.figures import NORM_COLOURS
-from seq2seq.report import norms as summary
 from seq2seq.report.columns import COLUMNS
 from seq2seq.report.experiments import statement
 from seq2seq.report.page import write_report
@@ -177,10 +173,7 @@ def test_a_table_figures_and_a_page(two_runs, compare, tmp_path):
         ]
         assert cells in shown
     first = max(results, key=lambda norm: results[norm]["test"]["bleu"])
-    assert (
-        f"toy: the order is open: test BLEU {first} {results[first]['test']['bleu']:.1f}, "
-        in done.out
-    )
+    assert f"toy: test BLEU {first} {results[first]['test']['bleu']:.1f}, " in done.out
 
 
 def test_what_the_page_says(two_runs, compared):
@@ -200,18 +193,22 @@ def test_what_the_page_says(two_runs, compared):
     (css,) = page.texts["style"]
     assert not any(colour in css for colour in NORM_COLOURS.values())  # a verdict is no norm's
     assert any(text.startswith("python ") and "compare.py" in text for text in page.texts["code"])
-    assert page.texts["p"][2].startswith("toy: the order is open: test BLEU layer ")
+    assert page.texts["p"][2].startswith("toy: test BLEU layer ")
     assert page.texts["th"][:7] == [
-        "beside none",
-        "test BLEU (95%)",
-        "more than chance?",
+        "compared with none",
+        "test BLEU difference (95%)",
+        "significant?",
         "target tokens/s",
-        "loss both reach",
+        "common loss",
         "updates to it",
         "time to it",
     ]
     assert page.texts["td"][0] == "layer"
-    assert page.texts["td"][2] == "one seed can't tell: train more (seed=1,2,3)"
+    assert page.texts["td"][2] == "one seed cannot tell"
+    assert (
+        "On this test set the model with layer is significantly better than none (p = 0.0" in html
+    )
+    assert "One seed cannot tell whether the norm is the reason" in html
     assert (
         f"Trained on cpu, {results['processor']}, 1 thread, seq2seq"
         f" {results['versions']['seq2seq']}, " in html
@@ -373,7 +370,7 @@ def test_unfinished_and_failed_runs_are_shown_and_left_out(two_runs, compare, va
     done = compare(two_runs.none, begun, failed)
     assert (done.code, done.err) == (0, "")
     assert (
-        f"note: begun: left out: has not finished; go on with: python train.py resume={begun}"
+        f"note: begun: left out: has not finished; resume it with: python train.py resume={begun}"
         in done.out
     )
     assert "note: failed: left out: failed: loss is not finite" in done.out
@@ -400,38 +397,68 @@ def test_a_folder_in_which_no_run_has_begun_is_a_note(two_runs, compare, tmp_pat
     )
 
 
-# -- the test set as it is now ---
+# -- the test set that the runs were scored on ---
 
 
-def test_translations_are_set_beside_the_text_they_are_of_alone(
+def test_a_report_needs_neither_the_corpus_nor_the_model(two_runs, compare, variant, tmp_path):
+    """Translations, attention maps and p-values are read from the runs' folders."""
+    nowhere = replace(two_runs.data.test, source="nowhere.en", target="nowhere.zh")
+    folders = [variant(norm, norm, data__test=nowhere) for norm in ("none", "layer")]
+    for folder in folders:
+        shutil.rmtree(Path(folder) / "checkpoints")
+        for file in Path(folder).glob("tokenizer*"):
+            file.unlink()
+    assert compare(*folders).code == 0
+    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    assert len([text for text in page.texts["dd"] if text in two_runs.sources]) == 5
+    maps = [image for image in page.images if image["alt"].startswith("Attention of")]
+    assert len(maps) == 4
+    assert p_values(tmp_path)["layer"] != "–"
+
+
+def p_values(folder):
+    """The p of each norm, from the report's table of norms."""
+    table = markdown((folder / "out" / "report.md").read_text(encoding="utf-8"))[0][1]
+    place = table[0].index("p against none, by seed")
+    return {row[0]: row[place] for row in table[1:]}
+
+
+def test_runs_of_older_versions_have_no_examples_and_no_p_values(
     two_runs, compare, variant, tmp_path
 ):
-    """Where other text of as many lines stands under the same name, there are no p-values and no
-    examples.
-    """
-    other = tmp_path / "other.zh"
-    other.write_text(
-        "".join(reversed([f"{line}\n" for line in two_runs.references])), encoding="utf-8"
+    """They did not store the text that they were scored on."""
+    old = [variant(norm, norm) for norm in ("none", "layer")]
+    for folder in old:
+        for name in ("test.source.txt", "test.reference.txt", "examples.json"):
+            (Path(folder) / "translations" / name).unlink()
+    done = compare(*old)
+    assert done.code == 0, done.err
+    assert (
+        "note: toy: no worked translations are shown: translations/examples.json is missing in none"
+        " and layer" in done.out.splitlines()
     )
-    for names, same in ((("a", "b"), True), (("c", "d"), False)):
-        changed = {} if same else {"data__test": replace(two_runs.data.test, target=str(other))}
-        folders = [
-            variant(name, norm, **changed)
-            for name, norm in zip(names, ("none", "layer"), strict=True)
-        ]
-        done = compare(*folders)
-        assert done.code == 0
-        page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
-        shown = [text for text in page.texts.get("dd", ()) if text in two_runs.sources]
-        assert len(shown) == (5 if same else 0)
-        assert (
-            "note: toy: the test set that its runs were scored on isn't here, so" in done.out
-        ) is not same
-        norms = markdown((tmp_path / "out" / "report.md").read_text(encoding="utf-8"))[0][1]
-        p_value = next(row for row in norms if row[0] == "layer")[
-            norms[0].index("p against none, by seed")
-        ]
-        assert (p_value != "–") is same
+    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    assert not [text for text in page.texts.get("dd", ()) if text in two_runs.sources]
+    assert p_values(tmp_path)["layer"] == "–"
+
+
+def test_different_sentences_are_not_shown_side_by_side(two_runs, compare, variant):
+    odd = variant("odd", "layer")
+    file = Path(odd) / "translations" / "examples.json"
+    examples = json.loads(file.read_text(encoding="utf-8"))
+    examples[0]["source"] = "another sentence"
+    file.write_text(json.dumps(examples), encoding="utf-8")
+    done = compare(two_runs.none, odd)
+    assert done.code == 0, done.err
+    assert "note: toy: no worked translations are shown: the runs have stored different" in done.out
+
+
+def test_damaged_examples_are_named(two_runs, compare, variant):
+    damaged = variant("damaged", "layer")
+    (Path(damaged) / "translations" / "examples.json").write_text("[")
+    done = compare(two_runs.none, damaged)
+    assert done.code == 2
+    assert "examples.json: damaged" in done.err
 
 
 def test_of_several_runs_without_a_norm_the_others_stand_beside_the_usual_one(
@@ -439,44 +466,10 @@ def test_of_several_runs_without_a_norm_the_others_stand_beside_the_usual_one(
 ):
     done = compare(two_runs.none, variant("other", norm__gain=0.5), two_runs.layer)
     assert done.code == 0, done.err
-    table = markdown((tmp_path / "out" / "report.md").read_text(encoding="utf-8"))[0][1]
-    p_values = {row[0]: row[table[0].index("p against none, by seed")] for row in table[1:]}
-    assert p_values.pop("none (gain None)") == "–"
-    assert set(p_values) == {"none (gain 0.5)", "layer"}
-    assert "–" not in p_values.values()
-
-
-def test_an_old_run_does_not_tell_its_text(two_runs, variant):
-    results = Run(two_runs.none).results()
-    for side in ("source", "reference"):
-        del results["test"][f"{side}_sha256"]
-    (old,), _ = read_runs([variant("old", results={"test": results["test"]})])
-    assert summary.test_pairs(old) == (two_runs.sources, two_runs.references)
-
-
-def test_no_text_is_drawn_or_fetched_for_a_comparison(two_runs, variant, monkeypatch):
-    monkeypatch.setattr(corpora, "_draw", lambda *_: pytest.fail("drawn"))
-    drawn = DataConfig(
-        name="drawn",
-        origin=Origin.grammar,
-        grammar=str(ROOT / "data/grammar_en_zh/grammar.txt"),
-        test=SplitConfig("test.en", "test.zh"),
-        root="nowhere",
-    )
-    assert (ROOT / "data/grammar_en_zh/grammar.txt").is_file()
-    (run,), _ = read_runs([variant("drawn", data=drawn)])
-    assert summary.test_pairs(run) == ([], [])
-
-
-def test_translations_that_are_missing_are_what_is_missing(two_runs, compare, variant):
-    bare = variant("bare", "layer")
-    (Path(bare) / "translations" / "test.txt").unlink()
-    done = compare(two_runs.none, bare)
-    assert done.code == 0
-    assert (
-        "note: toy: translations/test.txt of bare is missing or has not one line a sentence, so no"
-        " worked translations are shown" in done.out.splitlines()
-    )
+    found = p_values(tmp_path)
+    assert found.pop("none (gain None)") == "–"
+    assert set(found) == {"none (gain 0.5)", "layer"}
+    assert "–" not in found.values()
 
 
 def test_what_is_no_run_or_damaged_is_named(two_runs, compare, variant, tmp_path):
@@ -550,22 +543,6 @@ def test_no_file_of_ones_own_is_written_over(name, two_runs, compare, tmp_path):
         " DIR)" in done.err
     )
     assert {file: file.read_text() for file in tmp_path.glob("out/**/*") if file.is_file()} == own
-
-
-def test_a_model_that_can_not_be_had_here_has_no_attention_maps(
-    two_runs, compare, variant, tmp_path, monkeypatch
-):
-    fused = [variant(norm, norm, backend=Backend.fused) for norm in ("none", "layer")]
-    monkeypatch.setattr("seq2seq.rnn.layers.fused_serves", no_compiler)
-    done = compare(*fused)
-    assert (done.code, done.err) == (0, "")
-    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
-    assert "Translations side by side" in page.texts["h2"]
-    assert not [image for image in page.images if "attention" in image.get("alt", "")]
-
-
-def no_compiler(*_, **__):
-    raise RuntimeError("backend='fused': no C++ compiler")
 
 
 # -- what tells runs apart ---
@@ -694,7 +671,7 @@ def test_an_experiment_gets_its_verdict(variant, compare, tmp_path):
     assert "python train.py -m experiment=convergence size=quick" in page.texts["code"]
     tables, images = markdown((tmp_path / "out" / "report.md").read_text(encoding="utf-8"))
     short, verdict, norms, findings = tables
-    assert [row[0] for row in short] == ["beside none", "layer"]
+    assert [row[0] for row in short] == ["compared with none", "layer"]
     assert verdict[1][0] == f"Convergence: {claim}"
     assert verdict[1][1] in done.out
     assert [row[0] for row in norms[1:]] == ["none", "layer"]

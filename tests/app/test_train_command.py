@@ -35,7 +35,7 @@ from seq2seq.errors import TrainingError
 from seq2seq.rnn.config import NormKind
 from seq2seq.runs import checkpoint
 from seq2seq.runs.folder import Run
-from seq2seq.runs.logbook import read_metrics
+from seq2seq.runs.jsonl import read_metrics
 from seq2seq.training import loop as training
 from seq2seq.training.loop import train_step
 

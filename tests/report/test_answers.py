@@ -20,9 +20,9 @@ def runs(scores, split="test", rates=None):
     for norm, values in scores.items():
         for seed, bleu in zip(SEEDS, values, strict=False):
             run = record(norm, seed, metrics=curve((rates or {}).get(norm, 0.05)))
-            run.results[split] = run.results[split] | {"bleu": bleu}
+            setattr(run.results, split, replace(getattr(run.results, split), bleu=bleu))
             if split == "valid":
-                del run.results["test"]
+                run.results.test = None
             yield run
 
 
@@ -33,19 +33,20 @@ def short_answer(found):
     return " ".join(answer.sentences), {next(iter(row.values())): row for row in rows}
 
 
-def test_a_norm_ahead_of_all_others_has_won():
+def test_a_norm_ahead_of_all_others_is_significantly_better():
     said, table = short_answer(
         group(runs({"none": (30, 31, 32), "batch": (29, 30, 32), "layer": (40, 41, 42)}))
     )
     assert (
         said
-        == "toy, quick: layer won: test BLEU layer 41.0, none 31.0, batch 30.3 (means of 3 seeds)."
+        == "toy, quick: test BLEU layer 41.0, none 31.0, batch 30.3 (means over 3 seeds). The best,"
+        " layer, is significantly better than none and batch."
     )
     assert list(table) == ["batch", "layer"]
-    assert table["batch"]["test BLEU (95%)"] == "-0.7 (-2.1 to +0.8)"
-    assert table["batch"]["more than chance?"] == "can't tell (1.9 shows 4 times in 5)"
-    assert table["layer"]["test BLEU (95%)"] == "+10.0 (+10.0 to +10.0)"
-    assert table["layer"]["more than chance?"] == "yes, better"
+    assert table["batch"]["test BLEU difference (95%)"] == "-0.7 (-2.1 to +0.8)"
+    assert table["batch"]["significant?"] == "no (detectable: 1.9)"
+    assert table["layer"]["test BLEU difference (95%)"] == "+10.0 (+10.0 to +10.0)"
+    assert table["layer"]["significant?"] == "yes, better"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_a_p_value_of_all_seeds_is_told_once(p_values, told):
 
 def test_a_norm_that_is_worse_is_said_to_be():
     _, table = short_answer(group(runs({"none": (30, 31, 32), "layer": (20, 21, 22)})))
-    assert table["layer"]["more than chance?"] == "yes, worse"
+    assert table["layer"]["significant?"] == "yes, worse"
 
 
 def test_a_norm_that_can_not_be_told_from_the_best_is_named():
@@ -67,34 +68,66 @@ def test_a_norm_that_can_not_be_told_from_the_best_is_named():
         group(runs({"none": (30, 31, 32), "layer": (40, 41, 42), "rms": (39, 42, 41)}))
     )
     assert (
-        "layer and rms are ahead: test BLEU layer 41.0, rms 40.7, none 31.0 (means of 3 seeds)."
-        in said
+        "test BLEU layer 41.0, rms 40.7, none 31.0 (means over 3 seeds). The best, layer, is"
+        " significantly better than none. " in said
     )
-    assert said.endswith(" The seeds are too few to tell rms from layer.")
+    assert said.endswith(" The difference of rms from layer is not significant.")
     said, _ = short_answer(
         group(runs({"none": (30, 31, 32), "layer": (40, 41, 42), "rms": (5, 45, 20)}))
     )
-    assert "layer is ahead: test BLEU layer 41.0, none 31.0, rms 23.3 (means of 3 seeds)." in said
+    assert (
+        "test BLEU layer 41.0, none 31.0, rms 23.3 (means over 3 seeds). The best, layer, is"
+        " significantly better than none. The difference of rms from layer is not" in said
+    )
 
 
-@pytest.mark.parametrize("of_none", [(30,), (30, 31, 32)])
-def test_one_seed_is_said_to_be_no_answer(of_none):
-    said, table = short_answer(group(runs({"none": of_none, "layer": (40,)})))
-    assert "the order is open" in said
-    told = "one seed each" if of_none == (30,) else "of the one seed that all have"
-    assert f" ({told}). One seed can't tell none from layer." in said
-    assert table["layer"]["test BLEU (95%)"] == "+10.0"
-    assert table["layer"]["more than chance?"] == "one seed can't tell: train more (seed=1,2,3)"
+ONE_SEED = "One seed cannot tell whether the norm is the reason: train more (seed=1,2,3)."
+
+
+@pytest.mark.parametrize(
+    ("p", "said"),
+    [
+        (0.001, "the model with layer is significantly better than none (p = 0.001)"),
+        (0.2, "the model with layer is not significantly different from none (p = 0.200)"),
+    ],
+)
+def test_one_seed_says_whether_two_models_differ_and_no_more(p, said, monkeypatch):
+    monkeypatch.setattr(summary, "bootstrap_p_values", lambda runs, none: {"layer": [p]})
+    found, table = short_answer(group(runs({"none": (30,), "layer": (40,)})))
+    assert found == (
+        "toy, quick: test BLEU layer 40.0, none 30.0 (one seed each). On this test set"
+        f" {said}, by paired bootstrap. {ONE_SEED}"
+    )
+    assert table["layer"]["test BLEU difference (95%)"] == "+10.0"
+    assert table["layer"]["significant?"] == "one seed cannot tell"
+
+
+def test_without_stored_text_one_seed_says_nothing_of_the_models():
+    found, _ = short_answer(group(runs({"none": (30,), "layer": (20,)})))
+    assert found.endswith(f"none 30.0, layer 20.0 (one seed each). {ONE_SEED}")
+
+
+def test_a_worse_model_is_called_so(monkeypatch):
+    monkeypatch.setattr(summary, "bootstrap_p_values", lambda runs, none: {"layer": [0.01]})
+    found, _ = short_answer(group(runs({"none": (30,), "layer": (20,)})))
+    assert "the model with layer is significantly worse than none (p = 0.010)" in found
+
+
+def test_one_common_seed_is_no_answer():
+    said, table = short_answer(group(runs({"none": (30, 31, 32), "layer": (40,)})))
+    assert " (the one seed that all have). One seed cannot tell none from layer." in said
+    assert table["layer"]["test BLEU difference (95%)"] == "+10.0"
+    assert table["layer"]["significant?"] == "one seed cannot tell"
 
 
 def test_norms_without_a_seed_in_common_are_not_compared():
     found = group([record("none", 1), record("layer", 2)])
     said, table = short_answer(found)
     assert said.endswith(
-        "the order is open: test BLEU none 30.0, layer 30.0 (means of different seeds). "
-        "No seed in common tells layer from none."
+        "test BLEU none 30.0, layer 30.0 (means over different seeds). "
+        "There is no common seed to compare layer with none."
     )
-    assert set(table["layer"].values()) == {"layer", "–", "no seed in common"}
+    assert set(table["layer"].values()) == {"layer", "–", "no common seed"}
 
 
 def test_what_one_seed_and_what_too_few_leave_open_is_told_apart():
@@ -110,10 +143,10 @@ def test_what_one_seed_and_what_too_few_leave_open_is_told_apart():
     ]
     said, _ = short_answer(group(found))
     assert (
-        "One seed can't tell none from layer. The seeds are too few to tell batch from layer."
-        in said
+        "One seed cannot tell none from layer. The difference of batch from layer is not"
+        " significant." in said
     )
-    assert "No seed in common tells rms from layer." in said
+    assert "There is no common seed to compare rms with layer." in said
 
 
 def test_that_each_norm_has_its_own_rate_is_said():
@@ -128,7 +161,8 @@ def test_that_each_norm_has_its_own_rate_is_said():
         )
     ]
     assert (
-        "(means of 3 seeds, each at the best of 2 learning rates)" in short_answer(group(found))[0]
+        "(means over 3 seeds, each at the best of 2 learning rates)"
+        in short_answer(group(found))[0]
     )
     assert (
         "each at the rate with its lowest"
@@ -173,33 +207,34 @@ def test_what_becomes_of_long_sentences_is_said_and_of_whom_it_is_sure():
     said, table = short_answer(group(length_runs(of_all)))
     assert (
         said
-        == "toy, quick: models trained on sentences of at most 20 pieces lose a part of their BLEU"
-        " on longer ones (21 to 30 pieces): 38 % with none, 78 % with batch, 17 % with layer and"
-        " 37 % with rms (means of 3 seeds). Beside none that is clearly less with layer and"
-        " clearly more with batch. The seeds are too few to tell rms from none."
+        == "toy, quick: models trained on sentences of at most 20 pieces lose part of their BLEU"
+        " on longer ones (21 to 30 pieces): 38% with none, 78% with batch, 17% with layer and"
+        " 37% with rms (means over 3 seeds). Compared with none, the loss is significantly less"
+        " with layer and significantly more with batch. The difference of rms from none is not"
+        " significant."
     )
     assert list(table) == list(of_all)
-    assert list(table["none"].values()) == ["none", "50.0", "31.0", "38 ± 5 %", "–", "–"]
+    assert list(table["none"].values()) == ["none", "50.0", "31.0", "38 ± 5%", "–", "–"]
     assert list(table["batch"].values()) == [
         "batch",
         "50.0",
         "11.0",
-        "78 ± 5 %",
+        "78 ± 5%",
         "+40.0 (+35.0 to +45.0)",
         "yes, more",
     ]
-    assert table["layer"]["more than chance?"] == "yes, less"
-    assert table["rms"]["more than chance?"].startswith("can't tell (")
+    assert table["layer"]["significant?"] == "yes, less"
+    assert table["rms"]["significant?"].startswith("no (detectable: ")
     said, _ = short_answer(group(length_runs({"none": (30,), "batch": (10,)})))
     assert said.endswith(
-        ": 40 % with none and 80 % with batch (one seed each). One seed can't tell batch from none."
+        ": 40% with none and 80% with batch (one seed each). One seed cannot tell batch from none."
         " Not tested: layer and rms."
     )
     said, table = short_answer(group(length_runs({"batch": (10, 11)})))
-    assert said.endswith(": 79 % with batch (means of 2 seeds). Not tested: none, layer and rms.")
-    assert list(table["batch"].values()) == ["batch", "50.0", "10.5", "79 ± 13 %"]
+    assert said.endswith(": 79% with batch (means over 2 seeds). Not tested: none, layer and rms.")
+    assert list(table["batch"].values()) == ["batch", "50.0", "10.5", "79 ± 13%"]
     _, table = short_answer(group(length_runs({"none": (30, 31)})))
-    assert list(table["none"].values()) == ["none", "50.0", "30.5", "39 ± 13 %"]
+    assert list(table["none"].values()) == ["none", "50.0", "30.5", "39 ± 13%"]
     assert overview([group([record(experiment="length")])], [[]]) == []
 
 
@@ -208,14 +243,14 @@ def test_of_long_sentences_the_seeds_count_that_all_norms_have():
     norm has none.
     """
     found = list(length_runs({"none": (30, 30.1, 50), "batch": (20, 20.1, 0), "layer": (25, 25.1)}))
-    found[5].probes[0]["bleu"] = 0.0
+    found[5].probes[0].bleu = 0.0
     said, table = short_answer(group(found))
     assert (
-        ": 40 % with none, 60 % with batch and 50 % with layer (means of the 2 seeds that all"
-        " have)." in said
+        ": 40% with none, 60% with batch and 50% with layer (means over the 2 common"
+        " seeds)." in said
     )
     assert [row["on longer ones"] for row in table.values()] == ["30.1", "20.1", "25.1"]
-    assert [row["more than chance?"] for row in table.values()] == ["–", "yes, more", "yes, more"]
+    assert [row["significant?"] for row in table.values()] == ["–", "yes, more", "yes, more"]
 
 
 def test_norms_of_which_no_length_was_measured_are_not_tested():
@@ -230,9 +265,10 @@ def test_norms_without_a_seed_in_common_do_not_lose_more_or_less():
     found = list(length_runs({"none": (30, 31, 32), "batch": (10, 12, 11)}))
     said, table = short_answer(group([found[0], found[1], found[5]]))
     assert (
-        "(means of different seeds). No seed in common tells batch from none. Not tested: " in said
+        "(means over different seeds). There is no common seed to compare batch with none. Not"
+        " tested: " in said
     )
-    assert table["batch"]["more than chance?"] == "no seed in common"
+    assert table["batch"]["significant?"] == "no common seed"
 
 
 def test_the_order_is_that_of_seeds_that_all_have():
@@ -240,10 +276,10 @@ def test_the_order_is_that_of_seeds_that_all_have():
     said, table = short_answer(group(runs({"none": (20, 21, 40), "layer": (25, 26.01)})))
     assert (
         said
-        == "toy, quick: layer won: test BLEU layer 25.5, none 20.5 (means of the 2 seeds that all"
-        " have)."
+        == "toy, quick: test BLEU layer 25.5, none 20.5 (means over the 2 common seeds). The best,"
+        " layer, is significantly better than none."
     )
-    assert table["layer"]["more than chance?"] == "yes, better"
+    assert table["layer"]["significant?"] == "yes, better"
 
 
 def test_runs_of_several_cells_are_set_beside_the_same_cell():
@@ -268,10 +304,10 @@ def test_runs_of_several_cells_are_set_beside_the_same_cell():
         ]
     )
     for answer, cell in zip(overview([found], [norm_rows(found)]), ("gru", "lstm"), strict=True):
-        assert f"layer (cell.kind {cell}) won" in answer.sentences[0]
+        assert f"The best, layer (cell.kind {cell}), is significantly better" in answer.sentences[1]
         (row,) = answer.table.rows
-        assert row[f"beside none (cell.kind {cell})"] == f"layer (cell.kind {cell})"
-        assert row["test BLEU (95%)"].startswith("+1.0 (")
+        assert row[f"compared with none (cell.kind {cell})"] == f"layer (cell.kind {cell})"
+        assert row["test BLEU difference (95%)"].startswith("+1.0 (")
 
 
 def test_rates_that_were_not_searched_are_not_called_the_best():
@@ -282,7 +318,7 @@ def test_rates_that_were_not_searched_are_not_called_the_best():
             for seed in SEEDS
         ]
     )
-    assert "best" not in short_answer(found)[0]
+    assert "best of" not in short_answer(found)[0]
 
 
 def test_runs_of_an_experiment_of_ones_own_are_compared_as_those_of_none():
@@ -290,7 +326,7 @@ def test_runs_of_an_experiment_of_ones_own_are_compared_as_those_of_none():
         [record(norm, seed, experiment="mine") for norm in ("none", "layer") for seed in SEEDS]
     )
     said, table = short_answer(found)
-    assert said.startswith("toy, quick: the order is open: ")
+    assert said.startswith("toy, quick: test BLEU ")
     assert set(table) == {"layer"}
 
 
@@ -306,7 +342,8 @@ def test_there_is_no_p_of_the_test_set_beside_scores_of_the_validation_set(monke
 def test_without_no_norm_the_others_are_put_in_order():
     said, table = short_answer(group(runs({"batch": (29, 30, 32), "layer": (40, 41, 42)})))
     assert (said, table) == (
-        "toy, quick: layer won: test BLEU layer 41.0, batch 30.3 (means of 3 seeds).",
+        "toy, quick: test BLEU layer 41.0, batch 30.3 (means over 3 seeds). The best, layer, is"
+        " significantly better than batch.",
         {},
     )
 
@@ -314,8 +351,8 @@ def test_without_no_norm_the_others_are_put_in_order():
 def test_scores_of_the_validation_set_are_called_so():
     found = group(runs({"none": (30, 31, 32), "layer": (40, 41, 42)}, split="valid"))
     said, table = short_answer(found)
-    assert "layer won: valid BLEU layer 41.0" in said
-    assert "valid BLEU (95%)" in table["layer"]
+    assert "valid BLEU layer 41.0" in said
+    assert "valid BLEU difference (95%)" in table["layer"]
     assert {row.split for row in norm_rows(found)} == {"valid"}
 
 
@@ -337,14 +374,14 @@ def test_the_loss_that_times_are_told_to_stands_beside_them():
     found = group(
         runs({"none": (30, 31, 32), "layer": (40, 41, 42)}, rates={"none": 0.05, "layer": 0.1})
     )
-    lowest = min(found.of(norm="none")[0].series("valid", "loss")[1])
-    assert short_answer(found)[1]["layer"]["loss both reach"] == f"{lowest:.2f}"
+    lowest = min(found.where({"norm": "none"})[0].series("valid", "loss")[1])
+    assert short_answer(found)[1]["layer"]["common loss"] == f"{lowest:.2f}"
 
 
 def test_speed_is_told_with_what_seeds_differ_by():
     found = list(runs({"none": (30, 31, 32), "layer": (40, 41, 42)}))
     for run, speed in zip(found, (1000, 1000, 1000, 250, 500, 1000), strict=True):
-        run.results["tokens_per_second"] = speed
+        run.results.tokens_per_second = speed
     told = short_answer(group(found))[1]["layer"]["target tokens/s"]
     mean, low, high = map(
         float, re.fullmatch(r"× ([\d.]+) \(([\d.]+) to ([\d.]+)\)", told).groups()

@@ -11,13 +11,14 @@ import pytest
 from synthetic import SEEDS, curve, group, record
 
 from seq2seq.report.experiments import EXPERIMENTS, Finding, charts, statement, tables, verdicts
-from seq2seq.report.experiments.convergence import best_rate, reached
+from seq2seq.report.experiments.convergence import reached
 from seq2seq.report.experiments.gradient_flow import NOTICEABLE as NOTICEABLE_GROWTH
 from seq2seq.report.experiments.gradient_flow import SPAN, growth
 from seq2seq.report.experiments.length import gained_loss, lost_bleu
 from seq2seq.report.experiments.train_eval_gap import NOTICEABLE
-from seq2seq.report.statistics import Outcome, smallest_effect
+from seq2seq.report.statistics import Outcome, detectable_effect
 from seq2seq.rnn.config import Statistics
+from seq2seq.runs.entries import StatisticsDistance
 
 NOISE = {1: -0.02, 2: 0.03, 3: -0.01}
 """Of each seed; it has no mean to speak of."""
@@ -256,10 +257,10 @@ def test_factors_are_told_as_factors():
     finding = Finding("it takes fewer", "none's updates", [-1.1, -1.0, -0.9], below=0.0, log2=True)
     assert finding.outcome is Outcome.supported
     assert finding.in_words == "0.5 times none's updates (0.421 to 0.594); claimed: below 1"
-    assert finding.smallest == f"{2 ** -smallest_effect(finding.differences):.3g} times"
+    assert finding.smallest == f"{2 ** -detectable_effect(finding.differences):.3g} times"
     assert (
         replace(finding, below=None).smallest
-        == f"{2 ** smallest_effect(finding.differences):.3g} times"
+        == f"{2 ** detectable_effect(finding.differences):.3g} times"
     )
     assert replace(finding, differences=[-1.0]).smallest == "–"
 
@@ -290,8 +291,8 @@ def test_of_seeds_that_differ_the_worst_is_told():
     )
     (finding,) = verdicts(runs)[0].findings
     assert finding.detail.split("; ") == [
-        "the 2 that are to change nothing change the output by at most 3e-08 times its size",
-        "the 2 that are to change the output do so by at least 0.2 times its size",
+        "the 2 that should leave the output alone change it by at most 3e-08 times its size",
+        "the 2 that should change the output do so by at least 0.2 times its size",
     ]
     rows = {row["change"].partition(":")[0]: row["layer"] for row in tables(runs)[0].rows}
     assert (rows["matrix re-scaling"], rows["data re-scaling"]) == ("same (3e-08)", "changes (0.2)")
@@ -305,7 +306,7 @@ def test_which_statistics_are_the_worse_ones():
     )
     assert (finding.interval.mean, finding.outcome) == (pytest.approx(-0.3), Outcome.refuted)
     apart = verdicts(group(train_eval_gap(1)))[0].findings[0]
-    assert apart.in_words.endswith("; claimed: above 0.01; the stored ones are the better")
+    assert apart.in_words.endswith("; claimed: above 0.01; the stored ones are better")
 
 
 def test_what_is_not_as_the_table_says_is_named():
@@ -418,7 +419,7 @@ def test_a_variant_of_a_norm_is_told_and_the_plain_one_decides(name):
             name,
             run.metrics,
             run.probes,
-            results=run.results,
+            results=run.results.as_json(),
             batch=run.config.data.batch_sentences,
             lr=run.config.optimizer.lr,
             norm_settings={"gain": 1.0},
@@ -443,7 +444,7 @@ def test_nothing_is_lost_on_batches_too_large_to_learn_from(norm):
     runs = list(batch_size(1))
     for run in runs:
         if run.config.norm.kind.value == norm:
-            run.results["test"] = run.results["test"] | {"bleu": 3.0}
+            run.results.test = replace(run.results.test, bleu=3.0)
     (verdict,) = verdicts(group(runs))
     assert verdict.outcome is Outcome.undecided
     assert f"at 64 sentences a batch {norm} ends with 3.0 BLEU" in verdict.missing
@@ -505,7 +506,7 @@ def test_half_of_nothing_is_called_so(name):
         f for f in verdicts(group(BUILDERS[name](0)))[0].findings if "less than half" in f.statement
     )
     assert finding.in_words.endswith(
-        "; claimed: below 0; that there is something to halve is not shown"
+        "; claimed: below 0; it is not shown that there is a loss to halve"
     )
 
 
@@ -532,7 +533,7 @@ def test_what_longer_sentences_do_figure_by_figure():
             lost["layer"] - lost["none"] - 0.5 * (lost["batch"] - lost["none"]),
             True,
         ),
-        "on longer sentences batch, by each batch's own statistics, loses more than none": (
+        "on longer sentences batch, with each batch's own statistics, loses more than none": (
             0.9 - lost["none"],
             False,
         ),
@@ -597,7 +598,7 @@ def test_own_statistics_have_lines_of_their_own_and_the_mark_is_the_longest_trai
         "batch (shared), own statistics": 2.0,
     }
     assert len({line.variant for line in loss.lines if line.kind == "batch"}) == 4
-    assert loss.marks == {"longest trained on": 20}
+    assert loss.marks == {"longest in training": 20}
     assert "Own statistics" in chart.caption
     decide = [
         f.statement
@@ -695,15 +696,14 @@ def test_a_term_without_steps_of_its_own_tells_no_shift():
     expected = verdicts(group(runs))
     for run in runs:
         run.probes.append(
-            {
-                "probe": "train_eval_gap",
-                "set": "test",
-                "term": "encoder.layers.0.c_l0",
-                "steps": [],
-                "rows": [],
-                "mean_shift": [],
-                "log_scale": [],
-            }
+            StatisticsDistance(
+                set="test",
+                term="encoder.layers.0.c_l0",
+                steps=[],
+                rows=[],
+                mean_shift=[],
+                log_scale=[],
+            )
         )
     assert verdicts(group(runs)) == expected
 
@@ -722,10 +722,9 @@ def test_a_gap_that_was_not_measured_decides_nothing():
 
 def test_a_change_that_is_no_number_is_not_as_the_table_says():
     runs = list(invariance(1))
-    runs[1].probes[0]["change"] = math.nan
-    runs[1].probes.insert(
-        0, runs[1].probes[0] | {"transformation": "vector re-scaling", "change": 1e-9}
-    )
+    runs[1].probes[0].change = math.nan
+    other = replace(runs[1].probes[0], transformation="vector re-scaling", change=1e-9)
+    runs[1].probes.insert(0, other)
     (verdict,) = verdicts(group(runs))
     assert verdict.outcome is Outcome.refuted
     assert "by at most nan times its size" in verdict.findings[1].detail
@@ -755,8 +754,8 @@ def test_the_gain_is_a_matter_of_the_tanh_network():
 def test_without_a_test_set_the_validation_set_speaks_and_is_named():
     runs = list(convergence(1))
     for run in runs:
-        del run.results["test"]
-        run.results["valid"] = run.results["valid"] | {"bleu": 20.0 + run.config.seed}
+        run.results.test = None
+        run.results.valid = replace(run.results.valid, bleu=20.0 + run.config.seed)
     statements = [f.statement for f in verdicts(group(runs))[0].findings]
     assert "layer ends with a higher valid BLEU than none" in statements
 
@@ -773,7 +772,7 @@ def test_which_norm_has_the_higher_bleu_and_the_lowest_loss_of_both_runs_of_a_se
     runs += [record("layer", seed=4, metrics=curve(0.05, floor=3.0))]  # none has no such seed
     found = {f.statement: f.differences for f in verdicts(group(runs))[0].findings}
     assert found["layer ends with a higher test BLEU than none"] == [11.0] * 3
-    none, layer = (group(runs).of(norm=norm) for norm in ("none", "layer"))
+    none, layer = (group(runs).where({"norm": norm}) for norm in ("none", "layer"))
     lowest = [min(run.series("valid", "loss")[1]) for run in none]
     expected = [
         math.log2(reached(b, loss) / reached(a, loss))
@@ -820,7 +819,7 @@ def test_lines_of_times_to_losses_end_at_the_lowest_loss_that_all_seeds_reach():
         next(chart for chart in charts(found) if chart.name == "time_to_loss").panels[0].lines
     ):
         assert line.x[0] == max(
-            min(run.series("valid", "loss")[1]) for run in found.of(norm=line.label)
+            min(run.series("valid", "loss")[1]) for run in found.where({"norm": line.label})
         )
 
 
@@ -849,7 +848,7 @@ def test_each_norm_is_judged_at_its_best_rate():
         )
     ]
     found = group(runs)
-    assert (best_rate(found, "none"), best_rate(found, "layer")) == (0.01, 0.02)
+    assert (found.best_rate({"norm": "none"}), found.best_rate({"norm": "layer"})) == (0.01, 0.02)
 
 
 def test_a_rate_that_not_all_seeds_survived_is_not_the_best():
@@ -857,7 +856,7 @@ def test_a_rate_that_not_all_seeds_survived_is_not_the_best():
         record(seed=seed, lr=lr, results={"valid_loss": loss})
         for seed, lr, loss in ((1, 0.01, 2.0), (2, 0.01, 2.0), (2, 0.02, 1.0))
     ]
-    assert best_rate(group(runs), "none") == 0.01
+    assert group(runs).best_rate({"norm": "none"}) == 0.01
 
 
 def test_when_a_loss_was_reached():
@@ -880,8 +879,11 @@ def test_a_rate_at_which_no_loss_is_a_number_is_not_the_best():
         for seed in SEEDS
         for lr, loss in ((0.01, 2.0), (0.02, math.nan))
     ]
-    assert best_rate(group(runs), "none") == 0.01
-    assert best_rate(group(run for run in runs if run.config.optimizer.lr == 0.02), "none") == 0.02
+    assert group(runs).best_rate({"norm": "none"}) == 0.01
+    assert (
+        group(run for run in runs if run.config.optimizer.lr == 0.02).best_rate({"norm": "none"})
+        == 0.02
+    )
 
 
 def test_a_loss_that_is_no_number_spoils_the_figure_of_its_run():
@@ -891,7 +893,7 @@ def test_a_loss_that_is_no_number_spoils_the_figure_of_its_run():
         lines[spoilt]["nll"] = math.nan
         assert math.isnan(gained_loss(record(probes=lines)))
     runs = list(length(1))
-    runs[0].probes[-1]["nll"] = math.nan
+    runs[0].probes[-1].nll = math.nan
     assert [len(f.differences) for f in verdicts(group(runs))[0].findings if f.decides] == [2, 2]
     assert charts(group(runs))
 
@@ -901,7 +903,7 @@ def test_what_is_worse_on_longer_sentences_is_told_whatever_is_lost():
     for run in runs:
         if run.config.norm.kind.value == "batch":
             for line in run.probes:
-                line["nll"], line["bleu"] = line["nll"] - 3, line["bleu"] + 30
+                line.nll, line.bleu = line.nll - 3, line.bleu + 30
     for verdict in verdicts(group(runs)):
         better = re.compile("on longer sentences batch has a (lower loss|higher BLEU) than none")
         finding = next(f for f in verdict.findings if better.fullmatch(f.statement))

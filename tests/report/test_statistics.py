@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from seq2seq.report.statistics import Outcome, both, interval, outcome, smallest_effect
+from seq2seq.report.statistics import Outcome, both, detectable_effect, interval, outcome
 
 
 def test_the_interval_is_students():
@@ -29,7 +29,7 @@ def test_the_interval_holds_the_mean_as_often_as_it_says():
 def test_one_seed_decides_nothing():
     assert interval([5.0]).low == -math.inf
     assert outcome([5.0]) is Outcome.undecided
-    assert smallest_effect([5.0]) == math.inf
+    assert detectable_effect([5.0]) == math.inf
 
 
 @pytest.mark.parametrize(
@@ -55,18 +55,18 @@ def test_by_the_rule_chance_alone_is_rarely_taken_for_an_effect():
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
-def test_the_smallest_effect_shows_four_times_in_five(seeds):
+def test_the_detectable_effect_is_found_four_times_in_five(seeds):
     """At an effect of that many deviations."""
     unit = stats.zscore(np.arange(seeds), ddof=1)  # of deviation 1
-    effect = smallest_effect(unit)
-    assert smallest_effect(10 * unit) == pytest.approx(10 * effect)
+    effect = detectable_effect(unit)
+    assert detectable_effect(10 * unit) == pytest.approx(10 * effect)
     samples = np.random.default_rng(2).normal(effect, 1.0, size=(3000, seeds))
     shown = [outcome(s) is Outcome.supported for s in samples]
     assert np.mean(shown) == pytest.approx(0.8, abs=0.03)
 
 
 def test_more_seeds_show_smaller_effects():
-    found = [smallest_effect(stats.zscore(np.arange(n), ddof=1)) for n in (2, 3, 5, 10)]
+    found = [detectable_effect(stats.zscore(np.arange(n), ddof=1)) for n in (2, 3, 5, 10)]
     assert found == sorted(found, reverse=True)
 
 

@@ -19,9 +19,10 @@ from seq2seq.rnn.config import NormConfig, NormKind
 from seq2seq.runs import checkpoint
 from seq2seq.runs.checkpoint import CheckpointError, load_checkpoint
 from seq2seq.runs.folder import Run, RunError, Status
-from seq2seq.runs.logbook import read_metrics
+from seq2seq.runs.jsonl import read_metrics
 from seq2seq.training import loop as training
 from seq2seq.training.loop import train, train_step
+from seq2seq.translation.loading import load_translator
 
 TIMES = ("seconds", "wall_seconds", "tokens_per_second")
 
@@ -246,6 +247,9 @@ def test_a_finished_run_holds_what_is_promised(finished):
         "metrics.jsonl",
         "translations/valid.txt",
         "translations/test.txt",
+        "translations/test.source.txt",
+        "translations/test.reference.txt",
+        "translations/examples.json",
         "results.json",
     }
     lines = {
@@ -279,7 +283,7 @@ def test_tensorboard_has_what_metrics_have(finished):
 
 
 def test_a_copied_run_translates_and_goes_on(copied):
-    model = copied.translator(torch.device("cpu"))
+    model, _ = load_translator(copied, torch.device("cpu"))
     expected = tensors(copied, "best")
     assert all(
         torch.equal(value, expected["model." + name]) for name, value in model.state_dict().items()
@@ -405,7 +409,7 @@ def test_a_checkpoint_of_another_architecture_is_named(copied):
     with pytest.raises(
         CheckpointError, match=r"best\.safetensors: a checkpoint of another architecture: .*bridge"
     ):
-        copied.translator(torch.device("cpu"))
+        load_translator(copied, torch.device("cpu"))
 
 
 def test_a_damaged_configuration_is_named(copied):
@@ -437,13 +441,13 @@ def test_loading_executes_nothing(copied, tmp_path, monkeypatch):
         ),
         copied,
     )
-    copied.translator(torch.device("cpu"))
+    load_translator(copied, torch.device("cpu"))
     for file in copied.folder.rglob("*"):
         if file.is_file():
             assert file.read_bytes()[:2] not in (b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK")
     copied.checkpoint("best").write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(CheckpointError):
-        copied.translator(torch.device("cpu"))
+        load_translator(copied, torch.device("cpu"))
     copied.config_file.write_text("experiment: !!python/object/apply:os.mkdir ['went off']\n")
     with pytest.raises(RunError):
         copied.config()

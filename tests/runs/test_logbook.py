@@ -5,7 +5,8 @@ import time
 import numpy as np
 
 from seq2seq.runs import logbook
-from seq2seq.runs.logbook import Logbook, read_metrics
+from seq2seq.runs.jsonl import read_metrics
+from seq2seq.runs.logbook import Logbook
 
 POSITION = {"update": 1, "epoch": 0, "tokens": 10, "seconds": 0.5}
 

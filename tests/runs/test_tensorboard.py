@@ -20,7 +20,9 @@ from seq2seq.data.preparation import prepare
 from seq2seq.probes.histograms import STEPS, histograms, stored_statistics
 from seq2seq.runs.checkpoint import group, load_checkpoint
 from seq2seq.runs.folder import Run
-from seq2seq.runs.logbook import Logbook, read_metrics
+from seq2seq.runs.jsonl import read_metrics
+from seq2seq.runs.logbook import Logbook
+from seq2seq.translation.loading import load_translator
 
 pytest_plugins = ["run_fixtures"]
 
@@ -42,7 +44,7 @@ def written(three_runs):
 def last_model(folder):
     """The model at its last validation, and the first validation sentences as a batch."""
     run = Run(folder)
-    model = run.translator(torch.device("cpu"), "last")
+    model, _ = load_translator(run, torch.device("cpu"), "last")
     prepared = prepare(run.config().data, run.config().tokenizer, False)
     assert isinstance(prepared, Prepared)
     return model, prepared.split("valid").batch(np.arange(20))

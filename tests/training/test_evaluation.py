@@ -16,13 +16,13 @@ from seq2seq.device import processor
 from seq2seq.rnn.config import NormConfig, NormKind, Statistics
 from seq2seq.rnn.recalibration import batch_statistics
 from seq2seq.runs.checkpoint import group, load_checkpoint, load_weights
-from seq2seq.runs.folder import build_translator
 from seq2seq.training.evaluation import (
     recalibrate,
     teacher_forced_loss,
     training_batches,
     validation_bleu,
 )
+from seq2seq.translation.loading import build_translator, load_translator
 from seq2seq.translation.scores import score
 
 CPU = torch.device("cpu")
@@ -32,7 +32,8 @@ BATCH = ["norm=batch", "norm.min_rows=2"]
 def opened(run, name="best"):
     """A run's configuration, prepared corpus and model."""
     config = run.config()
-    return config, prepare(config.data, config.tokenizer, progress=False), run.translator(CPU, name)
+    model, _ = load_translator(run, CPU, name)
+    return config, prepare(config.data, config.tokenizer, progress=False), model
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from seq2seq.data.dataset import batches
 from seq2seq.errors import Stopped, TrainingError
 from seq2seq.runs.checkpoint import average_weights, group, load_checkpoint
 from seq2seq.runs.folder import Run
-from seq2seq.runs.logbook import Logbook, read_metrics
+from seq2seq.runs.jsonl import read_metrics
+from seq2seq.runs.logbook import Logbook
 from seq2seq.training import evaluation
 from seq2seq.training import loop as training
 from seq2seq.training.loop import Trainer, train, train_step

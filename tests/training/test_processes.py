@@ -16,7 +16,7 @@ from seq2seq.data.batches import Batch
 from seq2seq.rnn.layers import LSTM
 from seq2seq.runs.checkpoint import load_checkpoint
 from seq2seq.runs.folder import Run
-from seq2seq.runs.logbook import read_metrics
+from seq2seq.runs.jsonl import read_metrics
 from seq2seq.training.processes import Processes
 
 ROOT = Path(__file__).resolve().parents[2]

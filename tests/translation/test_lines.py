@@ -17,6 +17,7 @@ from seq2seq.data.tokenizer import Tokenizer, Tokenizers
 from seq2seq.runs.folder import Run
 from seq2seq.translation import lines as translation
 from seq2seq.translation.lines import Session, attention_map, source_words, translate_lines
+from seq2seq.translation.loading import load_translator
 from seq2seq.translation.search import Hypothesis
 
 pytest_plugins = ["run_fixtures"]
@@ -33,8 +34,7 @@ CHINESE = ["一只狗看见两只猫", "两只猫看见一只狗", "三只狗喜
 def session(run, **decode):
     opened = Run(run)
     return Session(
-        opened.translator(torch.device("cpu")),
-        opened.tokenizers(),
+        *load_translator(opened, torch.device("cpu")),
         DecodeConfig(**decode),
         Precision.fp32,
     )
@@ -273,7 +273,7 @@ def test_the_attention_map_of_a_pair(two_runs, tmp_path):
         )
     )
     assert (
-        attention_map(plain.translator(torch.device("cpu")), plain.tokenizers(), src, tgt) is None
+        attention_map(*load_translator(plain, torch.device("cpu")), src, tgt) is None
     )
 
 

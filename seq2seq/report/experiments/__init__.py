@@ -1,74 +1,57 @@
-"""The experiments of configs/experiment: what their runs say of their claims, and the charts that
-show it.
-"""
+"""The experiments: one file a claim. Their order in a report is that of the list below."""
 
-import re
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from ...config.settings import CONFIGS
-from ...runs.records import Group
+from ...runs.records import RunRecord
 from ..charts import Chart, Table
+from ..groups import Group
+from ..groups import groups as grouped
 from . import batch_size, convergence, gradient_flow, invariance, length, train_eval_gap
+from .base import Experiment, Statement
 from .verdict import RULE, Finding, Verdict
 
 __all__ = [
     "EXPERIMENTS",
     "RULE",
+    "Experiment",
     "Finding",
     "Statement",
     "Verdict",
     "charts",
+    "groups",
     "statement",
     "tables",
     "verdicts",
 ]
 
-EXPERIMENTS = {
-    module.__name__.rpartition(".")[2]: module
+EXPERIMENTS: dict[str, Experiment] = {
+    module.EXPERIMENT.name: module.EXPERIMENT
     for module in (convergence, length, batch_size, train_eval_gap, gradient_flow, invariance)
 }
 
 
-@dataclass
-class Statement:
-    """The head of an experiment's file."""
-
-    claim: str
-    source: str
-    refuted_if: str
+def groups(runs: Sequence[RunRecord]) -> list[Group]:
+    """Return the runs by experiment, size and corpus, in the order of the experiments."""
+    return grouped(runs, {name: experiment.design for name, experiment in EXPERIMENTS.items()})
 
 
 def statement(experiment: str) -> Statement:
-    """What an experiment tests, from the comment at the head of its file in configs/experiment."""
-    file = CONFIGS / "experiment" / f"{experiment}.yaml"
-    head = file.read_text(encoding="utf-8").partition("\n#\n")[0]
-    text = re.sub(
-        r"\n# +",
-        " ",
-        "\n".join(
-            line
-            for line in head.split("\n")
-            if line.startswith("# ") and not line.startswith("# @")
-        ).replace("# Claim", "\n# Claim"),
-    )
-    parts = re.search(r"Claim: (.*) Source: (.*) Refuted if: (.*)", text)
-    if parts is None:
-        raise ValueError(f"{file}: expected a head with Claim:, Source: and Refuted if:")
-    return Statement(*(part.strip() for part in parts.groups()))
+    """Return what an experiment tests."""
+    return EXPERIMENTS[experiment].statement
 
 
 def verdicts(group: Group) -> list[Verdict]:
-    """What a group of runs says; nothing where it belongs to no experiment that we know."""
-    module = EXPERIMENTS.get(group.experiment or "")
-    return module.verdicts(group, statement(group.experiment or "").claim) if module else []
-
-
-def tables(group: Group) -> list[Table]:
-    """What is told beside its verdicts and charts."""
-    return invariance.tables(group) if group.experiment == "invariance" else []
+    """Return what a group's runs say of its claims; nothing without a known experiment."""
+    experiment = EXPERIMENTS.get(group.experiment or "")
+    return experiment.verdicts(group) if experiment else []
 
 
 def charts(group: Group) -> list[Chart]:
-    """What shows it; for runs without an experiment their curves."""
-    found: list[Chart] = EXPERIMENTS.get(group.experiment or "", convergence).charts(group)
-    return found
+    """Return an experiment's charts; for other runs their curves."""
+    return EXPERIMENTS.get(group.experiment or "", convergence.EXPERIMENT).charts(group)
+
+
+def tables(group: Group) -> list[Table]:
+    """Return an experiment's tables besides its verdicts."""
+    experiment = EXPERIMENTS.get(group.experiment or "")
+    return experiment.tables(group) if experiment else []

@@ -1,135 +1,114 @@
-"""What small batches do to each norm, at equal numbers of sentences seen."""
+"""What small batches do to each norm, with the same number of sentences seen."""
 
 from statistics import fmean
 
-from ...runs.records import Group, by_seed
 from ..charts import Chart, Panel
-from .convergence import at_best_rate
+from ..groups import RATE, Design, Group, by_seed, valid_loss
+from .base import Experiment, Statement
 from .lines import mean_by
-from .verdict import Figures, Finding, Verdict, less_than_half, minus, needs, valid_loss
+from .verdict import Figures, Verdict, higher, less_than_half, lower, minus
 
 KEY = "data.batch_sentences"
 SMALL, LARGE = 4, 64
 LEARNED = 10.0
-"""BLEU that each has to reach in the large batches: else there was nothing to lose ground on."""
+"""BLEU that every norm has to reach in the large batches: otherwise there is nothing to lose."""
+STATEMENT = Statement(
+    "Batch norm needs large batches; layer norm does not.",
+    "Ba, Kiros & Hinton 2016, abstract (“the effect of batch normalization is dependent on the"
+    " mini-batch size”) and section 6.6 (batches of 128 and 4).",
+    "From 64 sentences a batch to 4, batch norm gains ground on no norm, or layer norm loses more"
+    " than half of what batch norm does. There is no verdict if one of them has not learned to"
+    " translate with batches of 64 (10 BLEU).",
+)
 
 
-def verdicts(group: Group, claim: str) -> list[Verdict]:
-    """Batch norm has to lose ground on no norm between 64 sentences and 4; layer norm less than
-    half as much.
-    """
-    missing = needs(group, "none", "batch", "layer") or _unfit(group)
-    if missing:
-        return [Verdict(claim, missing=missing)]
+def verdicts(group: Group) -> list[Verdict]:
+    """Compare the ground that each norm loses on no norm between large batches and small ones."""
+    if missing := _unfit(group):
+        return [Verdict(STATEMENT.claim, missing=missing)]
     none, batch, layer = (group.variants(kind)[0] for kind in ("none", "batch", "layer"))
-    behind = {
-        (norm, size): minus(_losses(group, norm, size), _losses(group, none, size))
-        for norm in (batch, layer)
+    losses = {
+        (norm, size): _losses(group, norm, size)
+        for norm in (batch, layer, none)
         for size in sorted(group.values(KEY))
     }
-    lost = {norm: minus(behind[norm, SMALL], behind[norm, LARGE]) for norm in (batch, layer)}
-    unit = "nats/token"
-    breaks = Finding(
-        f"from {LARGE} sentences a batch to {SMALL}, {batch} loses ground on {none}",
-        unit,
-        list(lost[batch].values()),
+    behind = {key: minus(found, losses[none, key[1]]) for key, found in losses.items()}
+    small, large = ({n: behind[n, size] for n in (batch, layer)} for size in (SMALL, LARGE))
+    lost = {norm: minus(small[norm], large[norm]) for norm in (batch, layer)}
+    unit, where = "nats/token", f"from {LARGE} sentences a batch to {SMALL},"
+    breaks = higher(
+        f"{where} {batch} loses ground on {none}", unit, small[batch], large[batch], decides=True
     )
-    return [
-        Verdict(
-            claim,
-            [
-                breaks,
-                less_than_half(
-                    f"what {layer} loses on {none} is less than half of what {batch} does",
-                    unit,
-                    lost[layer],
-                    lost[batch],
-                    breaks,
-                ),
-                Finding(
-                    f"from {LARGE} sentences a batch to {SMALL}, {layer} gains ground on {none}",
-                    unit,
-                    list(lost[layer].values()),
-                    below=0.0,
-                    decides=False,
-                ),
-                *(
-                    Finding(
-                        f"at {size} sentences a batch, {norm} ends with a lower loss than {none}",
-                        unit,
-                        list(figures.values()),
-                        below=0.0,
-                        decides=False,
-                    )
-                    for (norm, size), figures in behind.items()
-                ),
-            ],
-        )
+    half = f"what {layer} loses on {none} is less than half of what {batch} does"
+    findings = [
+        breaks,
+        less_than_half(half, unit, lost[layer], lost[batch], breaks),
+        lower(f"{where} {layer} gains ground on {none}", unit, small[layer], large[layer]),
     ]
+    for (norm, size), found in losses.items():
+        if norm != none:
+            ends = f"at {size} sentences a batch, {norm} ends with a lower loss than {none}"
+            findings.append(lower(ends, unit, found, losses[none, size]))
+    return [Verdict(STATEMENT.claim, findings)]
 
 
 def _unfit(group: Group) -> str:
-    """What is missing for a verdict; empty where nothing is."""
+    """Return what is missing for a verdict; empty where nothing is."""
     norms = {kind: group.variants(kind)[0] for kind in ("none", "batch", "layer")}
     absent = [
         f"norm={kind} {KEY}={size}"
         for kind, norm in norms.items()
         for size in (SMALL, LARGE)
-        if not group.of(norm=norm, **{KEY: size})
+        if not group.where({"norm": norm, KEY: size})
     ]
     if absent:
         return f"needs runs with {' and '.join(absent)}"
     reached = {
-        norm: fmean(map(group.bleu, at_best_rate(group, norm, **{KEY: LARGE})))
+        norm: fmean(map(group.bleu, group.at_best_rate({"norm": norm, KEY: LARGE})))
         for norm in norms.values()
     }
     worst = min(reached, key=lambda norm: reached[norm])
-    if reached[worst] < LEARNED:
-        return (
-            f"needs longer training: at {LARGE} sentences a batch {worst} ends with"
-            f" {reached[worst]:.1f} BLEU, and what has not learned to translate ({LEARNED:g} BLEU)"
-            " can't lose ground"
-        )
-    return ""
+    if reached[worst] >= LEARNED:
+        return ""
+    return (
+        f"needs longer training: at {LARGE} sentences a batch {worst} ends with"
+        f" {reached[worst]:.1f} BLEU; below {LEARNED:g} BLEU there is no ground to lose"
+    )
 
 
 def _losses(group: Group, norm: str, size: int) -> Figures:
-    """seed -> final validation loss in batches of this size."""
-    return by_seed(at_best_rate(group, norm, **{KEY: size}), valid_loss)
+    """Return by seed the final validation loss with batches of this size."""
+    return by_seed(group.at_best_rate({"norm": norm, KEY: size}), valid_loss)
 
 
 def charts(group: Group) -> list[Chart]:
-    """Final loss and BLEU by size of batch."""
+    """Return the final loss and BLEU by batch size."""
     x = "sentences a batch"
-    loss = mean_by(group, KEY, valid_loss, at_best_rate)
-    bleu = mean_by(group, KEY, group.bleu, at_best_rate)
+    bleu, loss = mean_by(group, KEY, group.bleu), mean_by(group, KEY, valid_loss)
+    sizes, rates = sorted(group.values(KEY)), sorted(group.values(RATE))
+    counts = {
+        size: fmean(r.results.update for r in group.where({KEY: size}) if r.results)
+        for size in [*sizes[:1], *sizes[-1:]]
+    }
+    shown = " and ".join(f"{count:,.0f} of {size} sentences" for size, count in counts.items())
+    caption = (
+        "Mean over seeds and their range. All runs see the same number of sentences: the larger the"
+        f" batch, the fewer the updates{f': {shown}' if shown else ''}."
+    )
+    if len(rates) > 1:
+        caption += f" The learning rate goes from {rates[0]:g} to {rates[-1]:g}."
     panels = [
         Panel("BLEU", x, f"{group.split} BLEU", bleu, log_x=True),
         Panel("loss", x, "validation loss (nats/token)", loss, log_x=True),
     ]
-    return [
-        Chart(
-            "by_batch_size",
-            "Quality by size of batch",
-            "Mean over seeds and their range. All runs see as many sentences, so that the larger"
-            f" the batch, the fewer the updates{_updates(group)}.{_rates(group)}",
-            panels,
-        )
-    ]
+    return [Chart("by_batch_size", "Quality by batch size", caption, panels)]
 
 
-def _updates(group: Group) -> str:
-    """Of the smallest and of the largest batches."""
-    sizes = sorted(group.values(KEY))
-    counts = {
-        size: fmean(run.results["update"] for run in group.of(**{KEY: size}) if run.results)
-        for size in [*sizes[:1], *sizes[-1:]]
-    }
-    told = " and ".join(f"{count:,.0f} of {size} sentences" for size, count in counts.items())
-    return f": {told}" if told else ""
-
-
-def _rates(group: Group) -> str:
-    """That they differ, where they do."""
-    rates = sorted(group.values("optimizer.lr"))
-    return f" The learning rate goes from {rates[0]:g} to {rates[-1]:g}." if len(rates) > 1 else ""
+EXPERIMENT = Experiment(
+    "batch_size",
+    STATEMENT,
+    Design(("norm.", KEY, RATE), derived=("optimizer.warmup_updates",)),
+    ("none", "batch", "layer"),
+    verdicts,
+    charts,
+)

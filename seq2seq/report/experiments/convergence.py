@@ -1,18 +1,16 @@
-"""Which norm trains faster, in updates and in seconds, each at the best of the rates tried for
-it.
-"""
+"""Which norm trains faster, in updates and in seconds, each at its best learning rate."""
 
 import math
 from collections.abc import Callable, Sequence
-from statistics import fmean
-from typing import Any
 
 import numpy as np
 
-from ...runs.records import Group, RunRecord, by_seed
+from ...runs.records import RunRecord
 from ..charts import Chart, Panel
-from .lines import Series, mean_by, norm_lines
-from .verdict import Finding, Verdict, difference, doublings, needs, valid_loss
+from ..groups import RATE, Design, Group, by_seed, valid_loss
+from .base import Experiment, Statement, Word
+from .lines import Series, SeriesOf, mean_by, norm_lines
+from .verdict import Finding, Verdict, fewer, higher
 
 X_LABELS = {
     "update": "update",
@@ -25,38 +23,42 @@ QUANTITIES = {
     "validation_bleu": ("valid", "bleu", "validation BLEU (greedy)"),
 }
 LOSSES = 50
-"""So many, evenly on a logarithmic scale, are asked how long it took to reach them."""
+"""Points of the chart of times, evenly spaced on a logarithmic scale."""
+STATEMENT = Statement(
+    "With layer norm a recurrent network trains faster, in updates and in time.",
+    "Ba, Kiros & Hinton 2016, abstract: “layer normalization can substantially reduce the training"
+    " time”.",
+    "Layer norm takes more updates, or more time, than no norm to the lowest validation loss that"
+    " both runs of a seed reach. Each norm is judged at the best of its learning rates.",
+)
+WORDS = (
+    Word(
+        "p",
+        "the probability of a difference at least as large between two equally good models, on"
+        " other test sentences like these.",
+    ),
+    Word(
+        "the loss halfway there",
+        "halfway on a logarithmic scale between the lower loss at the first validation and the"
+        " lowest loss that both runs of a seed reach.",
+    ),
+    Word("greedy", "a search that takes the most probable piece at every step."),
+    Word("</s>", "the end of a sentence, a piece like the others."),
+)
 
 
-def best_rate(group: Group, norm: str, **wanted: Any) -> float:
-    """The rate whose final validation loss, mean over seeds, is the lowest for this norm with these
-    settings.
-
-    Of those rates alone that have the most seeds: the ones that got through a rate too high would
-    speak for it.
-    """
-    rates = {run.config.optimizer.lr for run in group.of(norm=norm, **wanted)}
-    losses = {
-        rate: list(group.paired(valid_loss, norm=norm, optimizer__lr=rate, **wanted).values())
-        for rate in sorted(rates)
-    }
-    most = max(map(len, losses.values()))
-    return min(
-        (rate for rate in losses if len(losses[rate]) == most),
-        key=lambda rate: fmean(losses[rate] or [0.0]),
-    )
+# -- how long a loss takes ---
 
 
-def at_best_rate(group: Group, norm: str, **wanted: Any) -> list[RunRecord]:
-    """A norm's runs with these settings at its best rate, by seed; none where there are none."""
-    if not group.of(norm=norm, **wanted):
-        return []
-    return group.of(norm=norm, optimizer__lr=best_rate(group, norm, **wanted), **wanted)
+def validation(run: RunRecord) -> list[float]:
+    """Return the validation losses of a run."""
+    return run.series("valid", "loss")[1]
 
 
 def reached(run: RunRecord, loss: float, by: str = "update") -> float | None:
-    """The update, or second, at which the validation loss first was as low; between validations, by
-    a straight line.
+    """Return the update or second at which the validation loss was first this low.
+
+    Between two validations it is interpolated linearly. None if the loss was never this low.
     """
     x, y = run.series("valid", "loss", by)
     for i, value in enumerate(y):
@@ -67,31 +69,20 @@ def reached(run: RunRecord, loss: float, by: str = "update") -> float | None:
     return None
 
 
-def with_curves(runs: Sequence[RunRecord]) -> list[RunRecord]:
-    """Those that have logged a validation."""
-    return [run for run in runs if run.series("valid", "loss")[1]]
-
-
 def common_loss(runs: Sequence[RunRecord]) -> float:
-    """The lowest validation loss that all of these runs have reached."""
-    return max(min(run.series("valid", "loss")[1]) for run in runs)
+    """Return the lowest validation loss that all of these runs reach."""
+    return max(min(validation(run)) for run in runs)
 
 
 def halfway_loss(runs: Sequence[RunRecord]) -> float:
-    """Between the lowest of the first validations' and the lowest that all reach, on a logarithmic
-    scale.
-    """
-    return math.sqrt(min(run.series("valid", "loss")[1][0] for run in runs) * common_loss(runs))
+    """Return the geometric mean of the lowest first loss and the lowest that all runs reach."""
+    return math.sqrt(min(validation(run)[0] for run in runs) * common_loss(runs))
 
 
 def pairs(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> dict[int, tuple[RunRecord, RunRecord]]:
-    """seed -> its run of both sides, of the seeds whose runs have curves on both."""
-    other = {run.config.seed: run for run in with_curves(b)}
-    return {
-        run.config.seed: (run, other[run.config.seed])
-        for run in with_curves(a)
-        if run.config.seed in other
-    }
+    """Return by seed the runs of both sides, where both have validated."""
+    other = {run.seed: run for run in b if validation(run)}
+    return {r.seed: (r, other[r.seed]) for r in a if validation(r) and r.seed in other}
 
 
 def time_to(
@@ -100,7 +91,7 @@ def time_to(
     by: str,
     loss_of: Callable[[Sequence[RunRecord]], float] = common_loss,
 ) -> tuple[dict[int, float], dict[int, float]]:
-    """seed -> how long each side takes to a loss that is told from the two runs of that seed."""
+    """Return by seed how long each side takes to a loss that depends on both runs of the seed."""
     sides: tuple[dict[int, float], dict[int, float]] = ({}, {})
     for seed, pair in pairs(a, b).items():
         loss = loss_of(pair)
@@ -110,106 +101,97 @@ def time_to(
     return sides
 
 
-def verdicts(group: Group, claim: str) -> list[Verdict]:
-    """Layer norm beside no norm decides; the other norms are told too."""
-    missing = needs(group, "none", "layer")
-    if missing:
-        return [Verdict(claim, missing=missing)]
+# -- verdicts ---
+
+
+def verdicts(group: Group) -> list[Verdict]:
+    """Compare each norm with no norm; layer norm decides."""
     none, layer = group.variants("none")[0], group.variants("layer")[0]
-    without, findings = at_best_rate(group, none), []
-    for norm in (norm for norm in group.norms if group.kind(norm) != "none"):
-        runs = at_best_rate(group, norm)
-        for by, unit in (("update", "updates"), ("seconds", "seconds of training")):
-            findings.append(
-                Finding(
-                    f"{norm} takes fewer {unit} than {none} to the same validation loss",
-                    f"{none}'s {unit}",
-                    doublings(*time_to(runs, without, by)),
-                    below=0.0,
-                    log2=True,
-                    decides=norm == layer,
-                )
-            )
-        findings.append(
-            Finding(
-                f"{norm} takes fewer updates than {none} to the loss halfway there",
-                f"{none}'s updates",
-                doublings(*time_to(runs, without, "update", halfway_loss)),
-                below=0.0,
-                log2=True,
-                decides=False,
-            )
+    others = [norm for norm in group.norms if group.kind(norm) != "none"]
+    return [
+        Verdict(
+            STATEMENT.claim,
+            [found for norm in others for found in _findings(group, norm, none, norm == layer)],
         )
-        findings.append(
-            Finding(
-                f"{norm} ends with a higher {group.split} BLEU than {none}",
-                "BLEU",
-                difference(by_seed(runs, group.bleu), by_seed(without, group.bleu)),
-                decides=False,
-            )
+    ]
+
+
+def _findings(group: Group, norm: str, none: str, decides: bool) -> list[Finding]:
+    runs, without = (group.at_best_rate({"norm": name}) for name in (norm, none))
+    faster = [
+        fewer(
+            f"{norm} takes fewer {unit} than {none} to the same validation loss",
+            f"{none}'s {unit}",
+            *time_to(runs, without, by),
+            decides,
         )
-    return [Verdict(claim, findings)]
+        for by, unit in (("update", "updates"), ("seconds", "seconds of training"))
+    ]
+    halfway = fewer(
+        f"{norm} takes fewer updates than {none} to the loss halfway there",
+        f"{none}'s updates",
+        *time_to(runs, without, "update", halfway_loss),
+    )
+    better = f"{norm} ends with a higher {group.split} BLEU than {none}"
+    scores = (by_seed(runs, group.bleu), by_seed(without, group.bleu))
+    return [*faster, halfway, higher(better, "BLEU", *scores)]
+
+
+# -- charts ---
 
 
 def charts(group: Group) -> list[Chart]:
-    """Losses and BLEU by update, second and token; the time to each loss; the final loss by rate,
-    where it varies.
-    """
-    means = (
-        "Mean over seeds, each norm at its best rate" if group.searches_rates else "Mean over seeds"
-    )
-    caption = f"{means}; shaded: from the lowest to the highest seed."
-    stored = " Batch norm's by the running averages of training." if group.variants("batch") else ""
+    """Return curves by update, second and token; times to a loss; the loss by learning rate."""
+    rates = ", each norm at its best learning rate" if group.searches_rates else ""
+    caption = f"Mean over seeds{rates}; shaded: from the lowest to the highest seed."
+    batch = " Batch norm uses the running averages of training." if group.variants("batch") else ""
     found = [
         Chart(
             name,
             title,
-            caption + (stored if kind == "valid" else ""),
-            [_panel(group, kind, key, title, by) for by in X_LABELS],
+            caption + (batch if kind == "valid" else ""),
+            [_curves(group, kind, key, title, by) for by in X_LABELS],
         )
         for name, (kind, key, title) in QUANTITIES.items()
     ]
-    found.append(_times_to_losses(group, means))
-    by_rate = Panel(
-        "by rate",
-        "learning rate",
-        "validation loss (nats/token)",
-        mean_by(group, "optimizer.lr", valid_loss),
-        log_x=True,
-    )
-    if len(group.values("optimizer.lr")) > 1:
+    found.append(_times_to_losses(group, f"Mean over seeds{rates}"))
+    if len(group.values(RATE)) > 1:
+        lines = mean_by(group, RATE, valid_loss)
+        label = "validation loss (nats/token)"
         found.append(
             Chart(
                 "loss_by_rate",
                 "Validation loss by learning rate",
                 "Of the checkpoint with the best validation BLEU; mean over seeds and their range.",
-                [by_rate],
+                [Panel("by rate", "learning rate", label, lines, log_x=True)],
             )
         )
     return found
 
 
-def _times_to_losses(group: Group, means: str) -> Chart:
-    """How long each norm takes to each loss from the lowest of the first validations' down to the
-    lowest of all.
-    """
-    known = [runs for norm in group.norms if (runs := with_curves(at_best_rate(group, norm)))]
-    ends = [common_loss(runs) for runs in known]
-    first = min((run.series("valid", "loss")[1][0] for runs in known for run in runs), default=0.0)
-    losses = sorted({*ends, *np.geomspace(min(ends), first, LOSSES).tolist()}) if known else []
+def _curves(group: Group, kind: str, key: str, title: str, by: str) -> Panel:
+    lines = norm_lines(group, lambda run: run.series(kind, key, by))
+    return Panel(
+        f"by {by}", X_LABELS[by], title, lines, log_y=key != "bleu", smooths=kind == "train"
+    )
 
+
+def _times_to_losses(group: Group, means: str) -> Chart:
+    """Return how long each norm takes to each loss, from the first validations' to the lowest."""
+    by_norm = [group.at_best_rate({"norm": norm}) for norm in group.norms]
+    known = [kept for runs in by_norm if (kept := [run for run in runs if validation(run)])]
+    ends = [common_loss(runs) for runs in known]
+    first = min((validation(run)[0] for runs in known for run in runs), default=0.0)
+    losses = sorted({*ends, *np.geomspace(min(ends), first, LOSSES).tolist()}) if known else []
     panels = [
         Panel(
             f"by {by}",
             "validation loss (nats/token)",
-            label,
-            norm_lines(group, _times_to(losses, by), at_best_rate),
+            f"{unit} to reach it",
+            norm_lines(group, _times(losses, by)),
             log_x=True,
         )
-        for by, label in (
-            ("update", "updates to reach it"),
-            ("seconds", "seconds of training to reach it"),
-        )
+        for by, unit in (("update", "updates"), ("seconds", "seconds of training"))
     ]
     return Chart(
         "time_to_loss",
@@ -220,8 +202,8 @@ def _times_to_losses(group: Group, means: str) -> Chart:
     )
 
 
-def _times_to(losses: Sequence[float], by: str) -> Callable[[RunRecord], Series]:
-    """A run -> those of the losses that it reaches, and when."""
+def _times(losses: Sequence[float], by: str) -> SeriesOf:
+    """Return for a run the losses that it reaches, and when."""
 
     def line(run: RunRecord) -> Series:
         times = {loss: time for loss in losses if (time := reached(run, loss, by)) is not None}
@@ -230,8 +212,12 @@ def _times_to(losses: Sequence[float], by: str) -> Callable[[RunRecord], Series]
     return line
 
 
-def _panel(group: Group, kind: str, key: str, title: str, by: str) -> Panel:
-    lines = norm_lines(group, lambda run: run.series(kind, key, by), at_best_rate)
-    return Panel(
-        f"by {by}", X_LABELS[by], title, lines, log_y=key != "bleu", smooths=kind == "train"
-    )
+EXPERIMENT = Experiment(
+    "convergence",
+    STATEMENT,
+    Design(("norm.", RATE), compares_norms=True),
+    ("none", "layer"),
+    verdicts,
+    charts,
+    words=WORDS,
+)

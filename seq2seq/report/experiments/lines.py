@@ -1,75 +1,55 @@
-"""A line a norm."""
+"""Lines of a chart: one a norm, the mean over its seeds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from ...runs.records import Group, RunRecord, by_seed
+from ...runs.records import RunRecord
 from ..charts import Line, mean_line
+from ..groups import Figure, Group, by_seed
 
 Series = tuple[Sequence[Any], Sequence[float]]
-"""x and y."""
-RunsOf = Callable[..., Sequence[RunRecord]]
-"""(group, norm=..., other settings) -> a norm's runs with these settings: all, or those at its best
-rate.
-"""
+"""(x, y) of one run"""
+SeriesOf = Callable[[RunRecord], Series]
+ALL: Mapping[str, Any] = {}
 
 
 def norm_lines(
     group: Group,
-    series: Callable[[RunRecord], Series],
-    runs_of: RunsOf = Group.of,
+    series: SeriesOf,
+    wanted: Mapping[str, Any] = ALL,
+    norms: Sequence[str] | None = None,
+    suffix: str = "",
+    shift: int = 0,
     geometric: bool = False,
-    **wanted: Any,
 ) -> list[Line]:
-    """For each norm the mean over its runs with these settings."""
+    """Return a line for each norm: the mean over its runs with these settings, at its best rate.
+
+    `suffix` is added to the labels, `shift` to the numbers of the line styles.
+    """
     lines = [
-        norm_line(group, norm, series, runs_of(group, norm=norm, **wanted), geometric=geometric)
-        for norm in group.norms
+        mean_line(
+            norm + suffix,
+            group.kind(norm),
+            group.variant(norm) + shift,
+            [series(run) for run in group.at_best_rate({**wanted, "norm": norm})],
+            geometric,
+        )
+        for norm in (group.norms if norms is None else norms)
     ]
     return [line for line in lines if line.x]
 
 
-def norm_line(
-    group: Group,
-    norm: str,
-    series: Callable[[RunRecord], Series],
-    runs: Sequence[RunRecord],
-    label: str | None = None,
-    variant: int | None = None,
-    geometric: bool = False,
-) -> Line:
-    """The mean over these runs of a norm."""
-    return mean_line(
-        label or norm,
-        group.kind(norm),
-        group.variant(norm) if variant is None else variant,
-        [series(run) for run in runs],
-        geometric,
-    )
-
-
-def mean_by(
-    group: Group, key: str, figure: Callable[[RunRecord], float | None], runs_of: RunsOf = Group.of
-) -> list[Line]:
-    """For each norm the mean and range over seeds of a figure, by the values of a setting, from low
-    to high.
-    """
+def mean_by(group: Group, key: str, figure: Figure) -> list[Line]:
+    """Return for each norm the mean and range over seeds of a figure, by a setting's values."""
     lines = []
     for norm in group.norms:
         found = {
-            value: list(by_seed(runs_of(group, norm=norm, **{key: value}), figure).values())
+            value: by_seed(group.at_best_rate({"norm": norm, key: value}), figure).values()
             for value in sorted(group.values(key))
         }
-        found = {value: figures for value, figures in found.items() if figures}
-        lines.append(
-            Line(
-                norm,
-                group.kind(norm),
-                group.variant(norm),
-                list(found),
-                [fmean(f) for f in found.values()],
-                ([min(f) for f in found.values()], [max(f) for f in found.values()]),
-            )
-        )
+        known = {value: list(figures) for value, figures in found.items() if figures}
+        band = ([min(f) for f in known.values()], [max(f) for f in known.values()])
+        means = [fmean(f) for f in known.values()]
+        lines.append(Line(norm, group.kind(norm), group.variant(norm), list(known), means, band))
     return lines

@@ -1,4 +1,4 @@
-"""Whether a trained model does in use what it did in training."""
+"""Whether a trained model computes in evaluation what it computed in training."""
 
 from functools import partial
 from itertools import product
@@ -6,138 +6,149 @@ from statistics import fmean
 
 import numpy as np
 
-from ...runs.records import Group, RunRecord
+from ...runs.entries import ModeLosses, StatisticsDistance
+from ...runs.records import RunRecord
 from ..charts import Chart, Line, Panel
+from ..groups import Design, Group
 from ..statistics import Outcome
-from .lines import Series, norm_line, norm_lines
-from .verdict import Finding, Verdict, difference, needs
+from .base import Experiment, Statement, Word
+from .lines import Series, norm_lines
+from .verdict import Finding, Verdict, higher
 
 SAME = 1e-6
-"""Nats a token: what rounding may change."""
+"""Nats a token that rounding may change."""
 NOTICEABLE = 0.01
-"""Nats a token: a hundredth of the perplexity. A smaller difference between the two losses counts
-as none.
-"""
+"""Nats a token, which is one percent of the perplexity; a smaller difference counts as none."""
+STATEMENT = Statement(
+    "Batch norm computes one thing in training and another in evaluation; layer norm computes the"
+    " same in both.",
+    "Ba, Kiros & Hinton 2016, abstract (“exactly the same computation at training and test"
+    " times”); Ioffe 2017, abstract (“different activations being produced between training and"
+    " inference”).",
+    "On the test set, batch norm's losses with the batch's own statistics and with the stored"
+    " running averages are within 0.01 nats/token of each other; or layer norm's two losses differ."
+    " A second verdict is about the drift of the features: it is refuted if batch norm's means are"
+    " nearer to the stored ones on the test set than on the training set.",
+)
 DRIFT = (
-    "The features that batch norm meets in text it was not trained on have other means than those"
-    " it has stored."
+    "On text it was not trained on, batch norm's features have other means than those it has"
+    " stored."
 )
 TERMS = {"hh": "recurrent term", "c": "cell"}
+WORDS = (
+    Word(
+        "test_long",
+        "the test sentences of the built-in corpus that are longer than any in training.",
+    ),
+    Word(
+        "recurrent term, cell",
+        "what is normalised: the sum that comes from the previous step's state, and the LSTM's"
+        " memory on its way to the output.",
+    ),
+    Word(
+        "stored deviations",
+        "the unit of the distance between means: the standard deviation that batch norm has"
+        " stored. One figure is the mean over terms and the rows of all steps.",
+    ),
+    Word("dropout", "units that are set to zero at random, in training only."),
+)
 
 
 def gaps(run: RunRecord) -> dict[str, float]:
-    """set -> loss by the stored statistics less that by the batch's own, on the same batches,
-    without dropout.
+    """Return by set the loss with stored statistics less that with each batch's own.
+
+    Both are of the same batches, without dropout.
     """
-    return {
-        p["set"]: p["evaluation"] - p["batch"]
-        for p in run.probed("train_eval_gap")
-        if "evaluation" in p
-    }
+    return {p.set: p.evaluation - p.batch for p in run.probed(ModeLosses)}
 
 
 def gap(run: RunRecord) -> float | None:
-    """That of the test set."""
+    """Return the gap on the test set."""
     return gaps(run).get("test")
 
 
 def shift(run: RunRecord, name: str) -> float | None:
-    """How far a set's means are from the stored ones, in stored deviations: mean over terms and
-    rows of all steps.
-    """
-    terms = [p for p in run.probed("train_eval_gap", set=name) if p.get("steps")]
-    found = [np.average(p["mean_shift"], weights=p["rows"]) for p in terms]
+    """Return how far a set's means are from the stored ones, in stored deviations."""
+    terms = [p for p in run.probed(StatisticsDistance) if p.set == name and p.steps]
+    found = [np.average(p.mean_shift, weights=p.rows) for p in terms]
     return float(np.mean(found)) if found else None
 
 
-def verdicts(group: Group, claim: str) -> list[Verdict]:
-    """Of the computation: batch norm's two losses have to differ noticeably, layer norm's to be the
-    same to rounding.
-
-    Of the drift: batch norm's means have to be farther from the stored ones on the test set than on
-    the training set.
-    """
-    missing = needs(group, "batch", "layer")
-    if missing:
-        return [Verdict(claim, missing=missing)]
+def verdicts(group: Group) -> list[Verdict]:
+    """Judge the computation by the two losses, and the drift by the distance of the means."""
     batch, layer = group.variants("batch")[0], group.variants("layer")[0]
-    apart = list(group.paired(gap, norm=batch).values())
-    which = f"the stored ones are the {'better' if fmean(apart) < 0 else 'worse'}" if apart else ""
+    apart = list(group.figures(gap, {"norm": batch}).values())
+    which = f"the stored ones are {'better' if fmean(apart) < 0 else 'worse'}" if apart else ""
+    differ = (
+        f"on the test set, {batch}'s losses with stored and with the batch's own statistics are"
+        f" more than {NOTICEABLE} nats/token apart"
+    )
+    worse, unit = f"{batch}'s stored statistics give the higher loss", "nats/token, stored less own"
     findings = [
-        Finding(
-            f"on the test set, {batch}'s losses by the stored statistics and by the batch's own are"
-            f" more than {NOTICEABLE} nats/token apart",
-            "nats/token",
-            [abs(g) for g in apart],
-            above=NOTICEABLE,
-            remark=which,
-        ),
+        Finding(differ, "nats/token", [abs(g) for g in apart], above=NOTICEABLE, remark=which),
         _same(group, layer),
-        Finding(
-            f"{batch}'s stored statistics give the higher loss",
-            "nats/token, stored less own",
-            apart,
-            decides=False,
-        ),
+        Finding(worse, unit, apart, decides=False),
     ]
-    return [Verdict(claim, findings), Verdict(DRIFT, _drift(group, batch))]
+    return [Verdict(STATEMENT.claim, findings), Verdict(DRIFT, _drift(group, batch))]
 
 
 def _same(group: Group, norm: str) -> Finding:
-    """The two losses of a norm that has no statistics."""
-    said, apart = (
-        f"{norm} has the same loss in both",
-        [abs(g) for g in group.paired(gap, norm=norm).values()],
-    )
-    if not apart:
-        return Finding(said, "", [])
-    return Finding(
-        said,
-        "",
-        [],
-        exact=Outcome.supported if max(apart) <= SAME else Outcome.refuted,
-        detail=f"largest difference {max(apart):.1g} nats/token",
-    )
+    """Return whether a norm without stored statistics has the same loss in both modes."""
+    apart = [abs(g) for g in group.figures(gap, {"norm": norm}).values()]
+    exact = None
+    if apart:
+        exact = Outcome.supported if max(apart) <= SAME else Outcome.refuted
+    detail = f"largest difference {max(apart):.1g} nats/token" if apart else ""
+    return Finding(f"{norm} has the same loss in both", exact=exact, detail=detail)
 
 
 def _drift(group: Group, norm: str) -> list[Finding]:
-    """Each set that was not trained on beside the training set."""
-    shifts = {name: group.paired(partial(shift, name=name), norm=norm) for name in sets(group)}
+    """Compare each set that was not trained on with the training set."""
+    shifts = {
+        name: group.figures(partial(shift, name=name), {"norm": norm}) for name in sets(group)
+    }
     return [
-        Finding(
+        higher(
             f"{norm}'s means on {name} are farther from the stored ones than on train",
             "stored deviations",
-            difference(shifts[name], shifts.get("train", {})),
+            found,
+            shifts.get("train", {}),
             decides=name == "test",
         )
-        for name in shifts
+        for name, found in shifts.items()
         if name != "train"
     ]
 
 
 def sets(group: Group) -> list[str]:
-    """train, and the test sets that were looked at."""
+    """Return the names of the sets that were measured: train and the test sets."""
     return list(dict.fromkeys(name for run in group.runs for name in gaps(run)))
 
 
 def charts(group: Group) -> list[Chart]:
-    """The gap by set, and the distance of batch norm's statistics by step."""
+    """Return the gap by set, and the distance of batch norm's statistics by step."""
+
+    def gaps_by_set(run: RunRecord) -> Series:
+        found = gaps(run)
+        return list(found), list(found.values())
+
     panel = Panel("gap", "set", "loss, stored − own (nats/token)", norm_lines(group, gaps_by_set))
+    gap_chart = Chart(
+        "train_eval_gap",
+        "The same batches' loss with stored and with own statistics",
+        "Mean over seeds and their range; without dropout. 0: the model computes the same in"
+        " evaluation as in training. Above 0: the stored statistics of evaluation are worse.",
+        [panel],
+    )
     return [
-        Chart(
-            "train_eval_gap",
-            "The same batches' loss by stored and by own statistics",
-            "Mean over seeds and their range; without dropout. 0: the model does in use what it did"
-            " in training; above 0: the stored statistics, those of use, are the worse ones.",
-            [panel],
-        ),
+        gap_chart,
         *(
             Chart(
                 f"{what}_by_step",
-                f"Batch norm: how far each set's {what} are from the stored ones",
+                f"Batch norm: distance of each set's {what} from the stored ones",
                 "Root mean square over features, pooled over a set's batches; mean over seeds and"
-                " their range. Past the last step seen in training the last one's statistics"
-                " serve.",
+                " their range. After the last step seen in training, that step's statistics are"
+                " used.",
                 _distances(group, key, f"distance ({unit})"),
             )
             for what, key, unit in (
@@ -148,43 +159,40 @@ def charts(group: Group) -> list[Chart]:
     ]
 
 
-def gaps_by_set(run: RunRecord) -> Series:
-    """(sets, gaps), of those that were measured."""
-    found = gaps(run)
-    return list(found), list(found.values())
-
-
 def _distances(group: Group, key: str, y_label: str) -> list[Panel]:
-    """A panel a term and side."""
-    panels = [
-        Panel(
-            f"{label} of the {side}",
-            "time step",
-            y_label,
-            _distance_lines(group, f"{side}.layers.0.{term}_l0", key),
-        )
-        for side in ("encoder", "decoder")
-        for term, label in TERMS.items()
-    ]
+    """Return a panel for each term and side, where they were measured."""
+    panels = []
+    for side, (term, label) in product(("encoder", "decoder"), TERMS.items()):
+        lines = _distance_lines(group, f"{side}.layers.0.{term}_l0", key)
+        panels.append(Panel(f"{label} of the {side}", "time step", y_label, lines))
     return [panel for panel in panels if panel.lines]
 
 
 def _distance_lines(group: Group, term: str, key: str) -> list[Line]:
-    """A line for each variant of batch norm and each set."""
+    """Return a line for each variant of batch norm and each set."""
 
     def by_step(run: RunRecord, name: str) -> Series:
-        found = run.probed("train_eval_gap", set=name, term=term)
-        return (found[0]["steps"], found[0][key]) if found else ([], [])
+        entries = run.probed(StatisticsDistance)
+        found = [p for p in entries if p.set == name and p.term == term]
+        return (found[0].steps, getattr(found[0], key)) if found else ([], [])
 
-    lines = [
-        norm_line(
-            group,
-            norm,
-            partial(by_step, name=name),
-            group.of(norm=norm),
-            f"{norm} on {name}",
-            variant,
-        )
-        for variant, (norm, name) in enumerate(product(group.variants("batch"), sets(group)))
-    ]
-    return [line for line in lines if line.x]
+    found: list[Line] = []
+    names = sets(group)
+    for place, norm in enumerate(group.variants("batch")):
+        for number, name in enumerate(names):
+            style = place * len(names) + number - place  # norm_lines adds the variant's place
+            found += norm_lines(
+                group, partial(by_step, name=name), norms=[norm], suffix=f" on {name}", shift=style
+            )
+    return found
+
+
+EXPERIMENT = Experiment(
+    "train_eval_gap",
+    STATEMENT,
+    Design(("norm.",)),
+    ("batch", "layer"),
+    verdicts,
+    charts,
+    words=WORDS,
+)

@@ -1,171 +1,154 @@
-"""What an experiment's runs say of its claim."""
+"""What an experiment's runs say of its claim: findings by seed, and their verdict."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ...runs.records import Group, RunRecord
-from ..statistics import Interval, Outcome, both, interval, outcome, smallest_effect
+from ..groups import Group
+from ..statistics import Interval, Outcome, both, detectable_effect, interval, outcome
 
 RULE = (
-    "For each seed one figure is taken, of which the claim says that it is above 0, or above or"
-    " below the one given. Supported: the whole of Student's 95% confidence interval of their mean"
-    " lies on the side claimed. Refuted: all of it lies on the other side. Undecided: it lies"
-    " across. A claim of several parts is supported if every part is, and refuted if any is; what"
-    " is reported only does not count. Nothing is corrected for the number of rows: of those that"
-    " compare with 0 one in twenty comes out supported or refuted without any effect. What shows 4"
-    " times in 5: so far from 0, or from the figure given, the mean has to lie for so many seeds,"
-    " spread as these are, to be told from it in four of five repetitions; of what is told as times"
-    " something: so far from 1."
+    "Each seed gives one figure. The claim says that it is above 0, or above or below the bound"
+    " given. Supported: the whole 95% confidence interval of the mean (Student's t) is on the side"
+    " claimed. Refuted: the whole interval is on the other side. Undecided: the interval contains"
+    " the bound. A claim of several parts is supported if every part is, and refuted if any part"
+    " is; figures that are reported only do not count. There is no correction for the number of"
+    " rows: without any effect, one row in twenty is supported or refuted by chance. Detectable"
+    " effect (80% power): the smallest true distance of the mean from the bound that this many"
+    " seeds, with this spread, detect in four of five repetitions. For factors it is a factor."
 )
+Figures = Mapping[int, float]
+"""seed -> a figure of its run"""
 
 
 @dataclass
 class Finding:
-    """One figure of each seed, mostly a norm's less another's; the claim says on which side of a
-    bound it is.
-    """
+    """One figure a seed, mostly the difference of two norms, and the bound that a claim names."""
 
     statement: str
-    """What it means where the figure is on that side."""
-    unit: str
-    differences: list[float]
+    """What holds where the figure is on the side claimed."""
+    unit: str = ""
+    differences: list[float] = field(default_factory=list)
     above: float = 0.0
-    """Of which they are to be more."""
+    """The bound that they exceed according to the claim."""
     below: float | None = None
-    """Of which they are to be less, where that is the claim."""
+    """The bound that they stay below; None where `above` is the bound."""
     log2: bool = False
-    """The differences are of logarithms to base 2, and so is the bound; told as factors."""
+    """Whether figures and bound are binary logarithms, to be shown as factors."""
     decides: bool = True
-    """Whether the claim's verdict depends on it; the others are told beside it."""
+    """Whether the claim's verdict depends on it; otherwise it is reported only."""
     exact: Outcome | None = None
-    """Of what is no matter of chance: a threshold kept or not."""
+    """The outcome where no chance is involved, such as a threshold that is kept."""
     detail: str = ""
-    """Of an exact finding: what was measured."""
+    """What was measured for an exact finding."""
     remark: str = ""
-    """What to bear in mind as one reads it."""
+    """What a reader has to know about the figure."""
 
     @property
     def outcome(self) -> Outcome:
-        """By the rule, or as it is."""
-        beyond = [
-            d - self.above if self.below is None else self.below - d for d in self.differences
-        ]
-        return self.exact or (outcome(beyond) if beyond else Outcome.undecided)
+        """What the figures say of the statement."""
+        if self.exact or not self.differences:
+            return self.exact or Outcome.undecided
+        above, below = self.above, self.below
+        return outcome([d - above if below is None else below - d for d in self.differences])
 
     @property
     def interval(self) -> Interval:
-        """Of the mean difference."""
+        """The mean figure and its interval."""
         return interval(self.differences)
 
-    def told(self, value: float) -> str:
-        """A figure in words: +0.31, 0.59."""
+    def _number(self, value: float) -> str:
         if not math.isfinite(value):
             return "–"
         return f"{2**value:.3g}" if self.log2 else f"{value:+.3g}"
 
     @property
     def in_words(self) -> str:
-        """What was measured: the mean difference, its unit and its interval."""
+        """The mean figure, its unit, its interval and the claim, as text."""
         if self.exact or not self.differences:
             return self.detail or "no seed has both sides"
         found = self.interval
-        between = (
-            f" ({self.told(found.low)} to {self.told(found.high)})"
-            if len(self.differences) > 1
-            else ""
-        )
-        figure = (
-            f"{self.told(found.mean)} times {self.unit}"
-            if self.log2
-            else f"{self.told(found.mean)} {self.unit}"
-        )
-        return f"{figure}{between}{self._claimed}{self.remark and f'; {self.remark}'}"
-
-    @property
-    def _claimed(self) -> str:
-        """On which side of what it is to be; nothing where that is above 0."""
-        if self.below is None and not self.above:
-            return ""
-        word, bound = ("above", self.above) if self.below is None else ("below", self.below)
-        return f"; claimed: {word} {2**bound if self.log2 else bound:g}"
+        text = f"{self._number(found.mean)} {'times ' if self.log2 else ''}{self.unit}"
+        if len(self.differences) > 1:
+            text += f" ({self._number(found.low)} to {self._number(found.high)})"
+        if self.below is not None or self.above:
+            word, bound = ("above", self.above) if self.below is None else ("below", self.below)
+            text += f"; claimed: {word} {2**bound if self.log2 else bound:g}"
+        return text + (f"; {self.remark}" if self.remark else "")
 
     @property
     def smallest(self) -> str:
-        """The smallest mean, from the bound, that so many seeds show with probability 0.8: in
-        words.
-        """
-        effect = smallest_effect(self.differences)
+        """The detectable effect (80% power), as text."""
+        effect = detectable_effect(self.differences)
         if not math.isfinite(effect):
             return "–"
-        return (
-            f"{2 ** (-effect if self.below is not None else effect):.3g} times"
-            if self.log2
-            else f"{effect:.3g}"
-        )
+        factor = 2 ** (effect if self.below is None else -effect)
+        return f"{factor:.3g} times" if self.log2 else f"{effect:.3g}"
 
 
 @dataclass
 class Verdict:
-    """A claim, what was found, and what that says of it."""
+    """A claim, what was found, and what that says of the claim."""
 
     claim: str
     findings: list[Finding] = field(default_factory=list)
     missing: str = ""
-    """Which runs it would take, where there are not enough."""
+    """Which runs are missing; empty if there are enough."""
 
     @property
     def outcome(self) -> Outcome:
-        """Of all findings that decide; not supported where a part is missing."""
+        """The outcome of all findings that decide; never supported if a part is missing."""
         deciding = [f.outcome for f in self.findings if f.decides]
         return both([*deciding, Outcome.undecided] if self.missing or not deciding else deciding)
 
 
-Figures = Mapping[int, float]
-"""seed -> a run's figure."""
+# -- findings that compare two sides ---
+
+
+def minus(a: Figures, b: Figures, scale: float = 1.0) -> dict[int, float]:
+    """Return a - scale * b for each seed that both have."""
+    return {seed: a[seed] - scale * b[seed] for seed in sorted(a.keys() & b.keys())}
 
 
 def difference(a: Figures, b: Figures, scale: float = 1.0) -> list[float]:
-    """a - scale * b, of each seed that has both."""
+    """Return a - scale * b for each seed that both have, as a list."""
     return list(minus(a, b, scale).values())
 
 
 def doublings(a: Figures, b: Figures) -> list[float]:
-    """log2(a / b), of each seed that has both."""
+    """Return log2(a / b) for each seed that both have."""
     return [math.log2(a[seed] / b[seed]) for seed in sorted(a.keys() & b.keys())]
 
 
-def minus(a: Figures, b: Figures, scale: float = 1.0) -> dict[int, float]:
-    """a - scale * b, by seed."""
-    return {seed: a[seed] - scale * b[seed] for seed in sorted(a.keys() & b.keys())}
+def higher(statement: str, unit: str, a: Figures, b: Figures, decides: bool = False) -> Finding:
+    """Return the finding that a is above b."""
+    return Finding(statement, unit, difference(a, b), decides=decides)
+
+
+def lower(statement: str, unit: str, a: Figures, b: Figures, decides: bool = False) -> Finding:
+    """Return the finding that a is below b."""
+    return Finding(statement, unit, difference(a, b), below=0.0, decides=decides)
+
+
+def fewer(statement: str, unit: str, a: Figures, b: Figures, decides: bool = False) -> Finding:
+    """Return the finding that a is a part of b, shown as a factor."""
+    return Finding(statement, unit, doublings(a, b), below=0.0, log2=True, decides=decides)
 
 
 def less_than_half(
     statement: str, unit: str, own: Figures, other: Figures, loses: Finding
 ) -> Finding:
-    """That a norm's own loss is less than half of the other one's; `loses` is that the other one
-    loses at all.
+    """Return the finding that a norm loses less than half of what another one does.
+
+    `loses` is the finding that the other one loses anything.
     """
-    unsure = (
-        ""
-        if loses.outcome is Outcome.supported
-        else "that there is something to halve is not shown"
-    )
-    return Finding(
-        statement,
-        f"{unit} from that half",
-        difference(own, other, scale=0.5),
-        below=0.0,
-        remark=unsure,
-    )
+    sure = loses.outcome is Outcome.supported
+    remark = "" if sure else "it is not shown that there is a loss to halve"
+    halves = difference(own, other, scale=0.5)
+    return Finding(statement, f"{unit} from that half", halves, below=0.0, remark=remark)
 
 
-def needs(group: Group, *kinds: str) -> str:
-    """Which of these kinds of norm no run of the group has."""
-    absent = [kind for kind in kinds if not group.variants(kind)]
-    return f"needs runs with {' and '.join(f'norm={kind}' for kind in absent)}" if absent else ""
-
-
-def valid_loss(run: RunRecord) -> float | None:
-    """Of the checkpoint that is scored, in nats a token."""
-    return None if run.results is None else float(run.results["valid_loss"])
+def absent(group: Group, kinds: Sequence[str]) -> str:
+    """Return which of these kinds of norm no run of the group has, as text."""
+    found = [f"norm={kind}" for kind in kinds if not group.variants(kind)]
+    return f"needs runs with {' and '.join(found)}" if found else ""

@@ -1,4 +1,4 @@
-"""The commands that train runs again, from what each run's folder keeps of its own."""
+"""The commands that train the runs of a report again, from the overrides that each run stores."""
 
 import shlex
 from collections.abc import Sequence
@@ -7,53 +7,50 @@ from pathlib import Path
 import yaml
 
 from ..config.settings import CONFIGS
-from ..runs.records import RunRecord
+from .records import RunRecord
 
 FIRST = ("experiment=", "size=")
-"""Overrides that stand at the head of a command: the others are on top of what these set."""
+"""Overrides at the head of a command: the other overrides change what these set."""
 Sweep = dict[str, tuple[str, ...]]
 """Head of an override, as in "seed=", -> its values: a job for each combination."""
 
 
 def training_commands(runs: Sequence[RunRecord]) -> list[str]:
-    """As few as merging runs that differ in one override makes; they train these runs and no
-    others.
+    """Return commands that train these runs and no others.
 
-    Where runs have not kept their overrides, their experiment's own command, and a remark.
+    Runs that differ in one override share a command. For runs without stored overrides: the
+    command of their experiment, and a comment.
     """
-    kept = [(run, run.run.overrides()) for run in runs]
-    found = [
-        told(sweep)
-        for sweep in merged([job(overrides) for _, overrides in kept if overrides is not None])
-    ]
-    others = [run for run, overrides in kept if overrides is None]
+    stored = [(run, run.run.overrides()) for run in runs]
+    sweeps = merged([job(overrides) for _, overrides in stored if overrides is not None])
+    found = [as_command(sweep) for sweep in sweeps]
+    others = [run for run, overrides in stored if overrides is None]
     found += dict.fromkeys(
-        told(job(experiment_of(run)), "-m") for run in others if run.config.experiment
+        as_command(job(known_overrides(run)), "-m") for run in others if run.config.experiment
     )
     remark = (
-        "what else they were started with; config.yaml in each one's folder has all its settings"
+        f"# {len(others)} of the runs have not stored what else they were started with; config.yaml"
+        " in the folder of each has all its settings"
     )
-    return found + [f"# not kept by {len(others)} of the runs: {remark}"] * bool(others)
+    return found + [remark] * bool(others)
 
 
-def experiment_of(run: RunRecord) -> list[str]:
-    """Overrides that are known without having been kept."""
+def known_overrides(run: RunRecord) -> list[str]:
+    """Return the overrides that the configuration shows."""
     known = {"experiment": run.config.experiment, "size": run.config.size}
     return [f"{key}={value}" for key, value in known.items() if value is not None]
 
 
 def job(overrides: Sequence[str]) -> Sweep:
-    """A single run's: of two overrides of one setting the later one counts."""
-    return {
-        head + sign: (value,)
-        for head, sign, value in (override.partition("=") for override in overrides)
-    }
+    """Return a single run's overrides; the last of several of one setting counts."""
+    parts = (override.partition("=") for override in overrides)
+    return {head + sign: (value,) for head, sign, value in parts}
 
 
 def merged(sweeps: list[Sweep]) -> list[Sweep]:
-    """Sweeps that differ in the values of one override as one, tried for each override in turn.
+    """Merge sweeps that differ in the values of one override, for each override in turn.
 
-    Not where a value is empty, as in data.mirror= or ~probe: that is none between two commas.
+    An empty value, as in data.mirror= or ~probe, is not merged: a sweep cannot hold it.
     """
     for head in dict.fromkeys(head for sweep in sweeps for head in sweep):
         alike: dict[object, Sweep] = {}
@@ -67,20 +64,21 @@ def merged(sweeps: list[Sweep]) -> list[Sweep]:
     return sweeps
 
 
-def told(sweep: Sweep, *options: str) -> str:
-    """A sweep as it is typed at a shell."""
+def as_command(sweep: Sweep, option: str = "") -> str:
+    """Return a sweep as a shell command."""
     several = any(len(values) > 1 for values in sweep.values())
-    words = [
-        head + ",".join(sweep[head]) for head in sorted(sweep, key=lambda head: head not in FIRST)
-    ]
+    heads = sorted(sweep, key=lambda head: head not in FIRST)
+    words = [head + ",".join(sweep[head]) for head in heads]
     if several and not swept_by_experiment(sweep) <= {head.rstrip("=") for head in sweep}:
         words.append("hydra.sweeper.params=null")  # else -m would sweep these too
-    return shlex.join(["python", "train.py", *(options or ["-m"] * several), *words])
+    options = [option or "-m"] if option or several else []
+    return shlex.join(["python", "train.py", *options, *words])
 
 
 def swept_by_experiment(sweep: Sweep) -> set[str]:
-    """The settings for which a sweep's one experiment has values of its own; with several, Hydra
-    asks none of them.
+    """Return the settings that a sweep's experiment sweeps by itself.
+
+    There are none for several experiments: Hydra then uses the values of none of them.
     """
     experiments = sweep.get("experiment=", ())
     if len(experiments) != 1:

@@ -14,7 +14,7 @@ from synthetic import record
 from seq2seq.app import cli
 from seq2seq.config import CellKind
 from seq2seq.config.settings import CONFIGS
-from seq2seq.report.commands import training_commands
+from seq2seq.runs.commands import training_commands
 from seq2seq.runs.folder import Run, RunError
 from seq2seq.runs.records import read_runs
 
@@ -155,8 +155,8 @@ def test_runs_that_have_kept_nothing_are_told_by_their_experiment_and_counted(st
         "python train.py -m experiment=length size=real",
         "python train.py -m experiment=mine",
         (
-            "# not kept by 4 of the runs: what else they were started with; config.yaml in each"
-            " one's folder has all its settings"
+            "# 4 of the runs have not stored what else they were started with; config.yaml in the"
+            " folder of each has all its settings"
         ),
     ]
 

@@ -6,8 +6,10 @@ import pytest
 from synthetic import SEEDS, group, record
 
 from seq2seq.config import DataConfig, ModelConfig, OptimizerConfig, ProbeConfig
+from seq2seq.report.experiments import groups
+from seq2seq.report.groups import by_seed, labels
 from seq2seq.rnn.config import Statistics
-from seq2seq.runs.records import by_seed, groups, labels
+from seq2seq.runs.entries import GradientFlow, LengthBucket
 
 
 def test_groups_are_of_one_experiment_size_and_corpus():
@@ -20,7 +22,7 @@ def test_groups_are_of_one_experiment_size_and_corpus():
         ("length", "real", "toy"),
         (None, None, "toy"),
     ]
-    assert [g.where for g in groups(runs)] == ["toy, quick", "toy, real", "toy"]
+    assert [g.label for g in groups(runs)] == ["toy, quick", "toy, real", "toy"]
 
 
 def test_norms_come_in_order_and_variants_by_what_differs():
@@ -43,16 +45,22 @@ def test_runs_are_found_by_their_settings_in_the_order_of_seeds():
         for norm in ("none", "layer")
         for lr in (0.1, 0.2)
     )
-    assert [run.config.seed for run in found.of(norm="layer", optimizer__lr=0.1)] == [1, 2, 3]
+    assert [run.config.seed for run in found.where({"norm": "layer", "optimizer.lr": 0.1})] == [
+        1,
+        2,
+        3,
+    ]
     assert found.values("optimizer.lr") == [0.1, 0.2]
-    assert found.paired(lambda run: run.config.seed * 2.0, norm="none", optimizer__lr=0.2) == {
+    assert found.figures(
+        lambda run: run.config.seed * 2.0, {"norm": "none", "optimizer.lr": 0.2}
+    ) == {
         1: 2.0,
         2: 4.0,
         3: 6.0,
     }
-    assert found.paired(lambda run: None, norm="none", optimizer__lr=0.2) == {}
+    assert found.figures(lambda run: None, {"norm": "none", "optimizer.lr": 0.2}) == {}
     with pytest.raises(ValueError, match="expected one run of each seed"):
-        found.paired(lambda run: 1.0, norm="none")
+        found.figures(lambda run: 1.0, {"norm": "none"})
 
 
 def test_the_plain_variant_of_a_norm_comes_first():
@@ -74,7 +82,7 @@ def test_the_plain_variant_of_a_norm_comes_first():
         "layer (gain 0.3)",
         "layer (gain 1.0)",
     ]
-    assert found.variants("batch", statistics="shared") == ["batch (shared)"]
+    assert found.variants("batch", {"norm.statistics": "shared"}) == ["batch (shared)"]
     assert found.variants("rms") == []
 
 
@@ -95,16 +103,16 @@ def test_a_run_that_is_left_out_renames_none():
 
 def test_scores_are_of_one_split_for_all_runs():
     without = record(seed=2)
-    del without.results["test"]
-    without.results["valid"] = {"bleu": 7.0}
+    without.results.test = None
+    without.results.valid.bleu = 7.0
     assert group([record(seed=1)]).split == "test"
     assert group([record(seed=1), without]).notes == [
-        f"scores of the validation set are compared: {without.name} has none of the test set"
+        f"scores on the validation set are compared: no score on the test set in {without.name}"
     ]
     assert group([without]).notes == []
     found = group([record(seed=1), without])
     assert found.split == "valid"
-    assert found.scores(without) == {"bleu": 7.0}
+    assert found.scores(without).bleu == 7.0
 
 
 def test_a_run_of_other_settings_is_set_apart_with_the_reason():
@@ -135,12 +143,8 @@ def test_failed_unfinished_and_repeated_runs_are_set_apart():
     assert [run.config.seed for run in found.runs] == [1]
     reasons = {run.name: run.left_out for run in found.left_out}
     assert reasons[failed.name] == "failed: loss is not finite"
-    assert "go on with: python train.py resume=" in reasons[begun.name]
-    assert (
-        reasons["copy"]
-        == "has the seed of none-lstm-1-None-0.001 and the same settings, as far as they are"
-        " compared"
-    )
+    assert "resume it with: python train.py resume=" in reasons[begun.name]
+    assert reasons["copy"] == "has the seed and the compared settings of none-lstm-1-None-0.001"
 
 
 def test_a_repetition_elsewhere_or_with_another_warm_up_is_one_all_the_same():
@@ -286,14 +290,16 @@ def test_what_was_not_finite_in_probes_is_no_number_and_counted(tmp_path):
     del run.__dict__["probes"]
     run.run.probes_file = tmp_path / "probes.jsonl"
     run.run.probes_file.write_text(
-        '{"probe": "length", "set": "test", "pieces": 5, "nll": 1.0}\n'
-        '{"probe": "length", "set": "test", "pieces": 9, "nll": null}\n'
-        '{"probe": "gradient_flow", "raw": [1.0, null]}\n'
+        '{"probe": "length", "over": 0, "pieces": 5, "trained": 9, "nll": 1.0, "bleu": 2,'
+        ' "length_ratio": 1.0}\n'
+        '{"probe": "length", "over": 5, "pieces": 9, "trained": 9, "nll": null, "bleu": 2,'
+        ' "length_ratio": 1.0}\n'
+        '{"probe": "gradient_flow", "length": 2, "raw": [1.0, null], "gradient": [1.0, 1.0]}\n'
     )
-    assert [math.isnan(p["nll"]) for p in run.probed("length")] == [False, True]
-    assert [math.isnan(value) for value in run.probed("gradient_flow")[0]["raw"]] == [False, True]
+    assert [math.isnan(p.nll) for p in run.probed(LengthBucket)] == [False, True]
+    assert [math.isnan(value) for value in run.probed(GradientFlow)[0].raw] == [False, True]
     assert group([run]).notes == [
-        f"{run.name}: probes.jsonl has lines with figures that are not finite (2)"
+        f"{run.name}: probes.jsonl has lines with values that are not finite (2)"
     ]
 
 
@@ -333,6 +339,6 @@ def test_a_run_scored_on_other_text_is_set_apart():
         for seed, text in texts.items()
     )
     assert [(run.config.seed, run.left_out) for run in found.left_out] == [
-        (3, "was scored on other text: its test set is not the others'")
+        (3, "was scored on another test set than the others")
     ]
     assert [run.config.seed for run in found.runs] == [1, 2, 4]  # an old run does not tell

@@ -1,0 +1,359 @@
+"""Which runs are compared with which: groups by experiment, size and corpus, and norms by name."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from statistics import fmean
+from typing import Any, TypeVar
+
+import yaml
+
+from ..config.settings import CHANGEABLE, CONFIGS, plain
+from ..rnn.config import NormConfig, NormKind
+from ..runs.records import RunRecord
+from ..runs.results import Score
+
+NO_SETTINGS = ("seed", "experiment", "size", "data.root", "data.mirror_folder", *CHANGEABLE)
+"""Settings that may differ between runs that repeat each other."""
+WORDS = {
+    ("norm.statistics", "per_step"): "per step, the input too",
+    ("norm.statistics", "sequence_input"): "per step",
+    ("norm.statistics", "shared"): "shared",
+}
+"""(setting, value) -> how a norm's name puts it; otherwise it gives the setting and the value."""
+RATE = "optimizer.lr"
+Figure = Callable[[RunRecord], float | None]
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Design:
+    """The settings in which the runs of an experiment may differ, by how their names begin."""
+
+    compared: tuple[str, ...]
+    derived: tuple[str, ...] = ()
+    """Settings that follow from those that are compared."""
+    compares_norms: bool = False
+    """Whether each norm is compared as a whole: its scores, cost and translations."""
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """All settings that may differ."""
+        return (*self.compared, *self.derived)
+
+
+NO_EXPERIMENT = Design(("",), compares_norms=True)
+"""Runs without a known experiment may differ in every setting."""
+
+
+@dataclass
+class Group:
+    """The runs of one experiment, size and corpus."""
+
+    experiment: str | None
+    size: str | None
+    corpus: str
+    design: Design = NO_EXPERIMENT
+    runs: list[RunRecord] = field(default_factory=list)
+    """Finished runs that differ in nothing but the seed and what is compared."""
+    left_out: list[RunRecord] = field(default_factory=list)
+    """All other runs."""
+    notes: list[str] = field(default_factory=list)
+    """Differences in machine, threads and versions; without an experiment in settings too."""
+
+    @property
+    def compares_norms(self) -> bool:
+        """Whether each norm is compared as a whole."""
+        return self.design.compares_norms
+
+    @property
+    def searches_rates(self) -> bool:
+        """Whether a norm was trained at several learning rates, the best of which counts."""
+        return any(len({r.settings[RATE] for r in self.where({"norm": n})}) > 1 for n in self.norms)
+
+    @property
+    def comparisons(self) -> dict[str, list[str]]:
+        """The name of a run without norm -> the norms to compare it with, and itself.
+
+        These differ from it in nothing but the norm. A norm without such a partner is compared
+        with the most usual run without norm. If there is none, all norms are listed under "".
+        """
+        free = ("norm.",) if self.design is NO_EXPERIMENT else self.design.free
+        others = {norm: _others(self.where({"norm": norm})[0], free) for norm in self.norms}
+        nones, found = self.variants("none"), dict[str, list[str]]()
+        for norm in self.norms:
+            alike = [none for none in nones if others[none] == others[norm]]
+            found.setdefault(next(iter(alike or nones), ""), []).append(norm)
+        return found
+
+    @property
+    def label(self) -> str:
+        """Corpus and size, as in "grammar_en_zh, quick"."""
+        return ", ".join(part for part in (self.corpus, self.size) if part)
+
+    def where(self, wanted: Mapping[str, Any]) -> list[RunRecord]:
+        """Return the runs with these settings by seed; the key "norm" is the name of the norm."""
+        found = [r for r in self.runs if all(r.value_of(k) == v for k, v in wanted.items())]
+        return sorted(found, key=lambda run: run.seed)
+
+    def best_rate(self, wanted: Mapping[str, Any]) -> float:
+        """Return the learning rate with the lowest final validation loss, mean over seeds.
+
+        Only the rates with the most seeds count: at a rate that is too high a few lucky seeds
+        may remain.
+        """
+        rates = sorted({run.settings[RATE] for run in self.where(wanted)})
+        losses = {
+            rate: list(self.figures(valid_loss, {**wanted, RATE: rate}).values()) for rate in rates
+        }
+        most = max(map(len, losses.values()))
+        means = {
+            rate: fmean(found or [0.0]) for rate, found in losses.items() if len(found) == most
+        }
+        return float(min(means, key=lambda rate: means[rate]))
+
+    def at_best_rate(self, wanted: Mapping[str, Any]) -> list[RunRecord]:
+        """Return the runs with these settings at their best learning rate, by seed."""
+        runs = self.where(wanted)
+        if len({run.settings[RATE] for run in runs}) < 2:
+            return runs
+        return self.where({**wanted, RATE: self.best_rate(wanted)})
+
+    def values(self, key: str) -> list[Any]:
+        """Return the different values of a setting."""
+        return list(dict.fromkeys(run.value_of(key) for run in self.runs))
+
+    @property
+    def norms(self) -> list[str]:
+        """The norms' names by kind, no norm first."""
+        return [norm for kind in NormKind for norm in self.variants(kind.value)]
+
+    def variants(self, kind: str, wanted: Mapping[str, Any] | None = None) -> list[str]:
+        """Return the norms of a kind with these settings, those like norm=KIND first."""
+        found = {
+            run.norm: run
+            for run in self.runs
+            if run.kind == kind and all(run.settings[k] == v for k, v in (wanted or {}).items())
+        }
+        return sorted(found, key=lambda norm: (_departures(found[norm]), norm))
+
+    def kind(self, norm: str) -> str:
+        """Return the kind of a norm, which sets its colour."""
+        return next(run.kind for run in self.runs if run.norm == norm)
+
+    def variant(self, norm: str) -> int:
+        """Return the place of a norm among those of its kind, which sets its line style."""
+        return self.variants(self.kind(norm)).index(norm)
+
+    @property
+    def split(self) -> str:
+        """The split whose scores are compared: test, or valid if a run has no test set."""
+        return "test" if all(run.results and run.results.test for run in self.runs) else "valid"
+
+    def scores(self, run: RunRecord) -> Score:
+        """Return the scores of a finished run on that split."""
+        assert run.results is not None
+        return (run.results.test if self.split == "test" else None) or run.results.valid
+
+    def bleu(self, run: RunRecord) -> float:
+        """Return the BLEU of a finished run on that split."""
+        return self.scores(run).bleu
+
+    def figures(self, figure: Figure, wanted: Mapping[str, Any]) -> dict[int, float]:
+        """Return a figure by seed, of the runs with these settings."""
+        return by_seed(self.where(wanted), figure)
+
+
+def by_seed(runs: Sequence[RunRecord], figure: Figure) -> dict[int, float]:
+    """Return a figure by seed, where it is finite; ValueError if a seed has several runs."""
+    if len({run.seed for run in runs}) < len(runs):
+        raise ValueError(
+            f"{', '.join(run.name for run in runs)}: differ in a setting that this experiment does"
+            " not compare; expected one run of each seed"
+        )
+    found = {run.seed: figure(run) for run in runs}
+    return {seed: v for seed, v in found.items() if v is not None and math.isfinite(v)}
+
+
+def valid_loss(run: RunRecord) -> float | None:
+    """Return the validation loss of the weights that are scored, in nats a token."""
+    return None if run.results is None else run.results.valid_loss
+
+
+# -- which runs belong together ---
+
+
+def groups(runs: Sequence[RunRecord], designs: Mapping[str, Design]) -> list[Group]:
+    """Return the runs by experiment, size and corpus, in the order of the experiments' designs.
+
+    Runs that cannot be compared with the others of their group are set apart, with the reason.
+    """
+    found: dict[tuple[str | None, str | None, str], list[RunRecord]] = {}
+    for run in runs:
+        key = (run.config.experiment, run.config.size, run.config.data.name)
+        found.setdefault(key, []).append(run)
+    order = list(designs)
+    keys = sorted(found, key=lambda key: order.index(key[0]) if key[0] in order else len(order))
+    return [
+        _group(Group(*key, designs.get(key[0] or "", NO_EXPERIMENT)), found[key]) for key in keys
+    ]
+
+
+def _group(group: Group, members: list[RunRecord]) -> Group:
+    """Fill a group with the runs that can be compared, and with the others and their reasons."""
+    compared, free = group.design.compared, group.design.free
+    finished = [run for run in members if run.status == "finished"]
+    usual = _most_common([_others(run, free) for run in finished])
+    alike = [run for run in finished if _others(run, free) == usual]
+    text = _most_common([run.test_text for run in alike if run.test_text])
+    seen: dict[tuple[str, ...], RunRecord] = {}
+    for run in members:
+        key = tuple(
+            str(value)
+            for setting, value in run.settings.items()
+            if setting == "seed" or (setting.startswith(compared) and setting not in NO_SETTINGS)
+        )
+        run.left_out = _reason(run, _others(run, free), usual or {}, text, seen.get(key))
+        if run.left_out:
+            group.left_out.append(run)
+        else:
+            seen[key] = run
+            group.runs.append(run)
+    unknown = group.design is NO_EXPERIMENT
+    for run in members:
+        run.norm = norm_name(run, group.runs, compared if unknown else ("norm.",))
+    group.notes = [*_differences(group.runs, unknown), *_not_finite(group.runs), *_untested(group)]
+    return group
+
+
+def _others(run: RunRecord, free: tuple[str, ...]) -> dict[str, str]:
+    """Return a run's settings but for those whose names begin with these."""
+    return {
+        key: str(value)
+        for key, value in run.settings.items()
+        if not key.startswith(free) and key not in NO_SETTINGS
+    }
+
+
+def _most_common(found: Sequence[Found]) -> Found | None:
+    """Return the most frequent value, the first of several; None if there is none."""
+    return max(found, key=found.count, default=None)
+
+
+def _reason(
+    run: RunRecord,
+    own: dict[str, str],
+    usual: dict[str, str],
+    text: str | None,
+    twin: RunRecord | None,
+) -> str:
+    """Return why a run cannot be compared with the others; empty where it can."""
+    if run.status == "failed":
+        return f"failed: {run.failure}"
+    if run.status == "unfinished":
+        return f"has not finished; resume it with: {run.run.resume_command()}"
+    different = [
+        f"{key}={own.get(key)} (the others: {usual.get(key)})"
+        for key in sorted(own.keys() | usual.keys())
+        if own.get(key) != usual.get(key)
+    ]
+    if different:
+        return f"differs in more than what is compared: {', '.join(different)}"
+    if run.test_text not in (None, text):
+        return "was scored on another test set than the others"
+    return f"has the seed and the compared settings of {twin.name}" if twin else ""
+
+
+def _differences(runs: Sequence[RunRecord], with_settings: bool) -> Iterator[str]:
+    """Yield a note for each fact of the machine, versions and perhaps settings that differs."""
+    known = [_facts(run, with_settings) for run in runs]
+    for key in sorted(set().union(*known)):
+        holders: dict[str, list[str]] = {}
+        for run, facts in zip(runs, known, strict=True):
+            holders.setdefault(facts.get(key, "unknown"), []).append(run.name)
+        if len(holders) > 1:
+            who = [
+                f"{value} in {' and '.join(names) if len(names) < 3 else f'{len(names)} runs'}"
+                for value, names in holders.items()
+            ]
+            yield f"{key} differs: {', '.join(who)}"
+
+
+def _facts(run: RunRecord, with_settings: bool) -> dict[str, str]:
+    """Return what a run's figures depend on besides its norm and seed."""
+    results, own = run.results, _others(run, ("norm.",)) if with_settings else {}
+    if results is None:
+        return own
+    where = {k: getattr(results, k) for k in ("device", "processor", "threads")}
+    versions = {f"version of {k}": v for k, v in results.versions.items()}
+    return {k: str(v) for k, v in (own | where | versions).items() if v is not None}
+
+
+def _not_finite(runs: Sequence[RunRecord]) -> Iterator[str]:
+    """Yield a note for each run whose probes found values that are not finite."""
+    for run in runs:
+        if count := sum(not entry.is_finite for entry in run.probes):
+            yield f"{run.name}: probes.jsonl has lines with values that are not finite ({count})"
+
+
+def _untested(group: Group) -> Iterator[str]:
+    """Yield a note if some runs have no score on the test set."""
+    without = [run.name for run in group.runs if run.results and not run.results.test]
+    if 0 < len(without) < len(group.runs):
+        yield (
+            "scores on the validation set are compared: no score on the test set in"
+            f" {' and '.join(without)}"
+        )
+
+
+# -- names ---
+
+
+def norm_name(run: RunRecord, among: Sequence[RunRecord], settings: tuple[str, ...]) -> str:
+    """Return "batch", or "batch (shared)" if runs of this kind differ in such a setting."""
+    kin = [r for r in among if r.kind == run.kind]
+    differing = [
+        key
+        for key in run.settings
+        if key.startswith(settings)
+        and key not in NO_SETTINGS
+        and len({str(r.settings.get(key)) for r in kin}) > 1
+    ]
+    own = {key: str(run.settings[key]) for key in differing}
+    parts = [
+        WORDS.get((key, value)) or f"{key.removeprefix('norm.').replace('_', ' ')} {value}"
+        for key, value in own.items()
+    ]
+    return run.kind + (f" ({', '.join(parts)})" if parts else "")
+
+
+def _departures(run: RunRecord) -> int:
+    """Return in how many settings a run's norm differs from norm=KIND."""
+    return sum(run.settings[f"norm.{k}"] != v for k, v in _usual_norm(run.kind).items())
+
+
+@cache
+def _usual_norm(kind: str) -> dict[str, Any]:
+    """Return the settings of configs/norm/KIND.yaml."""
+    own = yaml.safe_load((CONFIGS / "norm" / f"{kind}.yaml").read_text(encoding="utf-8"))
+    return {key: own.get(key, value) for key, value in plain(NormConfig()).items()}
+
+
+def labels(runs: Sequence[RunRecord]) -> list[str]:
+    """Return a short name for each run: its norm, and what else is needed to tell it apart.
+
+    That is experiment, corpus and size where they differ, then the seed; or the folder's name.
+    """
+    places = [(r.config.experiment, r.config.data.name, r.config.size) for r in runs]
+    differ = [len(set(parts)) > 1 for parts in zip(*places, strict=True)]
+    norms = [
+        ", ".join(
+            [r.norm, *(part for part, show in zip(place, differ, strict=True) if show and part)]
+        )
+        for r, place in zip(runs, places, strict=True)
+    ]
+    seeds = [f"{norm}, seed {r.seed}" for norm, r in zip(norms, runs, strict=True)]
+    return next(
+        names for names in (norms, seeds, [r.name for r in runs]) if len(set(names)) == len(names)
+    )

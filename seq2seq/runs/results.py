@@ -1,0 +1,81 @@
+"""results.json: the final figures of a run."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..files import write_text
+from .jsonl import record_of
+
+OPTIONAL = ("valid_loss_batch_statistics", "test")
+"""Left out of the file where a run does not have them."""
+
+
+@dataclass(kw_only=True)
+class Score:
+    """Corpus scores of a run's translations of one split."""
+
+    bleu: float
+    chrf: float
+    bleu_signature: str
+    """sacreBLEU's."""
+    chrf_signature: str
+    source_sha256: str | None = None
+    """Checksum of the source text."""
+    reference_sha256: str | None = None
+
+
+@dataclass(kw_only=True)
+class Results:
+    """The figures that a run ends with, in the order of the file."""
+
+    norm: str | None = None
+    cell: str | None = None
+    corpus: str | None = None
+    seed: int | None = None
+    parameters: int
+    update: int
+    tokens: int | None = None
+    """Target tokens trained on."""
+    seconds: float | None = None
+    """Time in updates alone."""
+    wall_seconds: float
+    """Time since the start, with validation."""
+    best: float | None = None
+    """The best validation's BLEU, or its negated loss."""
+    best_update: int | None = None
+    bad_validations: int | None = None
+    plateau_scale: float | None = None
+    tokens_per_second: float
+    valid_loss: float
+    """Of the weights that are scored, in nats a target token."""
+    valid_loss_batch_statistics: float | None = None
+    """The same with each batch's own statistics; batch norm alone."""
+    valid: Score
+    test: Score | None = None
+    decode: dict[str, float] | None = None
+    device: str
+    processor: str | None = None
+    threads: int
+    versions: dict[str, str]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the content of results.json."""
+        return {k: v for k, v in asdict(self).items() if v is not None or k not in OPTIONAL}
+
+    def write(self, file: Path) -> dict[str, Any]:
+        """Write results.json and return its content."""
+        content = self.as_json()
+        write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        return content
+
+
+def results_of(content: dict[str, Any], file: Path) -> Results:
+    """Return the results of a results.json's content; ValueError names what is missing."""
+    scores = {
+        split: record_of(Score, content[split], file)
+        for split in ("valid", "test")
+        if content.get(split) is not None
+    }
+    return record_of(Results, content | scores, file)

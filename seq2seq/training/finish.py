@@ -1,0 +1,115 @@
+"""The end of a run: scores, translations, worked examples and results.json."""
+
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from .. import __version__
+from ..config import Config
+from ..data.corpora import read_split, scored_text, splits
+from ..data.dataset import Prepared
+from ..data.tokenizer import Tokenizers
+from ..device import processor
+from ..model import Translator, count_parameters
+from ..rnn.config import NormKind
+from ..runs.examples import WITH_ATTENTION, WorkedExample, chosen, write_examples, write_lines
+from ..runs.folder import Run
+from ..runs.results import Results, Score
+from ..translation.lines import attention_map, translate_lines
+from ..translation.scores import score
+from .evaluation import teacher_forced_loss
+
+VERSIONS = ("torch", "sentencepiece", "sacrebleu", "hydra-core", "numpy")
+"""Packages whose versions a run stores."""
+DIGITS = 4
+"""Decimals of a stored attention weight."""
+
+
+def score_split(
+    run: Run, config: Config, prepared: Prepared, model: Translator, split: str
+) -> Score:
+    """Translate a split with the configured search, store the translations and return their scores.
+
+    For the test set the text and the worked examples are stored too.
+    """
+    src, tgt = read_split(config.data, split)
+    found = translate_lines(
+        model,
+        prepared.tokenizers,
+        src,
+        config.decode,
+        precision=config.trainer.precision,
+        progress=config.trainer.progress,
+    )
+    texts = [best[0].text for best in found]
+    write_lines(run.translations / f"{split}.txt", texts)
+    if split == "test":
+        write_lines(run.translations / "test.source.txt", src)
+        write_lines(run.translations / "test.reference.txt", tgt)
+        examples = worked_examples(model, prepared.tokenizers, src, tgt, texts)
+        write_examples(run.translations, examples)
+    scores = score(texts, tgt, config.data.target_language)
+    return Score(**asdict(scores) | scored_text(src, tgt))
+
+
+def worked_examples(
+    model: Translator,
+    tokenizers: Tokenizers,
+    src: list[str],
+    tgt: list[str],
+    translations: list[str],
+) -> list[WorkedExample]:
+    """Return the sentences that a report shows, some of them with the model's attention."""
+    found = []
+    for number, i in enumerate(chosen(src)):
+        example = WorkedExample(i, src[i], tgt[i], translations[i])
+        if number in WITH_ATTENTION and (
+            drawn := attention_map(model, tokenizers, src[i], translations[i])
+        ):
+            weights, example.source_pieces, example.target_pieces = drawn
+            example.attention = [[round(w, DIGITS) for w in row] for row in weights.tolist()]
+        found.append(example)
+    return found
+
+
+def finish_run(
+    run: Run,
+    config: Config,
+    prepared: Prepared,
+    model: Translator,
+    device: torch.device,
+    progress: dict[str, Any],
+) -> dict[str, Any]:
+    """Score the final weights on valid and test, write results.json and return its content."""
+    valid = prepared.split("valid")
+    by_batch = None
+    valid_loss = teacher_forced_loss(model, valid, config, device)
+    if config.norm.kind is NormKind.batch:
+        by_batch = teacher_forced_loss(model, valid, config, device, by_batch=True)
+    scores = {
+        split: score_split(run, config, prepared, model, split)
+        for split in ("valid", *({"test"} & splits(config.data).keys()))
+    }
+    decode = config.decode
+    versions = {"seq2seq": __version__, "python": platform.python_version()}
+    return Results(
+        norm=config.norm.kind.value,
+        cell=config.cell.kind.value,
+        corpus=config.data.name,
+        seed=config.seed,
+        parameters=count_parameters([model]),
+        **progress,
+        tokens_per_second=progress["tokens"] / progress["seconds"],
+        valid_loss=valid_loss,
+        valid_loss_batch_statistics=by_batch,
+        valid=scores["valid"],
+        test=scores.get("test"),
+        decode={"beam_size": decode.beam_size, "length_penalty": decode.length_penalty},
+        device=str(device),
+        processor=processor(device),
+        threads=torch.get_num_threads(),
+        versions=versions | {name: version(name) for name in VERSIONS},
+    ).write(run.results_file)

@@ -1,0 +1,104 @@
+"""A new experiment is one Python file and one YAML file."""
+
+import importlib.util
+
+import pytest
+from hydra import compose, initialize_config_dir
+from synthetic import SEEDS, group, record
+
+from seq2seq.app import cli
+from seq2seq.config.settings import CONFIGS
+from seq2seq.report.experiments import EXPERIMENTS, charts, statement, tables, verdicts
+from seq2seq.report.glossary import glossary
+from seq2seq.report.statistics import Outcome
+
+PYTHON = '''
+"""Whether a larger model is worth it for layer norm."""
+
+from seq2seq.report.charts import Chart, Panel
+from seq2seq.report.experiments.base import Experiment, Statement, Word
+from seq2seq.report.experiments.lines import mean_by
+from seq2seq.report.experiments.verdict import Verdict, higher
+from seq2seq.report.groups import Design
+
+KEY = "model.hidden_size"
+STATEMENT = Statement("A larger model is better.", "Nobody 2026.", "It is not.")
+
+
+def verdicts(group):
+    small, large = (group.figures(group.bleu, {KEY: size, "norm": "layer"}) for size in (8, 16))
+    return [Verdict(STATEMENT.claim, [higher("16 units beat 8", "BLEU", large, small, decides=True)])]
+
+
+def charts(group):
+    panel = Panel("BLEU", "hidden units", "BLEU", mean_by(group, KEY, group.bleu))
+    return [Chart("by_width", "Quality by width", "Mean over seeds.", [panel])]
+
+
+EXPERIMENT = Experiment(
+    "width",
+    STATEMENT,
+    Design(("norm.", KEY)),
+    ("layer",),
+    verdicts,
+    charts,
+    words=(Word("width", "the hidden units of a layer."),),
+)
+'''
+YAML = """# @package _global_
+defaults:
+  - override /size: quick
+
+experiment: width
+
+hydra:
+  sweeper:
+    params:
+      norm: layer
+      model.hidden_size: 8,16
+      seed: 1,2,3
+"""
+
+
+@pytest.fixture
+def width(tmp_path, monkeypatch):
+    """An experiment of one's own, from two files in another place."""
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "width.yaml").write_text(YAML, encoding="utf-8")
+    file = tmp_path / "width.py"
+    file.write_text(PYTHON, encoding="utf-8")
+    specification = importlib.util.spec_from_file_location("width", file)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    monkeypatch.setitem(EXPERIMENTS, "width", module.EXPERIMENT)
+    return tmp_path
+
+
+def configured(folder, *overrides):
+    cli.register()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        place = f"hydra.searchpath=[file://{folder}]"
+        return cli.composed(compose("train", ["experiment=width", place, *overrides]))
+
+
+def test_its_runs_are_compared(width):
+    runs = []
+    for seed in SEEDS:
+        for size, bleu in ((8, 30.0), (16, 31.0 + 0.1 * seed)):
+            run = record("layer", seed, results={"test": {"bleu": bleu}})
+            run.config = configured(
+                width, "norm=layer", f"model.hidden_size={size}", f"seed={seed}"
+            )
+            runs.append(run)
+    assert {(run.config.experiment, run.config.size) for run in runs} == {("width", "quick")}
+    found = group(runs)
+    assert (len(found.runs), found.left_out, found.norms) == (6, [], ["layer"])
+    (verdict,) = verdicts(found)
+    assert (verdict.claim, verdict.outcome) == ("A larger model is better.", Outcome.supported)
+    assert statement("width").source == "Nobody 2026."
+    (chart,) = charts(found)
+    assert chart.panels[0].lines[0].x == [8, 16]
+    assert chart.panels[0].lines[0].y == pytest.approx([30.0, 31.2])
+    assert tables(found) == []
+    assert "width" in {word.term for word in glossary([found])}
+    assert "width" not in {word.term for word in glossary([group([record()])])}

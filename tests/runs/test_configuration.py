@@ -1,0 +1,66 @@
+"""config.yaml: every setting comes back as it was; what is wrong is named."""
+
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from seq2seq.config import Config, GrammarSplit, ProbeKind, SplitRule, TrainerConfig
+from seq2seq.config.settings import plain, settings
+from seq2seq.rnn.config import NormConfig, NormKind, Statistics
+from seq2seq.runs.configuration import read_config, write_config
+
+
+def written(config, folder):
+    write_config(folder / "config.yaml", config)
+    return read_config(folder / "config.yaml")
+
+
+def test_every_setting_comes_back(tmp_path):
+    config = Config(
+        norm=NormConfig(NormKind.batch, gain=1, statistics=Statistics.shared),
+        trainer=TrainerConfig(max_epochs=None, max_updates=7),
+        seed=3,
+    )
+    config.data.name, config.data.source_language = "10", "no"
+    config.data.mirror, config.data.batch_tokens = "中文 a: b", None
+    config.data.upstream_split = SplitRule(file="x", train_share=1)
+    config.data.grammar_splits = {"train": GrammarSplit(count=5)}
+    config.probe.kinds = [ProbeKind.length, ProbeKind.invariance]
+    found = written(config, tmp_path)
+    assert settings(found) == settings(config)
+    assert type(found.norm.gain) is type(found.data.upstream_split.train_share) is float
+    assert written(found, tmp_path) == found
+
+
+def test_the_file_is_plain_yaml_in_the_order_of_the_settings(tmp_path):
+    write_config(tmp_path / "config.yaml", Config())
+    content = yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8"))
+    assert content == plain(Config())
+    assert list(content) == list(plain(Config()))
+
+
+def test_a_setting_that_an_older_version_did_not_have_takes_its_default(tmp_path):
+    (tmp_path / "config.yaml").write_text("seed: 5\nnorm:\n  kind: rms\n")
+    norm = replace(Config().norm, kind=NormKind.rms)
+    assert read_config(tmp_path / "config.yaml") == replace(Config(), seed=5, norm=norm)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: many", "seed='many': expected int"),
+        ("seed: true", "seed=True: expected int"),
+        ("norm: layer", "norm='layer': expected NormConfig"),
+        ("norm: {kind: odd}", r"norm\.kind='odd': expected NormKind"),
+        ("optimizer: {lr: fast}", r"optimizer\.lr='fast': expected float"),
+        ("probe: {lengths: [1, x]}", r"probe\.lengths\[1\]='x': expected int"),
+        ("norm: {colour: red}", r"norm\.colour: unknown setting"),
+        ("colour: red", "^colour: unknown setting"),
+        ("- 1", r"the file=\[1\]: expected Config"),
+    ],
+)
+def test_a_wrong_setting_is_named(text, message, tmp_path):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_config(tmp_path / "config.yaml")
