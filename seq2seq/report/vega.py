@@ -220,7 +220,9 @@ def _x_axis(panel: Panel) -> Spec:
 
 
 def _y_axis(panel: Panel) -> Spec:
-    labels = {"format": ",~r" if panel.plain_y else "~e", "tickCount": 5}
+    labels: Spec = {"format": ",~r", "tickCount": 5}
+    if not panel.plain_y:
+        labels |= {"format": "~e", "labelExpr": "replace(datum.label, 'e+0', '')"}
     return {"field": "y", "title": panel.y_label, "axis": labels} | _quantitative(panel.log_y)
 
 

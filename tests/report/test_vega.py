@@ -221,7 +221,7 @@ def tick_texts(given):
 
 
 @pytest.mark.parametrize(
-    ("y", "ticks"), [([0.2, 3.0], {"0.2", "1", "3"}), ([1e-9, 1.0], {"1e-8", "1e-4"})]
+    ("y", "ticks"), [([0.2, 3.0], {"0.2", "1", "3"}), ([1e-9, 1.0], {"1e-8", "1e-4", "1"})]
 )
 def test_a_logarithmic_axis_has_plain_numbers_where_it_spans_few_powers(y, ticks):
     assert ticks <= tick_texts(panel([Line("a", "none", 0, [1, 2], y)], log_y=True))
