@@ -97,7 +97,7 @@ def phone(browser, experiments):
 
 
 def test_a_phone_shows_attention_maps_in_their_own_size(browser, report):
-    """Else their labels would be too small; what is wider can be moved sideways."""
+    """Smaller ones would have illegible labels; wide maps scroll sideways."""
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
         {"width": 280, "height": 800, "deviceScaleFactor": 1, "mobile": True},
@@ -119,7 +119,7 @@ def control(place, label):
     return found
 
 
-def test_the_three_norms_are_drawn_by_name_and_one_is_toggled(page, tmp_path):
+def test_the_three_norms_are_drawn_and_one_is_switched_off_and_on(page, tmp_path):
     first = dict(page.execute_script(DRAWN, 0))
     assert list(first) == ["none", "batch", "layer"]
     assert all(len(y) > 3 for y in first.values())
@@ -252,15 +252,15 @@ def test_a_phone_shows_verdicts_as_cards(phone):
     verdicts = phone.find_element("css selector", "[aria-label=Verdicts]")
     names, _ = phone.execute_script(CELLS, short)
     assert [name.replace('" "', "") for name in names[:3]] == [
-        '"beside none: "',
-        '"test BLEU (95%): "',
-        '"more than chance?: "',
+        '"compared with none: "',
+        '"test BLEU difference (95%): "',
+        '"significant?: "',
     ]
-    assert "Convergence: with layer norm a recurrent network" in verdicts.text
+    assert "Convergence: With layer norm a recurrent network" in verdicts.text
     names, sizes = phone.execute_script(CELLS, verdicts)
     assert {
         name.replace('" "', "") for name in names
-    } == {  # some versions tell a content's parts one by one
+    } == {  # some versions give the parts of a content apart
         "none",
         '"mean and 95% interval: "',
         '"seeds: "',
@@ -269,7 +269,7 @@ def test_a_phone_shows_verdicts_as_cards(phone):
     assert min(sizes) >= 14
 
 
-def test_a_phone_shows_all_that_is_written_in_a_chart(phone, tmp_path):
+def test_a_phone_shows_every_text_of_a_chart(phone, tmp_path):
     plots = phone.find_elements("css selector", ".plot")
     assert len(plots) > len(BUILDERS)
     outside = {
@@ -280,7 +280,7 @@ def test_a_phone_shows_all_that_is_written_in_a_chart(phone, tmp_path):
         labels = phone.execute_script(LEGEND, plot)
         assert len(labels) >= 3
     marks = [text.text for text in phone.find_elements("css selector", ".role-mark text")]
-    assert marks == ["longest trained on"]
+    assert marks == ["longest in training"]
     phone.save_screenshot(str(tmp_path / "phone.png"))
 
 
@@ -295,13 +295,13 @@ def test_dark_mode_is_dark_and_legible(page):
     )
 
 
-def test_on_paper_the_pictures_stand_in_for_the_plots(page):
+def test_a_printed_page_has_pictures_instead_of_plots(page):
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     assert not any(page.execute_script(SEEN, ".plot, .controls"))
     assert all(page.execute_script(SEEN, ".picture"))
 
 
-def test_what_is_folded_up_is_unfolded_on_paper(page):
+def test_a_printed_page_has_everything_unfolded(page):
     assert not any(page.execute_script(SEEN, "details:not([open]) td"))
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     cells = page.execute_script(SEEN, "details:not([open]) td")
