@@ -275,16 +275,6 @@ def test_runs_of_several_experiments_and_corpora_are_called_by_these_too():
 # -- what is not finite ---
 
 
-def test_a_curve_passes_over_what_was_not_finite():
-    run = record(
-        metrics=[
-            {"kind": "valid", "update": u, "loss": loss}
-            for u, loss in ((1, 2.0), (2, None), (3, 1.0))
-        ]
-    )
-    assert run.series("valid", "loss") == ([1, 3], [2.0, 1.0])
-
-
 def test_what_was_not_finite_in_probes_is_no_number_and_counted(tmp_path):
     run = record()
     del run.__dict__["probes"]

@@ -16,7 +16,7 @@ PYTHON = '''
 """Whether a larger model is worth it for layer norm."""
 
 from seq2seq.report.charts import Chart, Panel
-from seq2seq.report.experiments.base import Experiment, Statement, Word
+from seq2seq.report.experiments.base import Experiment, Statement
 from seq2seq.report.experiments.lines import mean_by
 from seq2seq.report.experiments.verdict import Verdict, higher
 from seq2seq.report.groups import Design
@@ -42,7 +42,7 @@ EXPERIMENT = Experiment(
     ("layer",),
     verdicts,
     charts,
-    words=(Word("width", "the hidden units of a layer."),),
+    words={"width": "the hidden units of a layer."},
 )
 '''
 YAML = """# @package _global_

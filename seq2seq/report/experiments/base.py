@@ -1,7 +1,7 @@
 """What an experiment is: a claim, where it comes from, what refutes it, and what is shown of it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from ..charts import Chart, Table
 from ..groups import Design, Group
@@ -19,16 +19,6 @@ class Statement:
 
 
 @dataclass(frozen=True)
-class Word:
-    """A term of a report and its meaning."""
-
-    term: str
-    meaning: str
-    of: tuple[str, ...] = ()
-    """Corpora, sizes or parts of norms' names that need the word; empty: it is always needed."""
-
-
-@dataclass(frozen=True)
 class Experiment:
     """One claim and how a report judges and shows it; configs/experiment/NAME.yaml runs it."""
 
@@ -41,8 +31,8 @@ class Experiment:
     """Returns what a group that has these norms says of the claim."""
     charts: Callable[[Group], list[Chart]]
     tables: Callable[[Group], list[Table]] = lambda _: []
-    words: tuple[Word, ...] = ()
-    """Terms that its part of a report uses."""
+    words: Mapping[str, str] = field(default_factory=dict)
+    """Terms that its part of a report uses, with their meanings."""
 
     def verdicts(self, group: Group) -> list[Verdict]:
         """Return what the runs of a group say of the claim."""

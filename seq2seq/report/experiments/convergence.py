@@ -8,7 +8,7 @@ import numpy as np
 from ...runs.records import RunRecord
 from ..charts import Chart, Panel
 from ..groups import RATE, Design, Group, by_seed, valid_loss
-from .base import Experiment, Statement, Word
+from .base import Experiment, Statement
 from .lines import Series, SeriesOf, mean_by, norm_lines
 from .verdict import Finding, Verdict, fewer, higher
 
@@ -31,20 +31,18 @@ STATEMENT = Statement(
     "Layer norm takes more updates, or more time, than no norm to the lowest validation loss that"
     " both runs of a seed reach. Each norm is judged at the best of its learning rates.",
 )
-WORDS = (
-    Word(
-        "p",
+WORDS = {
+    "p": (
         "the probability of a difference at least as large between two equally good models, on"
-        " other test sentences like these.",
+        " other test sentences like these."
     ),
-    Word(
-        "the loss halfway there",
+    "the loss halfway there": (
         "halfway on a logarithmic scale between the lower loss at the first validation and the"
-        " lowest loss that both runs of a seed reach.",
+        " lowest loss that both runs of a seed reach."
     ),
-    Word("greedy", "a search that takes the most probable piece at every step."),
-    Word("</s>", "the end of a sentence, a piece like the others."),
-)
+    "greedy": "a search that takes the most probable piece at every step.",
+    "</s>": "the end of a sentence, a piece like the others.",
+}
 
 
 # -- how long a loss takes ---

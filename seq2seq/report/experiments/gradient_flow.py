@@ -11,7 +11,7 @@ from ...runs.entries import GradientFlow
 from ...runs.records import RunRecord
 from ..charts import Chart, Panel
 from ..groups import Design, Figure, Group
-from .base import Experiment, Statement, Word
+from .base import Experiment, Statement
 from .lines import Series, SeriesOf, norm_lines
 from .verdict import Figures, Finding, Verdict, difference, higher
 
@@ -54,25 +54,19 @@ STATEMENT = Statement(
     " than with layer norm. On the gain: in the plain cell the gradients do not halve on the"
     " backward pass with 1, or do with 0.1.",
 )
-WORDS = (
-    Word(
-        "lstm, rnn",
+WORDS = {
+    "lstm, rnn": (
         "recurrent cells: the LSTM, and the plain cell, whose state is the tanh of its summed"
-        " inputs.",
+        " inputs."
     ),
-    Word(
-        "doublings or halvings",
-        "how much a size changes over 200 steps, as a power of 2, in either direction.",
+    "doublings or halvings": (
+        "how much a size changes over 200 steps, as a power of 2, in either direction."
     ),
-    Word(
-        "u + z",
-        "what a cell sums: u comes from its input, z from its state at the previous step.",
+    "u + z": "what a cell sums: u comes from its input, z from its state at the previous step.",
+    "|d loss / d h_t|": (
+        "how much the loss depends on the state at time step t: the signal that trains this step."
     ),
-    Word(
-        "|d loss / d h_t|",
-        "how much the loss depends on the state at time step t: the signal that trains this step.",
-    ),
-)
+}
 
 
 # -- growth of one run ---

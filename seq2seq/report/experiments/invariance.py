@@ -7,7 +7,7 @@ from ...runs.records import RunRecord
 from ..charts import Chart, Line, Panel, Table
 from ..groups import Design, Group
 from ..statistics import Outcome
-from .base import Experiment, Statement, Word
+from .base import Experiment, Statement
 from .verdict import Finding, Verdict, absent
 
 UNCHANGED, CHANGED = 1e-6, 1e-2
@@ -129,5 +129,5 @@ EXPERIMENT = Experiment(
     verdicts,
     charts,
     tables,
-    (Word("eps", "a small number added under the norm's square root."),),
+    {"eps": "a small number added under the norm's square root."},
 )

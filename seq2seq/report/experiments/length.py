@@ -9,7 +9,7 @@ from ...runs.entries import LengthBucket
 from ...runs.records import RunRecord
 from ..charts import Chart, Line, Panel
 from ..groups import Design, Group
-from .base import Experiment, Statement, Word
+from .base import Experiment, Statement
 from .lines import Series, norm_lines
 from .verdict import Finding, Verdict, higher, less_than_half, lower, minus
 
@@ -27,7 +27,7 @@ STATEMENT = Statement(
     " does. One verdict is by the loss, where the model is given the reference's earlier words. One"
     " is by the share of the translations' BLEU that is lost.",
 )
-WORDS = (Word("bucket", "the test sentences of about one length."),)
+WORDS = {"bucket": "the test sentences of about one length."}
 
 
 def buckets(run: RunRecord, statistics: str = "running") -> list[LengthBucket]:

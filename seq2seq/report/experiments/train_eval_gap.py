@@ -11,7 +11,7 @@ from ...runs.records import RunRecord
 from ..charts import Chart, Line, Panel
 from ..groups import Design, Group
 from ..statistics import Outcome
-from .base import Experiment, Statement, Word
+from .base import Experiment, Statement
 from .lines import Series, norm_lines
 from .verdict import Finding, Verdict, higher
 
@@ -35,23 +35,18 @@ DRIFT = (
     " stored."
 )
 TERMS = {"hh": "recurrent term", "c": "cell"}
-WORDS = (
-    Word(
-        "test_long",
-        "the test sentences of the built-in corpus that are longer than any in training.",
-    ),
-    Word(
-        "recurrent term, cell",
+WORDS = {
+    "test_long": "the test sentences of the built-in corpus that are longer than any in training.",
+    "recurrent term, cell": (
         "what is normalised: the sum that comes from the previous step's state, and the LSTM's"
-        " memory on its way to the output.",
+        " memory on its way to the output."
     ),
-    Word(
-        "stored deviations",
+    "stored deviations": (
         "the unit of the distance between means: the standard deviation that batch norm has"
-        " stored. One figure is the mean over terms and the rows of all steps.",
+        " stored. One figure is the mean over terms and the rows of all steps."
     ),
-    Word("dropout", "units that are set to zero at random, in training only."),
-)
+    "dropout": "units that are set to zero at random, in training only.",
+}
 
 
 def gaps(run: RunRecord) -> dict[str, float]:
