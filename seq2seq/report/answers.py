@@ -62,32 +62,28 @@ def overview(found: Sequence[Group], of_norms: Sequence[list[NormRow]]) -> list[
 # -- the norms compared with none ---
 
 
-def _compared(group: Group, usual: str, rows: Sequence[NormRow]) -> Answer:
-    """Return the order of the norms, and the figures of each compared with those of none."""
+def _compared(group: Group, none: str, rows: Sequence[NormRow]) -> Answer:
+    """Return the order of the norms, and the figures of each compared with those of `none`."""
     scores = {row.norm: by_seed(row.runs, group.bleu) for row in rows}
-    none = next((row for row in rows if row.norm == usual), None)
-    answer = Answer(_order(group, scores))
+    sentences = [_order(group, scores)]
     if all(len(figures) == 1 for figures in scores.values()) and len(_shared(scores)) == 1:
-        answer.sentences += [*_of_two_models(rows, usual), ONE_SEED]
+        sentences += [*_of_two_models(rows, none), ONE_SEED]
     else:
-        answer.sentences += _significance(scores)
-    if none:
-        answer.table = Table(
-            f"{group.label}: the norms compared with {none.norm}",
-            [
-                {
-                    f"compared with {none.norm}": row.norm,
-                    f"{none.split} BLEU difference (95%)": _difference(differences),
-                    "significant?": _significant(differences, "better", "worse"),
-                    **_cost(row, none),
-                }
-                for row in rows
-                if row is not none
-                for differences in (difference(scores[row.norm], scores[none.norm]),)
-            ],
-            COMPARED,
-        )
-    return answer
+        sentences += _significance(scores)
+    if not none:
+        return Answer(sentences)
+    table = []
+    for row in rows:
+        if row.norm != none:
+            differences = difference(scores[row.norm], scores[none])
+            cells = {
+                f"compared with {none}": row.norm,
+                f"{row.split} BLEU difference (95%)": _difference(differences),
+                "significant?": _significant(differences, "better", "worse"),
+            }
+            table.append(cells | _cost(row))
+    title = f"{group.label}: the norms compared with {none}"
+    return Answer(sentences, Table(title, table, COMPARED))
 
 
 def _shared(scores: Mapping[str, Figures]) -> set[int]:
@@ -102,13 +98,13 @@ def _means(scores: Mapping[str, Figures]) -> dict[str, float]:
     return dict(sorted(means.items(), key=lambda item: -item[1]))
 
 
-def _order(group: Group, scores: Mapping[str, Figures]) -> list[str]:
+def _order(group: Group, scores: Mapping[str, Figures]) -> str:
     """Return the norms from the highest BLEU to the lowest, as a sentence."""
     rates = ""
     if group.searches_rates:
         rates = f", each at the best of {len(group.values('optimizer.lr'))} learning rates"
     order = ", ".join(f"{norm} {mean:.1f}" for norm, mean in _means(scores).items())
-    return [f"{group.label}: {group.split} BLEU {order} ({_seeds(scores)}{rates})."]
+    return f"{group.label}: {group.split} BLEU {order} ({_seeds(scores)}{rates})."
 
 
 def _seeds(scores: Mapping[str, Figures]) -> str:
@@ -121,18 +117,16 @@ def _seeds(scores: Mapping[str, Figures]) -> str:
     return "the one seed that all have" if count == 1 else f"means over the {count} common seeds"
 
 
-def _of_two_models(rows: Sequence[NormRow], usual: str) -> list[str]:
+def _of_two_models(rows: Sequence[NormRow], none: str) -> list[str]:
     """Return whether single models differ from none's on this test set, by paired bootstrap."""
-    none = next((row for row in rows if row.norm == usual), None)
-    models = []
+    bleu, models = {row.norm: row.bleu.mean for row in rows}, []
     for row in rows:
-        if row.p_values and none:
-            p = row.p_values[0]
-            better = "better" if row.bleu.mean > none.bleu.mean else "worse"
+        if row.p_values:
+            p, better = row.p_values[0], "better" if bleu[row.norm] > bleu[none] else "worse"
             what = (
                 f"significantly {better} than" if p < LEVEL else "not significantly different from"
             )
-            models.append(f"{row.norm} is {what} {usual} (p = {p:.3f})")
+            models.append(f"{row.norm} is {what} {none} (p = {p:.3f})")
     if not models:
         return []
     return [f"On this test set the model with {listed(models)}, by paired bootstrap."]
@@ -165,11 +159,7 @@ def _undecided(differences: Mapping[str, Sequence[float]], other: str) -> list[s
 
 def _difference(values: Sequence[float]) -> str:
     """Return a mean over seeds with its interval."""
-    if not values:
-        return "–"
-    found = interval(values)
-    several = f" ({found.low:+.1f} to {found.high:+.1f})" if len(values) > 1 else ""
-    return f"{found.mean:+.1f}{several}"
+    return interval(values).text("{:+.1f}".format) if values else "–"
 
 
 def _significant(differences: Sequence[float], above: str, below: str) -> str:
@@ -183,28 +173,21 @@ def _significant(differences: Sequence[float], above: str, below: str) -> str:
     }[outcome(differences)]
 
 
-def _cost(row: NormRow, none: NormRow) -> dict[str, str]:
+def _cost(row: NormRow) -> dict[str, str]:
     """Return the cells of a norm's speed and of its way to the common loss, as in the verdict."""
-    speeds = doublings(*(by_seed(side.runs, result("tokens_per_second")) for side in (row, none)))
-    losses = [common_loss(pair) for pair in pairs(row.runs, none.runs).values()]
-    updates, seconds = (
-        doublings(*time_to(row.runs, none.runs, by)) for by in ("update", "seconds")
-    )
+    speeds = [by_seed(side, result("tokens_per_second")) for side in (row.runs, row.none)]
+    losses = [common_loss(pair) for pair in pairs(row.runs, row.none).values()]
     return {
-        "target tokens/s": _factor(speeds),
+        "target tokens/s": _factor(doublings(*speeds)),
         "common loss": number(fmean(losses) if losses else None, 2),
-        "updates to it": _factor(updates),
-        "time to it": _factor(seconds),
+        "updates to it": _factor(doublings(*time_to(row.runs, row.none, "update"))),
+        "time to it": _factor(doublings(*time_to(row.runs, row.none, "seconds"))),
     }
 
 
 def _factor(doubled: Sequence[float]) -> str:
     """Return a mean factor with its interval, from one binary logarithm a seed."""
-    if not doubled:
-        return "–"
-    found = interval(doubled)
-    several = f" ({2**found.low:.2f} to {2**found.high:.2f})" if len(doubled) > 1 else ""
-    return f"× {2**found.mean:.2f}{several}"
+    return f"× {interval(doubled).text(lambda log: f'{2**log:.2f}')}" if doubled else "–"
 
 
 # -- longer sentences ---
@@ -277,12 +260,12 @@ def _who_loses(more: Mapping[str, Sequence[float]], none: str) -> list[str]:
     """Return which norms lose significantly less or more than none, as sentences."""
     found = {norm: outcome(differences or [0.0]) for norm, differences in more.items()}
     clear = [
-        f"significantly {word} with {listed(norms)}"
+        f"significantly {word} is lost with {listed(norms)}"
         for word, wanted in (("less", Outcome.refuted), ("more", Outcome.supported))
         if (norms := [norm for norm in more if found[norm] is wanted])
     ]
     open_ = {norm: more[norm] for norm in more if found[norm] is Outcome.undecided}
-    compared = [f"Compared with {none}, the loss is {' and '.join(clear)}."] if clear else []
+    compared = [f"Compared with {none}, {' and '.join(clear)}."] if clear else []
     return [*compared, *_undecided(open_, none)]
 
 

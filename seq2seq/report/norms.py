@@ -1,11 +1,12 @@
 """The norms side by side: a row a norm at its best learning rate, and its test against no norm."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import fmean
 
 from ..runs.examples import read_lines
 from ..runs.records import RunRecord
+from ..runs.results import Score
 from .charts import Table
 from .columns import number
 from .experiments.convergence import time_to
@@ -30,29 +31,25 @@ class NormRow:
 
     norm: str
     split: str
-    """The split of BLEU and chrF."""
+    """The split of the scores."""
     runs: list[RunRecord]
-    bleu: Interval
-    chrf: float
-    loss: float
-    updates: tuple[float, float] | None
-    """Updates to the common loss: its own and no norm's, means over seeds."""
-    seconds: tuple[float, float] | None
-    """Seconds of training to the common loss."""
-    tokens_per_second: float
-    parameters: int
-    p_values: list[float] = field(default_factory=list)
+    scores: list[Score]
+    """One a run."""
+    none: list[RunRecord]
+    """The runs without a norm that they are compared with."""
+    p_values: list[float]
     """Of the paired bootstrap of BLEU against no norm, one for each of the first seeds."""
 
     @property
-    def rate(self) -> float:
-        """The best learning rate."""
-        return self.runs[0].config.optimizer.lr
+    def bleu(self) -> Interval:
+        """The mean BLEU over seeds."""
+        return interval([score.bleu for score in self.scores])
 
-    @property
-    def seeds(self) -> list[int]:
-        """The seeds of the runs."""
-        return [run.seed for run in self.runs]
+    def times(self, by: str, decimals: int = 0) -> str:
+        """Return how long the norm and no norm take to the common loss, as means over seeds."""
+        means = [fmean(side.values()) for side in time_to(self.runs, self.none, by) if side]
+        cells = [number(mean, decimals if mean < 100 else 0) for mean in means]
+        return " / ".join(cells) or "–"
 
 
 def norms_table(group: Group, rows: Sequence[NormRow]) -> Table:
@@ -67,29 +64,24 @@ def norms_table(group: Group, rows: Sequence[NormRow]) -> Table:
 
 def norm_cells(row: NormRow) -> dict[str, str]:
     """Return a norm's row: column -> text."""
-    several, p_values = len(row.seeds) > 1, [number(p, 3) for p in row.p_values]
+    results = [run.results for run in row.runs if run.results]
+    p_values = [number(p, 3) for p in row.p_values]
     if len(p_values) > 1 and len(set(p_values)) == 1:
         p_values = [f"{p_values[0]} each"]
-    bleu = number(row.bleu.mean, 1) + (f" ± {number(row.bleu.half, 1)}" if several else "")
+    spread = f" ± {number(row.bleu.half, 1)}" if len(row.runs) > 1 else ""
     return {
         "norm": row.norm,
-        "seeds": str(len(row.seeds)),
-        "learning rate": str(row.rate),
-        f"{row.split} BLEU (95%)": bleu,
+        "seeds": str(len(row.runs)),
+        "learning rate": str(row.runs[0].config.optimizer.lr),
+        f"{row.split} BLEU (95%)": number(row.bleu.mean, 1) + spread,
         "p against none, by seed": ", ".join(p_values) or "–",
-        f"{row.split} chrF": number(row.chrf, 1),
-        "valid loss (nats/token)": number(row.loss, 3),
-        "updates to the common loss / none's": _both(row.updates),
-        "seconds to it / none's": _both(row.seconds, 1),
-        "target tokens/s": number(row.tokens_per_second, 0),
-        "parameters": number(row.parameters, 0),
+        f"{row.split} chrF": number(fmean(score.chrf for score in row.scores), 1),
+        "valid loss (nats/token)": number(fmean(r.valid_loss for r in results), 3),
+        "updates to the common loss / none's": row.times("update"),
+        "seconds to it / none's": row.times("seconds", 1),
+        "target tokens/s": number(fmean(r.tokens_per_second for r in results), 0),
+        "parameters": number(results[0].parameters, 0),
     }
-
-
-def _both(times: tuple[float, float] | None, decimals: int = 0) -> str:
-    """Return a norm's time and no norm's, with decimals below 100."""
-    cells = [number(time, decimals if time < 100 else 0) for time in times or ()]
-    return " / ".join(cells) or "–"
 
 
 def norm_rows(group: Group) -> list[NormRow]:
@@ -97,41 +89,16 @@ def norm_rows(group: Group) -> list[NormRow]:
     if not group.compares_norms or not group.runs:
         return []
     runs = {norm: group.at_best_rate({"norm": norm}) for norm in group.norms}
-    partner = {norm: none for none, norms in group.comparisons.items() for norm in norms}
-    p_values: dict[str, list[float]] = {}
-    for none, norms in group.comparisons.items() if group.split == "test" else ():
-        p_values |= bootstrap_p_values({norm: runs[norm] for norm in norms}, none)
     rows = []
-    for norm, found in runs.items():
-        others = [] if partner[norm] == norm else runs.get(partner[norm], [])
-        rows.append(_row(group, norm, found, others, p_values.get(norm, [])))
-    return rows
-
-
-def _row(
-    group: Group, norm: str, runs: list[RunRecord], none: list[RunRecord], p_values: list[float]
-) -> NormRow:
-    results = [run.results for run in runs if run.results]
-    return NormRow(
-        norm,
-        group.split,
-        runs,
-        interval([group.bleu(run) for run in runs]),
-        fmean(group.scores(run).chrf for run in runs),
-        fmean(r.valid_loss for r in results),
-        _mean_times(runs, none, "update"),
-        _mean_times(runs, none, "seconds"),
-        fmean(r.tokens_per_second for r in results),
-        results[0].parameters,
-        p_values,
-    )
-
-
-def _mean_times(
-    runs: Sequence[RunRecord], none: Sequence[RunRecord], by: str
-) -> tuple[float, float] | None:
-    own, others = time_to(runs, none, by)
-    return (fmean(own.values()), fmean(others.values())) if own else None
+    for none, norms in group.comparisons.items():
+        tested = {norm: runs[norm] for norm in norms} if group.split == "test" else {}
+        p_values = bootstrap_p_values(tested, none)
+        for norm in norms:
+            scores = [group.scores(run) for run in runs[norm]]
+            others = runs.get(none, []) if norm != none else []
+            found = p_values.get(norm, [])
+            rows.append(NormRow(norm, group.split, runs[norm], scores, others, found))
+    return sorted(rows, key=lambda row: group.norms.index(row.norm))
 
 
 def bootstrap_p_values(runs: dict[str, list[RunRecord]], none: str) -> dict[str, list[float]]:

@@ -1,7 +1,7 @@
 """Statistics over seeds: Student's interval, what it says of a claim, and the detectable effect."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -32,6 +32,11 @@ class Interval:
     def half(self) -> float:
         """Half its width."""
         return (self.high - self.low) / 2
+
+    def text(self, number: Callable[[float], str], unit: str = "") -> str:
+        """Return "mean unit (low to high)"; without the interval for one seed."""
+        between = f" ({number(self.low)} to {number(self.high)})"
+        return number(self.mean) + unit + (between if math.isfinite(self.half) else "")
 
 
 def interval(values: Sequence[float]) -> Interval:

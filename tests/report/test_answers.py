@@ -209,8 +209,8 @@ def test_what_becomes_of_long_sentences_is_said_and_of_whom_it_is_sure():
         said
         == "toy, quick: models trained on sentences of at most 20 pieces lose part of their BLEU"
         " on longer ones (21 to 30 pieces): 38% with none, 78% with batch, 17% with layer and"
-        " 37% with rms (means over 3 seeds). Compared with none, the loss is significantly less"
-        " with layer and significantly more with batch. The difference of rms from none is not"
+        " 37% with rms (means over 3 seeds). Compared with none, significantly less is"
+        " lost with layer and significantly more is lost with batch. The difference of rms from none is not"
         " significant."
     )
     assert list(table) == list(of_all)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...runs.entries import ModeLosses, StatisticsDistance
 from ...runs.records import RunRecord
-from ..charts import Chart, Line, Panel
+from ..charts import Chart, Line, Panel, mean_line
 from ..groups import Design, Group
 from ..statistics import Outcome
 from .base import Experiment, Statement
@@ -171,15 +171,17 @@ def _distance_lines(group: Group, term: str, key: str) -> list[Line]:
         found = [p for p in entries if p.set == name and p.term == term]
         return (found[0].steps, getattr(found[0], key)) if found else ([], [])
 
-    found: list[Line] = []
-    names = sets(group)
-    for place, norm in enumerate(group.variants("batch")):
-        for number, name in enumerate(names):
-            style = place * len(names) + number - place  # norm_lines adds the variant's place
-            found += norm_lines(
-                group, partial(by_step, name=name), norms=[norm], suffix=f" on {name}", shift=style
-            )
-    return found
+    pairs = enumerate(product(group.variants("batch"), sets(group)))
+    lines = [
+        mean_line(
+            f"{norm} on {name}",
+            "batch",
+            number,
+            [by_step(run, name) for run in group.where({"norm": norm})],
+        )
+        for number, (norm, name) in pairs
+    ]
+    return [line for line in lines if line.x]
 
 
 EXPERIMENT = Experiment(

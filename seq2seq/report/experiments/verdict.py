@@ -58,8 +58,6 @@ class Finding:
         return interval(self.differences)
 
     def _number(self, value: float) -> str:
-        if not math.isfinite(value):
-            return "–"
         return f"{2**value:.3g}" if self.log2 else f"{value:+.3g}"
 
     @property
@@ -67,10 +65,7 @@ class Finding:
         """The mean figure, its unit, its interval and the claim, as text."""
         if self.exact or not self.differences:
             return self.detail or "no seed has both sides"
-        found = self.interval
-        text = f"{self._number(found.mean)} {'times ' if self.log2 else ''}{self.unit}"
-        if len(self.differences) > 1:
-            text += f" ({self._number(found.low)} to {self._number(found.high)})"
+        text = self.interval.text(self._number, f" {'times ' if self.log2 else ''}{self.unit}")
         if self.below is not None or self.above:
             word, bound = ("above", self.above) if self.below is None else ("below", self.below)
             text += f"; claimed: {word} {2**bound if self.log2 else bound:g}"
