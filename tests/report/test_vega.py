@@ -3,6 +3,8 @@
 import io
 import json
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -268,3 +270,10 @@ def test_chinese_is_drawn():
         for text in ("中中", "文文")
     ]
     assert pictures[0] != pictures[1]
+
+
+def test_a_page_needs_no_matplotlib():
+    """It takes half a second to import; only attention maps need it."""
+    code = "import sys, seq2seq.report.page; print('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
