@@ -1,10 +1,9 @@
-"""Compare runs: a table, verdicts and the short answer here; in a folder report.html, report.md,
-results.csv, figures/.
+"""Compare runs: print a table, verdicts and the short answer, and write a report.
 
     python scripts/compare.py outputs/grammar_en_zh/* --out comparison
 
-Runs of an experiment (python train.py -m experiment=convergence, length, ...) get its claim's
-verdict.
+The folder gets report.html, report.md, results.csv and figures/. Runs of an experiment
+(python train.py -m experiment=convergence, length, ...) get a verdict on its claim.
 """
 
 import argparse
@@ -19,18 +18,14 @@ from rich.table import Table
 from seq2seq.app.cli import console, guarded
 from seq2seq.report.columns import COLUMNS, status
 from seq2seq.report.groups import labels
-from seq2seq.report.page import write_report
+from seq2seq.report.page import Report, write_report
 
 LISTED = 6
-"""So many runs are written out in the command that the files tell; they list all runs
-themselves.
-"""
+"""The command in the report names so many runs or fewer; of more it gives folder and number."""
 
 
 def main() -> None:
-    """Parse the command line, write the report, print the table, the verdicts and the short
-    answer.
-    """
+    """Parse the command line, write the report, and print what it found."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -40,21 +35,33 @@ def main() -> None:
         type=Path,
         default=Path("."),
         metavar="DIR",
-        help="where the files go (default: here)",
+        help="the folder for the report (default: the current one)",
     )
     arguments = parser.parse_args()
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # of paths in no encoding
+        stream.reconfigure(errors="backslashreplace")  # a path may have bytes that are no text
     report = write_report(arguments.runs, arguments.out, command(arguments.runs, arguments.out))
-    told_apart = any(status(run) != "finished" for run in report.runs)
+    console().print(runs_table(report))
+    for section in report.sections:
+        for verdict in section.verdicts:
+            claim = f"{section.title}: {verdict.claim} {verdict.missing}".rstrip()
+            print(f"{verdict.outcome.value}: {claim}")
+    for answer in report.answers:
+        print(f"\n{answer}")
+    for note in report.notes:
+        print(f"note: {note}")
+    print(f"\nWrote {', '.join(str(file) for file in report.files)}.")
+    folder = shlex.quote(common_folder(arguments.runs))
+    print(f"Curves by run in TensorBoard: tensorboard --logdir {folder}")
+
+
+def runs_table(report: Report) -> Table:
+    """Return the runs as a table that fits 80 columns."""
+    unequal = any(status(run) != "finished" for run in report.runs)
     shown = [
-        column
-        for column in COLUMNS
-        if column.at_terminal and (told_apart or column.key != "status")
+        column for column in COLUMNS if column.at_terminal and (unequal or column.key != "status")
     ]
-    table = Table(
-        box=None, pad_edge=False, padding=(0, 1, 0, 0)
-    )  # as wide as a terminal's 80 columns
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for column in shown:
         number = column.decimals is not None
         table.add_column(
@@ -64,32 +71,18 @@ def main() -> None:
             overflow="fold",
         )
     for run, label in zip(report.runs, labels(report.runs), strict=True):
-        table.add_row(
-            *(escape(label if column.key == "run" else column.text(run)) for column in shown)
-        )
-    console().print(table)
-    for section in report.sections:
-        for verdict in section.verdicts:
-            said = f"{section.title}: {verdict.claim} {verdict.missing}".rstrip()
-            print(f"{verdict.outcome.value}: {said}")
-    for answer in report.answers:
-        print(f"\n{answer}")
-    for note in report.notes:
-        print(f"note: {note}")
-    print(f"\nWrote {', '.join(str(file) for file in report.files)}.")
-    print(
-        "The curves, live and by run: tensorboard --logdir"
-        f" {shlex.quote(common_folder(arguments.runs))}"
-    )
+        cells = (label if column.key == "run" else column.text(run) for column in shown)
+        table.add_row(*map(escape, cells))
+    return table
 
 
 def common_folder(runs: list[str]) -> str:
-    """The folder that all these runs lie in; a single run's own."""
+    """Return the folder that contains all these runs; for a single run its own."""
     return os.path.relpath(os.path.commonpath([os.path.abspath(run) for run in runs]))
 
 
 def command(runs: list[str], out: Path) -> str:
-    """What made the files, for their readers; many runs as their number and place."""
+    """Return the command that made the report; many runs appear as their folder and number."""
     listed = (
         shlex.join(runs) if len(runs) <= LISTED else f"{common_folder(runs)}/... ({len(runs)} runs)"
     )

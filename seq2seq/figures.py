@@ -1,4 +1,9 @@
-"""What figures share: colours of the norms, fonts, rendering; and the attention map."""
+"""What figures share: colours of the norms, fonts, rendering; and the attention map.
+
+matplotlib is imported when the first figure is drawn: the charts need the colours alone.
+"""
+
+from __future__ import annotations
 
 import io
 import math
@@ -6,27 +11,26 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
-from matplotlib import font_manager
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from .files import replacing
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 NORM_COLOURS = {"none": "#000000", "batch": "#D55E00", "layer": "#0072B2", "rms": "#009E73"}
 """Colour of each norm, from Okabe & Ito's palette for colour-blind readers."""
-LINE_STYLES = ("-", "--", ":", "-.")
-MARKERS = ("", "s", "^", "v", "D", "x")
-"""Markers of lines of one colour: each goes through the four line styles before the next."""
 
 
 @cache
 def use_fonts() -> None:
     """Let figures show Chinese and Japanese too, in a font of the zhplot package."""
+    import matplotlib
+    from matplotlib import font_manager
+
     font_manager.fontManager.addfont(str(files("zhplot") / "fonts" / "NotoSansSC-Regular.ttf"))
     matplotlib.rcParams["font.family"] = ["DejaVu Sans", "Noto Sans SC"]
 
@@ -42,6 +46,9 @@ def rendered(figure: Figure, kind: str, dpi: int = 150) -> bytes:
 
     The layout is computed once, for the first rendering.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     buffer = io.BytesIO()
     figure.set_dpi(dpi)
     if kind == "svg":
@@ -73,6 +80,8 @@ def attention_figure(
 
     Rows are the T target pieces, columns the S source pieces.
     """
+    from matplotlib.figure import Figure
+
     use_fonts()
     size = (1.8 + _inches(len(src)) * len(src), 1.2 + _inches(len(tgt)) * len(tgt))
     figure = Figure(figsize=size, layout="constrained")

@@ -1,7 +1,6 @@
-"""A headless Chromium driven by selenium, and what no page in it may do: log errors, ask other
-machines for anything.
+"""A headless Chromium driven by selenium, which reports errors and requests to other machines.
 
-Needs the programs chromium and chromedriver (Debian: chromium, chromium-driver). Nothing is
+It needs the programs chromium and chromedriver (Debian: chromium, chromium-driver). Nothing is
 downloaded.
 """
 
@@ -18,7 +17,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 HERE = "127.0.0.1"
 PROGRAMS = ("chromium", "chromedriver")
 SECONDS = 60
-"""That something may take to appear: the machine may be busy."""
+"""Longest wait for something to appear; the machine may be busy."""
 FIND = """
 const found = [];
 const search = root => {
@@ -31,12 +30,12 @@ return found;
 
 
 def missing():
-    """Those of the programs that this machine lacks."""
+    """Return the programs that this machine lacks."""
     return [name for name in PROGRAMS if shutil.which(name) is None]
 
 
 def start():
-    """A browser that reaches no other machine."""
+    """Start a browser that reaches no other machine."""
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
     arguments = [
@@ -48,7 +47,7 @@ def start():
         f"host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE {HERE}",
     ]
     if os.geteuid() == 0:
-        arguments.append("no-sandbox")  # which the superuser can't use
+        arguments.append("no-sandbox")  # the sandbox does not work for the superuser
     for argument in arguments:
         options.add_argument(f"--{argument}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
@@ -56,12 +55,12 @@ def start():
 
 
 def errors(driver):
-    """What was logged as an error since the last call."""
+    """Return the errors logged since the last call."""
     return [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
 
 
 def foreign_requests(driver):
-    """The addresses on other machines that pages asked for since the last call."""
+    """Return the addresses on other machines that pages requested since the last call."""
     messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     urls = [
         message["params"]["request"]["url"]
@@ -72,7 +71,7 @@ def foreign_requests(driver):
 
 
 def find(driver, selector, text=""):
-    """The elements that are displayed and hold a text, by CSS selector, in shadow trees too."""
+    """Return the displayed elements with a text, by CSS selector, in shadow trees too."""
     return [
         element
         for element in driver.execute_script(FIND, selector)
@@ -81,15 +80,16 @@ def find(driver, selector, text=""):
 
 
 def wait_until(driver, true, what):
-    """What a function returns, as soon as it is true; a page that is drawn anew meanwhile is looked
-    at again.
+    """Return what a function returns, as soon as it is true.
+
+    A page that is redrawn meanwhile is read again.
     """
     wait = WebDriverWait(driver, SECONDS, ignored_exceptions=[StaleElementReferenceException])
     return wait.until(lambda _: true(), f"waited {SECONDS} s: {what}")
 
 
 def wait_for(driver, selector, text="", count=1):
-    """What `find` finds, as soon as there are so many."""
+    """Return what `find` finds, as soon as there are so many."""
 
     def enough():
         found = find(driver, selector, text)

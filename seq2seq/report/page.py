@@ -1,6 +1,4 @@
-"""Runs side by side: results.csv, the charts as files, one page that holds everything, and its text
-as Markdown.
-"""
+"""The report: results.csv, charts as files, one self-contained page, and its text in Markdown."""
 
 import base64
 import csv
@@ -8,63 +6,44 @@ import io
 import platform
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template
-from plotly.offline import get_plotlyjs
+from jinja2 import Environment, StrictUndefined
 
 from ..errors import DataError
-from ..figures import rendered
+from ..figures import NORM_COLOURS
 from ..files import replacing, write_text
-from ..rnn import NormKind
 from ..runs.commands import training_commands
 from ..runs.records import RunRecord, read_runs
 from ..runs.results import Results
 from .answers import listed, overview
-from .charts import Chart, Table, interactive_figure, static_figure
+from .charts import Table
 from .columns import COLUMNS
-from .diagrams import axes_diagram, cell_diagram
 from .examples import Example, worked_examples
 from .experiments import RULE, Statement, Verdict, charts, groups, statement, tables, verdicts
 from .glossary import EXPLAINER, glossary
 from .groups import Group
 from .norms import NormRow, norm_rows, norms_table
+from .vega import Drawing, javascript
 
 FEW = 2
-"""So many experiments are all named in the page's title."""
+"""The page's title names so many experiments or fewer, and counts more."""
 OURS = {
     "report.html": b"scripts/compare.py",
     "report.md": b"scripts/compare.py",
     "results.csv": b"run,status,",
 }
-"""File -> what stands in each that this program has written."""
+"""File -> text by which it is recognised as written by this program."""
 DIAGRAMS = {
-    "What each norm averages over": axes_diagram,
-    "Where the norms stand in the LSTM's cell": cell_diagram,
+    "axes.svg": "What each norm averages over",
+    "cell.svg": "Where the norms are in the LSTM's cell",
 }
-
-
-@dataclass
-class Drawing:
-    """A chart for the page: as a picture, and as data for plotly."""
-
-    chart: Chart
-    stem: str
-    """Of its files' names in figures/."""
-    pictures: dict[str, bytes]
-    """png and svg."""
-    plotly: str
-    """JSON"""
-
-    @property
-    def svg(self) -> str:
-        """In base64."""
-        return base64.b64encode(self.pictures["svg"]).decode()
+"""File of this package, drawn by docs/diagrams.py -> its title on the page."""
 
 
 @dataclass
@@ -74,7 +53,7 @@ class Section:
     group: Group
     title: str
     rows: list[NormRow]
-    """The norms side by side, where the experiment is about them as a whole."""
+    """The norms compared, where the experiment is about them as a whole."""
     statement: Statement | None
     verdicts: list[Verdict]
     tables: list[Table]
@@ -82,20 +61,59 @@ class Section:
 
     @property
     def norms(self) -> Table | None:
-        """The rows for people."""
+        """The table of `rows`."""
         return norms_table(self.group, self.rows) if self.rows else None
 
 
-def drawn(chart: Chart, stem: str) -> Drawing:
-    """A chart as pictures and as data."""
-    figure, data = static_figure(chart), str(interactive_figure(chart).to_json())
-    pictures = {kind: rendered(figure, kind) for kind in ("png", "svg")}
-    return Drawing(chart, stem, pictures, data.replace("</", "<\\/"))  # ends no script
+@dataclass
+class Report:
+    """What compare.py prints about the files that it has written."""
+
+    runs: list[RunRecord]
+    sections: list[Section]
+    answers: list[str]
+    """One paragraph for each group of runs."""
+    notes: list[str]
+    files: list[Path]
+
+
+def write_report(folders: Sequence[str], out: Path, command: str) -> Report:
+    """Write report.html, report.md, results.csv and figures/ into `out`, once all are made.
+
+    Raises DataError where `out` has a file of such a name from elsewhere.
+    """
+    check_place(out)
+    runs, notes = read_runs(folders)
+    found = groups(runs)
+    sections = sections_of(found)
+    examples, note = worked_examples(found)
+    notes += [*run_notes(runs, found), *([note] if note else [])]
+    content = page_content(runs, sections, notes, command)
+    texts = {
+        "report.html": page(content, runs, examples),
+        "results.csv": csv_table(runs),
+        "report.md": rendered_template("page.md.jinja", False, content),
+    }
+    pictures = {
+        f"{drawing.stem}.{ending}": picture
+        for section in sections
+        for drawing in section.drawings
+        for ending, picture in drawing.pictures.items()
+    }
+    write_pictures(pictures, out)
+    for name, text in texts.items():
+        # a path may have bytes that are no text
+        write_text(out / name, text.encode(errors="replace").decode())
+    answers = [" ".join(answer.sentences) for answer in content["overview"]]
+    return Report(runs, sections, answers, notes, [out / name for name in (*texts, "figures")])
+
+
+# -- sections ---
 
 
 def sections_of(found: Sequence[Group]) -> list[Section]:
-    """A section for each group of runs; no chart has the name of another."""
-    titles = titles_of(found)
+    """Return a section for each group of runs, with file names that are unique."""
+    titles = section_titles(found)
     stems = [
         re.sub(r"[^\w.]+", "-", title, flags=re.ASCII).strip("-.").lower() + "-" for title in titles
     ]
@@ -108,19 +126,19 @@ def sections_of(found: Sequence[Group]) -> list[Section]:
 
 
 def section(group: Group, title: str, stem: str) -> Section:
-    """An experiment's verdicts and charts, whose files' names begin with `stem`."""
+    """Return a group's verdicts, tables and charts; the charts' file names begin with `stem`."""
     drawings = [
-        drawn(chart, stem + chart.name)
+        Drawing(chart, stem + chart.name)
         for chart in charts(group)
         if any(panel.lines for panel in chart.panels)
     ]
     found = verdicts(group)
-    said = statement(group.experiment or "") if found else None
-    return Section(group, title, norm_rows(group), said, found, tables(group), drawings)
+    claim = statement(group.experiment or "") if found else None
+    return Section(group, title, norm_rows(group), claim, found, tables(group), drawings)
 
 
-def titles_of(found: Sequence[Group]) -> list[str]:
-    """The experiments' names, with corpus and size where one stands there several times."""
+def section_titles(found: Sequence[Group]) -> list[str]:
+    """Return the experiments' names, with corpus and size where a name occurs several times."""
     names = [group.experiment for group in found]
     return [
         (name or "runs").replace("_", " ").capitalize()
@@ -129,8 +147,80 @@ def titles_of(found: Sequence[Group]) -> list[str]:
     ]
 
 
+# -- texts ---
+
+
+def run_notes(runs: Sequence[RunRecord], found: Sequence[Group]) -> list[str]:
+    """Return what is missing: runs left out of the comparison, and runs without curves."""
+    return [
+        *(f"{run.name}: left out: {run.left_out}" for group in found for run in group.left_out),
+        *(note for group in found for note in group.notes),
+        *(
+            f"{run.name}: metrics.jsonl is missing or empty, so it has no curves"
+            for run in runs
+            if not run.has_curves
+        ),
+    ]
+
+
+def page_content(
+    runs: Sequence[RunRecord], sections: Sequence[Section], notes: Sequence[str], command: str
+) -> dict[str, Any]:
+    """Return what the page and the Markdown have in common."""
+    found = [section.group for section in sections]
+    return {
+        "title": page_title(runs, sections),
+        "norms": norm_names(runs),
+        "sections": sections,
+        "notes": notes,
+        "rule": RULE,
+        "overview": overview(found, [section.rows for section in sections]),
+        "signatures": distinct(
+            group.scores(run).bleu_signature for group in found for run in group.runs
+        ),
+        "words": glossary(found),
+        "explainer": EXPLAINER,
+        "commands": [*training_commands(runs), command],
+        "trained_on": distinct(trained_on(run.results) for run in runs if run.results),
+        "machine": f"{platform.machine()}, {platform.system()}, Python {sys.version.split()[0]}",
+    }
+
+
+def page_title(runs: Sequence[RunRecord], sections: Sequence[Section]) -> str:
+    """Return the page's title: the experiments and the number of runs."""
+    names = distinct(
+        section.group.experiment.replace("_", " ")
+        for section in sections
+        if section.group.experiment
+    )
+    experiments = ", ".join(names) if len(names) <= FEW else f"{len(names)} experiments"
+    prefix = f"{experiments}: " if names else ""
+    title = f"{prefix}comparison of {len(runs)} run{'s' if len(runs) > 1 else ''}"
+    return title[0].upper() + title[1:]
+
+
+def norm_names(runs: Sequence[RunRecord]) -> str:
+    """Return the norms compared, in words: no norm, batch norm and layer norm."""
+    kinds = {run.config.norm.kind.value for run in runs}
+    return listed(
+        ["no norm" if kind == "none" else f"{kind} norm" for kind in NORM_COLOURS if kind in kinds]
+    )
+
+
+def trained_on(results: Results) -> str:
+    """Return device, threads and versions of a run."""
+    threads = f"{results.threads} thread{'s' if results.threads > 1 else ''}"
+    where = [results.device, *([results.processor] if results.processor else []), threads]
+    return ", ".join([*where, *(f"{name} {version}" for name, version in results.versions.items())])
+
+
+def distinct(values: Iterable[str]) -> list[str]:
+    """Return the values in order, each once."""
+    return list(dict.fromkeys(values))
+
+
 def csv_table(runs: Sequence[RunRecord]) -> str:
-    """results.csv: a row a run."""
+    """Return results.csv: a row for each run."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(column.key for column in COLUMNS)
@@ -138,55 +228,37 @@ def csv_table(runs: Sequence[RunRecord]) -> str:
     return table.getvalue()
 
 
-@dataclass
-class Report:
-    """What compare.py prints of what it has written."""
-
-    runs: list[RunRecord]
-    sections: list[Section]
-    answers: list[str]
-    """The short ones, in sentences."""
-    notes: list[str]
-    files: list[Path]
-
-
-def write_report(folders: Sequence[str], out: Path, command: str) -> Report:
-    """Write report.html, report.md, results.csv and figures/ into `out`, when all of them have been
-    made.
-
-    DataError where one of these files is there and not of a former comparison.
-    """
-    check_place(out)
-    runs, notes = read_runs(folders)
-    found = groups(runs)
-    sections = sections_of(found)
-    notes += [f"{run.name}: left out: {run.left_out}" for group in found for run in group.left_out]
-    notes += [note for group in found for note in group.notes]
-    notes += [
-        f"{run.name}: metrics.jsonl is missing or empty, so it has no curves"
-        for run in runs
-        if not run.has_curves
-    ]
-    examples, note = worked_examples(found)
-    notes += [note] if note else []
-    said = told(runs, sections, notes, command)
-    texts = {
-        "report.html": page(said, runs, examples),
-        "results.csv": csv_table(runs),
-        "report.md": template("page.md.jinja", autoescape=False).render(said),
+def page(content: dict[str, Any], runs: Sequence[RunRecord], examples: Sequence[Example]) -> str:
+    """Return report.html."""
+    more = {
+        "examples": examples,
+        "columns": COLUMNS,
+        "runs": runs,
+        "javascript": javascript(),
+        "diagrams": {
+            title: base64.b64encode((files("seq2seq.report") / name).read_bytes()).decode()
+            for name, title in DIAGRAMS.items()
+        },
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
-    texts = {
-        name: text.encode(errors="replace").decode() for name, text in texts.items()
-    }  # of paths in no encoding
-    write_figures([drawing for section in sections for drawing in section.drawings], out)
-    for name, text in texts.items():
-        write_text(out / name, text)
-    answers = [" ".join(answer.sentences) for answer in said["overview"]]
-    return Report(runs, sections, answers, notes, [out / name for name in (*texts, "figures")])
+    return rendered_template("page.html.jinja", True, content | more)
+
+
+def rendered_template(name: str, autoescape: bool, content: Mapping[str, Any]) -> str:
+    """Return one of the package's templates, filled in."""
+    environment = Environment(
+        autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["cell"] = lambda text: text.replace("|", "\\|")  # in a Markdown table
+    text = (files("seq2seq.report") / name).read_text(encoding="utf-8")
+    return environment.from_string(text).render(content)
+
+
+# -- files ---
 
 
 def check_place(out: Path) -> None:
-    """DataError where a file would be written over that is not ours."""
+    """Raise DataError where a file that this program did not write would be overwritten."""
     for name, mark in OURS.items():
         if (out / name).is_file() and mark not in (out / name).read_bytes():
             raise DataError(
@@ -195,100 +267,17 @@ def check_place(out: Path) -> None:
             )
 
 
-def write_figures(drawings: Sequence[Drawing], out: Path) -> None:
-    """figures/: these, and no longer those that the report.md of a former comparison shows."""
-    (out / "figures").mkdir(parents=True, exist_ok=True)
-    former, report = set(), out / "report.md"
+def write_pictures(pictures: Mapping[str, bytes], out: Path) -> None:
+    """Write figures/, and remove those that only an earlier comparison's report.md shows."""
+    folder, report = out / "figures", out / "report.md"
+    folder.mkdir(parents=True, exist_ok=True)
+    earlier: list[str] = []
     if report.is_file():
-        former = set(
-            re.findall(
-                r"\]\(figures/([\w.-]+)\.png\)",
-                report.read_text(encoding="utf-8", errors="replace"),
-            )
-        )
-    for drawing in drawings:
-        for kind, picture in drawing.pictures.items():
-            with replacing(out / "figures" / f"{drawing.stem}.{kind}") as temporary:
-                temporary.write_bytes(picture)
-    for stem in former - {drawing.stem for drawing in drawings}:
-        for kind in ("png", "svg"):
-            (out / "figures" / f"{stem}.{kind}").unlink(missing_ok=True)
-
-
-def title(runs: Sequence[RunRecord], sections: Sequence[Section]) -> str:
-    """Of the page."""
-    names = list(
-        dict.fromkeys(s.group.experiment.replace("_", " ") for s in sections if s.group.experiment)
-    )
-    experiments = ", ".join(names) if len(names) <= FEW else f"{len(names)} experiments"
-    said = f"{experiments}{': ' * bool(names)}comparison of {len(runs)} run{'s' * (len(runs) > 1)}"
-    return said[0].upper() + said[1:]
-
-
-def norms_of(runs: Sequence[RunRecord]) -> str:
-    """Which norms are compared, in words: no norm, batch norm and layer norm."""
-    kinds = {run.config.norm.kind for run in runs}
-    return listed(
-        [
-            "no norm" if kind is NormKind.none else f"{kind.value} norm"
-            for kind in NormKind
-            if kind in kinds
-        ]
-    )
-
-
-def told(
-    runs: Sequence[RunRecord], sections: Sequence[Section], notes: Sequence[str], command: str
-) -> dict[str, Any]:
-    """What the page and the Markdown both say."""
-    finished = [run.results for run in runs if run.results]
-    return {
-        "title": title(runs, sections),
-        "norms": norms_of(runs),
-        "sections": sections,
-        "notes": notes,
-        "rule": RULE,
-        "overview": overview([s.group for s in sections], [s.rows for s in sections]),
-        "signatures": list(
-            dict.fromkeys(
-                s.group.scores(run).bleu_signature for s in sections for run in s.group.runs
-            )
-        ),
-        "words": glossary([s.group for s in sections]),
-        "explainer": EXPLAINER,
-        "commands": [*training_commands(runs), command],
-        "trained_on": list(dict.fromkeys(trained_on(results) for results in finished)),
-        "machine": f"{platform.machine()}, {platform.system()}, Python {sys.version.split()[0]}",
-    }
-
-
-def trained_on(results: Results) -> str:
-    """Device, threads and versions of a run."""
-    threads = f"{results.threads} thread{'s' * (results.threads > 1)}"
-    where = [results.device, *([results.processor] if results.processor else []), threads]
-    return ", ".join([*where, *(f"{name} {version}" for name, version in results.versions.items())])
-
-
-def page(said: dict[str, Any], runs: Sequence[RunRecord], examples: Sequence[Example]) -> str:
-    """report.html."""
-    return template("page.html.jinja", autoescape=True).render(
-        said,
-        examples=examples,
-        columns=COLUMNS,
-        runs=runs,
-        plotly=get_plotlyjs(),
-        diagrams={
-            text: base64.b64encode(rendered(figure(), "svg")).decode()
-            for text, figure in DIAGRAMS.items()
-        },
-        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-    )
-
-
-def template(name: str, autoescape: bool) -> Template:
-    """One of the package's."""
-    environment = Environment(
-        autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["cell"] = lambda text: text.replace("|", "\\|")  # of a table in Markdown
-    return environment.from_string((files("seq2seq.report") / name).read_text(encoding="utf-8"))
+        text = report.read_text(encoding="utf-8", errors="replace")
+        earlier = re.findall(r"\]\(figures/([\w.-]+)\.png\)", text)
+    for name, picture in pictures.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_bytes(picture)
+    for name in {f"{stem}.{ending}" for stem in earlier for ending in ("png", "svg")}:
+        if name not in pictures:
+            (folder / name).unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""TensorBoard as a user sees it: in a real browser, on three short runs.
+"""TensorBoard in a real browser, on three short runs.
 
-Screenshots of what was seen lie in pytest's temporary folder, screenshots0.
+Screenshots are in pytest's temporary folder, screenshots0.
 """
 
 import json
@@ -22,7 +22,7 @@ def screenshots(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def board(three_runs):
-    """The address of a TensorBoard over the runs, on a free port."""
+    """The address of a TensorBoard of the runs, on a free port."""
     command = [
         sys.executable,
         "-m",
@@ -38,20 +38,20 @@ def board(three_runs):
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as server:
         try:
-            said = []
+            lines = []
             for line in server.stderr:
-                said.append(line)
+                lines.append(line)
                 if " at http" in line:
                     break
             else:
-                pytest.fail(f"TensorBoard ended: {''.join(said)}")
+                pytest.fail(f"TensorBoard ended: {''.join(lines)}")
             yield line.split(" at ")[1].split()[0]
         finally:
             server.terminate()
 
 
 def checkbox(browser, run):
-    """Of a run in the list at the left."""
+    """The checkbox of a run in the list at the left."""
     (row,) = find(browser, "tb-data-table-content-row", run)
     return row.find_element("css selector", "input[type=checkbox]")
 
@@ -111,7 +111,7 @@ def test_batch_norm_s_statistics_are_shown_by_step(browser, board, screenshots):
     browser.save_screenshot(screenshots / "images.png")
 
 
-def test_settings_stand_beside_final_bleu(browser, board, screenshots, three_runs):
+def test_settings_and_final_bleu_are_in_one_table(browser, board, screenshots, three_runs):
     browser.get(f"{board}#hparams")
     for norm, folder in three_runs.items():
         bleu = json.loads((folder / "results.json").read_text())["test"]["bleu"]
@@ -125,7 +125,7 @@ def test_settings_stand_beside_final_bleu(browser, board, screenshots, three_run
     browser.save_screenshot(screenshots / "hparams.png")
 
 
-def test_what_a_page_does_wrong_is_seen(browser, tmp_path):
+def test_errors_and_requests_of_a_page_are_reported(browser, tmp_path):
     (tmp_path / "page.html").write_text(
         """<title>wrong</title><script>console.error("this is wrong")</script>
         <img src="https://example.org/picture.png"><img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=">"""

@@ -1,39 +1,48 @@
-"""report.html in a real browser, opened from disk: it draws, it can be worked with, and it asks
-nothing of anyone.
-"""
+"""report.html in a real browser, opened from disk: it draws, it reacts, and it needs no network."""
 
 import pytest
+from browser import wait_until
 from runs import corpus, settings, trained
 from selenium.webdriver.common.action_chains import ActionChains
-from selenium.webdriver.support.ui import WebDriverWait
 from test_experiments import BUILDERS
 
 from seq2seq.report.page import write_report
 
-DRAWN = """
-const plot = document.querySelectorAll('.plot')[arguments[0]];
-return plot.data.filter(t => t.showlegend !== false && t.visible === true).map(t => [t.name, t.y]);
+READY = """
+return [...document.querySelectorAll('.plot')].every(plot => plot.view && plot.querySelector('svg'));
 """
-PLACES = """
-return [...document.querySelectorAll('.plot')].map(plot => plot.calcdata
-    .filter(([first]) => first.trace.visible && first.trace.meta !== 'band')
-    .map(points => [points.map(point => point.x), [...points[0].trace.x]]));
+POINTS = """
+const symbols = item => item.marktype === 'symbol' ? item.items : (item.items ?? []).flatMap(symbols);
+const points = view => symbols(view.scenegraph().root).filter(item => item.datum?.x !== undefined);
 """
+DRAWN = f"""
+{POINTS}
+const lines = {{}};
+for (const {{datum}} of points(document.querySelectorAll('.plot')[arguments[0]].view)) (lines[datum.label] ??= []).push(datum.y);
+return Object.entries(lines);
+"""
+PLACES = f"""
+{POINTS}
+return [...document.querySelectorAll('.plot')].map(({{view}}) => points(view).map(
+    item => [item.datum.label, item.x, item.y, view.scale('x')(item.datum.x), view.scale('y')(item.datum.y)]));
+"""
+LEGEND = "return [...arguments[0].querySelectorAll('.role-legend-label text')].map(text => text.textContent)"
 OUTSIDE = """
-const plot = arguments[0], {left, right} = plot.getBoundingClientRect();
-return [...plot.querySelectorAll('.legendtext, .xtick text, .ytick text, .xtitle, .ytitle, .shape-label text')]
-    .filter(text => text.getBoundingClientRect().left < left - 1 || text.getBoundingClientRect().right > right + 1)
-    .map(text => text.textContent);
+const {left, right, top, bottom} = arguments[0].querySelector('svg').getBoundingClientRect();
+return [...arguments[0].querySelectorAll('svg text')].filter(text => {
+  const box = text.getBoundingClientRect();
+  return box.left < left - 1 || box.right > right + 1 || box.top < top - 1 || box.bottom > bottom + 1;
+}).map(text => text.textContent);
 """
 CELLS = """
 const cells = [...arguments[0].querySelectorAll('td')];
 return [cells.map(cell => getComputedStyle(cell, '::before').content),
         cells.map(cell => parseFloat(getComputedStyle(cell).fontSize))];
 """
-AXES = (
-    "const {xaxis: x, yaxis: y} = document.querySelector('.plot').layout; return [x.title.text,"
-    " x.type, y.type]"
-)
+AXES = """
+const plot = document.querySelector('.plot'), title = plot.querySelector('.role-axis-title text').textContent;
+return [title, plot.view.scale('x').type, plot.view.scale('y').type];
+"""
 TOO_WIDE = "return arguments[0].scrollWidth > arguments[0].clientWidth"
 SEEN = (
     "return [...document.querySelectorAll(arguments[0])].map(e => e.checkVisibility() &&"
@@ -67,7 +76,13 @@ def experiments(tmp_path_factory):
 @pytest.fixture
 def page(browser, report):
     browser.set_window_size(1200, 1000)
+    return opened(browser, report)
+
+
+def opened(browser, report):
+    """The page with all its charts drawn."""
     browser.get(report.as_uri())
+    wait_until(browser, lambda: browser.execute_script(READY), "every chart is drawn")
     return browser
 
 
@@ -78,12 +93,11 @@ def phone(browser, experiments):
         "Emulation.setDeviceMetricsOverride",
         {"width": 375, "height": 800, "deviceScaleFactor": 1, "mobile": True},
     )
-    browser.get(experiments.as_uri())
-    return browser
+    return opened(browser, experiments)
 
 
 def test_a_phone_shows_attention_maps_in_their_own_size(browser, report):
-    """Else their labels would be too small; what is wider can be moved sideways."""
+    """Smaller ones would have illegible labels; wide maps scroll sideways."""
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
         {"width": 280, "height": 800, "deviceScaleFactor": 1, "mobile": True},
@@ -105,32 +119,55 @@ def control(place, label):
     return found
 
 
-def test_the_three_norms_are_drawn_by_name_and_one_is_toggled(page, tmp_path):
+def test_the_three_norms_are_drawn_and_one_is_switched_off_and_on(page, tmp_path):
     first = dict(page.execute_script(DRAWN, 0))
     assert list(first) == ["none", "batch", "layer"]
     assert all(len(y) > 3 for y in first.values())
     plot = page.find_element("css selector", ".plot")
     page.execute_script("arguments[0].scrollIntoView({block: 'center'})", plot)
-    names = [text.text for text in plot.find_elements("css selector", ".legendtext")]
-    assert names == list(first)
-    toggle = plot.find_elements("css selector", ".legendtoggle")[1]
-    ActionChains(page).move_to_element(toggle).click().perform()
-    wait(page, lambda: [name for name, _ in page.execute_script(DRAWN, 0)] == ["none", "layer"])
-    page.save_screenshot(str(tmp_path / "toggled.png"))
+    assert page.execute_script(LEGEND, plot) == list(first)
+    for shown in (["none", "layer"], ["none", "batch", "layer"]):  # off, and on again
+        entry = plot.find_elements("css selector", ".role-legend-label text")[1]
+        ActionChains(page).move_to_element(entry).click().perform()
+        wait_until(page, lambda shown=shown: set(names(page)) == set(shown), f"{shown} are drawn")
+        page.save_screenshot(str(tmp_path / f"{len(shown)}_norms.png"))
+
+
+def names(page):
+    """The lines that the first chart shows."""
+    return [name for name, _ in page.execute_script(DRAWN, 0)]
+
+
+def test_a_line_that_is_switched_off_stays_off_on_other_axes(page):
+    plot = page.find_element("css selector", ".plot")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", plot)
+    entry = plot.find_elements("css selector", ".role-legend-label text")[0]
+    ActionChains(page).move_to_element(entry).click().perform()
+    wait_until(page, lambda: names(page) == ["batch", "layer"], "none is off")
+    figure = page.find_element("css selector", "figure")
+    control(figure, "by seconds").click()
+    wait_until(page, lambda: page.execute_script(AXES)[0].startswith("seconds"), "it is redrawn")
+    assert names(page) == ["batch", "layer"]
+
+
+def test_a_point_shows_its_values(page):
+    plot = page.find_elements("css selector", ".plot")[1]
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", plot)
+    points = plot.find_elements("css selector", "path[aria-roledescription=point]")
+    ActionChains(page).move_to_element(points[-1]).perform()
+    shown = "const tip = document.querySelector('#vg-tooltip-element.visible'); return tip && tip.textContent"
+    text = wait_until(page, lambda: page.execute_script(shown), "the tooltip is shown")
+    assert "layer" in text
+    assert "validation loss (nats/token)" in text
 
 
 def test_every_point_of_a_curve_is_drawn_at_its_own_place(page):
     plots = page.execute_script(PLACES)
     assert plots
-    for traces in plots:
-        assert len(traces) >= 3
-        for drawn, given in traces:
-            assert drawn == given
-
-
-def wait(page, condition):
-    """A click on a legend waits for a second one before it counts."""
-    WebDriverWait(page, 60).until(lambda _: condition())
+    for points in plots:
+        assert len({label for label, *_ in points}) >= 3
+        for _, *drawn, x, y in points:
+            assert drawn == pytest.approx([x, y])
 
 
 def test_smoothing_smooths_and_ends_where_it_began(page):
@@ -145,10 +182,13 @@ def test_smoothing_smooths_and_ends_where_it_began(page):
             abs(a - 2 * b + c) for a, b, c in zip(values, values[1:], values[2:], strict=False)
         )
 
+    def layer():
+        return dict(page.execute_script(DRAWN, 0))["layer"]
+
     page.execute_script(slider, 0.8)
-    assert roughness(dict(page.execute_script(DRAWN, 0))["layer"]) < 0.7 * roughness(before)
+    wait_until(page, lambda: roughness(layer()) < 0.7 * roughness(before), "it is smooth")
     page.execute_script(slider, 0)
-    assert dict(page.execute_script(DRAWN, 0))["layer"] == pytest.approx(before)
+    wait_until(page, lambda: layer() == pytest.approx(before), "it is as before")
 
 
 def test_controls_choose_the_panel_and_its_axes(page):
@@ -161,12 +201,14 @@ def test_controls_choose_the_panel_and_its_axes(page):
         ("by tokens", ["target tokens trained on", "linear", "log"]),
     ):
         control(figure, label).click()
-        wait(page, lambda expected=expected: page.execute_script(AXES) == expected)
+        wait_until(
+            page, lambda expected=expected: page.execute_script(AXES) == expected, str(expected)
+        )
     assert [
         control(figure, f"log {axis}").find_element("tag name", "input").is_selected()
         for axis in "xy"
     ] == [False, True]
-    assert [name for name, _ in page.execute_script(DRAWN, 0)] == ["none", "batch", "layer"]
+    assert names(page) == ["none", "batch", "layer"]
 
 
 def test_an_axis_that_has_no_logarithm_offers_none(phone):
@@ -193,10 +235,11 @@ def test_no_width_needs_scrolling_sideways(page, width):
         {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500},
     )
     page.refresh()
+    wait_until(page, lambda: page.execute_script(READY), "every chart is drawn")
     assert page.execute_script("return innerWidth") == width
     assert page.execute_script(OVERFLOW) <= 0
-    for plot in page.find_elements("css selector", ".plot"):
-        assert plot.size["width"] <= width
+    for plot in page.find_elements("css selector", ".plot svg"):
+        assert 0.7 * width < plot.size["width"] <= width
 
 
 def test_a_phone_shows_verdicts_as_cards(phone):
@@ -209,32 +252,35 @@ def test_a_phone_shows_verdicts_as_cards(phone):
     verdicts = phone.find_element("css selector", "[aria-label=Verdicts]")
     names, _ = phone.execute_script(CELLS, short)
     assert [name.replace('" "', "") for name in names[:3]] == [
-        '"beside none: "',
-        '"test BLEU (95%): "',
-        '"more than chance?: "',
+        '"compared with none: "',
+        '"test BLEU difference (95%): "',
+        '"significant?: "',
     ]
-    assert "Convergence: with layer norm a recurrent network" in verdicts.text
+    assert "Convergence: With layer norm a recurrent network" in verdicts.text
     names, sizes = phone.execute_script(CELLS, verdicts)
     assert {
         name.replace('" "', "") for name in names
-    } == {  # some versions tell a content's parts one by one
+    } == {  # some versions give the parts of a content apart
         "none",
         '"mean and 95% interval: "',
         '"seeds: "',
-        '"shows 4 times in 5: "',
+        '"detectable effect (80% power): "',
     }
     assert min(sizes) >= 14
 
 
-def test_a_phone_shows_all_that_is_written_in_a_chart(phone, tmp_path):
+def test_a_phone_shows_every_text_of_a_chart(phone, tmp_path):
     plots = phone.find_elements("css selector", ".plot")
     assert len(plots) > len(BUILDERS)
     outside = {
         plot.get_attribute("data-chart"): phone.execute_script(OUTSIDE, plot) for plot in plots
     }
     assert {chart: texts for chart, texts in outside.items() if texts} == {}
-    marks = phone.find_elements("css selector", ".shape-label text")
-    assert [mark.text for mark in marks] == ["longest trained on"]
+    for plot in plots:
+        labels = phone.execute_script(LEGEND, plot)
+        assert len(labels) >= 3
+    marks = [text.text for text in phone.find_elements("css selector", ".role-mark text")]
+    assert marks == ["longest in training"]
     phone.save_screenshot(str(tmp_path / "phone.png"))
 
 
@@ -249,13 +295,13 @@ def test_dark_mode_is_dark_and_legible(page):
     )
 
 
-def test_on_paper_the_pictures_stand_in_for_the_plots(page):
+def test_a_printed_page_has_pictures_instead_of_plots(page):
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     assert not any(page.execute_script(SEEN, ".plot, .controls"))
     assert all(page.execute_script(SEEN, ".picture"))
 
 
-def test_what_is_folded_up_is_unfolded_on_paper(page):
+def test_a_printed_page_has_everything_unfolded(page):
     assert not any(page.execute_script(SEEN, "details:not([open]) td"))
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     cells = page.execute_script(SEEN, "details:not([open]) td")

@@ -1,16 +1,18 @@
-"""Diagrams for docs/: what each norm averages over, and where the norms stand in the LSTM's cell.
+"""Draw the two diagrams of the documentation and of the report's page.
 
-    python -m seq2seq.diagrams docs
+    python docs/diagrams.py
 
-They are as wide as a page and still legible on a phone's screen, and the names are those of
-`rnn/reference.py`.
+writes axes.png and cell.png into docs/, and axes.svg and cell.svg into seq2seq/report/. axes shows
+what each norm averages over; cell shows where the norms are in the LSTM's cell. Both are legible on
+a phone's screen. The names are those of `seq2seq/rnn/reference.py`.
 """
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,11 +20,11 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, PathPatc
 from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
 
-from ..figures import NORM_COLOURS, save_figure
+from seq2seq.figures import NORM_COLOURS, rendered, save_figure
 
 INK = NORM_COLOURS["none"]
 WIDTH = 6.4
-"""Of both figures, in inches."""
+"""Width of both figures, in inches."""
 LARGE, MIDDLE, SMALL = 17, 15, 13.5
 """Font sizes, in points; the smallest is 12 pixels high where the figure is 360 pixels wide."""
 FONT = "DejaVu Sans"
@@ -34,7 +36,7 @@ Point = tuple[float, float]
 CUBE = (5, 6, 4)
 """Rows, time steps and features of the cubes drawn."""
 DEPTH = (0.42, 0.36)
-"""Where one row further back is drawn, from the one before: to the right and up."""
+"""Offset of each row from the row before it: to the right, and up."""
 IDLE, EDGE = "#ECECEC", "#8A8A8A"
 
 
@@ -50,9 +52,7 @@ class Averaged:
     feature: slice
 
     def cells(self, sizes: tuple[int, int, int]) -> NDArray[np.bool_]:
-        """(rows, steps, features): which values are averaged over. The feature on top is the
-        last.
-        """
+        """Return which values are averaged over: (rows, steps, features), the last on top."""
         cells = np.zeros(sizes, dtype=bool)
         cells[self.row, self.step, self.feature] = True
         return cells
@@ -77,8 +77,9 @@ CUBES = [
 
 
 def axes_diagram(sizes: tuple[int, int, int] = CUBE) -> Figure:
-    """A cube of rows, time steps and features for each norm, what is averaged over in the norm's
-    colour.
+    """Draw a cube of rows, time steps and features for each norm.
+
+    What is averaged over has the norm's colour.
     """
     figure = Figure(figsize=(WIDTH, 6.7), facecolor="white")
     places = [(0.0, 0.5), (0.5, 0.5), (0.0, 0.0), (0.5, 0.0)]
@@ -107,57 +108,21 @@ def _draw_cube(axes: Axes, averaged: Averaged, sizes: tuple[int, int, int]) -> N
                 )
             )
     across, up = rows * DEPTH[0], rows * DEPTH[1]
-    axes.text(steps / 2, -0.25, "time steps", ha="center", va="top", fontsize=SMALL, family=FONT)
-    axes.text(
-        -0.25,
-        features / 2,
-        "features",
-        ha="right",
-        va="center",
-        rotation=90,
-        fontsize=SMALL,
-        family=FONT,
-    )
-    axes.text(
-        steps + across / 2 + 0.3,
-        up / 2 - 0.2,
-        "rows",
-        ha="left",
-        va="center",
-        fontsize=SMALL,
-        family=FONT,
-    )
-    axes.text(
-        -0.9,
-        features + up + 2.05,
-        averaged.title,
-        color=colour,
-        weight="bold",
-        fontsize=MIDDLE,
-        family=FONT,
-    )
+    small = {"fontsize": SMALL, "family": FONT}
+    axes.text(steps / 2, -0.25, "time steps", ha="center", va="top", **small)
+    axes.text(-0.25, features / 2, "features", ha="right", va="center", rotation=90, **small)
+    axes.text(steps + across / 2 + 0.3, up / 2 - 0.2, "rows", ha="left", va="center", **small)
+    title = {"color": colour, "weight": "bold", "fontsize": MIDDLE, "family": FONT}
+    axes.text(-0.9, features + up + 2.05, averaged.title, **title)
     for number, line in enumerate(averaged.text.split("\n")):
-        axes.text(
-            -0.9,
-            features + up + 1.34 - 0.68 * number,
-            line,
-            va="baseline",
-            fontsize=SMALL,
-            family=FONT,
-        )
-    axes.set(
-        xlim=(-1.2, steps + across + 0.8),
-        ylim=(-1.1, features + up + 2.7),
-        aspect="equal",
-        anchor="W",
-    )
+        axes.text(-0.9, features + up + 1.34 - 0.68 * number, line, va="baseline", **small)
+    axes.set(xlim=(-1.2, steps + across + 0.8), ylim=(-1.1, features + up + 2.7))
+    axes.set(aspect="equal", anchor="W")
     axes.set_axis_off()
 
 
 def _visible(cell: tuple[int, ...], sizes: tuple[int, int, int]) -> Outline | None:
-    """The faces of a cell that lie on the front, the top or the right side of the cube; None where
-    none does.
-    """
+    """Return the faces of a cell on the cube's front, top or right side; None without any."""
     row, step, feature = cell
     _, steps, features = sizes
     faces: list[list[tuple[int, int, int]]] = []
@@ -181,11 +146,11 @@ def _projected(row: float, step: float, feature: float) -> Point:
     return step + DEPTH[0] * row, feature + DEPTH[1] * row
 
 
-# -- where the norms stand in the cell ---
+# -- where the norms are in the cell ---
 
 
 def cell_diagram() -> Figure:
-    """The LSTM's step with separate terms, read from below: `lstm_step` of rnn/reference.py."""
+    """Draw the LSTM's step with separate terms, from the bottom up (`lstm_step`)."""
     figure = Figure(figsize=(WIDTH, 8.6), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, 10), ylim=(0, 10 * 8.6 / WIDTH), aspect="equal")
@@ -199,14 +164,14 @@ def cell_diagram() -> Figure:
 
 MIDDLE_X = 4.9
 GATES = {"f": 1.35, "i": 3.7, "g": 6.1, "o": 8.6}
-"""Where each gate stands, from left to right."""
+"""Position of each gate, from left to right."""
 STATE_LINE = 3.0
-"""Points: the path that the cell state is carried on along."""
+"""Width of the cell state's path, in points."""
 SUM_Y, GATES_Y, WRITTEN_Y, STATE_Y, OUTPUT_Y = 4.75, 6.75, 7.9, 8.95, 11.75
 
 
 def _draw_terms(axes: Axes) -> None:
-    """x_t and h_{t-1}, their products and their norms, up to the sum."""
+    """Draw x_t and h_{t-1}, their products and their norms, up to the sum."""
     for x, source, name, v in ((2.45, "$x_t$", "ih", "u"), (7.55, "$h_{t-1}$", "hh", "z")):
         _label(axes, (x, 0.45), source, LARGE)
         _arrow(axes, (x, 0.8), (x, 1.3))
@@ -220,7 +185,7 @@ def _draw_terms(axes: Axes) -> None:
 
 
 def _draw_gates(axes: Axes) -> None:
-    """The sum's four parts, each through its nonlinearity."""
+    """Draw the four parts of the sum, each through its nonlinearity."""
     bus = SUM_Y + 1.1
     _line(axes, (MIDDLE_X, SUM_Y + 0.3), (MIDDLE_X, bus))
     _label(axes, (MIDDLE_X + 0.2, SUM_Y + 0.62), "(i f g o) = $y_{ih}$ + $y_{hh}$", ha="left")
@@ -231,7 +196,7 @@ def _draw_gates(axes: Axes) -> None:
 
 
 def _draw_state(axes: Axes) -> None:
-    """From c_{t-1} to c_t, which no norm touches, and from c_t through its norm to h_t."""
+    """Draw the path from c_{t-1} to c_t, without a norm, and from c_t through its norm to h_t."""
     top, branch = GATES_Y + 0.38, 6.1
     _label(axes, (0.55, STATE_Y + 0.45), "$c_{t-1}$", LARGE)
     _arrow(axes, (0.15, STATE_Y), (GATES["f"] - 0.3, STATE_Y), linewidth=STATE_LINE)
@@ -275,7 +240,7 @@ def _label(axes: Axes, at: Point, text: str, size: float = MIDDLE, ha: str = "ce
 
 
 def _box(axes: Axes, at: Point, text: str, width: float) -> None:
-    """Centred at a point; as high as all of them."""
+    """Draw a box of the common height, centred at a point."""
     corner = (at[0] - width / 2, at[1] - 0.38)
     axes.add_patch(
         FancyBboxPatch(
@@ -294,7 +259,7 @@ def _box(axes: Axes, at: Point, text: str, width: float) -> None:
 
 
 def _norm_box(axes: Axes, at: Point, text: str) -> None:
-    """A norm with its gain and bias, the norms' colours at its left end."""
+    """Draw a norm with its gain and bias; its left end has the norms' colours."""
     width, height = 4.4, 0.88
     left, bottom = at[0] - width / 2, at[1] - height / 2
     axes.add_patch(
@@ -339,7 +304,7 @@ def _line(axes: Axes, *points: Point) -> None:
 
 
 def _arrow(axes: Axes, *points: Point, linewidth: float = 1.5) -> None:
-    """A line through the points, its head at the last."""
+    """Draw a line through the points with a head at the last."""
     if len(points) > 2:
         _line(axes, *points[:-1])
     style = f"-|>,head_length={5.5 + linewidth},head_width={2 + linewidth}"
@@ -361,14 +326,19 @@ def _arrow(axes: Axes, *points: Point, linewidth: float = 1.5) -> None:
 
 # -- files ---
 
-DIAGRAMS: dict[str, Callable[[], Figure]] = {"axes.png": axes_diagram, "cell.png": cell_diagram}
+ROOT = Path(__file__).resolve().parents[1]
+DIAGRAMS: dict[str, Callable[[], Figure]] = {"axes": axes_diagram, "cell": cell_diagram}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Write every diagram into the folder that the command line names."""
-    (folder,) = sys.argv[1:] if arguments is None else arguments
+def main(root: Path = ROOT) -> None:
+    """Write every diagram as a PNG for the documentation and as an SVG for the page."""
+    matplotlib.rcParams["svg.hashsalt"] = "diagrams"  # the same file each time
     for name, draw in DIAGRAMS.items():
-        save_figure(draw(), Path(folder) / name)
+        figure = draw()
+        save_figure(figure, root / "docs" / f"{name}.png")
+        page = root / "seq2seq" / "report" / f"{name}.svg"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_bytes(rendered(figure, "svg"))
 
 
 if __name__ == "__main__":

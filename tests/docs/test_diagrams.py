@@ -1,7 +1,11 @@
-"""The diagrams of docs/: what is highlighted, and whether everything can be read."""
+"""The diagrams of docs/: what they highlight, whether all can be read, and that they are current."""
 
+import importlib.util
 import io
 import pathlib
+import re
+import sys
+import xml.etree.ElementTree as ET
 from itertools import combinations
 
 import numpy as np
@@ -12,10 +16,23 @@ from matplotlib.patches import FancyArrowPatch, PathPatch
 from matplotlib.path import Path
 
 from seq2seq.figures import NORM_COLOURS
-from seq2seq.report.diagrams import CUBES, DIAGRAMS, LARGE, axes_diagram, cell_diagram, main
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def loaded(path):
+    """A script as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # which a dataclass looks itself up in
+    spec.loader.exec_module(module)
+    return module
+
+
+diagrams = loaded(ROOT / "docs" / "diagrams.py")
+CUBES, DIAGRAMS, LARGE = diagrams.CUBES, diagrams.DIAGRAMS, diagrams.LARGE
+axes_diagram, cell_diagram = diagrams.axes_diagram, diagrams.cell_diagram
 SIZES = (5, 6, 4)
-DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 PHONE = 360
 """Width of a small screen, in CSS pixels."""
 
@@ -40,7 +57,7 @@ def highlighted(axes, norm):
     ]
 
 
-# -- what is said ---
+# -- what they show ---
 
 
 @pytest.mark.parametrize("sizes", [SIZES, (3, 4, 7), (8, 3, 3)])
@@ -118,7 +135,7 @@ def test_the_cell_has_the_terms_and_gates_of_the_equations():
     assert sum(patch.get_gid() == "norm" for patch in figure.axes[0].patches) == 3
 
 
-def test_no_norm_stands_on_the_path_of_the_cell_state():
+def test_no_norm_is_on_the_path_of_the_cell_state():
     figure = cell_diagram()
     (axes,) = figure.axes
     (y,) = [patch.get_center()[1] for patch in axes.patches if patch.get_gid() == "branch"]
@@ -209,12 +226,55 @@ def test_it_is_drawn_on_white(figure):
 # -- files ---
 
 
-def test_the_files_are_written_where_the_command_line_says(tmp_path):
-    main([str(tmp_path)])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["axes.png", "cell.png"]
-    for name in DIAGRAMS:
-        new, kept = imread(tmp_path / name), imread(DOCS / name)
-        assert new.shape == kept.shape
-        assert (
-            np.abs(new - kept).mean() < 0.02
-        )  # the letters' edges differ between versions of the libraries
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A folder into which the script has written its files today."""
+    root = tmp_path_factory.mktemp("root")
+    diagrams.main(root)
+    return root
+
+
+def test_the_script_writes_the_documentation_s_and_the_page_s_files(drawn):
+    written = sorted(str(path.relative_to(drawn)) for path in drawn.rglob("*") if path.is_file())
+    assert written == [
+        "docs/axes.png",
+        "docs/cell.png",
+        "seq2seq/report/axes.svg",
+        "seq2seq/report/cell.svg",
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(DIAGRAMS))
+def test_the_documentation_s_files_are_what_is_drawn_today(name, drawn):
+    new, kept = imread(drawn / "docs" / f"{name}.png"), imread(ROOT / "docs" / f"{name}.png")
+    assert new.shape == kept.shape
+    assert (
+        np.abs(new - kept).mean() < 0.02
+    )  # the letters' edges differ between versions of the libraries
+
+
+def texts_and_shapes(path):
+    """The texts of an SVG (matplotlib writes each as a comment), and its other shapes.
+
+    A shape is its style and the numbers of its outline.
+    """
+    svg = path.read_text(encoding="utf-8")
+    shapes = []
+    for group in ET.fromstring(svg).iterfind(".//{*}g[@id]"):
+        if not group.get("id").startswith("text"):
+            for shape in group.iterfind("{*}path"):
+                numbers = [float(number) for number in re.findall(r"-?[\d.]+", shape.get("d"))]
+                shapes.append((group.get("id"), shape.get("style"), numbers))
+    return re.findall(r"<!-- (.*?) -->", svg, re.DOTALL), shapes
+
+
+@pytest.mark.parametrize("name", sorted(DIAGRAMS))
+def test_the_page_s_files_are_what_is_drawn_today(name, drawn):
+    file = pathlib.Path("seq2seq") / "report" / f"{name}.svg"
+    (new_texts, new_shapes), (texts, shapes) = map(texts_and_shapes, (drawn / file, ROOT / file))
+    assert new_texts == texts
+    assert len(texts) > 10
+    assert len(new_shapes) == len(shapes) > 30
+    for (new_id, new_style, new), (id, style, kept) in zip(new_shapes, shapes, strict=True):
+        assert (new_id, new_style) == (id, style)
+        np.testing.assert_allclose(new, kept, atol=0.1)
