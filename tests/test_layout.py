@@ -12,8 +12,8 @@ from typing import get_args, get_type_hints
 import pytest
 from hydra import compose, initialize_config_dir
 
+from seq2seq import config
 from seq2seq.app import cli
-from seq2seq.config import groups as config
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "seq2seq").rglob("*.py"))

@@ -164,7 +164,7 @@ def current_run(cfg: DictConfig) -> tuple[Config, "Run"]:
     if (before := run.overrides()) is not None:
         run.asked = list(({key_of(o): o for o in before} | asked).values())
     resumed = OmegaConf.structured(replace(run.config(), resume=config.resume, overwrite=False))
-    accepted = [key for key in CHANGEABLE + EXTENDABLE if key not in NOT_SETTINGS]
+    accepted = [key for key in (*CHANGEABLE, *EXTENDABLE) if key not in NOT_SETTINGS]
     for override in (
         *overrides.task,
         *(o for o in overrides.hydra if key_of(o) == "hydra.run.dir"),

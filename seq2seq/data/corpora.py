@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from ..config import DataConfig, Origin, SplitConfig
+from ..config.settings import packaged
 from ..errors import DataError
 from ..files import replacing, write_text
 from .splitting import check_git_blob, read_upstream, split_by_components
@@ -319,7 +320,7 @@ def _from_grammar(config: DataConfig, name: str) -> TextFiles:
     """The corpus a grammar draws."""
     folder = _drawn_folder(config)
     if not folder.is_dir():
-        _draw(config, Path(str(config.grammar)), folder)
+        _draw(config, packaged(str(config.grammar)), folder)
     return TextFiles(
         folder / f"{name}.{config.source_language}", folder / f"{name}.{config.target_language}"
     )
@@ -333,7 +334,7 @@ def _drawn_folder(config: DataConfig) -> Path:
     from .grammar import rules as grammar_file
 
     assert config.grammar is not None
-    grammar = Path(config.grammar)
+    grammar = packaged(config.grammar)
     if not grammar.is_file():
         raise DataError(f"{grammar}: no such grammar")
     code = [Path(str(module.__file__)).read_bytes() for module in (drawing, grammar_file, numerals)]

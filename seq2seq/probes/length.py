@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any
 
-from ..config.settings import has_statistics
+from ..config import has_statistics
 from ..rnn.config import NormKind
 from ..rnn.recalibration import batch_statistics
 from ..translation.likelihood import mean_nll

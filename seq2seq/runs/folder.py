@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..config import Config, Tying
+from ..config import Config, Tying, saved_settings
 from ..config.settings import EXTENDABLE, differences
 from ..data.tokenizer import Tokenizers
 from ..files import TEMPORARY, write_text
@@ -96,8 +96,9 @@ class Run:
             merged = OmegaConf.merge(
                 schema(), read_yaml(self.config_file.read_text(encoding="utf-8"))
             )
-            config = OmegaConf.to_object(merged)
-        except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
+            with saved_settings():
+                config = OmegaConf.to_object(merged)
+        except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
             raise RunError(
                 f"{self.config_file}: not a configuration of this program ({error})"
             ) from error

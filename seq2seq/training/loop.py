@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..config import Config, Metric, OptimizerConfig, OptimizerKind
-from ..config.settings import check_settings, settings
+from ..config.settings import settings
 from ..data.batches import Batch
 from ..data.corpora import read_split, splits
 from ..data.dataset import ParallelDataset, Prepared, batches
@@ -145,7 +145,6 @@ class Trainer:
     """One run's model, optimizer and data, and the loop that brings them together."""
 
     def __init__(self, config: Config, run: Run, processes: Processes = ONE_PROCESS) -> None:
-        check_settings(config)
         self.config, self.run, self.processes = config, run, processes
         set_threads(config.trainer.threads)
         self.device = choose_device(config.trainer.device)

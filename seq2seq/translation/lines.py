@@ -10,7 +10,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..config import DecodeConfig, Precision, TokenizerKind
-from ..config.settings import check_decode
 from ..data.text import WITHOUT_SPACES
 from ..data.tokenizer import SPACE, Tokenizer, Tokenizers
 from ..device import autocast
@@ -45,7 +44,6 @@ def translate_lines(
     progress: bool = False,
 ) -> list[list[Translation]]:
     """The n_best translations of every line, in order. An empty line has the empty translation."""
-    check_decode(config)
     wants_attention = attention or config.replace_unk
     sentences = [tokenizers.source.encode(line) for line in lines]
     translations: list[list[Translation]] = [[] for _ in lines]

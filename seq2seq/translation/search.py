@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..config import DecodeConfig
-from ..config.settings import check_decode, length_limit
+from ..config import DecodeConfig, length_limit
 from ..model import DecoderState, Memory, Translator
 
 MINUS_INFINITY = float("-inf")
@@ -115,7 +114,6 @@ def beam_search(
     A sentence is finished once beam_size hypotheses of it have ended or it has reached its longest
     length; at that length what hasn't ended competes as it stands.
     """
-    check_decode(config)
     if not 1 <= n_best <= config.beam_size:
         raise ValueError(f"n_best={n_best}: expected 1 to beam_size={config.beam_size}")
     search = _start(model, src, src_lengths, config, return_attention)
