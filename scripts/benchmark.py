@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from seq2seq.app.cli import guarded
+from seq2seq.app.exit_codes import guarded
 from seq2seq.benchmark import timing as benchmark
 from seq2seq.benchmark.timing import NORMS, PRODUCTS, Memory, Run, Size, Timing
 from seq2seq.config import CellConfig, DecodeConfig, ModelConfig

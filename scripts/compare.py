@@ -16,7 +16,8 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from seq2seq.app.cli import console, guarded
+from seq2seq.app.exit_codes import guarded
+from seq2seq.app.options import console
 from seq2seq.report.columns import COLUMNS, status
 from seq2seq.report.page import write_report
 from seq2seq.runs.records import labels

@@ -1,45 +1,20 @@
+"""From an error to a line and an exit code."""
+
 import pickle
+import tomllib
+from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
-from seq2seq.app import cli
-from seq2seq.app.cli import guarded, run_folder, run_name
+from seq2seq.app import exit_codes
+from seq2seq.app.exit_codes import guarded
+from seq2seq.app.names import run_name
 from seq2seq.errors import Stopped, TrainingError
 
-CHOICES = {"norm": "layer", "cell": "lstm", "model": "base"}
-
-
-def test_a_run_is_named_after_what_was_chosen():
-    assert (
-        run_name(CHOICES, ["norm=layer", "seed=3", "data=grammar_en_zh", "model=base"], 3)
-        == "layer-lstm-base-seed3"
-    )
-    overrides = [
-        "optimizer.lr=0.1",
-        "+norm.eps=1",
-        "resume=x",
-        "overwrite=true",
-        "data.batch_tokens=100",
-    ]
-    assert (
-        run_name(CHOICES, overrides, 1)
-        == "layer-lstm-base-seed1,+norm.eps=1,data.batch_tokens=100,optimizer.lr=0.1"
-    )
-    assert run_name(CHOICES, overrides, 1) == run_name(CHOICES, overrides[::-1], 1)
-
-
-def test_a_name_is_fit_for_a_folder():
-    path = run_name(CHOICES, ["data.train.source=/a b/c.txt"], 1)
-    assert path == "layer-lstm-base-seed1,data.train.source=_a_b_c.txt"
-    long = [f"data.train.source={'x' * 300}{i}" for i in range(2)]
-    names = {run_name(CHOICES, [o], 1) for o in long}
-    assert len(names) == 2
-    assert all(len(name.encode()) <= 200 for name in names)
-
-
-def test_resuming_makes_no_folder():
-    assert run_folder("grammar/layer", None) == "outputs/grammar/layer"
-    assert run_folder("grammar/layer", "elsewhere/run") == "."
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +56,7 @@ def test_a_traceback_on_request(monkeypatch):
 def test_a_bug_keeps_its_traceback(monkeypatch):
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     with pytest.raises(TypeError):
-        guarded(lambda: cli.run_name(None, [], 1))
+        guarded(lambda: run_name(None, [], 1))
 
 
 def test_a_stop_comes_whole_from_a_worker_process():
@@ -90,3 +65,29 @@ def test_a_stop_comes_whole_from_a_worker_process():
     """
     stopped = pickle.loads(pickle.dumps(Stopped("SIGTERM: saved", 130)))
     assert (type(stopped), str(stopped), stopped.exit_code) == (Stopped, "SIGTERM: saved", 130)
+
+
+def test_a_missing_package_is_named_with_what_installs_it(capsys, monkeypatch):
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    monkeypatch.setattr("sys.argv", ["/usr/bin/seq2seq-train", "norm=layer"])
+    for module, line in (
+        ("hydra.core", "seq2seq-train: needs hydra-core: pip install 'seq2seq[app]'\n"),
+        ("plotly", "seq2seq-train: needs plotly: pip install 'seq2seq[report]'\n"),
+    ):
+
+        def main(module=module):
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+        assert guarded(main) == 2
+        assert capsys.readouterr().err == line
+
+
+def test_a_module_of_no_package_of_ours_is_a_bug():
+    with pytest.raises(ModuleNotFoundError):
+        guarded(lambda: __import__("seq2seq.nothing"))
+
+
+def test_every_package_that_may_be_missing_is_in_an_extra():
+    for distribution, extra in exit_codes.PACKAGES.values():
+        extras = PROJECT["project"]["optional-dependencies"]
+        assert distribution in {canonicalize_name(Requirement(r).name) for r in extras[extra]}
