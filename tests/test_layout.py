@@ -100,7 +100,7 @@ BELOW = {
 ABOVE = {
     "training": {"report", "app", "benchmark"},
     "report": {"app", "benchmark"},
-    "app": {"report", "benchmark"},
+    "app": {"benchmark"},
 }
 """What those above these rooms may not import."""
 

@@ -30,3 +30,8 @@ def translate() -> NoReturn:
 def evaluate() -> NoReturn:
     """Score runs: `seq2seq-evaluate RUN [RUN ...]`."""
     _run("evaluate")
+
+
+def compare() -> NoReturn:
+    """Compare runs in a report: `seq2seq-compare RUN [RUN ...] --out DIR`."""
+    _run("compare")

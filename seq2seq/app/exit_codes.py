@@ -27,6 +27,7 @@ PACKAGES = {
     "sacrebleu": ("sacrebleu", "app"),
     "safetensors": ("safetensors", "app"),
     "sentencepiece": ("sentencepiece", "app"),
+    "torch": ("torch", "app"),
     "tensorboard": ("tensorboard", "app"),
     "tqdm": ("tqdm", "app"),
     "yaml": ("pyyaml", "app"),

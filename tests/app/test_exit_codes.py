@@ -88,6 +88,7 @@ def test_a_module_of_no_package_of_ours_is_a_bug():
 
 
 def test_every_package_that_may_be_missing_is_in_an_extra():
+    project = PROJECT["project"]
     for distribution, extra in exit_codes.PACKAGES.values():
-        extras = PROJECT["project"]["optional-dependencies"]
-        assert distribution in {canonicalize_name(Requirement(r).name) for r in extras[extra]}
+        needed = project["dependencies"] + project["optional-dependencies"][extra]
+        assert distribution in {canonicalize_name(Requirement(r).name) for r in needed}
