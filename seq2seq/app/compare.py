@@ -16,11 +16,10 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from seq2seq.app.exit_codes import guarded
-from seq2seq.app.options import console
-from seq2seq.report.columns import COLUMNS, status
-from seq2seq.report.page import write_report
-from seq2seq.runs.records import labels
+from ..report.columns import COLUMNS, status
+from ..report.page import write_report
+from ..runs.records import labels
+from .options import console
 
 LISTED = 6
 """So many runs are written out in the command that the files tell; they list all runs
@@ -95,7 +94,3 @@ def command(runs: list[str], out: Path) -> str:
         shlex.join(runs) if len(runs) <= LISTED else f"{common_folder(runs)}/... ({len(runs)} runs)"
     )
     return f"python scripts/compare.py {listed} --out {shlex.quote(str(out))}"
-
-
-if __name__ == "__main__":
-    sys.exit(guarded(main))
