@@ -152,6 +152,12 @@ class DataConfig:
             self, "data", "data.origin=published", published, "mirror_folder", "upstream",
             "upstream_split",
         )  # fmt: skip
+        splits = (self.train, self.valid, self.test, *self.more_tests.values())
+        if published and not any(split.source_sha256 for split in splits):
+            refuse(
+                "data.origin=published: expected data.SPLIT.source_sha256 of the published texts"
+                " (data=files reads your own text)"
+            )
         many_files = self.upstream is not None and self.upstream_split is None
         only_with(self, "data", "an address of several files", many_files, "upstream_is_gzip")
         only_with(

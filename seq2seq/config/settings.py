@@ -25,6 +25,23 @@ CHANGEABLE = {
     "data.mirror": "where published files are copied from",
 }
 """Settings that change nothing of what a run computes, and what they do change."""
+BY_DESIGN = {
+    **CHANGEABLE,
+    "experiment": "which runs a report compares",
+    "size": "which runs a report compares",
+    "data.name": "the name of the run's folder",
+    "data.root": "where prepared corpora are kept",
+    "data.sha256": "values that the splits may refer to",
+    "data.more_tests": "which other splits can be evaluated",
+    "decode.batch_size": "how fast translation is",
+    "trainer.checkpoint_every": "how much an interruption can lose",
+    "trainer.recalibrate": "nothing but batch norm, yet a sweep sets it for every norm",
+    "backend": "which implementation computes, with the same results up to rounding",
+}
+"""Settings that may change nothing that is trained or scored, and what they do change.
+
+Any other setting has an effect, or is refused.
+"""
 EXTENDABLE = ("trainer.max_updates", "trainer.max_epochs")
 """Settings that change nothing of the training so far."""
 
