@@ -8,6 +8,7 @@ verdict.
 """
 
 import argparse
+import io
 import os
 import shlex
 import sys
@@ -44,7 +45,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # of paths in no encoding
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # of paths in no encoding
     report = write_report(arguments.runs, arguments.out, command(arguments.runs, arguments.out))
     told_apart = any(status(run) != "finished" for run in report.runs)
     shown = [

@@ -28,12 +28,13 @@ TIMES = ("seconds", "tokens_per_second", "wall_seconds", "time")
 EVERY_UPDATE = ["trainer.validate_every=1", "data.epochs=2"]
 PLATEAU = ["optimizer.schedule=plateau", *EVERY_UPDATE]
 LEARNT = ["data.epochs=8", "data.lr=0.03"]
+MANY = ["data.test.source=${data.train.source}", "data.test.target=${data.train.target}"]
 NO_VALID = ["data.valid.source=null", "data.valid.target=null"]
 NEEDED = {
     "cell.nonlinearity": ["cell=rnn"],
     "data.batch_tokens": ["data.batch_sentences=null", "data.batch_tokens=300"],
     "data.valid_share": NO_VALID,
-    "decode.beam_size": LEARNT,
+    "decode.beam_size": [*LEARNT, *MANY],
     "model.tying": ["tokenizer.joint=true"],
     "model.encoder_layers": ["model.decoder_layers=2"],
     "norm.group": ["norm=layer"],
@@ -70,7 +71,7 @@ VALUES = {
     "data.train_pairs": ["60"],
     "data.vocab_size": ["8"],
     "data.valid_share": ["0.4"],
-    "decode.beam_size": ["1", "6"],
+    "decode.beam_size": ["1"],
     "decode.max_length": ["1"],
     "model.hidden_size": ["32"],
     "norm.terms": ["joint"],
