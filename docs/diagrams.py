@@ -108,11 +108,11 @@ def _draw_cube(axes: Axes, averaged: Averaged, sizes: tuple[int, int, int]) -> N
                 )
             )
     across, up = rows * DEPTH[0], rows * DEPTH[1]
-    small = {"fontsize": SMALL, "family": FONT}
+    small: dict[str, Any] = {"fontsize": SMALL, "family": FONT}
     axes.text(steps / 2, -0.25, "time steps", ha="center", va="top", **small)
     axes.text(-0.25, features / 2, "features", ha="right", va="center", rotation=90, **small)
     axes.text(steps + across / 2 + 0.3, up / 2 - 0.2, "rows", ha="left", va="center", **small)
-    title = {"color": colour, "weight": "bold", "fontsize": MIDDLE, "family": FONT}
+    title: dict[str, Any] = {"color": colour, "weight": "bold", "fontsize": MIDDLE, "family": FONT}
     axes.text(-0.9, features + up + 2.05, averaged.title, **title)
     for number, line in enumerate(averaged.text.split("\n")):
         axes.text(-0.9, features + up + 1.34 - 0.68 * number, line, va="baseline", **small)

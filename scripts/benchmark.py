@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from seq2seq.app.cli import guarded
+from seq2seq.app.exit_codes import guarded
 from seq2seq.benchmark.figure import speed_figure
 from seq2seq.benchmark.layers import PRODUCTS
 from seq2seq.benchmark.memory import Memory

@@ -1,3 +1,3 @@
 """Recurrent sequence-to-sequence translation with normalised LSTM, GRU and RNN cells."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

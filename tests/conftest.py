@@ -2,7 +2,6 @@
 train on.
 """
 
-import importlib.util
 import logging
 import os
 import random
@@ -16,7 +15,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from tensorboard.summary.writer import event_file_writer
 
-from seq2seq.app import cli
+from seq2seq.app import composition
+from seq2seq.app import train as train_module
+from seq2seq.app.exit_codes import guarded
 from seq2seq.rnn import load_kernels
 from seq2seq.runs.folder import Run
 from seq2seq.training.loop import train
@@ -110,9 +111,9 @@ def toy(tmp_path_factory):
 
 def composed(*overrides):
     """The configuration that train.py composes of these."""
-    cli.register()
+    composition.register()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        return cli.composed(compose("train", list(overrides)))
+        return composition.composed(compose("train", list(overrides)))
 
 
 @dataclass
@@ -180,19 +181,15 @@ class Done:
 @pytest.fixture
 def train_command(monkeypatch, capfd, tmp_path):
     """train.py as a user runs it, in an empty folder, but without the start of a process."""
-    specification = importlib.util.spec_from_file_location("train", ROOT / "train.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HYDRA_MAIN_MODULE", "__main__")  # configs/ stands beside train.py
 
     def run(*overrides, full_error="0"):
         monkeypatch.setenv("HYDRA_FULL_ERROR", full_error)
-        monkeypatch.setattr(sys, "argv", ["train.py", *cli.arguments(overrides)])
+        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, overrides)])
         capfd.readouterr()
         handlers = logging.root.handlers[:]
         try:
-            code = cli.guarded(module.main)
+            code = guarded(train_module.main)
         except SystemExit as error:  # argparse
             code = error.code
         finally:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from seq2seq.app.cli import guarded
+from seq2seq.app.exit_codes import guarded
 from seq2seq.config import (
     Config,
     DataConfig,
@@ -148,7 +148,9 @@ def three_runs(folder):
 
 
 def script(name) -> ModuleType:
-    """A file of scripts/ as a module."""
+    """A command's module: in seq2seq/app, or a file of scripts/."""
+    if (ROOT / "seq2seq" / "app" / f"{name}.py").exists():
+        return importlib.import_module(f"seq2seq.app.{name}")
     specification = importlib.util.spec_from_file_location(
         f"{name}_command", ROOT / "scripts" / f"{name}.py"
     )

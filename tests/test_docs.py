@@ -13,7 +13,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from matplotlib.mathtext import MathTextParser
 
-from seq2seq.app import cli
+from seq2seq.app import composition
 from seq2seq.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -218,10 +218,10 @@ def test_the_readme_leads_to_every_document():
 def test_every_training_command_composes(command):
     words = shlex.split(command)[2:]
     chosen = [word for word in words if "=" in word]
-    cli.register()
+    composition.register()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         swept = compose("train", chosen, return_hydra_config=True).hydra.sweeper.params
-        assert isinstance(cli.composed(compose("train", chosen)), Config)
+        assert isinstance(composition.composed(compose("train", chosen)), Config)
     assert ("-m" in words) == bool(swept)
 
 
@@ -260,10 +260,10 @@ def test_every_setting_named_exists():
     """Such as `norm.min_rows`, `norm.terms=joint` and `norm=batch_shared`."""
     named = set(re.findall(r"`((?:norm|size|trainer)[.\w]*)(=\w+)?`", "".join(DOCS.values())))
     assert {("norm.min_rows", ""), ("norm.terms", "=joint"), ("norm", "=batch_shared")} <= named
-    cli.register()
+    composition.register()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         plain = compose("train", [])
         for key, value in named:
             assert value or key.partition(".")[2] in plain[key.partition(".")[0]], key
             if value:
-                assert cli.composed(compose("train", [key + value]))
+                assert composition.composed(compose("train", [key + value]))

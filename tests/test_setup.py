@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from importlib.metadata import distribution, requires
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from setuptools import find_namespace_packages
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+EXTRAS = PROJECT["project"]["optional-dependencies"]
 PINS = {
     canonicalize_name(name): version
     for name, version in re.findall(
@@ -252,8 +254,11 @@ def test_a_pin_is_one_version_and_fits():
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     assert len(lines) == len(PINS)
     project = PROJECT["project"]
-    for text in (*project["dependencies"], *project["optional-dependencies"]["dev"]):
+    pinned = [text for extra in ("app", "report", "ja", "dev") for text in EXTRAS[extra]]
+    for text in (*project["dependencies"], *pinned):
         requirement = Requirement(text)
+        if requirement.name == "seq2seq":
+            continue
         assert PINS[canonicalize_name(requirement.name)] in requirement.specifier, text
 
 
@@ -282,6 +287,46 @@ def test_a_torch_that_fits_is_left_alone(version):
     assert version in torch.specifier
     assert {spec.operator for spec in torch.specifier} == {">="}
     assert "2.9.1" not in torch.specifier
+
+
+def test_the_layer_needs_torch_alone():
+    assert [Requirement(r).name for r in PROJECT["project"]["dependencies"]] == ["torch"]
+    assert EXTRAS.keys() == {"app", "report", "ja", "slurm", "ray", "dev"}
+
+
+def test_the_extra_for_developers_has_what_the_commands_need():
+    (own,) = (r for r in map(Requirement, EXTRAS["dev"]) if r.name == "seq2seq")
+    assert own.extras >= {"app", "report", "ja"}
+
+
+def test_every_bound_is_a_lower_one():
+    """A newer release of a package must not make the project impossible to install."""
+    for text in (*PROJECT["project"]["dependencies"], *(r for e in EXTRAS.values() for r in e)):
+        assert {spec.operator for spec in Requirement(text).specifier} <= {">="}, text
+
+
+def test_every_console_command_is_a_function():
+    scripts = PROJECT["project"]["scripts"]
+    for command, target in scripts.items():
+        module, _, function = target.partition(":")
+        assert (module, f"seq2seq-{function}") == ("seq2seq.app.commands", command)
+        assert callable(getattr(import_module(module), function))
+    assert {f"seq2seq-{name}" for name in ("train", "prepare", "translate", "evaluate")} <= set(
+        scripts
+    )
+
+
+def test_the_package_holds_the_configuration_and_the_grammar():
+    """As links that lead to the folders at the top, so that there is one copy."""
+    for link, folder in (("configs", "configs"), ("data/grammar_en_zh", "data/grammar_en_zh")):
+        path = ROOT / "seq2seq" / link
+        assert path.is_symlink()
+        assert not Path(os.readlink(path)).is_absolute()
+        assert path.resolve() == ROOT / folder
+    data = PROJECT["tool"]["setuptools"]["package-data"]
+    for package, patterns in data.items():
+        for pattern in patterns:
+            assert list((ROOT / package.replace(".", "/")).glob(pattern)), pattern
 
 
 def test_the_build_needs_no_torch():

@@ -1,6 +1,6 @@
-"""Hydra's own sweeper, but at the end of a sweep it says what became of its jobs.
+"""Hydra's own sweeper, with a summary of the jobs at the end of a sweep.
 
-It stands here because Hydra takes plugins from the package hydra_plugins alone.
+It is here because Hydra takes plugins from the package hydra_plugins only.
 """
 
 import sys
@@ -22,26 +22,26 @@ from omegaconf import DictConfig, open_dict
 
 @dataclass
 class Result:
-    """What became of a job."""
+    """The outcome of a job."""
 
     overrides: str
     state: str
-    """As Run.state tells it."""
+    """As Run.state returns it."""
     reason: object = None
     """Why it failed."""
 
 
 @dataclass
 class Place:
-    """Where a job's run stands."""
+    """The folder of a job's run."""
 
     folder: Path
     overwrite: bool
-    """Whether the job starts afresh, whatever stands there."""
+    """Whether the job replaces the run that the folder holds."""
 
 
 class Recorder(Launcher):
-    """A launcher, already set up, that keeps what its jobs returned."""
+    """A launcher, already set up, that keeps the return values of its jobs."""
 
     def __init__(self, launcher: Launcher) -> None:
         self.launcher = launcher
@@ -51,13 +51,14 @@ class Recorder(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Nothing: it has been."""
+        """Do nothing: the launcher has been set up."""
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run the jobs. Where one was killed, or the sweep stopped, the launcher raises, and
-        returns none of them.
+        """Run the jobs.
+
+        If one was killed or the sweep was stopped, the launcher raises and returns none of them.
         """
         self.launched = True
         returned = self.launcher.launch(job_overrides, initial_job_idx)
@@ -66,12 +67,10 @@ class Recorder(Launcher):
 
 
 class SweepWithSummary(BasicSweeper):
-    """Every combination of the values given, and at the end how many jobs are done and which of
-    them failed.
-    """
+    """Runs every combination of the given values, then reports how many jobs failed and which."""
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run all jobs; raises the first failed one's error."""
+        """Run all jobs; raise the error of the first failed one."""
         assert self.launcher is not None
         self.launcher = recorder = Recorder(self.launcher)
         self.places: list[Place] = []
@@ -84,8 +83,9 @@ class SweepWithSummary(BasicSweeper):
                 summarise(results, stopped=len(recorder.returned) < len(results))
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Compose each job's configuration, which fails where that can't be done, and keep the
-        folder it names.
+        """Compose each job's configuration, and keep the folder that it names.
+
+        Raises Hydra's error if a job can't be composed.
         """
         assert self.hydra_context is not None
         assert self.config is not None
@@ -98,8 +98,9 @@ class SweepWithSummary(BasicSweeper):
             self.places.append(Place(folder, job.overwrite))
 
     def results(self, returned: Sequence[JobReturn]) -> list[Result]:
-        """Of each job, in order: by what it returned; of one that returned nothing by what stands
-        in its folder.
+        """Return the outcome of each job, in order.
+
+        A job that returned nothing is judged by its folder.
         """
         jobs = [" ".join(job) for batch in self.overrides or () for job in batch]
         ended, composed = len(returned), len(self.places)
@@ -114,19 +115,18 @@ class SweepWithSummary(BasicSweeper):
 
 
 def returned_result(overrides: str, job: JobReturn) -> Result:
-    """Of a job that the launcher saw the end of."""
+    """Return the outcome of a job whose end the launcher has seen."""
     failed = job.status is JobStatus.FAILED
     return Result(overrides, "failed" if failed else "finished", job._return_value)
 
 
 def result_in_folder(overrides: str, place: Place, began: float) -> Result:
-    """Of a job that was killed, stopped, or never started since the time when the sweep began.
+    """Return the outcome of a job that was killed, stopped or never started.
 
-    A former sweep's failure is none of this one's; nor is anything that this one was to overwrite.
+    Only what was written since the sweep began counts: an earlier sweep's failure does not, nor
+    does a run that this job was to overwrite.
     """
-    from seq2seq.runs.folder import (
-        Run,  # with torch, for which a sweep that ends well need not wait
-    )
+    from seq2seq.runs.folder import Run  # only here: a sweep that ends well need not wait for it
 
     run = Run(place.folder)
     state = run.state()
@@ -137,8 +137,9 @@ def result_in_folder(overrides: str, place: Place, began: float) -> Result:
 
 
 def summarise(results: Sequence[Result], stopped: bool) -> None:
-    """Say how a sweep went. Where the launcher gave up, as on a cluster, unfinished jobs may still
-    be under way.
+    """Print how many jobs are done, failed, unfinished or not begun.
+
+    If the launcher gave up, as on a cluster, unfinished jobs may still be running.
     """
     count = Counter(result.state for result in results)
     said = f"{count['finished']} of {len(results)} jobs done, {count['failed']} failed"
@@ -152,7 +153,7 @@ def summarise(results: Sequence[Result], stopped: bool) -> None:
 
 
 def register() -> None:
-    """Make it known as hydra/sweeper=with_summary."""
+    """Register the sweeper as hydra/sweeper=with_summary."""
     Plugins.instance().register(SweepWithSummary)
     ConfigStore.instance().store(
         group="hydra/sweeper",

@@ -1,1 +1,1 @@
-"""The command line: Hydra, exit codes, options that several commands share."""
+"""The commands: Hydra, exit codes, and the options that several commands share."""

@@ -1,33 +1,19 @@
-"""Every setting of the application, as plain dataclasses that need neither Hydra nor torch."""
+"""Every setting of the application, as plain dataclasses that check their own values.
 
-from .groups import (
-    Attention,
-    Backend,
-    CellConfig,
-    CellKind,
-    CleaningConfig,
-    Config,
-    DataConfig,
-    DecodeConfig,
-    Device,
-    GrammarSplit,
-    Metric,
-    ModelConfig,
-    Nonlinearity,
-    OptimizerConfig,
-    OptimizerKind,
-    Origin,
-    Precision,
-    ProbeConfig,
-    ProbeKind,
-    Schedule,
-    SplitConfig,
-    SplitRule,
-    TokenizerConfig,
-    TokenizerKind,
-    TrainerConfig,
-    Tying,
-)
+`configs/` holds the values, and Hydra checks their types against the dataclasses. The package needs
+neither Hydra nor torch.
+"""
+
+from ..rnn import NormConfig
+from .checks import saved_settings
+from .data import CleaningConfig, DataConfig, GrammarSplit, Origin, SplitConfig, SplitRule
+from .decode import DecodeConfig, length_limit
+from .model import Attention, CellConfig, CellKind, ModelConfig, Nonlinearity, Tying
+from .optimizer import OptimizerConfig, OptimizerKind, Schedule
+from .probe import ProbeConfig, ProbeKind, has_statistics
+from .run import Config
+from .tokenizer import TokenizerConfig, TokenizerKind
+from .trainer import Backend, Device, Metric, Precision, TrainerConfig
 
 __all__ = [
     "Attention",
@@ -43,6 +29,7 @@ __all__ = [
     "Metric",
     "ModelConfig",
     "Nonlinearity",
+    "NormConfig",
     "OptimizerConfig",
     "OptimizerKind",
     "Origin",
@@ -56,4 +43,7 @@ __all__ = [
     "TokenizerKind",
     "TrainerConfig",
     "Tying",
+    "has_statistics",
+    "length_limit",
+    "saved_settings",
 ]

@@ -1,63 +1,59 @@
-"""Every setting by its key: which of them make a run another one, and what range a number has.
-Needs no torch.
-"""
+"""Every setting by its dotted key, and which settings make a run another run."""
 
-import re
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from ..rnn import NormConfig, NormKind
-from .groups import Config, DecodeConfig, ProbeKind
+from .run import Config
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-"""Where the settings of train.py are named and explained."""
-NOT_SETTINGS = ("resume", "overwrite")
-"""What a run is started with and is no part of it."""
-CHANGEABLE = (
-    *NOT_SETTINGS,
-    "trainer.device",
-    "trainer.threads",
-    "trainer.histograms",
-    "trainer.progress",
-    "data.mirror",
-)
-"""Settings that change nothing of what a run computes."""
+PACKAGE = Path(__file__).resolve().parents[1]
+"""The folder of the package; what it needs besides code is inside."""
+CONFIGS = PACKAGE / "configs"
+"""Where the settings of a run get their values: a folder per group, a file per choice."""
+NOT_SETTINGS = {
+    "resume": "which run to go on with; the run keeps its own settings",
+    "overwrite": "whether to replace the run that the folder holds",
+}
+"""What a run is started with and what is no part of it."""
+CHANGEABLE = {
+    **NOT_SETTINGS,
+    "trainer.device": "where to compute",
+    "trainer.threads": "how many CPU threads compute",
+    "trainer.histograms": "what TensorBoard shows",
+    "trainer.progress": "what the terminal shows",
+    "data.mirror": "where published files are copied from",
+}
+"""Settings that change nothing of what a run computes, and what they do change."""
+BY_DESIGN = {
+    **CHANGEABLE,
+    "experiment": "which runs a report compares",
+    "size": "which runs a report compares",
+    "data.name": "the name of the run's folder",
+    "data.root": "where prepared corpora are kept",
+    "data.sha256": "values that the splits may refer to",
+    "data.more_tests": "which other splits can be evaluated",
+    "decode.batch_size": "how fast translation is",
+    "trainer.checkpoint_every": "how much an interruption can lose",
+    "trainer.recalibrate": "nothing but batch norm, yet a sweep sets it for every norm",
+    "backend": "which implementation computes, with the same results up to rounding",
+}
+"""Settings that may change nothing that is trained or scored, and what they do change.
+
+Any other setting has an effect, or is refused.
+"""
 EXTENDABLE = ("trainer.max_updates", "trainer.max_epochs")
 """Settings that change nothing of the training so far."""
-AT_LEAST_ONE = (
-    "optimizer.accumulate",
-    "optimizer.plateau_patience",
-    "trainer.max_epochs",
-    "trainer.max_updates",
-    "trainer.validate_every",
-    "trainer.validate_sentences",
-    "trainer.checkpoint_every",
-    "trainer.log_every",
-    "trainer.patience",
-    "trainer.recalibrate_batches",
-    "trainer.threads",
-    "probe.sentences",
-    "probe.batches",
-    "probe.bucket_sentences",
-)
-AT_LEAST_ZERO = (
-    "optimizer.lr",
-    "optimizer.momentum",
-    "optimizer.weight_decay",
-    "optimizer.warmup_updates",
-    "optimizer.clip_norm",
-    "trainer.average_last",
-)
-PARTS = ("trainer.label_smoothing", "model.dropout")
-"""Settings from 0 to, but not including, 1."""
-SHORTEST = 3
-"""Time steps of a sequence in which sums can grow: the first one's has no recurrent term."""
+
+
+def packaged(file: str) -> Path:
+    """Return a file that a setting names: in the working directory, else inside the package."""
+    path = Path(file)
+    return path if path.exists() or path.is_absolute() else PACKAGE / path
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one with dotted keys."""
+    """Return nested dictionaries as one with dotted keys."""
     if not isinstance(value, dict):
         return {prefix: value}
     return {
@@ -68,8 +64,9 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A configuration, or a part of it, as config.yaml has it: dictionaries, lists, enums by
-    name.
+    """Return a configuration, or a part of it, as config.yaml holds it.
+
+    Dataclasses become dictionaries, tuples lists, and enums their names.
     """
     if is_dataclass(value):
         return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
@@ -81,76 +78,15 @@ def plain(value: Any) -> Any:
 
 
 def settings(config: Config) -> dict[str, Any]:
-    """Every setting by its dotted key, enums by name."""
+    """Return every setting by its dotted key, enums by name."""
     return flatten(plain(config))
 
 
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
-    """The settings that matter and differ: key -> (old, new)."""
+    """Return the settings that matter and differ: key -> (old, new)."""
     a, b = settings(old), settings(new)
     return {
         key: (a.get(key), b.get(key))
         for key in sorted(a.keys() | b.keys())
         if a.get(key) != b.get(key) and key not in CHANGEABLE
     }
-
-
-def check_settings(config: Config) -> None:
-    """ValueError where a number is out of its range: before training, not when it is first used."""
-    found = settings(config)
-    for key in (*AT_LEAST_ONE, *AT_LEAST_ZERO, *PARTS):
-        least = 1 if key in AT_LEAST_ONE else 0
-        if found[key] is not None and found[key] < least:
-            raise ValueError(f"{key}={found[key]}: expected at least {least}")
-        if key in PARTS and found[key] >= 1:
-            raise ValueError(f"{key}={found[key]}: expected less than 1")
-    check_decode(config.decode)
-    check_probe(config)
-
-
-def check_probe(config: Config) -> None:
-    """ValueError where a probe would fail, or measure something else than it says."""
-    probe, norm = config.probe, config.norm
-    if min(probe.lengths, default=SHORTEST) < SHORTEST:
-        raise ValueError(
-            f"probe.lengths={probe.lengths}: expected at least {SHORTEST}: sums grow from the"
-            " second"
-        )
-    if probe.buckets != sorted({0, *probe.buckets})[1:]:
-        raise ValueError(
-            f"probe.buckets={probe.buckets}: expected ascending numbers of pieces from 1"
-        )
-    own = [kind.value for kind in probe.kinds if kind is not ProbeKind.length]
-    if own and not has_statistics(norm, probe.sentences):
-        raise ValueError(
-            f"probe.sentences={probe.sentences}: expected at least norm.min_rows={norm.min_rows}"
-            f" for {', '.join(own)}, else batch norm does not normalise by the batch's own"
-            " statistics"
-        )
-
-
-def has_statistics(norm: NormConfig, sentences: int) -> bool:
-    """Whether so many have statistics of their own: not where batch norm keeps to the stored ones
-    for so few.
-    """
-    return norm.kind is not NormKind.batch or sentences >= norm.min_rows
-
-
-def length_limit(rule: str) -> tuple[float, float]:
-    """(a, b) of 'Ax+B': longest translation as a times the source's length plus b; a plain number
-    is (0, B).
-    """
-    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)x)?(?:\+?(\d+))?", rule.strip())
-    if not rule.strip() or match is None:
-        raise ValueError(
-            f"decode.max_length={rule!r}: expected 'Ax+B', such as '2x+10', or a number of pieces"
-        )
-    return float(match[1] or 0), float(match[2] or 0)
-
-
-def check_decode(config: DecodeConfig) -> None:
-    """ValueError where a setting can't be searched with."""
-    for name in ("beam_size", "batch_size"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"decode.{name}={getattr(config, name)}: expected at least 1")
-    length_limit(config.max_length)

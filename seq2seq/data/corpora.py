@@ -10,6 +10,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 from ..config import DataConfig, Origin, SplitConfig, SplitRule
+from ..config.settings import packaged
 from ..errors import DataError
 from ..files import new_folder, replacing, write_text
 from . import grammar
@@ -244,13 +245,20 @@ def _division(config: DataConfig) -> str:
     return json.dumps(made_of, indent=2) + "\n"
 
 
+def _grammar_file(config: DataConfig) -> Path:
+    """Return the grammar's file, in the working directory or the package; DataError if absent."""
+    file = packaged(str(config.grammar))
+    if config.grammar is None or not file.is_file():
+        raise DataError(f"data.grammar={config.grammar}: no such file; expected a grammar")
+    return file
+
+
 def _drawn_folder(config: DataConfig) -> Path:
     """Return the folder of the drawn text, named by a hash of everything that decides it."""
-    if config.grammar is None or not Path(config.grammar).is_file():
-        raise DataError(f"data.grammar={config.grammar}: no such file; expected a grammar")
+    file = _grammar_file(config)
     code = [path.read_bytes() for path in sorted(Path(grammar.__path__[0]).glob("*.py"))]
     sizes = sorted((name, str(size)) for name, size in config.grammar_splits.items())
-    key = repr((Path(config.grammar).read_bytes(), config.grammar_seed, sizes, code))
+    key = repr((file.read_bytes(), config.grammar_seed, sizes, code))
     return Path(config.root) / config.name / f"text-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
@@ -259,7 +267,7 @@ def _drawn(config: DataConfig) -> Path:
     folder = _drawn_folder(config)
     if folder.is_dir():
         return folder
-    rules = load_grammar(str(config.grammar))
+    rules = load_grammar(str(_grammar_file(config)))
     with new_folder(folder, prefix=".text-") as made:
         drawn = generate_splits(rules, config.grammar_splits, config.grammar_seed)
         for name, pairs in drawn.items():

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any
 
-from ..config.settings import has_statistics
+from ..config import has_statistics
 from ..rnn import NormKind, batch_statistics
 from ..translation.likelihood import mean_nll
 from ..translation.lines import translate_lines

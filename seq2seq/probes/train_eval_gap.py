@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config.settings import has_statistics
+from ..config import has_statistics
 from ..data.batches import Batch
 from ..device import autocast
 from ..rnn import (

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from ..config import Config
+from ..config import Config, saved_settings
 from ..config.settings import EXTENDABLE, differences
 from ..files import TEMPORARY, write_text
 from .configuration import read_config, read_yaml, write_config
@@ -71,7 +71,8 @@ class Run:
     def config(self) -> Config:
         """Return the run's configuration; RunError if this version cannot read it."""
         try:
-            return read_config(self.config_file)
+            with saved_settings():
+                return read_config(self.config_file)
         except (ValueError, yaml.YAMLError) as error:
             raise RunError(
                 f"{self.config_file}: not a configuration of this program ({error})"

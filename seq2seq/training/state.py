@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..config import Config
-from ..config.settings import check_settings
 from ..data.batches import BatchSampler
 from ..data.corpora import read_split, splits
 from ..data.dataset import ParallelDataset, Prepared
@@ -214,7 +213,6 @@ def initial_state(config: Config, run: Run, processes: Processes = ONE_PROCESS) 
     Raises ValueError for a setting out of range and DataError for text that cannot be read, the
     test set's included: before training, not after it.
     """
-    check_settings(config)
     set_threads(config.trainer.threads)
     device = choose_device(config.trainer.device)
     show_progress = config.trainer.progress and processes.is_main

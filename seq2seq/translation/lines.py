@@ -8,7 +8,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..config import DecodeConfig, Precision
-from ..config.settings import check_decode
 from ..data.tokenizer import Tokenizers
 from ..device import autocast
 from ..figures import attention_figure, save_figure
@@ -76,9 +75,7 @@ def translate_lines(
     """Return the n_best translations of every line, in the order of the lines.
 
     An empty line has the empty translation. The progress bar starts once the kernels are loaded.
-    Raises ValueError if the search settings are out of range.
     """
-    check_decode(config)
     model.load_kernels()
     wants_attention = attention or config.replace_unk
     sentences = [tokenizers.source.encode(line) for line in lines]

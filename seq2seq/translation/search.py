@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ..config import DecodeConfig
-from ..config.settings import check_decode, length_limit
+from ..config import DecodeConfig, length_limit
 from ..model import DecoderState, Memory, Translator
 
 MINUS_INFINITY = float("-inf")
@@ -140,7 +139,6 @@ def beam_search(
     they are. Raises ValueError for settings out of range, RuntimeError for a model whose
     probabilities are not finite.
     """
-    check_decode(config)
     if not 1 <= n_best <= config.beam_size:
         raise ValueError(f"n_best={n_best}: expected 1 to beam_size={config.beam_size}")
     search, ids = _start(model, src, src_lengths, config, return_attention), model.vocabulary

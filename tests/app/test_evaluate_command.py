@@ -219,7 +219,7 @@ def test_runs_are_compared_by_paired_bootstrap(two_runs, evaluate, translated, t
         f"{first['interval']:.2f}",
     ]
     assert lines[3].split()[-1] == f"{other['p_value']:.4f}"
-    assert lines[-1].startswith("p: how likely")
+    assert lines[-1].startswith("p: probability of a difference")
 
 
 def test_a_run_is_compared_with_others_alone(two_runs, evaluate):

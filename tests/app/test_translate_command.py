@@ -17,7 +17,7 @@ import pytest
 from matplotlib.image import imread
 from runs import ROOT, settings, trained, translation
 
-from seq2seq.app.cli import open_translator
+from seq2seq.app.options import open_translator
 from seq2seq.config import Attention, ModelConfig
 
 pytest_plugins = ["run_fixtures"]

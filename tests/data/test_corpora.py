@@ -12,7 +12,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from test_splitting import RULE, oracle
 
-from seq2seq.app import cli
+from seq2seq.app import composition
 from seq2seq.config import DataConfig, GrammarSplit, Origin, SplitConfig, SplitRule
 from seq2seq.data import corpora
 from seq2seq.data.corpora import (
@@ -48,9 +48,9 @@ def no_mirror_by_chance(monkeypatch):
 
 
 def config_of(name, *overrides):
-    cli.register()
+    composition.register()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return cli.composed(compose("train", overrides=[f"data={name}", *overrides])).data
+        return composition.composed(compose("train", overrides=[f"data={name}", *overrides])).data
 
 
 def sha256(text):

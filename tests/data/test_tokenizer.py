@@ -127,7 +127,7 @@ def test_char_and_word_take_what_there_is(kind, size):
 
 
 def test_too_small_a_vocabulary_and_no_text_are_refused():
-    with pytest.raises(DataError, match="expected at least 5"):
+    with pytest.raises(ValueError, match="expected at least 5"):
         train(size=4)
     with pytest.raises(
         DataError, match=r"too few for the characters .* expected at least"

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from synthetic import record
 
-from seq2seq.app import cli
+from seq2seq.app import composition
 from seq2seq.config import CellKind
 from seq2seq.config.settings import CONFIGS
 from seq2seq.runs.commands import training_commands
@@ -96,7 +96,7 @@ def swept(command):
     """How many jobs Hydra makes of a command of train.py."""
     words = shlex.split(command)[2:]
     assert words.pop(0) == "-m"
-    cli.register()
+    composition.register()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         hydra = GlobalHydra.instance().hydra
         cfg = hydra.compose_config("train", words, RunMode.MULTIRUN, with_log_configuration=False)

@@ -12,10 +12,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from seq2seq.config import CellConfig, CellKind, Config, ProbeConfig, ProbeKind
-from seq2seq.config.settings import check_settings, differences
+from seq2seq.config import CellConfig, CellKind
+from seq2seq.config.settings import differences
 from seq2seq.errors import Stopped
-from seq2seq.rnn import NormConfig, NormKind
 from seq2seq.runs import checkpoint
 from seq2seq.runs.checkpoint import CheckpointError, load_checkpoint
 from seq2seq.runs.folder import Run, RunError, Status
@@ -452,41 +451,3 @@ def test_loading_executes_nothing(copied, tmp_path, monkeypatch):
     with pytest.raises(RunError):
         copied.config()
     assert not (tmp_path / "went off").exists()
-
-
-def test_every_default_is_in_range(finished):
-    check_settings(finished.config())
-
-
-@pytest.mark.parametrize(
-    ("probe", "said"),
-    [
-        ({"sentences": 0}, "probe.sentences=0: expected at least 1"),
-        ({"batches": 0}, "probe.batches=0: expected at"),
-        ({"bucket_sentences": 0}, "probe.bucket_sentences=0: expected at least 1"),
-        ({"lengths": [10, 1]}, r"probe.lengths=\[10, 1\]: expected at least 3"),
-        ({"buckets": [20, 10, 30]}, r"probe.buckets=\[20, 10, 30\]: expected ascending"),
-        ({"buckets": [0, 10]}, r"probe.buckets=\[0, 10\]: expected ascending"),
-        (
-            {"kinds": [ProbeKind.invariance, ProbeKind.length], "sentences": 7},
-            "probe.sentences=7: expected at least norm.min_rows=8 for invariance, else",
-        ),
-    ],
-)
-def test_probes_that_could_not_measure_are_refused_before_training(probe, said):
-    config = Config(norm=NormConfig(NormKind.batch, min_rows=8))
-    with pytest.raises(ValueError, match=said):
-        check_settings(replace(config, probe=ProbeConfig(**probe)))
-    check_settings(
-        replace(config, probe=ProbeConfig(kinds=[ProbeKind.length], sentences=7, buckets=[]))
-    )
-    check_settings(
-        replace(config, probe=ProbeConfig(kinds=list(ProbeKind), sentences=8, lengths=[3]))
-    )
-    check_settings(
-        replace(
-            config,
-            norm=NormConfig(NormKind.layer, min_rows=8),
-            probe=ProbeConfig(kinds=list(ProbeKind), sentences=7, lengths=[]),
-        )
-    )

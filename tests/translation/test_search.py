@@ -4,8 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from seq2seq.config import Attention, CellConfig, DecodeConfig, ModelConfig
-from seq2seq.config.settings import length_limit
+from seq2seq.config import Attention, CellConfig, DecodeConfig, ModelConfig, length_limit
 from seq2seq.model import Translator, Vocabulary
 from seq2seq.rnn import NormConfig
 from seq2seq.translation.search import beam_search, search_in_batches

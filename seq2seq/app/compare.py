@@ -1,0 +1,91 @@
+"""Compare runs: print a table, verdicts and the short answer, and write a report.
+
+    python scripts/compare.py outputs/grammar_en_zh/* --out comparison
+
+The folder gets report.html, report.md, results.csv and figures/. Runs of an experiment
+(python train.py -m experiment=convergence, length, ...) get a verdict on its claim.
+"""
+
+import argparse
+import io
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from ..report.columns import COLUMNS, status
+from ..report.groups import labels
+from ..report.page import Report, write_report
+from .options import console
+
+LISTED = 6
+"""The command in the report names so many runs or fewer; of more it gives folder and number."""
+
+
+def main() -> None:
+    """Parse the command line, write the report, and print what it found."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("."),
+        metavar="DIR",
+        help="the folder for the report (default: the current one)",
+    )
+    arguments = parser.parse_args()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a path may have bytes that are no text
+    report = write_report(arguments.runs, arguments.out, command(arguments.runs, arguments.out))
+    console().print(runs_table(report))
+    for section in report.sections:
+        for verdict in section.verdicts:
+            claim = f"{section.title}: {verdict.claim} {verdict.missing}".rstrip()
+            print(f"{verdict.outcome.value}: {claim}")
+    for answer in report.answers:
+        print(f"\n{answer}")
+    for note in report.notes:
+        print(f"note: {note}")
+    print(f"\nWrote {', '.join(str(file) for file in report.files)}.")
+    folder = shlex.quote(common_folder(arguments.runs))
+    print(f"Curves by run in TensorBoard: tensorboard --logdir {folder}")
+
+
+def runs_table(report: Report) -> Table:
+    """Return the runs as a table that fits 80 columns."""
+    unequal = any(status(run) != "finished" for run in report.runs)
+    shown = [
+        column for column in COLUMNS if column.at_terminal and (unequal or column.key != "status")
+    ]
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in shown:
+        number = column.decimals is not None
+        table.add_column(
+            column.title.replace(" ", "\n"),
+            justify="right" if number else "left",
+            no_wrap=number,
+            overflow="fold",
+        )
+    for run, label in zip(report.runs, labels(report.runs), strict=True):
+        cells = (label if column.key == "run" else column.text(run) for column in shown)
+        table.add_row(*map(escape, cells))
+    return table
+
+
+def common_folder(runs: list[str]) -> str:
+    """Return the folder that contains all these runs; for a single run its own."""
+    return os.path.relpath(os.path.commonpath([os.path.abspath(run) for run in runs]))
+
+
+def command(runs: list[str], out: Path) -> str:
+    """Return the command that made the report; many runs appear as their folder and number."""
+    listed = (
+        shlex.join(runs) if len(runs) <= LISTED else f"{common_folder(runs)}/... ({len(runs)} runs)"
+    )
+    return f"python scripts/compare.py {listed} --out {shlex.quote(str(out))}"

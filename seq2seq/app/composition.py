@@ -1,0 +1,211 @@
+"""Hydra: from the command line to the settings of a run, and to the folder that it writes.
+
+With `names.py` and `overrides.py` this is all that knows Hydra.
+"""
+
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from hydra_plugins import seq2seq as sweeper
+
+from ..config import Config, saved_settings
+from ..config.settings import CHANGEABLE, CONFIGS, EXTENDABLE, NOT_SETTINGS
+from .exit_codes import wants_traceback
+from .names import key_of, run_folder, run_name
+from .overrides import check, choices, explained
+
+if TYPE_CHECKING:
+    from ..runs.folder import Run
+
+VERSION_BASE = "1.3"
+"""The version of Hydra whose defaults hold."""
+
+
+def register() -> None:
+    """Register the schemas and resolvers that configs/ uses."""
+    sweeper.register()
+    store = ConfigStore.instance()
+    store.store(name="config_schema", node=Config)
+    for f in fields(Config):
+        if is_dataclass(f.type):
+            store.store(group=f.name, name=f"{f.name}_schema", node=f.type)
+    for resolver in (run_name, run_folder, by_root, in_batches):
+        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
+
+
+def by_root(rate: float, size: int, base: int) -> float:
+    """Return the rate for batches of `size`, given the rate for batches of `base`.
+
+    It grows with the square root of the batch (Malladi et al. 2022, for Adam).
+    """
+    return float(rate * math.sqrt(size / base))
+
+
+def in_batches(sentences: int, size: int) -> int:
+    """Return the number of batches of `size` that hold so many sentences."""
+    return max(1, round(sentences / size))
+
+
+# -- a command ---
+
+
+def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
+    """Run a task with the settings that the command line asks for, once or for each job of a sweep.
+
+    ValueError for settings that can't be composed; an error of the task keeps its type.
+    """
+    register()
+    sys.argv[1:] = arguments(sys.argv[1:])
+    options = get_args_parser().parse_args()
+    traceback = wants_traceback()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises; otherwise it prints and exits
+    try:
+        own = [Path(options.config_dir)] if options.config_dir else []
+        check(options.overrides, [CONFIGS, *own])
+        if options.help:
+            show_help(config_name, options.overrides)
+        else:
+            hydra.main(str(CONFIGS), config_name, VERSION_BASE)(task)()
+    except JobFailed as failed:
+        raise failed.error from failed.error.__cause__
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(explained(error)) from error
+    finally:
+        os.environ["HYDRA_FULL_ERROR"] = "1" if traceback else "0"
+
+
+def arguments(given: Sequence[str]) -> list[str]:
+    """Return the command line with RUN of resume=RUN quoted for Hydra.
+
+    The name of a run has commas and equals signs. In a sweep a comma separates runs, so nothing is
+    quoted.
+    """
+    if "-m" in given or "--multirun" in given:
+        return list(given)
+    return [_quoted(argument) if argument.startswith("resume=") else argument for argument in given]
+
+
+def _quoted(override: str) -> str:
+    key, _, value = override.partition("=")
+    if value[:1] in ("'", '"') or re.fullmatch(r"[\w./+-]*", value, re.ASCII):
+        return override
+    return f"{key}='" + value.replace("'", r"\'") + "'"
+
+
+def show_help(config_name: str, overrides: Sequence[str]) -> None:
+    """Print what the command does, the choices of each group, and every setting with its value.
+
+    Hydra's own help takes a second longer: it also lists the groups that we don't show.
+    """
+    with initialize_config_dir(str(CONFIGS), version_base=VERSION_BASE):
+        cfg = compose(config_name, list(overrides), return_hydra_config=True)
+    template = Template(cfg.hydra.help.template)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    groups = sorted(folder.name for folder in CONFIGS.iterdir() if folder.is_dir())
+    listed = [f"{group}: {', '.join(choices(group))}" for group in groups if group != "hydra"]
+    print(template.substitute(GROUPS="\n".join(listed), CONFIG=OmegaConf.to_yaml(cfg)).rstrip())
+
+
+# -- one run, or one job of a sweep ---
+
+
+def composed(cfg: DictConfig) -> Config:
+    """Return Hydra's composition as the plain dataclass, which checks itself."""
+    config = OmegaConf.to_object(cfg)
+    assert isinstance(config, Config)
+    return config
+
+
+def current_run(cfg: DictConfig) -> tuple[Config, "Run"]:
+    """Return the settings and the folder of this job; with resume=RUN both are RUN's own."""
+    if cfg.resume is not None:
+        return _resumed_run(cfg)
+    from ..runs.folder import Run
+
+    run = Run(os.path.relpath(HydraConfig.get().runtime.output_dir), list(asked().values()))
+    try:
+        config = composed(cfg)
+    except ValueError:
+        if os.environ.get("RANK", "0") != "0":
+            raise
+        with run.beginning():  # leaves failure.txt in the folder
+            raise
+    return _without_bars(config), run
+
+
+def asked() -> dict[str, str]:
+    """Return the overrides of this job by their keys, without those of this one start."""
+    return {key_of(o): o for o in HydraConfig.get().overrides.task if key_of(o) not in NOT_SETTINGS}
+
+
+def _resumed_run(cfg: DictConfig) -> tuple[Config, "Run"]:
+    """Return a run's own settings, changed only by what changes nothing of the training so far."""
+    from ..runs.folder import Run
+
+    overrides = HydraConfig.get().overrides
+    run = Run.open(cfg.resume)
+    if (before := run.overrides()) is not None:
+        run.asked = list(({key_of(o): o for o in before} | asked()).values())
+    resumed = OmegaConf.structured(replace(run.config(), resume=cfg.resume, overwrite=False))
+    accepted = [key for key in (*CHANGEABLE, *EXTENDABLE) if key not in NOT_SETTINGS]
+    places = (o for o in overrides.hydra if key_of(o) == "hydra.run.dir")
+    for override in (*overrides.task, *places):
+        key = key_of(override)
+        if key not in (*accepted, "resume"):
+            raise ValueError(
+                f"{override}: resume={cfg.resume} continues with that run's own settings;"
+                f" expected only {', '.join(accepted)}"
+            )
+        OmegaConf.update(resumed, key, OmegaConf.select(cfg, key))
+    with saved_settings():
+        return _without_bars(composed(resumed)), run
+
+
+def _without_bars(config: Config) -> Config:
+    """Turn off the progress bar of a job that runs next to others, which would overwrite it."""
+    job = HydraConfig.get()
+    if job.mode is RunMode.MULTIRUN and not job.launcher._target_.endswith("BasicLauncher"):
+        config.trainer.progress = False
+    return config
+
+
+class JobFailed(BaseException):
+    """The error of a single run, on its way past Hydra, which would print a line of its own."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@contextmanager
+def job() -> Iterator[None]:
+    """Report a failed job of a sweep at once and let the others continue.
+
+    Hydra raises its error after the last job.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError, OSError) as error:
+        if HydraConfig.get().mode is not RunMode.MULTIRUN:
+            raise JobFailed(error) from error
+        print(f"failed: {' '.join(HydraConfig.get().overrides.task)}: {error}", file=sys.stderr)
+        raise

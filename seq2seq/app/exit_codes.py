@@ -1,0 +1,89 @@
+"""From an error to one line and an exit code.
+
+0: done, also after SIGTERM once the run is saved. 1: a failure during the work. 2: usage,
+configuration, data, or a package that is not installed. 130: Ctrl-C. There is no traceback unless
+HYDRA_FULL_ERROR=1.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..errors import Stopped
+
+PACKAGES = {
+    "antlr4": ("hydra-core", "app"),
+    "filelock": ("filelock", "app"),
+    "hydra": ("hydra-core", "app"),
+    "hydra_plugins": ("hydra-joblib-launcher", "app"),
+    "jieba": ("jieba", "app"),
+    "matplotlib": ("matplotlib", "app"),
+    "numpy": ("numpy", "app"),
+    "omegaconf": ("hydra-core", "app"),
+    "pooch": ("pooch", "app"),
+    "rich": ("rich", "app"),
+    "sacrebleu": ("sacrebleu", "app"),
+    "safetensors": ("safetensors", "app"),
+    "sentencepiece": ("sentencepiece", "app"),
+    "torch": ("torch", "app"),
+    "tensorboard": ("tensorboard", "app"),
+    "tqdm": ("tqdm", "app"),
+    "yaml": ("pyyaml", "app"),
+    "zhplot": ("zhplot", "app"),
+    "jinja2": ("jinja2", "report"),
+    "orjson": ("orjson", "report"),
+    "plotly": ("plotly", "report"),
+    "scipy": ("scipy", "report"),
+}
+"""Module -> the distribution that has it, and the extra of this project that installs it."""
+
+
+class MissingPackage(RuntimeError):
+    """A package that a command needs and that is not installed."""
+
+    def __init__(self, module: str) -> None:
+        distribution, extra = PACKAGES[module]
+        super().__init__(f"needs {distribution}: pip install 'seq2seq[{extra}]'")
+
+
+def wants_traceback() -> bool:
+    """Return whether the user asked for a traceback."""
+    return os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+
+def fail(error: BaseException, code: int) -> int:
+    """Print an error as one line and return the exit code."""
+    if wants_traceback() and not isinstance(error, Stopped):
+        raise error
+    message = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        message = f"{error.filename}: {error.strerror}"
+    message = " ".join(message.split())
+    print(f"{Path(sys.argv[0]).name}: {message or type(error).__name__}", file=sys.stderr)
+    return code
+
+
+def guarded(main: Callable[[], Any]) -> int:
+    """Run a command; return its exit code, after one line about an error that it raised."""
+    try:
+        main()
+        return 0
+    except Stopped as error:
+        return fail(error, error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in PACKAGES:
+            raise
+        return fail(MissingPackage(module), 2)
+    except (MissingPackage, ValueError, FileNotFoundError) as error:
+        return fail(error, 2)
+    except (RuntimeError, OSError) as error:
+        return fail(error, 1)

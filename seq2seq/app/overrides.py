@@ -1,0 +1,137 @@
+"""Checks of the overrides on the command line, before Hydra composes anything.
+
+Hydra answers an unknown key with the advice to add it by "+", and takes "~norm" for a wish. Both
+would train something else than what was meant.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from ..config import Config
+from ..config.settings import CONFIGS
+
+CLASSES = tuple(f.name for f in fields(Config) if is_dataclass(f.type))
+"""Groups that every run needs a choice of."""
+OPTIONAL = ("experiment", "size")
+"""Groups that may be null."""
+TYPES = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
+"""OmegaConf's name of a type -> what a person calls it."""
+LISTED = 12
+"""An error lists the keys of a group up to this number."""
+
+
+def choices(group: str, folders: Sequence[Path] = (CONFIGS,)) -> list[str]:
+    """Return the choices of a group, from its files in these folders."""
+    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
+
+
+def keys(kind: Any = Config, prefix: str = "") -> dict[str, bool]:
+    """Return every key of the configuration, and whether names of one's own go below it."""
+    found = {}
+    for name, hint in get_type_hints(kind).items():
+        parts = [part for part in get_args(hint) if part is not NoneType] or [hint]
+        inner = parts[0] if get_origin(hint) is not dict else None
+        found[f"{prefix}{name}"] = get_origin(hint) is dict
+        if is_dataclass(inner):
+            found |= keys(inner, f"{prefix}{name}.")
+    return found
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """Return "; did you mean X?" for a known word that is close, else nothing."""
+    last = word.rpartition(".")[2]
+    same = sorted(
+        (k for k in known if k != word and k.rpartition(".")[2] == last),
+        key=lambda k: (k.startswith("data."), k),
+    )
+    close = get_close_matches(word, known, 1) or same[:1]
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def check(overrides: Sequence[str], folders: Sequence[Path] = (CONFIGS,)) -> None:
+    """Raise ValueError for the first override that names no setting, or takes one away."""
+    known = keys()
+    for override in map(_parsed, overrides):
+        key = override.key_or_group
+        if key.split("/")[0].split(".")[0] == "hydra" or override.package is not None:
+            continue
+        if any(key.startswith(f"{own}.") for own, is_open in known.items() if is_open):
+            continue
+        text = str(override.input_line)
+        if key not in known and key != "experiment/size":
+            raise ValueError(f"{text}: {_unknown(key, known)}")
+        if override.is_delete():
+            instead = "null" if key in OPTIONAL else "CHOICE" if key in CLASSES else "VALUE"
+            raise ValueError(f"{text}: expected {key}={instead}: a setting can't be removed")
+        if override.is_add() or override.is_force_add():
+            plain = text.lstrip("+")
+            raise ValueError(f"{text}: expected {plain}: the setting exists, so it needs no +")
+        if key in (*CLASSES, *OPTIONAL):
+            _check_choice(override, choices(key, folders))
+
+
+def _parsed(override: str) -> Override:
+    """Parse one override; ValueError names it if it has no valid syntax."""
+    try:
+        return OverridesParser.create().parse_override(override)
+    except HydraException as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{override}: expected key=value in Hydra's syntax: {reason}") from error
+
+
+def _unknown(key: str, known: dict[str, bool]) -> str:
+    """Describe a key that no setting has."""
+    group = key.rpartition(".")[0]
+    siblings = [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == group]
+    if group in known and len(siblings) <= LISTED:
+        expected = f"expected one of {group}'s settings ({', '.join(siblings)})"
+    else:
+        expected = "expected a group or a setting that --help lists"
+    return f"no such setting; {expected}{did_you_mean(key, list(known))}"
+
+
+def _check_choice(override: Override, available: list[str]) -> None:
+    """Raise ValueError for a choice that the group doesn't have."""
+    group = override.key_or_group
+    if isinstance(override.value(), Glob):
+        return
+    values = (
+        list(override.sweep_string_iterator())
+        if override.is_sweep_override()
+        else [override.get_value_element_as_str()]
+    )
+    for value in values:
+        if "${" in value or value in available or (value == "null" and group in OPTIONAL):
+            continue
+        meant = "; did you mean none?" if value == "null" and "none" in available else ""
+        raise ValueError(
+            f"{group}={value}: expected one of {', '.join(available)}"
+            f"{meant or did_you_mean(value, available)}"
+        )
+
+
+def explained(error: HydraException | OmegaConfBaseException) -> str:
+    """Return what Hydra found wrong as one line, with the cause and a close choice."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
+    reason = str(cause or error).partition("\n")[0]
+    merged = re.match(r"Error merging override (\S+)", str(error))
+    if merged is None:
+        return f"{error}: {reason}" if cause is not None else str(error)
+    if choice := re.search(r"Invalid value '(.*)', expected one of \[(.*)\]", reason):
+        meant = did_you_mean(choice[1], choice[2].split(", "))
+        return f"{merged[1]}: expected one of {choice[2]}{meant}"
+    if kind := re.search(r"could not be converted to (\w+)", reason):
+        return f"{merged[1]}: expected {TYPES.get(kind[1], kind[1])}"
+    if reason.endswith("is not Optional"):
+        return f"{merged[1]}: expected a value, not null"
+    return f"{merged[1]}: {reason}"

@@ -1,0 +1,110 @@
+"""Prepare a corpus: fetch or draw its text, check, clean and tokenize it, and show how."""
+
+import unicodedata
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+from rich.table import Table
+
+from .composition import composed, register, run
+from .options import console
+
+if TYPE_CHECKING:
+    from ..data.dataset import Counts, Prepared
+    from ..data.tokenizer import Tokenizer
+
+register()
+
+COLUMNS = {
+    "pairs": "pairs",
+    "empty": "empty side",
+    "too_long": "too long",
+    "ratio": "length ratio",
+    "duplicates": "duplicate",
+    "kept": "kept",
+}
+"""Key of a count -> title of its column."""
+
+
+def clean_up_table(rows: "Mapping[str, Counts]") -> Table:
+    """Return a table of what clean-up dropped, by split and rule."""
+    table = Table(box=None, pad_edge=False, title="clean-up (pairs)", title_justify="left")
+    table.add_column("split")
+    for title in COLUMNS.values():
+        table.add_column(title, justify="right")
+    for split, row in rows.items():
+        table.add_row(split, *(f"{getattr(row, key):,}" for key in COLUMNS))
+    return table
+
+
+def character_table(rows: "Mapping[str, Counts]") -> Table:
+    """Return a table of the characters that were replaced by a space or removed, with counts."""
+    table = Table(box=None, pad_edge=False, title="characters replaced", title_justify="left")
+    for title in ("character", ""):
+        table.add_column(title)
+    for split in rows:
+        table.add_column(split, justify="right")
+    for char in sorted(set().union(*(row.odd for row in rows.values()))):
+        name = unicodedata.name(char, "CONTROL CHARACTER").lower()
+        table.add_row(f"U+{ord(char):04X}", name, *(f"{row.odd[char]:,}" for row in rows.values()))
+    return table
+
+
+def show_example(line: str, tokenizer: "Tokenizer", embedding_size: int) -> None:
+    """Print a sentence, its pieces, its ids, and the shape of their embeddings."""
+    from torch import nn, tensor
+
+    ids = tokenizer.encode(line)
+    embedded = nn.Embedding(tokenizer.vocab_size, embedding_size)(
+        tensor([[*ids, tokenizer.eos_id]])
+    )
+    print("\na sentence on its way into the model")
+    for title, value in (
+        ("text", line),
+        ("pieces", " ".join(tokenizer.pieces(line))),
+        ("ids", ids),
+        ("with </s>", [*ids, tokenizer.eos_id]),
+        ("decoded", tokenizer.decode(ids)),
+        ("embeddings", f"{tuple(embedded.shape)}  (sentences, pieces, model.embedding_size)"),
+    ):
+        print(f"  {title:<10}  {value}")
+
+
+def show_vocabularies(prepared: "Prepared", kind: str, languages: tuple[str, str]) -> None:
+    """Print the size of each vocabulary."""
+    tokenizers = prepared.tokenizers
+    shown = {"joint": tokenizers.source}
+    if not tokenizers.joint:
+        shown = dict(zip(languages, (tokenizers.source, tokenizers.target), strict=True))
+    print()
+    for name, tokenizer in shown.items():
+        print(f"{kind} vocabulary, {name}: {tokenizer.vocab_size:,} pieces")
+
+
+def task(cfg: DictConfig) -> None:
+    """Prepare one corpus and show it."""
+    config = composed(cfg)
+    from ..data.preparation import prepare
+
+    prepared = prepare(config.data, config.tokenizer)
+    rows = prepared.manifest.splits
+    out = console()
+    out.print(clean_up_table(rows))
+    if any(row.odd for row in rows.values()):
+        out.print()
+        out.print(character_table(rows))
+    languages = (config.data.source_language, config.data.target_language)
+    show_vocabularies(prepared, config.tokenizer.kind.value, languages)
+    lines = prepared.split("valid").source_lines()
+    show_example(
+        next((line for line in lines if line.strip()), ""),
+        prepared.tokenizers.source,
+        config.model.embedding_size,
+    )
+    print(f"\n{prepared.folder}")
+
+
+def main() -> None:
+    """Prepare what the command line asks for."""
+    run(task, "prepare_data")

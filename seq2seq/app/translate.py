@@ -1,0 +1,103 @@
+"""Translate lines with a trained run: a line in, a line out; at a terminal, interactive.
+
+    python scripts/translate.py outputs/CORPUS/RUN < input.txt > output.txt
+
+Where the project is installed, `seq2seq-translate` is the same command.
+"""
+
+import argparse
+import io
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..data.text import decoded_lines
+from .options import add_search_options, open_translator, parser
+
+if TYPE_CHECKING:
+    from ..translation.lines import Session, Translation
+
+CHUNK_LINES = 2000
+"""Lines that are read and translated together: enough to sort them by length into full batches."""
+
+
+def options() -> argparse.Namespace:
+    """Parse the command line."""
+    command = parser(__doc__)
+    command.add_argument("run", metavar="RUN", help="the folder of a run")
+    add_search_options(command)
+    output = command.add_argument_group("output")
+    output.add_argument(
+        "--n-best",
+        type=int,
+        default=1,
+        metavar="N",
+        help="N translations per line, best first, one per output line; missing ones are empty "
+        "lines; N is at most the beam (default: 1)",
+    )
+    output.add_argument(
+        "--scores",
+        action="store_true",
+        help="print a score and a tab before each translation: its log-probability in nats, "
+        "divided by its length to the power of the length penalty",
+    )
+    output.add_argument(
+        "--attention",
+        type=Path,
+        metavar="PNG",
+        help="draw the attention map of the first line that has words",
+    )
+    return command.parse_args()
+
+
+def asked_for() -> Iterator[str]:
+    """Yield the sentences that a person types at a terminal, until the end of input."""
+    with suppress(ImportError):
+        import readline  # noqa: F401  (arrow keys and history)
+    print("A sentence and Enter translates it; Ctrl-D ends.", file=sys.stderr)
+    with suppress(EOFError):
+        while True:
+            yield input("> " if sys.stdout.isatty() else "")
+    print(file=sys.stderr)
+
+
+def show(translations: "list[Translation]", n_best: int, scores: bool) -> None:
+    """Print n_best lines, each after its score on request; missing translations are empty lines."""
+    missing = n_best - len(translations)
+    found = [(t.score, t.text) for t in translations] + [(-math.inf, "")] * missing
+    for score, text in found:
+        print(f"{score:.4f}\t{text}" if scores else text)
+
+
+def translate(session: "Session", asked: argparse.Namespace) -> None:
+    """Translate standard input, chunk by chunk, to standard output."""
+    interactive, draws = sys.stdin.isatty(), asked.attention is not None
+    lines = asked_for() if interactive else decoded_lines(sys.stdin.buffer, "<stdin>")
+    while chunk := list(islice(lines, 1 if interactive or draws else CHUNK_LINES)):
+        found = session.translate(chunk, asked.n_best, attention=draws)
+        if draws and found[0][0].src_pieces:
+            session.draw_attention(found[0][0], asked.attention)
+            draws = False
+        for translations in found:
+            show(translations, asked.n_best, asked.scores)
+        sys.stdout.flush()
+    if draws:
+        raise ValueError(f"--attention {asked.attention}: no line has words; nothing was drawn")
+
+
+def main() -> None:
+    """Parse the command line, load the run, translate."""
+    asked = options()
+    session = open_translator(asked.run, asked)
+    if not 1 <= asked.n_best <= session.decode.beam_size:
+        raise ValueError(
+            f"--n-best {asked.n_best}: expected 1 to {session.decode.beam_size}, the beam"
+            " (--beam N makes it wider)"
+        )
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale is
+    translate(session, asked)

@@ -1,0 +1,128 @@
+"""How a settings class checks its values: ranges of numbers, and settings that nothing would read.
+
+Every error is a ValueError `group.key=value: expected ...`.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import MISSING, Field, dataclass, field, fields
+from enum import Enum
+from typing import Any
+
+RANGE = "range"
+"""Key of a field's metadata that holds its Range."""
+_saved: ContextVar[bool] = ContextVar("settings of a saved run", default=False)
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a setting accepts; None is no limit."""
+
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+
+    def __contains__(self, value: float) -> bool:
+        return (
+            math.isfinite(value)
+            and (self.at_least is None or value >= self.at_least)
+            and (self.above is None or value > self.above)
+            and (self.at_most is None or value <= self.at_most)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        limits = {
+            "at least": self.at_least,
+            "more than": self.above,
+            "at most": self.at_most,
+            "less than": self.below,
+        }
+        return " and ".join(f"{words} {n}" for words, n in limits.items() if n is not None)
+
+
+def number(
+    default: Any,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """Return a dataclass field with its default and its range; a tuple has it per item."""
+    return field(default=default, metadata={RANGE: Range(at_least, above, at_most, below)})
+
+
+def numbers(default: Sequence[int], *, at_least: int) -> Any:
+    """Return a dataclass field for a list of numbers, each in a range."""
+    return field(default_factory=lambda: list(default), metadata={RANGE: Range(at_least)})
+
+
+def as_text(value: Any) -> str:
+    """Return a value as it is written on the command line."""
+    if isinstance(value, Enum):
+        return value.name
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
+def key_of(group: str, name: str) -> str:
+    """Return the dotted key of a setting; the group is empty for settings of the run itself."""
+    return f"{group}.{name}" if group else name
+
+
+def check_ranges(settings: Any, group: str) -> None:
+    """Raise ValueError for the first number of a settings object that is out of its range."""
+    for f in fields(settings):
+        value, bounds = getattr(settings, f.name), f.metadata.get(RANGE)
+        parts = value if isinstance(value, (list, tuple)) else [value]
+        if bounds is not None and any(n is not None and n not in bounds for n in parts):
+            raise ValueError(f"{key_of(group, f.name)}={as_text(value)}: expected {bounds}")
+
+
+@contextmanager
+def saved_settings() -> Iterator[None]:
+    """Accept what an earlier version saved: a setting without effect returns to its default.
+
+    Everywhere else such a setting is refused.
+    """
+    token = _saved.set(True)
+    try:
+        yield
+    finally:
+        _saved.reset(token)
+
+
+def only_with(settings: Any, group: str, condition: str, holds: bool, *names: str) -> None:
+    """Raise ValueError for a setting that only has an effect under a condition that does not hold.
+
+    Its default is always accepted. `condition` names the settings that make it matter.
+    """
+    if holds:
+        return
+    defaults = {f.name: default_of(f) for f in fields(settings) if f.name in names}
+    for name, default in defaults.items():
+        value = getattr(settings, name)
+        if value == default:
+            continue
+        if not _saved.get():
+            raise ValueError(
+                f"{key_of(group, name)}={as_text(value)}: expected {as_text(default)}, the"
+                f" default: another value has an effect only with {condition}"
+            )
+        setattr(settings, name, default)
+
+
+def refuse(message: str) -> None:
+    """Raise ValueError, except for a combination that a saved run has already been trained with."""
+    if not _saved.get():
+        raise ValueError(message)
+
+
+def default_of(f: "Field[Any]") -> Any:
+    """Return the default of a dataclass field."""
+    return f.default if f.default_factory is MISSING else f.default_factory()

@@ -1,0 +1,91 @@
+"""The translator's settings: recurrent cell, sizes, attention, dropout."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from .checks import check_ranges, number, only_with
+
+
+class CellKind(Enum):
+    """The recurrent cell."""
+
+    lstm = "lstm"
+    gru = "gru"
+    rnn = "rnn"
+
+
+class Nonlinearity(Enum):
+    """The vanilla cell's activation."""
+
+    tanh = "tanh"
+    relu = "relu"
+
+
+@dataclass
+class CellConfig:
+    """The recurrent cell of encoder and decoder."""
+
+    kind: CellKind = CellKind.lstm
+    nonlinearity: Nonlinearity = Nonlinearity.tanh
+    """Activation of the vanilla cell (kind: rnn)."""
+
+    def __post_init__(self) -> None:
+        only_with(self, "cell", "cell.kind=rnn", self.kind is CellKind.rnn, "nonlinearity")
+
+
+class Attention(Enum):
+    """Score of a decoder state against an encoder state.
+
+    dot and general: Luong et al. 2015; additive: Bahdanau et al. 2015.
+    """
+
+    dot = "dot"
+    general = "general"
+    additive = "additive"
+    none = "none"
+
+
+class Tying(Enum):
+    """Which embedding matrices share their weights.
+
+    target: the target's input and output embeddings; all: the source's too.
+    """
+
+    none = "none"
+    target = "target"
+    all = "all"
+
+
+@dataclass
+class ModelConfig:
+    """Size and shape of the translator."""
+
+    embedding_size: int = number(256, at_least=1)
+    hidden_size: int = number(512, at_least=1)
+    """Features of the decoder's state. A bidirectional encoder has half of them per direction."""
+    encoder_layers: int = number(1, at_least=1)
+    decoder_layers: int = number(1, at_least=1)
+    bidirectional: bool = True
+    """Whether the encoder reads the source in both directions."""
+    attention: Attention = Attention.general
+    input_feeding: bool = False
+    """Whether the decoder's input includes its last attentional state (Luong et al. 2015, 3.3)."""
+    tying: Tying = Tying.none
+    dropout: float = number(0.3, at_least=0, below=1)
+    """Rate on embeddings, between recurrent layers and on the attentional state."""
+    variational: bool = False
+    """Whether all time steps of a sentence share one dropout mask (Gal & Ghahramani 2016)."""
+    init_scale: float = number(0.1, above=0)
+    """Weights and biases start uniform in (-init_scale, init_scale).
+
+    Gains and shifts of norms keep their own initial values.
+    """
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "model")
+        if self.bidirectional and self.hidden_size % 2:
+            raise ValueError(
+                f"model.hidden_size={self.hidden_size}: expected an even number for a"
+                " bidirectional encoder, which has half of it per direction"
+            )
+        only_with(self, "model", "model.dropout above 0", self.dropout > 0, "variational")

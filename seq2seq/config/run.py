@@ -1,0 +1,67 @@
+"""The settings of one run: one group per field, and what belongs to the run itself."""
+
+from dataclasses import dataclass, field
+
+from ..rnn import NormConfig
+from .checks import check_ranges, number, only_with, refuse
+from .data import DataConfig
+from .decode import DecodeConfig
+from .model import Attention, CellConfig, CellKind, ModelConfig, Tying
+from .optimizer import OptimizerConfig, Schedule
+from .probe import ProbeConfig, ProbeKind, has_statistics
+from .tokenizer import TokenizerConfig
+from .trainer import Backend, TrainerConfig
+
+
+@dataclass
+class Config:
+    """One run."""
+
+    norm: NormConfig = field(default_factory=NormConfig)
+    cell: CellConfig = field(default_factory=CellConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    seed: int = number(1, at_least=0, at_most=2**63 - 1)
+    backend: Backend = Backend.auto
+    experiment: str | None = None
+    """The experiment that the run is part of (configs/experiment)."""
+    size: str | None = None
+    """The experiment's size (configs/size)."""
+    overwrite: bool = False
+    """Whether to replace the run that the folder holds."""
+    resume: str | None = None
+    """Folder of a run to resume, with its own configuration."""
+
+    def __post_init__(self) -> None:
+        """Check combinations of groups; each group has checked itself."""
+        check_ranges(self, "")
+        is_lstm = self.cell.kind is CellKind.lstm
+        only_with(self.norm, "norm", "cell.kind=lstm", is_lstm, "cell")
+        attends = self.model.attention is not Attention.none
+        only_with(self.decode, "decode", "an attention", attends, "replace_unk")
+        if self.model.tying is Tying.all and not self.tokenizer.joint:
+            refuse(
+                "model.tying=all: expected tokenizer.joint=true, as it shares the source's"
+                " embeddings with the target's"
+            )
+        endless = self.trainer.max_epochs is None and self.trainer.max_updates is None
+        if self.optimizer.schedule is Schedule.cosine and endless:
+            refuse(
+                "optimizer.schedule=cosine: expected trainer.max_epochs or trainer.max_updates,"
+                " the end that the rate falls towards"
+            )
+        self._check_probes()
+
+    def _check_probes(self) -> None:
+        sentences, least = self.probe.sentences, self.norm.min_rows
+        own = [kind.name for kind in self.probe.kinds if kind is not ProbeKind.length]
+        if own and not has_statistics(self.norm, sentences):
+            raise ValueError(
+                f"probe.sentences={sentences}: expected at least norm.min_rows={least} for"
+                f" {', '.join(own)}, else batch norm normalises by its stored statistics"
+            )

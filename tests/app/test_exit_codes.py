@@ -1,0 +1,94 @@
+"""From an error to a line and an exit code."""
+
+import pickle
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from seq2seq.app import exit_codes
+from seq2seq.app.exit_codes import guarded
+from seq2seq.app.names import run_name
+from seq2seq.errors import Stopped, TrainingError
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ValueError("bad value"), 2),
+        (FileNotFoundError(2, "No such file", "x.txt"), 2),
+        (TrainingError("not finite"), 1),
+        (OSError(28, "No space left on device", "x.txt"), 1),
+        (Stopped("saved", 0), 0),
+        (Stopped("saved", 130), 130),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_exit_codes(error, code, capsys, monkeypatch):
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+    def main():
+        raise error
+
+    assert guarded(main) == code
+    printed = capsys.readouterr().err
+    assert "Traceback" not in printed
+    assert printed.count("\n") == 1
+    if isinstance(error, OSError):
+        assert "x.txt: " in printed
+
+
+def test_a_traceback_on_request(monkeypatch):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+
+    def main():
+        raise ValueError("bad value")
+
+    with pytest.raises(ValueError, match="bad value"):
+        guarded(main)
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    with pytest.raises(TypeError):
+        guarded(lambda: run_name(None, [], 1))
+
+
+def test_a_stop_comes_whole_from_a_worker_process():
+    """A sweep's launcher sends it by pickle: else the pool counts as broken, and what to go on with
+    is lost.
+    """
+    stopped = pickle.loads(pickle.dumps(Stopped("SIGTERM: saved", 130)))
+    assert (type(stopped), str(stopped), stopped.exit_code) == (Stopped, "SIGTERM: saved", 130)
+
+
+def test_a_missing_package_is_named_with_what_installs_it(capsys, monkeypatch):
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    monkeypatch.setattr("sys.argv", ["/usr/bin/seq2seq-train", "norm=layer"])
+    for module, line in (
+        ("hydra.core", "seq2seq-train: needs hydra-core: pip install 'seq2seq[app]'\n"),
+        ("plotly", "seq2seq-train: needs plotly: pip install 'seq2seq[report]'\n"),
+    ):
+
+        def main(module=module):
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+        assert guarded(main) == 2
+        assert capsys.readouterr().err == line
+
+
+def test_a_module_of_no_package_of_ours_is_a_bug():
+    with pytest.raises(ModuleNotFoundError):
+        guarded(lambda: __import__("seq2seq.nothing"))
+
+
+def test_every_package_that_may_be_missing_is_in_an_extra():
+    project = PROJECT["project"]
+    for distribution, extra in exit_codes.PACKAGES.values():
+        needed = project["dependencies"] + project["optional-dependencies"][extra]
+        assert distribution in {canonicalize_name(Requirement(r).name) for r in needed}

@@ -1,0 +1,38 @@
+"""The name of a run's folder."""
+
+from seq2seq.app.names import run_folder, run_name
+
+CHOICES = {"norm": "layer", "cell": "lstm", "model": "base"}
+
+
+def test_a_run_is_named_after_what_was_chosen():
+    assert (
+        run_name(CHOICES, ["norm=layer", "seed=3", "data=grammar_en_zh", "model=base"], 3)
+        == "layer-lstm-base-seed3"
+    )
+    overrides = [
+        "optimizer.lr=0.1",
+        "+norm.eps=1",
+        "resume=x",
+        "overwrite=true",
+        "data.batch_tokens=100",
+    ]
+    assert (
+        run_name(CHOICES, overrides, 1)
+        == "layer-lstm-base-seed1,+norm.eps=1,data.batch_tokens=100,optimizer.lr=0.1"
+    )
+    assert run_name(CHOICES, overrides, 1) == run_name(CHOICES, overrides[::-1], 1)
+
+
+def test_a_name_is_fit_for_a_folder():
+    path = run_name(CHOICES, ["data.train.source=/a b/c.txt"], 1)
+    assert path == "layer-lstm-base-seed1,data.train.source=_a_b_c.txt"
+    long = [f"data.train.source={'x' * 300}{i}" for i in range(2)]
+    names = {run_name(CHOICES, [o], 1) for o in long}
+    assert len(names) == 2
+    assert all(len(name.encode()) <= 200 for name in names)
+
+
+def test_resuming_makes_no_folder():
+    assert run_folder("grammar/layer", None) == "outputs/grammar/layer"
+    assert run_folder("grammar/layer", "elsewhere/run") == "."

@@ -1,0 +1,81 @@
+"""What the command line may ask for, checked before Hydra composes anything."""
+
+import pytest
+from conftest import composed
+
+from seq2seq.app.overrides import check, choices, did_you_mean, keys
+from seq2seq.config.settings import settings
+from seq2seq.rnn import NormConfig
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("norm=null", ["norm=null: expected one of batch, ", "did you mean none?"]),
+        ("norm=lyer", ["norm=lyer: expected one of batch, ", "did you mean layer?"]),
+        ("norm=none,lyer", ["norm=lyer: expected one of batch, "]),
+        ("data=base/multi30k", ["data=base/multi30k: expected one of files, "]),
+        ("~norm", ["~norm: expected norm=CHOICE"]),
+        ("~optimizer.lr", ["~optimizer.lr: expected optimizer.lr=VALUE"]),
+        ("~experiment", ["~experiment: expected experiment=null"]),
+        ("norm.epz=1", ["norm.epz=1: no such setting; expected one of norm's settings (kind, "]),
+        ("+norm.epz=1", ["+norm.epz=1: no such setting", "did you mean norm.eps?"]),
+        ("+nrom=layer", ["+nrom=layer: no such setting", "did you mean norm?"]),
+        ("lr=0.1", ["lr=0.1: no such setting", "did you mean optimizer.lr?"]),
+        ("+norm.eps=1", ["+norm.eps=1: expected norm.eps=1"]),
+        ("++seed=2", ["++seed=2: expected seed=2"]),
+        ("norm.cell=[", ["norm.cell=[: expected key=value in Hydra's syntax"]),
+    ],
+)
+def test_an_override_that_means_nothing_is_refused(override, parts):
+    with pytest.raises(ValueError, match="expected") as refused:
+        check(["seed=1", override])
+    for part in parts:
+        assert part in str(refused.value)
+
+
+def test_what_means_something_is_accepted():
+    check(["norm=layer,none", "norm=glob(*)", "experiment=null", "size=quick", "hydra.run.dir=x"])
+    check(["+data.more_tests.mine.source=a", "~data.more_tests.test_long", "hydra/launcher=joblib"])
+    check(["data.upstream_split.salt=x", "seed=range(1,3)", "resume='a,b=c'"])
+
+
+def test_choices_of_a_folder_of_ones_own_are_known(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").touch()
+    check(["model=mine"], [tmp_path])
+    assert choices("model", [tmp_path]) == ["mine"]
+
+
+def test_every_setting_is_a_known_key():
+    known = keys()
+    open_keys = tuple(f"{key}." for key, is_open in known.items() if is_open)
+    assert open_keys == ("data.grammar_splits.", "data.sha256.", "data.more_tests.")
+    for key in settings(composed()):
+        assert key in known or key.startswith(open_keys)
+
+
+def test_only_what_is_close_is_proposed():
+    assert did_you_mean("trainer.presicion", list(keys())) == "; did you mean trainer.precision?"
+    assert did_you_mean("zzz", ["norm"]) == ""
+
+
+@pytest.mark.skipif(
+    not hasattr(NormConfig, "__post_init__"), reason="the norm does not check its settings yet"
+)
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["norm=none", "norm.eps=1"],
+        ["norm=none", "norm.gain=1"],
+        ["norm=layer", "norm.momentum=0.5"],
+        ["norm=layer", "norm.min_rows=9"],
+        ["norm=rms", "norm.statistics=shared"],
+        ["norm=batch", "norm.group=gate"],
+        ["norm=layer", "norm.eps=0"],
+    ],
+)
+def test_settings_of_another_norm_are_refused(overrides):
+    key = overrides[1].partition("=")[0]
+    with pytest.raises(ValueError, match=rf"^{key}=.*expected"):
+        composed(*overrides)
