@@ -1,16 +1,17 @@
-"""docs/: both languages say the same, what is named exists, formulas render on GitHub, commands can
-be given.
-"""
+"""The documentation: links, anchors, commands, settings, formulas, and the two languages."""
 
-import importlib.util
+import argparse
 import re
+import runpy
 import shlex
 import sys
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from markdown_it import MarkdownIt
 from matplotlib.mathtext import MathTextParser
 
 from seq2seq.app import composition
@@ -18,42 +19,54 @@ from seq2seq.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = {
-    path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))
+    path.relative_to(ROOT / "docs").as_posix(): path.read_text(encoding="utf-8")
+    for path in sorted((ROOT / "docs").rglob("*.md"))
 }
+"""Path below docs/ -> its text."""
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+}
+"""Path of every Markdown file -> its text."""
 TRANSLATED = sorted(name for name in DOCS if name.replace(".md", ".zh.md") in DOCS)
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs" / "experiment").glob("*.yaml"))
 CJK = "\u2018-\u201d\u3000-\u303f\u3400-\u9fff\uff00-\uffef"
-"""Characters, their full-width punctuation, and the quotation marks."""
+"""Chinese characters, full-width punctuation and quotation marks, for a regular expression."""
 
 
 def pairs():
+    """Return each text in English and in Chinese."""
     return [(DOCS[name], DOCS[name.replace(".md", ".zh.md")]) for name in TRANSLATED]
 
 
 def blocks(text):
-    """The formulas that stand by themselves."""
+    """Return the formulas with lines of their own."""
     return re.findall(r"^\$\$\n(.*?)\n\$\$$", text, re.M | re.S)
 
 
 def prose(text):
-    """Without formulas by themselves, commands and code."""
+    """Return a text without formulas on their own lines, commands and code."""
     text = re.sub(r"^\$\$\n.*?\n\$\$$|^ {4}[^\n]*$|^```.*?^```$", "", text, flags=re.M | re.S)
     return re.sub(r"`[^`\n]*`", "", text)
 
 
 def inline(text):
+    """Return the formulas inside lines."""
     return re.findall(r"\$([^$]+)\$", prose(text))
 
 
 def headings(text):
+    """Return the levels of the headings."""
     return [len(marks) for marks in re.findall(r"^(#+) ", text, re.M)]
 
 
 def images(text):
+    """Return the targets of images."""
     return re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
 
 
 def links(text):
+    """Return the targets of links, without anchors."""
     return re.findall(r"(?<!!)\[[^]]*\]\(([^)#]+)\)", text)
 
 
@@ -182,7 +195,7 @@ def test_formulas_in_a_line_stand_apart_from_letters(name):
 
 @pytest.mark.parametrize("name", [name for name in DOCS if name.endswith(".zh.md")])
 def test_a_chinese_paragraph_is_one_line(name):
-    """A line's end would show as a space between two characters."""
+    """The end of a line would show as a space between two characters."""
     assert not re.search(rf"[{CJK}]\n *[{CJK}]", DOCS[name])
 
 
@@ -190,7 +203,7 @@ def test_a_chinese_paragraph_is_one_line(name):
 
 
 def commands(text):
-    """Those shown in backticks or indented, without comments."""
+    """Return the commands in backticks or indented, without comments."""
     found = re.findall(r"`(python [^`]+)`", text) + re.findall(r"^ {4}(python .*)$", text, re.M)
     return sorted(command.partition(" #")[0].strip() for command in found)
 
@@ -198,18 +211,76 @@ def commands(text):
 ALL = sorted({command for text in DOCS.values() for command in commands(text)})
 
 
-@pytest.mark.parametrize("name", DOCS)
-def test_every_file_linked_to_exists(name):
-    targets = [t for t in [*links(DOCS[name]), *images(DOCS[name])] if not t.startswith("https://")]
-    for target in targets:
-        path = (ROOT / "docs" / target).resolve()
+def parsed_links(text):
+    """Return the targets of links and images as a Markdown parser finds them."""
+    tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(text)
+    inside = [child for token in tokens for child in token.children or []]
+    return [str(t.attrs[key]) for t in inside for key in ("href", "src") if key in t.attrs]
+
+
+def anchors(text):
+    """Return the anchors that GitHub gives to the headings of a text."""
+    tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(text)
+    titles = [
+        "".join(child.content for child in token.children if child.type != "image")
+        for before, token in pairwise(tokens)
+        if before.type == "heading_open"
+    ]
+    found = Counter()
+    for title in titles:
+        anchor = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+        yield f"{anchor}-{found[anchor]}" if found[anchor] else anchor
+        found[anchor] += 1
+
+
+def test_links_and_anchors_are_found():
+    assert parsed_links("[a](b.md#c) ![d](e.png)\n\n`[f](g)`\n\n| x |\n| --- |\n| [h](i) |\n") == [
+        "b.md#c",
+        "e.png",
+        "i",
+    ]
+    assert list(anchors("# What `x` is, in short\n\n## A b\n\n## A b\n")) == [
+        "what-x-is-in-short",
+        "a-b",
+        "a-b-1",
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_to_a_file_and_an_anchor(page):
+    for target in parsed_links(PAGES[page]):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        path = ((ROOT / page).parent / file).resolve() if file else ROOT / page
         assert path.exists(), target
+        assert path.is_relative_to(ROOT), target
+        if anchor:
+            assert path.suffix == ".md", target
+            assert anchor in anchors(path.read_text(encoding="utf-8")), target
 
 
-def test_the_readme_leads_to_every_document():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name in DOCS:
-        assert f"](docs/{name})" in readme
+@pytest.mark.parametrize("start", ["README.md", "docs/index.md"])
+def test_every_document_can_be_reached_by_links(start):
+    reached, left = set(), [start]
+    while left:
+        page = left.pop()
+        reached.add(page)
+        for target in parsed_links(PAGES[page]):
+            path = ((ROOT / page).parent / target.partition("#")[0]).resolve()
+            name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else ""
+            if name in PAGES and name not in reached:
+                left.append(name)
+    assert {f"docs/{name}" for name in DOCS} - {"docs/index.md"} <= reached
+
+
+def test_every_picture_is_shown_somewhere():
+    shown = {
+        ((ROOT / page).parent / target).resolve()
+        for page, text in PAGES.items()
+        for target in parsed_links(text)
+    }
+    assert set((ROOT / "docs").rglob("*.png")) <= shown
 
 
 @pytest.mark.parametrize(
@@ -226,28 +297,36 @@ def test_every_training_command_composes(command):
 
 
 @pytest.mark.parametrize(
-    "command", [command for command in ALL if command.startswith("python scripts/")]
+    "command", [c for c in ALL if c.startswith("python scripts/prepare_data.py")]
+)
+def test_every_preparation_command_composes(command):
+    composition.register()
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        chosen = compose("prepare_data", shlex.split(command)[2:])
+        assert isinstance(composition.composed(chosen), Config)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [c for c in ALL if re.match(r"python scripts/(?!prepare_data)", c)],
 )
 def test_every_script_named_takes_these_arguments(command, monkeypatch):
-    """Up to where it would begin its work."""
+    """Each script runs until it has read its arguments."""
     _, script, *arguments = shlex.split(command)
-    specification = importlib.util.spec_from_file_location("script", ROOT / script)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
 
     class Parsed(Exception):
         pass
 
-    parse = module.argparse.ArgumentParser.parse_args
+    parse = argparse.ArgumentParser.parse_args
 
     def parse_and_stop(parser, *given):
         parse(parser, *given)
         raise Parsed
 
-    monkeypatch.setattr(module.argparse.ArgumentParser, "parse_args", parse_and_stop)
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
     monkeypatch.setattr(sys, "argv", [script, *arguments])
     with pytest.raises(Parsed):
-        module.main()
+        runpy.run_path(str(ROOT / script), run_name="__main__")
 
 
 def test_the_commands_are_found():
@@ -257,13 +336,16 @@ def test_the_commands_are_found():
 
 
 def test_every_setting_named_exists():
-    """Such as `norm.min_rows`, `norm.terms=joint` and `norm=batch_shared`."""
+    """Settings are written like `norm.min_rows`, `norm.terms=joint` and `norm=batch_shared`."""
     named = set(re.findall(r"`((?:norm|size|trainer)[.\w]*)(=\w+)?`", "".join(DOCS.values())))
     assert {("norm.min_rows", ""), ("norm.terms", "=joint"), ("norm", "=batch_shared")} <= named
     composition.register()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         plain = compose("train", [])
         for key, value in named:
-            assert value or key.partition(".")[2] in plain[key.partition(".")[0]], key
+            group, _, setting = key.partition(".")
+            assert group in plain, key
+            assert not setting or setting in plain[group], key
             if value:
-                assert composition.composed(compose("train", [key + value]))
+                norm = ["norm=batch"] if key == "norm.statistics" else []  # batch norm's alone
+                assert composition.composed(compose("train", [*norm, key + value]))
