@@ -5,7 +5,6 @@ BIN := .venv/bin
 # The stamp's name holds a checksum of the pins: the environment is remade when they change, and only then.
 STAMP := .venv/.ready-$(shell cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1)
 SWEEP := norm=none,batch,layer
-EXPERIMENTS := convergence length batch_size train_eval_gap gradient_flow invariance
 SIZE ?= quick
 KERNELS := $(wildcard seq2seq/rnn/cpu/*.h seq2seq/rnn/cpu/*.cpp)
 SANITIZERS := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -g
@@ -32,7 +31,7 @@ compare: $(STAMP)  ## train norm = none, batch, layer on the built-in corpus, sc
 		outputs/grammar_en_zh/batch-lstm-small-seed1 outputs/grammar_en_zh/layer-lstm-small-seed1 --out .
 
 experiments: $(STAMP)  ## all six experiments on all cores, and their verdicts: comparison-quick/report.html (SIZE=real, gpu)
-	@for experiment in $(EXPERIMENTS); do \
+	@for experiment in $$($(BIN)/python -m seq2seq.report.experiments); do \
 		echo "== $$experiment"; \
 		$(BIN)/python train.py -m experiment=$$experiment size=$(SIZE) hydra/launcher=joblib hydra.launcher.verbose=10 || failed=1; \
 	done; \

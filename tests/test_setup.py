@@ -30,7 +30,7 @@ FAKE_PYTHON = """#!/bin/sh
 # Writes down what it is asked for, and "makes" an environment that does the same.
 echo "python $*" >> "$LOG"
 case "$*" in
-  "-m venv .venv") mkdir -p .venv/bin && for name in python ruff mypy; do cp "$0" .venv/bin/$name; done ;;
+  "-m venv .venv") mkdir -p .venv/bin && for name in python ruff mypy clang-format codespell; do cp "$0" .venv/bin/$name; done ;;
   *"pip install"*) exit ${PIP_FAILS:-0} ;;
 esac
 """
@@ -131,7 +131,7 @@ def test_what_failed_is_tried_again(make):
         ("test", ["-m pytest"]),
         ("test-all", ["-m pytest -m "]),
         ("bench", ["scripts/benchmark.py layers"]),
-        ("lint", ["check ."]),
+        ("lint", ["check .", "format --check .", "--dry-run --Werror ", ""]),
         ("types", [""]),
         (
             "compare",

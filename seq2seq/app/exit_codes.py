@@ -22,10 +22,12 @@ PACKAGES = {
     "matplotlib": ("matplotlib", "app"),
     "numpy": ("numpy", "app"),
     "omegaconf": ("hydra-core", "app"),
+    "orjson": ("orjson", "app"),
     "pooch": ("pooch", "app"),
     "rich": ("rich", "app"),
     "sacrebleu": ("sacrebleu", "app"),
     "safetensors": ("safetensors", "app"),
+    "scipy": ("scipy", "app"),
     "sentencepiece": ("sentencepiece", "app"),
     "torch": ("torch", "app"),
     "tensorboard": ("tensorboard", "app"),
@@ -33,9 +35,7 @@ PACKAGES = {
     "yaml": ("pyyaml", "app"),
     "zhplot": ("zhplot", "app"),
     "jinja2": ("jinja2", "report"),
-    "orjson": ("orjson", "report"),
-    "plotly": ("plotly", "report"),
-    "scipy": ("scipy", "report"),
+    "vl_convert": ("vl-convert-python", "report"),
 }
 """Module -> the distribution that has it, and the extra of this project that installs it."""
 

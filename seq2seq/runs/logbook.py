@@ -90,7 +90,7 @@ class Logbook:
                 name if "/" in name else f"{kind}/{name}", value, position["update"]
             )
 
-    def show(self, update: int, total: int | None, **shown: str) -> None:
+    def show(self, update: int, total: int | None, shown: dict[str, str]) -> None:
         """Move the progress bar to this update; `shown` is printed behind it."""
         if self.bar.n == 0 and update > 1:
             self.bar.initial = self.bar.n = self.bar.last_print_n = update - 1
@@ -146,5 +146,5 @@ class NoLogbook(Logbook):
     def log(self, kind: str, position: dict[str, Any], values: dict[str, float]) -> None:
         """Do nothing: the main process writes."""
 
-    def show(self, update: int, total: int | None, **shown: str) -> None:
+    def show(self, update: int, total: int | None, shown: dict[str, str]) -> None:
         """Do nothing: the main process shows the progress."""

@@ -67,7 +67,7 @@ def show_progress(state: TrainingState, logbook: Logbook) -> None:
         "loss": f"{interval.loss / interval.tokens:.3f}",
         "tokens/s": f"{interval.tokens / interval.seconds:,.0f}",
     }
-    logbook.show(state.progress.update, state.total_updates(), **shown)
+    logbook.show(state.progress.update, state.total_updates(), shown)
 
 
 def heading(state: TrainingState) -> str:

@@ -56,7 +56,7 @@ def test_a_resumed_bar_measures_its_own_speed_alone(tmp_path, monkeypatch, capsy
     with Logbook(tmp_path, 1000, progress=True) as book:
         for update in range(1001, 1004):
             time.sleep(0.02)
-            book.show(update, 2000, loss="1.0")
+            book.show(update, 2000, {"loss": "1.0"})
         shown = book.bar.format_dict
         assert shown["n"] == 1003
         assert 0 < shown["rate"] <= 1 / 0.02
