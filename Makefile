@@ -12,10 +12,10 @@ SANITIZERS := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-rec
 .PHONY: help setup compare experiments test test-all coverage browser lint format types docs build bench sanitize clean
 .DEFAULT_GOAL := help
 
-help:  ## this list
+help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
-setup: $(STAMP)  ## make .venv with the pinned packages (the others do it by themselves)
+setup: $(STAMP)  ## make .venv with the pinned packages (every other target does so by itself)
 
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "%s is Python %s: Python 3.11 or newer is needed (make PYTHON=python3.12 ...)" % (sys.executable, sys.version.split()[0]))'
@@ -71,7 +71,7 @@ build: $(STAMP)  ## build wheel and source archive into dist/
 	rm -rf dist
 	$(BIN)/python -m build --quiet --no-isolation
 
-bench: $(STAMP)  ## the speed tables, torch.nn.LSTM beside ours
+bench: $(STAMP)  ## measure speed, compared with torch.nn
 	$(BIN)/python scripts/benchmark.py layers
 
 sanitize: $(STAMP)  ## the fused kernels' tests with gcc's AddressSanitizer and UndefinedBehaviorSanitizer compiled in
