@@ -35,7 +35,7 @@ def record(
         norm=NormConfig(NormKind[norm], **norm_settings or {}),
         cell=CellConfig(CellKind[cell]),
         seed=seed,
-        data=DataConfig(name="toy", batch_sentences=batch),
+        data=DataConfig(name="toy", batch_tokens=None if batch else 2048, batch_sentences=batch),
         optimizer=OptimizerConfig(lr=lr),
         experiment=experiment,
         size="quick",

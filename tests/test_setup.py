@@ -131,7 +131,7 @@ def test_what_failed_is_tried_again(make):
         ("test", ["-m pytest"]),
         ("test-all", ["-m pytest -m "]),
         ("bench", ["scripts/benchmark.py layers"]),
-        ("lint", ["check .", "format --check .", "--dry-run --Werror ", ""]),
+        ("lint", ["check .", "format --check .", "--dry-run --Werror", ""]),
         ("types", [""]),
         (
             "compare",

@@ -461,14 +461,15 @@ def test_damaged_examples_are_named(two_runs, compare, variant):
     assert "examples.json: damaged" in done.err
 
 
-def test_of_several_runs_without_a_norm_the_others_stand_beside_the_usual_one(
+def test_a_norm_is_compared_with_the_run_without_one_that_has_its_other_settings(
     two_runs, compare, variant, tmp_path
 ):
-    done = compare(two_runs.none, variant("other", norm__gain=0.5), two_runs.layer)
+    done = compare(two_runs.none, variant("other", optimizer__weight_decay=0.5), two_runs.layer)
     assert done.code == 0, done.err
     found = p_values(tmp_path)
-    assert found.pop("none (gain None)") == "–"
-    assert set(found) == {"none (gain 0.5)", "layer"}
+    assert found.pop("none (optimizer.weight decay 0.0)") == "–"
+    assert found.pop("none (optimizer.weight decay 0.5)") == "–"
+    assert set(found) == {"layer"}
     assert "–" not in found.values()
 
 

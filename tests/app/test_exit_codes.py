@@ -72,7 +72,7 @@ def test_a_missing_package_is_named_with_what_installs_it(capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["/usr/bin/seq2seq-train", "norm=layer"])
     for module, line in (
         ("hydra.core", "seq2seq-train: needs hydra-core: pip install 'seq2seq[app]'\n"),
-        ("plotly", "seq2seq-train: needs plotly: pip install 'seq2seq[report]'\n"),
+        ("vl_convert", "seq2seq-train: needs vl-convert-python: pip install 'seq2seq[report]'\n"),
     ):
 
         def main(module=module):

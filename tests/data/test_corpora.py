@@ -186,6 +186,10 @@ def published(tmp_path, **options):
     )
 
 
+CHECKED = SplitConfig("train.en.gz", "train.zh.gz", "0", "0")
+"""A split with checksums, which published texts need."""
+
+
 @pytest.fixture
 def small_mirror(tmp_path):
     for name, text in TEXTS.items():
@@ -338,6 +342,7 @@ def test_an_upstream_file_is_fetched_and_split(tmp_path, server, zipped):
         root=str(tmp_path),
         upstream=address + "all.bin",
         upstream_split=SplitRule(**{**vars(RULE), "file": "folder/all.txt"}),
+        train=CHECKED,
     )
     for name in ("train", "valid", "test"):
         sides = ["".join(pair[side] + "\n" for pair in expected[name]) for side in (0, 1)]
@@ -366,6 +371,7 @@ def test_an_upstream_file_is_checked_by_its_git_hash(tmp_path, server):
         root=str(tmp_path),
         upstream=address + "all.txt",
         upstream_split=SplitRule(**{**vars(RULE), "git_blob": git}),
+        train=CHECKED,
     )
     for name in ("train", "valid", "test"):  # the checksums of a mirror that holds less
         setattr(

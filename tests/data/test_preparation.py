@@ -173,8 +173,8 @@ def test_valid_is_held_out_where_there_is_none(tmp_path):
     train, valid = (set(decoded(prepared, name)) for name in ("train", "valid"))
     assert train | valid == set(pairs)
     assert not train & valid
-    with pytest.raises(DataError, match=r"data\.valid_share=0\.0 holds out no pair of train"):
-        prepare(corpus(tmp_path, pairs, valid_share=0.0), TOKENIZER, progress=False)
+    with pytest.raises(DataError, match=r"data\.valid_share=1e-09 holds out no pair of train"):
+        prepare(corpus(tmp_path, pairs, valid_share=1e-9), TOKENIZER, progress=False)
 
 
 def test_nothing_left_is_an_error_that_says_why(tmp_path):
@@ -210,7 +210,12 @@ def test_prepared_once_and_reused(tmp_path, monkeypatch):
 def test_what_batches_are_made_of_does_not_matter_to_the_folder(tmp_path):
     folders = {
         prepare(corpus(tmp_path, **options), TOKENIZER, progress=False).folder
-        for options in ({}, {"batch_tokens": 7}, {"batch_sentences": 3}, {"epochs": 3})
+        for options in (
+            {},
+            {"batch_tokens": 7},
+            {"batch_sentences": 3, "batch_tokens": None},
+            {"epochs": 3},
+        )
     }
     assert len(folders) == 1
 

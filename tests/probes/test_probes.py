@@ -18,6 +18,7 @@ from seq2seq.probes.train_eval_gap import batch_sets, distances, losses
 from seq2seq.rnn import GRU, LSTM, RNN, NormKind, batch_statistics
 from seq2seq.runs.jsonl import read_metrics
 from seq2seq.training.evaluation import recalibrate
+from seq2seq.translation.loading import load_translator
 
 ALL = "probe.kinds=[gradient_flow,train_eval_gap,invariance,length]"
 SMALL = (
@@ -46,7 +47,9 @@ def probed(train_here, tmp_path_factory):
 def subject_of(run):
     config = run.config()
     prepared = prepare(config.data, config.tokenizer, progress=False)
-    return Subject(run.translator(torch.device("cpu")), config, prepared, torch.device("cpu"))
+    return Subject(
+        load_translator(run, torch.device("cpu"))[0], config, prepared, torch.device("cpu")
+    )
 
 
 # -- in a run ---
@@ -80,7 +83,8 @@ def test_a_training_with_probes_is_the_same_training(probed, train_here, tmp_pat
             == probed("batch").checkpoint(name).read_bytes()[-1000:]
         )
     ours, theirs = (
-        run.translator(torch.device("cpu")).state_dict() for run in (probed("batch"), plain)
+        load_translator(run, torch.device("cpu"))[0].state_dict()
+        for run in (probed("batch"), plain)
     )
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 

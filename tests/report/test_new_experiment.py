@@ -6,7 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from synthetic import SEEDS, group, record
 
-from seq2seq.app import cli
+from seq2seq.app import composition
 from seq2seq.config.settings import CONFIGS
 from seq2seq.report.experiments import EXPERIMENTS, charts, statement, tables, verdicts
 from seq2seq.report.glossary import glossary
@@ -75,10 +75,10 @@ def width(tmp_path, monkeypatch):
 
 
 def configured(folder, *overrides):
-    cli.register()
+    composition.register()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         place = f"hydra.searchpath=[file://{folder}]"
-        return cli.composed(compose("train", ["experiment=width", place, *overrides]))
+        return composition.composed(compose("train", ["experiment=width", place, *overrides]))
 
 
 def test_its_runs_are_compared(width):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from seq2seq.config import Config, GrammarSplit, ProbeKind, SplitRule, TrainerConfig
+from seq2seq.config import Config, Origin, ProbeKind, SplitConfig, SplitRule, TrainerConfig
 from seq2seq.config.settings import plain, settings
 from seq2seq.rnn import NormConfig, NormKind, Statistics
 from seq2seq.runs.configuration import read_config, write_config
@@ -23,13 +23,15 @@ def test_every_setting_comes_back(tmp_path):
         seed=3,
     )
     config.data.name, config.data.source_language = "10", "no"
-    config.data.mirror, config.data.batch_tokens = "中文 a: b", None
-    config.data.upstream_split = SplitRule(file="x", train_share=1)
-    config.data.grammar_splits = {"train": GrammarSplit(count=5)}
+    config.data.mirror = "中文 a: b"
+    config.data.batch_tokens, config.data.batch_sentences = None, 3
+    config.data.origin, config.data.train = Origin.published, SplitConfig("a", "b", "0", "0")
+    config.data.upstream_split = SplitRule(file="x", train_share=0.5)
+    config.data.cleaning.max_length_ratio = 4
     config.probe.kinds = [ProbeKind.length, ProbeKind.invariance]
     found = written(config, tmp_path)
     assert settings(found) == settings(config)
-    assert type(found.norm.gain) is type(found.data.upstream_split.train_share) is float
+    assert type(found.norm.gain) is type(found.data.cleaning.max_length_ratio) is float
     assert written(found, tmp_path) == found
 
 

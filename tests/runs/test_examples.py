@@ -14,7 +14,7 @@ from seq2seq.runs.examples import (
     write_lines,
 )
 from seq2seq.runs.folder import Run
-from seq2seq.translation.lines import attention_map
+from seq2seq.translation.attention import attention_map
 from seq2seq.translation.loading import load_translator
 
 pytest_plugins = ["run_fixtures"]

@@ -220,7 +220,7 @@ def test_other_text_is_not_gone_on_with(copied, tmp_path):
     config.data.train.source = str(source)
     copied.save_config(config)
     before = snapshot(copied.folder)
-    with pytest.raises(RunError, match=r"last\.safetensors: was trained on other text"):
+    with pytest.raises(RunError, match=r"last\.safetensors: trained on other text"):
         train(config, copied)
     assert snapshot(copied.folder) == before
 
@@ -330,7 +330,7 @@ def test_a_finished_run_is_not_touched(copied, capsys):
     assert train(copied.config(), copied) == results
     assert snapshot(copied.folder) == before
     assert (
-        f"finished already (overwrite=true trains it anew): {copied.folder}: valid BLEU"
+        f"finished already (overwrite=true trains it again): {copied.folder}: valid BLEU"
         in capsys.readouterr().out
     )
 
@@ -398,7 +398,7 @@ def test_a_checkpoint_that_holds_no_training_is_named(copied):
     longer.trainer.max_epochs = 3
     shutil.copy(copied.checkpoint("best"), copied.checkpoint("last"))
     with pytest.raises(
-        CheckpointError, match=r"last\.safetensors: not a checkpoint .* go on from .*random\.cpu"
+        CheckpointError, match=r"last\.safetensors: not a checkpoint .* resume from .*random\.cpu"
     ):
         train(longer, copied)
 

@@ -10,7 +10,7 @@ from training_states import fit_quietly
 from seq2seq.errors import Stopped
 from seq2seq.runs.checkpoint import load_checkpoint
 from seq2seq.runs.folder import Run
-from seq2seq.training import evaluation, loop
+from seq2seq.training import finish, loop
 from seq2seq.training.loop import train
 from seq2seq.training.state import TrainingState
 from seq2seq.training.step import train_step
@@ -72,7 +72,7 @@ def test_a_run_stopped_in_its_final_evaluation_can_be_resumed(train_here, tmp_pa
         train_here.config("norm=batch", "norm.min_rows=2", "trainer.average_last=2"),
         Run(tmp_path / "run"),
     )
-    monkeypatch.setattr(evaluation, "score_split", signalled)
+    monkeypatch.setattr(finish, "score_split", signalled)
     with pytest.raises(Stopped, match="SIGTERM: saved at update 16") as stopped:
         train(config, run)
     assert stopped.value.exit_code == 0

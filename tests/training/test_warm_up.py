@@ -13,7 +13,7 @@ from training_states import weights
 
 from seq2seq.model import Translator
 from seq2seq.runs.folder import Run
-from seq2seq.runs.logbook import read_metrics
+from seq2seq.runs.jsonl import read_metrics
 from seq2seq.training import loop, state
 from seq2seq.training.loop import train
 from seq2seq.training.warm_up import warm_up

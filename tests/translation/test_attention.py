@@ -7,6 +7,7 @@ from seq2seq.config import Attention, DecodeConfig, ModelConfig
 from seq2seq.runs.folder import Run
 from seq2seq.translation.attention import attention_map
 from seq2seq.translation.lines import translate_lines
+from seq2seq.translation.loading import load_translator
 
 pytest_plugins = ["run_fixtures"]
 CPU = torch.device("cpu")
@@ -14,7 +15,7 @@ CPU = torch.device("cpu")
 
 def test_the_attention_map_of_a_pair(two_runs, tmp_path):
     run = Run(two_runs.layer)
-    model, tokenizers = run.translator(CPU), run.tokenizers()
+    model, tokenizers = load_translator(run, CPU)
     src, tgt = two_runs.sources[0], two_runs.references[0]
     weights, src_pieces, tgt_pieces = attention_map(model, tokenizers, src, tgt)
     assert weights.shape == (len(tgt_pieces), len(src_pieces))
@@ -31,4 +32,4 @@ def test_the_attention_map_of_a_pair(two_runs, tmp_path):
             settings(two_runs.data, updates=1, model=ModelConfig(8, 8, attention=Attention.none)),
         )
     )
-    assert attention_map(plain.translator(CPU), plain.tokenizers(), src, tgt) is None
+    assert attention_map(*load_translator(plain, CPU), src, tgt) is None

@@ -15,6 +15,7 @@ from seq2seq.model import Translator
 from seq2seq.runs.folder import Run
 from seq2seq.translation import lines as translation
 from seq2seq.translation.lines import Session
+from seq2seq.translation.loading import load_translator
 
 pytest_plugins = ["run_fixtures"]
 
@@ -22,8 +23,7 @@ pytest_plugins = ["run_fixtures"]
 def session(run, **decode):
     opened = Run(run)
     return Session(
-        opened.translator(torch.device("cpu")),
-        opened.tokenizers(),
+        *load_translator(opened, torch.device("cpu")),
         DecodeConfig(**decode),
         Precision.fp32,
     )

@@ -126,6 +126,6 @@ def test_source_words():
 @pytest.mark.parametrize("byte_fallback", [False, True])
 def test_there_is_a_piece_for_every_id(kind, byte_fallback):
     bytes_too = byte_fallback and kind in (TokenizerKind.bpe, TokenizerKind.unigram)
-    english = tokenizer(ENGLISH, "en", kind, 280 if bytes_too else 24, byte_fallback=byte_fallback)
+    english = tokenizer(ENGLISH, "en", kind, 280 if bytes_too else 24, byte_fallback=bytes_too)
     for line in ("one dog", "Žižek sees Ωλ dogs", "狗狗 dog", "  ", "x" * 50, "<unk> </s>"):
         assert len(english.pieces(line)) == len(english.encode(line))
