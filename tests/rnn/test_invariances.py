@@ -102,7 +102,7 @@ ROW_KINDS = ["none", "layer", "rms"]
 
 
 @pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
-@pytest.mark.parametrize(("cell", "kind"), itertools.product(CELLS, ROW_KINDS))
+@pytest.mark.parametrize(("cell", "kind"), list(itertools.product(CELLS, ROW_KINDS)))
 def test_padding_and_order_of_the_batch_change_nothing(cell, kind, given):
     layer = randomised(CELLS[cell](INPUT, HIDDEN, num_layers=2, bidirectional=True, norm=kind))
     sentences, state = sentences_of(LENGTHS, INPUT), parts(random_state(layer, len(LENGTHS)))

@@ -301,7 +301,7 @@ def test_repr_shows_what_differs_from_the_defaults():
     )
 
 
-@pytest.mark.parametrize(("cell", "kind"), itertools.product(CELLS, KINDS))
+@pytest.mark.parametrize(("cell", "kind"), list(itertools.product(CELLS, KINDS)))
 def test_a_copy_computes_the_same(cell, kind):
     layer = CELLS[cell](3, 4, num_layers=2, norm=kind).eval()
     x = torch.randn(3, 2, 3)
