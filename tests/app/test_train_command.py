@@ -386,8 +386,8 @@ def process(toy, tmp_path):
 
     yield start
     for each in started:
-        each.kill()
-        each.wait()
+        with each:  # closes its pipes
+            each.kill()
 
 
 def wait_for_training(folder, seconds=120):

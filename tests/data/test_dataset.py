@@ -4,6 +4,7 @@ import ast
 import json
 import tempfile
 from collections import Counter
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,19 +90,18 @@ def test_what_is_written_in_chunks_is_read_again(chunks, draw):
     vocabularies = (256, 300)
     kept = []
     with tempfile.TemporaryDirectory() as folder:
-        writer = SplitWriter(Path(folder), "train")
-        for sentences in chunks:
-            keep = [draw.draw(st.booleans()) for _ in sentences]
-            pairs = [([i % 256 for i in ids], ids[::-1]) for ids in sentences]
-            kept += [pair for pair, wanted in zip(pairs, keep, strict=True) if wanted]
-            sides = [[pair[side] for pair in pairs] for side in (0, 1)]
-            ids = [
-                np.fromiter(chain.from_iterable(side), ids_dtype(size))
-                for side, size in zip(sides, vocabularies, strict=True)
-            ]
-            lengths = [np.array([len(s) for s in side], np.int64) for side in sides]
-            writer.write(Encoded(ids, lengths, [], Counts()), np.array(keep, bool))
-        writer.close()
+        with closing(SplitWriter(Path(folder), "train")) as writer:
+            for sentences in chunks:
+                keep = [draw.draw(st.booleans()) for _ in sentences]
+                pairs = [([i % 256 for i in ids], ids[::-1]) for ids in sentences]
+                kept += [pair for pair, wanted in zip(pairs, keep, strict=True) if wanted]
+                sides = [[pair[side] for pair in pairs] for side in (0, 1)]
+                ids = [
+                    np.fromiter(chain.from_iterable(side), ids_dtype(size))
+                    for side, size in zip(sides, vocabularies, strict=True)
+                ]
+                lengths = [np.array([len(s) for s in side], np.int64) for side in sides]
+                writer.write(Encoded(ids, lengths, [], Counts()), np.array(keep, bool))
         if not kept:
             return
         source, target = (SimpleNamespace(vocab_size=size) for size in vocabularies)

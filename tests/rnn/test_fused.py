@@ -632,7 +632,10 @@ def test_anomaly_mode_and_hooks_work():
     layer.register_forward_hook(lambda *a: seen.append("forward"))
     layer.register_full_backward_hook(lambda *a: seen.append("backward"))
     layer.weight_hh_l0.register_hook(lambda g: seen.append("weight"))
-    with torch.autograd.detect_anomaly(check_nan=True):
+    with (
+        pytest.warns(UserWarning, match="Anomaly Detection"),
+        torch.autograd.detect_anomaly(check_nan=True),
+    ):
         gradients(layer, lambda m: m(X.clone().requires_grad_()))
     assert sorted(seen) == ["backward", "forward", "weight"]
 

@@ -48,7 +48,7 @@ def start(toy, tmp_path):
 
     yield launch
     for process in started:
-        if process.poll() is None:
+        with process:  # closes its pipe
             process.kill()
 
 
