@@ -110,7 +110,7 @@ def test_a_wheel_trains_translates_evaluates_and_compares_anywhere(complete, tmp
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
     runs = sorted(path.parent for path in tmp_path.glob("outputs/*/*/results.json"))
     assert [folder.name.partition("-")[0] for folder in runs] == ["layer", "none"]
-    assert run(complete, tmp_path, "seq2seq-train", "norm=none", *SMALL).stdout.startswith("finis")
+    assert run(complete, tmp_path, "seq2seq-train", "norm=none", *SMALL).stdout.startswith("finish")
     done = run(complete, tmp_path, "seq2seq-translate", runs[0], stdin="the dog sleeps\n\n")
     assert (done.returncode, done.stdout.count("\n")) == (0, 2), done.stderr
     done = run(complete, tmp_path, "seq2seq-evaluate", *runs, "--beam", 1)
