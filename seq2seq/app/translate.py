@@ -15,7 +15,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..data.text import decoded_lines
 from .options import add_search_options, open_translator, parser
 
 if TYPE_CHECKING:
@@ -75,6 +74,8 @@ def show(translations: "list[Translation]", n_best: int, scores: bool) -> None:
 
 def translate(session: "Session", asked: argparse.Namespace) -> None:
     """Translate standard input, chunk by chunk, to standard output."""
+    from ..data.text import decoded_lines
+
     interactive, draws = sys.stdin.isatty(), asked.attention is not None
     lines = asked_for() if interactive else decoded_lines(sys.stdin.buffer, "<stdin>")
     while chunk := list(islice(lines, 1 if interactive or draws else CHUNK_LINES)):

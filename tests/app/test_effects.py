@@ -99,15 +99,8 @@ VALUES = {
     "trainer.checkpoint_every": ["2"],
 }
 """Other values to try than those that a setting's type suggests."""
-RULE = (
-    "file",
-    "salt",
-    "train_share",
-    "valid_share",
-    "source_column",
-    "target_column",
-    "name_side",
-)
+RULE = ("salt", "train_share", "valid_share", "name_side")
+COLUMNS = ("file", "source_column", "target_column")
 CONSUMERS = {
     "decode.beam_size": ("translation/search.py", r"config\.beam_size"),
     "data.mirror_folder": ("data/corpora.py", r"\.mirror_folder"),
@@ -115,6 +108,7 @@ CONSUMERS = {
     "data.upstream_is_gzip": ("data/corpora.py", r"config\.upstream_is_gzip"),
     "data.upstream_split": ("data/corpora.py", r"config\.upstream_split"),
     **{f"data.upstream_split.{name}": ("data/splitting.py", rf"rule\.{name}") for name in RULE},
+    **{f"data.upstream_split.{name}": ("data/corpora.py", rf"columns\.{name}") for name in COLUMNS},
     "data.upstream_split.git_blob": ("data/corpora.py", r"rule\.git_blob"),
     **{
         f"data.{split}.mirror_folder": ("data/corpora.py", r"split\.mirror_folder")

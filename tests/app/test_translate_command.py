@@ -19,6 +19,7 @@ from runs import ROOT, settings, trained, translation
 
 from seq2seq.app.options import open_translator
 from seq2seq.config import Attention, ModelConfig
+from seq2seq.data import decoded_lines
 
 pytest_plugins = ["run_fixtures"]
 
@@ -445,4 +446,4 @@ def test_a_reader_that_leaves_ends_it_quietly(two_runs):
 
 def test_lines_come_one_at_a_time(translate):
     stream = io.BytesIO(b"a\nb\r\n\nc\r")
-    assert list(translate.module.decoded_lines(stream, "<stdin>")) == ["a", "b", "", "c"]
+    assert list(decoded_lines(stream, "<stdin>")) == ["a", "b", "", "c"]
