@@ -90,7 +90,7 @@ ROOMS = {
     "loss": {"rnn"},
     "data": {"config", "errors", "files"},
     "model": {"rnn", "config", "loss"},
-    "runs": {"config", "files"},
+    "runs": {"rnn", "config", "files"},
     "translation": {"config", "data", "runs", "model", "device", "figures"},
     "probes": {"rnn", "config", "data", "runs", "model", "device", "translation"},
     "training": {

@@ -11,6 +11,7 @@ import yaml
 from ..config import Config
 from ..config.settings import plain
 from ..files import write_text
+from ..rnn.config import MEANINGFUL, NormConfig, NormKind
 
 
 def read_yaml(text: str) -> Any:
@@ -60,4 +61,12 @@ def _dataclass(value: dict[str, Any], kind: Any, key: str) -> Any:
     types, names = get_type_hints(kind), {f.name for f in fields(kind)}
     if unknown := [name for name in value if name not in names]:
         raise ValueError(f"{f'{key}.' if key else ''}{unknown[0]}: unknown setting")
+    if kind is NormConfig:
+        value = _meaningful(value)
     return kind(**{n: _typed(v, types[n], f"{key}.{n}" if key else n) for n, v in value.items()})
+
+
+def _meaningful(norm: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what means nothing to a norm's kind, as earlier versions stored it."""
+    kind = NormKind.__members__.get(str(norm.get("kind", NormConfig().kind.name)))
+    return norm if kind is None else {n: v for n, v in norm.items() if n in MEANINGFUL[kind]}

@@ -35,6 +35,13 @@ def test_every_setting_comes_back(tmp_path):
     assert written(found, tmp_path) == found
 
 
+def test_what_means_nothing_to_a_norm_is_left_out_of_an_old_file(tmp_path):
+    (tmp_path / "config.yaml").write_text("norm: {kind: none, eps: 1.0, momentum: 7.0}\n")
+    assert read_config(tmp_path / "config.yaml").norm == NormConfig(NormKind.none)
+    (tmp_path / "config.yaml").write_text("norm: {kind: layer, eps: 1.0, momentum: 7.0}\n")
+    assert read_config(tmp_path / "config.yaml").norm == NormConfig(NormKind.layer, eps=1.0)
+
+
 def test_the_file_is_plain_yaml_in_the_order_of_the_settings(tmp_path):
     write_config(tmp_path / "config.yaml", Config())
     content = yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8"))
