@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 from rich.table import Table
 
-from .composition import composed, register, run
+from .composition import composed, run
 from .options import console
 
 if TYPE_CHECKING:
     from ..data.dataset import Counts, Prepared
     from ..data.tokenizer import Tokenizer
-
-register()
 
 COLUMNS = {
     "pairs": "pairs",

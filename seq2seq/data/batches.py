@@ -114,6 +114,10 @@ class BatchSampler:
                 self.epoch, self.position = self.epoch + 1, 0
             yield batch
 
+    def peek(self) -> NDArray[np.int64]:
+        """Return the next batch, which stays the next one."""
+        return self._epoch_batches()[self.position]
+
     def state_dict(self) -> dict[str, int]:
         """Return the place of the next batch."""
         return {"epoch": self.epoch, "position": self.position}

@@ -15,11 +15,11 @@ def warm_up(state: TrainingState) -> None:
     libraries allocate memory. Weights, batch norm's statistics, optimizer, random numbers and
     sampler stay as they are: training gives the same numbers as without it.
     """
-    indices = next(iter(copy.copy(state.sampler)))
-    batch = state.train_set.batch(indices).share(state.processes.rank, state.processes.size)
-    if batch is not None:
+    batch = state.train_set.batch(state.sampler.peek())
+    share = batch.share(state.processes.rank, state.processes.size)
+    if share is not None:
         with torch.random.fork_rng([state.device] if state.device.type == "cuda" else []):
-            model, moved = copy.deepcopy(state.model).train(), batch.to(state.device)
+            model, moved = copy.deepcopy(state.model).train(), share.to(state.device)
             with autocast(state.device, state.config.trainer.precision):
                 loss, _ = model(moved.src, moved.src_lengths, moved.tgt, moved.tgt_lengths)
             loss.backward()

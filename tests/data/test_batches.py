@@ -204,3 +204,11 @@ def test_the_shares_of_all_processes_are_the_batch(pairs, size):
         for ids, whole in zip(rows, (batch.src[index], batch.tgt[index]), strict=True):
             assert ids == whole[: len(ids)].tolist()
             assert not whole[len(ids) :].any()
+
+
+def test_the_next_batch_can_be_seen_before_it_is_taken():
+    lengths = np.arange(1, 40)
+    sampler = BatchSampler(lengths, lengths, batch_sentences=8, seed=3)
+    for _ in range(2 * len(sampler)):
+        seen = sampler.peek()
+        assert np.array_equal(seen, next(iter(sampler)))
