@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 import torch
@@ -157,6 +157,13 @@ def copied(finished: Run, tmp_path: Path) -> Run:
     """Return a finished run of the toy corpus, which a test may change."""
     shutil.copytree(finished.folder, tmp_path / "copied")
     return Run(tmp_path / "copied")
+
+
+def final_results(run: Run) -> dict[str, Any]:
+    """Return the results of a finished run."""
+    results = run.results()
+    assert results is not None
+    return results
 
 
 @pytest.fixture

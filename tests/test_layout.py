@@ -5,9 +5,10 @@ commands that exist.
 import ast
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -22,7 +23,7 @@ LONGEST_FILE = 650
 """About 400 is what a reader should be asked to read; a tenth more is still about that."""
 
 
-def name_of(path):
+def name_of(path: Path) -> str:
     """seq2seq/rnn/reference.py -> seq2seq.ops.reference; a package has its folder's name."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -32,7 +33,7 @@ MODULES = {name_of(path): path for path in FILES}
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
 
 
-def imported(name, node):
+def imported(name: str, node: ast.Import | ast.ImportFrom) -> list[str]:
     """The modules that an import statement of a module names."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
@@ -45,7 +46,7 @@ def imported(name, node):
     return [full if (full := f"{base}.{alias.name}") in MODULES else base for alias in node.names]
 
 
-def imports(name, everywhere=False):
+def imports(name: str, everywhere: bool = False) -> set[str]:
     """What a module imports as it is loaded; with `everywhere` also later, in its functions."""
     nodes = ast.walk(TREES[name]) if everywhere else TREES[name].body
     return {
@@ -56,14 +57,14 @@ def imports(name, everywhere=False):
     }
 
 
-def ours(modules):
+def ours(modules: set[str]) -> set[str]:
     return {module for module in modules if module.partition(".")[0] == "seq2seq"}
 
 
 # -- imports ---
 
 
-def test_imports_are_read_right():
+def test_imports_are_read_right() -> None:
     assert {"seq2seq.rnn.reference", "seq2seq.rnn.fused"} <= imports("seq2seq.rnn.backends")
     assert {"seq2seq.config", "seq2seq.translation.search", "torch"} <= imports(
         "seq2seq.translation.lines"
@@ -72,7 +73,7 @@ def test_imports_are_read_right():
     assert "seq2seq.translation.lines" in imports("seq2seq.app.options", everywhere=True)
 
 
-def test_there_is_no_cycle():
+def test_there_is_no_cycle() -> None:
     left = {name: ours(imports(name)) - {name} for name in MODULES}
     while left:
         free = {name for name, needs in left.items() if not needs & left.keys()}
@@ -109,12 +110,12 @@ ROOMS = {
 """Room, or a module that stands by itself -> what it may import."""
 
 
-def room(name):
+def room(name: str) -> str:
     return name.split(".")[1] if "." in name else ""
 
 
-def test_each_room_imports_only_what_is_below_it():
-    needed = {}
+def test_each_room_imports_only_what_is_below_it() -> None:
+    needed: dict[str, set[str]] = {}
     for name in MODULES:
         others = {room(m) for m in ours(imports(name, everywhere=True))} - {"", room(name)}
         needed.setdefault(room(name), set()).update(others)
@@ -122,7 +123,7 @@ def test_each_room_imports_only_what_is_below_it():
     assert needed == ROOMS
 
 
-def test_the_rooms_have_an_order():
+def test_the_rooms_have_an_order() -> None:
     left = dict(ROOMS)
     while left:
         free = {name for name, needs in left.items() if not needs & left.keys()}
@@ -130,7 +131,7 @@ def test_the_rooms_have_an_order():
         left = {name: needs for name, needs in left.items() if name not in free}
 
 
-def test_a_report_knows_no_more_of_translation_than_scores():
+def test_a_report_knows_no_more_of_translation_than_scores() -> None:
     used = {
         module
         for name in MODULES
@@ -141,7 +142,7 @@ def test_a_report_knows_no_more_of_translation_than_scores():
     assert used == {"seq2seq.translation.scores"}
 
 
-def test_one_module_knows_hydra():
+def test_one_module_knows_hydra() -> None:
     for package, allowed in (
         ("hydra", {f"seq2seq.app.{name}" for name in ("composition", "names", "overrides")}),
         (
@@ -157,7 +158,7 @@ def test_one_module_knows_hydra():
         assert users == allowed, package
 
 
-def test_nothing_that_is_read_is_executed():
+def test_nothing_that_is_read_is_executed() -> None:
     """No pickle, no eval: a run's folder from a stranger can be opened."""
     for name, tree in TREES.items():
         loaded = {m.partition(".")[0] for m in imports(name, everywhere=True)}
@@ -191,38 +192,39 @@ KERNELS = ("rnn/cpu/", "rnn/gpu/")
 PYTHON = [*FILES, *sorted((ROOT / "scripts").glob("*.py")), ROOT / "train.py"]
 
 
-def lines_of(path):
+def lines_of(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines()
 
 
-def is_kernel(path):
+def is_kernel(path: Path) -> bool:
     return any(place in path.as_posix() for place in KERNELS)
 
 
 @pytest.mark.parametrize("path", PYTHON, ids=str)
-def test_a_file_can_be_read_in_one_go(path):
+def test_a_file_can_be_read_in_one_go(path: Path) -> None:
     assert len(lines_of(path)) < LONGEST_FILE
 
 
 @pytest.mark.parametrize("rooms", BUDGETS, ids="+".join)
-def test_a_room_stays_in_its_budget(rooms):
+def test_a_room_stays_in_its_budget(rooms: tuple[str, ...]) -> None:
     found = [p for name, p in MODULES.items() if room(name) in rooms and not is_kernel(p)]
     assert sum(len(lines_of(path)) for path in found) < BUDGETS[rooms]
 
 
-def functions(path):
+def functions(path: Path) -> list[ast.FunctionDef]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
 
 
 @pytest.mark.parametrize("path", PYTHON, ids=str)
-def test_a_function_fits_a_screen(path):
+def test_a_function_fits_a_screen(path: Path) -> None:
     """A kernel's arguments alone are longer than that, one a line."""
     for node in [] if "rnn/gpu/" in path.as_posix() else functions(path):
+        assert node.end_lineno is not None
         assert node.end_lineno - node.lineno + 1 < LONGEST_FUNCTION, node.name
 
 
-def test_keywords_have_names():
+def test_keywords_have_names() -> None:
     """No **kwargs, but where torch's own signature has them."""
     found = {
         (path.name, node.name) for path in PYTHON for node in functions(path) if node.args.kwarg
@@ -235,10 +237,10 @@ def test_keywords_have_names():
 # -- options ---
 
 
-def dataclasses(kind, found=None):
+def dataclasses(kind: Any, found: dict[str, type] | None = None) -> dict[str, type]:
     """A dataclass and all that its fields hold."""
     found = {} if found is None else found
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         found[kind.__name__] = kind
         for hint in get_type_hints(kind).values():
             for part in (hint, *get_args(hint)):
@@ -246,7 +248,7 @@ def dataclasses(kind, found=None):
     return found
 
 
-def test_no_option_is_dead():
+def test_no_option_is_dead() -> None:
     """Each is read as an attribute somewhere, or is the default of one that is:
     ${data.vocab_size}.
     """
@@ -293,11 +295,11 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_readme_names_every_command(command):
+def test_the_readme_names_every_command(command: str) -> None:
     assert command in README
 
 
-def shown_commands(text):
+def shown_commands(text: str) -> Iterator[str]:
     """The commands that a text shows in backticks or indented, without comments and with their
     continued lines.
     """
@@ -308,7 +310,7 @@ def shown_commands(text):
         yield re.split(r"  +(?=[^-\s\w]|[a-z]+ [a-z])|\s#", line.strip())[0].strip()
 
 
-def overrides(command):
+def overrides(command: str) -> list[list[str]]:
     """What a command asks Hydra for, one list a job; of a sweep so many jobs that each value is in
     one.
     """
@@ -333,14 +335,14 @@ SHOWN = sorted(
 )
 
 
-def test_enough_commands_are_found():
+def test_enough_commands_are_found() -> None:
     assert len(SHOWN) > 15
     assert "python train.py -m norm=none,batch,layer seed=1,2,3" in SHOWN
     assert sum("data.train.source" in command for command in SHOWN) >= 2
 
 
 @pytest.mark.parametrize("command", SHOWN)
-def test_each_command_that_is_shown_composes(command):
+def test_each_command_that_is_shown_composes(command: str) -> None:
     composition.register()
     name = "prepare_data" if "prepare_data" in command else "train"
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
@@ -350,7 +352,7 @@ def test_each_command_that_is_shown_composes(command):
 
 
 @pytest.mark.parametrize("name", ["evaluate", "translate", "compare", "benchmark"])
-def test_each_option_that_is_shown_exists(name):
+def test_each_option_that_is_shown_exists(name: str) -> None:
     shown = [line for line in README.splitlines() if f"scripts/{name}.py" in line]
     assert shown
     own = ROOT / "seq2seq" / "app" / f"{name}.py"
@@ -360,13 +362,13 @@ def test_each_option_that_is_shown_exists(name):
         assert f'"{option}"' in source
 
 
-def test_each_make_target_that_is_named_exists():
+def test_each_make_target_that_is_named_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
     named = set(re.findall(r"(?:^ {4}|`)make ([a-z-]+)", README, re.M))
     assert {"compare", "test", "help"} <= named <= targets
 
 
-def test_each_file_that_is_named_exists():
+def test_each_file_that_is_named_exists() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert target.startswith("http") or (ROOT / target).exists(), target
     for path in re.findall(r"`((?:seq2seq|scripts|configs|data|tests)/[\w/.-]*)`", README):

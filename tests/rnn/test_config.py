@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import fields
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
@@ -10,7 +11,7 @@ from oracles import CELLS, config
 from seq2seq.rnn import CellNorm, NormConfig, NormGroup, NormKind, Statistics, Terms
 from seq2seq.rnn.config import MEANINGFUL
 
-OTHER = {
+OTHER: dict[str, Any] = {
     "eps": 1e-3,
     "gain": 0.5,
     "cell": CellNorm.carried,
@@ -45,19 +46,21 @@ OTHER = {
         ),
     ],
 )
-def test_values_out_of_range_are_refused(kind, options, message):
+def test_values_out_of_range_are_refused(kind: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         config(kind, **options)
 
 
-def test_a_kind_by_its_name_is_refused():
+def test_a_kind_by_its_name_is_refused() -> None:
     with pytest.raises(ValueError, match=r"norm\.kind='layer': expected a NormKind"):
-        NormConfig("layer")
+        NormConfig("layer")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", OTHER)
 @pytest.mark.parametrize("kind", NormKind)
-def test_settings_that_mean_nothing_to_a_kind_are_refused_and_others_kept(kind, name):
+def test_settings_that_mean_nothing_to_a_kind_are_refused_and_others_kept(
+    kind: NormKind, name: str
+) -> None:
     if name in MEANINGFUL[kind] and (kind, name) != (NormKind.batch, "group"):
         assert getattr(NormConfig(kind, **{name: OTHER[name]}), name) == OTHER[name]
     else:
@@ -65,7 +68,7 @@ def test_settings_that_mean_nothing_to_a_kind_are_refused_and_others_kept(kind, 
             NormConfig(kind, **{name: OTHER[name]})
 
 
-def test_the_message_names_the_default():
+def test_the_message_names_the_default() -> None:
     with pytest.raises(
         ValueError,
         match=r"norm\.statistics=shared: means nothing to norm\.kind=layer; expected per_step",
@@ -76,13 +79,14 @@ def test_the_message_names_the_default():
 
 
 @pytest.mark.parametrize("kind", NormKind)
-def test_defaults_written_out_are_accepted(kind):
+def test_defaults_written_out_are_accepted(kind: NormKind) -> None:
     """As in the config.yaml of a run."""
-    defaults = {f.name: f.default for f in fields(NormConfig)} | {"kind": kind}
+    defaults: dict[str, Any] = {f.name: f.default for f in fields(NormConfig)}
+    defaults["kind"] = kind
     assert NormConfig(**defaults) == NormConfig(kind)
 
 
-def test_omegaconf_makes_and_checks_it():
+def test_omegaconf_makes_and_checks_it() -> None:
     schema = OmegaConf.structured(NormConfig)
     made = OmegaConf.to_object(OmegaConf.merge(schema, {"kind": "batch", "min_rows": 8}))
     assert made == NormConfig(NormKind.batch, min_rows=8)
@@ -92,7 +96,7 @@ def test_omegaconf_makes_and_checks_it():
 
 @pytest.mark.parametrize("placement", ["carried", "none"])
 @pytest.mark.parametrize("cell", ["gru", "rnn_tanh"])
-def test_a_placement_of_the_cells_norm_needs_a_cell_state(cell, placement):
+def test_a_placement_of_the_cells_norm_needs_a_cell_state(cell: str, placement: str) -> None:
     with pytest.raises(
         ValueError, match=rf"norm\.cell={placement}: a [A-Z]+ has no cell state .*expected output"
     ):
