@@ -22,6 +22,7 @@ STATISTICS = ["per_step", "sequence_input", "shared"]
 def layer_of(
     cell: str = "lstm", layers: int = 1, bidirectional: bool = False, seed: int = 0, **options: Any
 ) -> RecurrentLayers:
+    """Return a batch-normalised layer in double with random parameters."""
     options = {"eps": EPS, "momentum": MOMENTUM, "max_steps": STEPS} | options
     layer = CELLS[cell](
         3, 4, num_layers=layers, bidirectional=bidirectional, norm=config("batch", **options)
@@ -36,21 +37,24 @@ Matrix = NDArray[Any]
 
 
 def buffers_of(layer: RecurrentLayers) -> Buffers:
+    """Return copies of the buffers."""
     return {name: b.clone() for name, b in layer.named_buffers()}
 
 
 def assert_buffers(found: Buffers, expected: Buffers) -> None:
+    """Assert that buffers agree."""
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
 def rows_of(vectors: list[Tensor]) -> Matrix:
+    """Return vectors as the rows of a NumPy matrix."""
     return torch.stack(vectors).numpy()
 
 
 def averaged(
     buffers: Buffers, term: str, index: int, mean: Matrix, var: Matrix, momentum: float = MOMENTUM
 ) -> None:
-    """Average a new mean and variance into the buffers: what a layer should have done."""
+    """Average a new mean and variance into the buffers."""
     weight = momentum if buffers[f"num_updates_{term}"][index] else 1.0
     for name, new in (("mean", mean), ("var", var)):
         running = buffers[f"running_{name}_{term}"]
@@ -59,7 +63,7 @@ def averaged(
 
 
 def pooled(samples: list[Matrix]) -> tuple[Matrix, Matrix]:
-    """Row-weighted mean and pooled unbiased variance of groups of rows."""
+    """Return the row-weighted mean and the pooled unbiased variance of groups of rows."""
     sizes = [len(rows) for rows in samples]
     mean = sum(n * rows.mean(0) for n, rows in zip(sizes, samples, strict=True)) / sum(sizes)
     var = sum((n - 1) * rows.var(0, ddof=1) for n, rows in zip(sizes, samples, strict=True))
@@ -67,6 +71,7 @@ def pooled(samples: list[Matrix]) -> tuple[Matrix, Matrix]:
 
 
 def steps_seen_after(buffers: Buffers, raw: Raw, min_rows: int = 2) -> None:
+    """Change `steps_seen` as one training call does that normalised `raw`."""
     for term, steps in raw.items():
         name = "steps_seen_" + term.partition("_")[2]
         shared = len(buffers[f"num_updates_{term}"]) == 1
@@ -75,7 +80,7 @@ def steps_seen_after(buffers: Buffers, raw: Raw, min_rows: int = 2) -> None:
 
 
 def update_expected(buffers: Buffers, raw: Raw, statistics: str, min_rows: int = 2) -> None:
-    """The buffers after one training call that normalised `raw`."""
+    """Change the buffers as one training call does that normalised `raw`."""
     for term, steps in raw.items():
         counted = {t: rows_of(vectors) for t, vectors in steps.items() if len(vectors) >= min_rows}
         if statistics == "shared" and counted:

@@ -18,7 +18,7 @@ needs_onednn = pytest.mark.skipif(
 
 @pytest.fixture
 def bfloat16_products(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bool], None]]:
-    """Sets whether the CPU has them."""
+    """Return a function that sets whether the CPU has products in bfloat16."""
     device._warn_of_emulation.cache_clear()
     yield lambda there: monkeypatch.setattr(
         torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: there
@@ -27,7 +27,7 @@ def bfloat16_products(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[boo
 
 
 @needs_onednn
-def test_where_bfloat16_is_emulated_it_says_so_once(
+def test_a_warning_says_once_that_bfloat16_is_emulated(
     bfloat16_products: Callable[[bool], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     bfloat16_products(False)
@@ -41,7 +41,7 @@ def test_where_bfloat16_is_emulated_it_says_so_once(
 
 
 @needs_onednn
-def test_it_says_nothing_where_there_is_nothing_to_say(
+def test_there_is_no_warning_where_bfloat16_is_not_emulated(
     bfloat16_products: Callable[[bool], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     bfloat16_products(True)
@@ -53,7 +53,7 @@ def test_it_says_nothing_where_there_is_nothing_to_say(
     assert not caplog.records
 
 
-def test_a_device_that_is_not_there_is_refused() -> None:
+def test_an_absent_device_is_refused() -> None:
     assert device.choose_device(Device.cpu) == CPU
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="device=cuda: torch finds no CUDA device here"):

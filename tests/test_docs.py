@@ -24,12 +24,12 @@ DOCS = {
     path.relative_to(ROOT / "docs").as_posix(): path.read_text(encoding="utf-8")
     for path in sorted((ROOT / "docs").rglob("*.md"))
 }
-"""Path below docs/ -> its text."""
+"""The text of each file, by its path below docs/."""
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
     for path in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 }
-"""Path of every Markdown file -> its text."""
+"""The text of every Markdown file, by its path."""
 TRANSLATED = sorted(name for name in DOCS if name.replace(".md", ".zh.md") in DOCS)
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs" / "experiment").glob("*.yaml"))
 CJK = "\u2018-\u201d\u3000-\u303f\u3400-\u9fff\uff00-\uffef"
@@ -75,7 +75,7 @@ def links(text: str) -> list[str]:
 # -- two languages ---
 
 
-def test_the_explainer_comes_in_two_languages() -> None:
+def test_the_explainer_exists_in_two_languages() -> None:
     assert "normalization.md" in TRANSLATED
 
 
@@ -105,7 +105,7 @@ def test_the_tables_of_both_languages_agree_cell_by_cell() -> None:
                 assert b.strip() not in words or words[b.strip()] == a.strip()
 
 
-def test_each_language_names_the_other() -> None:
+def test_each_language_links_to_the_other() -> None:
     for name in TRANSLATED:
         chinese = name.replace(".md", ".zh.md")
         assert f"]({chinese})" in DOCS[name]
@@ -153,15 +153,15 @@ def test_every_experiment_has_a_section_its_commands_its_result_and_figures(name
     assert sorted(found) == EXPERIMENTS
 
 
-# -- what GitHub makes of it ---
+# -- how GitHub renders it ---
 
 
-def test_formulas_are_looked_for_after_commands_and_code_too() -> None:
+def test_formulas_after_commands_and_code_are_found() -> None:
     assert inline("$a$\n\n    echo $b$\n\n$c$ and `$d$`\n\n$$\ne\n$$\n\n$f$\n") == ["a", "c", "f"]
 
 
 @pytest.mark.parametrize("name", DOCS)
-def test_formulas_by_themselves_stand_between_blank_lines(name: str) -> None:
+def test_display_formulas_are_between_blank_lines(name: str) -> None:
     lines = ["", *DOCS[name].splitlines(), ""]
     marks = [i for i, line in enumerate(lines) if "$$" in line]
     assert len(marks) == 2 * len(blocks(DOCS[name]))
@@ -172,7 +172,7 @@ def test_formulas_by_themselves_stand_between_blank_lines(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DOCS)
-def test_formulas_can_be_read_and_nothing_in_them_looks_like_markdown(name: str) -> None:
+def test_formulas_contain_nothing_that_looks_like_markdown(name: str) -> None:
     parser = MathTextParser("path")
     for formula in [*blocks(DOCS[name]), *inline(DOCS[name])]:
         parser.parse(f"${formula}$")
@@ -185,7 +185,7 @@ def test_formulas_can_be_read_and_nothing_in_them_looks_like_markdown(name: str)
 
 
 @pytest.mark.parametrize("name", DOCS)
-def test_formulas_in_a_line_stand_apart_from_letters(name: str) -> None:
+def test_inline_formulas_are_separated_from_letters(name: str) -> None:
     text = prose(DOCS[name])
     assert text.count("$") == 2 * len(inline(DOCS[name]))
     for before, formula, after in re.findall(
@@ -351,5 +351,5 @@ def test_every_setting_named_exists() -> None:
             assert group in plain, key
             assert not setting or setting in plain[group], key
             if value:
-                norm = ["norm=batch"] if key == "norm.statistics" else []  # batch norm's alone
+                norm = ["norm=batch"] if key == "norm.statistics" else []  # only of batch norm
                 assert composition.composed(compose("train", [*norm, key + value]))

@@ -47,8 +47,8 @@ def test_rows_are_target_pieces_and_columns_source_pieces() -> None:
     assert bottom > top  # the first target piece is on top: read down and right
 
 
-def test_dark_is_much() -> None:
-    """In the pixels: of a 2 x 3 map with one weight, that cell is darkest."""
+def test_the_largest_weight_is_the_darkest_cell() -> None:
+    """In a 2 x 3 map with one weight, the pixel of that cell is the darkest."""
     figure = attention_figure(np.array([[0, 0, 0], [0, 1.0, 0]]), ["a", "b", "c"], ["x", "y"])
     picture = png(figure)[:, :, :3].sum(2)
     axes = figure.axes[0]
@@ -61,7 +61,7 @@ def test_dark_is_much() -> None:
     assert centres[1, 1] < 1 < 2.8 < centres[0, 0]
 
 
-def test_every_script_has_its_glyphs() -> None:
+def test_every_writing_system_has_its_glyphs() -> None:
     pieces = [
         "▁二",
         "狗",
@@ -81,7 +81,7 @@ def test_every_script_has_its_glyphs() -> None:
         png(attention_figure(np.eye(12), pieces, pieces))
 
 
-def test_signs_are_no_formulas() -> None:
+def test_special_characters_are_not_formulas() -> None:
     pieces = [
         "$x_1$",
         "$",
@@ -90,13 +90,13 @@ def test_signs_are_no_formulas() -> None:
         "^",
         "%",
         "$\\$",
-    ]  # the third is no formula that can be drawn
+    ]  # the third is not a valid formula
     figure = attention_figure(np.eye(7), pieces, pieces)
     png(figure)
     assert texts(figure.axes[0].get_xticklabels()) == pieces
 
 
-def test_a_lone_space_is_seen() -> None:
+def test_a_piece_that_is_a_space_is_visible() -> None:
     axes = attention_figure(np.eye(2), ["▁", "a"], [" ", "▁▁"]).axes[0]
     assert texts(axes.get_xticklabels()) == ["␣", "a"]
     assert texts(axes.get_yticklabels()) == ["␣", "␣"]

@@ -10,7 +10,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+def test_a_file_is_replaced_completely(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "a.txt"
     write_text(path, "old")
     with replacing(path) as temporary:
@@ -20,7 +20,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert names(path.parent) == ["a.txt"]
 
 
-def test_an_error_leaves_the_older_file_alone(tmp_path: Path) -> None:
+def test_an_error_leaves_the_older_file_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "old")
 
@@ -42,7 +42,7 @@ def test_an_error_of_the_disk_names_the_file(tmp_path: Path) -> None:
     assert error.value.filename == str(path)
 
 
-def test_a_folder_is_made_whole(tmp_path: Path) -> None:
+def test_a_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
     with new_folder(tmp_path / "made", prefix=".making-") as folder:
         (folder / "a.txt").write_text("a")
         assert not (tmp_path / "made").exists()

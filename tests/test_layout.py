@@ -1,6 +1,4 @@
-"""What holds for the code as a whole: who imports whom, what is never called, no dead options,
-commands that exist.
-"""
+"""Rules for the whole code: imports between rooms, sizes, no dead options, commands that exist."""
 
 import ast
 import re
@@ -19,12 +17,10 @@ from seq2seq.app import composition
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "seq2seq").rglob("*.py"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-LONGEST_FILE = 650
-"""About 400 is what a reader should be asked to read; a tenth more is still about that."""
 
 
 def name_of(path: Path) -> str:
-    """seq2seq/rnn/reference.py -> seq2seq.ops.reference; a package has its folder's name."""
+    """Return a file's module: seq2seq.rnn.reference; a package has the name of its folder."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -34,7 +30,7 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MOD
 
 
 def imported(name: str, node: ast.Import | ast.ImportFrom) -> list[str]:
-    """The modules that an import statement of a module names."""
+    """Return the modules that an import statement of a module names."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     base = node.module or ""
@@ -47,7 +43,7 @@ def imported(name: str, node: ast.Import | ast.ImportFrom) -> list[str]:
 
 
 def imports(name: str, everywhere: bool = False) -> set[str]:
-    """What a module imports as it is loaded; with `everywhere` also later, in its functions."""
+    """Return what a module imports when it is loaded; with `everywhere` also in its functions."""
     nodes = ast.walk(TREES[name]) if everywhere else TREES[name].body
     return {
         module
@@ -64,7 +60,7 @@ def ours(modules: set[str]) -> set[str]:
 # -- imports ---
 
 
-def test_imports_are_read_right() -> None:
+def test_imports_are_parsed_correctly() -> None:
     assert {"seq2seq.rnn.reference", "seq2seq.rnn.fused"} <= imports("seq2seq.rnn.backends")
     assert {"seq2seq.config", "seq2seq.translation.search", "torch"} <= imports(
         "seq2seq.translation.lines"
@@ -73,7 +69,7 @@ def test_imports_are_read_right() -> None:
     assert "seq2seq.translation.lines" in imports("seq2seq.app.options", everywhere=True)
 
 
-def test_there_is_no_cycle() -> None:
+def test_imports_have_no_cycle() -> None:
     left = {name: ours(imports(name)) - {name} for name in MODULES}
     while left:
         free = {name for name, needs in left.items() if not needs & left.keys()}
@@ -107,7 +103,7 @@ ROOMS = {
     "train": {"app"},
     "benchmark": {"rnn", "config", "model", "figures", "translation"},
 }
-"""Room, or a module that stands by itself -> what it may import."""
+"""What each room, or module outside of them, may import."""
 
 
 def room(name: str) -> str:
@@ -131,7 +127,7 @@ def test_the_rooms_have_an_order() -> None:
         left = {name: needs for name, needs in left.items() if name not in free}
 
 
-def test_a_report_knows_no_more_of_translation_than_scores() -> None:
+def test_a_report_imports_only_the_scores_of_translation() -> None:
     used = {
         module
         for name in MODULES
@@ -142,7 +138,7 @@ def test_a_report_knows_no_more_of_translation_than_scores() -> None:
     assert used == {"seq2seq.translation.scores"}
 
 
-def test_one_module_knows_hydra() -> None:
+def test_only_app_imports_hydra() -> None:
     for package, allowed in (
         ("hydra", {f"seq2seq.app.{name}" for name in ("composition", "names", "overrides")}),
         (
@@ -159,7 +155,7 @@ def test_one_module_knows_hydra() -> None:
 
 
 def test_nothing_that_is_read_is_executed() -> None:
-    """No pickle, no eval: a run's folder from a stranger can be opened."""
+    """Without pickle and eval, a run's folder from a stranger can be opened."""
     for name, tree in TREES.items():
         loaded = {m.partition(".")[0] for m in imports(name, everywhere=True)}
         assert not loaded & {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}, name
@@ -187,9 +183,10 @@ BUDGETS = {
     ("data",): 2200,
     ("report",): 3300,
 }
-"""Rooms -> the most lines that their Python may have together; kernels are not counted."""
+"""The most lines of Python that rooms may have together; kernels are not counted."""
 KERNELS = ("rnn/cpu/", "rnn/gpu/")
 PYTHON = [*FILES, *sorted((ROOT / "scripts").glob("*.py")), ROOT / "train.py"]
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 
 def lines_of(path: Path) -> list[str]:
@@ -200,8 +197,8 @@ def is_kernel(path: Path) -> bool:
     return any(place in path.as_posix() for place in KERNELS)
 
 
-@pytest.mark.parametrize("path", PYTHON, ids=str)
-def test_a_file_can_be_read_in_one_go(path: Path) -> None:
+@pytest.mark.parametrize("path", [*PYTHON, *TESTS], ids=str)
+def test_no_file_is_too_long(path: Path) -> None:
     assert len(lines_of(path)) < LONGEST_FILE
 
 
@@ -218,14 +215,14 @@ def functions(path: Path) -> list[ast.FunctionDef]:
 
 @pytest.mark.parametrize("path", PYTHON, ids=str)
 def test_a_function_fits_a_screen(path: Path) -> None:
-    """A kernel's arguments alone are longer than that, one a line."""
+    """Kernels are excepted: they have one argument a line."""
     for node in [] if "rnn/gpu/" in path.as_posix() else functions(path):
         assert node.end_lineno is not None
         assert node.end_lineno - node.lineno + 1 < LONGEST_FUNCTION, node.name
 
 
-def test_keywords_have_names() -> None:
-    """No **kwargs, but where torch's own signature has them."""
+def test_no_function_takes_kwargs() -> None:
+    """The only **kwargs are those of torch's own signatures."""
     found = {
         (path.name, node.name) for path in PYTHON for node in functions(path) if node.args.kwarg
     }
@@ -238,7 +235,7 @@ def test_keywords_have_names() -> None:
 
 
 def dataclasses(kind: Any, found: dict[str, type] | None = None) -> dict[str, type]:
-    """A dataclass and all that its fields hold."""
+    """Return a dataclass and those of its fields, by name."""
     found = {} if found is None else found
     if isinstance(kind, type) and is_dataclass(kind):
         found[kind.__name__] = kind
@@ -249,9 +246,7 @@ def dataclasses(kind: Any, found: dict[str, type] | None = None) -> dict[str, ty
 
 
 def test_no_option_is_dead() -> None:
-    """Each is read as an attribute somewhere, or is the default of one that is:
-    ${data.vocab_size}.
-    """
+    """Each option is read as an attribute, or is the default of another: ${data.vocab_size}."""
     read = {
         node.attr
         for tree in TREES.values()
@@ -300,8 +295,9 @@ def test_the_readme_names_every_command(command: str) -> None:
 
 
 def shown_commands(text: str) -> Iterator[str]:
-    """The commands that a text shows in backticks or indented, without comments and with their
-    continued lines.
+    """Yield the commands that a text shows in backticks or indented.
+
+    Comments are left out, and continued lines are joined.
     """
     text = text.replace("\\\n", " ")
     for line in re.findall(r"`(python [^`]+)`", text) + re.findall(
@@ -311,8 +307,9 @@ def shown_commands(text: str) -> Iterator[str]:
 
 
 def overrides(command: str) -> list[list[str]]:
-    """What a command asks Hydra for, one list a job; of a sweep so many jobs that each value is in
-    one.
+    """Return the overrides of a command, one list for each job.
+
+    A sweep has as many jobs as are needed to use each value once.
     """
     words = [word.partition("=") for word in shlex.split(command)[2:] if "=" in word]
     values = {

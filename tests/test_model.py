@@ -63,7 +63,7 @@ OPTIONS = [
 def test_stepwise_decoding_gives_the_probabilities_of_training(options: dict[str, Any]) -> None:
     model = translator(**options)
     src, src_lengths, tgt, tgt_lengths = batch()
-    model(src, src_lengths, tgt, tgt_lengths)  # gives batch norm its statistics
+    model(src, src_lengths, tgt, tgt_lengths)  # batch norm gets its statistics
     model.eval()
     _, nll = model(src, src_lengths, tgt, tgt_lengths)
     memory, state = model.encode(src, src_lengths)
@@ -95,7 +95,7 @@ def test_every_parameter_learns(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("variational", [False, True])
 @pytest.mark.parametrize("feeding", [False, True])
-def test_dropout_acts_in_training_alone(variational: bool, feeding: bool) -> None:
+def test_dropout_acts_only_in_training(variational: bool, feeding: bool) -> None:
     model = translator(dropout=0.5, variational=variational, input_feeding=feeding)
     first, second = (model(*batch())[0] for _ in range(2))
     assert first != second
@@ -155,7 +155,7 @@ def test_odd_size_of_a_bidirectional_encoder_is_refused() -> None:
         translator(hidden_size=13)
 
 
-def test_initialisation_leaves_norms_alone() -> None:
+def test_initialisation_does_not_change_norms() -> None:
     model = translator(norm="batch", init_scale=0.01)
     for name, p in model.named_parameters():
         if ".gain_" in name:

@@ -40,7 +40,7 @@ esac
 
 @dataclass
 class Made:
-    """The result of make, and what it asked the Python that does nothing."""
+    """The result of make, and the commands that the fake Python received."""
 
     returncode: int
     stdout: str
@@ -50,7 +50,7 @@ class Made:
 
 @dataclass
 class Make:
-    """make in a copy of the set-up files, with a Python that does nothing."""
+    """make in a copy of the set-up files, with a fake Python that only logs its commands."""
 
     folder: Path
 
@@ -76,7 +76,7 @@ class Make:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Copy the set-up files, beside a Python that does nothing but note what it is asked."""
+    """Copy the set-up files, and write a fake Python that only logs its commands."""
     for name in ("Makefile", "constraints.txt", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
     python = tmp_path / "fake-python"
@@ -113,17 +113,17 @@ def test_the_environment_is_made_once(make: Make) -> None:
     for target in ("setup", "setup"):
         assert make(target).asked == []
     for name in ("Makefile", "constraints.txt", "pyproject.toml"):
-        os.utime(make.folder / name)  # newer, but the same
+        os.utime(make.folder / name)  # newer, with the same content
     assert make("setup").asked == []
 
 
 @pytest.mark.parametrize("name", ["constraints.txt", "pyproject.toml"])
-def test_it_is_made_again_where_the_pins_change(make: Make, name: str) -> None:
+def test_the_environment_is_made_again_if_the_pins_change(make: Make, name: str) -> None:
     make("setup")
     before = stamps(make.folder)
     text = (make.folder / name).read_text()
     (make.folder / name).write_text(text + "\n# another\n")
-    os.utime(make.folder / name, (0, 0))  # a date says nothing
+    os.utime(make.folder / name, (0, 0))  # dates do not matter
     assert INSTALL in make("setup").asked
     after = stamps(make.folder)
     assert len(after) == 1
@@ -134,7 +134,7 @@ def test_it_is_made_again_where_the_pins_change(make: Make, name: str) -> None:
     assert stamps(make.folder) == before
 
 
-def test_what_failed_is_tried_again(make: Make) -> None:
+def test_a_failed_set_up_is_tried_again(make: Make) -> None:
     done = make("test", PIP_FAILS="1")
     assert done.returncode == 2
     assert stamps(make.folder) == []
@@ -172,7 +172,7 @@ def test_a_target_sets_up_and_runs(make: Make, target: str, expected: list[str])
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_a_browser_is_installed_where_there_is_none(make: Make, there: bool) -> None:
+def test_a_browser_is_installed_if_there_is_none(make: Make, there: bool) -> None:
     programs = make.folder / "programs"
     programs.mkdir()
     for name in ("apt-get", *(["chromedriver"] if there else [])):
@@ -211,7 +211,7 @@ def test_clean_keeps_runs_and_data(make: Make) -> None:
     ("version", "fits"), [("3.10.12", False), ("3.11.0", True), ("3.14.1", True)]
 )
 def test_an_older_python_is_refused(make: Make, version: str, fits: bool) -> None:
-    """The check of the Makefile itself, in an interpreter that takes itself for another version."""
+    """The check of the Makefile runs in an interpreter with a changed version number."""
     numbers = tuple(map(int, version.split(".")))
     script = make.folder / "other-python"
     script.write_text(f"""#!/bin/sh
@@ -231,15 +231,15 @@ exec "{make.folder}/fake-python" "$@"
         assert done.asked == []
 
 
-def test_the_oldest_python_can_read_why_it_is_refused() -> None:
-    """No f-string and the like, at which it would stop before it says anything."""
+def test_an_old_python_can_parse_the_version_check() -> None:
+    """An old Python stops at an f-string before it can print the message."""
     check = re.search(r"-c '(import sys; .*)'$", (ROOT / "Makefile").read_text(), re.M)
     assert check
     ast.parse(check[1], feature_version=(3, 4))
     assert not re.search(r"\bf[\"']", check[1])
 
 
-def test_a_python_that_is_not_there_is_named(make: Make) -> None:
+def test_a_missing_python_is_named(make: Make) -> None:
     done = make("setup", python="python-nowhere")
     assert done.returncode != 0
     assert "python-nowhere" in done.stderr
@@ -251,7 +251,7 @@ def test_a_python_that_is_not_there_is_named(make: Make) -> None:
 def needed(
     name: str, extras: Iterable[str] = (), found: dict[str, set[str]] | None = None
 ) -> dict[str, set[str]]:
-    """Every distribution that one needs here, itself included, by canonical name."""
+    """Return the extras of every distribution that one needs here, by canonical name."""
     found = {} if found is None else found
     key = canonicalize_name(name)
     wanted = set(extras) - found.get(key, set())
@@ -284,7 +284,7 @@ def test_a_pin_is_one_version_and_fits() -> None:
         assert PINS[canonicalize_name(requirement.name)] in requirement.specifier, text
 
 
-def test_the_environment_is_what_the_pins_say() -> None:
+def test_the_environment_has_the_pinned_versions() -> None:
     stamp = subprocess.run(
         ["sh", "-c", "cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1"],
         cwd=ROOT,
@@ -298,11 +298,11 @@ def test_the_environment_is_what_the_pins_say() -> None:
         assert distribution(name).version.partition("+")[0] == PINS[canonicalize_name(name)], name
 
 
-# -- an environment of one's own ---
+# -- an existing environment ---
 
 
 @pytest.mark.parametrize("version", ["2.10.0", "2.11.1+cu128", "2.13.0+cpu", "2.99.0", "3.0.0"])
-def test_a_torch_that_fits_is_left_alone(version: str) -> None:
+def test_an_installed_torch_that_fits_is_kept(version: str) -> None:
     (torch,) = (
         r for r in map(Requirement, PROJECT["project"]["dependencies"]) if r.name == "torch"
     )
@@ -311,7 +311,7 @@ def test_a_torch_that_fits_is_left_alone(version: str) -> None:
     assert "2.9.1" not in torch.specifier
 
 
-def test_the_layer_needs_torch_alone() -> None:
+def test_the_layer_needs_only_torch() -> None:
     assert [Requirement(r).name for r in PROJECT["project"]["dependencies"]] == ["torch"]
     assert EXTRAS.keys() == {"app", "report", "ja", "slurm", "ray", "dev"}
 
@@ -321,7 +321,7 @@ def test_the_extra_for_developers_has_what_the_commands_need() -> None:
     assert own.extras >= {"app", "report", "ja"}
 
 
-def test_every_bound_is_a_lower_one() -> None:
+def test_every_requirement_has_only_a_lower_bound() -> None:
     """A newer release of a package must not make the project impossible to install."""
     for text in (*PROJECT["project"]["dependencies"], *(r for e in EXTRAS.values() for r in e)):
         assert {spec.operator for spec in Requirement(text).specifier} <= {">="}, text
@@ -339,7 +339,7 @@ def test_every_console_command_is_a_function() -> None:
 
 
 def test_the_package_holds_the_configuration_and_the_grammar() -> None:
-    """As links that lead to the folders at the top, so that there is one copy."""
+    """They are links to the folders at the top, so that there is one copy."""
     for link, folder in (("configs", "configs"), ("data/grammar_en_zh", "data/grammar_en_zh")):
         path = ROOT / "seq2seq" / link
         assert path.is_symlink()
@@ -378,7 +378,7 @@ def test_every_package_of_ours_is_installed() -> None:
     ]
 
 
-def test_python_is_of_the_version_that_the_makefile_asks_for() -> None:
+def test_the_makefile_and_the_package_require_the_same_python() -> None:
     assert PROJECT["project"]["requires-python"] == ">=3.11"
     assert "sys.version_info >= (3, 11)" in (ROOT / "Makefile").read_text()
     assert sys.version_info >= (3, 11)

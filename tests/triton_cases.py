@@ -31,7 +31,7 @@ with pytest.MonkeyPatch.context() as patched:
 
 
 MARKS = [
-    needs_compiler,  # of the operators' schemas
+    needs_compiler,  # which compiles the schemas of the operators
     pytest.mark.usefixtures("interpreted"),
     pytest.mark.filterwarnings(
         "ignore:Warning only once for all operators,  other operators may also be"

@@ -49,16 +49,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 # -- timing ---
 
 
-def test_contestants_run_in_turn_and_warm_up_counts_for_nothing() -> None:
+def test_contestants_run_in_turn_and_warm_up_is_not_counted() -> None:
     calls: list[str] = []
     timings = interleave({name: partial(calls.append, name) for name in "abc"}, rounds=3, warm_up=2)
     assert calls == ["a", "a", "b", "b", "c", "c"] * 5  # the second of each pair is timed
     assert [t.name for t in timings] == ["a", "b", "c"]
 
 
-def test_ratios_are_of_the_same_round(clock: Clock) -> None:
-    # The machine slows down tenfold in rounds 2 and 3; the ratios do not notice. Untimed runs take
-    # 99.
+def test_ratios_compare_times_of_the_same_round(clock: Clock) -> None:
+    # The machine is ten times slower in rounds 2 and 3; the ratios are not. Untimed runs take 99 s.
     def contestant(*seconds: float) -> Callable[[], None]:
         return clock.contestant(99, 99, *(each for second in seconds for each in (99, second)))
 
@@ -88,7 +87,9 @@ def test_means_are_geometric_and_by_contestant() -> None:
 
 
 @pytest.mark.parametrize("backward", [True, False])
-def test_products_are_those_of_an_lstm(backward: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_products_cost_as_much_as_those_of_an_lstm(
+    backward: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flops = []
 
     def linear(x: Tensor, weight: Tensor) -> Tensor:
@@ -107,7 +108,7 @@ def test_products_are_those_of_an_lstm(backward: bool, monkeypatch: pytest.Monke
     assert sum(flops) == forward * (3 if backward else 1)
 
 
-def test_memory_is_of_each_in_its_own_process() -> None:
+def test_memory_is_measured_in_a_process_for_each_contestant() -> None:
     baseline, *ours = memory.memory((25, 64, 256, 256))
     assert (baseline.name, baseline.ratio) == ("torch.nn.LSTM", 1.0)
     assert [m.name for m in ours] == [
@@ -116,7 +117,7 @@ def test_memory_is_of_each_in_its_own_process() -> None:
         "LSTM norm=layer",
         "LSTM norm=rms",
     ]
-    least = 25 * 64 * 4 * 256 * 4 / 2**20  # what the gates of all steps take
+    least = 25 * 64 * 4 * 256 * 4 / 2**20  # the gates of all steps need this much
     assert all(
         m.mebibytes > least and m.ratio == m.mebibytes / baseline.mebibytes
         for m in (baseline, *ours)
@@ -219,7 +220,7 @@ def test_each_table_is_shown_and_written(measure: Command, tmp_path: Path, what:
     assert lines == []  # no means over one size
 
 
-def test_without_a_word_every_table_is_measured(
+def test_without_arguments_every_table_is_measured(
     measure: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -274,7 +275,7 @@ def test_the_figure_shows_every_norm(
 
 
 @pytest.mark.slow
-def test_the_reference_is_compiled_where_asked(measure: Command, tmp_path: Path) -> None:
+def test_the_reference_is_compiled_on_request(measure: Command, tmp_path: Path) -> None:
     assert (
         measure(
             "layers", "--size", "small", "--rounds", 1, "--compile", "--json", tmp_path / "a.json"
@@ -303,8 +304,8 @@ def test_wrong_options_are_named(
     assert message in done.err.splitlines()[-1]
 
 
-def test_what_is_trained_learns() -> None:
-    """The training step that is timed is a whole one: the loss of its batch falls."""
+def test_the_measured_training_step_learns() -> None:
+    """The timed training step is complete: the loss of its batch falls."""
     model = tables.models("small")["norm=layer"]
     ids, lengths = torch.randint(4, 100, (8, 5)), torch.full((8,), 5)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)

@@ -1,4 +1,4 @@
-"""The diagrams of docs/: what they highlight, whether all can be read, and that they are current."""
+"""The diagrams of docs/: what they highlight, that they are legible, and that they are current."""
 
 import importlib.util
 import io
@@ -56,6 +56,7 @@ def texts(figure: Figure) -> list[Text]:
 
 def ends_of(arrow: FancyArrowPatch) -> list[tuple[float, float]]:
     """Return where an arrow begins and where it ends."""
+    # Matplotlib has no public attribute for them.
     ends: list[tuple[float, float]] = arrow._posA_posB  # type: ignore[attr-defined]
     return ends
 
@@ -90,8 +91,8 @@ def test_each_cube_shows_as_many_values_as_are_averaged_over(sizes: tuple[int, i
     assert {averaged.title: averaged.cells(sizes).sum() for averaged in CUBES} == expected
 
 
-def test_the_values_averaged_over_differ_in_the_right_axes() -> None:
-    """Along which of rows, steps and features they lie."""
+def test_the_highlighted_values_differ_in_the_right_axes() -> None:
+    """They lie along the right axes of rows, steps and features."""
     along = {
         averaged.title: [len(set(axis)) > 1 for axis in np.nonzero(averaged.cells(SIZES))]
         for averaged in CUBES
@@ -227,8 +228,8 @@ def test_every_box_is_wider_and_higher_than_its_text() -> None:
         assert box.y0 < text.y0 < text.y1 < box.y1
 
 
-def test_it_is_drawn_on_white(figure: Figure) -> None:
-    """Pages are dark for some readers."""
+def test_diagrams_are_drawn_on_white(figure: Figure) -> None:
+    """Some readers have dark pages."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     picture = imread(io.BytesIO(buffer.getvalue()))
@@ -241,13 +242,13 @@ def test_it_is_drawn_on_white(figure: Figure) -> None:
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A folder into which the script has written its files today."""
+    """Return a folder into which the script has just written its files."""
     root = tmp_path_factory.mktemp("root")
     diagrams.main(root)
     return root
 
 
-def test_the_script_writes_the_documentation_s_and_the_page_s_files(drawn: pathlib.Path) -> None:
+def test_the_script_writes_the_files_of_the_documentation_and_the_page(drawn: pathlib.Path) -> None:
     written = sorted(str(path.relative_to(drawn)) for path in drawn.rglob("*") if path.is_file())
     assert written == [
         "docs/axes.png",
@@ -258,7 +259,7 @@ def test_the_script_writes_the_documentation_s_and_the_page_s_files(drawn: pathl
 
 
 @pytest.mark.parametrize("name", sorted(DIAGRAMS))
-def test_the_documentation_s_files_are_what_is_drawn_today(name: str, drawn: pathlib.Path) -> None:
+def test_the_files_of_the_documentation_are_current(name: str, drawn: pathlib.Path) -> None:
     new, kept = imread(drawn / "docs" / f"{name}.png"), imread(ROOT / "docs" / f"{name}.png")
     assert new.shape == kept.shape
     assert (
@@ -271,7 +272,7 @@ Shape = tuple[str, str | None, list[float]]
 
 
 def texts_and_shapes(path: pathlib.Path) -> tuple[list[str], list[Shape]]:
-    """The texts of an SVG (matplotlib writes each as a comment), and its other shapes.
+    """Return the texts of an SVG (matplotlib writes each as a comment), and its other shapes.
 
     A shape is its style and the numbers of its outline.
     """
@@ -286,7 +287,7 @@ def texts_and_shapes(path: pathlib.Path) -> tuple[list[str], list[Shape]]:
 
 
 @pytest.mark.parametrize("name", sorted(DIAGRAMS))
-def test_the_page_s_files_are_what_is_drawn_today(name: str, drawn: pathlib.Path) -> None:
+def test_the_files_of_the_page_are_current(name: str, drawn: pathlib.Path) -> None:
     file = pathlib.Path("seq2seq") / "report" / f"{name}.svg"
     (new_texts, new_shapes), (texts, shapes) = map(texts_and_shapes, (drawn / file, ROOT / file))
     assert new_texts == texts

@@ -35,7 +35,7 @@ SHAPE = ModelConfig(embedding_size=8, hidden_size=H, dropout=0.2, init_scale=0.5
 def translator(
     norm: str = "none", cell: str = "lstm", statistics: str = "per_step", **shape: Any
 ) -> Translator:
-    """A model in eval mode that has seen one batch, so that batch norm has statistics."""
+    """Return a model in eval mode that has seen one batch, so that batch norm has statistics."""
     torch.manual_seed(3)
     model = Translator(
         replace(SHAPE, **shape),
@@ -69,8 +69,9 @@ def inputs(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def same_values(found: Tensor, expected: Tensor) -> None:
-    """The same numbers in some order, up to rounding, which batch norm enlarges where a feature
-    hardly varies.
+    """Assert that both have the same numbers in some order, up to rounding.
+
+    Batch norm enlarges the rounding where a feature hardly varies.
     """
     torch.testing.assert_close(
         found.flatten().sort()[0], expected.flatten().sort()[0], rtol=1e-4, atol=1e-4
@@ -174,8 +175,8 @@ def test_each_gate_has_its_name_place_and_step(cell: str) -> None:
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer"])
-def test_the_gates_of_an_lstm_make_its_hidden_states(norm: str) -> None:
-    """h = o tanh(c): without a norm on c, from the gates of the steps so far."""
+def test_the_hidden_states_of_an_lstm_follow_from_its_gates(norm: str) -> None:
+    """Without a norm on c, h = o tanh(c) follows from the gates of the steps so far."""
     model = translator(norm)
     found = dict(histograms(model, batch()))
     for place in PLACES:
@@ -202,7 +203,7 @@ def test_the_gates_of_an_lstm_make_its_hidden_states(norm: str) -> None:
                 )
 
 
-def test_the_gates_of_a_gru_make_its_hidden_states() -> None:
+def test_the_hidden_states_of_a_gru_follow_from_its_gates() -> None:
     found = dict(histograms(translator("layer", "gru"), batch()))
     for place in ("encoder0_forward", "encoder0_backward"):
         h = torch.zeros(len(batch().src), H // 2)
@@ -231,9 +232,7 @@ class Sentences(ParallelDataset):
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("norm", ["none", "batch", "layer"])
-def test_model_mode_and_random_numbers_stay_as_they_were(
-    norm: str, training: bool, tmp_path: Path
-) -> None:
+def test_mode_and_random_numbers_do_not_change(norm: str, training: bool, tmp_path: Path) -> None:
     model = translator(norm).train(training)
     before, chance = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
     with Logbook(tmp_path, 0, progress=False) as logbook:
@@ -245,7 +244,7 @@ def test_model_mode_and_random_numbers_stay_as_they_were(
     assert not any(p.grad is not None for p in model.parameters())
 
 
-def test_what_is_not_finite_is_left_out(tmp_path: Path) -> None:
+def test_values_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
     with Logbook(tmp_path, 0, progress=False) as logbook:
         logbook.histogram("none", np.array([np.nan, np.inf]), 1)
         logbook.histogram("some", np.array([np.nan, 3.0]), 1)
@@ -276,7 +275,7 @@ def test_statistics_are_the_stored_ones_of_each_step() -> None:
 def test_statistics_as_histograms() -> None:
     found = stored_statistics(translator("batch"))
     by_tag = dict(statistics_histograms(found))
-    assert len(by_tag) == 3 * 2 * (5 + 5 + 4)  # only one target is so long that it has a step 10
+    assert len(by_tag) == 3 * 2 * (5 + 5 + 4)  # only one target has a step 10
     assert by_tag["running_var_c/encoder0_backward/step5"].shape == (H // 2,)
     np.testing.assert_array_equal(
         by_tag["running_mean_ih/decoder0/step5"], found["decoder0"]["ih"][0][5]
@@ -287,7 +286,7 @@ def test_statistics_as_histograms() -> None:
     ("statistics", "steps"),
     [("per_step", [6, 6, 6]), ("shared", [1, 1, 1]), ("sequence_input", [1, 6, 6])],
 )
-def test_the_figure_draws_them_by_step(statistics: str, steps: list[int]) -> None:
+def test_the_figure_draws_statistics_by_step(statistics: str, steps: list[int]) -> None:
     found = stored_statistics(translator("batch", statistics=statistics))
     assert [len(mean) for mean, _ in found["decoder0"].values()] == steps
     figure = statistics_figure(found)
@@ -308,5 +307,5 @@ def test_the_figure_draws_them_by_step(statistics: str, steps: list[int]) -> Non
                 )
 
 
-def test_other_norms_have_none() -> None:
+def test_other_norms_have_no_statistics() -> None:
     assert stored_statistics(translator("layer")) == {}

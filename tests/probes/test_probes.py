@@ -1,4 +1,4 @@
-"""Probes: each figure against an independent computation, and training as without them."""
+"""Probes: each figure against an independent computation, and no influence on training."""
 
 import copy
 import json
@@ -42,7 +42,7 @@ Probed = Callable[[str], Run]
 
 @pytest.fixture(scope="module")
 def probed(train_here: TrainHere, tmp_path_factory: pytest.TempPathFactory) -> Probed:
-    """norm -> a trained run of the toy corpus with all probes."""
+    """Return a function that trains a run with all probes, once for each norm."""
     folder, runs = tmp_path_factory.mktemp("probed"), {}
 
     def make(norm: str) -> Run:
@@ -66,7 +66,7 @@ def subject_of(run: Run) -> Subject:
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer"])
-def test_what_a_run_writes_down(probed: Probed, norm: str) -> None:
+def test_a_run_writes_the_entries_of_all_probes(probed: Probed, norm: str) -> None:
     run = probed(norm)
     entries = read_metrics(run.probes_file)
     flows = [e for e in entries if e["probe"] == "gradient_flow"]
@@ -84,7 +84,7 @@ def test_what_a_run_writes_down(probed: Probed, norm: str) -> None:
     )
 
 
-def test_a_training_with_probes_is_the_same_training(
+def test_probes_do_not_change_the_training(
     probed: Probed, train_here: TrainHere, tmp_path: Path
 ) -> None:
     plain = train_here(tmp_path / "plain", "norm=batch", "norm.min_rows=2")
@@ -101,7 +101,7 @@ def test_a_training_with_probes_is_the_same_training(
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
-def test_a_longer_training_forgets_the_final_probes_of_the_shorter(
+def test_a_longer_training_removes_the_final_entries_of_the_shorter(
     train_here: TrainHere, tmp_path: Path
 ) -> None:
     run = train_here(tmp_path / "run", *SMALL)
@@ -114,7 +114,7 @@ def test_a_longer_training_forgets_the_final_probes_of_the_shorter(
     assert len([e for e in after if e["final"]]) == len([e for e in before if e["final"]])
 
 
-def test_probes_leave_mode_and_random_numbers_alone(probed: Probed) -> None:
+def test_probes_do_not_change_mode_and_random_numbers(probed: Probed) -> None:
     subject = subject_of(probed("batch"))
     subject.model.train()
     state, buffers = torch.get_rng_state(), copy.deepcopy(dict(subject.model.named_buffers()))
@@ -127,9 +127,10 @@ def test_probes_leave_mode_and_random_numbers_alone(probed: Probed) -> None:
 # -- gradient_flow ---
 
 
-def test_sums_and_gradients_of_a_plain_cell_by_hand() -> None:
-    """h_t = tanh(W x_t + b + U h_{t-1} + d), so that dL/dh_t = U^T diag(1 - h_{t+1}^2)
-    dL/dh_{t+1}.
+def test_sums_and_gradients_of_a_plain_cell_agree_with_the_equations() -> None:
+    """The gradient follows the chain rule: dL/dh_t = U^T diag(1 - h_{t+1}^2) dL/dh_{t+1}.
+
+    The cell is h_t = tanh(W x_t + b + U h_{t-1} + d).
     """
     layer = randomised(RNN(3, 4, norm="none"), seed=1)
     x = torch.randn(5, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -156,7 +157,7 @@ def test_sums_and_gradients_of_a_plain_cell_by_hand() -> None:
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer", "rms"])
 @pytest.mark.parametrize("cell", [LSTM, GRU, RNN])
-def test_every_cell_and_norm_is_looked_at_and_left_as_it_is(
+def test_every_cell_and_norm_is_measured_and_not_changed(
     cell: type[GRU] | type[LSTM] | type[RNN], norm: str
 ) -> None:
     layer = cell(3, 4, norm=norm)
@@ -168,7 +169,7 @@ def test_every_cell_and_norm_is_looked_at_and_left_as_it_is(
     assert all(torch.equal(value, before[key]) for key, value in layer.state_dict().items())
 
 
-def test_without_a_norm_the_gates_get_the_sums_and_with_one_they_get_them_scaled() -> None:
+def test_only_a_norm_scales_the_sums_that_enter_the_gates() -> None:
     x = torch.randn(6, 8, 3)
     none = flow(LSTM(3, 4, bias=False, norm="none"), x)
     assert none["summed"] == pytest.approx(none["raw"])
@@ -178,7 +179,7 @@ def test_without_a_norm_the_gates_get_the_sums_and_with_one_they_get_them_scaled
     assert max(flow(layer, x)["summed"]) < 2.5 < min(flow(layer, x)["raw"])
 
 
-def test_running_text_is_sentence_after_sentence(probed: Probed) -> None:
+def test_running_text_joins_the_sentences(probed: Probed) -> None:
     subject = subject_of(probed("none"))
     dataset, eos = subject.prepared.split("train"), subject.model.vocabulary.eos_id
     ids = [i for n in range(len(dataset)) for i in (*dataset.src(n).tolist(), eos)]
@@ -192,7 +193,7 @@ def test_running_text_is_sentence_after_sentence(probed: Probed) -> None:
 
 
 @pytest.mark.parametrize("norm", ["none", "layer"])
-def test_norms_by_row_have_no_gap(probed: Probed, norm: str) -> None:
+def test_norms_over_features_have_no_gap(probed: Probed, norm: str) -> None:
     for entry in read_metrics(probed(norm).probes_file):
         if entry["probe"] == "train_eval_gap":
             assert entry["batch"] == entry["evaluation"] != entry["training"]
@@ -220,7 +221,7 @@ def test_losses_are_those_of_the_same_batches_in_each_mode(probed: Probed) -> No
     assert not subject.model.training
 
 
-def test_statistics_stored_of_the_same_batches_are_at_no_distance(probed: Probed) -> None:
+def test_statistics_stored_from_the_same_batches_are_close(probed: Probed) -> None:
     subject = subject_of(probed("batch"))
     dataset = subject.prepared.split("train")
     config = copy.deepcopy(subject.config)
@@ -235,7 +236,7 @@ def test_statistics_stored_of_the_same_batches_are_at_no_distance(probed: Probed
         assert max(near[term]["mean_shift"][:3]) < 0.3 * max(far[term]["mean_shift"][:3])
 
 
-def test_past_the_last_step_seen_the_last_ones_statistics_are_measured_against(
+def test_later_steps_are_compared_with_the_last_stored_statistics(
     probed: Probed,
 ) -> None:
     subject = subject_of(probed("batch"))
@@ -291,7 +292,7 @@ def test_quality_by_length(probed: Probed) -> None:
         assert 0 <= entry["bleu"] <= 100
 
 
-def test_too_few_sentences_for_statistics_of_their_own_are_not_said_to_have_them(
+def test_buckets_with_too_few_sentences_have_no_batch_statistics(
     probed: Probed,
 ) -> None:
     subject = subject_of(probed("batch"))
@@ -315,6 +316,6 @@ def test_a_trained_layer_has_the_invariances_of_the_table(probed: Probed, norm: 
         assert e["change_eps"] >= 0
 
 
-def test_entries_are_json_with_a_probes_name(probed: Probed) -> None:
+def test_entries_are_json_with_the_name_of_a_probe(probed: Probed) -> None:
     for line in probed("layer").probes_file.read_text().splitlines():
         assert json.loads(line)["probe"] in ProbeKind.__members__

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 from seq2seq.rnn import LSTM, batch_statistics, recalibrating
 
-# -- what a training call leaves behind ---
+# -- statistics after a training call ---
 
 
 @pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
@@ -38,7 +38,7 @@ def test_every_update_averages_the_active_rows_of_each_step(
         assert_buffers(buffers_of(layer), expected)
 
 
-def test_the_reverse_directions_first_step_is_each_sentences_last_word() -> None:
+def test_the_first_step_of_the_reverse_direction_is_the_last_word() -> None:
     layer = layer_of(bidirectional=True)
     sentences = sentences_of([5, 2, 4], 3)
     run(layer, sentences)
@@ -63,7 +63,7 @@ def test_a_plain_tensor_has_no_padding(statistics: str) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_without_h_0_the_recurrent_terms_first_step_is_untouched(cell: str) -> None:
+def test_without_h_0_the_recurrent_term_has_no_update_at_the_first_step(cell: str) -> None:
     layer = layer_of(cell, terms="separate")
     run(layer, sentences_of([3, 3, 3], 3))
     assert layer.get_buffer("num_updates_hh_l0").tolist() == [0, 1, 1, 0, 0, 0, 0]
@@ -131,7 +131,7 @@ def test_joint_terms_keep_one_set_of_statistics() -> None:
     assert "running_mean_hh_l0" not in buffers_of(layer_of("rnn_tanh"))
 
 
-def test_sequence_input_makes_the_vanilla_cells_terms_separate() -> None:
+def test_sequence_input_makes_the_terms_of_the_rnn_separate() -> None:
     # Joint terms, its default, have no input term that could be normalised over all steps at once.
     assert layer_of("rnn_tanh", statistics="sequence_input").running_mean_hh_l0.shape == (STEPS, 4)
 
@@ -141,7 +141,7 @@ def test_sequence_input_makes_the_vanilla_cells_terms_separate() -> None:
 
 @pytest.mark.parametrize("statistics", STATISTICS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_eval_mode_changes_no_buffer_and_reads_what_training_left(
+def test_eval_mode_uses_running_statistics_and_changes_no_buffer(
     cell: str, statistics: str
 ) -> None:
     layer = layer_of(cell, layers=2, bidirectional=True, statistics=statistics)
@@ -156,7 +156,7 @@ def test_eval_mode_changes_no_buffer_and_reads_what_training_left(
     assert (found[0][0] - in_training).abs().max() > 0.01
 
 
-def test_steps_past_the_last_seen_one_use_its_statistics() -> None:
+def test_steps_after_the_last_seen_one_use_its_statistics() -> None:
     layer = layer_of()
     for seed in range(2):
         run(layer, sentences_of([4, 3, 4], 3, seed))
@@ -194,7 +194,7 @@ def test_before_training_the_mean_is_0_and_the_variance_1(cell: str, statistics:
 
 
 @pytest.mark.parametrize("statistics", STATISTICS)
-def test_longer_than_max_steps_raises_where_statistics_would_be_kept(statistics: str) -> None:
+def test_more_than_max_steps_raises_if_statistics_are_kept_by_step(statistics: str) -> None:
     layer = layer_of(statistics=statistics)
     x = torch.randn(STEPS + 1, 3, 3, dtype=torch.double)
     before = buffers_of(layer)
@@ -226,7 +226,7 @@ def test_statistics_survive_saving(cell: str, statistics: str) -> None:
         run(other.eval(), sentences), run(layer.eval(), sentences), rtol=0, atol=0
     )
     run(layer.train(), sentences)
-    run(other.train(), sentences)  # and training goes on from them: this is no first update
+    run(other.train(), sentences)  # training continues from them: this is not a first update
     assert_buffers(buffers_of(other), buffers_of(layer))
 
 
@@ -236,7 +236,7 @@ def test_statistics_survive_saving(cell: str, statistics: str) -> None:
 @pytest.mark.parametrize("statistics", STATISTICS)
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("min_rows", [2, 3])
-def test_a_step_with_too_few_rows_uses_running_statistics_and_leaves_them_alone(
+def test_a_step_with_too_few_rows_uses_running_statistics_unchanged(
     cell: str, statistics: str, min_rows: int
 ) -> None:
     layer = layer_of(cell, layers=2, statistics=statistics, min_rows=min_rows)
@@ -246,7 +246,7 @@ def test_a_step_with_too_few_rows_uses_running_statistics_and_leaves_them_alone(
     for seed, lengths in enumerate([[4, 4, 4], [6, 2, 2, 1], [2], [1]]):
         sentences, before = sentences_of(lengths, 3, seed), buffers_of(layer)
         found = run(layer, sentences)[0]
-        oracle = Oracle(layer, buffers=before)  # what this call adds is for the next one
+        oracle = Oracle(layer, buffers=before)  # this call's update is used by the next one
         torch.testing.assert_close(found, oracle(sentences)[0])
         update_expected(expected, oracle.raw, statistics, min_rows)
         assert_buffers(buffers_of(layer), expected)
@@ -254,7 +254,7 @@ def test_a_step_with_too_few_rows_uses_running_statistics_and_leaves_them_alone(
 
 @pytest.mark.parametrize("statistics", STATISTICS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_single_sentence_trains_like_eval_mode(cell: str, statistics: str) -> None:
+def test_a_single_sentence_is_normalised_as_in_eval_mode(cell: str, statistics: str) -> None:
     layer = layer_of(cell, statistics=statistics, min_rows=6)
     before = buffers_of(layer)
     x = sentences_of([5], 3)[0].requires_grad_()
@@ -270,7 +270,9 @@ def test_a_single_sentence_trains_like_eval_mode(cell: str, statistics: str) -> 
 @pytest.mark.parametrize("statistics", STATISTICS)
 @pytest.mark.parametrize("lengths", [[1, 1, 1], [1, 1], [3, 1, 1, 1], [4, 3, 2, 1]], ids=str)
 @pytest.mark.parametrize("cell", CELLS)
-def test_one_step_and_one_last_row_train(cell: str, lengths: list[int], statistics: str) -> None:
+def test_sequences_with_one_step_or_one_last_row_can_be_trained(
+    cell: str, lengths: list[int], statistics: str
+) -> None:
     layer = layer_of(cell, layers=2, bidirectional=True, statistics=statistics)
     for seed in range(2):
         output, last = layer(pack_sequence(sentences_of(lengths, 3, seed)))

@@ -52,7 +52,7 @@ def assert_fused_is_right(
 @pytest.mark.parametrize("hidden", [3, 17, 32, 100, 257])
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_float32_is_the_reference(
+def test_float32_agrees_with_the_reference(
     cell: str, norm: str, hidden: int, lengths: list[int], given: bool
 ) -> None:
     assert_fused_is_right(layer_of(hidden, norm, cell), given, lengths)
@@ -61,10 +61,8 @@ def test_float32_is_the_reference(
 @pytest.mark.parametrize("hidden", [17, 64, 100])
 @pytest.mark.parametrize("norm", [*NORMS, "batch"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_many_rows_are_the_references(cell: str, norm: str, hidden: int) -> None:
-    """Of so many that where there is no AVX-512 the weight is not packed, until few of them are
-    left.
-    """
+def test_many_rows_agree_with_the_reference(cell: str, norm: str, hidden: int) -> None:
+    """Without AVX-512 the weight is not packed in steps with this many rows."""
     assert_fused_is_right(
         layer_of(hidden, norm, cell),
         hidden == 64,
@@ -78,7 +76,7 @@ def test_many_rows_are_the_references(cell: str, norm: str, hidden: int) -> None
     torch.backends.cpu.get_cpu_capability() != "AVX512",
     reason="this CPU has no AVX-512 to leave out",
 )
-def test_without_avx512_it_is_the_reference_too() -> None:
+def test_without_avx512_results_agree_with_the_reference() -> None:
     command = [sys.executable, "-m", "pytest", "-n", "0", "-k", "many_rows or same_bits", __file__]
     done = subprocess.run(
         command,
@@ -102,7 +100,7 @@ def test_without_avx512_it_is_the_reference_too() -> None:
 )
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_layers_and_directions_are_the_references(
+def test_layers_and_directions_agree_with_the_reference(
     cell: str, norm: str, options: dict[str, Any]
 ) -> None:
     assert_fused_is_right(layer_of(20, norm, cell, **options), True, LENGTHS["ragged"])
@@ -110,7 +108,7 @@ def test_layers_and_directions_are_the_references(
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
-def test_500_steps_are_the_references(cell: str, norm: str) -> None:
+def test_500_steps_agree_with_the_reference(cell: str, norm: str) -> None:
     assert_fused_is_right(layer_of(33, norm, cell), True, [500, 13, 250], LONG)
 
 
@@ -119,7 +117,7 @@ def test_500_steps_are_the_references(cell: str, norm: str) -> None:
 @pytest.mark.parametrize("hidden", [17, 100])
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_bfloat16_is_as_good_as_the_reference_in_it(
+def test_bfloat16_agrees_with_the_reference_under_autocast(
     cell: str, norm: str, hidden: int, lengths: list[int], given: bool
 ) -> None:
     layer = layer_of(hidden, norm, cell)
@@ -130,16 +128,14 @@ def test_bfloat16_is_as_good_as_the_reference_in_it(
         for backend in ("fused", "reference")
     )
     assert {name: d for name, d in distances(ours, theirs).items() if d > BFLOAT16} == {}
-    assert distances(ours, expected)["output"] > 1e-4  # or it was not bfloat16
+    assert distances(ours, expected)["output"] > 1e-4  # the products were in bfloat16
 
 
 @pytest.mark.parametrize("scale", [1e4, 1e-4, 0.0])
 @pytest.mark.parametrize("norm", NORMS)
-def test_extreme_inputs_are_the_references(norm: str, scale: float) -> None:
+def test_extreme_inputs_agree_with_the_reference(norm: str, scale: float) -> None:
     layer = layer_of(24, norm)
-    if (
-        scale == 1e4 and norm == "none"
-    ):  # gates are 0 or 1: what tells them from that is lost to rounding
+    if scale == 1e4 and norm == "none":  # gates are 0 or 1, up to rounding
         drawn = case(layer, LENGTHS["ragged"], True, scale)
         found, expected = (
             results(layer, *drawn, torch.float32, "fused"),
@@ -151,7 +147,7 @@ def test_extreme_inputs_are_the_references(norm: str, scale: float) -> None:
 
 
 @pytest.mark.parametrize("norm", ["layer", "rms"])
-def test_constant_rows_whose_variance_is_0(norm: str) -> None:
+def test_constant_rows_with_variance_0_agree_with_the_reference(norm: str) -> None:
     layer = layer_of(24, norm)
     with torch.no_grad():
         layer.get_parameter("weight_ih_l0").fill_(0.5)
@@ -161,17 +157,17 @@ def test_constant_rows_whose_variance_is_0(norm: str) -> None:
     found = results(layer, *drawn, torch.float32, "fused")
     apart = distances(
         found, expected
-    )  # behind 1 / sqrt(eps) = 316, sums that are 0 in truth are rounding
+    )  # gradients of exact 0 are rounding errors times 1 / sqrt(eps) = 316
     assert max(d for name, d in apart.items() if not name.startswith("gradient")) < 1e-3
     assert all(torch.isfinite(v).all() for v in present(found).values())
 
 
-def test_not_a_number_stays_one() -> None:
+def test_nan_in_the_input_stays_nan() -> None:
     layer = LSTM(2, 3, norm="none", backend="fused")
     assert layer(torch.full((2, 1, 2), float("nan")))[0].isnan().all()
 
 
-def test_an_input_that_is_not_contiguous() -> None:
+def test_an_input_that_is_not_contiguous_gives_the_same() -> None:
     layer = layer_of(20, "layer").float()
     x, state = torch.randn(INPUTS, 3, 6), torch.randn(2, 1, 20, 3)
     reference = layer(x.permute(2, 1, 0), tuple(state.transpose(-1, -2)))
@@ -188,7 +184,7 @@ def test_an_input_that_is_not_contiguous() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_products_without_packed_weights_give_the_same(
+def test_unpacked_weights_give_the_same(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
 ) -> None:
     layer = layer_of(40, "layer").float()
@@ -214,7 +210,7 @@ def test_products_without_packed_weights_give_the_same(
 @pytest.mark.parametrize("norm", ["layer", "batch"])
 def test_the_same_input_gives_the_same_bits_from_run_to_run(norm: str) -> None:
     layer = layer_of(256, norm, bidirectional=True)
-    drawn = case(layer, [9, 3, 7, 8] * 16, True)  # work enough to be shared
+    drawn = case(layer, [9, 3, 7, 8] * 16, True)  # enough work for two threads
     threads = torch.get_num_threads()
     try:
         for count in (1, 2):
@@ -230,9 +226,9 @@ def test_the_same_input_gives_the_same_bits_from_run_to_run(norm: str) -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("norm", NORMS)
-def test_two_threads_give_what_one_gives(norm: str, cell: str) -> None:
+def test_two_threads_give_the_same_as_one(norm: str, cell: str) -> None:
     layer = layer_of(256, norm, cell)
-    drawn = case(layer, [7] * 64, True)  # work enough to be shared
+    drawn = case(layer, [7] * 64, True)  # enough work for two threads
     threads, found = torch.get_num_threads(), []
     try:
         for count in (1, 2):
@@ -244,7 +240,7 @@ def test_two_threads_give_what_one_gives(norm: str, cell: str) -> None:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_a_translator_has_the_references_loss(norm: str) -> None:
+def test_a_translator_has_the_loss_of_the_reference(norm: str) -> None:
     torch.manual_seed(0)
     model = Translator(
         ModelConfig(16, 24, encoder_layers=2, decoder_layers=2, input_feeding=True, dropout=0.0),

@@ -58,16 +58,14 @@ BEYOND = [
 
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """What the backends log, as if for the first time."""
+    """Return the log of the backends, with nothing logged before."""
     ops.LOGGED.clear()
     caplog.set_level(logging.INFO, logger="seq2seq.rnn.backends")
     return caplog
 
 
 @pytest.mark.parametrize(("make", "what"), BEYOND, ids=[what for _, what in BEYOND])
-def test_what_is_beyond_the_kernels_raises_when_asked_for_by_name(
-    make: Callable[..., Any], what: str
-) -> None:
+def test_backend_fused_raises_for_an_unsupported_case(make: Callable[..., Any], what: str) -> None:
     with pytest.raises(
         RuntimeError, match=f"backend='fused': the fused kernels do not support {what}"
     ):
@@ -75,7 +73,7 @@ def test_what_is_beyond_the_kernels_raises_when_asked_for_by_name(
 
 
 @pytest.mark.parametrize(("make", "what"), BEYOND[:-1], ids=[what for _, what in BEYOND[:-1]])
-def test_auto_takes_the_reference_for_it_and_logs_it_once(
+def test_auto_uses_the_reference_for_an_unsupported_case_and_logs_once(
     make: Callable[..., Any], what: str, logged: pytest.LogCaptureFixture
 ) -> None:
     layer = make("auto")
@@ -87,7 +85,7 @@ def test_auto_takes_the_reference_for_it_and_logs_it_once(
     ]
 
 
-def test_auto_takes_the_fused_kernels_and_logs_it_once(
+def test_auto_uses_the_fused_kernels_and_logs_once(
     logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
@@ -105,7 +103,7 @@ def test_auto_takes_the_fused_kernels_and_logs_it_once(
     ]
 
 
-def test_half_precision_autocast_is_beyond_the_kernels() -> None:
+def test_autocast_to_float16_raises() -> None:
     layer = small()
     with (
         torch.autocast("cpu", torch.float16),
@@ -114,12 +112,12 @@ def test_half_precision_autocast_is_beyond_the_kernels() -> None:
         layer(X)
 
 
-def test_the_reference_is_taken_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backend_reference_uses_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused, "recurrence", lambda *a: pytest.fail("fused"))
     LSTM(3, 4, backend="reference")(X)
 
 
-def test_moved_to_a_type_beyond_the_kernels_a_layer_raises() -> None:
+def test_a_layer_moved_to_an_unsupported_type_raises() -> None:
     layer = small().double()
     with pytest.raises(RuntimeError, match=r"do not support parameters of torch\.float64"):
         layer(X.double())

@@ -31,7 +31,7 @@ BATCH_CASES = [
     for statistics in BATCH
     if cell in ("lstm", "gru") or statistics != "sequence_input"
 ]
-"""Cells and statistics that the kernels cover: that one leaves the RNN's terms separate."""
+"""The cells and statistics that the kernels support: not the RNN's separate terms."""
 
 
 def assert_batch_norm_is_right(
@@ -40,9 +40,7 @@ def assert_batch_norm_is_right(
     given: bool = True,
     modes: Sequence[bool] = (True, True, False),
 ) -> None:
-    """Outputs, gradients and statistics after each of some batches in training or eval mode are the
-    reference's.
-    """
+    """Assert that outputs, gradients and statistics agree with the reference after each batch."""
     drawn = [case(layer, lengths, given) for lengths in batches]
     layers = [copy.deepcopy(layer), copy.deepcopy(layer)]
     for training, d in zip(modes, drawn, strict=True):
@@ -59,12 +57,14 @@ def assert_batch_norm_is_right(
 @pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
 @pytest.mark.parametrize("hidden", [17, 64, 100])
 @pytest.mark.parametrize(("cell", "statistics"), BATCH_CASES)
-def test_batch_norm_is_the_reference(cell: str, statistics: str, hidden: int, given: bool) -> None:
+def test_batch_norm_agrees_with_the_reference(
+    cell: str, statistics: str, hidden: int, given: bool
+) -> None:
     batches = [
         [9, 1, 4, 4, 7, 7],
         [5] * 4,
         [12, 12, 3],
-    ]  # the last steps have too few rows, or statistics of no step
+    ]  # the last steps have too few rows, or no statistics
     assert_batch_norm_is_right(layer_of(hidden, BATCH[statistics], cell), batches, given)
 
 
@@ -72,7 +72,7 @@ def test_batch_norm_is_the_reference(cell: str, statistics: str, hidden: int, gi
     "options", [{"num_layers": 2, "bidirectional": True}, {"bias": False}], ids=str
 )
 @pytest.mark.parametrize(("cell", "statistics"), BATCH_CASES)
-def test_batch_norm_in_layers_and_directions_is_the_reference(
+def test_batch_norm_in_layers_and_directions_agrees_with_the_reference(
     cell: str, statistics: str, options: dict[str, Any]
 ) -> None:
     batches = [[9, 1, 4, 4, 7, 7], [5] * 4, [12, 12, 3]]
@@ -81,14 +81,14 @@ def test_batch_norm_in_layers_and_directions_is_the_reference(
 
 @pytest.mark.parametrize("lengths", [[1] * 4, [8], [1], [6, 6]], ids=str)
 @pytest.mark.parametrize(("cell", "statistics"), BATCH_CASES)
-def test_batch_norm_of_few_rows_and_steps_is_the_reference(
+def test_batch_norm_of_few_rows_and_steps_agrees_with_the_reference(
     cell: str, statistics: str, lengths: list[int]
 ) -> None:
     assert_batch_norm_is_right(layer_of(20, BATCH[statistics], cell), [lengths] * 3)
 
 
 @pytest.mark.parametrize(("cell", "statistics"), BATCH_CASES)
-def test_batch_norm_over_two_threads_is_the_reference(cell: str, statistics: str) -> None:
+def test_batch_norm_with_two_threads_agrees_with_the_reference(cell: str, statistics: str) -> None:
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
@@ -98,7 +98,7 @@ def test_batch_norm_over_two_threads_is_the_reference(cell: str, statistics: str
 
 
 @pytest.mark.parametrize(("cell", "statistics"), BATCH_CASES)
-def test_batch_norm_recalibrates_as_the_reference(cell: str, statistics: str) -> None:
+def test_recalibrated_statistics_agree_with_the_reference(cell: str, statistics: str) -> None:
     layer = layer_of(20, BATCH[statistics], cell)
     drawn = [case(layer, lengths, False) for lengths in ([9, 1, 4, 4, 7], [5] * 4)]
     stored = []
@@ -112,7 +112,7 @@ def test_batch_norm_recalibrates_as_the_reference(cell: str, statistics: str) ->
     assert max(distances(*stored).values()) < FLOAT32
 
 
-def test_batch_norm_a_step_at_a_time_reads_the_statistics_of_its_step() -> None:
+def test_batch_norm_fed_step_by_step_uses_the_statistics_of_each_step() -> None:
     layer = layer_of(20, BATCH["per_step"]).float()
     x = torch.randn(6, 4, INPUTS)
     layer(x)
@@ -126,7 +126,7 @@ def test_batch_norm_a_step_at_a_time_reads_the_statistics_of_its_step() -> None:
 
 
 @pytest.mark.parametrize(("cell", "statistics"), BATCH_CASES)
-def test_batch_norm_in_bfloat16_is_as_good_as_the_reference_in_it(
+def test_batch_norm_in_bfloat16_agrees_with_the_reference_under_autocast(
     cell: str, statistics: str
 ) -> None:
     layer = layer_of(100, BATCH[statistics], cell)
@@ -137,4 +137,4 @@ def test_batch_norm_in_bfloat16_is_as_good_as_the_reference_in_it(
         for backend in ("fused", "reference")
     )
     assert {name: d for name, d in distances(ours, theirs).items() if d > BFLOAT16} == {}
-    assert distances(ours, expected)["output"] > 1e-4  # or it was not bfloat16
+    assert distances(ours, expected)["output"] > 1e-4  # the products were in bfloat16

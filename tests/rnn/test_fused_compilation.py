@@ -26,7 +26,7 @@ print(layer(torch.ones(2, 2, 3))[0].sum().item())
 def in_a_process(
     backend: str, folder: Path, code: str = RUN, **environment: str
 ) -> subprocess.Popen[str]:
-    """A new process that runs a layer, its extension cache in this folder."""
+    """Start a process that runs a layer, with its extension cache in this folder."""
     env = {**os.environ, "TORCH_EXTENSIONS_DIR": str(folder), **environment}
     return subprocess.Popen(
         [sys.executable, "-c", code, backend],
@@ -37,7 +37,7 @@ def in_a_process(
     )
 
 
-def test_without_a_compiler_fused_raises_and_auto_takes_the_reference(tmp_path: Path) -> None:
+def test_without_a_compiler_fused_raises_and_auto_uses_the_reference(tmp_path: Path) -> None:
     processes = {
         backend: in_a_process(backend, tmp_path, CXX="no-such-compiler")
         for backend in ("fused", "auto")
@@ -57,9 +57,7 @@ def test_without_a_compiler_fused_raises_and_auto_takes_the_reference(tmp_path: 
 @pytest.mark.parametrize(
     ("compiler", "cause"), [("g++ '-O2", "No closing quotation"), ("true", "No such file")]
 )
-def test_whatever_goes_wrong_with_the_compiler_auto_goes_on(
-    tmp_path: Path, compiler: str, cause: str
-) -> None:
+def test_auto_continues_after_a_compiler_failure(tmp_path: Path, compiler: str, cause: str) -> None:
     process = in_a_process("auto", tmp_path, CXX=compiler)
     output, errors = process.communicate()
     assert process.returncode == 0, errors
@@ -67,7 +65,7 @@ def test_whatever_goes_wrong_with_the_compiler_auto_goes_on(
     assert cause in errors
 
 
-def test_a_compiler_that_fails_is_quoted(tmp_path: Path) -> None:
+def test_the_output_of_a_failing_compiler_is_quoted(tmp_path: Path) -> None:
     compiler = tmp_path / "c++"
     compiler.write_text("#!/bin/sh\nfor i in $(seq 30); do echo line $i >&2; done\nexit 3\n")
     compiler.chmod(0o755)
@@ -77,7 +75,7 @@ def test_a_compiler_that_fails_is_quoted(tmp_path: Path) -> None:
     assert errors.rstrip().endswith("line 30")
 
 
-def test_two_processes_compile_once_and_a_broken_library_is_remade(tmp_path: Path) -> None:
+def test_two_processes_compile_once_and_a_damaged_library_is_compiled_again(tmp_path: Path) -> None:
     started = [in_a_process("auto", tmp_path) for _ in range(2)]
     outputs, errors = zip(*(p.communicate() for p in started), strict=True)
     assert [p.returncode for p in started] == [0, 0], errors
@@ -108,7 +106,7 @@ LSTM(3, 4)(torch.ones(2, 2, 3))
 
 
 @pytest.mark.slow
-def test_kernels_are_compiled_ahead_and_announced_in_one_line(tmp_path: Path) -> None:
+def test_kernels_are_compiled_in_advance_with_one_warning(tmp_path: Path) -> None:
     done = in_a_process("auto", tmp_path, LOAD).communicate()
     assert done[0] == "True True False\n", done
     before, after = done[1].split("WARNING loaded\n")
@@ -128,7 +126,7 @@ def test_kernels_that_cannot_be_compiled_are_reported_when_loaded(tmp_path: Path
     assert "RuntimeError: backend='fused': no C++ compiler: no-such-compiler" in errors
 
 
-def test_a_gpus_kernels_are_loaded_only_where_layers_use_them(
+def test_gpu_kernels_are_loaded_only_if_layers_use_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = []
@@ -139,7 +137,7 @@ def test_a_gpus_kernels_are_loaded_only_where_layers_use_them(
     assert asked == ["gpu"]
 
 
-def test_loading_refuses_a_backend_that_is_none() -> None:
+def test_loading_refuses_an_unknown_backend() -> None:
     with pytest.raises(ValueError, match="backend='cuda': expected 'auto', 'reference' or 'fused'"):
         ops.load_kernels(backend="cuda")
 

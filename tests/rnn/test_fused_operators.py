@@ -40,7 +40,7 @@ pytestmark = needs_compiler
     ],
     ids=str,
 )
-def test_opcheck_of_batch_norm(options: dict[str, Any]) -> None:
+def test_batch_norm_passes_opcheck(options: dict[str, Any]) -> None:
     assert operators.failure() is None
     torch.library.opcheck(
         torch.ops.seq2seq.batch_norm_recurrence.default, batch_arguments(**options)
@@ -61,7 +61,9 @@ def test_batch_norm_refuses_wrong_types() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("cell", SIZES)
-def test_opcheck(cell: str, norm: str, dtype: torch.dtype, save: bool, given: bool) -> None:
+def test_the_operator_passes_opcheck(
+    cell: str, norm: str, dtype: torch.dtype, save: bool, given: bool
+) -> None:
     assert operators.failure() is None
     torch.library.opcheck(
         torch.ops.seq2seq.recurrence.default, arguments(norm, dtype, save, given, cell)
@@ -112,20 +114,20 @@ def test_wrong_types_and_names_are_refused() -> None:
             run(*wrong, *settings)
 
 
-def test_compiled_it_is_the_same() -> None:
+def test_torch_compile_gives_the_same() -> None:
     layer = small()
     expected = gradients(layer, lambda m: m(X))
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(gradients(layer, lambda m: compiled(X)), expected)
 
 
-def test_exported_it_is_the_same() -> None:
+def test_torch_export_gives_the_same() -> None:
     layer = small().eval()
     exported = torch.export.export(layer, (X,)).module()
     torch.testing.assert_close(exported(X)[0], layer(X)[0])
 
 
-def test_copies_pickles_and_functional_calls_are_the_same() -> None:
+def test_copies_pickles_and_functional_calls_give_the_same() -> None:
     layer = small()
     expected = gradients(layer, lambda m: m(X))
     for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
@@ -136,7 +138,7 @@ def test_copies_pickles_and_functional_calls_are_the_same() -> None:
     assert all(f is not None and torch.equal(f, e) for f, e in zip(found, expected, strict=True))
 
 
-def test_activation_checkpointing_is_the_same() -> None:
+def test_activation_checkpointing_gives_the_same() -> None:
     layer = small()
     expected = gradients(layer, lambda m: m(X))
     assert all(
@@ -161,7 +163,7 @@ def test_anomaly_mode_and_hooks_work() -> None:
 
 
 @pytest.mark.parametrize("frozen", ["weight_hh_l0", "weight_ih_l0", "gain_ih_l0", "bias_c_l0"])
-def test_what_is_frozen_gets_no_gradient_and_the_rest_the_same(frozen: str) -> None:
+def test_a_frozen_parameter_gets_no_gradient_and_others_the_same(frozen: str) -> None:
     layer = small()
     expected = gradients(layer, lambda m: m(X))
     getattr(layer, frozen).requires_grad_(False)
@@ -182,7 +184,7 @@ def test_inference_saves_nothing_and_gives_the_same() -> None:
     assert z.numel() == c.numel() == moments.numel() == 0
 
 
-def test_a_backward_pass_after_an_inference_raises() -> None:
+def test_a_backward_pass_after_inference_raises() -> None:
     with torch.no_grad():
         exported = torch.export.export(small(), (X,)).module()
     with pytest.raises(
@@ -192,7 +194,7 @@ def test_a_backward_pass_after_an_inference_raises() -> None:
 
 
 @pytest.mark.parametrize("given", ["output", "h_n", "c_n"])
-def test_a_gradient_that_comes_into_one_output_alone(given: str) -> None:
+def test_a_gradient_into_only_one_output(given: str) -> None:
     found = []
     for backend in ("fused", "reference"):
         layer = small()
@@ -203,7 +205,7 @@ def test_a_gradient_that_comes_into_one_output_alone(given: str) -> None:
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
 
 
-def test_torch_func_and_forward_mode_take_the_reference() -> None:
+def test_torch_func_and_forward_mode_use_the_reference() -> None:
     layer = small()
     layer.backend = "auto"
     tangent = torch.ones_like(X)
@@ -231,7 +233,7 @@ def test_second_derivatives_raise() -> None:
         first.sum().backward()
 
 
-def test_the_graph_can_be_kept_and_walked_twice() -> None:
+def test_two_backward_passes_through_one_graph() -> None:
     layer = small()
     total = layer(X)[0].square().sum()
     total.backward(retain_graph=True)

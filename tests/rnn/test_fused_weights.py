@@ -17,14 +17,12 @@ pytestmark = needs_compiler
 
 @pytest.mark.parametrize("norm", ["none", "layer", "batch"])
 @pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bfloat16"])
-def test_in_eval_mode_weights_stay_packed_and_the_results_the_same(
-    norm: str, autocast: bool
-) -> None:
+def test_eval_mode_keeps_packed_weights_and_gives_the_same(norm: str, autocast: bool) -> None:
     layer = small(norm, bidirectional=True).eval()
     assert not kept(layer)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         expected = layer(X)
-        assert not kept(layer)  # with gradients nothing is kept
+        assert not kept(layer)  # nothing is kept while gradients are recorded
         with torch.no_grad():
             found = layer(X)
             packed = kept(layer)
@@ -35,7 +33,7 @@ def test_in_eval_mode_weights_stay_packed_and_the_results_the_same(
 
 
 def kept(layer: RecurrentLayers, *_: Any) -> list[Tensor]:
-    """The packed weights that a layer holds."""
+    """Return the packed weights that a layer holds."""
     ready = [ready for types in layer._kept.values() for ready in types.values()]
     return [weight for r in ready for weight in (r.weight_ih, r.weight_hh) if weight.is_mkldnn]
 
@@ -80,7 +78,7 @@ def test_packed_weights_are_dropped_and_not_copied() -> None:
         assert not kept(layer)
 
 
-def test_a_functional_call_in_eval_mode_uses_what_it_is_given() -> None:
+def test_a_functional_call_in_eval_mode_uses_the_given_weights() -> None:
     layer, other = small().eval(), small().eval()
     torch.nn.init.normal_(other.get_parameter("weight_hh_l0"))
     with torch.no_grad():
@@ -91,7 +89,7 @@ def test_a_functional_call_in_eval_mode_uses_what_it_is_given() -> None:
         assert torch.equal(layer(X)[0], mine)
 
 
-def test_in_inference_mode_it_is_the_same() -> None:
+def test_inference_mode_gives_the_same() -> None:
     layer = small().eval()
     with torch.no_grad():
         expected = layer(X)
@@ -102,7 +100,7 @@ def test_in_inference_mode_it_is_the_same() -> None:
     assert not kept(made_here)
 
 
-def test_an_export_in_eval_mode_is_the_same() -> None:
+def test_export_in_eval_mode_gives_the_same() -> None:
     layer = small().eval()
     with torch.no_grad():
         expected = layer(X)

@@ -1,6 +1,6 @@
 """The papers' tables of invariances to changes of weights and data; see probes/invariance.py.
 
-At eps = 1e-12 and variances of order one (down to 1e-3 for few rows that lie close) a change of
+At eps = 1e-12 and variances of order one (down to 1e-3 for few similar rows) a change of
 1e-7 is allowed through all steps, in double. Where a table says no, the output has to change by
 more than a hundredth.
 """
@@ -34,7 +34,7 @@ def outputs(layer: RecurrentLayers, sentences: list[Tensor], state: Any = None) 
 
 
 def difference(cell: str, kind: str, terms: str, change: str) -> float:
-    """Largest change of an output or last state; in training mode, where batch norm normalises."""
+    """Return the largest change of an output or last state, in training mode."""
     layer, sentences = layer_of(cell, kind, terms=terms), sentences_of(LENGTHS, INPUT)
     state = random_state(layer, len(LENGTHS))
     before = outputs(layer, sentences, state)
@@ -48,7 +48,7 @@ def difference(cell: str, kind: str, terms: str, change: str) -> float:
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize(("kind", "terms"), KINDS, ids=str)
 @pytest.mark.parametrize("cell", CELLS)
-def test_the_output_changes_where_the_papers_tables_say_so_and_nowhere_else(
+def test_the_output_changes_only_where_the_tables_of_the_papers_say_so(
     cell: str, kind: str, terms: str, change: str
 ) -> None:
     found = difference(cell, kind, terms, change)
@@ -60,13 +60,13 @@ def test_the_output_changes_where_the_papers_tables_say_so_and_nowhere_else(
 
 @pytest.mark.parametrize("change", CHANGES[:3])
 @pytest.mark.parametrize("cell", CELLS)
-def test_without_norm_every_change_of_the_weights_shows(cell: str, change: str) -> None:
+def test_without_a_norm_every_change_of_weights_changes_the_output(cell: str, change: str) -> None:
     assert difference(cell, "none", "separate", change) > 1e-2
 
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("kind", ["batch", "layer", "rms"])
-def test_at_the_default_eps_the_invariances_hold_to_its_size(kind: str, change: str) -> None:
+def test_the_invariances_hold_approximately_at_the_default_eps(kind: str, change: str) -> None:
     layer, sentences = (
         randomised(CELLS["lstm"](INPUT, HIDDEN, norm=kind), seed=6),
         sentences_of(LENGTHS, INPUT),
@@ -78,7 +78,7 @@ def test_at_the_default_eps_the_invariances_hold_to_its_size(kind: str, change: 
         sentences = changed_data(sentences, change)
     found = (outputs(layer, sentences) - before).abs().max().item()
     if change in UNCHANGED[kind, False]:
-        # eps / (2 var), grown through the steps; a shift alone is exact.
+        # eps / (2 var), increased by the steps; re-centring is exact.
         assert found < (1e-10 if change.endswith("re-centring") else 2e-3)
     else:
         assert found > 1e-2
@@ -86,7 +86,7 @@ def test_at_the_default_eps_the_invariances_hold_to_its_size(kind: str, change: 
 
 @pytest.mark.parametrize("kind", ["layer", "rms"])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_scaling_one_gates_weights_changes_nothing_where_gates_are_normalised_apart(
+def test_scaling_the_weights_of_one_gate_changes_nothing_with_group_gate(
     cell: str, kind: str
 ) -> None:
     changes = {}
@@ -134,7 +134,7 @@ def test_padding_and_order_of_the_batch_change_nothing(cell: str, kind: str, giv
 
 @pytest.mark.parametrize("statistics", ["per_step", "sequence_input", "shared"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_in_eval_mode_batch_norm_treats_every_sentence_by_itself(
+def test_in_eval_mode_batch_norm_treats_each_sentence_separately(
     cell: str, statistics: str
 ) -> None:
     layer = layer_of(cell, "batch", statistics=statistics)
@@ -150,7 +150,7 @@ def test_in_eval_mode_batch_norm_treats_every_sentence_by_itself(
 
 @pytest.mark.parametrize("statistics", ["per_step", "sequence_input", "shared"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_in_training_the_order_of_the_batch_changes_nothing_for_batch_norm(
+def test_in_training_the_order_of_the_batch_does_not_change_batch_norm(
     cell: str, statistics: str
 ) -> None:
     layer = layer_of(cell, "batch", statistics=statistics)

@@ -36,7 +36,7 @@ LAYERS = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN}
 @pytest.mark.parametrize(
     ("ours", "theirs"), [(LSTM, torch.nn.LSTM), (GRU, torch.nn.GRU), (RNN, torch.nn.RNN)]
 )
-def test_positional_arguments_are_torchs(
+def test_positional_arguments_are_those_of_torch(
     ours: Callable[..., RecurrentLayers], theirs: type[nn.RNNBase]
 ) -> None:
     documented = list(inspect.signature(get_overloads(theirs.__init__)[0]).parameters)[1:]
@@ -56,7 +56,7 @@ def test_positional_arguments_are_torchs(
     }
     names = (
         documented[:-2] + ["proj_size"] * ("proj_size" not in documented) + documented[-2:]
-    )  # as torch takes them
+    )  # in the order of torch
     layer = ours(*(values[name] for name in names))
     assert {name: getattr(layer, name) for name in names[:-2]} == {
         name: values[name] for name in names[:-2]
@@ -70,7 +70,7 @@ def test_positional_arguments_are_torchs(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_device_and_dtype_reach_everything(cell: str, kind: str) -> None:
+def test_device_and_dtype_apply_to_all_tensors(cell: str, kind: str) -> None:
     layer = CELLS[cell](3, 4, device="meta", dtype=torch.double, norm=kind)
     tensors = layer.state_dict()
     assert all(t.device.type == "meta" for t in tensors.values())
@@ -180,14 +180,14 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("make", "message"), WRONG, ids=[message for _, message in WRONG])
-def test_errors_name_the_argument_what_was_expected_and_what_came(
+def test_errors_name_the_argument_the_value_and_what_was_expected(
     make: Callable[..., Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_a_backend_asked_for_by_name_raises_where_it_cannot_load() -> None:
+def test_a_named_backend_raises_if_it_cannot_load() -> None:
     try:
         LSTM(3, 4, backend="fused")
     except RuntimeError as error:
@@ -232,8 +232,8 @@ assert "numpy" not in sys.modules and "hydra" not in sys.modules
 """
 
 
-def test_the_folder_of_the_layers_trains_by_itself(tmp_path: Path) -> None:
-    """Copied into an empty place, with torch alone."""
+def test_the_rnn_folder_trains_on_its_own(tmp_path: Path) -> None:
+    """The folder is copied to an empty place, where only torch can be imported."""
     shutil.copytree(ROOT / "seq2seq" / "rnn", tmp_path / "rnn")
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-P", "-c", f"import sys; sys.path[:0] = ['.']\n{ALONE}"],

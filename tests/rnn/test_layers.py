@@ -33,7 +33,7 @@ SHAPES = [
 
 
 def pair(cell: str, **options: Any) -> tuple[RecurrentLayers, nn.RNNBase]:
-    """Our layer and torch's with the same random weights, in double."""
+    """Return our layer and torch's with the same random weights, in double."""
     ours = randomised(CELLS[cell](3, 4, norm="none", **options))
     theirs = TORCH_CELLS[cell](3, 4, **options).double()
     theirs.load_state_dict(ours.state_dict(), strict=True)
@@ -50,8 +50,9 @@ def assert_equals_torch(
     make_input: Callable[[list[Tensor]], Any],
     state: Any = None,
 ) -> None:
-    """Outputs, states and all gradients agree; make_input turns the leaf tensors into the layer's
-    input.
+    """Assert that outputs, states and all gradients agree.
+
+    make_input turns the leaf tensors into the layer's input.
     """
     leaves, states = sentences_of(LENGTHS, 3), [] if state is None else parts(state)
     results, upstream = [], None
@@ -133,7 +134,7 @@ def test_weights_load_both_ways(cell: str, options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_initial_weights_are_torchs(cell: str) -> None:
+def test_initial_weights_equal_torch(cell: str) -> None:
     torch.manual_seed(5)
     ours = CELLS[cell](3, 4, num_layers=2, bidirectional=True, norm="none")
     torch.manual_seed(5)
@@ -162,7 +163,7 @@ def test_all_layouts_of_a_batch_give_one_result(cell: str, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_dropout_acts_between_layers_alone(cell: str, kind: str) -> None:
+def test_dropout_acts_only_between_layers(cell: str, kind: str) -> None:
     layer = randomised(CELLS[cell](3, 4, num_layers=2, dropout=1.0, bidirectional=True, norm=kind))
     xs = sentences_of([4, 4, 3], 3)
     first = randomised(CELLS[cell](3, 4, bidirectional=True, norm=kind))
@@ -176,14 +177,14 @@ def test_dropout_acts_between_layers_alone(cell: str, kind: str) -> None:
     found, last = run(layer, xs)
     torch.testing.assert_close(
         found, output
-    )  # the second layer sees zeros, and nothing of its output is dropped
+    )  # the input of the second layer is 0, and its output has no dropout
     torch.testing.assert_close(
         last, [torch.cat(x) for x in zip(first_last, second_last, strict=True)]
     )
 
 
-def test_dropout_keeps_the_mean_and_rests_in_eval_mode() -> None:
-    # With an identity as the second layer, its output shows what reached it.
+def test_dropout_keeps_the_mean_and_is_off_in_eval_mode() -> None:
+    # The second layer is an identity, so that its output is its input.
     layer = RNN(1, 1, num_layers=2, nonlinearity="relu", dropout=0.25, norm="none").double()
     with torch.no_grad():
         for name, p in layer.named_parameters():
@@ -209,7 +210,7 @@ def test_dropout_of_a_single_layer_changes_nothing(cell: str) -> None:
 @pytest.mark.parametrize("statistics", ["per_step", "sequence_input", "shared"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_fed_a_step_at_a_time_the_result_is_the_same(cell: str, kind: str, statistics: str) -> None:
+def test_feeding_step_by_step_gives_the_same(cell: str, kind: str, statistics: str) -> None:
     layer = randomised(
         CELLS[cell](3, 4, num_layers=2, norm=meaningful(kind, statistics=statistics))
     )
@@ -217,7 +218,7 @@ def test_fed_a_step_at_a_time_the_result_is_the_same(cell: str, kind: str, stati
     for _ in range(3):
         layer(
             x[:5] + torch.randn_like(x[:5])
-        )  # statistics of five steps that differ; the others use the fifth's
+        )  # five steps get different statistics; later steps use those of the fifth
     layer.eval()
     expected, expected_last = layer(x)
     state, outputs = None, []
@@ -260,8 +261,8 @@ def test_bf16_autocast_keeps_outputs_and_states_in_float32(cell: str, kind: str)
     with torch.autocast("cpu", torch.bfloat16):
         output, last = layer(x.bfloat16())
     assert {t.dtype for t in (output, *parts(last))} == {torch.float32}
-    # bfloat16 has 8 bits, 0.4 %; N blows up what little a term varies, and six steps and two layers
-    # add up.
+    # bfloat16 has 8 bits, 0.4%. N enlarges terms that hardly vary, and the errors of six steps and
+    # two layers add up.
     torch.testing.assert_close((output, last), expected, rtol=0.02, atol=0.02)
     assert (output - expected[0]).abs().max() > 1e-4  # the products were in bfloat16
     output.square().sum().backward()

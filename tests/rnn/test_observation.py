@@ -1,4 +1,4 @@
-"""What is observed of a recurrence is what the layer computes."""
+"""The observed steps of a recurrence are those that the layer computes."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ LENGTHS = [5, 4, 4, 2]
 @pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_states_are_the_layers_and_pre_activations_give_them(
+def test_observed_states_are_those_of_the_layer_and_follow_from_pre_activations(
     cell: str, kind: str, given: bool
 ) -> None:
     layer = randomised(CELLS[cell](3, 4, norm=kind, backend="reference"))
@@ -47,7 +47,7 @@ def test_states_are_the_layers_and_pre_activations_give_them(
         before = step.state
 
 
-def test_without_a_norm_the_pre_activations_are_the_raw_sums_and_the_biases() -> None:
+def test_without_a_norm_pre_activations_are_raw_sums_plus_biases() -> None:
     layer = randomised(CELLS["lstm"](3, 4, norm="none"))
     x = torch.cat(sentences_of([3], 3))
     for step in steps(x, [1, 1, 1], None, layer.cell_parameters("_l0")):
@@ -55,7 +55,7 @@ def test_without_a_norm_the_pre_activations_are_the_raw_sums_and_the_biases() ->
         torch.testing.assert_close(step.summed, step.raw + biases)
 
 
-def test_a_later_step_reads_its_own_statistics() -> None:
+def test_a_later_step_uses_its_own_statistics() -> None:
     layer = randomised(CELLS["lstm"](3, 4, norm=config("batch", max_steps=8)))
     x = torch.stack(sentences_of([4, 4, 4], 3), dim=1)
     layer(x)

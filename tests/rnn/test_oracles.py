@@ -24,11 +24,11 @@ from torch.nn.utils.rnn import pack_sequence
 from seq2seq.rnn import GRU, LSTM, RecurrentLayers
 
 LENGTHS = [4, 2, 4, 3]  # two active rows at the last step, the fewest that have a variance
-EPS = 0.05  # so large that a place where it is missing, or outside the root, shows
+EPS = 0.05  # large enough to detect where it is missing or outside the root
 
 
 def norm_options() -> Iterator[tuple[str, str, dict[str, str]]]:
-    """Every (cell, kind, options of the norm) that has a meaning."""
+    """Yield every (cell, kind, options of the norm) that is valid."""
     for cell in CELLS:
         yield cell, "none", {}
         cells = ["output", "carried", "none"] if cell == "lstm" else ["output"]
@@ -59,9 +59,7 @@ def upstream(tensors: Sequence[Tensor], seed: int = 3) -> Tensor:
 def assert_agrees(
     layer: RecurrentLayers, sentences: list[Tensor], state: Any = None, training: bool = True
 ) -> None:
-    """Outputs, last states and the gradients of inputs, initial states and parameters, against the
-    oracle's.
-    """
+    """Assert that outputs, last states and all gradients agree with the oracle."""
     layer.train(training)
     leaves = [*sentences, *([] if state is None else parts(state))]
     for leaf in leaves:
@@ -83,7 +81,7 @@ def assert_agrees(
 @pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize(("cell", "kind", "options"), OPTIONS)
-def test_values_and_gradients_are_the_equations(
+def test_values_and_gradients_follow_the_equations(
     cell: str, kind: str, options: dict[str, Any], bias: bool, given: bool
 ) -> None:
     layer = randomised(CELLS[cell](3, 5, bias=bias, norm=meaningful(kind, eps=EPS, **options)))
@@ -93,7 +91,7 @@ def test_values_and_gradients_are_the_equations(
 
 @pytest.mark.parametrize("kind", ["none", "batch", "layer", "rms"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_defaults_are_the_papers(cell: str, kind: str) -> None:
+def test_defaults_follow_the_papers(cell: str, kind: str) -> None:
     layer = randomised(CELLS[cell](3, 5, norm=kind))
     assert_agrees(layer, sentences_of(LENGTHS, 3), random_state(layer, len(LENGTHS)))
 
@@ -109,7 +107,7 @@ def test_every_layer_and_direction_uses_its_own_parameters(cell: str, kind: str)
 
 @pytest.mark.parametrize("statistics", ["per_step", "sequence_input", "shared"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_batch_norm_reads_its_running_statistics_in_eval_mode(cell: str, statistics: str) -> None:
+def test_batch_norm_uses_its_running_statistics_in_eval_mode(cell: str, statistics: str) -> None:
     norm = config("batch", eps=EPS, statistics=statistics, max_steps=6)
     layer = randomised(CELLS[cell](3, 4, num_layers=2, bidirectional=True, norm=norm))
     generator = torch.Generator().manual_seed(4)
@@ -129,7 +127,7 @@ def test_eps_is_inside_every_root(kind: str, eps: float) -> None:
 
 @pytest.mark.parametrize("kind", ["none", "batch", "layer", "rms"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_gradients_are_those_of_finite_differences(cell: str, kind: str) -> None:
+def test_gradients_agree_with_finite_differences(cell: str, kind: str) -> None:
     layer = randomised(CELLS[cell](2, 3, norm=meaningful(kind, eps=EPS)))
     sentences, state = sentences_of([3, 3, 2], 2), parts(random_state(layer, 3))
     names = [name for name, _ in layer.named_parameters()]
@@ -147,7 +145,7 @@ def test_gradients_are_those_of_finite_differences(cell: str, kind: str) -> None
 
 @pytest.mark.parametrize("terms", ["separate", "joint"])
 @pytest.mark.parametrize("kind", ["batch", "layer", "rms"])
-def test_parameters_are_the_promised_ones(kind: str, terms: str) -> None:
+def test_parameters_have_the_documented_names_and_shapes(kind: str, terms: str) -> None:
     lstm = LSTM(3, 5, num_layers=2, bidirectional=True, norm=config(kind, terms=terms))
     gru = GRU(3, 5, norm=config(kind, terms=terms))
     gains = {
@@ -163,8 +161,7 @@ def test_parameters_are_the_promised_ones(kind: str, terms: str) -> None:
         if terms == "separate" or name != "gain_hh"
     }
     assert gains == expected
-    # The n part of the GRU's recurrent term is normalised by itself also where the others are
-    # joint.
+    # The n part of the GRU's recurrent term is always normalised separately.
     assert gru.get_parameter("gain_ih_l0").shape == (15,)
     assert gru.get_parameter("gain_hh_l0").shape == ((15,) if terms == "separate" else (5,))
 
@@ -180,7 +177,7 @@ def test_parameters_are_the_promised_ones(kind: str, terms: str) -> None:
     ],
 )
 @pytest.mark.parametrize("cell", CELLS)
-def test_gains_start_at_the_norms_gain_and_shifts_at_zero(
+def test_gains_start_at_the_configured_gain_and_shifts_at_zero(
     cell: str, kind: str, gain: float | None, value: float
 ) -> None:
     layer = CELLS[cell](3, 5, norm=config(kind, gain=gain))
@@ -192,7 +189,7 @@ def test_gains_start_at_the_norms_gain_and_shifts_at_zero(
     assert ("gain_c_l0" in layer.state_dict()) == (cell == "lstm")
 
 
-def test_no_bias_means_no_shift_at_all() -> None:
+def test_without_bias_there_is_no_shift() -> None:
     names = LSTM(3, 5, bias=False, norm="layer").state_dict()
     assert sorted(names) == [
         "gain_c_l0",

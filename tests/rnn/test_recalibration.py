@@ -28,7 +28,7 @@ from seq2seq.rnn import LSTM, batch_statistics, recalibrating
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("statistics", STATISTICS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_batch_statistics_normalise_and_leave_everything_alone(
+def test_batch_statistics_normalise_and_change_no_buffer(
     cell: str, statistics: str, training: bool
 ) -> None:
     layer = layer_of(cell, layers=2, bidirectional=True, statistics=statistics)
@@ -37,7 +37,7 @@ def test_batch_statistics_normalise_and_leave_everything_alone(
     before, sentences = (
         buffers_of(layer),
         sentences_of([6, 5, 6], 3, seed=7),
-    )  # longer than any seen
+    )  # longer than in training
     in_training = run(copy.deepcopy(layer).train(), sentences)
     usual = run(copy.deepcopy(layer), sentences)
     with batch_statistics(torch.nn.ModuleList([layer])):
@@ -48,7 +48,7 @@ def test_batch_statistics_normalise_and_leave_everything_alone(
 
 @pytest.mark.parametrize("mode", [batch_statistics, recalibrating])
 @pytest.mark.parametrize("cell", CELLS)
-def test_with_batch_statistics_too_few_rows_still_use_the_last_seen_steps(
+def test_with_batch_statistics_too_few_rows_use_running_statistics(
     cell: str, mode: Callable[..., Any]
 ) -> None:
     layer = layer_of(cell)
@@ -97,13 +97,13 @@ def test_recalibration_stores_pooled_means_and_variances(
     assert_buffers(buffers_of(layer), expected)
 
 
-def test_recalibration_of_one_batch_makes_eval_mode_its_training_mode() -> None:
+def test_after_recalibration_on_one_batch_eval_mode_equals_training_mode() -> None:
     layer = layer_of(bidirectional=True, eps=1e-12).eval()
     sentences = sentences_of([4, 4, 4, 3, 3], 3)
     with recalibrating(layer):
         expected = run(layer, sentences)
     for name, buffer in layer.named_buffers():
-        if name.startswith("running_var"):  # the unbiased variance again as the biased one
+        if name.startswith("running_var"):  # from the unbiased variance to the biased one
             sizes = torch.tensor([5, 5, 5, 3] + [1] * 3).double()
             buffer.mul_(((sizes - 1) / sizes).clamp(min=0.1)[:, None])
     torch.testing.assert_close(run(layer, sentences), expected)
@@ -119,7 +119,7 @@ def test_a_recalibration_that_fails_stores_nothing() -> None:
     assert_buffers(buffers_of(layer), before)
 
 
-def test_contexts_pass_over_layers_without_batch_norm() -> None:
+def test_contexts_ignore_layers_without_batch_norm() -> None:
     layer = randomised(LSTM(3, 4, norm="layer")).eval()
     x = torch.randn(3, 2, 3, dtype=torch.double)
     with recalibrating(torch.nn.ModuleList([layer, torch.nn.Linear(3, 3)])):
@@ -127,7 +127,7 @@ def test_contexts_pass_over_layers_without_batch_norm() -> None:
     torch.testing.assert_close(found, layer(x), rtol=0, atol=0)
 
 
-def test_resetting_the_norm_forgets_its_training() -> None:
+def test_resetting_the_norm_restores_its_initial_values() -> None:
     layer, fresh = layer_of(), LSTM(3, 4, norm=config("batch", max_steps=STEPS), dtype=torch.double)
     run(layer, sentences_of([3, 3], 3))
     weight = layer.get_parameter("weight_hh_l0").clone()

@@ -36,30 +36,27 @@ def assert_kernels_are_right(
     assert {name: d for name, d in apart.items() if d > FLOAT32} == {}
 
 
-# -- through the layer ---
-
-
 @pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
 @pytest.mark.parametrize(("norm", "hidden"), [("none", 3), ("layer", 17), ("rms", 33)])
 @pytest.mark.parametrize("cell", CELLS)
-def test_float32_is_the_reference(cell: str, norm: str, hidden: int, given: bool) -> None:
+def test_float32_agrees_with_the_reference(cell: str, norm: str, hidden: int, given: bool) -> None:
     assert_kernels_are_right(layer_of(hidden, norm, cell), given, [4, 1, 2, 2])
 
 
 @pytest.mark.parametrize("lengths", [[2, 2], [1, 1, 1], [3], [1]], ids=str)
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
-def test_lengths_of_all_kinds_are_the_references(cell: str, lengths: list[int]) -> None:
+def test_lengths_of_all_kinds_agree_with_the_reference(cell: str, lengths: list[int]) -> None:
     assert_kernels_are_right(layer_of(5, "layer", cell), False, lengths)
 
 
 @pytest.mark.parametrize("norm", ["none", "layer"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_without_biases_it_is_the_reference(cell: str, norm: str) -> None:
+def test_without_biases_results_agree_with_the_reference(cell: str, norm: str) -> None:
     assert_kernels_are_right(layer_of(4, norm, cell, bias=False), True, [2, 1])
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_layers_and_directions_are_the_references(cell: str) -> None:
+def test_layers_and_directions_agree_with_the_reference(cell: str) -> None:
     assert_kernels_are_right(
         layer_of(6, "layer", cell, num_layers=2, bidirectional=True), True, [1, 2]
     )
@@ -67,11 +64,9 @@ def test_layers_and_directions_are_the_references(cell: str) -> None:
 
 @pytest.mark.parametrize("scale", [1e4, 1e-4, 0.0])
 @pytest.mark.parametrize("norm", NORMS)
-def test_extreme_inputs_are_the_references(norm: str, scale: float) -> None:
+def test_extreme_inputs_agree_with_the_reference(norm: str, scale: float) -> None:
     layer = layer_of(24, norm)
-    if (
-        scale == 1e4 and norm == "none"
-    ):  # gates are 0 or 1: what tells them from that is lost to rounding
+    if scale == 1e4 and norm == "none":  # gates are 0 or 1, up to rounding
         drawn = case(layer, [3, 1], True, scale)
         assert (
             max(
@@ -87,7 +82,7 @@ def test_extreme_inputs_are_the_references(norm: str, scale: float) -> None:
 
 
 @pytest.mark.parametrize("norm", ["layer", "rms"])
-def test_constant_rows_whose_variance_is_0(norm: str) -> None:
+def test_constant_rows_with_variance_0_agree_with_the_reference(norm: str) -> None:
     layer = layer_of(24, norm)
     with torch.no_grad():
         layer.get_parameter("weight_ih_l0").fill_(0.5)
@@ -96,12 +91,14 @@ def test_constant_rows_whose_variance_is_0(norm: str) -> None:
     apart = distances(
         kernels_results(layer, drawn), results(layer, *drawn, torch.double, "reference")
     )
-    assert max(d for name, d in apart.items() if not name.startswith("gradient")) < 1e-3  # as in py
+    assert (
+        max(d for name, d in apart.items() if not name.startswith("gradient")) < 1e-3
+    )  # as for the CPU kernels
 
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_bfloat16_is_as_good_as_the_reference_in_it(cell: str, norm: str) -> None:
+def test_bfloat16_agrees_with_the_reference_under_autocast(cell: str, norm: str) -> None:
     layer = layer_of(17, norm, cell)
     drawn = case(layer, [2, 1, 1], True)
     expected = results(layer, *drawn, torch.double, "reference")
@@ -110,7 +107,7 @@ def test_bfloat16_is_as_good_as_the_reference_in_it(cell: str, norm: str) -> Non
         results(layer, *drawn, torch.float32, "reference", True),
     )
     assert {name: d for name, d in distances(ours, theirs).items() if d > BFLOAT16} == {}
-    assert distances(ours, expected)["output"] > 1e-4  # or it was not bfloat16
+    assert distances(ours, expected)["output"] > 1e-4  # the products were in bfloat16
 
 
 @pytest.mark.parametrize(
@@ -127,10 +124,10 @@ def test_bfloat16_is_as_good_as_the_reference_in_it(cell: str, norm: str) -> Non
         ("rnn_relu", "per_step", 9, False),
     ],
 )
-def test_batch_norm_is_the_reference(cell: str, statistics: str, hidden: int, given: bool) -> None:
-    """In training twice, then in eval mode; the last steps have too few rows, or statistics of no
-    step.
-    """
+def test_batch_norm_agrees_with_the_reference(
+    cell: str, statistics: str, hidden: int, given: bool
+) -> None:
+    """Two training batches, then one in eval mode, whose last steps have no statistics."""
     layer = layer_of(hidden, BATCH[statistics], cell)
     layers = [copy.deepcopy(layer).float().to(DEVICE), layer]
     for lengths, training in (([3, 1, 2, 3, 2], True), ([2] * 4, True), ([3, 3, 1], False)):
@@ -159,7 +156,7 @@ def test_batch_norm_is_the_reference(cell: str, statistics: str, hidden: int, gi
         ("rnn_relu", "per_step"),
     ],
 )
-def test_batch_norm_in_bfloat16_is_as_good_as_the_reference_in_it(
+def test_batch_norm_in_bfloat16_agrees_with_the_reference_under_autocast(
     cell: str, statistics: str
 ) -> None:
     layer = layer_of(8, BATCH[statistics], cell)
@@ -170,7 +167,7 @@ def test_batch_norm_in_bfloat16_is_as_good_as_the_reference_in_it(
         results(layer, *drawn, torch.float32, "reference", True),
     )
     assert {name: d for name, d in distances(ours, theirs).items() if d > BFLOAT16} == {}
-    assert distances(ours, expected)["output"] > 1e-4  # or it was not bfloat16
+    assert distances(ours, expected)["output"] > 1e-4  # the products were in bfloat16
 
 
 @pytest.mark.parametrize("norm", ["layer", "batch"])
@@ -182,7 +179,7 @@ def test_the_same_input_gives_the_same_bits_from_run_to_run(norm: str) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_the_cpu_kernels_are_back_afterwards() -> None:
+def test_the_cpu_kernels_are_restored_afterwards() -> None:
     layer, x = LSTM(3, 4, norm="layer", backend="fused"), torch.randn(2, 1, 3)
     before = layer(x)[0]
     with kernels_in_layers() as ran:

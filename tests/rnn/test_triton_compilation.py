@@ -13,9 +13,6 @@ pytestmark = triton_cases.MARKS
 slow = pytest.mark.slow
 
 
-# -- compiling ---
-
-
 COMPILE = """
 import inspect, os, sys
 import torch
@@ -83,7 +80,7 @@ for norm in norms:
         pytest.param("float32", ["none", "layer", "rms", "batch", "sequence_input"], marks=slow),
     ],
 )
-def test_every_kernel_that_is_launched_compiles_for_a_gpu(
+def test_every_launched_kernel_compiles_for_a_gpu(
     dtype: str, norms: list[str], tmp_path: Path
 ) -> None:
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}

@@ -46,7 +46,7 @@ def test_sums_over_many_rows_and_features(norm: str) -> None:
 
 
 def squashed(x: Tensor) -> tuple[Tensor, Tensor]:
-    """tanh and 1 - sigmoid of x (H,), through cells that give no more than these."""
+    """Return tanh and 1 - sigmoid of x (H,), computed by cells that give only these."""
     hidden = x.numel()
     u = x.float().to(DEVICE)[None]
     weight, zeros = (
@@ -73,7 +73,7 @@ def squashed(x: Tensor) -> tuple[Tensor, Tensor]:
     return tanh[0].cpu().double(), gru[0].cpu().double()
 
 
-def test_tanh_and_sigmoid_are_as_close_as_they_say() -> None:
+def test_tanh_and_sigmoid_are_within_their_error_bounds() -> None:
     small = torch.logspace(-30, 2, 1000)
     x = torch.cat([small, -small, torch.linspace(-1, 1, 1001), torch.linspace(-20, 20, 1001)])
     tanh, less_sigmoid = squashed(x)
@@ -85,7 +85,7 @@ def test_tanh_and_sigmoid_are_as_close_as_they_say() -> None:
     assert (less_sigmoid - torch.sigmoid(-x.double())).abs().max() < 4e-7
 
 
-def test_where_tanh_and_sigmoid_end() -> None:
+def test_tanh_and_sigmoid_of_infinity_and_nan() -> None:
     infinity = float("inf")
     tanh, less_sigmoid = squashed(
         torch.tensor([infinity, -infinity, 100.0, -100.0, 0.0, float("nan")])
@@ -97,7 +97,7 @@ def test_where_tanh_and_sigmoid_end() -> None:
 
 
 @pytest.mark.parametrize("cell", SIZES)
-def test_not_a_number_stays_one(cell: str) -> None:
+def test_nan_in_the_input_stays_nan(cell: str) -> None:
     u, *args = on(DEVICE, detached(arguments("layer", cell=cell, given=False, save=False)))
     assert row_operators.recurrence(u * float("nan"), *args)[0].isnan().all()
 
@@ -182,7 +182,7 @@ def test_batch_norm_refuses_wrong_types() -> None:
         column_operators.batch_norm_recurrence(u, *others)
 
 
-def test_they_can_be_made_pytorchs_for_gpus() -> None:
+def test_the_operators_can_be_registered_for_gpus() -> None:
     library = gpu.register()
     try:
         assert gpu.register() is library

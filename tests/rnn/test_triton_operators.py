@@ -31,13 +31,13 @@ needs_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="no GPU")
     ("norm", "given"), [("none", False), ("layer", True), ("layer", False), ("rms", True)]
 )
 @pytest.mark.parametrize("cell", SIZES)
-def test_every_output_is_the_cpu_operators(cell: str, norm: str, given: bool) -> None:
+def test_every_output_agrees_with_the_cpu_operator(cell: str, norm: str, given: bool) -> None:
     args = detached(arguments(norm, cell=cell, given=given))
     assert_as_cpp("recurrence", args, upstream_of(6, args[5], cell == "lstm"), ROW_OUTPUTS)
 
 
 @pytest.mark.parametrize("cell", SIZES)
-def test_every_output_is_the_cpu_operators_in_bfloat16(cell: str) -> None:
+def test_every_output_agrees_with_the_cpu_operator_in_bfloat16(cell: str) -> None:
     args = detached(arguments("layer", torch.bfloat16, cell=cell))
     assert_as_cpp(
         "recurrence",
@@ -49,14 +49,14 @@ def test_every_output_is_the_cpu_operators_in_bfloat16(cell: str) -> None:
 
 
 @pytest.mark.parametrize(("h_0", "c_0"), [(True, False), (False, True)])
-def test_one_of_both_states_is_enough(h_0: bool, c_0: bool) -> None:
+def test_either_initial_state_may_be_missing(h_0: bool, c_0: bool) -> None:
     args = detached(arguments())
     args[2:4] = args[2] if h_0 else None, args[3] if c_0 else None
     assert_as_cpp("recurrence", args, upstream_of(6, args[5], True), ROW_OUTPUTS)
 
 
 @pytest.mark.parametrize("which", [0, 1, 2], ids=["output", "h_n", "c_n"])
-def test_a_gradient_that_comes_into_one_output_alone(which: int) -> None:
+def test_a_gradient_into_only_one_output(which: int) -> None:
     args = detached(arguments())
     upstream = [u if i == which else None for i, u in enumerate(upstream_of(6, args[5], True))]
     assert_as_cpp("recurrence", args, upstream, ROW_OUTPUTS)
@@ -64,7 +64,7 @@ def test_a_gradient_that_comes_into_one_output_alone(which: int) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"given": False}, {"normalises_input": False}], ids=str)
 @pytest.mark.parametrize("cell", SIZES)
-def test_every_output_of_batch_norm_is_the_cpu_operators(
+def test_every_output_of_batch_norm_agrees_with_the_cpu_operator(
     cell: str, options: dict[str, Any]
 ) -> None:
     args = detached(batch_arguments(cell=cell, **options))
@@ -74,7 +74,7 @@ def test_every_output_of_batch_norm_is_the_cpu_operators(
 
 
 @pytest.mark.parametrize("cell", SIZES)
-def test_batch_norm_of_more_rows_than_a_tile_is_the_cpu_operators(cell: str) -> None:
+def test_batch_norm_of_more_rows_than_a_tile_agrees_with_the_cpu_operator(cell: str) -> None:
     u, weight, h, c, vectors, mean, var, *settings = detached(batch_arguments(cell=cell))
     rows, sizes = column_operators.TILE + 6, [column_operators.TILE + 6, column_operators.TILE + 2]
     args = [
@@ -130,7 +130,7 @@ def test_inference_with_batch_norm_saves_nothing_and_gives_the_same(cell: str) -
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("cell", SIZES)
-def test_large_sizes_on_a_gpu_are_the_cpu_operators(
+def test_large_sizes_on_a_gpu_agree_with_the_cpu_operator(
     cell: str, norm: str, dtype: torch.dtype
 ) -> None:
     gates, vectors = SIZES[cell]
@@ -159,7 +159,7 @@ def test_large_sizes_on_a_gpu_are_the_cpu_operators(
 
 @needs_gpu
 @pytest.mark.parametrize("norm", ["layer", "batch"])
-def test_captured_in_a_graph_it_is_the_same(norm: str) -> None:
+def test_a_cuda_graph_gives_the_same(norm: str) -> None:
     name, given = (
         ("recurrence", arguments())
         if norm == "layer"

@@ -34,7 +34,7 @@ BATCH = ["norm=batch", "norm.min_rows=2"]
 
 
 def opened(run: Run, name: str = "best") -> tuple[Config, Prepared, Translator]:
-    """A run's configuration, prepared corpus and model."""
+    """Return a run's configuration, prepared corpus and model."""
     config = run.config()
     model, _ = load_translator(run, CPU, name)
     return config, prepare(config.data, config.tokenizer, progress=False), model
@@ -51,7 +51,7 @@ def without_recalibration(train_here: TrainHere, tmp_path_factory: pytest.TempPa
 
 
 def one_by_one(model: Translator, dataset: ParallelDataset) -> float:
-    """The mean loss of a target piece, a sentence at a time."""
+    """Return the mean loss of a target piece, computed sentence by sentence."""
     found: list[float] = [
         model(b.src, b.src_lengths, b.tgt, b.tgt_lengths)[1].item()
         for i in range(len(dataset))
@@ -77,7 +77,7 @@ def test_batch_and_stored_statistics(with_batch_norm: Run) -> None:
     valid, results = prepared.split("valid"), final_results(with_batch_norm)
     assert results["valid_loss"] == pytest.approx(
         one_by_one(model, valid), rel=1e-4
-    )  # knows no other sentences
+    )  # its value does not depend on other sentences
     data = config.data
     total = 0.0
     sampler = BatchSampler(
@@ -116,7 +116,7 @@ def statistics(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in weights.items() if "running_" in name}
 
 
-def test_recalibration_changes_the_statistics_of_best_alone(
+def test_recalibration_changes_only_the_statistics_of_best(
     with_batch_norm: Run, without_recalibration: Run
 ) -> None:
     recalibrated, plain = (
@@ -169,7 +169,7 @@ def test_recalibration_of_a_few_batches(
 
 
 @pytest.mark.parametrize("kind", list(Statistics))
-def test_recalibration_needs_no_training_before(kind: Statistics, finished: Run) -> None:
+def test_recalibration_works_without_training(kind: Statistics, finished: Run) -> None:
     config, prepared, _ = opened(finished)
     config = replace(config, norm=NormConfig(NormKind.batch, statistics=kind, min_rows=8))
     torch.manual_seed(0)
@@ -182,7 +182,7 @@ def test_recalibration_needs_no_training_before(kind: Statistics, finished: Run)
 
 
 @pytest.mark.parametrize("run_name", ["finished", "with_batch_norm"])
-def test_results_hold_what_they_promise(run_name: str, request: pytest.FixtureRequest) -> None:
+def test_results_hold_the_documented_values(run_name: str, request: pytest.FixtureRequest) -> None:
     run = request.getfixturevalue(run_name)
     results = json.loads(run.results_file.read_text(encoding="utf-8"))
     config, _, model = opened(run)
@@ -219,9 +219,7 @@ def test_results_hold_what_they_promise(run_name: str, request: pytest.FixtureRe
 
 
 def test_a_line_to_score_is_never_dropped(train_here: TrainHere, tmp_path: Path) -> None:
-    """Of a test set with an empty line, a repeated one, and one longer than any training pair may
-    be.
-    """
+    """The test set has an empty line, a repeated one, and one longer than a training pair may be."""
     source, target = tmp_path / "source", tmp_path / "target"
     long = " ".join(["do re mi"] * 20)
     source.write_text(f"do re\n\ndo re\n{long}\n", encoding="utf-8")
@@ -251,7 +249,7 @@ def test_no_test_set(train_here: TrainHere, tmp_path: Path) -> None:
     assert [path.name for path in run.translations.iterdir()] == ["valid.txt"]
 
 
-def test_weights_of_best_are_those_that_are_scored(finished: Run) -> None:
+def test_the_scored_weights_are_those_of_best(finished: Run) -> None:
     best = group(load_checkpoint(finished.checkpoint("best"))[0], "model")
     last = group(load_checkpoint(finished.checkpoint("last"))[0], "model")
     assert not torch.equal(best["output.weight"], last["output.weight"])

@@ -1,4 +1,4 @@
-"""The loop: rates, limits, log entries, validation and checkpoints; and how a reader gets to it."""
+"""The loop: rates, limits, log entries, validation and checkpoints, and the way to it."""
 
 import math
 import sys
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_few_hops_lead_from_the_command_to_the_model(
     train_command: TrainCommand, toy: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Our own functions on the stack when the loop first calls the model."""
+    """Few of our own functions are on the stack when the loop first calls the model."""
     forward, stacks = Translator.forward, []
 
     def watched(self: Translator, *arguments: Any) -> Any:
@@ -89,7 +89,7 @@ def test_an_epoch_of_accumulated_batches(train_here: TrainHere, tmp_path: Path) 
         tmp_path / "run", "optimizer.accumulate=3", "trainer.log_every=1", "trainer.max_epochs=2"
     )
     entries = [e for e in read_metrics(run.metrics_file) if e["kind"] == "train"]
-    # Of 3, 3 and 2 batches: an epoch ends an update.
+    # Updates of 3, 3 and 2 batches: the end of an epoch ends an update.
     assert [e["update"] for e in entries] == [1, 2, 3, 4, 5, 6]
     prepared = prepare(run.config().data, run.config().tokenizer, False)
     tokens = int(prepared.split("train").tgt_lengths.sum())
@@ -126,7 +126,7 @@ def test_each_epoch_is_validated_by_default(fitted: Fitted) -> None:
     ]
 
 
-def test_entries_hold_what_they_promise(finished: Run) -> None:
+def test_entries_hold_the_documented_values(finished: Run) -> None:
     entries = read_metrics(finished.metrics_file)
     for entry in entries:
         assert {
@@ -155,7 +155,7 @@ def test_entries_hold_what_they_promise(finished: Run) -> None:
 
 
 @pytest.mark.parametrize("every", [1, 3])
-def test_a_log_entry_is_the_mean_since_the_one_before(
+def test_a_log_entry_is_the_mean_since_the_previous_one(
     every: int, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = []
@@ -181,7 +181,9 @@ def test_a_log_entry_is_the_mean_since_the_one_before(
         (("trainer.max_epochs=null", "trainer.max_updates=9"), 9),
     ],
 )
-def test_it_ends_at_the_first_limit(limits: tuple[str, str], updates: int, fitted: Fitted) -> None:
+def test_training_ends_at_the_first_limit(
+    limits: tuple[str, str], updates: int, fitted: Fitted
+) -> None:
     t = fitted(*limits)
     assert t.progress.update == updates == t.total_updates()
     assert t.fraction_done() == 1

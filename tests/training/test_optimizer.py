@@ -28,11 +28,13 @@ def test_warm_up_is_linear(schedule: Schedule) -> None:
         (Schedule.plateau, 50, 0.5, 0.5),
     ],
 )
-def test_after_warm_up(schedule: Schedule, update: int, done: float, expected: float) -> None:
+def test_the_rate_after_warm_up(
+    schedule: Schedule, update: int, done: float, expected: float
+) -> None:
     assert learning_rate(config(schedule), update, done) == pytest.approx(expected)
 
 
-def test_floors() -> None:
+def test_the_rate_never_falls_below_its_floor() -> None:
     assert learning_rate(config(Schedule.cosine, min_lr_ratio=0.1), 100, 1.0) == pytest.approx(0.05)
     floored = learning_rate(
         config(Schedule.plateau, min_lr_ratio=0.1), 100, 0.5, plateau_scale=0.01
@@ -43,7 +45,7 @@ def test_floors() -> None:
     )
 
 
-def test_no_warm_up() -> None:
+def test_the_rate_without_warm_up() -> None:
     assert (
         learning_rate(
             OptimizerConfig(lr=1.0, schedule=Schedule.inverse_sqrt, warmup_updates=0), 1, 0.0

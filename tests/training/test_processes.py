@@ -1,4 +1,4 @@
-"""Several processes, as torchrun starts them, do together what one does."""
+"""Several processes, started by torchrun, compute together what one process computes."""
 
 import json
 import os
@@ -35,7 +35,7 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def start(toy: list[str], tmp_path: Path) -> Iterator[Start]:
-    """Starts train.py on the toy corpus, in a folder of this name."""
+    """Return a function that starts train.py on the toy corpus, in a folder of a given name."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "USE_LIBUV": "0"}
     started = []
 
@@ -73,7 +73,7 @@ def losses(folder: Path) -> list[float]:
     return [e["loss"] for e in read_metrics(Run(folder).metrics_file) if e["kind"] == "train"]
 
 
-def test_two_processes_learn_what_one_does(start: Start, tmp_path: Path) -> None:
+def test_two_processes_learn_the_same_as_one(start: Start, tmp_path: Path) -> None:
     plain = [
         "norm=layer",
         "model.dropout=0",
@@ -96,7 +96,7 @@ def test_two_processes_learn_what_one_does(start: Start, tmp_path: Path) -> None
     assert results[0]["tokens"] == results[1]["tokens"]
 
 
-def test_two_stopped_processes_go_on_exactly(start: Start, tmp_path: Path) -> None:
+def test_two_stopped_processes_resume_exactly(start: Start, tmp_path: Path) -> None:
     options = [
         "norm=batch",
         "norm.min_rows=2",
@@ -123,7 +123,7 @@ def test_two_stopped_processes_go_on_exactly(start: Start, tmp_path: Path) -> No
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_the_shares_of_a_batch_are_the_batch() -> None:
+def test_the_shares_of_a_batch_add_up_to_it() -> None:
     lengths = torch.tensor([2, 5, 3])
     batch = Batch(
         torch.arange(15).view(3, 5),
@@ -141,7 +141,7 @@ def test_the_shares_of_a_batch_are_the_batch() -> None:
     assert batch.share(0, 1) is batch
 
 
-def test_one_process_needs_no_other() -> None:
+def test_one_process_needs_no_group() -> None:
     one, values = Processes(), torch.tensor([1.0, 2.0])
     assert one.is_main
     assert torch.equal(one.sum(values), values)
@@ -149,13 +149,13 @@ def test_one_process_needs_no_other() -> None:
     assert one.gather(values).shape == (1, 2)
 
 
-# -- the layers by themselves, in PyTorch's own wrapper ---
+# -- the layers alone, in PyTorch's own wrapper ---
 
 ROWS, STEPS, INPUTS, HIDDEN = 6, 5, 4, 7
 
 
 def layer_and_input(norm: str) -> tuple[LSTM, Tensor]:
-    """The same in every process."""
+    """Return the same layer and input in every process."""
     torch.manual_seed(0)
     return LSTM(INPUTS, HIDDEN, norm=norm, backend="fused"), torch.randn(STEPS, ROWS, INPUTS)
 
@@ -167,20 +167,20 @@ def loss_of(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def half_in_ddp(rank: int, norm: str, folder: Path) -> None:
-    """One of two processes: every second row, DDP's gradients written down."""
+    """Run one of two processes on every second row, and save the gradients of DDP."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
     )
     layer, x = layer_and_input(norm)
-    wrapper = DistributedDataParallel(layer)  # which has to live until the gradients have come
+    wrapper = DistributedDataParallel(layer)  # it has to exist until the gradients are there
     loss_of(wrapper, x[:, rank::2]).backward()
     torch.save({name: p.grad for name, p in layer.named_parameters()}, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("norm", ["none", "layer", "batch"])
-def test_a_layer_in_ddp_has_the_mean_of_both_processes_gradients(norm: str, tmp_path: Path) -> None:
+def test_a_layer_in_ddp_gets_the_mean_gradient_of_both_processes(norm: str, tmp_path: Path) -> None:
     spawn(half_in_ddp, (norm, tmp_path), nprocs=2)
     layer, x = layer_and_input(norm)
     expected = [

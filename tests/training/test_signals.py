@@ -46,7 +46,7 @@ def test_a_signal_in_mid_update_saves_and_stops(
     assert signal.getsignal(number) is before
 
 
-def test_a_signal_during_the_last_save_is_not_forgotten(
+def test_a_signal_during_the_last_save_stops_the_run(
     new_state: NewState, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[str] = []
@@ -54,7 +54,7 @@ def test_a_signal_during_the_last_save_is_not_forgotten(
     def signalled(self: TrainingState, name: str = "last") -> None:
         save(self, name)
         saved.append(name)
-        if saved == ["best", "last", "last"]:  # the validation's two, and the one after the loop
+        if saved == ["best", "last", "last"]:  # two by the validation, one after the loop
             os.kill(os.getpid(), signal.SIGTERM)
 
     save, t = TrainingState.save, new_state("trainer.max_updates=2")
@@ -64,7 +64,7 @@ def test_a_signal_during_the_last_save_is_not_forgotten(
         fit_quietly(t)
 
 
-def test_a_second_interrupt_ends_at_once(
+def test_a_second_interrupt_ends_immediately(
     new_state: NewState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""What a state refuses, and what it sets."""
+"""The settings that an initial state refuses, and those that it applies."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from training_states import NewState
 pytest_plugins = ["training_fixtures"]
 
 
-def test_threads_are_used(new_state: NewState) -> None:
+def test_the_configured_threads_are_used(new_state: NewState) -> None:
     before = torch.get_num_threads()
     try:
         new_state("trainer.threads=2")

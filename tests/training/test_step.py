@@ -1,4 +1,4 @@
-"""One update against what its parts should add up to."""
+"""One update, compared with the sum of its parts."""
 
 import math
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from seq2seq.training import step as step_module
 pytest_plugins = ["training_fixtures"]
 
 LONGEST = 6
-"""Pieces of the longest sentence, eos counted."""
+"""The number of pieces of the longest sentence, with eos."""
 
 
 def test_clipping_bounds_the_gradient_that_is_applied(new_state: NewState) -> None:
@@ -91,7 +91,9 @@ def test_bfloat16(new_state: NewState, fitted: Fitted) -> None:
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_what_is_not_finite_stops_before_it_is_applied(what: str, new_state: NewState) -> None:
+def test_values_that_are_not_finite_stop_training_before_the_update(
+    what: str, new_state: NewState
+) -> None:
     t = new_state("optimizer.lr=0.25", "optimizer.warmup_updates=0", "optimizer.schedule=constant")
     if what == "loss":
         t.model.output.register_parameter(

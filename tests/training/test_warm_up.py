@@ -1,4 +1,4 @@
-"""The warm-up: no figure contains set-up, and nothing of the training changes."""
+"""The warm-up: no figure includes set-up, and the training does not change."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from seq2seq.training.warm_up import warm_up
 pytest_plugins = ["training_fixtures"]
 ROOT = Path(__file__).resolve().parents[2]
 COMPILE, PASS = 70.0, 0.5
-"""Seconds on the test's clock: of the first forward pass of a process, and of every one."""
+"""Seconds on the test's clock: for compiling in the first forward pass, and for every pass."""
 
 
 class Clock:
@@ -80,7 +80,9 @@ def test_no_figure_contains_a_slow_first_pass(
     ]
 
 
-def test_nor_does_a_resumed_run(clock: Clock, train_here: TrainHere, tmp_path: Path) -> None:
+def test_no_figure_of_a_resumed_run_contains_a_slow_first_pass(
+    clock: Clock, train_here: TrainHere, tmp_path: Path
+) -> None:
     run = Run(tmp_path / "run")
     train(train_here.config("trainer.max_updates=4"), run)
     before = final_results(run)
@@ -122,7 +124,7 @@ def test_a_warm_up_leaves_no_trace(
 
 @pytest.mark.slow
 def test_a_real_compilation_is_in_no_figure(toy: list[str], tmp_path: Path) -> None:
-    """With an empty kernel cache and with a full one: the rates are alike."""
+    """The rates are alike with an empty and with a full kernel cache."""
     environment = {
         **os.environ,
         "HYDRA_MAIN_MODULE": "__main__",
