@@ -25,6 +25,7 @@ from torch.nn.utils.rnn import pack_sequence
 from seq2seq.rnn import RecurrentLayers, recalibrating
 
 pytestmark = needs_compiler
+
 BATCH_CASES = [
     (cell, statistics)
     for cell in CELLS

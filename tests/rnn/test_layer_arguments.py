@@ -11,10 +11,7 @@ from typing import Any, get_overloads
 
 import pytest
 import torch
-from oracles import (
-    CELLS,
-    config,
-)
+from oracles import CELLS, config
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
@@ -22,11 +19,6 @@ from seq2seq.rnn import GRU, LSTM, RNN, RecurrentLayers
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ["none", "batch", "layer", "rms"]
-
-
-# -- documentation ---
-
-
 LAYERS = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN}
 
 

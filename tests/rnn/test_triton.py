@@ -20,7 +20,7 @@ from kernel_cases import (
 )
 from oracles import CELLS
 from triton_cases import DEVICE, case_on, kernels_in_layers, kernels_results, on
-from triton_cases import interpreted as interpreted
+from triton_cases import interpreted as interpreted  # the fixture of MARKS
 
 from seq2seq.rnn import LSTM, RecurrentLayers
 

@@ -8,7 +8,7 @@ import triton_cases
 from kernel_cases import NORMS, SIZES, arguments, batch_arguments
 from torch import Tensor
 from triton_cases import DEVICE, detached, on
-from triton_cases import interpreted as interpreted
+from triton_cases import interpreted as interpreted  # the fixture of MARKS
 
 from seq2seq.rnn.gpu import cells, column_operators, row_operators
 from seq2seq.rnn.gpu import operators as gpu

@@ -15,7 +15,7 @@ from triton_cases import (
     on,
     upstream_of,
 )
-from triton_cases import interpreted as interpreted
+from triton_cases import interpreted as interpreted  # the fixture of MARKS
 
 from seq2seq.rnn.gpu import column_operators, row_operators
 from seq2seq.rnn.gpu import operators as gpu
