@@ -1,13 +1,16 @@
 """Hooks of mkdocs: links from a page to files of the repository outside docs/."""
 
+import logging
 import re
 from pathlib import Path
 
+import jieba
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
 
+jieba.setLogLevel(logging.WARNING)  # the search index uses it; it reports its dictionary otherwise
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((\.\./[^)#]*)(#[^)]*)?\)")
 
 

@@ -82,6 +82,7 @@ def test_there_is_no_cycle():
 
 ROOMS = {
     "errors": set(),
+    "programs": set(),
     "files": set(),
     "rnn": set(),
     "config": {"rnn"},
@@ -90,7 +91,7 @@ ROOMS = {
     "loss": {"rnn"},
     "data": {"config", "errors", "files"},
     "model": {"rnn", "config", "loss"},
-    "runs": {"rnn", "config", "files"},
+    "runs": {"rnn", "config", "files", "programs"},
     "translation": {"config", "data", "runs", "model", "device", "figures"},
     "probes": {"rnn", "config", "data", "runs", "model", "device", "translation"},
     "training": {
@@ -99,7 +100,7 @@ ROOMS = {
     },
     "report": {"rnn", "config", "runs", "errors", "files", "figures", "translation"},
     "app": {
-        *("config", "data", "runs", "device", "errors", "files"),
+        *("config", "data", "runs", "device", "errors", "files", "programs"),
         *("translation", "training", "report"),
     },
     "train": {"app"},

@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
+from ..programs import program
 from ..report.columns import COLUMNS, status
 from ..report.groups import labels
 from ..report.page import Report, write_report
@@ -88,4 +89,4 @@ def command(runs: list[str], out: Path) -> str:
     listed = (
         shlex.join(runs) if len(runs) <= LISTED else f"{common_folder(runs)}/... ({len(runs)} runs)"
     )
-    return f"python scripts/compare.py {listed} --out {shlex.quote(str(out))}"
+    return f"{shlex.join(program('compare'))} {listed} --out {shlex.quote(str(out))}"

@@ -34,11 +34,11 @@ from .vega import Drawing, javascript
 FEW = 2
 """The page's title names so many experiments or fewer, and counts more."""
 OURS = {
-    "report.html": b"scripts/compare.py",
-    "report.md": b"scripts/compare.py",
-    "results.csv": b"run,status,",
+    "report.html": (b"scripts/compare.py", b"seq2seq-compare"),
+    "report.md": (b"scripts/compare.py", b"seq2seq-compare"),
+    "results.csv": (b"run,status,",),
 }
-"""File -> text by which it is recognised as written by this program."""
+"""File -> texts by one of which it is recognised as written by this program."""
 DIAGRAMS = {
     "axes.svg": "What each norm averages over",
     "cell.svg": "Where the norms are in the LSTM's cell",
@@ -259,10 +259,13 @@ def rendered_template(name: str, autoescape: bool, content: Mapping[str, Any]) -
 
 def check_place(out: Path) -> None:
     """Raise DataError where a file that this program did not write would be overwritten."""
-    for name, mark in OURS.items():
-        if (out / name).is_file() and mark not in (out / name).read_bytes():
+    for name, marks in OURS.items():
+        if not (out / name).is_file():
+            continue
+        content = (out / name).read_bytes()
+        if not any(mark in content for mark in marks):
             raise DataError(
-                f"{out / name}: not written by scripts/compare.py; expected a folder without such a"
+                f"{out / name}: not written by this program; expected a folder without such a"
                 " file (--out DIR)"
             )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from ..config.settings import CONFIGS
+from ..programs import program
 from .records import RunRecord
 
 FIRST = ("experiment=", "size=")
@@ -72,7 +73,7 @@ def as_command(sweep: Sweep, option: str = "") -> str:
     if several and not swept_by_experiment(sweep) <= {head.rstrip("=") for head in sweep}:
         words.append("hydra.sweeper.params=null")  # else -m would sweep these too
     options = [option or "-m"] if option or several else []
-    return shlex.join(["python", "train.py", *options, *words])
+    return shlex.join([*program("train"), *options, *words])
 
 
 def swept_by_experiment(sweep: Sweep) -> set[str]:

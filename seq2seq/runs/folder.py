@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from ..config import Config, saved_settings
 from ..config.settings import EXTENDABLE, differences
 from ..files import TEMPORARY, write_text
+from ..programs import program
 from .configuration import read_config, read_yaml, write_config
 
 
@@ -50,7 +51,7 @@ class Run:
 
     def resume_command(self) -> str:
         """Return the shell command that resumes this run."""
-        return "python train.py " + shlex.quote(f"resume={self.folder}")
+        return shlex.join([*program("train"), f"resume={self.folder}"])
 
     @classmethod
     def open(cls, folder: str | Path) -> "Run":

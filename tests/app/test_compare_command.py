@@ -540,7 +540,7 @@ def test_no_file_of_ones_own_is_written_over(name, two_runs, compare, tmp_path):
     done = compare(two_runs.none, two_runs.layer)
     assert done.code == 2
     assert (
-        f"{name}: not written by scripts/compare.py; expected a folder without such a file (--out"
+        f"{name}: not written by this program; expected a folder without such a file (--out"
         " DIR)" in done.err
     )
     assert {file: file.read_text() for file in tmp_path.glob("out/**/*") if file.is_file()} == own

@@ -122,4 +122,7 @@ def test_a_wheel_trains_translates_evaluates_and_compares_anywhere(complete, tmp
     done = run(complete, tmp_path, "seq2seq-compare", *runs, "--out", "comparison")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "comparison" / "report.html").is_file()
+    commands = (tmp_path / "comparison" / "report.md").read_text(encoding="utf-8")
+    assert "\n    seq2seq-train -m norm=" in commands
+    assert "\n    seq2seq-compare outputs/" in commands
     assert {path.name for path in tmp_path.iterdir()} == {"outputs", "data", "comparison"}
