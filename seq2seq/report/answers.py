@@ -17,21 +17,8 @@ from .experiments.verdict import Figures, difference, doublings
 from .groups import Group, by_seed
 from .norms import NormRow
 from .statistics import Outcome, detectable_effect, interval, outcome
+from .texts import caption
 
-SIGNIFICANT = (
-    "Means over seeds with the 95% interval (Student's t). Significant: the interval does not"
-    " contain 0. Detectable effect (80% power): the smallest true difference that this many seeds"
-    " find significant in four of five repetitions."
-)
-COMPARED = (
-    f"{SIGNIFICANT} ×: factor compared with none. The common loss is the lowest validation loss"
-    " that both runs of a seed reach, where the slower one's curve is flat; for earlier losses see"
-    ' the chart "Updates and seconds to reach a validation loss".'
-)
-LONG = (
-    f"{SIGNIFICANT} These are separate trainings, on short sentences and at one learning rate. The"
-    " better model has more BLEU to lose: so the share that is lost is compared."
-)
 ONE_SEED = "One seed cannot tell whether the norm is the reason: train more (seed=1,2,3)."
 LEVEL = 0.05
 """A p below this is significant."""
@@ -83,7 +70,7 @@ def _compared(group: Group, none: str, rows: Sequence[NormRow]) -> Answer:
             }
             table.append(cells | _cost(row))
     title = f"{group.label}: the norms compared with {none}"
-    return Answer(sentences, Table(title, table, COMPARED))
+    return Answer(sentences, Table(title, table, caption("significant", "compared")))
 
 
 def _shared(scores: Mapping[str, Figures]) -> set[int]:
@@ -216,7 +203,7 @@ def _long_sentences(group: Group) -> list[Answer]:
             Table(
                 f"{group.label}: longer sentences",
                 [_loss_row(group, norm, lost[norm], more.get(norm), none) for norm in lost],
-                LONG,
+                caption("significant", "long"),
             ),
         )
     ]

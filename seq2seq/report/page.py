@@ -13,8 +13,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-
 from ..errors import DataError
 from ..figures import NORM_COLOURS
 from ..files import replacing, write_text
@@ -25,10 +23,12 @@ from .answers import listed, overview
 from .charts import Table
 from .columns import COLUMNS
 from .examples import Example, worked_examples
-from .experiments import RULE, Statement, Verdict, charts, groups, statement, tables, verdicts
-from .glossary import EXPLAINER, glossary
+from .experiments import Statement, Verdict, charts, groups, statement, tables, verdicts
+from .glossary import glossary
 from .groups import Group
 from .norms import NormRow, norm_rows, norms_table
+from .templates import rendered_template
+from .texts import texts
 from .vega import Drawing, javascript
 
 FEW = 2
@@ -92,7 +92,7 @@ def write_report(folders: Sequence[str], out: Path, command: str) -> Report:
     texts = {
         "report.html": page(content, runs, examples),
         "results.csv": csv_table(runs),
-        "report.md": rendered_template("page.md.jinja", False, content),
+        "report.md": rendered_template("page.md.jinja", content),
     }
     pictures = {
         f"{drawing.stem}.{ending}": picture
@@ -173,13 +173,12 @@ def page_content(
         "norms": norm_names(runs),
         "sections": sections,
         "notes": notes,
-        "rule": RULE,
         "overview": overview(found, [section.rows for section in sections]),
         "signatures": distinct(
             group.scores(run).bleu_signature for group in found for run in group.runs
         ),
         "words": glossary(found),
-        "explainer": EXPLAINER,
+        "text": texts(),
         "commands": [*training_commands(runs), command],
         "trained_on": distinct(trained_on(run.results) for run in runs if run.results),
         "machine": f"{platform.machine()}, {platform.system()}, Python {sys.version.split()[0]}",
@@ -241,17 +240,7 @@ def page(content: dict[str, Any], runs: Sequence[RunRecord], examples: Sequence[
         },
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
-    return rendered_template("page.html.jinja", True, content | more)
-
-
-def rendered_template(name: str, autoescape: bool, content: Mapping[str, Any]) -> str:
-    """Return one of the package's templates, filled in."""
-    environment = Environment(
-        autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["cell"] = lambda text: text.replace("|", "\\|")  # in a Markdown table
-    text = (files("seq2seq.report") / name).read_text(encoding="utf-8")
-    return environment.from_string(text).render(content)
+    return rendered_template("page.html.jinja", content | more)
 
 
 # -- files ---

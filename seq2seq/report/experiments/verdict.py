@@ -7,16 +7,6 @@ from dataclasses import dataclass, field
 from ..groups import Group
 from ..statistics import Interval, Outcome, both, detectable_effect, interval, outcome
 
-RULE = (
-    "Each seed gives one figure. The claim says that it is above 0, or above or below the bound"
-    " given. Supported: the whole 95% confidence interval of the mean (Student's t) is on the side"
-    " claimed. Refuted: the whole interval is on the other side. Undecided: the interval contains"
-    " the bound. A claim of several parts is supported if every part is, and refuted if any part"
-    " is; figures that are reported only do not count. There is no correction for the number of"
-    " rows: without any effect, one row in twenty is supported or refuted by chance. Detectable"
-    " effect (80% power): the smallest true distance of the mean from the bound that this many"
-    " seeds, with this spread, detect in four of five repetitions. For factors it is a factor."
-)
 Figures = Mapping[int, float]
 """seed -> a figure of its run"""
 
