@@ -37,7 +37,7 @@ def overview(found: Sequence[Group], of_norms: Sequence[list[NormRow]]) -> list[
     """Return the short answers of these groups, with the rows of each group's norms."""
     answers: list[Answer] = []
     for group, rows in zip(found, of_norms, strict=True):
-        for none, norms in group.comparisons.items() if group.compares_norms else ():
+        for none, norms in group.comparisons.items() if group.design.compares_norms else ():
             if len(norms) > 1:
                 kept = [row for row in rows if row.norm in norms]
                 answers.append(_compared(group, none, kept))

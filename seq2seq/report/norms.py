@@ -79,7 +79,7 @@ def norm_cells(row: NormRow) -> dict[str, str]:
 
 def norm_rows(group: Group) -> list[NormRow]:
     """Return a row for each norm, where the experiment compares norms as a whole."""
-    if not group.compares_norms or not group.runs:
+    if not group.design.compares_norms or not group.runs:
         return []
     runs = {norm: group.at_best_rate({"norm": norm}) for norm in group.norms}
     rows = []

@@ -4,7 +4,6 @@ vl-convert renders without a browser or a network, and bundles the JavaScript th
 panel.json.jinja is a panel's specification; style.json is the configuration of every chart.
 """
 
-import base64
 import json
 import math
 from collections.abc import Iterator
@@ -59,11 +58,6 @@ class Drawing:
     def pictures(self) -> dict[str, bytes]:
         """Ending -> content of each file."""
         return {"png": vl_convert.svg_to_png(self.svg.decode(), scale=2), "svg": self.svg}
-
-    @property
-    def base64(self) -> str:
-        """The SVG in base64."""
-        return base64.b64encode(self.svg).decode()
 
     @property
     def json(self) -> str:

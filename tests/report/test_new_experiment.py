@@ -9,7 +9,6 @@ from synthetic import SEEDS, group, record
 from seq2seq.app import composition
 from seq2seq.config.settings import CONFIGS
 from seq2seq.report.experiments import EXPERIMENTS, charts, statement, tables, verdicts
-from seq2seq.report.glossary import glossary
 from seq2seq.report.statistics import Outcome
 
 PYTHON = '''
@@ -42,7 +41,6 @@ EXPERIMENT = Experiment(
     ("layer",),
     verdicts,
     charts,
-    words={"width": "the hidden units of a layer."},
 )
 '''
 YAML = """# @package _global_
@@ -100,5 +98,3 @@ def test_its_runs_are_compared(width):
     assert chart.panels[0].lines[0].x == [8, 16]
     assert chart.panels[0].lines[0].y == pytest.approx([30.0, 31.2])
     assert tables(found) == []
-    assert "width" in glossary([found])
-    assert "width" not in glossary([group([record()])])

@@ -31,18 +31,6 @@ STATEMENT = Statement(
     "Layer norm takes more updates, or more time, than no norm to the lowest validation loss that"
     " both runs of a seed reach. Each norm is judged at the best of its learning rates.",
 )
-WORDS = {
-    "p": (
-        "the probability of a difference at least as large between two equally good models, on"
-        " other test sentences like these."
-    ),
-    "the loss halfway there": (
-        "halfway on a logarithmic scale between the lower loss at the first validation and the"
-        " lowest loss that both runs of a seed reach."
-    ),
-    "greedy": "a search that takes the most probable piece at every step.",
-    "</s>": "the end of a sentence, a piece like the others.",
-}
 
 
 # -- how long a loss takes ---
@@ -217,5 +205,4 @@ EXPERIMENT = Experiment(
     ("none", "layer"),
     verdicts,
     charts,
-    words=WORDS,
 )

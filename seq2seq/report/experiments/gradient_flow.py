@@ -54,19 +54,6 @@ STATEMENT = Statement(
     " than with layer norm. On the gain: in the plain cell the gradients do not halve on the"
     " backward pass with 1, or do with 0.1.",
 )
-WORDS = {
-    "lstm, rnn": (
-        "recurrent cells: the LSTM, and the plain cell, whose state is the tanh of its summed"
-        " inputs."
-    ),
-    "doublings or halvings": (
-        "how much a size changes over 200 steps, as a power of 2, in either direction."
-    ),
-    "u + z": "what a cell sums: u comes from its input, z from its state at the previous step.",
-    "|d loss / d h_t|": (
-        "how much the loss depends on the state at time step t: the signal that trains this step."
-    ),
-}
 
 
 # -- growth of one run ---
@@ -272,5 +259,4 @@ EXPERIMENT = Experiment(
     ("none", "layer"),
     verdicts,
     charts,
-    words=WORDS,
 )

@@ -129,5 +129,4 @@ EXPERIMENT = Experiment(
     verdicts,
     charts,
     tables,
-    {"eps": "a small number added under the norm's square root."},
 )

@@ -35,18 +35,6 @@ DRIFT = (
     " stored."
 )
 TERMS = {"hh": "recurrent term", "c": "cell"}
-WORDS = {
-    "test_long": "the test sentences of the built-in corpus that are longer than any in training.",
-    "recurrent term, cell": (
-        "what is normalised: the sum that comes from the previous step's state, and the LSTM's"
-        " memory on its way to the output."
-    ),
-    "stored deviations": (
-        "the unit of the distance between means: the standard deviation that batch norm has"
-        " stored. One figure is the mean over terms and the rows of all steps."
-    ),
-    "dropout": "units that are set to zero at random, in training only.",
-}
 
 
 def gaps(run: RunRecord) -> dict[str, float]:
@@ -191,5 +179,4 @@ EXPERIMENT = Experiment(
     ("batch", "layer"),
     verdicts,
     charts,
-    words=WORDS,
 )
