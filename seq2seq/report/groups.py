@@ -23,7 +23,11 @@ WORDS = {
 }
 """(setting, value) -> how a norm's name puts it; otherwise it gives the setting and the value."""
 RATE = "optimizer.lr"
+ALL: Mapping[str, Any] = {}
+"""No wish: all runs."""
 Figure = Callable[[RunRecord], float | None]
+Figures = dict[int, float]
+"""seed -> a figure of its run"""
 Found = TypeVar("Found")
 
 
@@ -157,16 +161,16 @@ class Group:
         """Return the BLEU of a finished run on that split."""
         return self.scores(run).bleu
 
-    def figures(self, figure: Figure, wanted: Mapping[str, Any]) -> dict[int, float]:
+    def figures(self, figure: Figure, wanted: Mapping[str, Any]) -> Figures:
         """Return a figure by seed, of the runs with these settings."""
         return by_seed(self.where(wanted), figure)
 
-    def by_norm(self, figure: Figure) -> dict[str, dict[int, float]]:
-        """Return a figure of each norm by seed."""
-        return {norm: self.figures(figure, {"norm": norm}) for norm in self.norms}
+    def by_norm(self, figure: Figure, wanted: Mapping[str, Any] = ALL) -> dict[str, Figures]:
+        """Return a figure of each norm by seed, of the runs with these settings."""
+        return {norm: self.figures(figure, {**wanted, "norm": norm}) for norm in self.norms}
 
 
-def by_seed(runs: Sequence[RunRecord], figure: Figure) -> dict[int, float]:
+def by_seed(runs: Sequence[RunRecord], figure: Figure) -> Figures:
     """Return a figure by seed, where it is finite; ValueError if a seed has several runs."""
     if len({run.seed for run in runs}) < len(runs):
         raise ValueError(

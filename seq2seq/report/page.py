@@ -21,7 +21,9 @@ from .answers import listed, overview
 from .charts import Table
 from .columns import COLUMNS
 from .examples import worked_examples
-from .experiments import Statement, Verdict, charts, groups, statement, tables, verdicts
+from .experiments import charts, groups, statement, tables, verdicts
+from .experiments.base import Statement
+from .experiments.verdict import Verdict
 from .glossary import glossary
 from .groups import Group
 from .norms import NormRow, norm_rows, norms_table

@@ -139,9 +139,9 @@ def charts(group: Group) -> list[Chart]:
             " reach. Own statistics: each batch is normalised by its own statistics; in the search"
             " by those of the current step."
         )
-    x_label, marks = "source pieces (end of the bucket)", {"longest in training": trained}
+    x_label, mark = "source pieces (end of the bucket)", "longest in training"
     panels = [
-        Panel(label.partition(" (")[0], x_label, label, _lines(group, key), marks=marks)
+        Panel(label.partition(" (")[0], x_label, label, _lines(group, key), marks={mark: trained})
         for key, label in QUANTITIES.items()
     ]
     return [Chart("by_length", "Quality by length of the source", caption, panels)]

@@ -1,14 +1,11 @@
 """What an experiment's runs say of its claim: findings by seed, and their verdict."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..groups import Group
+from ..groups import Figures, Group
 from ..statistics import Interval, Outcome, both, detectable_effect, interval, outcome
-
-Figures = Mapping[int, float]
-"""seed -> a figure of its run"""
 
 
 @dataclass
@@ -90,7 +87,7 @@ class Verdict:
 # -- findings that compare two sides ---
 
 
-def minus(a: Figures, b: Figures) -> dict[int, float]:
+def minus(a: Figures, b: Figures) -> Figures:
     """Return a - b for each seed that both have."""
     return {seed: a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())}
 
