@@ -24,7 +24,7 @@ WORDS = {
 """(setting, value) -> how a norm's name puts it; otherwise it gives the setting and the value."""
 RATE = "optimizer.lr"
 ALL: Mapping[str, Any] = {}
-"""No wish: all runs."""
+"""No settings wanted: all runs."""
 Figure = Callable[[RunRecord], float | None]
 Figures = dict[int, float]
 """seed -> a figure of its run"""
@@ -136,7 +136,7 @@ class Group:
         return sorted(found, key=lambda norm: (_departures(found[norm]), norm))
 
     def usual(self, *kinds: str) -> list[str]:
-        """Return the norm of each of these kinds that is most like norm=KIND."""
+        """Return of each of these kinds, which the group has, the norm most like norm=KIND."""
         return [self.variants(kind)[0] for kind in kinds]
 
     def kind(self, norm: str) -> str:

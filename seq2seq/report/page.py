@@ -86,7 +86,7 @@ def write_report(folders: Sequence[str], out: Path, command: str) -> Report:
         "notes": notes,
         "commands": [*training_commands(runs), command],
     }
-    texts = {
+    written = {
         "report.html": rendered_template("page.html.jinja", content),
         "results.csv": csv_table(runs),
         "report.md": rendered_template("page.md.jinja", content),
@@ -98,11 +98,11 @@ def write_report(folders: Sequence[str], out: Path, command: str) -> Report:
         for ending, picture in drawing.pictures.items()
     }
     write_pictures(pictures, out)
-    for name, text in texts.items():
+    for name, text in written.items():
         # a path may have bytes that are no text
         write_text(out / name, text.encode(errors="replace").decode())
     short = [" ".join(answer.sentences) for answer in answers]
-    return Report(runs, sections, short, notes, [out / name for name in (*texts, "figures")])
+    return Report(runs, sections, short, notes, [out / name for name in (*written, "figures")])
 
 
 # -- sections ---
