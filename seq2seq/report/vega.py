@@ -4,6 +4,7 @@ vl-convert renders without a browser or a network, and bundles the JavaScript th
 panel.json.jinja is a panel's specification; style.json is the configuration of every chart.
 """
 
+import io
 import json
 import math
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 import vl_convert
+from PIL import Image
 
 from ..figures import NORM_COLOURS
 from .charts import Chart, Line, Panel
@@ -57,12 +59,22 @@ class Drawing:
     @property
     def pictures(self) -> dict[str, bytes]:
         """Ending -> content of each file."""
-        return {"png": vl_convert.svg_to_png(self.svg.decode(), scale=2), "svg": self.svg}
+        png = vl_convert.svg_to_png(self.svg.decode(), scale=2)
+        return {"png": small_png(png), "svg": self.svg}
 
     @property
     def json(self) -> str:
         """Specifications of the panels, safe inside a script element."""
         return json.dumps([page_spec(panel) for panel in self.chart.panels]).replace("</", "<\\/")
+
+
+def small_png(png: bytes) -> bytes:
+    """Return a PNG with 256 colours, which needs a tenth of the space."""
+    with Image.open(io.BytesIO(png)) as image:
+        palette = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    file = io.BytesIO()
+    palette.save(file, "png", optimize=True)
+    return file.getvalue()
 
 
 @cache
