@@ -10,7 +10,16 @@ from . import batch_size, convergence, gradient_flow, invariance, length, train_
 from .base import Experiment, Statement
 from .verdict import Finding, Verdict
 
-__all__ = ["EXPERIMENTS", "Finding", "charts", "groups", "statement", "tables", "verdicts"]
+__all__ = [
+    "EXPERIMENTS",
+    "Finding",
+    "Verdict",
+    "charts",
+    "groups",
+    "statement",
+    "tables",
+    "verdicts",
+]
 
 EXPERIMENTS: dict[str, Experiment] = {
     module.EXPERIMENT.name: module.EXPERIMENT
