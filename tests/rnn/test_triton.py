@@ -29,8 +29,9 @@ with pytest.MonkeyPatch.context() as patched:
     if DEVICE == "cpu":
         patched.setenv("TRITON_INTERPRET", "1")  # read where kernels are defined, Triton's own too
     pytest.importorskip("triton", reason="the GPU kernels need Triton, which is not installed")
-    from seq2seq.rnn.gpu import cells, column_operators, row_operators
+    from seq2seq.rnn.gpu import cells, kernels, row_operators
     from seq2seq.rnn.gpu import operators as gpu
+    from seq2seq.rnn.gpu.terms import Constants
 
 pytestmark = [
     test_fused.needs_compiler,  # of the operators' schemas
@@ -54,9 +55,9 @@ def interpreted(monkeypatch):
     if DEVICE == "cpu":
         monkeypatch.setenv("TRITON_INTERPRET", "1")
         kinds = {
-            type(kernel).__name__
-            for cell in cells.CELLS.values()
-            for kernel in (cell.forward, cell.backward, cell.column_forward, cell.column_backward)
+            type(getattr(kernels, f"{norm}_{way}")).__name__
+            for norm in ("rows", "columns")
+            for way in ("forward", "backward")
         }
         assert kinds == {"InterpretedFunction"}, "something loaded Triton before this module did"
 
@@ -368,7 +369,7 @@ def test_every_output_of_batch_norm_is_the_cpu_operators(cell, options):
 @pytest.mark.parametrize("cell", SIZES)
 def test_batch_norm_of_more_rows_than_a_tile_is_the_cpu_operators(cell):
     u, weight, h, c, vectors, mean, var, *settings = detached(batch_arguments(cell=cell))
-    rows, sizes = column_operators.TILE + 6, [column_operators.TILE + 6, column_operators.TILE + 2]
+    rows, sizes = Constants.TILE + 6, [Constants.TILE + 6, Constants.TILE + 2]
     args = [
         u.new_empty(sum(sizes), u.size(1)).normal_(),
         weight,
@@ -426,9 +427,10 @@ def test_a_weight_without_gradient_gets_none():
 def test_sums_over_many_rows_and_features(norm):
     rows, hidden = 2 * row_operators.SUMMED_ROWS + 44, row_operators.SUM_COLUMNS // 3
     da, u, z, c = (torch.randn(rows, width * hidden, device=DEVICE) for width in (5, 4, 4, 1))
-    moments, vectors = torch.rand(rows, 6, device=DEVICE), torch.zeros(14 * hidden, device=DEVICE)
+    moments = torch.rand(rows, 6, device=DEVICE)
+    constants = cells.constants("lstm", norm, 1e-5, hidden)
     found = row_operators.vector_gradients(
-        cells.LSTM, norm, da, {"u": u, "z": z, "c": c}, moments, vectors
+        cells.LSTM, constants, da, {"u": u, "z": z, "c": c}, moments
     )
     gates, cell, sums = da[:, : 4 * hidden], da[:, 4 * hidden :], []
     for d, v, mean, scale in (
@@ -670,12 +672,12 @@ def compile(kernel, *args, grid, warmup, num_warps=4, **named):
             attributes[p.num,] = [["tt.divisibility", 16]]
         else:
             signature[p.name] = "fp32" if isinstance(value, float) else "i32"
-    name = kernel.fn.__module__.rpartition(".")[2] + "." + kernel.fn.__name__
+    name = ".".join([*kernel.fn.__module__.split(".")[3:], kernel.fn.__name__, given["C"].CELL])
     if (key := (name, *signature.items(), *constants.items(), num_warps)) not in compiled:
         compiled.add(key)
         source = ASTSource(kernel, signature, constants, attributes)
         done = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": num_warps})
-        print(name, *constants.values(), len(done.asm["ptx"]), len(done.asm["cubin"]))
+        print(name, len(done.asm["ptx"]), len(done.asm["cubin"]))
 
 
 JITFunction.run = compile  # instead of running it: what the loops launch is what has to compile
@@ -723,12 +725,9 @@ def test_every_kernel_that_is_launched_compiles_for_a_gpu(dtype, norms, tmp_path
     )
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [line.split() for line in done.stdout.splitlines()]
-    steps = {f"{cell}_{way}" for cell in ("lstm", "gru", "rnn") for way in ("forward", "backward")}
-    expected = {"all_rows.input_backward", "all_rows.column_sums"}
-    for name in steps:
-        cell = name.partition("_")[0]
-        expected.add(f"{cell}_rows.{name}")
-        own = "_backward" if name == "lstm_backward" else ""
-        expected.add(f"{cell}_columns{own}.{name}")
+    steps = {f"{norm}_{way}" for norm in ("rows", "columns") for way in ("forward", "backward")}
+    expected = {f"kernels.{step}.{cell}" for step in steps for cell in SIZES}
+    expected |= {f"all_rows.column_sums.{cell}" for cell in SIZES}
+    expected |= {f"all_rows.input_backward.{cell}" for cell in ("lstm", "gru")}  # else du is dz
     assert {line[0] for line in lines} == expected
     assert all(int(size) > 1000 for line in lines for size in line[-2:])
