@@ -45,7 +45,7 @@ def batch_norm_recurrence(
     with torch.cuda.device_of(u):
         mean, var = (s.clone(memory_format=torch.contiguous_format) for s in (mean, var))
         run = Forward(u, weight_hh, h_0, c_0, batch_sizes, kind.has_c, save)
-        C = constants(cell, "batch", eps, hidden, run.is_low, save, normalises_input)
+        C = constants(cell, "batch", eps, hidden, run.is_low, normalises_input=normalises_input)
         for step in run.steps():
             flags = (step.t, step.rows, int(step.has_z), int(step.t < batch_steps))
             kernels.columns_forward[(blocks(C.H, C.COLUMNS),)](
