@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import triton_cases
+from kernel_cases import SIZES
 from triton_cases import interpreted as interpreted  # the fixture of MARKS
 
 pytestmark = triton_cases.MARKS
