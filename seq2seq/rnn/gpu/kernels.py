@@ -11,7 +11,7 @@ before, output, c, d_output, state
 low, after, d_h_n, carried
     (B, H), of which a step's rows are the first ones.
 vectors, has_z
-    As in `Layer`; the other arrays are described in `Forward` and `Backward`.
+    As in `Layer`. The other arrays are described in `Forward` and `Backward`.
 kept
     (N, 2 * pairs): mean and 1 / sqrt(var + eps) of what is normalised together.
 da
