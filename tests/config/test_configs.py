@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from seq2seq.app import composition, prepare, train
 from seq2seq.app.exit_codes import guarded
 from seq2seq.config import Backend, CellKind, Config, Origin, TokenizerKind
-from seq2seq.data.tokenizer import LEAST_PIECES
+from seq2seq.data.tokenizer_training import LEAST_PIECES
 from seq2seq.rnn import NormKind
 
 ROOT = Path(__file__).resolve().parents[2]
