@@ -1,35 +1,23 @@
 """What tokenizers are trained on: any text, whatever its lines are like, and placeholders."""
 
-import random
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from invented_text import corpus, letters, sentences
 
-from seq2seq.config import DataConfig, SplitConfig, TokenizerConfig, TokenizerKind
+from seq2seq.config import TokenizerConfig, TokenizerKind
 from seq2seq.data.preparation import MAKING, prepare
 from seq2seq.data.tokenizer import Tokenizer, Tokenizers
 from seq2seq.data.tokenizer_training import LONGEST_LINE, LONGEST_WORD
 from seq2seq.errors import DataError
 
 KINDS = [kind.value for kind in TokenizerKind]
-WORDS = ("small", "birds", "sing", "in", "the", "old", "trees", "every", "morning", "loudly")
 ODD = "\u0378\ue000\uffff\ufffe\U0010ffff\U000e0001\u0300\u200d▁\U0001f600"
 """Unassigned, private, no characters, tags, marks alone, joiners, SentencePiece's own mark."""
-
-
-def letters(count: int, alphabet: str = "abcdefghij", seed: int = 0) -> str:
-    chance = random.Random(seed)
-    return "".join(chance.choice(alphabet) for _ in range(count))
-
-
-def sentences(count: int = 200) -> list[str]:
-    """Lines of the words above and of a thousand invented ones: enough for 200 pieces."""
-    chance = random.Random(5)
-    words = [*WORDS * 20, *(letters(chance.randint(2, 9), "aeioustrn", i) for i in range(1000))]
-    return [" ".join(chance.choices(words, k=chance.randint(3, 8))) for _ in range(count)]
 
 
 def settings(kind: str, size: int, symbols: str = "", coverage: float = 1.0) -> TokenizerConfig:
@@ -38,7 +26,7 @@ def settings(kind: str, size: int, symbols: str = "", coverage: float = 1.0) -> 
     )
 
 
-def trained(lines: list[str], kind: str, size: int = 60, **options: str) -> Tokenizers:
+def trained(lines: list[str], kind: str, size: int = 60, **options: Any) -> Tokenizers:
     config = settings(kind, size, **options)
     return Tokenizers.train((lines, sentences()), config, ("en", "en"))
 
@@ -111,24 +99,6 @@ def test_a_long_chinese_line_takes_seconds() -> None:
 
 
 # -- a prepared corpus ---
-
-
-def corpus(folder: Path, train: list[str]) -> DataConfig:
-    for name, lines in (("train", train), ("valid", sentences(20))):
-        for side in ("source", "target"):
-            (folder / f"{name}.{side}").write_text("".join(f"{line}\n" for line in lines))
-    splits = [
-        SplitConfig(str(folder / f"{name}.source"), str(folder / f"{name}.target"))
-        for name in ("train", "valid")
-    ]
-    return DataConfig(
-        name="own",
-        source_language="en",
-        target_language="en",
-        root=str(folder / "prepared"),
-        train=splits[0],
-        valid=splits[1],
-    )
 
 
 def test_the_corpus_keeps_what_the_tokenizer_is_not_trained_on(tmp_path: Path) -> None:
