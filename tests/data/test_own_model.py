@@ -110,9 +110,10 @@ def test_a_pair_of_models(tmp_path: Path) -> None:
     assert loaded.identity == pair.identity
 
 
-def test_the_text_of_special_pieces_is_only_text(tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", ["default", "ours"])
+def test_the_text_of_special_pieces_is_only_text(tmp_path: Path, layout: str) -> None:
     """Also where the model itself would yield them."""
-    model = foreign(user_defined_symbols="</s>,<s>")
+    model = foreign(user_defined_symbols="</s>,<s>", **LAYOUTS[layout])
     tokenizer = own(tmp_path / "m.model", model).source
     assert not {0, 2, 3} & set(tokenizer.encode("birds </s> sing <s>"))
 
