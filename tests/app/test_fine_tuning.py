@@ -257,6 +257,20 @@ def test_what_agrees_with_the_other_run_is_taken(
     assert only_run(tmp_path).config().model.dropout == 0.2
 
 
+def test_a_sweep_over_runs_with_commas_in_their_names(
+    copied: Run, train_command: Command, tmp_path: Path
+) -> None:
+    names = [tmp_path / name for name in ("a,b=1", "c,d=(2)")]
+    for name in names:
+        shutil.copytree(copied.folder, name)
+    swept = ",".join(f"'{name}'" for name in names)
+    done = train_command("-m", f"init_from={swept}", "seed=1,2", *other_text(tmp_path))
+    assert done.code == 0, done.err
+    runs = [Run(folder) for folder in (tmp_path / "outputs" / "other").iterdir()]
+    assert len(runs) == 4
+    assert {run.config().init_from for run in runs} == {str(name) for name in names}
+
+
 @pytest.mark.parametrize("sweep", [[], ["-m"]])
 def test_a_missing_run_makes_no_folder(
     train_command: Command, tmp_path: Path, sweep: list[str]
