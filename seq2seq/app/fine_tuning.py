@@ -15,15 +15,10 @@ if TYPE_CHECKING:
 
 ARCHITECTURE = ("norm", "cell", "model", "tokenizer")
 """Groups that are those of the weights."""
-OWN = (
-    "model.dropout",
-    "model.variational",
-    "norm.momentum",
-    "norm.min_rows",
-)
+OWN = ("model.dropout", "model.variational", "norm.momentum", "norm.min_rows")
 """Settings of these groups that decide how weights are trained, not what they compute."""
-FRESH = ("model.init_scale", "model.source_embeddings", "model.target_embeddings")
-"""Settings of first weights, which a run that has others does not need."""
+FRESH = ("model.source_embeddings", "model.target_embeddings")
+"""Files of first weights, which a run that has others does not need."""
 LANGUAGES = ("data.source_language", "data.target_language")
 
 

@@ -232,6 +232,7 @@ def test_a_tuned_run_can_be_tuned(finished: Run, train_command: Command, tmp_pat
         ("cell=gru", "has cell.kind=lstm"),
         ("model=base", "has model.embedding_size=32"),
         ("model.hidden_size=64", "has model.hidden_size=48"),
+        ("model.init_scale=0.3", "has model.init_scale=0.1"),
         ("tokenizer=bpe", "has tokenizer.kind=word"),
         ("tokenizer.vocab_size=99", "has tokenizer.vocab_size=8000"),
         ("model.target_embeddings=e.vec", "init_from=null"),
