@@ -36,7 +36,7 @@ def test_an_override_that_means_nothing_is_refused(override, parts):
 
 def test_what_means_something_is_accepted():
     check(["norm=layer,none", "norm=glob(*)", "experiment=null", "size=quick", "hydra.run.dir=x"])
-    check(["+data.more_tests.mine.source=a", "~data.more_tests.test_long", "hydra/launcher=joblib"])
+    check(["+data.sha256.train.no=a", "~data.more_tests.test_long", "hydra/launcher=joblib"])
     check(["data.upstream_split.salt=x", "seed=range(1,3)", "resume='a,b=c'"])
 
 
