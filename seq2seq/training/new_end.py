@@ -31,6 +31,6 @@ def check_new_end(state: TrainingState, before: Config) -> str | None:
     if was == now:
         return None
     return (
-        f"{asked}: the cosine falls to another end; the learning rate of update"
-        f" {state.progress.update + 1} is {now:.3g} instead of {was:.3g}"
+        f"{asked}: the cosine falls to another end; the learning rate after update"
+        f" {state.progress.update} is about {now:.2g} instead of {was:.2g}"
     )

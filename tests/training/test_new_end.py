@@ -75,9 +75,9 @@ def test_an_interrupted_cosine_says_what_becomes_of_the_rate(
     capsys.readouterr()
     resume(run, max_epochs=3)
     [said] = re.findall("^trainer.max_epochs=3: .*$", capsys.readouterr().out, re.MULTILINE)
-    now, was = map(float, re.findall(r"is (\S+) instead of (\S+)$", said)[0])
+    now, was = map(float, re.findall(r"about (\S+) instead of (\S+)$", said)[0])
     assert was < before < now
-    assert now == pytest.approx(rates(run)[12], rel=0.01)
+    assert now == pytest.approx(rates(run)[12], rel=0.15)
     resume(run)
     assert "learning rate" not in capsys.readouterr().out
 
