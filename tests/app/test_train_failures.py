@@ -94,6 +94,8 @@ def test_no_failure_is_written_into_a_locked_folder(
 def test_a_damaged_file_of_a_run_is_named(
     file: str, damage: Callable[..., Any], part: str, copied: Run, train_command: TrainCommand
 ) -> None:
+    text = copied.config_file.read_text()
+    copied.config_file.write_text(text.replace("schedule: cosine", "schedule: constant"))
     (copied.folder / file).write_bytes(damage((copied.folder / file).read_bytes()))
     assert_one_line(train_command(f"resume={copied.folder}", "trainer.max_epochs=3"), 2, part)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import composed
+from conftest import TrainCommand, composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ValueType
 
@@ -150,9 +150,9 @@ def test_bytes_that_are_no_text_are_answered_with_a_way_out() -> None:
     ],
 )
 def test_what_can_not_be_taken_is_answered_with_what_to_type(
-    typed: list[str], line: str, train_command: object
+    typed: list[str], line: str, train_command: TrainCommand
 ) -> None:
-    done = train_command(*typed, "data=files")  # type: ignore[operator]
+    done = train_command(*typed, "data=files")
     assert done.code == 2
     assert line in done.err
     assert done.err.count("\n") == 1
@@ -162,7 +162,7 @@ def test_what_can_not_be_taken_is_answered_with_what_to_type(
 
 
 def test_train_takes_odd_paths_for_text_run_and_resume(
-    tmp_path: Path, toy: list[str], train_command: object
+    tmp_path: Path, toy: list[str], train_command: TrainCommand
 ) -> None:
     odd = tmp_path / "x=1, (中) y"
     odd.mkdir()
@@ -176,12 +176,12 @@ def test_train_takes_odd_paths_for_text_run_and_resume(
         settings.append(setting)
     place = odd / "run, of=[me]"
     one = [*settings, f"hydra.run.dir={place}", "trainer.max_epochs=1", "data.source_language=no"]
-    done = train_command(*one)  # type: ignore[operator]
+    done = train_command(*one)
     assert done.code == 0, done.err
     config = yaml.safe_load((place / "config.yaml").read_text(encoding="utf-8"))
     assert config["data"]["train"]["source"] == str(odd / "train.source")
     assert config["data"]["source_language"] == "no"
-    done = train_command(f"resume={place}")  # type: ignore[operator]
+    done = train_command(f"resume={place}")
     assert (done.code, done.out.startswith("finished already")) == (0, True), done.err
-    done = train_command("-m", f"resume={place}")  # type: ignore[operator]
+    done = train_command("-m", f"resume={place}")
     assert (done.code, "1 of 1 jobs done" in done.out) == (0, True), done.err
