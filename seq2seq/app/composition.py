@@ -1,6 +1,7 @@
 """Hydra: from the command line to the settings of a run, and to the folder that it writes.
 
-With `names.py`, `overrides.py`, `sources.py` and `typed.py` this is all that knows Hydra.
+With `explanations.py`, `names.py`, `overrides.py`, `sources.py` and `typed.py` this is all that
+knows Hydra.
 """
 
 import math
@@ -28,8 +29,9 @@ from hydra_plugins import seq2seq as sweeper
 from ..config import Config, saved_settings
 from ..config.settings import CHANGEABLE, CONFIGS, EXTENDABLE, NOT_SETTINGS, plain
 from .exit_codes import wants_traceback
+from .explanations import explained
 from .names import key_of, run_folder, run_name
-from .overrides import check, choices, explained
+from .overrides import check, choices
 from .sources import register_source
 from .typed import as_typed
 

@@ -22,8 +22,10 @@ GROUPS = ("experiment", "size")
 """Settings that are chosen like groups: their values are the names of files in configs/."""
 SWEEP = re.compile(r"(choice|range|glob|shuffle|sort|tag)\(.*\)", re.DOTALL)
 """Hydra's functions that give the values of a sweep."""
-PART = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?=,|$)|[^,]*""", re.DOTALL)
-"""The next of several values: in quotes, or all before the next comma."""
+PART = re.compile(
+    r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?=,|$)|(?:\$\{[^}]*\}|[^,])*""", re.DOTALL
+)
+"""The next of several values: in quotes, or all before the next comma outside ${...}."""
 
 
 def as_typed(arguments: Sequence[str], sweep: bool) -> list[str]:

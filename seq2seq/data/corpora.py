@@ -143,7 +143,7 @@ def _hint(config: DataConfig, name: str) -> str:
 
 def _mirror(config: DataConfig) -> str | None:
     """Return the folder that replaces the network as the source of published files, if any."""
-    return config.mirror or os.environ.get(MIRROR_VARIABLE)
+    return config.mirror or os.path.expanduser(os.environ.get(MIRROR_VARIABLE, ""))
 
 
 def _download_folder(config: DataConfig) -> Path:

@@ -117,6 +117,7 @@ def test_a_comma_of_a_sweep_is_none_inside_an_existing_path_or_quotes(
         "data.name=it's,Bob's": r"data.name='it\'s','Bob\'s'",
         "hydra.sweep.dir=x,y=1": "hydra.sweep.dir='x,y=1'",
         "seed=1,2": "seed=1,2",
+        "data.name=${oc.env:USER,me},b": "data.name=${oc.env:USER,me},b",
     }.items():
         assert as_typed([typed], sweep=True) == [expected]
 
@@ -143,6 +144,9 @@ def test_bytes_that_are_no_text_are_answered_with_a_way_out() -> None:
             " 'data.train.source=my text (1).de'",
         ),
         (["norm"], "norm: expected key=value"),
+        (["tokenizer.vocab_size=8,000"], "8,000: expected one value; several are a sweep, with -m"),
+        (["seed=range(1,3)"], "seed=range(1,3): expected one value; several are a sweep, with -m"),
+        (["optimizer.betas=0.9,0.99"], "expected one value; a list is optimizer.betas=[0.9,0.99]"),
         (["data.name=null"], """(the word null: "data.name='null'")"""),
         (["data.train.source=${x}.de"], r"as a part of a name: '\${x}'"),
         (["+data.more_tests.x.source=a"], "expected it in a file of settings, as in --config-dir"),

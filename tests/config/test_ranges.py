@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from seq2seq.app import composition
-from seq2seq.app.overrides import explained
+from seq2seq.app.explanations import explained
 from seq2seq.config import Config
 from seq2seq.config.settings import kind_of
 
