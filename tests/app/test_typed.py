@@ -9,9 +9,12 @@ from conftest import TrainCommand, composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ValueType
 
+from seq2seq.app import prepare
+from seq2seq.app.exit_codes import guarded
 from seq2seq.app.overrides import check
 from seq2seq.app.typed import as_typed
 
+SIDES = ("source", "target")
 ODD = [
     "a=b.de",
     "a,b.de",
@@ -189,3 +192,19 @@ def test_train_takes_odd_paths_for_text_run_and_resume(
     assert (done.code, done.out.startswith("finished already")) == (0, True), done.err
     done = train_command("-m", f"resume={place}")
     assert (done.code, "1 of 1 jobs done" in done.out) == (0, True), done.err
+
+
+def test_prepare_data_takes_odd_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    odd = tmp_path / "part (1), a=b 中.de"
+    odd.write_text("do re\nmi fa\n")
+    files = [f"data.{split}.{side}=~/{odd.name}" for split in ("train", "valid") for side in SIDES]
+    settings = ["data=files", "data.name=1e3", "data.source_language=no", "tokenizer=word", *files]
+    monkeypatch.setattr("sys.argv", ["prepare_data.py", *settings])
+    assert guarded(prepare.main) == 0
+    shown = capsys.readouterr().out
+    assert "text        do re\n" in shown
+    assert "data/prepared/1e3/" in shown
