@@ -289,13 +289,20 @@ def test_every_picture_is_shown_somewhere() -> None:
     "command", [command for command in ALL if command.startswith("python train.py")]
 )
 def test_every_training_command_composes(command: str) -> None:
+    """Each value of a sweep is composed once, with the first value of the other settings."""
     words = shlex.split(command)[2:]
-    chosen = [word for word in words if "=" in word]
+    values = {word.partition("=")[0]: word.partition("=")[2] for word in words if "=" in word}
+    sweeps = {key: value.split(",") for key, value in values.items() if "," in value}
+    assert not sweeps or "-m" in words
+    first = values | {key: found[0] for key, found in sweeps.items()}
+    jobs = [first | {key: value} for key, found in sweeps.items() for value in found] or [first]
     composition.register()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        swept = compose("train", chosen, return_hydra_config=True).hydra.sweeper.params
-        assert isinstance(composition.composed(compose("train", chosen)), Config)
-    assert ("-m" in words) == bool(swept)
+        for job in jobs:
+            chosen = [f"{key}={value}" for key, value in job.items()]
+            swept = compose("train", chosen, return_hydra_config=True).hydra.sweeper.params
+            assert isinstance(composition.composed(compose("train", chosen)), Config)
+            assert ("-m" in words) == bool(swept or sweeps)
 
 
 @pytest.mark.parametrize(
