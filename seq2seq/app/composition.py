@@ -34,6 +34,7 @@ from .names import key_of, run_folder, run_name
 from .overrides import check, choices
 from .sources import register_source
 from .typed import as_typed
+from .utf8 import use_utf8
 
 if TYPE_CHECKING:
     from ..runs.folder import Run
@@ -208,6 +209,7 @@ def job() -> Iterator[None]:
 
     Hydra raises its error after the last job.
     """
+    use_utf8()  # here too: a launcher may have started a process for this job
     try:
         yield
     except (ValueError, RuntimeError, OSError) as error:

@@ -250,10 +250,8 @@ def _grammar_file(config: DataConfig) -> Path:
     """Return the grammar's file, in the working directory or the package; DataError if absent."""
     file = packaged(str(config.grammar))
     if config.grammar is None or not file.is_file():
-        raise DataError(
-            f"data.grammar={config.grammar}: no such file{place(str(config.grammar))} or in the"
-            " package; expected a grammar"
-        )
+        where = place(str(config.grammar)) and f"{place(str(config.grammar))} or in the package"
+        raise DataError(f"data.grammar={config.grammar}: no such file{where}; expected a grammar")
     return file
 
 
