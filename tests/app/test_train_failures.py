@@ -33,10 +33,9 @@ def test_a_loss_that_is_not_finite_ends_the_run(
     rates = [
         "optimizer=sgd",
         "optimizer.lr=1000",
-        "optimizer.momentum=0.99",
+        "optimizer.weight_decay=10",
         "optimizer.clip_norm=0",
         "optimizer.warmup_updates=0",
-        "model.init_scale=100",
     ]
     done = train_command(*toy, *rates, "trainer.checkpoint_every=1")
     assert_one_line(done, 1, "update ", "lr 1e+03", "not finite; try a lower optimizer.lr")
