@@ -64,7 +64,8 @@ def _expected(reason: str, key: str) -> str | None:
     if is_text and reason.startswith("Cannot convert"):
         return "expected text"
     if reason.endswith(("is not a ListConfig, list or tuple.", "DictConfig with ListConfig")):
-        return "expected a list, as in [1,2]"
+        is_texts = kind is not None and kind.type == list[str]
+        return f"expected a list, as in {'[a,b]' if is_texts else '[1,2]'}"
     if "is not a valid bool" in reason:
         return f"expected {TYPES['Boolean']}"
     if "is not a subclass of" in reason:

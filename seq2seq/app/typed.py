@@ -22,6 +22,8 @@ GROUPS = ("experiment", "size")
 """Settings that are chosen like groups: their values are the names of files in configs/."""
 SWEEP = re.compile(r"(choice|range|glob|shuffle|sort|tag)\(.*\)", re.DOTALL)
 """Hydra's functions that give the values of a sweep."""
+LISTS = re.compile(r"(?<=\]),(?=\[)")
+"""What is between the lists of a sweep."""
 PART = re.compile(
     r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?=,|$)|(?:\$\{[^}]*\}|[^,])*""", re.DOTALL
 )
@@ -40,12 +42,15 @@ def _quoted(argument: str, sweep: bool) -> str:
     head, sign, value = argument.partition("=")
     key = head.lstrip("+")
     kind = Kind(str, is_path=True) if key in HYDRA_PATHS else kind_of(key)
-    if not value or kind is None or kind.type is not str or key in GROUPS:
+    if not value or kind is None or kind.type not in (str, list[str]) or key in GROUPS:
         return argument
     _check_utf8(key, value)
     swept = sweep and key not in HYDRA_PATHS
     if swept and SWEEP.fullmatch(value) and not _exists(value, kind):
         return argument
+    if kind.type == list[str]:
+        lists = LISTS.split(value) if swept else [value]
+        return head + sign + ",".join(map(_literal_list, lists))
     values = _separated(value, kind) if swept else [value]
     return head + sign + ",".join(_literal(v, kind) for v in values)
 
@@ -69,6 +74,15 @@ def _literal(value: str, kind: Kind) -> str:
     elif value.lower() == "null" or (value[:1] in ("'", '"') and _read(value) is not None):
         return value
     return text if _read(text) == text else QuotedString(text, Quote.single).with_quotes()
+
+
+def _literal_list(value: str) -> str:
+    """Return a list of texts, [a,b], as Hydra has to be given it."""
+    found = re.fullmatch(r"\s*\[(.*)\]\s*", value, re.DOTALL)
+    if found is None:
+        return _literal(value, Kind(str))
+    items = _split(found[1]) if found[1].strip() else []
+    return f"[{','.join(_literal(item.strip(), Kind(str)) for item in items)}]"
 
 
 def _exists(value: str, kind: Kind) -> bool:

@@ -90,6 +90,26 @@ def test_what_hydra_reads_as_typed_is_left_alone_so_that_names_of_runs_stay() ->
     assert as_typed(kept, sweep=False) == kept
 
 
+@pytest.mark.parametrize(
+    ("typed", "items"),
+    [
+        ("[test,valid]", ["test", "valid"]),
+        ("[<url>, <num>]", ["<url>", "<num>"]),
+        ("[[URL],@x@]", ["[URL]", "@x@"]),
+        ("['a,b',\"c d\"]", ["a,b", "c d"]),
+        ("[no,1e3,0123,中]", ["no", "1e3", "0123", "中"]),
+        ("[]", []),
+    ],
+)
+def test_lists_of_texts(typed: str, items: list[str]) -> None:
+    [override] = as_typed([f"probe.test_sets={typed}"], sweep=False)
+    found = OverridesParser.create().parse_override(override).value()
+    assert isinstance(found, list)
+    assert list(map(str, found)) == items
+    swept = as_typed([f"probe.test_sets={typed},[<s>]"], sweep=True)
+    assert swept == [f"{override},['<s>']"]
+
+
 def test_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     for key in ("data.train.source", "data.mirror", "data.root", "resume", "hydra.run.dir"):
@@ -147,6 +167,7 @@ def test_bytes_that_are_no_text_are_answered_with_a_way_out() -> None:
             " 'data.train.source=my text (1).de'",
         ),
         (["norm"], "norm: expected key=value"),
+        (["probe.test_sets=<url>"], "probe.test_sets='<url>': expected a list, as in [a,b]"),
         (["tokenizer.vocab_size=8,000"], "8,000: expected one value; several are a sweep, with -m"),
         (["seed=range(1,3)"], "seed=range(1,3): expected one value; several are a sweep, with -m"),
         (["optimizer.betas=0.9,0.99"], "expected one value; a list is optimizer.betas=[0.9,0.99]"),
