@@ -11,10 +11,12 @@ from hydra.core.override_parser.types import ValueType
 
 from seq2seq.app import prepare
 from seq2seq.app.exit_codes import guarded
-from seq2seq.app.overrides import check
+from seq2seq.app.overrides import check, keys
 from seq2seq.app.typed import as_typed
+from seq2seq.config.settings import kind_of
 
 SIDES = ("source", "target")
+SPLITS = ("train", "valid", "test")
 ODD = [
     "a=b.de",
     "a,b.de",
@@ -229,3 +231,19 @@ def test_prepare_data_takes_odd_paths(
     shown = capsys.readouterr().out
     assert "text        do re\n" in shown
     assert "data/prepared/1e3/" in shown
+
+
+PLACES = {"source", "target", "root", "mirror", "grammar", "resume", "init", "model"}
+"""Words in the names of settings that are the path of a file or folder."""
+
+
+def test_every_setting_that_is_a_path_is_marked_as_one() -> None:
+    """Only then ~ is expanded, and a comma in an existing path separates nothing in a sweep."""
+    texts = {key: kind for key in keys() if (kind := kind_of(key)) and kind.type is str}
+    paths = {key for key, kind in texts.items() if kind.is_path}
+    assert paths == {key for key in texts if set(key.rpartition(".")[2].split("_")) & PLACES} - {
+        *("data.source_language", "data.target_language", "data.mirror_folder"),
+        *(f"data.{split}.{side}_sha256" for split in SPLITS for side in SIDES),
+        *(f"data.{split}.mirror_folder" for split in SPLITS),
+    }
+    assert {"resume", "data.mirror", "data.test.target"} <= paths
