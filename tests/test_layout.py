@@ -140,8 +140,22 @@ def test_a_report_imports_only_the_scores_of_translation() -> None:
 
 def test_only_app_imports_hydra() -> None:
     for package, allowed in (
-        ("hydra", ("composition", "explanations", "names", "overrides", "sources", "typed")),
-        ("omegaconf", ("composition", "explanations", "prepare", "sources", "train")),
+        (
+            "hydra",
+            (
+                "composition",
+                "explanations",
+                "fine_tuning",
+                "names",
+                "overrides",
+                "sources",
+                "typed",
+            ),
+        ),
+        (
+            "omegaconf",
+            ("composition", "explanations", "fine_tuning", "prepare", "sources", "train"),
+        ),
     ):
         users = {
             name
@@ -176,8 +190,8 @@ LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
 BUDGETS = {
     ("rnn",): 1430,
-    ("model", "loss", "translation", "training"): 2475,
-    ("data",): 2200,
+    ("model", "loss", "translation", "training"): 2580,
+    ("data",): 2560,
     ("report",): 2950,
 }
 """The most lines of Python that rooms may have together; kernels are not counted."""

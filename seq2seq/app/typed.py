@@ -9,6 +9,7 @@ and inside the path of a file or folder that exists.
 import os
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString, ValueType
@@ -36,6 +37,15 @@ def as_typed(arguments: Sequence[str], sweep: bool) -> list[str]:
     ~ at the start of a path becomes the home folder. ValueError for text that is not UTF-8.
     """
     return [_quoted(argument, sweep) for argument in arguments]
+
+
+def escaped(value: Any) -> Any:
+    """Return a value as OmegaConf has it, for which ${ begins a reference."""
+    if isinstance(value, dict):
+        return {key: escaped(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [escaped(v) for v in value]
+    return value.replace("${", r"\${") if isinstance(value, str) else value
 
 
 def _quoted(argument: str, sweep: bool) -> str:

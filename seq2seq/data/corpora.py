@@ -12,7 +12,15 @@ from pathlib import Path
 from ..config import DataConfig, Origin, SplitConfig, SplitRule
 from ..config.settings import packaged
 from ..errors import DataError
-from ..files import exists, give_usual_mode, new_folder, place, replacing, write_text
+from ..files import (
+    exists,
+    give_usual_mode,
+    new_folder,
+    place,
+    replacing,
+    temporary_folder,
+    write_text,
+)
 from . import grammar
 from .grammar import generate_splits, load_grammar
 from .splitting import Pair, split_by_components
@@ -204,15 +212,19 @@ def fetch(address: str, folder: Path, name: str) -> Path:
     """Download a file, unless it is there already; an incomplete file is never kept."""
     import pooch
 
+    if (folder / name).is_file():
+        return folder / name
     pooch.get_logger().setLevel("WARNING")  # below that it prints hashes to copy into the code
     try:
-        path = pooch.retrieve(address, known_hash=None, fname=name, path=folder, progressbar=True)
+        with temporary_folder(folder, prefix=".download-") as temporary:
+            pooch.retrieve(address, known_hash=None, fname=name, path=temporary, progressbar=True)
+            give_usual_mode(temporary / name)  # pooch makes it for its owner alone
+            os.replace(temporary / name, folder / name)
     except OSError as error:
         raise DataError(
             f"{address}: cannot be downloaded ({error}); data.mirror=DIR reads it from a folder"
         ) from error
-    give_usual_mode(Path(path))  # pooch makes it by tempfile, for its owner alone
-    return Path(path)
+    return folder / name
 
 
 def _divide(config: DataConfig, address: str, rule: SplitRule, folder: Path) -> None:
