@@ -14,6 +14,8 @@ from seq2seq.runs.folder import Run, RunError
 from seq2seq.runs.jsonl import read_metrics
 from seq2seq.training.loop import train
 
+pytest_plugins = ["update_fixtures"]
+
 
 def resume(run: Run, **limits: int | None) -> None:
     """Train a run on, as resume=RUN trainer.LIMIT=N does."""
