@@ -16,6 +16,7 @@ from ..errors import Stopped
 PACKAGES = {
     "antlr4": ("hydra-core", "app"),
     "filelock": ("filelock", "app"),
+    "fontTools": ("fonttools", "app"),
     "hydra": ("hydra-core", "app"),
     "hydra_plugins": ("hydra-joblib-launcher", "app"),
     "jieba": ("jieba", "app"),

@@ -32,6 +32,7 @@ from ..errors import DataError
 from ..files import new_folder
 from .corpora import locate, split_pairs, splits, unzipped
 from .dataset import ENDS_DTYPE, SIDES, Counts, Manifest, Prepared, ids_dtype
+from .scripts import check_scripts
 from .splitting import Pair
 from .text import clean, odd_characters, text_sha256
 from .tokenizer import Tokenizers
@@ -91,6 +92,7 @@ def prepare(data: DataConfig, tokenizer: TokenizerConfig, progress: bool = True)
 
 def make(folder: Path, data: DataConfig, tokenizer: TokenizerConfig, progress: bool) -> None:
     """Write the prepared corpus to an empty folder, whose name is its fingerprint."""
+    check_scripts(data)
     tokenizers = train_tokenizers(data, tokenizer)
     tokenizers.save(folder)
     counts = {}

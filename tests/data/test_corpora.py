@@ -18,7 +18,7 @@ from seq2seq.data import corpora
 from seq2seq.data.corpora import (
     is_here,
     locate,
-    read_pair_files,
+    read_parallel,
     read_split,
     split_pairs,
     splits,
@@ -80,7 +80,7 @@ def own(tmp_path, **files):
 def test_gzip_is_told_by_content(tmp_path):
     packed = write(tmp_path / "plain.txt", gzip.compress(b"a\nb\n"))
     plain = write(tmp_path / "packed.gz", "x\ny\n")
-    assert read_pair_files(str(packed), str(plain)) == (["a", "b"], ["x", "y"])
+    assert read_parallel([str(packed), str(plain)]) == [["a", "b"], ["x", "y"]]
 
 
 def test_different_line_counts_are_named(tmp_path):
