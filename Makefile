@@ -5,11 +5,12 @@ BIN := .venv/bin
 # The stamp's name holds a checksum of the pins: the environment is remade when they change, and only then.
 STAMP := .venv/.ready-$(shell cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1)
 SWEEP := norm=none,batch,layer
+COMPARED := $(foreach norm,none batch layer,outputs/grammar_en_zh/$(norm)-lstm-small-seed1)
 SIZE ?= quick
 KERNELS := $(wildcard seq2seq/rnn/cpu/*.h seq2seq/rnn/cpu/*.cpp)
 SANITIZERS := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -g
 
-.PHONY: help setup compare experiments test test-all coverage browser lint format types docs build bench sanitize clean
+.PHONY: help setup compare experiments results test test-all coverage browser lint format types docs build bench sanitize clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -27,8 +28,7 @@ $(STAMP):
 
 compare: $(STAMP)  ## train norm = none, batch, layer on the built-in corpus, score and compare them: table, report.html
 	$(BIN)/python train.py -m $(SWEEP)
-	$(BIN)/python scripts/compare.py outputs/grammar_en_zh/none-lstm-small-seed1 \
-		outputs/grammar_en_zh/batch-lstm-small-seed1 outputs/grammar_en_zh/layer-lstm-small-seed1 --out .
+	$(BIN)/python scripts/compare.py $(COMPARED) --out .
 
 experiments: $(STAMP)  ## all six experiments on all cores, and their verdicts: comparison-quick/report.html (SIZE=real, gpu)
 	@for experiment in $$($(BIN)/python -m seq2seq.report.experiments); do \
@@ -64,7 +64,12 @@ types: $(STAMP)  ## mypy, strict
 coverage: $(STAMP)  ## the tests with branch coverage
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
-docs: $(STAMP)  ## build the documentation into site/; a broken link fails
+results: $(STAMP)  ## write the tables and figures of docs/results from the runs of make compare and make experiments
+	$(BIN)/python scripts/compare.py $(COMPARED) --out docs/results/compare
+	$(BIN)/python scripts/compare.py outputs/*/*,experiment=*,size=$(SIZE)* --out docs/results/$(SIZE)
+
+docs: $(STAMP)  ## draw the diagrams, build the documentation into site/; a broken link fails
+	$(BIN)/python docs/diagrams.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 build: $(STAMP)  ## build wheel and source archive into dist/
@@ -76,7 +81,7 @@ bench: $(STAMP)  ## measure speed, compared with torch.nn
 
 sanitize: $(STAMP)  ## the fused kernels' tests with gcc's AddressSanitizer and UndefinedBehaviorSanitizer compiled in
 	CXX='g++ $(SANITIZERS)' LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
-		$(BIN)/python -m pytest -n 0 tests/rnn/test_fused.py -k 'not two_processes'
+		$(BIN)/python -m pytest -n 0 tests/rnn/test_fused*.py -k 'not two_processes'
 
 clean:  ## remove .venv and caches; runs and data stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage build dist site

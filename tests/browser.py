@@ -7,12 +7,17 @@ downloaded.
 import json
 import os
 import shutil
+from collections.abc import Callable
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
+
+Found = TypeVar("Found")
 
 HERE = "127.0.0.1"
 PROGRAMS = ("chromium", "chromedriver")
@@ -29,15 +34,15 @@ return found;
 """
 
 
-def missing():
+def missing() -> list[str]:
     """Return the programs that this machine lacks."""
     return [name for name in PROGRAMS if shutil.which(name) is None]
 
 
-def start():
+def start() -> webdriver.Chrome:
     """Start a browser that reaches no other machine."""
     options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
+    options.binary_location = shutil.which("chromium") or ""
     arguments = [
         "headless=new",
         "window-size=1600,1200",
@@ -54,12 +59,12 @@ def start():
     return webdriver.Chrome(options, Service(shutil.which("chromedriver")))
 
 
-def errors(driver):
+def errors(driver: webdriver.Chrome) -> list[str]:
     """Return the errors logged since the last call."""
     return [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
 
 
-def foreign_requests(driver):
+def foreign_requests(driver: webdriver.Chrome) -> list[str]:
     """Return the addresses on other machines that pages requested since the last call."""
     messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     urls = [
@@ -70,7 +75,7 @@ def foreign_requests(driver):
     return [url for url in urls if urlsplit(url).hostname not in (None, HERE)]
 
 
-def find(driver, selector, text=""):
+def find(driver: webdriver.Chrome, selector: str, text: str = "") -> list[WebElement]:
     """Return the displayed elements with a text, by CSS selector, in shadow trees too."""
     return [
         element
@@ -79,19 +84,21 @@ def find(driver, selector, text=""):
     ]
 
 
-def wait_until(driver, true, what):
+def wait_until(driver: webdriver.Chrome, true: Callable[[], Found | None], what: str) -> Found:
     """Return what a function returns, as soon as it is true.
 
     A page that is redrawn meanwhile is read again.
     """
     wait = WebDriverWait(driver, SECONDS, ignored_exceptions=[StaleElementReferenceException])
-    return wait.until(lambda _: true(), f"waited {SECONDS} s: {what}")
+    return wait.until(lambda _: true() or False, f"waited {SECONDS} s: {what}")
 
 
-def wait_for(driver, selector, text="", count=1):
+def wait_for(
+    driver: webdriver.Chrome, selector: str, text: str = "", count: int = 1
+) -> list[WebElement]:
     """Return what `find` finds, as soon as there are so many."""
 
-    def enough():
+    def enough() -> list[WebElement] | None:
         found = find(driver, selector, text)
         return found if len(found) >= count else None
 

@@ -1,14 +1,14 @@
-"""What the tests share: the mirror folder of real corpora, where there is one, and a toy corpus to
-train on.
-"""
+"""Fixtures of all tests: the mirror folder of real corpora, a toy corpus, and runs on it."""
 
 import logging
 import os
 import random
 import shutil
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 import torch
@@ -18,9 +18,13 @@ from tensorboard.summary.writer import event_file_writer
 from seq2seq.app import composition
 from seq2seq.app import train as train_module
 from seq2seq.app.exit_codes import guarded
+from seq2seq.config import Config
 from seq2seq.rnn import load_kernels
 from seq2seq.runs.folder import Run
 from seq2seq.training.loop import train
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 torch.set_num_threads(1)  # the models are tiny, and two test processes share the cores
 
@@ -30,24 +34,27 @@ DEFAULT_MIRROR = ROOT.parent / "shared" / "data"
 
 @pytest.fixture(scope="session", autouse=True)
 def kernels() -> None:
-    """Compile the fused kernels before the first test, so that none of them finds its message among
-    its output.
+    """Compile the fused kernels before the first test.
+
+    The message about it is then not part of any test's output.
     """
     load_kernels()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def event_files() -> None:
-    """Number TensorBoard's files from 1000: those of one second and process are read by name, .100
-    before .99.
+    """Number TensorBoard's event files from 1000.
+
+    Files of one second and process are read in the order of their names, where .100 is before .99.
     """
     event_file_writer._global_uid = event_file_writer.AtomicCounter(1000)
 
 
 @pytest.fixture(scope="session")
 def mirror() -> Path:
-    """The folder with copies of the published corpora; tests that need it are skipped where it is
-    absent.
+    """Return the folder with copies of the published corpora.
+
+    Tests that need it are skipped where it does not exist.
     """
     folder = Path(os.environ.get("SEQ2SEQ_DATA_MIRROR") or DEFAULT_MIRROR)
     if not folder.is_dir():
@@ -61,15 +68,15 @@ WORDS = ("do", "re", "mi", "fa", "sol", "la", "si", "ut")
 LONGEST = 5
 
 
-def reversed_pairs(count, seed):
-    """Two to five different words, and the same from last to first."""
+def reversed_pairs(count: int, seed: int) -> list[tuple[str, str]]:
+    """Return pairs of two to five different words, and the same words in reverse order."""
     chance = random.Random(seed)
     lines = [chance.sample(WORDS, chance.randint(2, LONGEST)) for _ in range(count)]
     return [(" ".join(line), " ".join(reversed(line))) for line in lines]
 
 
-def write_pairs(folder, split, pairs):
-    """Two files, and the settings that name them."""
+def write_pairs(folder: Path, split: str, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Write the pairs to two files; return the settings that name them."""
     folder.mkdir(parents=True, exist_ok=True)
     for side, lines in zip(("source", "target"), zip(*pairs, strict=True), strict=True):
         (folder / f"{split}.{side}").write_text(
@@ -79,9 +86,10 @@ def write_pairs(folder, split, pairs):
 
 
 @pytest.fixture(scope="session")
-def toy(tmp_path_factory):
-    """Settings of a run that takes a second: 240 pairs of the toy corpus (8 batches), a tiny model,
-    two epochs.
+def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Return the settings of a run that takes a second.
+
+    It trains a tiny model for two epochs on 240 pairs of the toy corpus, in 8 batches.
     """
     folder = tmp_path_factory.mktemp("toy")
     return [
@@ -109,8 +117,8 @@ def toy(tmp_path_factory):
     ]
 
 
-def composed(*overrides):
-    """The configuration that train.py composes of these."""
+def composed(*overrides: str) -> Config:
+    """Return the configuration that train.py composes from these overrides."""
     composition.register()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         return composition.composed(compose("train", list(overrides)))
@@ -118,45 +126,53 @@ def composed(*overrides):
 
 @dataclass
 class TrainHere:
-    """Trains in this process, on the toy corpus unless told otherwise."""
+    """Train in this process, on the toy corpus unless an override names another one."""
 
     toy: list[str]
 
-    def config(self, *overrides):
-        """The toy run's configuration, changed."""
+    def config(self, *overrides: str) -> Config:
+        """Return the toy run's configuration with these overrides."""
         return composed(*self.toy, *overrides)
 
-    def __call__(self, folder, *overrides):
-        """Train into a folder; the run."""
+    def __call__(self, folder: Path, *overrides: str) -> Run:
+        """Train into a folder and return the run."""
         train(self.config(*overrides), Run(folder))
         return Run(folder)
 
 
 @pytest.fixture(scope="session")
-def train_here(toy):
-    """Trains in this process."""
+def train_here(toy: list[str]) -> TrainHere:
+    """Return a function that trains in this process."""
     return TrainHere(toy)
 
 
 @pytest.fixture(scope="session")
-def finished(train_here, tmp_path_factory):
-    """A finished run of the toy corpus, to be looked at alone."""
+def finished(train_here: TrainHere, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Return a finished run of the toy corpus, which tests may only read."""
     return train_here(tmp_path_factory.mktemp("finished") / "run")
 
 
 @pytest.fixture
-def copied(finished, tmp_path):
-    """A finished run of the toy corpus, to be changed."""
+def copied(finished: Run, tmp_path: Path) -> Run:
+    """Return a finished run of the toy corpus, which a test may change."""
     shutil.copytree(finished.folder, tmp_path / "copied")
     return Run(tmp_path / "copied")
 
 
+def final_results(run: Run) -> dict[str, Any]:
+    """Return the results of a finished run."""
+    results = run.results()
+    assert results is not None
+    return results
+
+
 @pytest.fixture
-def browser():
-    """A headless Chromium, driven by selenium; no page in it may log an error or ask another
-    machine for anything.
+def browser() -> "Iterator[Chrome]":
+    """Start a headless Chromium, driven by selenium.
+
+    The test fails if a page logs an error or requests anything from another machine.
     """
-    import browser as chromium  # selenium is loaded where a browser is needed alone
+    import browser as chromium  # selenium is loaded only where a browser is needed
 
     if missing := chromium.missing():
         pytest.skip(f"no {' and no '.join(missing)} on this machine (Debian: make browser)")
@@ -171,27 +187,41 @@ def browser():
 
 @dataclass
 class Done:
-    """What a command gave."""
+    """The result of a command."""
 
     code: int
     out: str
     err: str
 
 
+def exit_code(main: Callable[[], None]) -> int:
+    """Run a command's main function and return its exit code."""
+    try:
+        return guarded(main)
+    except SystemExit as error:  # argparse
+        return int(error.code or 0)
+
+
+class TrainCommand(Protocol):
+    """train.py with these overrides, run in this process."""
+
+    def __call__(self, *overrides: object, full_error: str = "0") -> Done: ...
+
+
 @pytest.fixture
-def train_command(monkeypatch, capfd, tmp_path):
-    """train.py as a user runs it, in an empty folder, but without the start of a process."""
+def train_command(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> TrainCommand:
+    """Return train.py as a user runs it in an empty folder, but without a new process."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*overrides, full_error="0"):
+    def run(*overrides: object, full_error: str = "0") -> Done:
         monkeypatch.setenv("HYDRA_FULL_ERROR", full_error)
         monkeypatch.setattr(sys, "argv", ["train.py", *map(str, overrides)])
         capfd.readouterr()
         handlers = logging.root.handlers[:]
         try:
-            code = guarded(train_module.main)
-        except SystemExit as error:  # argparse
-            code = error.code
+            code = exit_code(train_module.main)
         finally:
             logging.root.handlers[:] = handlers  # Hydra's write to this call's standard output
         return Done(code, *capfd.readouterr())

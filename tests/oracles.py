@@ -4,7 +4,12 @@ It calls neither the operations under test nor torch's norms or cells. Autograd 
 to compare with. Sentences are a list of (length, I) tensors in any order.
 """
 
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
 import torch
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence, unpack_sequence
 
 from seq2seq.rnn import (
@@ -15,39 +20,53 @@ from seq2seq.rnn import (
     NormConfig,
     NormGroup,
     NormKind,
+    RecurrentLayers,
     Statistics,
     Terms,
 )
 from seq2seq.rnn.config import MEANINGFUL
 
-CELLS = {
+Layer = TypeVar("Layer", bound=nn.Module)
+Rows = list[Tensor]
+"""A vector of every row."""
+Sums = list[tuple[Tensor, Tensor]]
+"""The input's and the state's part of the summed inputs of every row."""
+Hidden = Sequence[Tensor | None]
+"""[h, c] or [h] of a row; None where there is no earlier state."""
+
+CELLS: dict[str, Callable[..., RecurrentLayers]] = {
     "lstm": LSTM,
     "gru": GRU,
     "rnn_tanh": RNN,
-    "rnn_relu": lambda *args, **options: RNN(*args, nonlinearity="relu", **options),
+    "rnn_relu": partial(RNN, nonlinearity="relu"),
 }
-TORCH_CELLS = {
+TORCH_CELLS: dict[str, Callable[..., nn.RNNBase]] = {
     "lstm": torch.nn.LSTM,
     "gru": torch.nn.GRU,
     "rnn_tanh": torch.nn.RNN,
-    "rnn_relu": lambda *args, **options: torch.nn.RNN(*args, nonlinearity="relu", **options),
+    "rnn_relu": partial(torch.nn.RNN, nonlinearity="relu"),
 }
 
 
-def config(kind, **options):
+def config(kind: str, **options: Any) -> NormConfig:
     """Return a NormConfig from the names of its options."""
-    enums = {"cell": CellNorm, "terms": Terms, "group": NormGroup, "statistics": Statistics}
+    enums: dict[str, Any] = {
+        "cell": CellNorm,
+        "terms": Terms,
+        "group": NormGroup,
+        "statistics": Statistics,
+    }
     return NormConfig(
         NormKind[kind], **{k: enums[k][v] if k in enums else v for k, v in options.items()}
     )
 
 
-def meaningful(kind, **options):
+def meaningful(kind: str, **options: Any) -> NormConfig:
     """Return a NormConfig of those options that mean something to the kind of norm."""
     return config(kind, **{k: v for k, v in options.items() if k in MEANINGFUL[NormKind[kind]]})
 
 
-def randomised(layer, seed=0):
+def randomised(layer: Layer, seed: int = 0) -> Layer:
     """Return the layer in double, with no parameter at its initial value."""
     generator = torch.Generator().manual_seed(seed)
     layer.double()
@@ -57,13 +76,13 @@ def randomised(layer, seed=0):
     return layer
 
 
-def sentences_of(lengths, size, seed=1):
+def sentences_of(lengths: Sequence[int], size: int, seed: int = 1) -> list[Tensor]:
     """Return random sentences of these lengths."""
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(n, size, generator=generator, dtype=torch.double) for n in lengths]
 
 
-def random_state(layer, batch, seed=2):
+def random_state(layer: RecurrentLayers, batch: int, seed: int = 2) -> Any:
     """Return a random h_0, or (h_0, c_0), for the layer."""
     generator = torch.Generator().manual_seed(seed)
     shape = (layer.num_layers * layer.num_directions, batch, layer.hidden_size)
@@ -71,12 +90,14 @@ def random_state(layer, batch, seed=2):
     return state if layer.cell == "lstm" else state[0]
 
 
-def parts(state):
+def parts(state: Tensor | Sequence[Tensor]) -> list[Tensor]:
     """Return the tensors of a state: h, or h and c."""
-    return list(state) if isinstance(state, tuple) else [state]
+    return [state] if isinstance(state, Tensor) else list(state)
 
 
-def run(layer, sentences, state=None):
+def run(
+    layer: RecurrentLayers, sentences: list[Tensor], state: Any = None
+) -> tuple[list[Tensor], list[Tensor]]:
     """Run the layer on a list of sentences; return their outputs and the last states."""
     output, last = layer(pack_sequence(sentences, enforce_sorted=False), state)
     return unpack_sequence(output), parts(last)
@@ -90,7 +111,12 @@ class Oracle:
     step 0.
     """
 
-    def __init__(self, layer, training=True, buffers=None):
+    def __init__(
+        self,
+        layer: RecurrentLayers,
+        training: bool = True,
+        buffers: Mapping[str, Tensor] | None = None,
+    ) -> None:
         self.cell, self.norm, self.hidden = layer.cell, layer.norm, layer.hidden_size
         self.activation = getattr(layer, "nonlinearity", "tanh")
         self.layers, self.directions = layer.num_layers, layer.num_directions
@@ -99,20 +125,22 @@ class Oracle:
         self.buffers = (
             {k: v.clone() for k, v in layer.named_buffers()} if buffers is None else buffers
         )
-        self.raw = {}
+        self.raw: dict[str, dict[int, Rows]] = {}
         default = Terms.joint if self.cell == "rnn" and not self.whole_input() else Terms.separate
         self.joint = (
             self.norm.kind is not NormKind.none and (self.norm.terms or default) is Terms.joint
         )
 
-    def whole_input(self):
+    def whole_input(self) -> bool:
         return (
             self.norm.kind is NormKind.batch and self.norm.statistics is Statistics.sequence_input
         )
 
-    def __call__(self, sentences, state=None):
+    def __call__(
+        self, sentences: Sequence[Tensor], state: Any = None
+    ) -> tuple[Sequence[Tensor], list[Tensor]]:
         """Return outputs of all sentences, and the last states h (and c), each (L * D, B, H)."""
-        last = []
+        last: list[list[Rows]] = []
         for layer in range(self.layers):
             outputs = []
             for flip, suffix in [(False, f"_l{layer}"), (True, f"_l{layer}_reverse")][
@@ -128,15 +156,17 @@ class Oracle:
             torch.stack([torch.stack(s[i]) for s in last]) for i in range(len(last[0]))
         ]
 
-    def own(self, name, suffix):
-        return self.parameters.get(name + suffix)
+    def own(self, name: str, suffix: str) -> Tensor:
+        return self.parameters[name + suffix]
 
-    def bias(self, name, suffix):
+    def bias(self, name: str, suffix: str) -> Tensor:
         """Return a bias; zeros where the layer has none."""
-        bias = self.own(name, suffix)
-        return torch.zeros(4 * self.hidden, dtype=torch.double) if bias is None else bias
+        zeros = torch.zeros(4 * self.hidden, dtype=torch.double)
+        return self.parameters.get(name + suffix, zeros)
 
-    def direction(self, suffix, sentences, state):
+    def direction(
+        self, suffix: str, sentences: Sequence[Tensor], state: list[Rows] | None
+    ) -> tuple[Rows, list[Rows]]:
         """Run one layer and direction over sentences that are read from their start."""
         w_ih, w_hh = self.own("weight_ih", suffix), self.own("weight_hh", suffix)
         us = [[w_ih @ x for x in sentence] for sentence in sentences]
@@ -144,24 +174,27 @@ class Oracle:
         if self.whole_input():
             flat = iter(self.normalised("ih", suffix, [u for sentence in us for u in sentence], 0))
             whole = [[next(flat) for _ in sentence] for sentence in us]
-        current = [
+        current: list[Hidden] = [
             [None, None] if state is None else [s[b] for s in state] for b in range(len(sentences))
         ]
-        outputs = [[] for _ in sentences]
+        outputs: list[Rows] = [[] for _ in sentences]
+        last: list[Rows] = [[] for _ in sentences]
         for t in range(max(map(len, sentences))):
             alive = [b for b, sentence in enumerate(sentences) if t < len(sentence)]
             hs = [current[b][0] for b in alive]
-            zs = None if hs[0] is None else [w_hh @ h for h in hs]
+            zs = None if hs[0] is None else [w_hh @ h for h in hs if h is not None]
             given = None if whole is None else [whole[b][t] for b in alive]
             sums = self.summed_inputs(suffix, [us[b][t] for b in alive], zs, t, given)
             for b, new in zip(
                 alive, self.step(suffix, sums, [current[b] for b in alive], t), strict=True
             ):
-                current[b] = new
+                current[b] = last[b] = new
                 outputs[b].append(new[0])
-        return [torch.stack(ys) for ys in outputs], list(zip(*current, strict=True))
+        return [torch.stack(ys) for ys in outputs], [list(s) for s in zip(*last, strict=True)]
 
-    def summed_inputs(self, suffix, us, zs, t, given):
+    def summed_inputs(
+        self, suffix: str, us: Rows, zs: Rows | None, t: int, given: Rows | None
+    ) -> Sums:
         """Return for every row the input's and the state's part of the summed inputs."""
         rows = us[0].numel()
         b_ih, b_hh = self.bias("bias_ih", suffix)[:rows], self.bias("bias_hh", suffix)[:rows]
@@ -169,9 +202,8 @@ class Oracle:
             ih = [y + b_ih for y in given or self.normalised("ih", suffix, us, t)]
             hh = [0 * b_hh] * len(us) if zs is None else self.normalised("hh", suffix, zs, t)
             return [(a, b + b_hh) for a, b in zip(ih, hh, strict=True)]
-        n = (
-            2 * self.hidden if self.cell == "gru" else rows
-        )  # the numbers of a row that are summed first
+        # The first n numbers of a row are summed before the norm.
+        n = 2 * self.hidden if self.cell == "gru" else rows
         vs = (
             us
             if zs is None
@@ -186,13 +218,13 @@ class Oracle:
             ]
         return [(a + b_ih, b) for a, b in zip(ih, hh, strict=True)]
 
-    def step(self, suffix, sums, states, t):
+    def step(self, suffix: str, sums: Sums, states: list[Hidden], t: int) -> list[Rows]:
         """Return the new [h, c] or [h] of every row."""
         return {"lstm": self.lstm, "gru": self.gru, "rnn": self.rnn}[self.cell](
             suffix, sums, states, t
         )
 
-    def lstm(self, suffix, sums, states, t):
+    def lstm(self, suffix: str, sums: Sums, states: list[Hidden], t: int) -> list[Rows]:
         gates = [(a + b).split(self.hidden) for a, b in sums]
         cs = [
             torch.sigmoid(f) * (0 if c is None else c) + torch.sigmoid(i) * torch.tanh(g)
@@ -208,7 +240,7 @@ class Oracle:
             for gate, s, c in zip(gates, shown, carried, strict=True)
         ]
 
-    def gru(self, suffix, sums, states, t):
+    def gru(self, suffix: str, sums: Sums, states: list[Hidden], t: int) -> list[Rows]:
         new = []
         for (a, b), (h, *_) in zip(sums, states, strict=True):
             (r_a, z_a, n_a), (r_b, z_b, n_b) = a.split(self.hidden), b.split(self.hidden)
@@ -216,7 +248,7 @@ class Oracle:
             new.append([(1 - z) * torch.tanh(n_a + r * n_b) + z * (0 if h is None else h)])
         return new
 
-    def rnn(self, suffix, sums, states, t):
+    def rnn(self, suffix: str, sums: Sums, states: list[Hidden], t: int) -> list[Rows]:
         return [
             [torch.tanh(a + b) if self.activation == "tanh" else (a + b).clamp(min=0)]
             for a, b in sums
@@ -224,7 +256,7 @@ class Oracle:
 
     # -- the norms ---
 
-    def normalised(self, term, suffix, vectors, t):
+    def normalised(self, term: str, suffix: str, vectors: Rows, t: int) -> Rows:
         """Return gain * N(v) for the vectors of one step."""
         if self.norm.kind is NormKind.none:
             return vectors
@@ -237,18 +269,19 @@ class Oracle:
             for v in vectors
         ]
 
-    def segments(self, size):
+    def segments(self, size: int) -> list[int]:
         if self.norm.group is NormGroup.gate:
             return [self.hidden] * (size // self.hidden)
         return (
             [2 * self.hidden, self.hidden] if self.cell == "gru" and size > self.hidden else [size]
         )
 
-    def over_features(self, v):
+    def over_features(self, v: Tensor) -> Tensor:
         mean = sum(v) / len(v) if self.norm.kind is NormKind.layer else 0
-        return (v - mean) / (sum((v - mean) ** 2) / len(v) + self.norm.eps) ** 0.5
+        std: Tensor = (sum((v - mean) ** 2) / len(v) + self.norm.eps) ** 0.5
+        return (v - mean) / std
 
-    def over_rows(self, term, suffix, vectors, t):
+    def over_rows(self, term: str, suffix: str, vectors: Rows, t: int) -> Rows:
         if self.training and len(vectors) >= self.norm.min_rows:
             mean = sum(vectors) / len(vectors)
             var = sum((v - mean) ** 2 for v in vectors) / len(vectors)

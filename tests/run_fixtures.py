@@ -1,26 +1,30 @@
-"""Fixtures over `runs`, for test files that say pytest_plugins = ["run_fixtures"]: one training for
-all of them.
+"""Fixtures over `runs`, for test files with pytest_plugins = ["run_fixtures"].
+
+The runs are trained once for all of these files.
 """
+
+from pathlib import Path
 
 import pytest
 import runs
 
 
 @pytest.fixture(scope="session")
-def two_runs(tmp_path_factory):
-    """Two small trained runs of one corpus: norm none, which has learnt some words, and layer,
-    which knows all.
+def two_runs(tmp_path_factory: pytest.TempPathFactory) -> runs.Runs:
+    """Return two small trained runs of one corpus.
+
+    The one without a norm has learnt some words, the one with layer norm all words.
     """
     return runs.two_runs(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="session")
-def three_runs(tmp_path_factory):
-    """A short run of each norm, by the norm, for TensorBoard."""
+def three_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return the folders of a short run of each norm, by norm."""
     return runs.three_runs(tmp_path_factory.mktemp("three_runs"))
 
 
 @pytest.fixture
-def script(monkeypatch, capfd):
-    """`script("translate")` is scripts/translate.py, called in this process."""
+def script(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> runs.Script:
+    """Return a function: script("translate") is scripts/translate.py, run in this process."""
     return lambda name: runs.Command(name, monkeypatch, capfd)

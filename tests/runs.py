@@ -1,16 +1,18 @@
-"""Small trained runs, and the commands on them: in this process, where a real one isn't what is
-tested.
-"""
+"""Small trained runs, and commands on them that run in this process."""
 
 import importlib.util
 import io
 import random
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from seq2seq.app.exit_codes import guarded
+import pytest
+from conftest import Done, exit_code
+
 from seq2seq.config import (
     Config,
     DataConfig,
@@ -41,26 +43,26 @@ LEXICON = {
 NUMBERS, NOUNS, VERBS = list(LEXICON)[:5], list(LEXICON)[5:8], list(LEXICON)[8:]
 
 
-def sentence(chance):
-    """English, five words, as in 'two dogs see three birds'."""
+def sentence(chance: random.Random) -> str:
+    """Return five English words, such as 'two dogs see three birds'."""
     return " ".join(chance.choice(words) for words in (NUMBERS, NOUNS, VERBS, NUMBERS, NOUNS))
 
 
-def translation(line):
-    """Chinese, word by word."""
+def translation(line: str) -> str:
+    """Return a sentence in Chinese, word by word."""
     return "".join(LEXICON[word] for word in line.split()) + "。"
 
 
-def sentences(count, seed=0):
-    """Different ones."""
-    chance, found = random.Random(seed), {}
+def sentences(count: int, seed: int = 0) -> list[str]:
+    """Return different sentences."""
+    chance, found = random.Random(seed), dict[str, None]()
     while len(found) < count:
         found[sentence(chance)] = None
     return list(found)
 
 
-def corpus(folder):
-    """A corpus of own files: English to Chinese numerals, nouns and verbs."""
+def corpus(folder: Path) -> DataConfig:
+    """Write a corpus of English and Chinese numerals, nouns and verbs; return its settings."""
     folder.mkdir(parents=True, exist_ok=True)
     lines, splits = sentences(300), {}
     for name, part in (
@@ -86,9 +88,10 @@ def corpus(folder):
     )
 
 
-def settings(data, norm="none", updates=6, **changes):
-    """A run's configuration, as small as can be. After 70 updates it has learnt some words, after
-    200 all.
+def settings(data: DataConfig, norm: str = "none", updates: int = 6, **changes: Any) -> Config:
+    """Return the configuration of a very small run.
+
+    It has learnt some words after 70 updates, and all words after 200.
     """
     config = Config(
         norm=NormConfig(NormKind[norm]),
@@ -108,8 +111,8 @@ def settings(data, norm="none", updates=6, **changes):
     return replace(config, **changes)
 
 
-def trained(folder, config):
-    """Train a run into a folder."""
+def trained(folder: Path, config: Config) -> Path:
+    """Train a run into a folder; return the folder."""
     train(config, Run(folder))
     return folder
 
@@ -125,8 +128,8 @@ class Runs:
     references: list[str]
 
 
-def two_runs(folder):
-    """Train them."""
+def two_runs(folder: Path) -> Runs:
+    """Train two runs of one corpus."""
     data = corpus(folder / "corpus")
     none, layer = (
         trained(folder / f"{norm}-lstm-tiny-seed1", settings(data, norm, updates))
@@ -136,9 +139,10 @@ def two_runs(folder):
     return Runs(none, layer, data, test, [translation(line) for line in test])
 
 
-def three_runs(folder):
-    """One run of each norm in a folder of their own, named as train.py names them: 12 updates,
-    three validations.
+def three_runs(folder: Path) -> dict[str, Path]:
+    """Train one run of each norm: 12 updates, three validations.
+
+    Return their folders by norm, named as train.py names them.
     """
     data = corpus(folder / "corpus")
     return {
@@ -147,49 +151,41 @@ def three_runs(folder):
     }
 
 
-def script(name) -> ModuleType:
-    """A command's module: in seq2seq/app, or a file of scripts/."""
+def script(name: str) -> ModuleType:
+    """Return the module of a command: one of seq2seq/app, or a file of scripts/."""
     if (ROOT / "seq2seq" / "app" / f"{name}.py").exists():
         return importlib.import_module(f"seq2seq.app.{name}")
     specification = importlib.util.spec_from_file_location(
         f"{name}_command", ROOT / "scripts" / f"{name}.py"
     )
+    assert specification
+    assert specification.loader
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
 
 
-@dataclass
-class Done:
-    """What a command gave."""
-
-    code: int
-    out: str
-    err: str
-
-
 class Command:
     """A script called in this process, with its own arguments and standard input."""
 
-    def __init__(self, name, monkeypatch, capfd):
-        self.name, self.module, self.monkeypatch, self.capfd = (
-            name,
-            script(name),
-            monkeypatch,
-            capfd,
-        )
+    def __init__(
+        self, name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        self.name, self.module = name, script(name)
+        self.monkeypatch, self.capfd = monkeypatch, capfd
 
-    def __call__(self, *arguments, stdin=b""):
-        """Exit code, stdout and stderr."""
+    def __call__(self, *arguments: object, stdin: str | bytes = b"") -> Done:
+        """Return exit code, standard output and standard error."""
         data = stdin if isinstance(stdin, bytes) else stdin.encode()
         with self.monkeypatch.context() as patch:
             patch.setenv("HYDRA_FULL_ERROR", "0")
             patch.setattr(sys, "argv", [f"scripts/{self.name}.py", *map(str, arguments)])
             patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
             self.capfd.readouterr()
-            try:
-                code = guarded(self.module.main)
-            except SystemExit as error:  # argparse
-                code = error.code
+            code = exit_code(self.module.main)
             captured = self.capfd.readouterr()
-        return Done(code or 0, captured.out, captured.err)
+        return Done(code, captured.out, captured.err)
+
+
+Script = Callable[[str], Command]
+"""The type of the fixture `script`."""

@@ -1,36 +1,41 @@
-"""Runs that were never trained: records with the figures that a test wants them to have."""
+"""Records of runs that were never trained, with the figures that a test gives them."""
 
 import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from seq2seq.config import CellConfig, CellKind, Config, DataConfig, OptimizerConfig
 from seq2seq.report.experiments import groups
+from seq2seq.report.groups import Group
 from seq2seq.rnn import NormConfig, NormKind
-from seq2seq.runs.entries import MetricEntry, kind_of
+from seq2seq.runs.entries import MetricEntry, ProbeEntry, kind_of
 from seq2seq.runs.folder import Run
 from seq2seq.runs.jsonl import record_of
 from seq2seq.runs.records import RunRecord
 from seq2seq.runs.results import results_of
 
+Metric = MetricEntry | Mapping[str, Any]
+Probe = ProbeEntry | Mapping[str, Any]
 SEEDS = (1, 2, 3)
 SIGNATURE = "BLEU|nrefs:1|case:mixed|eff:no|tok:zh|smooth:exp|version:2.6.0"
 
 
 def record(
-    norm="none",
-    seed=1,
-    experiment="convergence",
-    metrics=(),
-    probes=(),
-    cell="lstm",
-    batch=None,
-    lr=1e-3,
-    results=None,
-    norm_settings=None,
-    **settings,
-):
-    """A finished run; `results` on top of what every run has."""
+    norm: str = "none",
+    seed: int = 1,
+    experiment: str | None = "convergence",
+    metrics: Iterable[Metric] = (),
+    probes: Iterable[Probe] = (),
+    cell: str = "lstm",
+    batch: int | None = None,
+    lr: float = 1e-3,
+    results: Mapping[str, Any] | None = None,
+    norm_settings: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> RunRecord:
+    """Return a finished run; `results` are added to those that every run has."""
     config = Config(
         norm=NormConfig(NormKind[norm], **norm_settings or {}),
         cell=CellConfig(CellKind[cell]),
@@ -67,26 +72,33 @@ def record(
     return made
 
 
-def metric(entry):
-    """An entry of metrics.jsonl, from the line's values."""
+def metric(entry: Metric) -> MetricEntry:
+    """Return an entry of metrics.jsonl, from the line's values."""
     return entry if isinstance(entry, MetricEntry) else MetricEntry.of_json(entry)
 
 
-def probe(entry):
-    """An entry of probes.jsonl, from the line's values."""
-    return (
-        record_of(kind_of(entry), entry, Path("probes.jsonl")) if isinstance(entry, dict) else entry
-    )
+def probe(entry: Probe) -> ProbeEntry:
+    """Return an entry of probes.jsonl, from the line's values."""
+    if isinstance(entry, ProbeEntry):
+        return entry
+    kind = kind_of(entry)
+    assert kind
+    return record_of(kind, entry, Path("probes.jsonl"))
 
 
-def group(runs):
-    """The one group that these runs are."""
+def group(runs: Iterable[RunRecord]) -> Group:
+    """Return the only group of these runs."""
     (found,) = groups(list(runs))
     return found
 
 
-def curve(rate, seconds_an_update=0.1, updates=range(0, 101, 5), floor=0.5):
-    """metrics.jsonl of a loss that falls as exp(-rate * update) to a floor."""
+def curve(
+    rate: float,
+    seconds_an_update: float = 0.1,
+    updates: Iterable[int] = range(0, 101, 5),
+    floor: float = 0.5,
+) -> Iterator[dict[str, Any]]:
+    """Yield the metrics.jsonl of a loss that falls as exp(-rate * update) to a floor."""
     for update in updates:
         position = {
             "update": update,

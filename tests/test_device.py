@@ -1,5 +1,9 @@
 """Devices and precision."""
 
+import platform
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -13,8 +17,8 @@ needs_onednn = pytest.mark.skipif(
 
 
 @pytest.fixture
-def bfloat16_products(monkeypatch):
-    """Sets whether the CPU has them."""
+def bfloat16_products(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bool], None]]:
+    """Return a function that sets whether the CPU has products in bfloat16."""
     device._warn_of_emulation.cache_clear()
     yield lambda there: monkeypatch.setattr(
         torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: there
@@ -23,7 +27,9 @@ def bfloat16_products(monkeypatch):
 
 
 @needs_onednn
-def test_where_bfloat16_is_emulated_it_says_so_once(bfloat16_products, caplog):
+def test_a_warning_says_once_that_bfloat16_is_emulated(
+    bfloat16_products: Callable[[bool], None], caplog: pytest.LogCaptureFixture
+) -> None:
     bfloat16_products(False)
     for _ in range(2):
         with device.autocast(CPU, Precision.bf16):
@@ -35,7 +41,9 @@ def test_where_bfloat16_is_emulated_it_says_so_once(bfloat16_products, caplog):
 
 
 @needs_onednn
-def test_it_says_nothing_where_there_is_nothing_to_say(bfloat16_products, caplog):
+def test_there_is_no_warning_where_bfloat16_is_not_emulated(
+    bfloat16_products: Callable[[bool], None], caplog: pytest.LogCaptureFixture
+) -> None:
     bfloat16_products(True)
     with device.autocast(CPU, Precision.bf16):
         pass
@@ -45,7 +53,7 @@ def test_it_says_nothing_where_there_is_nothing_to_say(bfloat16_products, caplog
     assert not caplog.records
 
 
-def test_a_device_that_is_not_there_is_refused():
+def test_an_absent_device_is_refused() -> None:
     assert device.choose_device(Device.cpu) == CPU
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="device=cuda: torch finds no CUDA device here"):
@@ -53,16 +61,16 @@ def test_a_device_that_is_not_there_is_refused():
 
 
 @pytest.mark.parametrize("threads", [0, -2])
-def test_threads_are_at_least_one(threads):
+def test_threads_are_at_least_one(threads: int) -> None:
     with pytest.raises(ValueError, match=f"threads={threads}: expected at least 1"):
         device.set_threads(threads)
 
 
-def test_the_processor_is_named(monkeypatch, tmp_path):
+def test_the_processor_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     instructions = torch.backends.cpu.get_cpu_capability()
     monkeypatch.setattr(device, "CPU_INFO", tmp_path / "cpuinfo")
-    monkeypatch.setattr(device.platform, "processor", lambda: "")
-    assert device.processor(CPU) == f"{device.platform.machine()} ({instructions})"
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    assert device.processor(CPU) == f"{platform.machine()} ({instructions})"
     (tmp_path / "cpuinfo").write_text("vendor_id\t: X\n" + 2 * "model name\t: Some CPU @ 3 GHz\n")
     assert device.processor(CPU) == f"Some CPU @ 3 GHz ({instructions})"
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda place: f"GPU {place.index}")

@@ -6,8 +6,10 @@ import runpy
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -22,50 +24,50 @@ DOCS = {
     path.relative_to(ROOT / "docs").as_posix(): path.read_text(encoding="utf-8")
     for path in sorted((ROOT / "docs").rglob("*.md"))
 }
-"""Path below docs/ -> its text."""
+"""The text of each file, by its path below docs/."""
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
     for path in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 }
-"""Path of every Markdown file -> its text."""
+"""The text of every Markdown file, by its path."""
 TRANSLATED = sorted(name for name in DOCS if name.replace(".md", ".zh.md") in DOCS)
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs" / "experiment").glob("*.yaml"))
 CJK = "\u2018-\u201d\u3000-\u303f\u3400-\u9fff\uff00-\uffef"
 """Chinese characters, full-width punctuation and quotation marks, for a regular expression."""
 
 
-def pairs():
+def pairs() -> list[tuple[str, str]]:
     """Return each text in English and in Chinese."""
     return [(DOCS[name], DOCS[name.replace(".md", ".zh.md")]) for name in TRANSLATED]
 
 
-def blocks(text):
+def blocks(text: str) -> list[str]:
     """Return the formulas with lines of their own."""
     return re.findall(r"^\$\$\n(.*?)\n\$\$$", text, re.M | re.S)
 
 
-def prose(text):
+def prose(text: str) -> str:
     """Return a text without formulas on their own lines, commands and code."""
     text = re.sub(r"^\$\$\n.*?\n\$\$$|^ {4}[^\n]*$|^```.*?^```$", "", text, flags=re.M | re.S)
     return re.sub(r"`[^`\n]*`", "", text)
 
 
-def inline(text):
+def inline(text: str) -> list[str]:
     """Return the formulas inside lines."""
     return re.findall(r"\$([^$]+)\$", prose(text))
 
 
-def headings(text):
+def headings(text: str) -> list[int]:
     """Return the levels of the headings."""
     return [len(marks) for marks in re.findall(r"^(#+) ", text, re.M)]
 
 
-def images(text):
+def images(text: str) -> list[str]:
     """Return the targets of images."""
     return re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
 
 
-def links(text):
+def links(text: str) -> list[str]:
     """Return the targets of links, without anchors."""
     return re.findall(r"(?<!!)\[[^]]*\]\(([^)#]+)\)", text)
 
@@ -73,11 +75,11 @@ def links(text):
 # -- two languages ---
 
 
-def test_the_explainer_comes_in_two_languages():
+def test_the_explainer_exists_in_two_languages() -> None:
     assert "normalization.md" in TRANSLATED
 
 
-def test_both_languages_have_the_same_sections_formulas_and_images():
+def test_both_languages_have_the_same_sections_formulas_and_images() -> None:
     for english, chinese in pairs():
         assert headings(english) == headings(chinese)
         assert Counter(blocks(english)) == Counter(blocks(chinese))
@@ -90,7 +92,7 @@ def test_both_languages_have_the_same_sections_formulas_and_images():
         assert set(re.findall(r"`([^`]+)`", english)) == set(re.findall(r"`([^`]+)`", chinese))
 
 
-def test_the_tables_of_both_languages_agree_cell_by_cell():
+def test_the_tables_of_both_languages_agree_cell_by_cell() -> None:
     words = {"变": "changes", "不变": "same"}
     for english, chinese in pairs():
         rows = [
@@ -103,14 +105,14 @@ def test_the_tables_of_both_languages_agree_cell_by_cell():
                 assert b.strip() not in words or words[b.strip()] == a.strip()
 
 
-def test_each_language_names_the_other():
+def test_each_language_links_to_the_other() -> None:
     for name in TRANSLATED:
         chinese = name.replace(".md", ".zh.md")
         assert f"]({chinese})" in DOCS[name]
         assert f"]({name})" in DOCS[chinese]
 
 
-def test_the_invariances_are_those_that_the_probe_checks():
+def test_the_invariances_are_those_that_the_probe_checks() -> None:
     from seq2seq.probes.invariance import CHANGES, UNCHANGED
     from seq2seq.report.experiments.invariance import CHANGES as IN_WORDS
 
@@ -134,7 +136,7 @@ def test_the_invariances_are_those_that_the_probe_checks():
 
 
 @pytest.mark.parametrize("name", ["normalization.md", "normalization.zh.md"])
-def test_every_experiment_has_a_section_its_commands_its_result_and_figures(name):
+def test_every_experiment_has_a_section_its_commands_its_result_and_figures(name: str) -> None:
     sections = [
         part for part in re.split(r"^###? ", DOCS[name], flags=re.M) if "<!-- result: " in part
     ]
@@ -151,15 +153,15 @@ def test_every_experiment_has_a_section_its_commands_its_result_and_figures(name
     assert sorted(found) == EXPERIMENTS
 
 
-# -- what GitHub makes of it ---
+# -- how GitHub renders it ---
 
 
-def test_formulas_are_looked_for_after_commands_and_code_too():
+def test_formulas_after_commands_and_code_are_found() -> None:
     assert inline("$a$\n\n    echo $b$\n\n$c$ and `$d$`\n\n$$\ne\n$$\n\n$f$\n") == ["a", "c", "f"]
 
 
 @pytest.mark.parametrize("name", DOCS)
-def test_formulas_by_themselves_stand_between_blank_lines(name):
+def test_display_formulas_are_between_blank_lines(name: str) -> None:
     lines = ["", *DOCS[name].splitlines(), ""]
     marks = [i for i, line in enumerate(lines) if "$$" in line]
     assert len(marks) == 2 * len(blocks(DOCS[name]))
@@ -170,7 +172,7 @@ def test_formulas_by_themselves_stand_between_blank_lines(name):
 
 
 @pytest.mark.parametrize("name", DOCS)
-def test_formulas_can_be_read_and_nothing_in_them_looks_like_markdown(name):
+def test_formulas_contain_nothing_that_looks_like_markdown(name: str) -> None:
     parser = MathTextParser("path")
     for formula in [*blocks(DOCS[name]), *inline(DOCS[name])]:
         parser.parse(f"${formula}$")
@@ -183,7 +185,7 @@ def test_formulas_can_be_read_and_nothing_in_them_looks_like_markdown(name):
 
 
 @pytest.mark.parametrize("name", DOCS)
-def test_formulas_in_a_line_stand_apart_from_letters(name):
+def test_inline_formulas_are_separated_from_letters(name: str) -> None:
     text = prose(DOCS[name])
     assert text.count("$") == 2 * len(inline(DOCS[name]))
     for before, formula, after in re.findall(
@@ -194,7 +196,7 @@ def test_formulas_in_a_line_stand_apart_from_letters(name):
 
 
 @pytest.mark.parametrize("name", [name for name in DOCS if name.endswith(".zh.md")])
-def test_a_chinese_paragraph_is_one_line(name):
+def test_a_chinese_paragraph_is_one_line(name: str) -> None:
     """The end of a line would show as a space between two characters."""
     assert not re.search(rf"[{CJK}]\n *[{CJK}]", DOCS[name])
 
@@ -202,7 +204,7 @@ def test_a_chinese_paragraph_is_one_line(name):
 # -- what is named ---
 
 
-def commands(text):
+def commands(text: str) -> list[str]:
     """Return the commands in backticks or indented, without comments."""
     found = re.findall(r"`(python [^`]+)`", text) + re.findall(r"^ {4}(python .*)$", text, re.M)
     return sorted(command.partition(" #")[0].strip() for command in found)
@@ -211,29 +213,29 @@ def commands(text):
 ALL = sorted({command for text in DOCS.values() for command in commands(text)})
 
 
-def parsed_links(text):
+def parsed_links(text: str) -> list[str]:
     """Return the targets of links and images as a Markdown parser finds them."""
     tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(text)
     inside = [child for token in tokens for child in token.children or []]
     return [str(t.attrs[key]) for t in inside for key in ("href", "src") if key in t.attrs]
 
 
-def anchors(text):
+def anchors(text: str) -> Iterator[str]:
     """Return the anchors that GitHub gives to the headings of a text."""
     tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(text)
     titles = [
-        "".join(child.content for child in token.children if child.type != "image")
+        "".join(child.content for child in token.children or [] if child.type != "image")
         for before, token in pairwise(tokens)
         if before.type == "heading_open"
     ]
-    found = Counter()
+    found = Counter[str]()
     for title in titles:
         anchor = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
         yield f"{anchor}-{found[anchor]}" if found[anchor] else anchor
         found[anchor] += 1
 
 
-def test_links_and_anchors_are_found():
+def test_links_and_anchors_are_found() -> None:
     assert parsed_links("[a](b.md#c) ![d](e.png)\n\n`[f](g)`\n\n| x |\n| --- |\n| [h](i) |\n") == [
         "b.md#c",
         "e.png",
@@ -247,7 +249,7 @@ def test_links_and_anchors_are_found():
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_link_leads_to_a_file_and_an_anchor(page):
+def test_every_link_leads_to_a_file_and_an_anchor(page: str) -> None:
     for target in parsed_links(PAGES[page]):
         if re.match(r"[a-z]+:", target):
             continue
@@ -261,7 +263,7 @@ def test_every_link_leads_to_a_file_and_an_anchor(page):
 
 
 @pytest.mark.parametrize("start", ["README.md", "docs/index.md"])
-def test_every_document_can_be_reached_by_links(start):
+def test_every_document_can_be_reached_by_links(start: str) -> None:
     reached, left = set(), [start]
     while left:
         page = left.pop()
@@ -274,7 +276,7 @@ def test_every_document_can_be_reached_by_links(start):
     assert {f"docs/{name}" for name in DOCS} - {"docs/index.md"} <= reached
 
 
-def test_every_picture_is_shown_somewhere():
+def test_every_picture_is_shown_somewhere() -> None:
     shown = {
         ((ROOT / page).parent / target).resolve()
         for page, text in PAGES.items()
@@ -286,20 +288,27 @@ def test_every_picture_is_shown_somewhere():
 @pytest.mark.parametrize(
     "command", [command for command in ALL if command.startswith("python train.py")]
 )
-def test_every_training_command_composes(command):
+def test_every_training_command_composes(command: str) -> None:
+    """Each value of a sweep is composed once, with the first value of the other settings."""
     words = shlex.split(command)[2:]
-    chosen = [word for word in words if "=" in word]
+    values = {word.partition("=")[0]: word.partition("=")[2] for word in words if "=" in word}
+    sweeps = {key: value.split(",") for key, value in values.items() if "," in value}
+    assert not sweeps or "-m" in words
+    first = values | {key: found[0] for key, found in sweeps.items()}
+    jobs = [first | {key: value} for key, found in sweeps.items() for value in found] or [first]
     composition.register()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        swept = compose("train", chosen, return_hydra_config=True).hydra.sweeper.params
-        assert isinstance(composition.composed(compose("train", chosen)), Config)
-    assert ("-m" in words) == bool(swept)
+        for job in jobs:
+            chosen = [f"{key}={value}" for key, value in job.items()]
+            swept = compose("train", chosen, return_hydra_config=True).hydra.sweeper.params
+            assert isinstance(composition.composed(compose("train", chosen)), Config)
+            assert ("-m" in words) == bool(swept or sweeps)
 
 
 @pytest.mark.parametrize(
     "command", [c for c in ALL if c.startswith("python scripts/prepare_data.py")]
 )
-def test_every_preparation_command_composes(command):
+def test_every_preparation_command_composes(command: str) -> None:
     composition.register()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         chosen = compose("prepare_data", shlex.split(command)[2:])
@@ -310,7 +319,9 @@ def test_every_preparation_command_composes(command):
     "command",
     [c for c in ALL if re.match(r"python scripts/(?!prepare_data)", c)],
 )
-def test_every_script_named_takes_these_arguments(command, monkeypatch):
+def test_every_script_named_takes_these_arguments(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each script runs until it has read its arguments."""
     _, script, *arguments = shlex.split(command)
 
@@ -319,7 +330,7 @@ def test_every_script_named_takes_these_arguments(command, monkeypatch):
 
     parse = argparse.ArgumentParser.parse_args
 
-    def parse_and_stop(parser, *given):
+    def parse_and_stop(parser: argparse.ArgumentParser, *given: Any) -> NoReturn:
         parse(parser, *given)
         raise Parsed
 
@@ -329,13 +340,13 @@ def test_every_script_named_takes_these_arguments(command, monkeypatch):
         runpy.run_path(str(ROOT / script), run_name="__main__")
 
 
-def test_the_commands_are_found():
+def test_the_commands_are_found() -> None:
     found = {re.search(r"^python train\.py -m experiment=(\w+)", command) for command in ALL}
     assert sorted({match[1] for match in found if match}) == EXPERIMENTS
     assert any(command.startswith("python scripts/benchmark.py") for command in ALL)
 
 
-def test_every_setting_named_exists():
+def test_every_setting_named_exists() -> None:
     """Settings are written like `norm.min_rows`, `norm.terms=joint` and `norm=batch_shared`."""
     named = set(re.findall(r"`((?:norm|size|trainer)[.\w]*)(=\w+)?`", "".join(DOCS.values())))
     assert {("norm.min_rows", ""), ("norm.terms", "=joint"), ("norm", "=batch_shared")} <= named
@@ -347,5 +358,5 @@ def test_every_setting_named_exists():
             assert group in plain, key
             assert not setting or setting in plain[group], key
             if value:
-                norm = ["norm=batch"] if key == "norm.statistics" else []  # batch norm's alone
+                norm = ["norm=batch"] if key == "norm.statistics" else []  # only of batch norm
                 assert composition.composed(compose("train", [*norm, key + value]))

@@ -1,10 +1,16 @@
 import io
 import warnings
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pytest
+import runs
 from matplotlib import font_manager
+from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.text import Text
+from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from seq2seq.figures import NORM_COLOURS, attention_figure, use_fonts
@@ -13,23 +19,25 @@ from seq2seq.rnn import NormKind
 pytest_plugins = ["run_fixtures"]
 
 
-def png(figure, dpi=150):
+def png(figure: Figure, dpi: float = 150) -> NDArray[Any]:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     return imread(io.BytesIO(buffer.getvalue()))
 
 
-def texts(labels):
+def texts(labels: Iterable[Text]) -> list[str]:
     return [label.get_text() for label in labels]
 
 
 # -- attention ---
 
 
-def test_rows_are_target_pieces_and_columns_source_pieces():
+def test_rows_are_target_pieces_and_columns_source_pieces() -> None:
     weights = np.array([[1.0, 0, 0], [0, 0, 0.5]])
     axes = attention_figure(weights, ["▁a", "b", "</s>"], ["▁x", "</s>"]).axes[0]
-    assert np.array_equal(axes.images[0].get_array(), weights)
+    shown = axes.images[0].get_array()
+    assert shown is not None
+    assert np.array_equal(shown, weights)
     assert axes.images[0].get_clim() == (0.0, 1.0)
     assert texts(axes.get_xticklabels()) == ["a", "b", "</s>"]
     assert texts(axes.get_yticklabels()) == ["x", "</s>"]
@@ -39,8 +47,8 @@ def test_rows_are_target_pieces_and_columns_source_pieces():
     assert bottom > top  # the first target piece is on top: read down and right
 
 
-def test_dark_is_much():
-    """In the pixels: of a 2 x 3 map with one weight, that cell is darkest."""
+def test_the_largest_weight_is_the_darkest_cell() -> None:
+    """In a 2 x 3 map with one weight, the pixel of that cell is the darkest."""
     figure = attention_figure(np.array([[0, 0, 0], [0, 1.0, 0]]), ["a", "b", "c"], ["x", "y"])
     picture = png(figure)[:, :, :3].sum(2)
     axes = figure.axes[0]
@@ -49,11 +57,11 @@ def test_dark_is_much():
         for column in range(3):
             x, y = axes.transData.transform((column, row)) * (150 / figure.dpi)
             centres[row, column] = picture[picture.shape[0] - 1 - int(y), int(x)]
-    assert min(centres, key=centres.get) == (1, 1)
+    assert min(centres, key=lambda cell: centres[cell]) == (1, 1)
     assert centres[1, 1] < 1 < 2.8 < centres[0, 0]
 
 
-def test_every_script_has_its_glyphs():
+def test_every_writing_system_has_its_glyphs() -> None:
     pieces = [
         "▁二",
         "狗",
@@ -73,7 +81,7 @@ def test_every_script_has_its_glyphs():
         png(attention_figure(np.eye(12), pieces, pieces))
 
 
-def test_signs_are_no_formulas():
+def test_special_characters_are_not_formulas() -> None:
     pieces = [
         "$x_1$",
         "$",
@@ -82,20 +90,20 @@ def test_signs_are_no_formulas():
         "^",
         "%",
         "$\\$",
-    ]  # the third is no formula that can be drawn
-    axes = attention_figure(np.eye(7), pieces, pieces).axes[0]
-    png(axes.figure)
-    assert texts(axes.get_xticklabels()) == pieces
+    ]  # the third is not a valid formula
+    figure = attention_figure(np.eye(7), pieces, pieces)
+    png(figure)
+    assert texts(figure.axes[0].get_xticklabels()) == pieces
 
 
-def test_a_lone_space_is_seen():
+def test_a_piece_that_is_a_space_is_visible() -> None:
     axes = attention_figure(np.eye(2), ["▁", "a"], [" ", "▁▁"]).axes[0]
     assert texts(axes.get_xticklabels()) == ["␣", "a"]
     assert texts(axes.get_yticklabels()) == ["␣", "␣"]
 
 
 @pytest.mark.parametrize(("src", "tgt"), [(1, 1), (30, 25), (400, 3), (5000, 700)])
-def test_a_map_of_any_size_can_be_drawn(src, tgt):
+def test_a_map_of_any_size_can_be_drawn(src: int, tgt: int) -> None:
     weights = np.zeros((tgt, src))
     figure = attention_figure(weights, [f"s{i}" for i in range(src)], [f"t{i}" for i in range(tgt)])
     axes = figure.axes[0]
@@ -112,7 +120,7 @@ def test_a_map_of_any_size_can_be_drawn(src, tgt):
         assert png(figure, dpi=50).shape[1] == pytest.approx(width * 50, abs=1)
 
 
-def test_fonts_are_added_once():
+def test_fonts_are_added_once() -> None:
     use_fonts()
     before = len(font_manager.fontManager.ttflist)
     for _ in range(3):
@@ -121,7 +129,7 @@ def test_fonts_are_added_once():
     assert sum(font.name == "Noto Sans SC" for font in font_manager.fontManager.ttflist) >= 1
 
 
-def test_every_norm_has_a_colour_of_its_own():
+def test_every_norm_has_a_colour_of_its_own() -> None:
     assert NORM_COLOURS.keys() == {kind.value for kind in NormKind}
     assert len(set(NORM_COLOURS.values())) == len(NORM_COLOURS)
     assert NORM_COLOURS == {
@@ -135,7 +143,7 @@ def test_every_norm_has_a_colour_of_its_own():
 # -- what TensorBoard shows of a run ---
 
 
-def test_tensorboard_has_the_curves_and_the_attention(two_runs):
+def test_tensorboard_has_the_curves_and_the_attention(two_runs: runs.Runs) -> None:
     events = EventAccumulator(
         str(two_runs.layer), size_guidance={"scalars": 0, "images": 0, "tensors": 0}
     )

@@ -1,13 +1,12 @@
-"""What holds for the code as a whole: who imports whom, what is never called, no dead options,
-commands that exist.
-"""
+"""Rules for the whole code: imports between rooms, sizes, no dead options, commands that exist."""
 
 import ast
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -18,12 +17,10 @@ from seq2seq.app import composition
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "seq2seq").rglob("*.py"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-LONGEST_FILE = 650
-"""About 400 is what a reader should be asked to read; a tenth more is still about that."""
 
 
-def name_of(path):
-    """seq2seq/rnn/reference.py -> seq2seq.ops.reference; a package has its folder's name."""
+def name_of(path: Path) -> str:
+    """Return a file's module: seq2seq.rnn.reference; a package has the name of its folder."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -32,8 +29,8 @@ MODULES = {name_of(path): path for path in FILES}
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
 
 
-def imported(name, node):
-    """The modules that an import statement of a module names."""
+def imported(name: str, node: ast.Import | ast.ImportFrom) -> list[str]:
+    """Return the modules that an import statement of a module names."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     base = node.module or ""
@@ -45,8 +42,8 @@ def imported(name, node):
     return [full if (full := f"{base}.{alias.name}") in MODULES else base for alias in node.names]
 
 
-def imports(name, everywhere=False):
-    """What a module imports as it is loaded; with `everywhere` also later, in its functions."""
+def imports(name: str, everywhere: bool = False) -> set[str]:
+    """Return what a module imports when it is loaded; with `everywhere` also in its functions."""
     nodes = ast.walk(TREES[name]) if everywhere else TREES[name].body
     return {
         module
@@ -56,14 +53,14 @@ def imports(name, everywhere=False):
     }
 
 
-def ours(modules):
+def ours(modules: set[str]) -> set[str]:
     return {module for module in modules if module.partition(".")[0] == "seq2seq"}
 
 
 # -- imports ---
 
 
-def test_imports_are_read_right():
+def test_imports_are_parsed_correctly() -> None:
     assert {"seq2seq.rnn.reference", "seq2seq.rnn.fused"} <= imports("seq2seq.rnn.backends")
     assert {"seq2seq.config", "seq2seq.translation.search", "torch"} <= imports(
         "seq2seq.translation.lines"
@@ -72,7 +69,7 @@ def test_imports_are_read_right():
     assert "seq2seq.translation.lines" in imports("seq2seq.app.options", everywhere=True)
 
 
-def test_there_is_no_cycle():
+def test_imports_have_no_cycle() -> None:
     left = {name: ours(imports(name)) - {name} for name in MODULES}
     while left:
         free = {name for name, needs in left.items() if not needs & left.keys()}
@@ -106,15 +103,15 @@ ROOMS = {
     "train": {"app"},
     "benchmark": {"rnn", "config", "model", "figures", "translation"},
 }
-"""Room, or a module that stands by itself -> what it may import."""
+"""What each room, or module outside of them, may import."""
 
 
-def room(name):
+def room(name: str) -> str:
     return name.split(".")[1] if "." in name else ""
 
 
-def test_each_room_imports_only_what_is_below_it():
-    needed = {}
+def test_each_room_imports_only_what_is_below_it() -> None:
+    needed: dict[str, set[str]] = {}
     for name in MODULES:
         others = {room(m) for m in ours(imports(name, everywhere=True))} - {"", room(name)}
         needed.setdefault(room(name), set()).update(others)
@@ -122,7 +119,7 @@ def test_each_room_imports_only_what_is_below_it():
     assert needed == ROOMS
 
 
-def test_the_rooms_have_an_order():
+def test_the_rooms_have_an_order() -> None:
     left = dict(ROOMS)
     while left:
         free = {name for name, needs in left.items() if not needs & left.keys()}
@@ -130,7 +127,7 @@ def test_the_rooms_have_an_order():
         left = {name: needs for name, needs in left.items() if name not in free}
 
 
-def test_a_report_knows_no_more_of_translation_than_scores():
+def test_a_report_imports_only_the_scores_of_translation() -> None:
     used = {
         module
         for name in MODULES
@@ -141,7 +138,7 @@ def test_a_report_knows_no_more_of_translation_than_scores():
     assert used == {"seq2seq.translation.scores"}
 
 
-def test_one_module_knows_hydra():
+def test_only_app_imports_hydra() -> None:
     for package, allowed in (
         ("hydra", {f"seq2seq.app.{name}" for name in ("composition", "names", "overrides")}),
         (
@@ -157,8 +154,8 @@ def test_one_module_knows_hydra():
         assert users == allowed, package
 
 
-def test_nothing_that_is_read_is_executed():
-    """No pickle, no eval: a run's folder from a stranger can be opened."""
+def test_nothing_that_is_read_is_executed() -> None:
+    """Without pickle and eval, a run's folder from a stranger can be opened."""
     for name, tree in TREES.items():
         loaded = {m.partition(".")[0] for m in imports(name, everywhere=True)}
         assert not loaded & {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}, name
@@ -186,44 +183,46 @@ BUDGETS = {
     ("data",): 2200,
     ("report",): 3300,
 }
-"""Rooms -> the most lines that their Python may have together; kernels are not counted."""
+"""The most lines of Python that rooms may have together; kernels are not counted."""
 KERNELS = ("rnn/cpu/", "rnn/gpu/")
 PYTHON = [*FILES, *sorted((ROOT / "scripts").glob("*.py")), ROOT / "train.py"]
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 
-def lines_of(path):
+def lines_of(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines()
 
 
-def is_kernel(path):
+def is_kernel(path: Path) -> bool:
     return any(place in path.as_posix() for place in KERNELS)
 
 
-@pytest.mark.parametrize("path", PYTHON, ids=str)
-def test_a_file_can_be_read_in_one_go(path):
+@pytest.mark.parametrize("path", [*PYTHON, *TESTS], ids=str)
+def test_no_file_is_too_long(path: Path) -> None:
     assert len(lines_of(path)) < LONGEST_FILE
 
 
 @pytest.mark.parametrize("rooms", BUDGETS, ids="+".join)
-def test_a_room_stays_in_its_budget(rooms):
+def test_a_room_stays_in_its_budget(rooms: tuple[str, ...]) -> None:
     found = [p for name, p in MODULES.items() if room(name) in rooms and not is_kernel(p)]
     assert sum(len(lines_of(path)) for path in found) < BUDGETS[rooms]
 
 
-def functions(path):
+def functions(path: Path) -> list[ast.FunctionDef]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
 
 
 @pytest.mark.parametrize("path", PYTHON, ids=str)
-def test_a_function_fits_a_screen(path):
-    """A kernel's arguments alone are longer than that, one a line."""
+def test_a_function_fits_a_screen(path: Path) -> None:
+    """Kernels are excepted: they have one argument a line."""
     for node in [] if "rnn/gpu/" in path.as_posix() else functions(path):
+        assert node.end_lineno is not None
         assert node.end_lineno - node.lineno + 1 < LONGEST_FUNCTION, node.name
 
 
-def test_keywords_have_names():
-    """No **kwargs, but where torch's own signature has them."""
+def test_no_function_takes_kwargs() -> None:
+    """The only **kwargs are those of torch's own signatures."""
     found = {
         (path.name, node.name) for path in PYTHON for node in functions(path) if node.args.kwarg
     }
@@ -235,10 +234,10 @@ def test_keywords_have_names():
 # -- options ---
 
 
-def dataclasses(kind, found=None):
-    """A dataclass and all that its fields hold."""
+def dataclasses(kind: Any, found: dict[str, type] | None = None) -> dict[str, type]:
+    """Return a dataclass and those of its fields, by name."""
     found = {} if found is None else found
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         found[kind.__name__] = kind
         for hint in get_type_hints(kind).values():
             for part in (hint, *get_args(hint)):
@@ -246,10 +245,8 @@ def dataclasses(kind, found=None):
     return found
 
 
-def test_no_option_is_dead():
-    """Each is read as an attribute somewhere, or is the default of one that is:
-    ${data.vocab_size}.
-    """
+def test_no_option_is_dead() -> None:
+    """Each option is read as an attribute, or is the default of another: ${data.vocab_size}."""
     read = {
         node.attr
         for tree in TREES.values()
@@ -293,13 +290,14 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_readme_names_every_command(command):
+def test_the_readme_names_every_command(command: str) -> None:
     assert command in README
 
 
-def shown_commands(text):
-    """The commands that a text shows in backticks or indented, without comments and with their
-    continued lines.
+def shown_commands(text: str) -> Iterator[str]:
+    """Yield the commands that a text shows in backticks or indented.
+
+    Comments are left out, and continued lines are joined.
     """
     text = text.replace("\\\n", " ")
     for line in re.findall(r"`(python [^`]+)`", text) + re.findall(
@@ -308,9 +306,10 @@ def shown_commands(text):
         yield re.split(r"  +(?=[^-\s\w]|[a-z]+ [a-z])|\s#", line.strip())[0].strip()
 
 
-def overrides(command):
-    """What a command asks Hydra for, one list a job; of a sweep so many jobs that each value is in
-    one.
+def overrides(command: str) -> list[list[str]]:
+    """Return the overrides of a command, one list for each job.
+
+    A sweep has as many jobs as are needed to use each value once.
     """
     words = [word.partition("=") for word in shlex.split(command)[2:] if "=" in word]
     values = {
@@ -333,14 +332,14 @@ SHOWN = sorted(
 )
 
 
-def test_enough_commands_are_found():
+def test_enough_commands_are_found() -> None:
     assert len(SHOWN) > 15
     assert "python train.py -m norm=none,batch,layer seed=1,2,3" in SHOWN
     assert sum("data.train.source" in command for command in SHOWN) >= 2
 
 
 @pytest.mark.parametrize("command", SHOWN)
-def test_each_command_that_is_shown_composes(command):
+def test_each_command_that_is_shown_composes(command: str) -> None:
     composition.register()
     name = "prepare_data" if "prepare_data" in command else "train"
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
@@ -350,7 +349,7 @@ def test_each_command_that_is_shown_composes(command):
 
 
 @pytest.mark.parametrize("name", ["evaluate", "translate", "compare", "benchmark"])
-def test_each_option_that_is_shown_exists(name):
+def test_each_option_that_is_shown_exists(name: str) -> None:
     shown = [line for line in README.splitlines() if f"scripts/{name}.py" in line]
     assert shown
     own = ROOT / "seq2seq" / "app" / f"{name}.py"
@@ -360,13 +359,13 @@ def test_each_option_that_is_shown_exists(name):
         assert f'"{option}"' in source
 
 
-def test_each_make_target_that_is_named_exists():
+def test_each_make_target_that_is_named_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
     named = set(re.findall(r"(?:^ {4}|`)make ([a-z-]+)", README, re.M))
     assert {"compare", "test", "help"} <= named <= targets
 
 
-def test_each_file_that_is_named_exists():
+def test_each_file_that_is_named_exists() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert target.startswith("http") or (ROOT / target).exists(), target
     for path in re.findall(r"`((?:seq2seq|scripts|configs|data|tests)/[\w/.-]*)`", README):

@@ -7,7 +7,7 @@ from seq2seq.loss import BLOCK_ROWS, CHUNK_ROWS, linear_cross_entropy
 
 @pytest.mark.parametrize("rows", [1, CHUNK_ROWS, 2 * CHUNK_ROWS + 3, BLOCK_ROWS + 1])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_equals_cross_entropy_of_all_logits_at_once(rows, smoothing):
+def test_the_loss_equals_cross_entropy_of_all_logits(rows: int, smoothing: float) -> None:
     torch.manual_seed(0)
     x, weight, bias = (
         torch.randn(*s, dtype=torch.double, requires_grad=True) for s in ((rows, 5), (9, 5), (9,))
@@ -25,7 +25,7 @@ def test_equals_cross_entropy_of_all_logits_at_once(rows, smoothing):
         torch.testing.assert_close(a, b)
 
 
-def test_gradients_only_where_asked():
+def test_there_are_gradients_only_where_required() -> None:
     x, weight, bias = torch.randn(4, 5, requires_grad=True), torch.randn(9, 5), torch.randn(9)
     loss, _ = linear_cross_entropy(x, weight, bias, torch.randint(9, (4,)))
     loss.backward()
@@ -34,7 +34,7 @@ def test_gradients_only_where_asked():
         assert not linear_cross_entropy(x, weight, bias, torch.randint(9, (4,)))[0].requires_grad
 
 
-def test_autocast_is_close_to_float32():
+def test_autocast_is_close_to_float32() -> None:
     torch.manual_seed(0)
     x, weight, bias = torch.randn(50, 64), torch.randn(100, 64) / 8, torch.zeros(100)
     target = torch.randint(100, (50,))

@@ -1,7 +1,9 @@
 import itertools
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from seq2seq.config import Attention, CellConfig, CellKind, ModelConfig, Nonlinearity, Tying
 from seq2seq.model import Dropout, Packing, Translator, Vocabulary, count_parameters
@@ -10,7 +12,7 @@ from seq2seq.rnn import NormConfig, NormKind
 SRC_LENGTHS, TGT_LENGTHS = torch.tensor([3, 5, 2, 5]), torch.tensor([6, 2, 4, 1])
 
 
-def batch():
+def batch() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     src, tgt = (torch.randint(4, 20, (4, n), generator=generator) for n in (5, 6))
     for ids, lengths in ((src, SRC_LENGTHS), (tgt, TGT_LENGTHS)):
@@ -21,8 +23,12 @@ def batch():
 
 
 def translator(
-    norm="layer", cell=CellKind.lstm, nonlinearity=Nonlinearity.tanh, shared=True, **changes
-):
+    norm: str = "layer",
+    cell: CellKind = CellKind.lstm,
+    nonlinearity: Nonlinearity = Nonlinearity.tanh,
+    shared: bool = True,
+    **changes: Any,
+) -> Translator:
     torch.manual_seed(0)
     settings = {
         "embedding_size": 8,
@@ -54,10 +60,10 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_stepwise_decoding_gives_the_probabilities_of_training(options):
+def test_stepwise_decoding_gives_the_probabilities_of_training(options: dict[str, Any]) -> None:
     model = translator(**options)
     src, src_lengths, tgt, tgt_lengths = batch()
-    model(src, src_lengths, tgt, tgt_lengths)  # gives batch norm its statistics
+    model(src, src_lengths, tgt, tgt_lengths)  # batch norm gets its statistics
     model.eval()
     _, nll = model(src, src_lengths, tgt, tgt_lengths)
     memory, state = model.encode(src, src_lengths)
@@ -68,13 +74,14 @@ def test_stepwise_decoding_gives_the_probabilities_of_training(options):
         previous, active = tgt[:, t], t < tgt_lengths
         stepwise -= (log_probs.gather(1, previous[:, None]).squeeze(1) * active).sum()
         if weights is not None:
+            assert seen is not None
             torch.testing.assert_close(seen[active], weights[active, t])
     # log_softmax of the steps is in float32, so the two agree to its rounding.
     torch.testing.assert_close(stepwise, nll, rtol=1e-6, atol=1e-5)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_every_parameter_learns(options):
+def test_every_parameter_learns(options: dict[str, Any]) -> None:
     model = translator(**options)
     loss, _ = model(*batch(), smoothing=0.1)
     loss.backward()
@@ -88,7 +95,7 @@ def test_every_parameter_learns(options):
 
 @pytest.mark.parametrize("variational", [False, True])
 @pytest.mark.parametrize("feeding", [False, True])
-def test_dropout_acts_in_training_alone(variational, feeding):
+def test_dropout_acts_only_in_training(variational: bool, feeding: bool) -> None:
     model = translator(dropout=0.5, variational=variational, input_feeding=feeding)
     first, second = (model(*batch())[0] for _ in range(2))
     assert first != second
@@ -97,7 +104,7 @@ def test_dropout_acts_in_training_alone(variational, feeding):
     assert first == second
 
 
-def test_variational_mask_is_the_same_at_every_step():
+def test_variational_mask_is_the_same_at_every_step() -> None:
     torch.manual_seed(0)
     packing = Packing(torch.tensor([2, 4, 3]), 4, torch.device("cpu"))
     x = torch.ones(9, 50)
@@ -111,7 +118,7 @@ def test_variational_mask_is_the_same_at_every_step():
     assert torch.equal(dropout("place", torch.ones(3, 50))[:2], dropout("place", torch.ones(2, 50)))
 
 
-def test_padding_and_order_change_nothing():
+def test_padding_and_order_change_nothing() -> None:
     model = translator(norm="layer").eval()
     src, src_lengths, tgt, tgt_lengths = batch()
     whole = model(src, src_lengths, tgt, tgt_lengths)[1]
@@ -127,14 +134,14 @@ def test_padding_and_order_change_nothing():
     torch.testing.assert_close(permuted, whole, rtol=1e-12, atol=1e-10)
 
 
-def test_packing_is_undone_by_padding():
+def test_packing_is_undone_by_padding() -> None:
     packing = Packing(torch.tensor([2, 4, 1]), 4, torch.device("cpu"))
     x = torch.randn(3, 4, 5)
     mask = torch.arange(4) < torch.tensor([2, 4, 1])[:, None]
     assert torch.equal(packing.pad(packing.pack(x)), x * mask[:, :, None])
 
 
-def test_tying_shares_weights():
+def test_tying_shares_weights() -> None:
     plain, target, shared = (translator(tying=t) for t in Tying)
     assert target.output.weight is target.tgt_embedding.weight
     assert shared.src_embedding.weight is shared.output.weight
@@ -143,12 +150,12 @@ def test_tying_shares_weights():
         translator(tying=Tying.all, shared=False)
 
 
-def test_odd_size_of_a_bidirectional_encoder_is_refused():
+def test_odd_size_of_a_bidirectional_encoder_is_refused() -> None:
     with pytest.raises(ValueError, match="hidden_size=13"):
         translator(hidden_size=13)
 
 
-def test_initialisation_leaves_norms_alone():
+def test_initialisation_does_not_change_norms() -> None:
     model = translator(norm="batch", init_scale=0.01)
     for name, p in model.named_parameters():
         if ".gain_" in name:

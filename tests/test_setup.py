@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import distribution, requires
 from pathlib import Path
@@ -36,18 +38,25 @@ esac
 """
 
 
-@pytest.fixture
-def make(tmp_path):
-    """Run make in a copy of the set-up files, with a Python that does nothing; what that was asked
-    for.
-    """
-    for name in ("Makefile", "constraints.txt", "pyproject.toml"):
-        shutil.copy(ROOT / name, tmp_path)
-    python, log = tmp_path / "fake-python", tmp_path / "log"
-    python.write_text(FAKE_PYTHON)
-    python.chmod(0o755)
+@dataclass
+class Made:
+    """The result of make, and the commands that the fake Python received."""
 
-    def run(*arguments, python=python, **variables):
+    returncode: int
+    stdout: str
+    stderr: str
+    asked: list[str]
+
+
+@dataclass
+class Make:
+    """make in a copy of the set-up files, with a fake Python that only logs its commands."""
+
+    folder: Path
+
+    def __call__(self, *arguments: str, python: str | None = None, **variables: str) -> Made:
+        """Run make with some arguments and environment variables."""
+        log = self.folder / "log"
         log.write_text("")
         kept = {
             key: value
@@ -55,30 +64,38 @@ def make(tmp_path):
             if key not in ("MAKEFLAGS", "MAKELEVEL", "PYTHON")
         }
         done = subprocess.run(
-            ["make", *arguments, f"PYTHON={python}"],
-            cwd=tmp_path,
+            ["make", *arguments, f"PYTHON={python or self.folder / 'fake-python'}"],
+            cwd=self.folder,
             capture_output=True,
             text=True,
             env=kept | {"LOG": str(log)} | variables,
         )
-        done.asked = [line.replace("python ", "", 1) for line in log.read_text().splitlines()]
-        return done
+        asked = [line.replace("python ", "", 1) for line in log.read_text().splitlines()]
+        return Made(done.returncode, done.stdout, done.stderr, asked)
 
-    run.folder = tmp_path
-    return run
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Copy the set-up files, and write a fake Python that only logs its commands."""
+    for name in ("Makefile", "constraints.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    python = tmp_path / "fake-python"
+    python.write_text(FAKE_PYTHON)
+    python.chmod(0o755)
+    return Make(tmp_path)
 
 
 INSTALL = "-m pip install --quiet --disable-pip-version-check -c constraints.txt -e .[dev]"
 
 
-def stamps(folder):
+def stamps(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / ".venv").glob(".ready-*"))
 
 
 # -- make ---
 
 
-def test_help_lists_every_target(make):
+def test_help_lists_every_target(make: Make) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
     assert {"compare", "test", "test-all", "lint", "types", "bench", "help"} <= targets
     for done in (make("help"), make()):
@@ -87,7 +104,7 @@ def test_help_lists_every_target(make):
         assert listed.keys() == targets
 
 
-def test_the_environment_is_made_once(make):
+def test_the_environment_is_made_once(make: Make) -> None:
     first = make("setup")
     assert first.returncode == 0, first.stderr
     assert first.asked[0].startswith("-c import sys")
@@ -96,17 +113,17 @@ def test_the_environment_is_made_once(make):
     for target in ("setup", "setup"):
         assert make(target).asked == []
     for name in ("Makefile", "constraints.txt", "pyproject.toml"):
-        os.utime(make.folder / name)  # newer, but the same
+        os.utime(make.folder / name)  # newer, with the same content
     assert make("setup").asked == []
 
 
 @pytest.mark.parametrize("name", ["constraints.txt", "pyproject.toml"])
-def test_it_is_made_again_where_the_pins_change(make, name):
+def test_the_environment_is_made_again_if_the_pins_change(make: Make, name: str) -> None:
     make("setup")
     before = stamps(make.folder)
     text = (make.folder / name).read_text()
     (make.folder / name).write_text(text + "\n# another\n")
-    os.utime(make.folder / name, (0, 0))  # a date says nothing
+    os.utime(make.folder / name, (0, 0))  # dates do not matter
     assert INSTALL in make("setup").asked
     after = stamps(make.folder)
     assert len(after) == 1
@@ -117,7 +134,7 @@ def test_it_is_made_again_where_the_pins_change(make, name):
     assert stamps(make.folder) == before
 
 
-def test_what_failed_is_tried_again(make):
+def test_a_failed_set_up_is_tried_again(make: Make) -> None:
     done = make("test", PIP_FAILS="1")
     assert done.returncode == 2
     assert stamps(make.folder) == []
@@ -146,7 +163,7 @@ def test_what_failed_is_tried_again(make):
         ),
     ],
 )
-def test_a_target_sets_up_and_runs(make, target, expected):
+def test_a_target_sets_up_and_runs(make: Make, target: str, expected: list[str]) -> None:
     done = make(target)
     assert done.returncode == 0, done.stderr
     assert done.asked[1:3] == ["-m venv .venv", INSTALL]
@@ -155,14 +172,16 @@ def test_a_target_sets_up_and_runs(make, target, expected):
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_a_browser_is_installed_where_there_is_none(make, there):
+def test_a_browser_is_installed_if_there_is_none(make: Make, there: bool) -> None:
     programs = make.folder / "programs"
     programs.mkdir()
     for name in ("apt-get", *(["chromedriver"] if there else [])):
         (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> "$LOG"\n')
         (programs / name).chmod(0o755)
     for name in ("make", "sh", "cat", "cksum", "cut"):  # and no other program of this machine
-        (programs / name).symlink_to(shutil.which(name))
+        program = shutil.which(name)
+        assert program, name
+        (programs / name).symlink_to(program)
     done = make("browser", PATH=str(programs))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert done.asked == (
@@ -175,7 +194,7 @@ def test_a_browser_is_installed_where_there_is_none(make, there):
     )
 
 
-def test_clean_keeps_runs_and_data(make):
+def test_clean_keeps_runs_and_data(make: Make) -> None:
     make("setup")
     kept = ["outputs/a/results.json", "data/prepared/x"]
     for name in (*kept, ".pytest_cache/x", ".mypy_cache/x"):
@@ -191,8 +210,8 @@ def test_clean_keeps_runs_and_data(make):
 @pytest.mark.parametrize(
     ("version", "fits"), [("3.10.12", False), ("3.11.0", True), ("3.14.1", True)]
 )
-def test_an_older_python_is_refused(make, version, fits):
-    """The check of the Makefile itself, in an interpreter that takes itself for another version."""
+def test_an_older_python_is_refused(make: Make, version: str, fits: bool) -> None:
+    """The check of the Makefile runs in an interpreter with a changed version number."""
     numbers = tuple(map(int, version.split(".")))
     script = make.folder / "other-python"
     script.write_text(f"""#!/bin/sh
@@ -201,7 +220,7 @@ $2"
 exec "{make.folder}/fake-python" "$@"
 """)
     script.chmod(0o755)
-    done = make("test", python=script)
+    done = make("test", python=str(script))
     assert (done.returncode == 0) == fits
     if not fits:
         assert (
@@ -212,14 +231,15 @@ exec "{make.folder}/fake-python" "$@"
         assert done.asked == []
 
 
-def test_the_oldest_python_can_read_why_it_is_refused():
-    """No f-string and the like, at which it would stop before it says anything."""
-    check = re.search(r"-c '(import sys; .*)'$", (ROOT / "Makefile").read_text(), re.M)[1]
-    ast.parse(check, feature_version=(3, 4))
-    assert not re.search(r"\bf[\"']", check)
+def test_an_old_python_can_parse_the_version_check() -> None:
+    """An old Python stops at an f-string before it can print the message."""
+    check = re.search(r"-c '(import sys; .*)'$", (ROOT / "Makefile").read_text(), re.M)
+    assert check
+    ast.parse(check[1], feature_version=(3, 4))
+    assert not re.search(r"\bf[\"']", check[1])
 
 
-def test_a_python_that_is_not_there_is_named(make):
+def test_a_missing_python_is_named(make: Make) -> None:
     done = make("setup", python="python-nowhere")
     assert done.returncode != 0
     assert "python-nowhere" in done.stderr
@@ -228,8 +248,10 @@ def test_a_python_that_is_not_there_is_named(make):
 # -- pins ---
 
 
-def needed(name, extras=(), found=None):
-    """Every distribution that one needs here, itself included, by canonical name."""
+def needed(
+    name: str, extras: Iterable[str] = (), found: dict[str, set[str]] | None = None
+) -> dict[str, set[str]]:
+    """Return the extras of every distribution that one needs here, by canonical name."""
     found = {} if found is None else found
     key = canonicalize_name(name)
     wanted = set(extras) - found.get(key, set())
@@ -244,13 +266,13 @@ def needed(name, extras=(), found=None):
     return found
 
 
-def test_every_package_is_pinned():
+def test_every_package_is_pinned() -> None:
     found = needed("seq2seq", ("dev",))
     assert {"torch", "sympy", "mecab-python3", "pytest", "execnet", "omegaconf"} <= found.keys()
     assert sorted(found.keys() - PINS.keys() - {"seq2seq", "setuptools"}) == []
 
 
-def test_a_pin_is_one_version_and_fits():
+def test_a_pin_is_one_version_and_fits() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     assert len(lines) == len(PINS)
     project = PROJECT["project"]
@@ -262,7 +284,7 @@ def test_a_pin_is_one_version_and_fits():
         assert PINS[canonicalize_name(requirement.name)] in requirement.specifier, text
 
 
-def test_the_environment_is_what_the_pins_say():
+def test_the_environment_has_the_pinned_versions() -> None:
     stamp = subprocess.run(
         ["sh", "-c", "cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1"],
         cwd=ROOT,
@@ -273,14 +295,14 @@ def test_the_environment_is_what_the_pins_say():
     if not (Path(sys.prefix) / f".ready-{stamp}").exists():
         pytest.skip("not the environment that make has made of these pins")
     for name in needed("seq2seq", ("dev",)).keys() - {"seq2seq", "setuptools"}:
-        assert distribution(name).version.partition("+")[0] == PINS[name], name
+        assert distribution(name).version.partition("+")[0] == PINS[canonicalize_name(name)], name
 
 
-# -- an environment of one's own ---
+# -- an existing environment ---
 
 
 @pytest.mark.parametrize("version", ["2.10.0", "2.11.1+cu128", "2.13.0+cpu", "2.99.0", "3.0.0"])
-def test_a_torch_that_fits_is_left_alone(version):
+def test_an_installed_torch_that_fits_is_kept(version: str) -> None:
     (torch,) = (
         r for r in map(Requirement, PROJECT["project"]["dependencies"]) if r.name == "torch"
     )
@@ -289,23 +311,23 @@ def test_a_torch_that_fits_is_left_alone(version):
     assert "2.9.1" not in torch.specifier
 
 
-def test_the_layer_needs_torch_alone():
+def test_the_layer_needs_only_torch() -> None:
     assert [Requirement(r).name for r in PROJECT["project"]["dependencies"]] == ["torch"]
     assert EXTRAS.keys() == {"app", "report", "ja", "slurm", "ray", "dev"}
 
 
-def test_the_extra_for_developers_has_what_the_commands_need():
+def test_the_extra_for_developers_has_what_the_commands_need() -> None:
     (own,) = (r for r in map(Requirement, EXTRAS["dev"]) if r.name == "seq2seq")
     assert own.extras >= {"app", "report", "ja"}
 
 
-def test_every_bound_is_a_lower_one():
+def test_every_requirement_has_only_a_lower_bound() -> None:
     """A newer release of a package must not make the project impossible to install."""
     for text in (*PROJECT["project"]["dependencies"], *(r for e in EXTRAS.values() for r in e)):
         assert {spec.operator for spec in Requirement(text).specifier} <= {">="}, text
 
 
-def test_every_console_command_is_a_function():
+def test_every_console_command_is_a_function() -> None:
     scripts = PROJECT["project"]["scripts"]
     for command, target in scripts.items():
         module, _, function = target.partition(":")
@@ -316,8 +338,8 @@ def test_every_console_command_is_a_function():
     )
 
 
-def test_the_package_holds_the_configuration_and_the_grammar():
-    """As links that lead to the folders at the top, so that there is one copy."""
+def test_the_package_holds_the_configuration_and_the_grammar() -> None:
+    """They are links to the folders at the top, so that there is one copy."""
     for link, folder in (("configs", "configs"), ("data/grammar_en_zh", "data/grammar_en_zh")):
         path = ROOT / "seq2seq" / link
         assert path.is_symlink()
@@ -326,10 +348,11 @@ def test_the_package_holds_the_configuration_and_the_grammar():
     data = PROJECT["tool"]["setuptools"]["package-data"]
     for package, patterns in data.items():
         for pattern in patterns:
-            assert list((ROOT / package.replace(".", "/")).glob(pattern)), pattern
+            folder = ROOT / ("seq2seq" if package == "*" else package.replace(".", "/"))
+            assert list(folder.glob(pattern if package != "*" else f"configs/{pattern}")), pattern
 
 
-def test_the_build_needs_no_torch():
+def test_the_build_needs_no_torch() -> None:
     assert [Requirement(r).name for r in PROJECT["build-system"]["requires"]] == ["setuptools"]
     assert not (ROOT / "setup.py").exists()
     # The version is read from a file that imports nothing, so that it can be read without running
@@ -337,11 +360,12 @@ def test_the_build_needs_no_torch():
     tree = ast.parse((ROOT / "seq2seq" / "__init__.py").read_text(encoding="utf-8"))
     assert not any(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.walk(tree))
     assert any(
-        isinstance(node, ast.Assign) and node.targets[0].id == "__version__" for node in tree.body
+        isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__version__"
+        for node in tree.body
     )
 
 
-def test_every_package_of_ours_is_installed():
+def test_every_package_of_ours_is_installed() -> None:
     packages = {
         ".".join(path.parent.relative_to(ROOT).parts)
         for top in ("seq2seq", "hydra_plugins")
@@ -355,7 +379,7 @@ def test_every_package_of_ours_is_installed():
     ]
 
 
-def test_python_is_of_the_version_that_the_makefile_asks_for():
+def test_the_makefile_and_the_package_require_the_same_python() -> None:
     assert PROJECT["project"]["requires-python"] == ">=3.11"
     assert "sys.version_info >= (3, 11)" in (ROOT / "Makefile").read_text()
     assert sys.version_info >= (3, 11)

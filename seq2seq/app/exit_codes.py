@@ -36,6 +36,7 @@ PACKAGES = {
     "tqdm": ("tqdm", "app"),
     "yaml": ("pyyaml", "app"),
     "zhplot": ("zhplot", "app"),
+    "PIL": ("pillow", "report"),
     "jinja2": ("jinja2", "report"),
     "vl_convert": ("vl-convert-python", "report"),
 }

@@ -148,7 +148,7 @@ class DataConfig:
     """Sentences of about so many batches are sorted by length together; 1: no sorting.
 
     Keep 1 with batch norm. In a batch of sentences of one length, the statistics of a step tell how
-    far the end is (README).
+    far the end is (docs/results.md, "The order of sentences").
     """
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""From an error to a line and an exit code."""
+"""Errors become one line of text and an exit code."""
 
 import pickle
 import tomllib
@@ -29,10 +29,15 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
         (KeyboardInterrupt(), 130),
     ],
 )
-def test_exit_codes(error, code, capsys, monkeypatch):
+def test_exit_codes(
+    error: ValueError | FileNotFoundError | TrainingError | OSError | Stopped | KeyboardInterrupt,
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
-    def main():
+    def main() -> None:
         raise error
 
     assert guarded(main) == code
@@ -43,31 +48,31 @@ def test_exit_codes(error, code, capsys, monkeypatch):
         assert "x.txt: " in printed
 
 
-def test_a_traceback_on_request(monkeypatch):
+def test_a_traceback_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
 
-    def main():
+    def main() -> None:
         raise ValueError("bad value")
 
     with pytest.raises(ValueError, match="bad value"):
         guarded(main)
 
 
-def test_a_bug_keeps_its_traceback(monkeypatch):
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     with pytest.raises(TypeError):
-        guarded(lambda: run_name(None, [], 1))
+        guarded(lambda: run_name(None, [], 1))  # type: ignore[arg-type]
 
 
-def test_a_stop_comes_whole_from_a_worker_process():
-    """A sweep's launcher sends it by pickle: else the pool counts as broken, and what to go on with
-    is lost.
-    """
+def test_a_stop_keeps_its_message_and_code_when_pickled() -> None:
+    """The launcher of a sweep pickles it. If that failed, the command to resume would be lost."""
     stopped = pickle.loads(pickle.dumps(Stopped("SIGTERM: saved", 130)))
     assert (type(stopped), str(stopped), stopped.exit_code) == (Stopped, "SIGTERM: saved", 130)
 
 
-def test_a_missing_package_is_named_with_what_installs_it(capsys, monkeypatch):
+def test_a_missing_package_is_named_with_the_command_that_installs_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     monkeypatch.setattr("sys.argv", ["/usr/bin/seq2seq-train", "norm=layer"])
     for module, line in (
@@ -75,19 +80,19 @@ def test_a_missing_package_is_named_with_what_installs_it(capsys, monkeypatch):
         ("vl_convert", "seq2seq-train: needs vl-convert-python: pip install 'seq2seq[report]'\n"),
     ):
 
-        def main(module=module):
+        def main(module: str = module) -> None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
         assert guarded(main) == 2
         assert capsys.readouterr().err == line
 
 
-def test_a_module_of_no_package_of_ours_is_a_bug():
+def test_a_missing_module_of_this_project_is_a_bug() -> None:
     with pytest.raises(ModuleNotFoundError):
         guarded(lambda: __import__("seq2seq.nothing"))
 
 
-def test_every_package_that_may_be_missing_is_in_an_extra():
+def test_every_optional_package_is_in_an_extra() -> None:
     project = PROJECT["project"]
     for distribution, extra in exit_codes.PACKAGES.values():
         needed = project["dependencies"] + project["optional-dependencies"][extra]

@@ -1,4 +1,4 @@
-"""A wheel in an environment of its own, used from an empty folder."""
+"""A wheel in a separate environment, used from an empty folder."""
 
 import os
 import shutil
@@ -30,11 +30,11 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The wheel, built from a copy of the repository."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the wheel, built from a copy of the repository."""
     folder = tmp_path_factory.mktemp("wheel")
     shutil.copytree(ROOT, folder / "source", symlinks=True, ignore=LEFT_OUT)
-    build = ["pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, "."]
+    build = ["pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(folder), "."]
     subprocess.run([sys.executable, "-m", *build], cwd=folder / "source", check=True)
     (file,) = folder.glob("seq2seq-*.whl")
     shutil.rmtree(folder / "source")
@@ -42,29 +42,31 @@ def wheel(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def installed(wheel, tmp_path_factory):
-    """An environment with the wheel in it, and nothing else."""
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an environment with only the wheel."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False)
     python = folder / "bin" / "python"
-    install = ["pip", "--python", python, "install", "--quiet", "--no-deps", wheel]
+    install = ["pip", "--python", str(python), "install", "--quiet", "--no-deps", str(wheel)]
     subprocess.run([sys.executable, "-m", *install], check=True)
     return folder
 
 
 @pytest.fixture(scope="module")
-def complete(wheel, tmp_path_factory):
-    """The same with the packages of this environment, but without its own seq2seq."""
+def complete(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an environment with the wheel and the packages of this environment."""
     folder = tmp_path_factory.mktemp("complete")
     venv.create(folder, with_pip=False)
     (site,) = folder.glob("lib/python*/site-packages")
     (site / "others.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    install = ["pip", "--python", folder / "bin" / "python", "install", "--quiet", "--no-deps"]
+    install = ["pip", "--python", str(folder / "bin" / "python"), "install", "--quiet", "--no-deps"]
     subprocess.run([sys.executable, "-m", *install, "--ignore-installed", wheel], check=True)
     return folder
 
 
-def run(environment, cwd, command, *arguments, stdin=""):
+def run(
+    environment: Path, cwd: Path, command: str, *arguments: object, stdin: str = ""
+) -> "subprocess.CompletedProcess[str]":
     """Run a command of an environment in a folder."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "HYDRA", "SEQ2SEQ"))}
     return subprocess.run(
@@ -77,7 +79,7 @@ def run(environment, cwd, command, *arguments, stdin=""):
     )
 
 
-def test_the_wheel_holds_files_where_the_repository_has_links(wheel):
+def test_the_wheel_holds_files_where_the_repository_has_links(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         grammar = archive.read("seq2seq/data/grammar_en_zh/grammar.txt")
@@ -90,7 +92,9 @@ def test_the_wheel_holds_files_where_the_repository_has_links(wheel):
     )]  # fmt: skip
 
 
-def test_what_is_missing_is_named_with_the_command_that_installs_it(installed, tmp_path):
+def test_missing_packages_are_named_with_the_command_that_installs_them(
+    installed: Path, tmp_path: Path
+) -> None:
     done = run(installed, tmp_path, "seq2seq-train", "norm=layer")
     line = "seq2seq-train: needs hydra-core: pip install 'seq2seq[app]'\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
@@ -102,7 +106,9 @@ def test_what_is_missing_is_named_with_the_command_that_installs_it(installed, t
         assert done.stderr.count("\n") == 1
 
 
-def test_a_wheel_trains_translates_evaluates_and_compares_anywhere(complete, tmp_path):
+def test_a_wheel_trains_translates_evaluates_and_compares_anywhere(
+    complete: Path, tmp_path: Path
+) -> None:
     where = run(complete, tmp_path, "python", "-c", "import seq2seq; print(seq2seq.__file__)")
     assert where.stdout.startswith(str(complete))
     for norm in ("layer", "none"):

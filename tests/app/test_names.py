@@ -5,7 +5,7 @@ from seq2seq.app.names import run_folder, run_name
 CHOICES = {"norm": "layer", "cell": "lstm", "model": "base"}
 
 
-def test_a_run_is_named_after_what_was_chosen():
+def test_a_run_is_named_after_its_choices() -> None:
     assert (
         run_name(CHOICES, ["norm=layer", "seed=3", "data=grammar_en_zh", "model=base"], 3)
         == "layer-lstm-base-seed3"
@@ -24,7 +24,7 @@ def test_a_run_is_named_after_what_was_chosen():
     assert run_name(CHOICES, overrides, 1) == run_name(CHOICES, overrides[::-1], 1)
 
 
-def test_a_name_is_fit_for_a_folder():
+def test_a_name_is_a_valid_folder_name() -> None:
     path = run_name(CHOICES, ["data.train.source=/a b/c.txt"], 1)
     assert path == "layer-lstm-base-seed1,data.train.source=_a_b_c.txt"
     long = [f"data.train.source={'x' * 300}{i}" for i in range(2)]
@@ -33,6 +33,6 @@ def test_a_name_is_fit_for_a_folder():
     assert all(len(name.encode()) <= 200 for name in names)
 
 
-def test_resuming_makes_no_folder():
+def test_resuming_creates_no_folder() -> None:
     assert run_folder("grammar/layer", None) == "outputs/grammar/layer"
     assert run_folder("grammar/layer", "elsewhere/run") == "."

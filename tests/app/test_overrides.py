@@ -1,4 +1,6 @@
-"""What the command line may ask for, checked before Hydra composes anything."""
+"""Overrides of the command line are checked before Hydra composes the configuration."""
+
+from pathlib import Path
 
 import pytest
 from conftest import composed
@@ -27,27 +29,27 @@ from seq2seq.rnn import NormConfig
         ("norm.cell=[", ["norm.cell=[: expected key=value in Hydra's syntax"]),
     ],
 )
-def test_an_override_that_means_nothing_is_refused(override, parts):
+def test_an_unknown_override_is_refused(override: str, parts: list[str]) -> None:
     with pytest.raises(ValueError, match="expected") as refused:
         check(["seed=1", override])
     for part in parts:
         assert part in str(refused.value)
 
 
-def test_what_means_something_is_accepted():
+def test_valid_overrides_are_accepted() -> None:
     check(["norm=layer,none", "norm=glob(*)", "experiment=null", "size=quick", "hydra.run.dir=x"])
     check(["+data.more_tests.mine.source=a", "~data.more_tests.test_long", "hydra/launcher=joblib"])
     check(["data.upstream_split.salt=x", "seed=range(1,3)", "resume='a,b=c'"])
 
 
-def test_choices_of_a_folder_of_ones_own_are_known(tmp_path):
+def test_choices_in_the_users_own_folder_are_known(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine.yaml").touch()
     check(["model=mine"], [tmp_path])
     assert choices("model", [tmp_path]) == ["mine"]
 
 
-def test_every_setting_is_a_known_key():
+def test_every_setting_is_a_known_key() -> None:
     known = keys()
     open_keys = tuple(f"{key}." for key, is_open in known.items() if is_open)
     assert open_keys == ("data.grammar_splits.", "data.sha256.", "data.more_tests.")
@@ -55,7 +57,7 @@ def test_every_setting_is_a_known_key():
         assert key in known or key.startswith(open_keys)
 
 
-def test_only_what_is_close_is_proposed():
+def test_only_similar_keys_are_suggested() -> None:
     assert did_you_mean("trainer.presicion", list(keys())) == "; did you mean trainer.precision?"
     assert did_you_mean("zzz", ["norm"]) == ""
 
@@ -75,7 +77,7 @@ def test_only_what_is_close_is_proposed():
         ["norm=layer", "norm.eps=0"],
     ],
 )
-def test_settings_of_another_norm_are_refused(overrides):
+def test_settings_of_another_norm_are_refused(overrides: list[str]) -> None:
     key = overrides[1].partition("=")[0]
     with pytest.raises(ValueError, match=rf"^{key}=.*expected"):
         composed(*overrides)

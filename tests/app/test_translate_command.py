@@ -1,55 +1,54 @@
-"""scripts/translate.py as a user runs it: a line in, a line out."""
+"""scripts/translate.py as a user runs it: one translated line for each line."""
 
-import fcntl
 import io
-import os
-import pty
-import select
 import shutil
-import signal
-import subprocess
-import sys
-import termios
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from conftest import Done
 from matplotlib.image import imread
-from runs import ROOT, settings, trained, translation
+from runs import Command, Runs, Script, settings, trained, translation
+from typed import present
 
 from seq2seq.app.options import open_translator
 from seq2seq.config import Attention, ModelConfig
 from seq2seq.data import decoded_lines
+from seq2seq.translation.lines import Session, Translation
 
 pytest_plugins = ["run_fixtures"]
 
 
 @pytest.fixture
-def translate(script):
+def translate(script: Script) -> Command:
     return script("translate")
 
 
-def lines(done):
-    """What a successful command printed."""
+def lines(done: Done) -> list[str]:
+    """Return the lines that a successful command printed."""
     assert (done.code, done.err) == (0, "")
     assert done.out.endswith("\n")
     return done.out.split("\n")[:-1]
 
 
-def test_a_line_in_is_a_line_out_in_order(two_runs, translate):
+def test_a_line_in_is_a_line_out_in_order(two_runs: Runs, translate: Command) -> None:
     asked = two_runs.sources * 3
     done = lines(translate(two_runs.layer, stdin="".join(line + "\n" for line in asked)))
     assert done == [translation(line) for line in asked]
 
 
-def test_order_is_kept_over_more_lines_than_one_chunk(two_runs, translate, monkeypatch):
+def test_lines_keep_their_order_across_chunks(
+    two_runs: Runs, translate: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = lines(translate(two_runs.none, stdin="\n".join(two_runs.sources)))
     assert len(set(whole)) > 5
     monkeypatch.setattr(translate.module, "CHUNK_LINES", 7)
     assert lines(translate(two_runs.none, stdin="\n".join(two_runs.sources))) == whole
 
 
-def test_lines_are_translated_chunk_by_chunk(two_runs, translate, monkeypatch):
+def test_lines_are_translated_chunk_by_chunk(
+    two_runs: Runs, translate: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(translate.module, "CHUNK_LINES", 2)
     done = translate(two_runs.layer, stdin=b"one dogs see two cats\n" * 4 + b"\xff\n")
     assert done.code == 2
@@ -74,13 +73,15 @@ def test_lines_are_translated_chunk_by_chunk(two_runs, translate, monkeypatch):
         (b"one dogs\rsee two cats\n", ["一狗看见二猫。"]),
     ],
 )
-def test_lines_end_at_newlines_alone(two_runs, translate, text, expected):
+def test_only_newlines_end_a_line(
+    two_runs: Runs, translate: Command, text: bytes, expected: list[str]
+) -> None:
     done = translate(two_runs.layer, stdin=text)
     assert (done.code, done.err) == (0, "")
     assert done.out == "".join(line + "\n" for line in expected)
 
 
-def test_invalid_utf8_is_named_by_line_and_byte(two_runs, translate):
+def test_invalid_utf8_is_named_by_line_and_byte(two_runs: Runs, translate: Command) -> None:
     done = translate(two_runs.layer, stdin=b"one\ntwo \xff cats\n")
     assert done.code == 2
     assert (
@@ -88,7 +89,7 @@ def test_invalid_utf8_is_named_by_line_and_byte(two_runs, translate):
     )
 
 
-def test_a_very_long_line_is_translated(two_runs, translate):
+def test_a_very_long_line_is_translated(two_runs: Runs, translate: Command) -> None:
     long = " ".join(two_runs.sources[i % 30] for i in range(120))  # 600 words
     done = lines(translate(two_runs.layer, "--beam", 1, stdin=f"one dogs see two cats\n{long}\n\n"))
     assert done[0] == "一狗看见二猫。"
@@ -99,7 +100,7 @@ def test_a_very_long_line_is_translated(two_runs, translate):
 # -- options ---
 
 
-def test_n_best_gives_as_many_lines_for_each(two_runs, translate):
+def test_n_best_gives_n_lines_for_each_sentence(two_runs: Runs, translate: Command) -> None:
     asked = ["one dogs see two cats", "", "two birds like five dogs"]
     done = lines(translate(two_runs.none, "--n-best", 3, "--scores", stdin="\n".join(asked)))
     assert len(done) == 9
@@ -115,7 +116,7 @@ def test_n_best_gives_as_many_lines_for_each(two_runs, translate):
     ]
 
 
-def test_scores_are_divided_by_the_length(two_runs, translate):
+def test_scores_are_divided_by_the_length(two_runs: Runs, translate: Command) -> None:
     asked = "one dogs see two cats\n"
     plain, halved = (
         lines(translate(two_runs.layer, "--scores", "--length-penalty", alpha, stdin=asked))[
@@ -155,7 +156,13 @@ def test_scores_are_divided_by_the_length(two_runs, translate):
         (["--unknown"], "unrecognized arguments: --unknown"),
     ],
 )
-def test_a_wrong_option_is_refused_in_one_line(two_runs, translate, monkeypatch, options, message):
+def test_a_wrong_option_is_refused_in_one_line(
+    two_runs: Runs,
+    translate: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str | int | str],
+    message: str,
+) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     done = translate(two_runs.layer, *options, stdin="one dogs see two cats\n")
     assert done.code == 2
@@ -164,11 +171,13 @@ def test_a_wrong_option_is_refused_in_one_line(two_runs, translate, monkeypatch,
     assert "Traceback" not in done.err
 
 
-def test_options_reach_the_search(two_runs, translate, monkeypatch):
-    seen = []
+def test_options_reach_the_search(
+    two_runs: Runs, translate: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Session] = []
     original = translate.module.open_translator
 
-    def spy(*arguments):
+    def spy(*arguments: Any) -> Session:
         seen.append(original(*arguments))
         return seen[-1]
 
@@ -220,12 +229,14 @@ def test_options_reach_the_search(two_runs, translate, monkeypatch):
         ["--replace-unk"],
     ],
 )
-def test_a_good_model_says_the_same_with_every_option(two_runs, translate, options):
+def test_a_good_model_translates_the_same_with_every_option(
+    two_runs: Runs, translate: Command, options: list[str | int | str]
+) -> None:
     done = lines(translate(two_runs.layer, *options, stdin="\n".join(two_runs.sources)))
     assert done == two_runs.references
 
 
-def test_help_documents_the_format(translate):
+def test_help_documents_the_format(translate: Command) -> None:
     done = translate("--help")
     assert done.code == 0
     text = " ".join(done.out.split()).replace("- ", "-")  # argparse breaks lines at hyphens
@@ -250,17 +261,25 @@ def test_help_documents_the_format(translate):
 # -- attention ---
 
 
-def test_attention_is_drawn_of_the_first_line_with_words(two_runs, translate, tmp_path):
-    png, drawn = tmp_path / "new" / "a.png", []
+def test_the_attention_of_the_first_line_with_words_is_drawn(
+    two_runs: Runs, translate: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    png = tmp_path / "new" / "a.png"
+    drawn: list[Translation] = []
     original = translate.module.open_translator
 
-    def spy(*arguments):
-        session = original(*arguments)
+    def spy(*arguments: Any) -> Session:
+        session: Session = original(*arguments)
         draw = session.draw_attention
-        session.draw_attention = lambda found, path: (drawn.append(found), draw(found, path))
+
+        def draw_and_note(found: Translation, path: Path) -> None:
+            drawn.append(found)
+            draw(found, path)
+
+        monkeypatch.setattr(session, "draw_attention", draw_and_note)
         return session
 
-    translate.monkeypatch.setattr(translate.module, "open_translator", spy)
+    monkeypatch.setattr(translate.module, "open_translator", spy)
     asked = ["", *two_runs.sources[:4]]
     done = lines(
         translate(two_runs.layer, "--attention", png, "--n-best", 2, stdin="\n".join(asked))
@@ -268,20 +287,24 @@ def test_attention_is_drawn_of_the_first_line_with_words(two_runs, translate, tm
     assert done[::2] == ["", *two_runs.references[:4]]
     (found,) = drawn
     assert "".join(found.src_pieces).replace("▁", " ").strip() == two_runs.sources[0]
-    assert found.attention.shape == (len(found.tgt_pieces) + 1, len(found.src_pieces) + 1)
+    assert present(found.attention).shape == (len(found.tgt_pieces) + 1, len(found.src_pieces) + 1)
     picture = imread(png)
     assert min(picture.shape[:2]) > 100
     assert [p.name for p in png.parent.iterdir()] == ["a.png"]
 
 
-def test_nothing_to_draw_is_said(two_runs, translate, tmp_path):
+def test_a_text_without_words_has_no_attention_to_draw(
+    two_runs: Runs, translate: Command, tmp_path: Path
+) -> None:
     done = translate(two_runs.layer, "--attention", tmp_path / "a.png", stdin="\n \n")
     assert done.code == 2
     assert "no line has words" in done.err
     assert done.out == "\n\n"
 
 
-def test_a_run_without_attention_has_none_to_draw(two_runs, translate, tmp_path):
+def test_a_run_without_attention_has_no_attention_to_draw(
+    two_runs: Runs, translate: Command, tmp_path: Path
+) -> None:
     config = settings(two_runs.data, updates=1, model=ModelConfig(8, 8, attention=Attention.none))
     run = trained(tmp_path / "run", config)
     assert len(lines(translate(run, "--replace-unk", stdin="one dogs\n"))) == 1
@@ -294,7 +317,9 @@ def test_a_run_without_attention_has_none_to_draw(two_runs, translate, tmp_path)
 # -- runs ---
 
 
-def test_a_copied_run_needs_nothing_else(two_runs, translate, tmp_path, monkeypatch):
+def test_a_copied_run_translates_without_the_original(
+    two_runs: Runs, translate: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = settings(two_runs.data, updates=2)
     first = trained(tmp_path / "first", config)
     expected = lines(translate(first, stdin="one dogs see two cats\n"))
@@ -304,7 +329,9 @@ def test_a_copied_run_needs_nothing_else(two_runs, translate, tmp_path, monkeypa
     assert lines(translate("b", stdin="one dogs see two cats\n")) == expected
 
 
-def test_what_is_no_run_is_named(two_runs, translate, tmp_path):
+def test_a_missing_or_unfinished_run_is_named(
+    two_runs: Runs, translate: Command, tmp_path: Path
+) -> None:
     done = translate(tmp_path / "nothing")
     assert (done.code, done.out) == (2, "")
     assert (
@@ -319,131 +346,6 @@ def test_what_is_no_run_is_named(two_runs, translate, tmp_path):
     assert "best.safetensors: no such checkpoint" in done.err
 
 
-# -- as a process ---
-
-
-def environment():
-    kept = {k: v for k, v in os.environ.items() if k not in ("HYDRA_FULL_ERROR", "COLUMNS")}
-    return kept | {"TERM": "dumb", "OMP_NUM_THREADS": "1"}
-
-
-def read_until(terminal, wanted, seconds=60):
-    """What a terminal shows until `wanted` is there, or it is closed."""
-    shown, end = b"", time.monotonic() + seconds
-    while wanted not in shown.decode(errors="ignore") and time.monotonic() < end:
-        if select.select([terminal], [], [], 1)[0]:
-            try:
-                shown += os.read(terminal, 4096)
-            except OSError:  # the process has ended
-                break
-    return shown.decode()
-
-
-def at_a_terminal(run):
-    """The command at a terminal of its own: the process, and the terminal's other end."""
-    terminal, theirs = pty.openpty()
-
-    def take_the_terminal():
-        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        )  # tests that run in the background inherit that it is ignored
-
-    process = subprocess.Popen(
-        [sys.executable, "scripts/translate.py", run],
-        cwd=ROOT,
-        env=environment(),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-        preexec_fn=take_the_terminal,
-    )
-    os.close(theirs)
-    return process, terminal
-
-
-def wait_until_it_listens(process, terminal, seconds=60):
-    """Until readline has the terminal and the process sleeps, waiting for a key.
-
-    Between the prompt and that wait CPython's readline loses a signal; no hand is that fast.
-    """
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2][0]
-        if state == "S" and not termios.tcgetattr(terminal)[3] & termios.ICANON:
-            return
-        time.sleep(0.01)
-    pytest.fail("the prompt waits for no key")
-
-
-def test_a_prompt_at_a_terminal(two_runs):
-    process, terminal = at_a_terminal(two_runs.layer)
-    shown = read_until(terminal, "> ")
-    assert "Ctrl-D ends" in shown
-    dialogue = (
-        ("one dogs see two cats", "一狗看见二猫。"),
-        ("", ""),
-        ("two cats like two dogs", "二猫喜欢二狗。"),
-    )
-    for asked, expected in dialogue:
-        os.write(terminal, asked.encode() + b"\n")
-        assert read_until(terminal, "\n> ").replace("\r", "") == f"{asked}\n{expected}\n> "
-    os.write(terminal, b"\x04")
-    assert "Traceback" not in read_until(terminal, "never shown")
-    assert process.wait(30) == 0
-    os.close(terminal)
-
-
-def test_ctrl_c_at_the_prompt(two_runs):
-    process, terminal = at_a_terminal(two_runs.layer)
-    read_until(terminal, "> ")
-    wait_until_it_listens(process, terminal)
-    os.write(terminal, b"half a sen\x03")
-    shown = read_until(terminal, "never shown")
-    assert shown.splitlines()[-1] == "interrupted"
-    assert "Traceback" not in shown
-    assert process.wait(30) == 130
-    os.close(terminal)
-
-
-def test_no_prompt_in_redirected_output(two_runs, tmp_path):
-    terminal, theirs = pty.openpty()
-    with open(tmp_path / "out.txt", "wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "scripts/translate.py", two_runs.layer],
-            cwd=ROOT,
-            env=environment() | {"PYTHONIOENCODING": "ascii"},
-            stdin=theirs,
-            stdout=out,
-            stderr=subprocess.PIPE,
-        )
-    os.close(theirs)
-    assert b"Ctrl-D ends" in process.stderr.readline()
-    os.write(terminal, b"one dogs see two cats\n\x04")
-    assert process.wait(60) == 0
-    process.stderr.close()
-    os.close(terminal)
-    assert (tmp_path / "out.txt").read_text(encoding="utf-8") == "一狗看见二猫。\n"
-
-
-def test_a_reader_that_leaves_ends_it_quietly(two_runs):
-    asked = "".join(line + "\n" for line in two_runs.sources * 300)  # more than a pipe holds
-    command = f"{sys.executable} scripts/translate.py {two_runs.layer} --beam 1; echo code $? >&2"
-    process = subprocess.Popen(
-        ["bash", "-c", f"({command}) | head -1"],
-        cwd=ROOT,
-        env=environment(),
-        text=True,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    out, err = process.communicate(asked, timeout=120)
-    assert out == two_runs.references[0] + "\n"
-    assert err == "code 0\n"
-
-
-def test_lines_come_one_at_a_time(translate):
+def test_lines_come_one_at_a_time(translate: Command) -> None:
     stream = io.BytesIO(b"a\nb\r\n\nc\r")
     assert list(decoded_lines(stream, "<stdin>")) == ["a", "b", "", "c"]

@@ -1,11 +1,18 @@
 import json
 import statistics
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from matplotlib.image import imread
+from runs import Command, Script
+from torch import Tensor
 
-from seq2seq.benchmark import layers, memory, tables, timing
+from seq2seq.benchmark import layers, memory, tables
 from seq2seq.benchmark.figure import speed_figure
 from seq2seq.benchmark.layers import NORMS
 from seq2seq.benchmark.timing import Timing, geometric_means, interleave
@@ -16,44 +23,43 @@ from seq2seq.rnn import packs
 pytest_plugins = ["run_fixtures"]
 
 
-@pytest.fixture
-def clock(monkeypatch):
+class Clock:
     """A clock that only contestants advance."""
 
-    class Clock:
-        now = 0.0
+    now = 0.0
 
-        def contestant(self, *seconds):
-            """Takes each of these times in turn."""
-            times = list(seconds)
+    def contestant(self, *seconds: float) -> Callable[[], None]:
+        """Return a function that takes each of these times in turn."""
+        times = list(seconds)
 
-            def run():
-                self.now += times.pop(0) if len(times) > 1 else times[0]
+        def run() -> None:
+            self.now += times.pop(0) if len(times) > 1 else times[0]
 
-            return run
+        return run
 
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Replace the clock of the measurements."""
     clock = Clock()
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
     return clock
 
 
 # -- timing ---
 
 
-def test_contestants_run_in_turn_and_warm_up_counts_for_nothing():
-    calls = []
-    timings = interleave(
-        {name: lambda name=name: calls.append(name) for name in "abc"}, rounds=3, warm_up=2
-    )
+def test_contestants_run_in_turn_and_warm_up_is_not_counted() -> None:
+    calls: list[str] = []
+    timings = interleave({name: partial(calls.append, name) for name in "abc"}, rounds=3, warm_up=2)
     assert calls == ["a", "a", "b", "b", "c", "c"] * 5  # the second of each pair is timed
     assert [t.name for t in timings] == ["a", "b", "c"]
 
 
-def test_ratios_are_of_the_same_round(clock):
-    # The machine slows down tenfold in rounds 2 and 3; the ratios do not notice. Untimed runs take
-    # 99.
-    def contestant(*seconds):
-        return clock.contestant(99, 99, *(time for second in seconds for time in (99, second)))
+def test_ratios_compare_times_of_the_same_round(clock: Clock) -> None:
+    # The machine is ten times slower in rounds 2 and 3; the ratios are not. Untimed runs take 99 s.
+    def contestant(*seconds: float) -> Callable[[], None]:
+        return clock.contestant(99, 99, *(each for second in seconds for each in (99, second)))
 
     one, two = interleave(
         {"base": contestant(1, 10, 10, 1, 2), "other": contestant(2, 20, 30, 2, 8)}, rounds=5
@@ -67,7 +73,7 @@ def test_ratios_are_of_the_same_round(clock):
     assert two.ratio == pytest.approx(2)
 
 
-def test_one_round_is_enough(clock):
+def test_one_round_is_enough(clock: Clock) -> None:
     one, two = interleave(
         {"base": clock.contestant(2), "other": clock.contestant(3)}, rounds=1, warm_up=0
     )
@@ -75,27 +81,34 @@ def test_one_round_is_enough(clock):
     assert (two.ratio, two.low, two.high) == pytest.approx((1.5, 1.5, 1.5))
 
 
-def test_means_are_geometric_and_by_contestant():
+def test_means_are_geometric_and_by_contestant() -> None:
     tables = [[Timing("base", 1, 1, 1, 1), Timing("other", 1, ratio, 1, 1)] for ratio in (0.5, 8.0)]
     assert geometric_means(tables) == pytest.approx({"base": 1.0, "other": 2.0})
 
 
 @pytest.mark.parametrize("backward", [True, False])
-def test_products_are_those_of_an_lstm(backward, monkeypatch):
+def test_products_cost_as_much_as_those_of_an_lstm(
+    backward: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flops = []
+
+    def linear(x: Tensor, weight: Tensor) -> Tensor:
+        flops.append(2 * x.numel() * len(weight))
+        return x @ weight.t()
+
+    def mm(a: Tensor, b: Tensor) -> Tensor:
+        flops.append(2 * a.numel() * b.size(1))
+        return a @ b
+
     monkeypatch.setattr(layers, "packs", lambda dtype: False)
-    monkeypatch.setattr(
-        layers.F, "linear", lambda x, w: flops.append(2 * x.numel() * len(w)) or x @ w.t()
-    )
-    monkeypatch.setattr(
-        layers.torch, "mm", lambda a, b: flops.append(2 * a.numel() * b.size(1)) or a @ b
-    )
+    monkeypatch.setattr(F, "linear", linear)
+    monkeypatch.setattr(torch, "mm", mm)
     layers.products((3, 4, 5, 6), backward)()
     forward = 2 * 3 * 4 * 24 * (5 + 6)
     assert sum(flops) == forward * (3 if backward else 1)
 
 
-def test_memory_is_of_each_in_its_own_process():
+def test_memory_is_measured_in_a_process_for_each_contestant() -> None:
     baseline, *ours = memory.memory((25, 64, 256, 256))
     assert (baseline.name, baseline.ratio) == ("torch.nn.LSTM", 1.0)
     assert [m.name for m in ours] == [
@@ -104,17 +117,24 @@ def test_memory_is_of_each_in_its_own_process():
         "LSTM norm=layer",
         "LSTM norm=rms",
     ]
-    least = 25 * 64 * 4 * 256 * 4 / 2**20  # what the gates of all steps take
+    least = 25 * 64 * 4 * 256 * 4 / 2**20  # the gates of all steps need this much
     assert all(
         m.mebibytes > least and m.ratio == m.mebibytes / baseline.mebibytes
         for m in (baseline, *ours)
     )
 
 
-def test_kernels_are_loaded_before_the_clock_of_the_progress_bar(monkeypatch):
+def test_kernels_are_loaded_before_the_clock_of_the_progress_bar(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     happened = []
+
+    def no_rounds(*_: object, **__: object) -> list[object]:
+        happened.append("bar")
+        return []
+
     monkeypatch.setattr(tables, "load_kernels", lambda: happened.append("kernels"))
-    monkeypatch.setattr(tables, "tqdm", lambda *_, **__: happened.append("bar") or [])
+    monkeypatch.setattr(tables, "tqdm", no_rounds)
     assert tables.layers("small", 1, compiled=False) == {}
     assert happened == ["kernels", "bar"]
 
@@ -123,7 +143,7 @@ def test_kernels_are_loaded_before_the_clock_of_the_progress_bar(monkeypatch):
 
 
 @pytest.fixture
-def measure(script):
+def measure(script: Script) -> Iterator[Command]:
     threads = torch.get_num_threads()
     yield script("benchmark")
     torch.set_num_threads(threads)
@@ -164,7 +184,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("what", list(TABLES))
-def test_each_table_is_shown_and_written(measure, tmp_path, what):
+def test_each_table_is_shown_and_written(measure: Command, tmp_path: Path, what: str) -> None:
     file = tmp_path / "new" / "a.json"
     done = measure(what, "--size", "small", "--rounds", 2, "--threads", 1, "--json", file)
     assert done.code == 0
@@ -200,7 +220,9 @@ def test_each_table_is_shown_and_written(measure, tmp_path, what):
     assert lines == []  # no means over one size
 
 
-def test_without_a_word_every_table_is_measured(measure, tmp_path, monkeypatch):
+def test_without_arguments_every_table_is_measured(
+    measure: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(
         measure.module,
         "TABLES",
@@ -229,7 +251,9 @@ def test_without_a_word_every_table_is_measured(measure, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("dtypes", [("",), ("", " bfloat16")], ids=["float32", "bfloat16 too"])
-def test_the_figure_shows_every_norm(dtypes, measure, tmp_path, monkeypatch):
+def test_the_figure_shows_every_norm(
+    dtypes: tuple[str, ...], measure: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = ["torch.nn.LSTM", *(f"{name}{dtype}" for dtype in dtypes for name in FUSED)]
     rows = [Timing(name, 1.0, 1.0 + number / 10, 1.0, 1.0) for number, name in enumerate(names)]
     monkeypatch.setattr(
@@ -251,7 +275,7 @@ def test_the_figure_shows_every_norm(dtypes, measure, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_reference_is_compiled_where_asked(measure, tmp_path):
+def test_the_reference_is_compiled_on_request(measure: Command, tmp_path: Path) -> None:
     assert (
         measure(
             "layers", "--size", "small", "--rounds", 1, "--compile", "--json", tmp_path / "a.json"
@@ -272,14 +296,16 @@ def test_the_reference_is_compiled_where_asked(measure, tmp_path):
         (["train", "--figure", "a.png"], "--figure a.png: train has no figure; expected layers"),
     ],
 )
-def test_wrong_options_are_named(measure, options, message):
+def test_wrong_options_are_named(
+    measure: Command, options: list[int | str | str], message: str
+) -> None:
     done = measure(*options)
     assert (done.code, done.out) == (2, "")
     assert message in done.err.splitlines()[-1]
 
 
-def test_what_is_trained_learns():
-    """The training step that is timed is a whole one: the loss of its batch falls."""
+def test_the_measured_training_step_learns() -> None:
+    """The timed training step is complete: the loss of its batch falls."""
     model = tables.models("small")["norm=layer"]
     ids, lengths = torch.randint(4, 100, (8, 5)), torch.full((8,), 5)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import pytest
 
@@ -43,12 +44,12 @@ class Example:
         ({"sizes": [5, 1]}, r"group.sizes=\[5, 1\]: expected at least 2"),
     ],
 )
-def test_a_number_out_of_its_range_is_named(changed, message):
+def test_a_number_out_of_its_range_is_named(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         check_ranges(Example(**changed), "group")
 
 
-def test_limits_belong_to_a_range_or_not():
+def test_limits_are_part_of_a_range_if_it_includes_them() -> None:
     check_ranges(Example(rate=0, steps=None, pair=(1, 0.1), sizes=[]), "group")
     assert 0 in Range(at_least=0)
     assert 0 not in Range(above=0)
@@ -57,7 +58,7 @@ def test_limits_belong_to_a_range_or_not():
     assert str(Range(above=0, below=1)) == "more than 0 and less than 1"
 
 
-def test_a_default_is_a_copy_and_keeps_its_range():
+def test_a_default_is_a_copy_and_keeps_its_range() -> None:
     first, second = Example(), Example()
     first.sizes.append(9)
     assert second.sizes == [3, 4]
@@ -69,7 +70,7 @@ def test_a_default_is_a_copy_and_keeps_its_range():
     ]
 
 
-def test_a_setting_that_nothing_reads_is_refused():
+def test_a_setting_without_effect_is_refused() -> None:
     only_with(Example(), "group", "other=b", False, "name", "names", "steps")
     only_with(Example(name="b"), "group", "other=b", True, "name")
     for changed, message in (
@@ -81,7 +82,7 @@ def test_a_setting_that_nothing_reads_is_refused():
             only_with(Example(**changed), "group", "other=b", False, "name", "names", "steps")
 
 
-def test_what_an_earlier_version_saved_returns_to_the_default():
+def test_saved_settings_without_effect_return_to_their_default() -> None:
     old = Example(name="b", names=["x"])
     with saved_settings():
         only_with(old, "group", "other=b", False, "name", "names")
@@ -91,12 +92,12 @@ def test_what_an_earlier_version_saved_returns_to_the_default():
         refuse("two settings that exclude each other")
 
 
-def test_a_range_holds_for_saved_settings_too():
+def test_a_range_holds_for_saved_settings_too() -> None:
     with saved_settings(), pytest.raises(ValueError, match=r"group\.rate=2"):
         check_ranges(Example(rate=2), "group")
 
 
-def test_values_are_written_as_on_the_command_line():
+def test_values_are_written_as_on_the_command_line() -> None:
     assert [as_text(v) for v in (None, True, False, Metric.bleu, 0.5, "x", [1])] == [
         "null",
         "true",

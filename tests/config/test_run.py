@@ -1,7 +1,8 @@
 """The settings of a run: what each class refuses, and which combinations of groups."""
 
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -36,9 +37,9 @@ from seq2seq.rnn import CellNorm, NormConfig, NormKind
 ADDRESS = "https://example.org/"
 
 
-def with_splits(origin=Origin.grammar, **changes):
-    """A corpus of a grammar, or of files."""
-    named = {
+def with_splits(origin: Origin = Origin.grammar, **changes: Any) -> DataConfig:
+    """Return a corpus of a grammar, or of files."""
+    named: dict[str, Any] = {
         name: SplitConfig(f"{name}.en", f"{name}.zh", **changes) for name in ("train", "valid")
     }
     sizes = {name: GrammarSplit(10) for name in named}
@@ -87,7 +88,7 @@ def with_splits(origin=Origin.grammar, **changes):
         (lambda: Config(seed=-1), "^seed=-1: expected at least 0"),
     ],
 )
-def test_each_class_checks_itself(make, message):
+def test_each_class_checks_itself(make: Callable[..., Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -130,7 +131,7 @@ def test_each_class_checks_itself(make, message):
         ),
     ],
 )
-def test_a_corpus_is_checked_by_where_it_comes_from(make, message):
+def test_a_corpus_is_checked_by_where_it_comes_from(make: Callable[..., Any], message: str) -> None:
     with_splits()
     with_splits(Origin.files, source_sha256="0", target_sha256="1")
     with_splits(Origin.published, source_sha256="0", target_sha256="1", mirror_folder="m")
@@ -162,12 +163,12 @@ def test_a_corpus_is_checked_by_where_it_comes_from(make, message):
         ),
     ],
 )
-def test_combinations_of_groups_are_checked(changes, message):
+def test_combinations_of_groups_are_checked(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Config(**changes)
 
 
-def test_a_training_may_end_by_patience_alone():
+def test_patience_is_enough_to_end_a_training() -> None:
     endless = TrainerConfig(max_epochs=None, patience=3)
     Config(trainer=endless, optimizer=OptimizerConfig(schedule=Schedule.plateau))
 
@@ -191,13 +192,15 @@ def test_a_training_may_end_by_patience_alone():
         (["gradient_flow"], {"buckets": [3]}, r"probe.buckets=\[3\]: .* probe.kinds=\[length\]"),
     ],
 )
-def test_probes_that_could_not_measure_are_refused(kinds, probe, message):
+def test_probes_that_cannot_measure_are_refused(
+    kinds: list[str], probe: dict[str, Any], message: str
+) -> None:
     config = Config(norm=NormConfig(NormKind.batch, min_rows=8))
     with pytest.raises(ValueError, match=message):
         replace(config, probe=ProbeConfig([ProbeKind[kind] for kind in kinds], **probe))
 
 
-def test_probes_that_can_measure_are_accepted():
+def test_probes_that_can_measure_are_accepted() -> None:
     config = Config(norm=NormConfig(NormKind.batch, min_rows=8))
     replace(config, probe=ProbeConfig([ProbeKind.length], buckets=[]))
     replace(config, probe=ProbeConfig(list(ProbeKind), sentences=8, lengths=[3]))
@@ -205,16 +208,15 @@ def test_probes_that_can_measure_are_accepted():
     replace(config, norm=layer, probe=ProbeConfig(list(ProbeKind), sentences=7, lengths=[]))
 
 
-def test_every_number_has_a_range():
-    """The norm checks its own."""
+def test_every_number_has_a_range() -> None:
+    """The settings of the norm are excluded: its class checks them."""
     found = []
     for group in fields(Config):
-        kinds = (
-            [group.type, *(get_args(h) for h in get_type_hints(group.type).values())]
-            if (is_dataclass(group.type))
-            else []
-        )
-        for kind in [Config, *(k for k in kinds if is_dataclass(k)), SplitRule, CleaningConfig]:
+        kinds: list[Any] = []
+        if is_dataclass(group.type):
+            kinds = [group.type, *(get_args(h) for h in get_type_hints(group.type).values())]
+        checked: list[Any] = [Config, *filter(is_dataclass, kinds), SplitRule, CleaningConfig]
+        for kind in checked:
             if kind is NormConfig:
                 continue
             hints = get_type_hints(kind)
@@ -225,7 +227,7 @@ def test_every_number_has_a_range():
     assert found == []
 
 
-def test_what_earlier_versions_saved_is_accepted():
+def test_settings_of_earlier_versions_are_accepted() -> None:
     """Values without effect return to their default, so that no run differs from itself."""
     with saved_settings():
         config = Config(

@@ -1,18 +1,23 @@
 import json
 import resource
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from typed import present
 
 from seq2seq.data import Batch, BatchSampler, pad
 from seq2seq.errors import DataError
 
+Lengths = NDArray[np.int64]
 
-def lengths(count=3000, seed=1):
+
+def lengths(count: int = 3000, seed: int = 1) -> tuple[Lengths, Lengths]:
     random_lengths = np.random.default_rng(seed)
     tgt = random_lengths.integers(2, 40, count)
     return np.maximum(2, tgt + random_lengths.integers(-3, 4, count)), tgt
@@ -20,7 +25,7 @@ def lengths(count=3000, seed=1):
 
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("size", [{"batch_tokens": 300}, {"batch_sentences": 32}])
-def test_every_sentence_comes_once_an_epoch(size, shuffle):
+def test_every_sentence_occurs_once_in_each_epoch(size: dict[str, Any], shuffle: bool) -> None:
     src, tgt = lengths()
     sampler = BatchSampler(src, tgt, **size, seed=1, shuffle=shuffle)
     for _ in range(2):
@@ -35,8 +40,8 @@ def test_every_sentence_comes_once_an_epoch(size, shuffle):
             assert Counter(map(len, found))[32] >= len(found) - len(src) // (32 * 50) - 1
 
 
-def test_the_order_follows_from_seed_and_epoch_alone():
-    def order(seed, epoch):
+def test_the_order_depends_only_on_seed_and_epoch() -> None:
+    def order(seed: int, epoch: int) -> list[list[int]]:
         sampler = BatchSampler(*lengths(), batch_tokens=300, seed=seed)
         sampler.load_state_dict({"epoch": epoch, "position": 0})
         return [batch.tolist() for batch in sampler]
@@ -48,7 +53,7 @@ def test_the_order_follows_from_seed_and_epoch_alone():
     assert [batch.tolist() for batch in following] == order(1, 1)
 
 
-def test_the_order_is_the_same_on_every_machine():
+def test_the_order_is_the_same_on_every_machine() -> None:
     src = np.arange(12) % 5 + 2
     sampler = BatchSampler(src, src[::-1].copy(), batch_tokens=12, seed=3, bucket_batches=50)
     assert [batch.tolist() for batch in sampler] == [[7, 2], [11, 1, 6, 10, 0], [3, 8], [5, 4, 9]]
@@ -56,7 +61,7 @@ def test_the_order_is_the_same_on_every_machine():
     assert [batch.tolist() for batch in sampler] == [[11, 7], [8], [5, 3], [1, 4, 6, 9], [2, 10, 0]]
 
 
-def test_it_goes_on_in_mid_epoch():
+def test_a_sampler_continues_within_an_epoch() -> None:
     sampler = BatchSampler(*lengths(), batch_tokens=300, seed=1)
     whole = [batch.tolist() for batch in sampler]
     sampler.load_state_dict({"epoch": 0, "position": 0})
@@ -70,17 +75,18 @@ def test_it_goes_on_in_mid_epoch():
     assert other.state_dict() == {"epoch": 1, "position": 0}
 
 
-def test_in_buckets_a_batch_holds_sentences_of_similar_length():
+def test_in_buckets_a_batch_holds_sentences_of_similar_length() -> None:
     src, tgt = lengths(20_000)
     sampler = BatchSampler(src, tgt, batch_sentences=64, seed=1, bucket_batches=50)
     padded = sum(tgt[batch].max() * len(batch) for batch in sampler)
     assert tgt.sum() / padded > 0.95
-    assert tgt.mean() / tgt.max() < 0.6  # what it would be without
+    assert tgt.mean() / tgt.max() < 0.6  # without buckets
 
 
-def test_without_buckets_a_batch_holds_sentences_of_any_length():
+def test_without_buckets_a_batch_holds_sentences_of_any_length() -> None:
     src, tgt = lengths(20_000)
-    for size in ({"batch_sentences": 64}, {"batch_tokens": 900}):
+    sizes: list[dict[str, Any]] = [{"batch_sentences": 64}, {"batch_tokens": 900}]
+    for size in sizes:
         sampler = BatchSampler(src, tgt, **size, seed=1)
         found = list(sampler)
         assert sorted(i for batch in found for i in batch.tolist()) == list(range(len(tgt)))
@@ -92,7 +98,7 @@ def test_without_buckets_a_batch_holds_sentences_of_any_length():
         assert sorted_spread < 0.1
 
 
-def test_a_sentence_over_the_budget_has_a_batch_of_its_own():
+def test_a_sentence_over_the_budget_has_a_batch_of_its_own() -> None:
     tgt = np.array([5, 50, 4, 6, 50])
     for shuffle in (True, False):
         found = sorted(
@@ -110,17 +116,17 @@ def test_a_sentence_over_the_budget_has_a_batch_of_its_own():
         ({"batch_sentences": -1}, "data.batch_sentences=-1"),
     ],
 )
-def test_sizes_that_make_no_sense_are_refused(size, message):
+def test_invalid_sizes_are_refused(size: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BatchSampler(*lengths(), **size)
 
 
-def test_no_sentences_are_refused():
+def test_an_empty_corpus_is_refused() -> None:
     with pytest.raises(DataError, match="no sentence pairs"):
         BatchSampler(np.zeros(0, np.int64), np.zeros(0, np.int64), batch_tokens=10)
 
 
-def test_a_million_pairs_are_batched_in_seconds():
+def test_a_million_pairs_are_batched_in_seconds() -> None:
     src, tgt = lengths(1_000_000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
     assert len(BatchSampler(src, tgt, batch_tokens=2048, seed=1)) > 9000
@@ -142,7 +148,7 @@ SAMPLERS = st.fixed_dictionaries(
 )
 
 
-def sampler_of(pairs, options):
+def sampler_of(pairs: list[tuple[int, int]], options: dict[str, Any]) -> BatchSampler:
     src, tgt = (np.array(side) for side in zip(*pairs, strict=True))
     if options["batch_tokens"] is not None:
         options = {**options, "batch_sentences": None}
@@ -151,26 +157,30 @@ def sampler_of(pairs, options):
 
 @SETTINGS
 @given(LENGTHS, SAMPLERS)
-def test_no_sentence_is_lost_and_no_batch_is_too_large(pairs, options):
+def test_no_sentence_is_lost_and_no_batch_is_too_large(
+    pairs: list[tuple[int, int]], options: dict[str, Any]
+) -> None:
     sampler = sampler_of(pairs, options)
     batches = list(sampler)
     assert len(batches) > 0
     assert sorted(i for batch in batches for i in batch.tolist()) == list(range(len(pairs)))
     for batch in batches:
         if sampler.batch_tokens is None:
-            assert len(batch) <= sampler.batch_sentences
+            assert len(batch) <= present(sampler.batch_sentences)
         else:
             assert len(batch) == 1 or sampler.tgt_lengths[batch].sum() <= sampler.batch_tokens
 
 
 @SETTINGS
 @given(LENGTHS, SAMPLERS, st.data())
-def test_a_sampler_continues_at_any_batch_of_any_epoch(pairs, options, data):
+def test_a_sampler_continues_at_any_batch_of_any_epoch(
+    pairs: list[tuple[int, int]], options: dict[str, Any], data: st.DataObject
+) -> None:
     sampler = sampler_of(pairs, options)
     whole = [batch.tolist() for _ in range(2) for batch in sampler]
     done = data.draw(st.integers(0, len(whole) - 1))
     first, other = sampler_of(pairs, options), sampler_of(pairs, options)
-    given_out = []
+    given_out: list[list[int]] = []
     while len(given_out) < done:
         for batch in first:
             given_out.append(batch.tolist())
@@ -184,8 +194,8 @@ def test_a_sampler_continues_at_any_batch_of_any_epoch(pairs, options, data):
 
 @SETTINGS
 @given(LENGTHS, st.integers(1, 5))
-def test_the_shares_of_all_processes_are_the_batch(pairs, size):
-    def side(lengths):
+def test_the_shares_of_all_processes_are_the_batch(pairs: list[tuple[int, int]], size: int) -> None:
+    def side(lengths: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         return pad([np.arange(4, 4 + length) for length in lengths])
 
     src_lengths, tgt_lengths = zip(*pairs, strict=True)
@@ -206,7 +216,7 @@ def test_the_shares_of_all_processes_are_the_batch(pairs, size):
             assert not whole[len(ids) :].any()
 
 
-def test_the_next_batch_can_be_seen_before_it_is_taken():
+def test_the_next_batch_can_be_seen_before_it_is_taken() -> None:
     lengths = np.arange(1, 40)
     sampler = BatchSampler(lengths, lengths, batch_sentences=8, seed=3)
     for _ in range(2 * len(sampler)):

@@ -1,4 +1,4 @@
-"""The files of a prepared corpus, and the room's public names."""
+"""The files of a prepared corpus, and the public names of seq2seq.data."""
 
 import ast
 import json
@@ -8,6 +8,7 @@ from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from seq2seq import data
 from seq2seq.data.dataset import Counts, Manifest, ParallelDataset, ids_dtype
 from seq2seq.data.preparation import Encoded, SplitWriter
+from seq2seq.data.tokenizer import Tokenizers
 from seq2seq.errors import DataError
 
 MANIFEST = """\
@@ -53,7 +55,7 @@ MANIFEST = """\
 """
 
 
-def test_a_manifest_is_read_and_written_byte_for_byte(tmp_path):
+def test_a_manifest_is_read_and_written_byte_for_byte(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     path.write_text(MANIFEST, encoding="utf-8")
     manifest = Manifest.read(path)
@@ -68,14 +70,14 @@ def test_a_manifest_is_read_and_written_byte_for_byte(tmp_path):
     "change",
     [{"splits": None}, {"splits": {"train": {}}}, {"splits": {"train": {"odd": {}, "more": 1}}}],
 )
-def test_a_manifest_of_another_form_is_named(tmp_path, change):
+def test_a_manifest_of_another_form_is_named(tmp_path: Path, change: dict[str, Any]) -> None:
     path = tmp_path / "manifest.json"
     path.write_text(json.dumps(json.loads(MANIFEST) | change), encoding="utf-8")
     with pytest.raises(DataError, match=r"manifest\.json: not a prepared corpus"):
         Manifest.read(path)
 
 
-def test_counts_of_two_parts_add_up():
+def test_counts_of_two_parts_add_up() -> None:
     one, other = Counts(5, 3, 1, odd=Counter("aab")), Counts(4, 4, 0, 1, odd=Counter("bc"))
     assert one + other == Counts(9, 7, 1, 1, odd=Counter(a=2, b=2, c=1))
 
@@ -85,7 +87,9 @@ SENTENCES = st.lists(st.lists(st.integers(0, 299), max_size=5), max_size=8)
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(SENTENCES, max_size=4), st.data())
-def test_what_is_written_in_chunks_is_read_again(chunks, draw):
+def test_chunks_are_read_as_they_were_written(
+    chunks: list[list[list[int]]], draw: st.DataObject
+) -> None:
     """The arrays return the kept sentences of all chunks, in order."""
     vocabularies = (256, 300)
     kept = []
@@ -106,14 +110,14 @@ def test_what_is_written_in_chunks_is_read_again(chunks, draw):
             return
         source, target = (SimpleNamespace(vocab_size=size) for size in vocabularies)
         dataset = ParallelDataset(
-            Path(folder), "train", SimpleNamespace(source=source, target=target)
+            Path(folder), "train", cast(Tokenizers, SimpleNamespace(source=source, target=target))
         )
         found = [(dataset.src(i).tolist(), dataset.tgt(i).tolist()) for i in range(len(dataset))]
         assert found == kept
         assert dataset.src_lengths.tolist() == [len(src) + 1 for src, _ in kept]
 
 
-def test_no_module_loads_torch_before_the_first_batch():
+def test_no_module_loads_torch_before_the_first_batch() -> None:
     """Worker processes that encode start without torch, and so do commands that only read text."""
     for path in Path(data.__path__[0]).rglob("*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -127,5 +131,5 @@ def test_no_module_loads_torch_before_the_first_batch():
             assert not any(name.split(".")[0] == "torch" for name in names), path
 
 
-def test_every_public_name_is_there():
+def test_every_public_name_exists() -> None:
     assert all(hasattr(data, name) for name in data.__all__)

@@ -1,62 +1,28 @@
+"""Preparation of a corpus: cleaned, tokenized and stored once."""
+
 import json
 import multiprocessing
-import os
-import random
-import subprocess
-import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from small_corpora import TOKENIZER, corpus, sentences
 
-from seq2seq.config import DataConfig, SplitConfig, TokenizerConfig, TokenizerKind
+from seq2seq.config import DataConfig, TokenizerConfig, TokenizerKind
 from seq2seq.data import preparation
 from seq2seq.data.batches import BatchSampler
 from seq2seq.data.corpora import read_split
 from seq2seq.data.dataset import Manifest, ParallelDataset, Prepared, ids_dtype
 from seq2seq.data.preparation import (
-    Encoder,
-    SeenPairs,
-    available_cores,
-    encoded_chunks,
     prepare,
-    sample,
 )
 from seq2seq.errors import DataError
 
-ROOT = Path(__file__).resolve().parents[2]
-TOKENIZER = TokenizerConfig(vocab_size=90)
 
-
-def sentences(count, seed=0, most=9):
-    chance = random.Random(seed)
-    nouns, verbs = (
-        ["dog", "cat", "bird", "house", "tree", "child"],
-        ["sees", "likes", "finds", "draws", "wants"],
-    )
-    return [
-        " ".join(chance.choice(nouns if i % 2 else verbs) for i in range(chance.randint(2, most)))
-        + f" {n % 97}"
-        for n in range(count)
-    ]
-
-
-def corpus(tmp_path, train=None, valid=None, **options):
-    """Write a corpus of own files from lists of pairs."""
-    config = DataConfig(
-        name="mine", root=str(tmp_path / "prepared"), target_language="de", **options
-    )
-    default = [(line, line.upper()) for line in sentences(300)]
-    for split, pairs in (("train", default if train is None else train), ("valid", valid)):
-        if pairs is not None:
-            path = tmp_path / split
-            path.write_bytes("".join(f"{src}\t{tgt}\n" for src, tgt in pairs).encode())
-            setattr(config, split, SplitConfig(str(path)))
-    return config
-
-
-def decoded(prepared, split):
+def decoded(prepared: Prepared, split: str) -> list[tuple[str, str]]:
     dataset, pair = prepared.split(split), prepared.tokenizers
     return [
         (pair.source.decode(dataset.src(i).tolist()), pair.target.decode(dataset.tgt(i).tolist()))
@@ -69,7 +35,7 @@ def decoded(prepared, split):
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram", "char", "word"])
 @pytest.mark.parametrize("joint", [True, False])
-def test_a_prepared_corpus_holds_the_text(tmp_path, kind, joint):
+def test_a_prepared_corpus_holds_the_text(tmp_path: Path, kind: str, joint: bool) -> None:
     pairs = list(dict.fromkeys((line, line.upper()) for line in sentences(200)))
     config = corpus(tmp_path, pairs, pairs[:7])
     prepared = prepare(
@@ -88,7 +54,7 @@ def test_a_prepared_corpus_holds_the_text(tmp_path, kind, joint):
         )
 
 
-def test_arrays_are_mapped_and_as_small_as_they_can_be(tmp_path):
+def test_arrays_are_mapped_and_as_small_as_they_can_be(tmp_path: Path) -> None:
     dataset = prepare(corpus(tmp_path), TOKENIZER, progress=False).split("train")
     assert isinstance(dataset.ids[0], np.memmap)
     assert isinstance(dataset.ends[0], np.memmap)
@@ -102,7 +68,7 @@ def test_arrays_are_mapped_and_as_small_as_they_can_be(tmp_path):
     ]
 
 
-def test_clean_up_drops_and_counts_training_pairs_alone(tmp_path):
+def test_cleaning_drops_and_counts_only_training_pairs(tmp_path: Path) -> None:
     good = [(f"the dog {i}", f"der hund {i}") for i in range(40)]
     bad = [
         ("", "leer"),
@@ -125,12 +91,12 @@ def test_clean_up_drops_and_counts_training_pairs_alone(tmp_path):
     assert prepared.manifest == Manifest.read(prepared.folder / "manifest.json")
 
 
-def test_each_rule_can_be_changed(tmp_path):
+def test_each_rule_can_be_changed(tmp_path: Path) -> None:
     pairs = [(f"dog {i}", f"hund {i}") for i in range(30)] * 2 + [("a b c d e f g h i j k", "x")]
     config = corpus(tmp_path, pairs, pairs[:1])
     words = TokenizerConfig(TokenizerKind.word, 200)
 
-    def kept(split="train"):
+    def kept(split: str = "train") -> int:
         return prepare(config, words, progress=False).manifest.splits[split].kept
 
     assert kept() == 30
@@ -145,7 +111,7 @@ def test_each_rule_can_be_changed(tmp_path):
     assert kept("valid") == 1
 
 
-def test_references_stay_as_given_and_aligned(tmp_path):
+def test_references_stay_as_given_and_aligned(tmp_path: Path) -> None:
     valid = [
         ("a\u00a0b", "x\u202f!"),
         ("", ""),
@@ -167,7 +133,7 @@ def test_references_stay_as_given_and_aligned(tmp_path):
         prepared.split("test")
 
 
-def test_valid_is_held_out_where_there_is_none(tmp_path):
+def test_without_valid_a_part_is_held_out(tmp_path: Path) -> None:
     pairs = [(line, line.upper()) for line in dict.fromkeys(sentences(400))]
     prepared = prepare(corpus(tmp_path, pairs, valid_share=0.1), TOKENIZER, progress=False)
     train, valid = (set(decoded(prepared, name)) for name in ("train", "valid"))
@@ -177,7 +143,7 @@ def test_valid_is_held_out_where_there_is_none(tmp_path):
         prepare(corpus(tmp_path, pairs, valid_share=1e-9), TOKENIZER, progress=False)
 
 
-def test_nothing_left_is_an_error_that_says_why(tmp_path):
+def test_an_empty_result_of_cleaning_is_an_error_with_the_counts(tmp_path: Path) -> None:
     config = corpus(tmp_path, valid=[("a", "b")], max_length=1)
     with pytest.raises(
         DataError, match=r"no pair of split 'train' is left after clean-up of 300 \(300 too_long\)"
@@ -186,7 +152,7 @@ def test_nothing_left_is_an_error_that_says_why(tmp_path):
     assert not [path for path in (tmp_path / "prepared" / "mine").iterdir() if path.name != ".lock"]
 
 
-def test_bad_utf8_in_train_stops_preparation_and_leaves_nothing(tmp_path):
+def test_bad_utf8_in_train_stops_preparation_and_leaves_nothing(tmp_path: Path) -> None:
     config = corpus(tmp_path)
     with open(tmp_path / "train", "ab") as file:
         file.write(b"x\xff\ty\n")
@@ -198,7 +164,7 @@ def test_bad_utf8_in_train_stops_preparation_and_leaves_nothing(tmp_path):
 # -- the prepared folder ---
 
 
-def test_prepared_once_and_reused(tmp_path, monkeypatch):
+def test_prepared_once_and_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = prepare(corpus(tmp_path), TOKENIZER, progress=False)
     monkeypatch.setattr(preparation, "make", lambda *_: pytest.fail("made again"))
     again = prepare(corpus(tmp_path), TOKENIZER, progress=False)
@@ -207,7 +173,7 @@ def test_prepared_once_and_reused(tmp_path, monkeypatch):
     assert again.tokenizers.source.model == first.tokenizers.source.model
 
 
-def test_what_batches_are_made_of_does_not_matter_to_the_folder(tmp_path):
+def test_batch_settings_do_not_change_the_folder(tmp_path: Path) -> None:
     folders = {
         prepare(corpus(tmp_path, **options), TOKENIZER, progress=False).folder
         for options in (
@@ -220,10 +186,18 @@ def test_what_batches_are_made_of_does_not_matter_to_the_folder(tmp_path):
     assert len(folders) == 1
 
 
-def test_everything_that_makes_it_changes_the_folder(tmp_path, monkeypatch):
-    def folder(tokenizer=TOKENIZER, **options):
+def test_text_and_settings_of_preparation_change_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def folder(tokenizer: TokenizerConfig = TOKENIZER, **options: Any) -> Path:
         return prepare(corpus(tmp_path, **options), tokenizer, progress=False).folder
 
+    changes: list[dict[str, Any]] = [
+        {"kind": TokenizerKind.char},
+        {"vocab_size": 80},
+        {"joint": False},
+        {"nfkc": False},
+    ]
     folders = [
         folder(),
         folder(max_length=20),
@@ -231,26 +205,20 @@ def test_everything_that_makes_it_changes_the_folder(tmp_path, monkeypatch):
         folder(valid_share=0.1),
         folder(train=[(line, line) for line in sentences(300)]),
         folder(valid=[("a dog", "EIN HUND")]),
-        *(
-            folder(TokenizerConfig(**{"vocab_size": 90, **change}))
-            for change in (
-                {"kind": TokenizerKind.char},
-                {"vocab_size": 80},
-                {"joint": False},
-                {"nfkc": False},
-            )
-        ),
+        *(folder(replace(TOKENIZER, **change)) for change in changes),
     ]
     monkeypatch.setattr(preparation, "VERSION", -1)
     folders.append(folder())
     assert len(set(folders)) == len(folders)
 
 
-def test_a_half_made_folder_is_never_read(tmp_path, monkeypatch):
+def test_an_incomplete_folder_is_never_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = corpus(tmp_path)
     real = preparation.encode_split
 
-    def interrupted(folder, name, *rest):
+    def interrupted(folder: Path, name: str, *rest: Any) -> Any:
         if name == "valid":
             raise KeyboardInterrupt
         return real(folder, name, *rest)
@@ -261,28 +229,29 @@ def test_a_half_made_folder_is_never_read(tmp_path, monkeypatch):
     root = tmp_path / "prepared" / "mine"
     assert [path.name for path in root.iterdir()] == [".lock"]
     monkeypatch.undo()
-    (root / ".making-killed" / "corpus").mkdir(parents=True)  # what a killed process leaves
+    (root / ".making-killed" / "corpus").mkdir(parents=True)  # left by a killed process
     folder = prepare(config, TOKENIZER, progress=False).folder
     assert sorted(path.name for path in root.iterdir()) == sorted([".lock", folder.name])
 
 
-def _prepare_and_tell(config, made):
+def prepare_and_count(config: DataConfig, made: Any) -> None:
     real = preparation.make
 
-    def counting(*arguments):
+    def counting(*arguments: Any) -> None:
         with made.get_lock():
             made.value += 1
         real(*arguments)
 
-    preparation.make = counting
-    prepare(config, TOKENIZER, progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preparation, "make", counting)
+        prepare(config, TOKENIZER, progress=False)
 
 
-def test_two_processes_prepare_once(tmp_path):
+def test_two_processes_prepare_a_corpus_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     made = context.Value("i", 0)
     processes = [
-        context.Process(target=_prepare_and_tell, args=(corpus(tmp_path), made)) for _ in range(2)
+        context.Process(target=prepare_and_count, args=(corpus(tmp_path), made)) for _ in range(2)
     ]
     for process in processes:
         process.start()
@@ -301,7 +270,7 @@ def test_two_processes_prepare_once(tmp_path):
         ("valid.target.ends", 10**6),
     ],
 )
-def test_damaged_arrays_are_named(tmp_path, file, cut):
+def test_damaged_arrays_are_named(tmp_path: Path, file: str, cut: int) -> None:
     prepared = prepare(corpus(tmp_path), TOKENIZER, progress=False)
     path = prepared.folder / file
     path.write_bytes(path.read_bytes()[:-cut])
@@ -309,14 +278,14 @@ def test_damaged_arrays_are_named(tmp_path, file, cut):
         prepared.split(file.partition(".")[0])
 
 
-def test_a_damaged_manifest_is_named(tmp_path):
+def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
     prepared = prepare(corpus(tmp_path), TOKENIZER, progress=False)
     (prepared.folder / "manifest.json").write_text("{")
     with pytest.raises(DataError, match=r"manifest\.json: not a prepared corpus"):
         Prepared.open(prepared.folder)
 
 
-def test_the_manifest_is_plain_json(tmp_path):
+def test_the_manifest_is_plain_json(tmp_path: Path) -> None:
     pairs = [("a\u00a0b", "c")] * 3 + [(line, line) for line in sentences(300)]
     folder = prepare(corpus(tmp_path, pairs), TOKENIZER, progress=False).folder
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
@@ -325,78 +294,10 @@ def test_the_manifest_is_plain_json(tmp_path):
     assert set(manifest["splits"]) == {"train", "valid"}
 
 
-# -- size ---
-
-
-def test_worker_processes_find_the_same(tmp_path, monkeypatch):
-    prepared = prepare(corpus(tmp_path), TOKENIZER, progress=False)
-    pairs = [(line, line.upper()) for line in sentences(500, seed=4)] + [("", "x")]
-    encoder = Encoder(prepared.tokenizers, max_length=100, max_ratio=9.0, drops=True)
-    here = list(encoded_chunks(pairs, encoder))
-    monkeypatch.setattr(preparation, "FEW_PAIRS", 100)
-    monkeypatch.setattr(preparation, "CHUNK_PAIRS", 50)
-    chunks = list(encoded_chunks(pairs, encoder))
-    assert len(chunks) == 11
-    assert [i for chunk in chunks for i in chunk.ids[1]] == [
-        i for chunk in here for i in chunk.ids[1]
-    ]
-    assert [key for chunk in chunks for key in chunk.keys] == here[0].keys
-    assert sum(chunk.counts.empty for chunk in chunks) == here[0].counts.empty == 1
-    assert 1 <= available_cores() <= os.cpu_count()
-
-
-def test_repeated_pairs_are_found_across_chunks(tmp_path):
-    seen = SeenPairs(tmp_path)
-    assert seen.new([b"a" * 16, b"b" * 16, b"a" * 16]) == [True, True, False]
-    assert seen.new([b"b" * 16, b"c" * 16]) == [False, True]
-    seen.close()
-
-
-def test_a_sample_is_even_bounded_and_always_the_same():
-    assert sample(iter(range(5)), 10) == [0, 1, 2, 3, 4]
-    found = sample(iter(range(100_000)), 1000)
-    assert len(set(found)) == 1000
-    assert found == sample(iter(range(100_000)), 1000)
-    assert np.histogram(found, bins=4, range=(0, 100_000))[0] == pytest.approx([250] * 4, abs=60)
-
-
-MEASURE = """
-import resource, sys
-from seq2seq.data import preparation
-from seq2seq.config import DataConfig, SplitConfig, TokenizerConfig
-preparation.FEW_PAIRS, preparation.TOKENIZER_PAIRS = 1 << 40, 5000  # one process: its peak memory is the whole
-config = DataConfig(name="m", root=sys.argv[2], train=SplitConfig(sys.argv[1]))
-preparation.prepare(config, TokenizerConfig(vocab_size=300), progress=False)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "linux" else 1 << 20))
-"""
-
-
-@pytest.mark.slow
-def test_memory_does_not_grow_with_the_corpus(tmp_path):
-    """Peak memory is about the same for 40,000 and for 400,000 pairs, which are 40 MiB of text."""
-    peaks = []
-    for count in (40_000, 400_000):
-        path = tmp_path / f"{count}.tsv"
-        with open(path, "w") as file:
-            for n, line in enumerate(sentences(count, most=14)):
-                file.write(f"{line} {n}\t{line} {n * 7}\n")
-        done = subprocess.run(
-            [sys.executable, "-c", MEASURE, str(path), str(tmp_path / str(count))],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        peaks.append(int(done.stdout))
-    assert peaks[1] - peaks[0] < 50, (
-        peaks
-    )  # in MiB; the cache of the table of hashes grows up to 64
-
-
 # -- batches ---
 
 
-def test_a_batch_is_padded_and_ends_in_eos(tmp_path):
+def test_a_batch_is_padded_and_ends_in_eos(tmp_path: Path) -> None:
     prepared = prepare(corpus(tmp_path), TOKENIZER, progress=False)
     dataset = prepared.split("train")
     batch = dataset.batch(np.array([4, 0, 9]))
@@ -415,7 +316,7 @@ def test_a_batch_is_padded_and_ends_in_eos(tmp_path):
     assert moved.tgt_lengths.device.type == "cpu"
 
 
-def test_unshuffled_comes_by_length_and_indices_restore_the_order(tmp_path):
+def test_without_shuffling_batches_are_sorted_by_length_and_keep_indices(tmp_path: Path) -> None:
     dataset = prepare(corpus(tmp_path), TOKENIZER, progress=False).split("train")
     sampler = BatchSampler(
         dataset.src_lengths, dataset.tgt_lengths, batch_sentences=16, shuffle=False
@@ -433,7 +334,7 @@ def test_unshuffled_comes_by_length_and_indices_restore_the_order(tmp_path):
         assert restored[i][: dataset.tgt_lengths[i]] == [*dataset.tgt(i).tolist(), 3]
 
 
-def test_a_split_of_empty_sentences_can_be_read(tmp_path):
+def test_a_split_of_empty_sentences_can_be_read(tmp_path: Path) -> None:
     prepared = prepare(corpus(tmp_path, valid=[("", ""), ("", "")]), TOKENIZER, progress=False)
     dataset = prepared.split("valid")
     assert isinstance(dataset, ParallelDataset)

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run(tmp_path, *overrides):
+def run(tmp_path: Path, *overrides: str) -> "subprocess.CompletedProcess[str]":
     environment = {
         key: value
         for key, value in os.environ.items()
@@ -26,7 +26,7 @@ def run(tmp_path, *overrides):
     )
 
 
-def files(tmp_path, src, tgt):
+def files(tmp_path: Path, src: bytes, tgt: bytes) -> list[str]:
     paths = []
     for side, text in (("source", src), ("target", tgt)):
         path = tmp_path / side
@@ -35,7 +35,7 @@ def files(tmp_path, src, tgt):
     return ["data=files", "data.name=mine", *paths]
 
 
-def test_it_shows_clean_up_and_a_sentence_on_its_way(tmp_path):
+def test_it_shows_the_counts_of_cleaning_and_the_steps_of_a_sentence(tmp_path: Path) -> None:
     lines = [f"the dog\u00a0no {i} runs" for i in range(120)]
     src = "\n".join([*lines, lines[0], ""]).encode() + b"\n"
     tgt = "\n".join([*(line.upper() for line in lines), lines[0].upper(), "x"]).encode() + b"\n"
@@ -79,21 +79,23 @@ def test_it_shows_clean_up_and_a_sentence_on_its_way(tmp_path):
         (b"a\n\xff\n", b"x\ny\n", "source:2: invalid UTF-8"),
     ],
 )
-def test_bad_text_is_one_message_and_exit_code_2(tmp_path, src, tgt, message):
+def test_bad_text_is_one_message_and_exit_code_2(
+    tmp_path: Path, src: bytes, tgt: bytes, message: str
+) -> None:
     done = run(tmp_path, *files(tmp_path, src, tgt))
     assert done.returncode == 2
     assert message in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
 
 
-def test_an_unknown_corpus_lists_the_known_ones(tmp_path):
+def test_an_unknown_corpus_lists_the_known_ones(tmp_path: Path) -> None:
     done = run(tmp_path, "data=nothing")
     assert done.returncode == 2
     assert "multi30k_de_en" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_help_teaches(tmp_path):
+def test_help_describes_every_option(tmp_path: Path) -> None:
     done = run(tmp_path, "--help")
     assert done.returncode == 0
     for part in (

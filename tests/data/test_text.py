@@ -1,6 +1,9 @@
 import gzip
 import tempfile
 import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +23,7 @@ from seq2seq.data.text import (
 from seq2seq.errors import DataError
 
 
-def write(path, data):
+def write(path: Path, data: str | bytes) -> Path:
     path.write_bytes(data if isinstance(data, bytes) else data.encode("utf-8"))
     return path
 
@@ -28,7 +31,7 @@ def write(path, data):
 # -- reading ---
 
 
-def test_only_lf_and_crlf_end_a_line(tmp_path):
+def test_only_lf_and_crlf_end_a_line(tmp_path: Path) -> None:
     text = "one\u2028still one\ntwo\x0bstill\x85two\r\nthree\rstill three\nfour"
     path = write(tmp_path / "a.txt", b"\xef\xbb\xbf" + text.encode())
     assert list(read_lines(path)) == [
@@ -39,14 +42,14 @@ def test_only_lf_and_crlf_end_a_line(tmp_path):
     ]
 
 
-def test_a_byte_order_mark_counts_at_the_start_alone(tmp_path):
+def test_a_byte_order_mark_is_removed_only_at_the_start(tmp_path: Path) -> None:
     assert list(read_lines(write(tmp_path / "a", "\ufeffa\n\ufeffb\n"))) == ["a", "\ufeffb"]
 
 
 @pytest.mark.parametrize(
     "damage", [lambda b: b[:-12], lambda b: b[:20] + b"\x00\xff\x00" + b[23:], lambda b: b[:5]]
 )
-def test_a_damaged_gzip_file_is_named(tmp_path, damage):
+def test_a_damaged_gzip_file_is_named(tmp_path: Path, damage: Callable[..., Any]) -> None:
     data = gzip.compress("".join(f"line {i} {i * i}\n" for i in range(200)).encode())
     path = write(tmp_path / "a.gz", damage(data))
     for read in (lambda: list(read_lines(path)), lambda: text_sha256(path)):
@@ -55,7 +58,9 @@ def test_a_damaged_gzip_file_is_named(tmp_path, damage):
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_invalid_utf8_names_file_line_and_byte(tmp_path, pack):
+def test_invalid_utf8_names_file_line_and_byte(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
     path = write(tmp_path / "a.txt", pack(b"fine\nab\xffc\n"))
     with pytest.raises(DataError, match=r"a\.txt:2: invalid UTF-8 at byte 3 \(0xff\)"):
         list(read_lines(path))
@@ -64,7 +69,9 @@ def test_invalid_utf8_names_file_line_and_byte(tmp_path, pack):
 # -- normalisation ---
 
 
-def test_segmenting_prints_nothing_and_writes_no_cache(capfd, tmp_path, monkeypatch):
+def test_segmenting_prints_nothing_and_writes_no_cache(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text._chinese_words.cache_clear()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert segment_chinese("我喜欢学习") == "我 喜欢 学习"
@@ -72,7 +79,7 @@ def test_segmenting_prints_nothing_and_writes_no_cache(capfd, tmp_path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
-def test_spaces_go_beside_chinese_and_stay_between_other_words():
+def test_spaces_are_removed_next_to_chinese_and_kept_between_other_words() -> None:
     assert join_chinese("我 喜欢 New York 的 3 个 苹果 。") == "我喜欢New York的3个苹果。"
 
 
@@ -84,17 +91,21 @@ def test_spaces_go_beside_chinese_and_stay_between_other_words():
         ("ja", "１０ｃｍ、ｶﾞ？", "１０ｃｍ、ガ？"),
     ],
 )
-def test_nfkc_keeps_what_chinese_and_japanese_references_hold(language, line, expected):
+def test_nfkc_keeps_full_width_characters_of_chinese_and_japanese_references(
+    language: str, line: str, expected: str
+) -> None:
     assert nfkc(line, language) == expected
 
 
-def test_odd_characters_are_counted_and_made_plain():
+def test_odd_characters_are_counted_and_replaced() -> None:
     line = "a\u00a0b\u202fc\u2009d\u200be\u00adf\u3000g\th\x07i\u0085j"
     assert clean(line) == "a b c def g h i j"
     assert sum(odd_characters(line).values()) == 9
     assert odd_characters("plain text") == {}
     assert clean("  two   spaces ") == "two spaces"
-    assert clean("می\u200cخواهم") == "می\u200cخواهم"  # the zero-width non-joiner is spelling
+    assert (
+        clean("می\u200cخواهم") == "می\u200cخواهم"
+    )  # the zero-width non-joiner is part of the spelling
 
 
 # -- for any text ---
@@ -108,7 +119,7 @@ LINE = st.text(st.one_of(st.characters(codec="utf-8"), ODD), max_size=30)
 @given(
     st.lists(LINE.filter(lambda line: "\n" not in line and not line.endswith("\r"))), st.booleans()
 )
-def test_lines_are_read_as_they_were_written(lines, crlf):
+def test_lines_are_read_as_they_were_written(lines: list[str], crlf: bool) -> None:
     end = "\r\n" if crlf else "\n"
     raw = [f"{line}{end}".encode() for line in lines]
     if lines:
@@ -118,7 +129,7 @@ def test_lines_are_read_as_they_were_written(lines, crlf):
 
 @SETTINGS
 @given(LINE)
-def test_a_clean_line_is_plain_and_stays_as_it_is(line):
+def test_cleaning_twice_equals_cleaning_once(line: str) -> None:
     plain = clean(line)
     assert not odd_characters(plain)
     assert clean(plain) == plain == " ".join(plain.split())
@@ -128,7 +139,7 @@ def test_a_clean_line_is_plain_and_stays_as_it_is(line):
 
 @SETTINGS
 @given(LINE, st.sampled_from(["en", "zh", "zh-Hant", "ja"]))
-def test_nfkc_twice_is_nfkc_once(line, language):
+def test_nfkc_twice_is_nfkc_once(line: str, language: str) -> None:
     once = nfkc(line, language)
     assert nfkc(once, language) == once
     assert unicodedata.normalize("NFKC", once) == unicodedata.normalize("NFKC", line)

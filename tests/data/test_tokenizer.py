@@ -1,5 +1,7 @@
 import json
 import random
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,13 +28,19 @@ CHINESE = [
 ]
 
 
-def english(count=200):
+def english(count: int = 200) -> list[str]:
     chance = random.Random(3)
     words = sorted({word for line in ENGLISH for word in line.split()})
     return ENGLISH + [" ".join(chance.choices(words, k=chance.randint(3, 8))) for _ in range(count)]
 
 
-def train(kind="bpe", size=70, lines=None, language="en", **options):
+def train(
+    kind: str | TokenizerKind = "bpe",
+    size: int = 70,
+    lines: list[str] | None = None,
+    language: str = "en",
+    **options: Any,
+) -> Tokenizer:
     return Tokenizer.train(
         english() if lines is None else lines,
         TokenizerConfig(TokenizerKind(kind), size, **options),
@@ -41,7 +49,7 @@ def train(kind="bpe", size=70, lines=None, language="en", **options):
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram", "char", "word"])
-def test_text_comes_back_and_pieces_are_what_the_ids_stand_for(kind):
+def test_decoding_restores_the_text_and_pieces_match_ids(kind: str) -> None:
     tokenizer = train(kind, 40)
     assert tokenizer.vocab_size <= 40
     for line in ENGLISH:
@@ -54,7 +62,7 @@ def test_text_comes_back_and_pieces_are_what_the_ids_stand_for(kind):
     assert tokenizer.decode([]) == ""
 
 
-def test_the_special_ids_are_fixed_and_text_never_yields_them():
+def test_the_special_ids_are_fixed_and_never_come_from_text() -> None:
     tokenizer = train()
     assert [tokenizer.id_to_piece(i) for i in range(4)] == ["<pad>", "<unk>", "<s>", "</s>"]
     ids = tokenizer.encode("<pad> <s> the dog </s>")
@@ -63,7 +71,7 @@ def test_the_special_ids_are_fixed_and_text_never_yields_them():
     assert "⁇" in tokenizer.decode([Tokenizer.unk_id])
 
 
-def test_bpe_splits_a_rare_word_into_pieces_that_join_back():
+def test_bpe_splits_a_rare_word_into_pieces_that_join_to_it() -> None:
     tokenizer = train("bpe", 60)
     assert not any("unhappiness" in line for line in english())
     pieces = tokenizer.pieces("unhappiness")
@@ -73,11 +81,11 @@ def test_bpe_splits_a_rare_word_into_pieces_that_join_back():
     assert len(tokenizer.pieces("kindness")) < len("kindness")
 
 
-def test_characters_are_characters():
+def test_the_char_tokenizer_gives_single_characters() -> None:
     assert train("char").pieces("the dog") == ["▁", "t", "h", "e", "▁", "d", "o", "g"]
 
 
-def test_chinese_words_are_found_and_written_without_spaces():
+def test_chinese_words_are_found_and_written_without_spaces() -> None:
     tokenizer = train("word", 100, CHINESE, "zh")
     assert tokenizer.pieces("我喜欢学习") == ["我", "喜欢", "学习"]
     assert tokenizer.decode(tokenizer.encode("他喜欢苹果。")) == "他喜欢苹果。"
@@ -86,7 +94,7 @@ def test_chinese_words_are_found_and_written_without_spaces():
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram", "char", "word"])
-def test_chinese_punctuation_agrees_with_the_reference(kind):
+def test_chinese_punctuation_agrees_with_the_reference(kind: str) -> None:
     tokenizer = train(kind, 32 if kind == "unigram" else 45, CHINESE * 20, "zh")
     for line in CHINESE:
         ids = tokenizer.encode(line)
@@ -95,14 +103,14 @@ def test_chinese_punctuation_agrees_with_the_reference(kind):
             assert tokenizer.decode(ids) == line
 
 
-def test_nfkc_can_be_turned_off():
+def test_nfkc_can_be_turned_off() -> None:
     lines = ["ｆｕｌｌ width", *english()]
     assert train(lines=lines).pieces("ｆｕｌｌ") == train(lines=lines).pieces("full")
     plain = train("char", 80, lines, nfkc=False)
     assert plain.decode(plain.encode("ｆｕｌｌ")) == "ｆｕｌｌ"
 
 
-def test_byte_fallback_spells_what_was_never_seen():
+def test_byte_fallback_spells_unseen_characters_in_bytes() -> None:
     tokenizer = train(size=330, byte_fallback=True)
     ids = tokenizer.encode("dog ψ 狗")
     assert Tokenizer.unk_id not in ids
@@ -110,7 +118,7 @@ def test_byte_fallback_spells_what_was_never_seen():
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
-def test_too_large_a_vocabulary_names_the_largest_and_that_one_works(kind):
+def test_a_vocabulary_that_is_too_large_names_the_largest_one(kind: str) -> None:
     complaint = r"tokenizer\.vocab_size=5000: the training text \(en\) supports at most"
     with pytest.raises(DataError, match=complaint) as error:
         train(kind, 5000)
@@ -121,12 +129,12 @@ def test_too_large_a_vocabulary_names_the_largest_and_that_one_works(kind):
 
 
 @pytest.mark.parametrize(("kind", "size"), [("char", 8000), ("word", 8000)])
-def test_char_and_word_take_what_there_is(kind, size):
+def test_char_and_word_vocabularies_may_be_smaller_than_asked_for(kind: str, size: int) -> None:
     assert train(kind, size).vocab_size < 60
     assert train(kind, 10).vocab_size == 10
 
 
-def test_too_small_a_vocabulary_and_no_text_are_refused():
+def test_too_small_a_vocabulary_and_no_text_are_refused() -> None:
     with pytest.raises(ValueError, match="expected at least 5"):
         train(size=4)
     with pytest.raises(
@@ -140,14 +148,14 @@ def test_too_small_a_vocabulary_and_no_text_are_refused():
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram", "char", "word"])
-def test_training_is_deterministic(kind):
+def test_training_is_deterministic(kind: str) -> None:
     assert train(kind, 40).model == train(kind, 40).model
 
 
 # -- files ---
 
 
-def test_a_tokenizer_is_saved_with_a_readable_vocabulary(tmp_path):
+def test_a_tokenizer_is_saved_with_a_readable_vocabulary(tmp_path: Path) -> None:
     tokenizer = train("word", 50, CHINESE, "zh", nfkc=False)
     Tokenizers(tokenizer, tokenizer, joint=True).save(tmp_path)
     again = Tokenizers.load(tmp_path).target
@@ -160,7 +168,7 @@ def test_a_tokenizer_is_saved_with_a_readable_vocabulary(tmp_path):
 
 
 @pytest.mark.parametrize("joint", [True, False])
-def test_a_pair_of_tokenizers_is_saved_and_loaded(tmp_path, joint):
+def test_a_pair_of_tokenizers_is_saved_and_loaded(tmp_path: Path, joint: bool) -> None:
     pair = Tokenizers.train(
         (english(), CHINESE * 3),
         TokenizerConfig(vocab_size=100 if joint else 50, joint=joint),
@@ -183,7 +191,7 @@ def test_a_pair_of_tokenizers_is_saved_and_loaded(tmp_path, joint):
         assert one.decode(one.encode(line)) == line
 
 
-def saved(folder):
+def saved(folder: Path) -> Path:
     Tokenizers.train((english(), english()), TokenizerConfig(vocab_size=60), ("en", "de")).save(
         folder
     )
@@ -191,21 +199,21 @@ def saved(folder):
 
 
 @pytest.mark.parametrize("length", [0, 10, 185, -1, -20])
-def test_a_truncated_model_is_refused_by_name(tmp_path, length):
+def test_a_truncated_model_is_refused_by_name(tmp_path: Path, length: int) -> None:
     path = saved(tmp_path)
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(DataError, match=r"tokenizer\.model: damaged tokenizer"):
         Tokenizers.load(tmp_path)
 
 
-def test_a_model_that_is_whole_but_another_is_refused(tmp_path):
+def test_another_tokenizers_model_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path)
     path.write_bytes(train(size=50).model)
     with pytest.raises(DataError, match=r"tokenizer\.model: damaged tokenizer \(SHA-256 is "):
         Tokenizers.load(tmp_path)
 
 
-def test_a_model_of_other_special_ids_is_refused(tmp_path):
+def test_a_model_with_other_special_ids_is_refused(tmp_path: Path) -> None:
     import io
 
     from sentencepiece import SentencePieceTrainer
@@ -231,7 +239,7 @@ def test_a_model_of_other_special_ids_is_refused(tmp_path):
         {"nfkc": ...},
     ],
 )
-def test_damaged_settings_are_refused_by_name(tmp_path, change):
+def test_damaged_settings_are_refused_by_name(tmp_path: Path, change: dict[str, Any]) -> None:
     saved(tmp_path)
     file = tmp_path / "tokenizer.json"
     settings = json.loads(file.read_text()) | change
@@ -241,14 +249,14 @@ def test_damaged_settings_are_refused_by_name(tmp_path, change):
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer.model"])
-def test_a_missing_file_is_named(tmp_path, name):
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     saved(tmp_path)
     (tmp_path / name).unlink()
     with pytest.raises(DataError, match=f"{name}: no such tokenizer"):
         Tokenizers.load(tmp_path)
 
 
-def test_settings_that_are_no_json_are_refused(tmp_path):
+def test_settings_that_are_not_json_are_refused(tmp_path: Path) -> None:
     saved(tmp_path)
     for text in (b"{", b"[1]", b"\xff"):
         (tmp_path / "tokenizer.json").write_bytes(text)
@@ -256,7 +264,7 @@ def test_settings_that_are_no_json_are_refused(tmp_path):
             Tokenizers.load(tmp_path)
 
 
-def test_a_tokenizer_travels_to_other_processes():
+def test_a_tokenizer_can_be_pickled() -> None:
     import pickle
 
     tokenizer = train()

@@ -1,4 +1,4 @@
-"""The diagrams of docs/: what they highlight, whether all can be read, and that they are current."""
+"""The diagrams of docs/: what they highlight, that they are legible, and that they are current."""
 
 import importlib.util
 import io
@@ -7,24 +7,30 @@ import re
 import sys
 import xml.etree.ElementTree as ET
 from itertools import combinations
+from types import ModuleType
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.patches import FancyArrowPatch, PathPatch
 from matplotlib.path import Path
+from matplotlib.text import Text
 
 from seq2seq.figures import NORM_COLOURS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def loaded(path):
-    """A script as a module."""
+def loaded(path: pathlib.Path) -> ModuleType:
+    """Import a script as a module."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # which a dataclass looks itself up in
+    sys.modules[path.stem] = module  # a dataclass finds its own module there
     spec.loader.exec_module(module)
     return module
 
@@ -38,17 +44,24 @@ PHONE = 360
 
 
 @pytest.fixture(params=sorted(DIAGRAMS))
-def figure(request):
-    drawn = DIAGRAMS[request.param]()
+def figure(request: pytest.FixtureRequest) -> Figure:
+    drawn: Figure = DIAGRAMS[request.param]()
     drawn.canvas.draw()
     return drawn
 
 
-def texts(figure):
+def texts(figure: Figure) -> list[Text]:
     return [text for axes in figure.axes for text in axes.texts]
 
 
-def highlighted(axes, norm):
+def ends_of(arrow: FancyArrowPatch) -> list[tuple[float, float]]:
+    """Return where an arrow begins and where it ends."""
+    # Matplotlib has no public attribute for them.
+    ends: list[tuple[float, float]] = arrow._posA_posB  # type: ignore[attr-defined]
+    return ends
+
+
+def highlighted(axes: Axes, norm: str) -> list[PathPatch]:
     return [
         patch
         for patch in axes.patches
@@ -61,7 +74,7 @@ def highlighted(axes, norm):
 
 
 @pytest.mark.parametrize("sizes", [SIZES, (3, 4, 7), (8, 3, 3)])
-def test_each_cube_shows_as_many_values_as_are_averaged_over(sizes):
+def test_each_cube_shows_as_many_values_as_are_averaged_over(sizes: tuple[int, int, int]) -> None:
     rows, steps, features = sizes
     expected = {
         "batch norm": rows,
@@ -78,8 +91,8 @@ def test_each_cube_shows_as_many_values_as_are_averaged_over(sizes):
     assert {averaged.title: averaged.cells(sizes).sum() for averaged in CUBES} == expected
 
 
-def test_the_values_averaged_over_differ_in_the_right_axes():
-    """Along which of rows, steps and features they lie."""
+def test_the_highlighted_values_differ_in_the_right_axes() -> None:
+    """They lie along the right axes of rows, steps and features."""
     along = {
         averaged.title: [len(set(axis)) > 1 for axis in np.nonzero(averaged.cells(SIZES))]
         for averaged in CUBES
@@ -92,7 +105,7 @@ def test_the_values_averaged_over_differ_in_the_right_axes():
     }
 
 
-def test_every_cube_names_its_axes_and_its_norm():
+def test_every_cube_names_its_axes_and_its_norm() -> None:
     for axes, averaged in zip(axes_diagram().axes, CUBES, strict=True):
         shown = [text.get_text() for text in axes.texts]
         assert {"time steps", "features", "rows", averaged.title} <= set(shown)
@@ -100,7 +113,7 @@ def test_every_cube_names_its_axes_and_its_norm():
         assert title.get_color() == NORM_COLOURS[averaged.norm]
 
 
-def test_the_whole_front_top_and_side_of_a_cube_are_drawn():
+def test_the_whole_front_top_and_side_of_a_cube_are_drawn() -> None:
     rows, steps, features = SIZES
     hidden = (rows - 1) * (steps - 1) * (features - 1)
     for axes in axes_diagram().axes:
@@ -108,7 +121,7 @@ def test_the_whole_front_top_and_side_of_a_cube_are_drawn():
         assert len(cells) == len(set(cells)) == rows * steps * features - hidden
 
 
-def test_the_cell_has_the_terms_and_gates_of_the_equations():
+def test_the_cell_has_the_terms_and_gates_of_the_equations() -> None:
     figure = cell_diagram()
     shown = [text.get_text() for text in texts(figure)]
     for label in (
@@ -135,7 +148,7 @@ def test_the_cell_has_the_terms_and_gates_of_the_equations():
     assert sum(patch.get_gid() == "norm" for patch in figure.axes[0].patches) == 3
 
 
-def test_no_norm_is_on_the_path_of_the_cell_state():
+def test_no_norm_is_on_the_path_of_the_cell_state() -> None:
     figure = cell_diagram()
     (axes,) = figure.axes
     (y,) = [patch.get_center()[1] for patch in axes.patches if patch.get_gid() == "branch"]
@@ -144,8 +157,8 @@ def test_no_norm_is_on_the_path_of_the_cell_state():
         for patch in axes.patches
         if isinstance(patch, FancyArrowPatch) and patch.get_linewidth() > 2
     ]
-    ends = sorted(x for patch in carried for x, _ in patch._posA_posB)
-    assert {height for patch in carried for _, height in patch._posA_posB} == {y}
+    ends = sorted(x for patch in carried for x, _ in ends_of(patch))
+    assert {height for patch in carried for _, height in ends_of(patch)} == {y}
     assert ends[0] < 0.5
     assert ends[-1] > 9.5
     for patch in axes.patches:
@@ -156,7 +169,7 @@ def test_no_norm_is_on_the_path_of_the_cell_state():
 # -- how it looks ---
 
 
-def test_every_text_is_inside_and_none_overlaps_another(figure):
+def test_every_text_is_inside_and_none_overlaps_another(figure: Figure) -> None:
     boxes = {text: text.get_window_extent() for text in texts(figure)}
     assert len(boxes) > 10
     for text, box in boxes.items():
@@ -166,14 +179,15 @@ def test_every_text_is_inside_and_none_overlaps_another(figure):
         assert not a.overlaps(b), (one, other)
 
 
-def test_every_text_is_large_enough_on_a_phone(figure):
+def test_every_text_is_large_enough_on_a_phone(figure: Figure) -> None:
     pixels = PHONE / (72 * figure.get_figwidth())
     for text in texts(figure):
-        assert text.get_fontsize() * pixels >= 10.5
-        assert text.get_fontsize() <= LARGE
+        size = float(text.get_fontsize())
+        assert size * pixels >= 10.5
+        assert size <= LARGE
 
 
-def test_no_text_of_a_cube_lies_on_it():
+def test_no_text_of_a_cube_lies_on_it() -> None:
     figure = axes_diagram()
     figure.canvas.draw()
     for axes in figure.axes:
@@ -182,13 +196,13 @@ def test_no_text_of_a_cube_lies_on_it():
             assert not any(cell.intersects_bbox(text.get_window_extent()) for cell in cells), text
 
 
-def test_no_arrow_crosses_a_text():
+def test_no_arrow_crosses_a_text() -> None:
     figure = cell_diagram()
     figure.canvas.draw()
     (axes,) = figure.axes
     lines = [axes.transData.transform_path(line.get_path()) for line in axes.lines]
     lines += [
-        axes.transData.transform_path(Path(patch._posA_posB))
+        axes.transData.transform_path(Path(ends_of(patch)))
         for patch in axes.patches
         if isinstance(patch, FancyArrowPatch)
     ]
@@ -199,7 +213,7 @@ def test_no_arrow_crosses_a_text():
         ), text
 
 
-def test_every_box_is_wider_and_higher_than_its_text():
+def test_every_box_is_wider_and_higher_than_its_text() -> None:
     figure = cell_diagram()
     figure.canvas.draw()
     (axes,) = figure.axes
@@ -214,8 +228,8 @@ def test_every_box_is_wider_and_higher_than_its_text():
         assert box.y0 < text.y0 < text.y1 < box.y1
 
 
-def test_it_is_drawn_on_white(figure):
-    """Pages are dark for some readers."""
+def test_diagrams_are_drawn_on_white(figure: Figure) -> None:
+    """Some readers have dark pages."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     picture = imread(io.BytesIO(buffer.getvalue()))
@@ -227,14 +241,14 @@ def test_it_is_drawn_on_white(figure):
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    """A folder into which the script has written its files today."""
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Return a folder into which the script has just written its files."""
     root = tmp_path_factory.mktemp("root")
     diagrams.main(root)
     return root
 
 
-def test_the_script_writes_the_documentation_s_and_the_page_s_files(drawn):
+def test_the_script_writes_the_files_of_the_documentation_and_the_page(drawn: pathlib.Path) -> None:
     written = sorted(str(path.relative_to(drawn)) for path in drawn.rglob("*") if path.is_file())
     assert written == [
         "docs/axes.png",
@@ -245,7 +259,7 @@ def test_the_script_writes_the_documentation_s_and_the_page_s_files(drawn):
 
 
 @pytest.mark.parametrize("name", sorted(DIAGRAMS))
-def test_the_documentation_s_files_are_what_is_drawn_today(name, drawn):
+def test_the_files_of_the_documentation_are_current(name: str, drawn: pathlib.Path) -> None:
     new, kept = imread(drawn / "docs" / f"{name}.png"), imread(ROOT / "docs" / f"{name}.png")
     assert new.shape == kept.shape
     assert (
@@ -253,23 +267,27 @@ def test_the_documentation_s_files_are_what_is_drawn_today(name, drawn):
     )  # the letters' edges differ between versions of the libraries
 
 
-def texts_and_shapes(path):
-    """The texts of an SVG (matplotlib writes each as a comment), and its other shapes.
+Shape = tuple[str, str | None, list[float]]
+"""Group, style, and the numbers of the outline."""
+
+
+def texts_and_shapes(path: pathlib.Path) -> tuple[list[str], list[Shape]]:
+    """Return the texts of an SVG (matplotlib writes each as a comment), and its other shapes.
 
     A shape is its style and the numbers of its outline.
     """
     svg = path.read_text(encoding="utf-8")
     shapes = []
     for group in ET.fromstring(svg).iterfind(".//{*}g[@id]"):
-        if not group.get("id").startswith("text"):
+        if not group.attrib["id"].startswith("text"):
             for shape in group.iterfind("{*}path"):
-                numbers = [float(number) for number in re.findall(r"-?[\d.]+", shape.get("d"))]
-                shapes.append((group.get("id"), shape.get("style"), numbers))
+                numbers = [float(number) for number in re.findall(r"-?[\d.]+", shape.attrib["d"])]
+                shapes.append((group.attrib["id"], shape.get("style"), numbers))
     return re.findall(r"<!-- (.*?) -->", svg, re.DOTALL), shapes
 
 
 @pytest.mark.parametrize("name", sorted(DIAGRAMS))
-def test_the_page_s_files_are_what_is_drawn_today(name, drawn):
+def test_the_files_of_the_page_are_current(name: str, drawn: pathlib.Path) -> None:
     file = pathlib.Path("seq2seq") / "report" / f"{name}.svg"
     (new_texts, new_shapes), (texts, shapes) = map(texts_and_shapes, (drawn / file, ROOT / file))
     assert new_texts == texts

@@ -1,14 +1,20 @@
 """Histograms of the recurrent layers against values computed sentence by sentence."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
 
 from seq2seq.config import CellConfig, CellKind, Config, ModelConfig
 from seq2seq.data.batches import Batch
+from seq2seq.data.dataset import ParallelDataset
 from seq2seq.model import Translator, Vocabulary
 from seq2seq.probes.histograms import (
     STEPS,
@@ -26,8 +32,10 @@ CPU = torch.device("cpu")
 SHAPE = ModelConfig(embedding_size=8, hidden_size=H, dropout=0.2, init_scale=0.5)
 
 
-def translator(norm="none", cell="lstm", statistics="per_step", **shape):
-    """A model in eval mode that has seen one batch, so that batch norm has statistics."""
+def translator(
+    norm: str = "none", cell: str = "lstm", statistics: str = "per_step", **shape: Any
+) -> Translator:
+    """Return a model in eval mode that has seen one batch, so that batch norm has statistics."""
     torch.manual_seed(3)
     model = Translator(
         replace(SHAPE, **shape),
@@ -39,7 +47,9 @@ def translator(norm="none", cell="lstm", statistics="per_step", **shape):
     return model.eval()
 
 
-def batch(lengths=(4, 12, 7, 12, 1), tgt_lengths=(3, 6, 13, 2, 5)):
+def batch(
+    lengths: Sequence[int] = (4, 12, 7, 12, 1), tgt_lengths: Sequence[int] = (3, 6, 13, 2, 5)
+) -> Batch:
     chance = torch.Generator().manual_seed(4)
     sides = [
         torch.randint(4, 30, (len(lengths), max(n)), generator=chance)
@@ -54,13 +64,14 @@ def batch(lengths=(4, 12, 7, 12, 1), tgt_lengths=(3, 6, 13, 2, 5)):
     )
 
 
-def inputs(batch):
+def inputs(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return batch.src, batch.src_lengths, batch.tgt, batch.tgt_lengths
 
 
-def same_values(found, expected):
-    """The same numbers in some order, up to rounding, which batch norm enlarges where a feature
-    hardly varies.
+def same_values(found: Tensor, expected: Tensor) -> None:
+    """Assert that both have the same numbers in some order, up to rounding.
+
+    Batch norm enlarges the rounding where a feature hardly varies.
     """
     torch.testing.assert_close(
         found.flatten().sort()[0], expected.flatten().sort()[0], rtol=1e-4, atol=1e-4
@@ -71,11 +82,14 @@ def same_values(found, expected):
 
 
 @torch.no_grad()
-def hidden_states(model, batch):
-    """Of each place and step the states of all sentences that are so long, each by itself."""
-    found = {}
+def hidden_states(model: Translator, batch: Batch) -> dict[str, Tensor]:
+    """Return the hidden states by place and step.
 
-    def keep(place, states):
+    Each sentence is run alone; a step has the states of the sentences that are long enough.
+    """
+    found: dict[str, list[Tensor]] = {}
+
+    def keep(place: str, states: Tensor) -> None:
         for t, h in enumerate(states):
             found.setdefault(f"hidden/{place}/step{t}", []).append(h)
 
@@ -120,7 +134,7 @@ def hidden_states(model, batch):
         ("layer", "rnn"),
     ],
 )
-def test_hidden_states_are_those_of_the_layers(norm, cell, shape):
+def test_hidden_states_are_those_of_the_layers(norm: str, cell: str, shape: dict[str, Any]) -> None:
     model = translator(norm, cell, **shape)
     expected = {
         tag: states
@@ -149,7 +163,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("cell", list(KINDS))
-def test_each_gate_has_its_name_place_and_step(cell):
+def test_each_gate_has_its_name_place_and_step(cell: str) -> None:
     tags = [tag for tag, _ in histograms(translator(cell=cell), batch())]
     assert len(tags) == len(set(tags))
     assert {tuple(tag.split("/")) for tag in tags} == {
@@ -161,8 +175,8 @@ def test_each_gate_has_its_name_place_and_step(cell):
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer"])
-def test_the_gates_of_an_lstm_make_its_hidden_states(norm):
-    """h = o tanh(c): without a norm on c, from the gates of the steps so far."""
+def test_the_hidden_states_of_an_lstm_follow_from_its_gates(norm: str) -> None:
+    """Without a norm on c, h = o tanh(c) follows from the gates of the steps so far."""
     model = translator(norm)
     found = dict(histograms(model, batch()))
     for place in PLACES:
@@ -189,7 +203,7 @@ def test_the_gates_of_an_lstm_make_its_hidden_states(norm):
                 )
 
 
-def test_the_gates_of_a_gru_make_its_hidden_states():
+def test_the_hidden_states_of_a_gru_follow_from_its_gates() -> None:
     found = dict(histograms(translator("layer", "gru"), batch()))
     for place in ("encoder0_forward", "encoder0_backward"):
         h = torch.zeros(len(batch().src), H // 2)
@@ -202,20 +216,23 @@ def test_the_gates_of_a_gru_make_its_hidden_states():
 # -- nothing is disturbed ---
 
 
-class Sentences:
-    """As much of a data set as is needed: its first sentences as a batch."""
+class Sentences(ParallelDataset):
+    """A data set of five sentences, which are read as one batch."""
 
-    def __len__(self):
+    def __init__(self) -> None:
+        pass
+
+    def __len__(self) -> int:
         return 5
 
-    def batch(self, indices):
+    def batch(self, indices: NDArray[np.int64]) -> Batch:
         assert indices.tolist() == [0, 1, 2, 3, 4]
         return batch()
 
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("norm", ["none", "batch", "layer"])
-def test_model_mode_and_random_numbers_stay_as_they_were(norm, training, tmp_path):
+def test_mode_and_random_numbers_do_not_change(norm: str, training: bool, tmp_path: Path) -> None:
     model = translator(norm).train(training)
     before, chance = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
     with Logbook(tmp_path, 0, progress=False) as logbook:
@@ -227,7 +244,7 @@ def test_model_mode_and_random_numbers_stay_as_they_were(norm, training, tmp_pat
     assert not any(p.grad is not None for p in model.parameters())
 
 
-def test_what_is_not_finite_is_left_out(tmp_path):
+def test_values_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
     with Logbook(tmp_path, 0, progress=False) as logbook:
         logbook.histogram("none", np.array([np.nan, np.inf]), 1)
         logbook.histogram("some", np.array([np.nan, 3.0]), 1)
@@ -240,7 +257,7 @@ def test_what_is_not_finite_is_left_out(tmp_path):
 # -- batch norm's statistics ---
 
 
-def test_statistics_are_the_stored_ones_of_each_step():
+def test_statistics_are_the_stored_ones_of_each_step() -> None:
     model = translator("batch")
     layer, found = model.encoder.layers[0], stored_statistics(model)
     assert list(found) == list(PLACES)
@@ -255,10 +272,10 @@ def test_statistics_are_the_stored_ones_of_each_step():
     assert not np.isnan(found["decoder0"]["hh"][0]).any()
 
 
-def test_statistics_as_histograms():
+def test_statistics_as_histograms() -> None:
     found = stored_statistics(translator("batch"))
     by_tag = dict(statistics_histograms(found))
-    assert len(by_tag) == 3 * 2 * (5 + 5 + 4)  # only one target is so long that it has a step 10
+    assert len(by_tag) == 3 * 2 * (5 + 5 + 4)  # only one target has a step 10
     assert by_tag["running_var_c/encoder0_backward/step5"].shape == (H // 2,)
     np.testing.assert_array_equal(
         by_tag["running_mean_ih/decoder0/step5"], found["decoder0"]["ih"][0][5]
@@ -269,7 +286,7 @@ def test_statistics_as_histograms():
     ("statistics", "steps"),
     [("per_step", [6, 6, 6]), ("shared", [1, 1, 1]), ("sequence_input", [1, 6, 6])],
 )
-def test_the_figure_draws_them_by_step(statistics, steps):
+def test_the_figure_draws_statistics_by_step(statistics: str, steps: list[int]) -> None:
     found = stored_statistics(translator("batch", statistics=statistics))
     assert [len(mean) for mean, _ in found["decoder0"].values()] == steps
     figure = statistics_figure(found)
@@ -282,9 +299,13 @@ def test_the_figure_draws_them_by_step(statistics, steps):
             for term, moments in terms.items():
                 values = moments[number]
                 expected = np.sqrt((values**2).mean(1)) if number == 0 else values.mean(1)
-                np.testing.assert_allclose(lines[f"{place} {term}"].get_ydata(), expected)
-                assert list(lines[f"{place} {term}"].get_xdata()) == list(range(len(values)))
+                np.testing.assert_allclose(
+                    np.asarray(lines[f"{place} {term}"].get_ydata()), expected
+                )
+                assert np.asarray(lines[f"{place} {term}"].get_xdata()).tolist() == list(
+                    range(len(values))
+                )
 
 
-def test_other_norms_have_none():
+def test_other_norms_have_no_statistics() -> None:
     assert stored_statistics(translator("layer")) == {}

@@ -1,12 +1,17 @@
-"""Probes: each figure against an independent computation, and training as without them."""
+"""Probes: each figure against an independent computation, and no influence on training."""
 
 import copy
 import json
 import math
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from conftest import TrainHere
 from oracles import randomised
+from torch import Tensor
 
 from seq2seq.config import ProbeKind
 from seq2seq.data.preparation import prepare
@@ -16,6 +21,7 @@ from seq2seq.probes.length import buckets
 from seq2seq.probes.length import length as by_length
 from seq2seq.probes.train_eval_gap import batch_sets, distances, losses
 from seq2seq.rnn import GRU, LSTM, RNN, NormKind, batch_statistics
+from seq2seq.runs.folder import Run
 from seq2seq.runs.jsonl import read_metrics
 from seq2seq.training.evaluation import recalibrate
 from seq2seq.translation.loading import load_translator
@@ -30,12 +36,16 @@ SMALL = (
 )
 
 
+Probed = Callable[[str], Run]
+"""Returns a trained run of the toy corpus with all probes, by norm."""
+
+
 @pytest.fixture(scope="module")
-def probed(train_here, tmp_path_factory):
-    """norm -> a trained run of the toy corpus with all probes."""
+def probed(train_here: TrainHere, tmp_path_factory: pytest.TempPathFactory) -> Probed:
+    """Return a function that trains a run with all probes, once for each norm."""
     folder, runs = tmp_path_factory.mktemp("probed"), {}
 
-    def make(norm):
+    def make(norm: str) -> Run:
         if norm not in runs:
             rows = ["norm.min_rows=2"] if norm == "batch" else []
             runs[norm] = train_here(folder / norm, f"norm={norm}", *rows, *SMALL)
@@ -44,7 +54,7 @@ def probed(train_here, tmp_path_factory):
     return make
 
 
-def subject_of(run):
+def subject_of(run: Run) -> Subject:
     config = run.config()
     prepared = prepare(config.data, config.tokenizer, progress=False)
     return Subject(
@@ -56,7 +66,7 @@ def subject_of(run):
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer"])
-def test_what_a_run_writes_down(probed, norm):
+def test_a_run_writes_the_entries_of_all_probes(probed: Probed, norm: str) -> None:
     run = probed(norm)
     entries = read_metrics(run.probes_file)
     flows = [e for e in entries if e["probe"] == "gradient_flow"]
@@ -74,7 +84,9 @@ def test_what_a_run_writes_down(probed, norm):
     )
 
 
-def test_a_training_with_probes_is_the_same_training(probed, train_here, tmp_path):
+def test_probes_do_not_change_the_training(
+    probed: Probed, train_here: TrainHere, tmp_path: Path
+) -> None:
     plain = train_here(tmp_path / "plain", "norm=batch", "norm.min_rows=2")
     assert not plain.probes_file.exists()
     for name in ("last", "best"):
@@ -89,7 +101,9 @@ def test_a_training_with_probes_is_the_same_training(probed, train_here, tmp_pat
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
-def test_a_longer_training_forgets_the_final_probes_of_the_shorter(train_here, tmp_path):
+def test_a_longer_training_removes_the_final_entries_of_the_shorter(
+    train_here: TrainHere, tmp_path: Path
+) -> None:
     run = train_here(tmp_path / "run", *SMALL)
     before = read_metrics(run.probes_file)
     train_here(tmp_path / "run", *SMALL, "trainer.max_epochs=3", f"resume={tmp_path / 'run'}")
@@ -100,7 +114,7 @@ def test_a_longer_training_forgets_the_final_probes_of_the_shorter(train_here, t
     assert len([e for e in after if e["final"]]) == len([e for e in before if e["final"]])
 
 
-def test_probes_leave_mode_and_random_numbers_alone(probed):
+def test_probes_do_not_change_mode_and_random_numbers(probed: Probed) -> None:
     subject = subject_of(probed("batch"))
     subject.model.train()
     state, buffers = torch.get_rng_state(), copy.deepcopy(dict(subject.model.named_buffers()))
@@ -113,26 +127,27 @@ def test_probes_leave_mode_and_random_numbers_alone(probed):
 # -- gradient_flow ---
 
 
-def test_sums_and_gradients_of_a_plain_cell_by_hand():
-    """h_t = tanh(W x_t + b + U h_{t-1} + d), so that dL/dh_t = U^T diag(1 - h_{t+1}^2)
-    dL/dh_{t+1}.
+def test_sums_and_gradients_of_a_plain_cell_agree_with_the_equations() -> None:
+    """The gradient follows the chain rule: dL/dh_t = U^T diag(1 - h_{t+1}^2) dL/dh_{t+1}.
+
+    The cell is h_t = tanh(W x_t + b + U h_{t-1} + d).
     """
     layer = randomised(RNN(3, 4, norm="none"), seed=1)
     x = torch.randn(5, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     found = flow(layer, x)
     h, states, sums = torch.zeros(2, 4, dtype=torch.float64), [], []
     for x_t in x:
-        v = x_t @ layer.weight_ih_l0.T + h @ layer.weight_hh_l0.T
-        h = torch.tanh(v + layer.bias_ih_l0 + layer.bias_hh_l0)
+        v = x_t @ layer.get_parameter("weight_ih_l0").T + h @ layer.get_parameter("weight_hh_l0").T
+        h = torch.tanh(v + layer.get_parameter("bias_ih_l0") + layer.get_parameter("bias_hh_l0"))
         sums.append(v)
         states.append(h)
     gradient = torch.randn(2, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     gradients = [gradient]
     for h in reversed(states[1:]):
-        gradient = (gradient * (1 - h**2)) @ layer.weight_hh_l0
+        gradient = (gradient * (1 - h**2)) @ layer.get_parameter("weight_hh_l0")
         gradients.insert(0, gradient)
 
-    def size(values):
+    def size(values: list[Tensor]) -> list[float]:
         return [v.square().mean().sqrt().item() for v in values]
 
     assert found["raw"] == pytest.approx(size(sums))
@@ -142,7 +157,9 @@ def test_sums_and_gradients_of_a_plain_cell_by_hand():
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer", "rms"])
 @pytest.mark.parametrize("cell", [LSTM, GRU, RNN])
-def test_every_cell_and_norm_is_looked_at_and_left_as_it_is(cell, norm):
+def test_every_cell_and_norm_is_measured_and_not_changed(
+    cell: type[GRU] | type[LSTM] | type[RNN], norm: str
+) -> None:
     layer = cell(3, 4, norm=norm)
     before = copy.deepcopy(layer.state_dict())
     found = flow(layer, torch.randn(7, 5, 3))
@@ -152,17 +169,17 @@ def test_every_cell_and_norm_is_looked_at_and_left_as_it_is(cell, norm):
     assert all(torch.equal(value, before[key]) for key, value in layer.state_dict().items())
 
 
-def test_without_a_norm_the_gates_get_the_sums_and_with_one_they_get_them_scaled():
+def test_only_a_norm_scales_the_sums_that_enter_the_gates() -> None:
     x = torch.randn(6, 8, 3)
     none = flow(LSTM(3, 4, bias=False, norm="none"), x)
     assert none["summed"] == pytest.approx(none["raw"])
     layer = LSTM(3, 4, bias=False, norm="layer")
     with torch.no_grad():
-        layer.weight_ih_l0.mul_(100)
+        layer.get_parameter("weight_ih_l0").mul_(100)
     assert max(flow(layer, x)["summed"]) < 2.5 < min(flow(layer, x)["raw"])
 
 
-def test_running_text_is_sentence_after_sentence(probed):
+def test_running_text_joins_the_sentences(probed: Probed) -> None:
     subject = subject_of(probed("none"))
     dataset, eos = subject.prepared.split("train"), subject.model.vocabulary.eos_id
     ids = [i for n in range(len(dataset)) for i in (*dataset.src(n).tolist(), eos)]
@@ -176,7 +193,7 @@ def test_running_text_is_sentence_after_sentence(probed):
 
 
 @pytest.mark.parametrize("norm", ["none", "layer"])
-def test_norms_by_row_have_no_gap(probed, norm):
+def test_norms_over_features_have_no_gap(probed: Probed, norm: str) -> None:
     for entry in read_metrics(probed(norm).probes_file):
         if entry["probe"] == "train_eval_gap":
             assert entry["batch"] == entry["evaluation"] != entry["training"]
@@ -184,20 +201,18 @@ def test_norms_by_row_have_no_gap(probed, norm):
 
 
 @torch.no_grad()
-def test_losses_are_those_of_the_same_batches_in_each_mode(probed):
+def test_losses_are_those_of_the_same_batches_in_each_mode(probed: Probed) -> None:
     subject = subject_of(probed("batch"))
     found = batch_sets(subject)
     assert {name: len(batches) for name, batches in found.items()} == {"train": 3, "test": 2}
     tokens = sum(b.tgt_tokens for b in found["test"])
 
-    def loss():
-        return (
-            sum(
-                subject.model(b.src, b.src_lengths, b.tgt, b.tgt_lengths)[1].item()
-                for b in found["test"]
-            )
-            / tokens
-        )
+    def loss() -> float:
+        sums: list[float] = [
+            subject.model(b.src, b.src_lengths, b.tgt, b.tgt_lengths)[1].item()
+            for b in found["test"]
+        ]
+        return sum(sums) / tokens
 
     measured = losses(subject, found["test"])
     assert measured["evaluation"] == loss()
@@ -206,13 +221,13 @@ def test_losses_are_those_of_the_same_batches_in_each_mode(probed):
     assert not subject.model.training
 
 
-def test_statistics_stored_of_the_same_batches_are_at_no_distance(probed):
+def test_statistics_stored_from_the_same_batches_are_close(probed: Probed) -> None:
     subject = subject_of(probed("batch"))
     dataset = subject.prepared.split("train")
     config = copy.deepcopy(subject.config)
     config.data.batch_sentences, config.norm.kind = 8, NormKind.batch
     recalibrate(subject.model, dataset, config, subject.device)  # of all training sentences
-    sampler_batches = [dataset.batch(range(i, i + 8)) for i in range(0, len(dataset), 8)]
+    sampler_batches = [dataset.batch(np.arange(i, i + 8)) for i in range(0, len(dataset), 8)]
     near = distances(subject, sampler_batches)
     far = distances(subject, batch_sets(subject)["test"][:1])
     assert near.keys() == far.keys() >= {"encoder.layers.0.hh_l0_reverse", "decoder.layers.0.c_l0"}
@@ -221,14 +236,16 @@ def test_statistics_stored_of_the_same_batches_are_at_no_distance(probed):
         assert max(near[term]["mean_shift"][:3]) < 0.3 * max(far[term]["mean_shift"][:3])
 
 
-def test_past_the_last_step_seen_the_last_ones_statistics_are_measured_against(probed):
+def test_later_steps_are_compared_with_the_last_stored_statistics(
+    probed: Probed,
+) -> None:
     subject = subject_of(probed("batch"))
     layer = subject.model.decoder.layers[0]
-    seen = int(layer.steps_seen_l0)
+    seen = int(layer.get_buffer("steps_seen_l0"))
     with torch.no_grad():
-        layer.running_mean_c_l0[seen - 1 :] = 0.0
-        layer.running_mean_c_l0[seen - 1] = 1e3
-        layer.running_var_c_l0.fill_(1.0)
+        layer.get_buffer("running_mean_c_l0")[seen - 1 :] = 0.0
+        layer.get_buffer("running_mean_c_l0")[seen - 1] = 1e3
+        layer.get_buffer("running_var_c_l0").fill_(1.0)
     longer = subject.batch(["do re mi fa sol la si ut"] * 4, ["do re mi fa sol la si ut " * 3] * 4)
     found = distances(subject, [longer])["decoder.layers.0.c_l0"]
     assert found["steps"][-1] > seen
@@ -238,7 +255,7 @@ def test_past_the_last_step_seen_the_last_ones_statistics_are_measured_against(p
 # -- length and invariance ---
 
 
-def test_every_sentence_is_in_the_bucket_of_its_length(probed):
+def test_every_sentence_is_in_the_bucket_of_its_length(probed: Probed) -> None:
     subject = subject_of(probed("none"))
     found = {(over, most): pairs for over, most, pairs in buckets(subject)}
     assert set(found) <= {(0, 4), (4, 5), (5, 9)}
@@ -253,7 +270,7 @@ def test_every_sentence_is_in_the_bucket_of_its_length(probed):
     assert all(len(pairs[0]) == 1 for _, _, pairs in buckets(subject))
 
 
-def test_quality_by_length(probed):
+def test_quality_by_length(probed: Probed) -> None:
     run, subject = probed("batch"), subject_of(probed("batch"))
     entries = [e for e in read_metrics(run.probes_file) if e["probe"] == "length"]
     assert {e["statistics"] for e in entries} == {"running", "batch"}
@@ -275,7 +292,9 @@ def test_quality_by_length(probed):
         assert 0 <= entry["bleu"] <= 100
 
 
-def test_too_few_sentences_for_statistics_of_their_own_are_not_said_to_have_them(probed):
+def test_buckets_with_too_few_sentences_have_no_batch_statistics(
+    probed: Probed,
+) -> None:
     subject = subject_of(probed("batch"))
     assert {line["statistics"] for line in by_length(subject)} == {"running", "batch"}
     subject.config.norm.min_rows = subject.config.probe.sentences
@@ -288,7 +307,7 @@ def test_too_few_sentences_for_statistics_of_their_own_are_not_said_to_have_them
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer", "rms"])
-def test_a_trained_layer_has_the_invariances_of_the_table(probed, norm):
+def test_a_trained_layer_has_the_invariances_of_the_table(probed: Probed, norm: str) -> None:
     entries = [e for e in read_metrics(probed(norm).probes_file) if e["probe"] == "invariance"]
     assert len(entries) == 6
     assert sum(e["claimed"] for e in entries) == {"none": 0, "batch": 4, "layer": 4, "rms": 3}[norm]
@@ -297,6 +316,6 @@ def test_a_trained_layer_has_the_invariances_of_the_table(probed, norm):
         assert e["change_eps"] >= 0
 
 
-def test_entries_are_json_with_a_probes_name(probed):
+def test_entries_are_json_with_the_name_of_a_probe(probed: Probed) -> None:
     for line in probed("layer").probes_file.read_text().splitlines():
         assert json.loads(line)["probe"] in ProbeKind.__members__

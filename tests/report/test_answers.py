@@ -1,44 +1,47 @@
-"""The short answer and the norms side by side, of runs whose figures are known."""
+"""The short answer and the table of norms, for runs with known scores."""
 
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
+from short_answers import short_answer
 from synthetic import SEEDS, curve, group, record
+from typed import present
 
 from seq2seq.config import DataConfig
 from seq2seq.report import norms as summary
 from seq2seq.report.answers import overview
 from seq2seq.report.experiments import verdicts
 from seq2seq.report.glossary import glossary
+from seq2seq.report.groups import Group
 from seq2seq.report.norms import norm_cells, norm_rows, norms_table
 from seq2seq.rnn import Statistics
+from seq2seq.runs.records import RunRecord
 
 
-def runs(scores, split="test", rates=None):
-    """Runs with these scores of each norm, a seed each."""
+def runs(
+    scores: Mapping[str, Sequence[float]],
+    split: str = "test",
+    rates: Mapping[str, float] | None = None,
+) -> Iterator[RunRecord]:
+    """Yield runs with these scores of each norm, one for each seed."""
     for norm, values in scores.items():
         for seed, bleu in zip(SEEDS, values, strict=False):
             run = record(norm, seed, metrics=curve((rates or {}).get(norm, 0.05)))
-            setattr(run.results, split, replace(getattr(run.results, split), bleu=bleu))
+            results = present(run.results)
+            setattr(results, split, replace(getattr(results, split), bleu=bleu))
             if split == "valid":
-                run.results.test = None
+                results.test = None
             yield run
 
 
-def short_answer(found):
-    """Its sentences, and its table's rows by their norm."""
-    (answer,) = overview([found], [norm_rows(found)])
-    rows = answer.table.rows if answer.table else []
-    return " ".join(answer.sentences), {next(iter(row.values())): row for row in rows}
-
-
-def test_a_norm_ahead_of_all_others_is_significantly_better():
-    said, table = short_answer(
+def test_the_answer_names_a_significantly_better_norm() -> None:
+    text, table = short_answer(
         group(runs({"none": (30, 31, 32), "batch": (29, 30, 32), "layer": (40, 41, 42)}))
     )
     assert (
-        said
+        text
         == "toy, quick: test BLEU layer 41.0, none 31.0, batch 30.3 (means over 3 seeds). The best,"
         " layer, is significantly better than none and batch."
     )
@@ -50,34 +53,34 @@ def test_a_norm_ahead_of_all_others_is_significantly_better():
 
 
 @pytest.mark.parametrize(
-    ("p_values", "told"),
+    ("p_values", "printed"),
     [([], "–"), ([0.01], "0.010"), ([0.001, 0.001], "0.001 each"), ([0.001, 0.2], "0.001, 0.200")],
 )
-def test_a_p_value_of_all_seeds_is_told_once(p_values, told):
+def test_equal_p_values_are_printed_once(p_values: list[float], printed: str) -> None:
     row = replace(norm_rows(group(runs({"none": (30, 31)})))[0], p_values=p_values)
-    assert norm_cells(row)["p against none, by seed"] == told
+    assert norm_cells(row)["p against none, by seed"] == printed
 
 
-def test_a_norm_that_is_worse_is_said_to_be():
+def test_the_answer_names_a_significantly_worse_norm() -> None:
     _, table = short_answer(group(runs({"none": (30, 31, 32), "layer": (20, 21, 22)})))
     assert table["layer"]["significant?"] == "yes, worse"
 
 
-def test_a_norm_that_can_not_be_told_from_the_best_is_named():
-    said, _ = short_answer(
+def test_the_answer_names_norms_without_a_significant_difference_from_the_best() -> None:
+    text, _ = short_answer(
         group(runs({"none": (30, 31, 32), "layer": (40, 41, 42), "rms": (39, 42, 41)}))
     )
     assert (
         "test BLEU layer 41.0, rms 40.7, none 31.0 (means over 3 seeds). The best, layer, is"
-        " significantly better than none. " in said
+        " significantly better than none. " in text
     )
-    assert said.endswith(" The difference of rms from layer is not significant.")
-    said, _ = short_answer(
+    assert text.endswith(" The difference of rms from layer is not significant.")
+    text, _ = short_answer(
         group(runs({"none": (30, 31, 32), "layer": (40, 41, 42), "rms": (5, 45, 20)}))
     )
     assert (
         "test BLEU layer 41.0, none 31.0, rms 23.3 (means over 3 seeds). The best, layer, is"
-        " significantly better than none. The difference of rms from layer is not" in said
+        " significantly better than none. The difference of rms from layer is not" in text
     )
 
 
@@ -85,52 +88,54 @@ ONE_SEED = "One seed cannot tell whether the norm is the reason: train more (see
 
 
 @pytest.mark.parametrize(
-    ("p", "said"),
+    ("p", "text"),
     [
         (0.001, "the model with layer is significantly better than none (p = 0.001)"),
         (0.2, "the model with layer is not significantly different from none (p = 0.200)"),
     ],
 )
-def test_one_seed_says_whether_two_models_differ_and_no_more(p, said, monkeypatch):
+def test_one_seed_compares_two_models_and_not_the_norms(
+    p: float, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(summary, "bootstrap_p_values", lambda runs, none: {"layer": [p]})
     found, table = short_answer(group(runs({"none": (30,), "layer": (40,)})))
     assert found == (
         "toy, quick: test BLEU layer 40.0, none 30.0 (one seed each). On this test set"
-        f" {said}, by paired bootstrap. {ONE_SEED}"
+        f" {text}, by paired bootstrap. {ONE_SEED}"
     )
     assert table["layer"]["test BLEU difference (95%)"] == "+10.0"
     assert table["layer"]["significant?"] == "one seed cannot tell"
 
 
-def test_without_stored_text_one_seed_says_nothing_of_the_models():
+def test_without_stored_text_one_seed_does_not_compare_models() -> None:
     found, _ = short_answer(group(runs({"none": (30,), "layer": (20,)})))
     assert found.endswith(f"none 30.0, layer 20.0 (one seed each). {ONE_SEED}")
 
 
-def test_a_worse_model_is_called_so(monkeypatch):
+def test_a_significantly_worse_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(summary, "bootstrap_p_values", lambda runs, none: {"layer": [0.01]})
     found, _ = short_answer(group(runs({"none": (30,), "layer": (20,)})))
     assert "the model with layer is significantly worse than none (p = 0.010)" in found
 
 
-def test_one_common_seed_is_no_answer():
-    said, table = short_answer(group(runs({"none": (30, 31, 32), "layer": (40,)})))
-    assert " (the one seed that all have). One seed cannot tell none from layer." in said
+def test_one_common_seed_gives_no_answer() -> None:
+    text, table = short_answer(group(runs({"none": (30, 31, 32), "layer": (40,)})))
+    assert " (the one seed that all have). One seed cannot tell none from layer." in text
     assert table["layer"]["test BLEU difference (95%)"] == "+10.0"
     assert table["layer"]["significant?"] == "one seed cannot tell"
 
 
-def test_norms_without_a_seed_in_common_are_not_compared():
+def test_norms_without_a_common_seed_are_not_compared() -> None:
     found = group([record("none", 1), record("layer", 2)])
-    said, table = short_answer(found)
-    assert said.endswith(
+    text, table = short_answer(found)
+    assert text.endswith(
         "test BLEU none 30.0, layer 30.0 (means over different seeds). "
         "There is no common seed to compare layer with none."
     )
     assert set(table["layer"].values()) == {"layer", "–", "no common seed"}
 
 
-def test_what_one_seed_and_what_too_few_leave_open_is_told_apart():
+def test_undecided_differences_name_their_reason() -> None:
     found = [
         record(norm, seed, metrics=curve(0.05), results={"test": {"bleu": bleu, "chrf": 1.0}})
         for norm, scores in {
@@ -141,15 +146,15 @@ def test_what_one_seed_and_what_too_few_leave_open_is_told_apart():
         }.items()
         for seed, bleu in scores.items()
     ]
-    said, _ = short_answer(group(found))
+    text, _ = short_answer(group(found))
     assert (
         "One seed cannot tell none from layer. The difference of batch from layer is not"
-        " significant." in said
+        " significant." in text
     )
-    assert "There is no common seed to compare rms with layer." in said
+    assert "There is no common seed to compare rms with layer." in text
 
 
-def test_that_each_norm_has_its_own_rate_is_said():
+def test_the_answer_states_that_each_norm_has_its_best_rate() -> None:
     found = [
         record(norm, seed, lr=lr, results={"valid_loss": loss})
         for seed in SEEDS
@@ -172,117 +177,18 @@ def test_that_each_norm_has_its_own_rate_is_said():
     assert "each at the rate" not in norms_table(alone, norm_rows(alone)).caption
 
 
-def length_runs(beyond):
-    """BLEU beyond the trained length of each norm, a seed each; within it is 50."""
-    for norm, values in beyond.items():
-        for seed, bleu in zip(SEEDS, values, strict=False):
-            yield record(
-                norm,
-                seed,
-                "length",
-                probes=[
-                    {
-                        "probe": "length",
-                        "statistics": "running",
-                        "trained": 20,
-                        "nll": 1.0,
-                        "length_ratio": 1.0,
-                        **line,
-                    }
-                    for line in (
-                        {"over": 0, "pieces": 10, "bleu": 50.0},
-                        {"over": 20, "pieces": 30, "bleu": bleu},
-                    )
-                ],
-            )
-
-
-def test_what_becomes_of_long_sentences_is_said_and_of_whom_it_is_sure():
-    of_all = {
-        "none": (30, 31, 32),
-        "batch": (10, 12, 11),
-        "layer": (40, 41, 43),
-        "rms": (32, 29, 33),
-    }
-    said, table = short_answer(group(length_runs(of_all)))
+def test_only_common_seeds_determine_the_order() -> None:
+    """The third seed is a good one for none, and is missing for layer norm."""
+    text, table = short_answer(group(runs({"none": (20, 21, 40), "layer": (25, 26.01)})))
     assert (
-        said
-        == "toy, quick: models trained on sentences of at most 20 pieces lose part of their BLEU"
-        " on longer ones (21 to 30 pieces): 38% with none, 78% with batch, 17% with layer and"
-        " 37% with rms (means over 3 seeds). Compared with none, significantly less is"
-        " lost with layer and significantly more is lost with batch. The difference of rms from none is not"
-        " significant."
-    )
-    assert list(table) == list(of_all)
-    assert list(table["none"].values()) == ["none", "50.0", "31.0", "38 ± 5%", "–", "–"]
-    assert list(table["batch"].values()) == [
-        "batch",
-        "50.0",
-        "11.0",
-        "78 ± 5%",
-        "+40.0 (+35.0 to +45.0)",
-        "yes, more",
-    ]
-    assert table["layer"]["significant?"] == "yes, less"
-    assert table["rms"]["significant?"].startswith("no (detectable: ")
-    said, _ = short_answer(group(length_runs({"none": (30,), "batch": (10,)})))
-    assert said.endswith(
-        ": 40% with none and 80% with batch (one seed each). One seed cannot tell batch from none."
-        " Not tested: layer and rms."
-    )
-    said, table = short_answer(group(length_runs({"batch": (10, 11)})))
-    assert said.endswith(": 79% with batch (means over 2 seeds). Not tested: none, layer and rms.")
-    assert list(table["batch"].values()) == ["batch", "50.0", "10.5", "79 ± 13%"]
-    _, table = short_answer(group(length_runs({"none": (30, 31)})))
-    assert list(table["none"].values()) == ["none", "50.0", "30.5", "39 ± 13%"]
-    assert overview([group([record(experiment="length")])], [[]]) == []
-
-
-def test_of_long_sentences_the_seeds_count_that_all_norms_have():
-    """none's third seed is the lucky one; batch norm's has no BLEU that it could lose, and layer
-    norm has none.
-    """
-    found = list(length_runs({"none": (30, 30.1, 50), "batch": (20, 20.1, 0), "layer": (25, 25.1)}))
-    found[5].probes[0].bleu = 0.0
-    said, table = short_answer(group(found))
-    assert (
-        ": 40% with none, 60% with batch and 50% with layer (means over the 2 common"
-        " seeds)." in said
-    )
-    assert [row["on longer ones"] for row in table.values()] == ["30.1", "20.1", "25.1"]
-    assert [row["significant?"] for row in table.values()] == ["–", "yes, more", "yes, more"]
-
-
-def test_norms_of_which_no_length_was_measured_are_not_tested():
-    found = [
-        *length_runs({"none": (30, 31), "batch": (10, 12)}),
-        record("layer", experiment="length"),
-    ]
-    assert short_answer(group(found))[0].endswith(" Not tested: layer and rms.")
-
-
-def test_norms_without_a_seed_in_common_do_not_lose_more_or_less():
-    found = list(length_runs({"none": (30, 31, 32), "batch": (10, 12, 11)}))
-    said, table = short_answer(group([found[0], found[1], found[5]]))
-    assert (
-        "(means over different seeds). There is no common seed to compare batch with none. Not"
-        " tested: " in said
-    )
-    assert table["batch"]["significant?"] == "no common seed"
-
-
-def test_the_order_is_that_of_seeds_that_all_have():
-    """none's third seed is the lucky one, and layer norm has none."""
-    said, table = short_answer(group(runs({"none": (20, 21, 40), "layer": (25, 26.01)})))
-    assert (
-        said
+        text
         == "toy, quick: test BLEU layer 25.5, none 20.5 (means over the 2 common seeds). The best,"
         " layer, is significantly better than none."
     )
     assert table["layer"]["significant?"] == "yes, better"
 
 
-def test_runs_of_several_cells_are_set_beside_the_same_cell():
+def test_norms_are_compared_within_the_same_cell() -> None:
     scores = {
         ("none", "lstm"): (30, 31, 32),
         ("layer", "lstm"): (31, 32, 33.1),
@@ -305,12 +211,12 @@ def test_runs_of_several_cells_are_set_beside_the_same_cell():
     )
     for answer, cell in zip(overview([found], [norm_rows(found)]), ("gru", "lstm"), strict=True):
         assert f"The best, layer (cell.kind {cell}), is significantly better" in answer.sentences[1]
-        (row,) = answer.table.rows
+        (row,) = present(answer.table).rows
         assert row[f"compared with none (cell.kind {cell})"] == f"layer (cell.kind {cell})"
         assert row["test BLEU difference (95%)"].startswith("+1.0 (")
 
 
-def test_rates_that_were_not_searched_are_not_called_the_best():
+def test_rates_without_a_search_are_not_called_the_best() -> None:
     found = group(
         [
             record(norm, seed, lr=lr, experiment=None)
@@ -321,16 +227,18 @@ def test_rates_that_were_not_searched_are_not_called_the_best():
     assert "best of" not in short_answer(found)[0]
 
 
-def test_runs_of_an_experiment_of_ones_own_are_compared_as_those_of_none():
+def test_runs_of_the_users_own_experiment_are_compared_like_runs_without_one() -> None:
     found = group(
         [record(norm, seed, experiment="mine") for norm in ("none", "layer") for seed in SEEDS]
     )
-    said, table = short_answer(found)
-    assert said.startswith("toy, quick: test BLEU ")
+    text, table = short_answer(found)
+    assert text.startswith("toy, quick: test BLEU ")
     assert set(table) == {"layer"}
 
 
-def test_there_is_no_p_of_the_test_set_beside_scores_of_the_validation_set(monkeypatch):
+def test_scores_of_the_validation_set_have_no_p_values(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(
         summary, "bootstrap_p_values", lambda runs, none: {norm: [0.001] for norm in runs}
     )
@@ -339,29 +247,29 @@ def test_there_is_no_p_of_the_test_set_beside_scores_of_the_validation_set(monke
     assert [row.p_values for row in norm_rows(group(runs(scored, split="valid")))] == [[], []]
 
 
-def test_without_no_norm_the_others_are_put_in_order():
-    said, table = short_answer(group(runs({"batch": (29, 30, 32), "layer": (40, 41, 42)})))
-    assert (said, table) == (
+def test_without_runs_of_no_norm_the_other_norms_are_ranked() -> None:
+    text, table = short_answer(group(runs({"batch": (29, 30, 32), "layer": (40, 41, 42)})))
+    assert (text, table) == (
         "toy, quick: test BLEU layer 41.0, batch 30.3 (means over 3 seeds). The best, layer, is"
         " significantly better than batch.",
         {},
     )
 
 
-def test_scores_of_the_validation_set_are_called_so():
+def test_scores_of_the_validation_set_are_named() -> None:
     found = group(runs({"none": (30, 31, 32), "layer": (40, 41, 42)}, split="valid"))
-    said, table = short_answer(found)
-    assert "valid BLEU layer 41.0" in said
+    text, table = short_answer(found)
+    assert "valid BLEU layer 41.0" in text
     assert "valid BLEU difference (95%)" in table["layer"]
     assert {row.split for row in norm_rows(found)} == {"valid"}
 
 
-def test_the_cost_is_that_of_the_verdict():
+def test_the_answer_gives_the_same_cost_as_the_verdict() -> None:
     found = group(
         runs({"none": (30, 31, 32), "layer": (40, 41, 42)}, rates={"none": 0.05, "layer": 0.1})
     )
     part = float(
-        re.match(r"× ([\d.]+) \(", short_answer(found)[1]["layer"]["updates to it"]).group(1)
+        present(re.match(r"× ([\d.]+) \(", short_answer(found)[1]["layer"]["updates to it"]))[1]
     )
     factor = next(
         f.interval.mean for f in verdicts(found)[0].findings if "fewer updates" in f.statement
@@ -370,7 +278,7 @@ def test_the_cost_is_that_of_the_verdict():
     assert part < 0.6
 
 
-def test_the_loss_that_times_are_told_to_stands_beside_them():
+def test_the_common_loss_is_in_the_table() -> None:
     found = group(
         runs({"none": (30, 31, 32), "layer": (40, 41, 42)}, rates={"none": 0.05, "layer": 0.1})
     )
@@ -378,19 +286,19 @@ def test_the_loss_that_times_are_told_to_stands_beside_them():
     assert short_answer(found)[1]["layer"]["common loss"] == f"{lowest:.2f}"
 
 
-def test_speed_is_told_with_what_seeds_differ_by():
+def test_speed_is_given_with_its_interval() -> None:
     found = list(runs({"none": (30, 31, 32), "layer": (40, 41, 42)}))
     for run, speed in zip(found, (1000, 1000, 1000, 250, 500, 1000), strict=True):
-        run.results.tokens_per_second = speed
-    told = short_answer(group(found))[1]["layer"]["target tokens/s"]
+        present(run.results).tokens_per_second = speed
+    printed = short_answer(group(found))[1]["layer"]["target tokens/s"]
     mean, low, high = map(
-        float, re.fullmatch(r"× ([\d.]+) \(([\d.]+) to ([\d.]+)\)", told).groups()
+        float, present(re.fullmatch(r"× ([\d.]+) \(([\d.]+) to ([\d.]+)\)", printed)).groups()
     )
     assert (mean, low < 0.25, high > 1) == (0.5, True, True)
 
 
-def test_updates_are_not_seconds():
-    """Layer norm takes half the updates, and twice as long for each."""
+def test_updates_are_not_seconds() -> None:
+    """Layer norm needs half the updates, and each takes twice as long."""
     found = [
         record(norm, seed, metrics=curve(rate, seconds, updates=range(101)))
         for seed in SEEDS
@@ -404,18 +312,20 @@ def test_updates_are_not_seconds():
     factors = [
         2**f.interval.mean for f in verdicts(group(found))[0].findings if "times" in f.in_words
     ]
-    assert factors == pytest.approx([0.5, 1.0, 0.5], abs=0.01)  # updates, seconds; updates halfway
+    assert factors == pytest.approx(
+        [0.5, 1.0, 0.5], abs=0.01
+    )  # updates, seconds, and updates to the halfway loss
     cells = [
         list(row.values())[7:9] for row in norms_table(group(found), norm_rows(group(found))).rows
     ]
     assert cells == [["–", "–"], ["50 / 100", "10.0 / 10.0"]]
 
 
-def words_of(*found):
+def words_of(*found: Group) -> set[str]:
     return {word.term for word in glossary(found)}
 
 
-def test_the_words_are_those_that_the_page_has():
+def test_the_glossary_has_the_words_of_the_page() -> None:
     always = words_of(group([record(experiment="invariance", size=None)]))
     assert {"seed", "BLEU, chrF", "reported only"} <= always
     assert not always & {

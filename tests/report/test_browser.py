@@ -6,9 +6,15 @@ Screenshots are in pytest's temporary folder, screenshots0.
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import pytest
 from browser import errors, find, foreign_requests, wait_for, wait_until
+from selenium.webdriver import Chrome
+from selenium.webdriver.remote.webelement import WebElement
+from typed import present
 
 pytest_plugins = ["run_fixtures"]
 
@@ -16,13 +22,13 @@ RUNS = [f"{norm}-lstm-tiny-seed1" for norm in ("batch", "layer", "none")]
 
 
 @pytest.fixture(scope="module")
-def screenshots(tmp_path_factory):
+def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("screenshots")
 
 
 @pytest.fixture(scope="module")
-def board(three_runs):
-    """The address of a TensorBoard of the runs, on a free port."""
+def board(three_runs: dict[str, Path]) -> Iterator[str]:
+    """Start a TensorBoard of the runs on a free port; yield its address."""
     command = [
         sys.executable,
         "-m",
@@ -39,7 +45,7 @@ def board(three_runs):
     ) as server:
         try:
             lines = []
-            for line in server.stderr:
+            for line in present(server.stderr):
                 lines.append(line)
                 if " at http" in line:
                     break
@@ -50,30 +56,44 @@ def board(three_runs):
             server.terminate()
 
 
-def checkbox(browser, run):
-    """The checkbox of a run in the list at the left."""
+def checkbox(browser: Chrome, run: str) -> WebElement:
+    """Return the checkbox of a run in the list on the left."""
     (row,) = find(browser, "tb-data-table-content-row", run)
     return row.find_element("css selector", "input[type=checkbox]")
 
 
-def test_each_run_can_be_seen_and_hidden(browser, board, screenshots):
+def is_checked(browser: Chrome, run: str) -> bool:
+    """Return whether a run is shown."""
+    return checkbox(browser, run).is_selected()
+
+
+def test_each_run_can_be_seen_and_hidden(browser: Chrome, board: str, screenshots: Path) -> None:
     browser.get(f"{board}#timeseries")
     for run in RUNS:
         wait_for(browser, "card-view", f"attention\n{run}")
-        wait_until(browser, lambda run=run: checkbox(browser, run).is_selected(), f"{run} is shown")
+        wait_until(browser, partial(is_checked, browser, run), f"{run} is shown")
     browser.save_screenshot(screenshots / "timeseries.png")
     checkbox(browser, RUNS[0]).click()
     wait_until(browser, lambda: not find(browser, "card-view", RUNS[0]), "the run's cards are gone")
     wait_until(
         browser,
-        lambda: [checkbox(browser, run).is_selected() for run in RUNS] == [False, True, True],
+        lambda: [is_checked(browser, run) for run in RUNS] == [False, True, True],
         "the run is off, the others are on",
     )
     wait_for(browser, "card-view", f"attention\n{RUNS[1]}")
     browser.save_screenshot(screenshots / "timeseries_without_batch.png")
 
 
-def test_the_norms_are_overlaid(browser, board, screenshots):
+def charts(browser: Chrome, start: str, end: str) -> list[WebElement]:
+    """Return the charts whose text starts and ends like this."""
+    return [
+        chart
+        for chart in find(browser, "tf-custom-scalar-multi-line-chart-card", start)
+        if chart.text.startswith(start) and chart.text.endswith(end)
+    ]
+
+
+def test_the_norms_are_overlaid(browser: Chrome, board: str, screenshots: Path) -> None:
     browser.get(f"{board}#custom_scalars")
     for title, lines in (
         ("training and validation loss (nats/token)", 6),
@@ -85,17 +105,15 @@ def test_the_norms_are_overlaid(browser, board, screenshots):
     ):
         wait_until(
             browser,
-            lambda start=f"{title}\n", end=f"Matches ({lines})": [
-                chart
-                for chart in find(browser, "tf-custom-scalar-multi-line-chart-card", start)
-                if chart.text.startswith(start) and chart.text.endswith(end)
-            ],
+            partial(charts, browser, f"{title}\n", f"Matches ({lines})"),
             f"{title}: {lines} lines",
         )
     browser.save_screenshot(screenshots / "custom_scalars.png")
 
 
-def test_the_hidden_states_are_shown_by_layer_and_step(browser, board, screenshots):
+def test_the_hidden_states_are_shown_by_layer_and_step(
+    browser: Chrome, board: str, screenshots: Path
+) -> None:
     browser.get(f"{board}#histograms")
     for run in RUNS:
         assert wait_for(browser, "tf-histogram-loader", f"gate_f/decoder0/step0\n{run}")
@@ -103,7 +121,9 @@ def test_the_hidden_states_are_shown_by_layer_and_step(browser, board, screensho
     browser.save_screenshot(screenshots / "histograms.png")
 
 
-def test_batch_norm_s_statistics_are_shown_by_step(browser, board, screenshots):
+def test_the_statistics_of_batch_norm_are_shown_by_step(
+    browser: Chrome, board: str, screenshots: Path
+) -> None:
     browser.get(f"{board}#images")
     (image,) = wait_for(browser, "tf-image-loader", "batch_norm/by_step")
     assert RUNS[0] in image.text
@@ -111,7 +131,9 @@ def test_batch_norm_s_statistics_are_shown_by_step(browser, board, screenshots):
     browser.save_screenshot(screenshots / "images.png")
 
 
-def test_settings_and_final_bleu_are_in_one_table(browser, board, screenshots, three_runs):
+def test_settings_and_final_bleu_are_in_one_table(
+    browser: Chrome, board: str, screenshots: Path, three_runs: dict[str, Path]
+) -> None:
     browser.get(f"{board}#hparams")
     for norm, folder in three_runs.items():
         bleu = json.loads((folder / "results.json").read_text())["test"]["bleu"]
@@ -125,7 +147,9 @@ def test_settings_and_final_bleu_are_in_one_table(browser, board, screenshots, t
     browser.save_screenshot(screenshots / "hparams.png")
 
 
-def test_errors_and_requests_of_a_page_are_reported(browser, tmp_path):
+def test_errors_and_foreign_requests_of_a_page_are_detected(
+    browser: Chrome, tmp_path: Path
+) -> None:
     (tmp_path / "page.html").write_text(
         """<title>wrong</title><script>console.error("this is wrong")</script>
         <img src="https://example.org/picture.png"><img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=">"""

@@ -1,9 +1,11 @@
-"""Which runs belong together, what they are called, and which are set apart."""
+"""Groups of runs: their members, their names, and the runs that are left out."""
 
 import math
+from pathlib import Path
 
 import pytest
 from synthetic import SEEDS, group, record
+from typed import present
 
 from seq2seq.config import (
     DataConfig,
@@ -18,9 +20,10 @@ from seq2seq.report.experiments import groups
 from seq2seq.report.groups import by_seed, labels
 from seq2seq.rnn import Statistics
 from seq2seq.runs.entries import GradientFlow, LengthBucket
+from seq2seq.runs.records import RunRecord
 
 
-def test_groups_are_of_one_experiment_size_and_corpus():
+def test_a_group_has_one_experiment_size_and_corpus() -> None:
     runs = [
         record(experiment=e, size=s)
         for e, s in (("length", "quick"), ("length", "real"), (None, None))
@@ -33,7 +36,7 @@ def test_groups_are_of_one_experiment_size_and_corpus():
     assert [g.label for g in groups(runs)] == ["toy, quick", "toy, real", "toy"]
 
 
-def test_norms_come_in_order_and_variants_by_what_differs():
+def test_norms_are_ordered_and_variants_named_by_their_differences() -> None:
     runs = [
         record("layer"),
         record("batch", norm_settings={"gain": 1.0}),
@@ -46,7 +49,7 @@ def test_norms_come_in_order_and_variants_by_what_differs():
     assert [found.variant(norm) for norm in found.norms] == [0, 0, 1, 0]
 
 
-def test_runs_are_found_by_their_settings_in_the_order_of_seeds():
+def test_runs_are_found_by_their_settings_in_order_of_seed() -> None:
     found = group(
         record(norm, seed, lr=lr)
         for seed in (3, 1, 2)
@@ -71,7 +74,7 @@ def test_runs_are_found_by_their_settings_in_the_order_of_seeds():
         found.figures(lambda run: 1.0, {"norm": "none"})
 
 
-def test_the_plain_variant_of_a_norm_comes_first():
+def test_the_plain_variant_of_a_norm_comes_first() -> None:
     runs = [
         record("layer", norm_settings={"gain": 1.0}),
         record("layer", norm_settings={"gain": 0.3}),
@@ -94,7 +97,7 @@ def test_the_plain_variant_of_a_norm_comes_first():
     assert found.variants("rms") == []
 
 
-def test_lists_of_a_probe_tell_runs_apart_too():
+def test_lists_of_a_probe_distinguish_runs() -> None:
     runs = [
         record(experiment=None, probe=ProbeConfig([ProbeKind.gradient_flow], lengths=lengths))
         for lengths in ([10, 20], [10])
@@ -102,7 +105,7 @@ def test_lists_of_a_probe_tell_runs_apart_too():
     assert group(runs).norms == ["none (probe.lengths [10, 20])", "none (probe.lengths [10])"]
 
 
-def test_a_run_that_is_left_out_renames_none():
+def test_a_run_that_is_left_out_changes_no_names() -> None:
     begun = record("layer", norm_settings={"gain": 1.0})
     begun.status, begun.results = "unfinished", None
     found = group([record("layer", seed=1), record("layer", seed=2), begun])
@@ -110,10 +113,10 @@ def test_a_run_that_is_left_out_renames_none():
     assert begun.norm == "layer"
 
 
-def test_scores_are_of_one_split_for_all_runs():
+def test_all_runs_are_scored_on_the_same_split() -> None:
     without = record(seed=2)
-    without.results.test = None
-    without.results.valid.bleu = 7.0
+    results = present(without.results)
+    results.test, results.valid.bleu = None, 7.0
     assert group([record(seed=1)]).split == "test"
     assert group([record(seed=1), without]).notes == [
         f"scores on the validation set are compared: no score on the test set in {without.name}"
@@ -124,7 +127,7 @@ def test_scores_are_of_one_split_for_all_runs():
     assert found.scores(without).bleu == 7.0
 
 
-def test_a_run_of_other_settings_is_set_apart_with_the_reason():
+def test_a_run_with_other_settings_is_left_out_with_a_reason() -> None:
     odd = record("layer", 4, model=ModelConfig(hidden_size=6))
     found = group([*(record(norm, seed) for norm in ("none", "layer") for seed in SEEDS), odd])
     (run,) = found.left_out
@@ -135,7 +138,7 @@ def test_a_run_of_other_settings_is_set_apart_with_the_reason():
     assert found.notes == []
 
 
-def test_what_an_experiment_compares_sets_no_run_apart():
+def test_settings_that_an_experiment_compares_leave_out_no_run() -> None:
     runs = [record(lr=lr, seed=seed) for lr in (0.1, 0.2) for seed in SEEDS]
     assert group(runs).left_out == []
     other = group(
@@ -144,7 +147,7 @@ def test_what_an_experiment_compares_sets_no_run_apart():
     assert [run.config.seed for run in other.left_out] == [3]
 
 
-def test_failed_unfinished_and_repeated_runs_are_set_apart():
+def test_failed_unfinished_and_repeated_runs_are_left_out() -> None:
     failed, begun, twin = record(seed=2), record(seed=3), record(seed=1)
     failed.status, failed.results, failed.failure = "failed", None, "loss is not finite"
     begun.status, begun.results, twin.name = "unfinished", None, "copy"
@@ -156,7 +159,7 @@ def test_failed_unfinished_and_repeated_runs_are_set_apart():
     assert reasons["copy"] == "has the seed and the compared settings of none-lstm-1-None-0.001"
 
 
-def test_a_repetition_elsewhere_or_with_another_warm_up_is_one_all_the_same():
+def test_a_repeated_run_is_recognised_in_another_folder_or_with_another_warm_up() -> None:
     for experiment, changes in (
         ("batch_size", {"optimizer": OptimizerConfig(warmup_updates=7)}),
         (None, {"data": DataConfig(name="toy", root="elsewhere")}),
@@ -171,8 +174,8 @@ def test_a_repetition_elsewhere_or_with_another_warm_up_is_one_all_the_same():
         assert [run.name for run in found.left_out] == ["copy"]
 
 
-def test_another_mirror_folder_makes_no_other_run():
-    """Its name begins with that of another setting."""
+def test_another_mirror_folder_does_not_make_another_run() -> None:
+    """data.mirror_folder begins like data.mirror, which is another setting."""
     first, copy = (
         record(
             experiment=None,
@@ -189,7 +192,7 @@ def test_another_mirror_folder_makes_no_other_run():
     assert (len(found.runs), found.norms, found.notes) == (1, ["none"], [])
 
 
-def test_norms_are_set_beside_the_none_that_differs_in_nothing_else():
+def test_norms_are_compared_with_the_run_without_norm_of_equal_settings() -> None:
     runs = [
         record(norm, cell=cell, experiment=None)
         for cell in ("lstm", "gru")
@@ -205,7 +208,7 @@ def test_norms_are_set_beside_the_none_that_differs_in_nothing_else():
     }
 
 
-def test_norms_that_have_no_such_none_are_set_beside_the_usual_one():
+def test_norms_without_such_a_run_are_compared_with_the_usual_one() -> None:
     apart = [record("none", lr=0.1, experiment=None), record("layer", lr=0.2, experiment=None)]
     assert group(apart).comparisons == {"none": ["none", "layer"]}
     searched = [record(norm, lr=lr) for norm in ("none", "layer") for lr in (0.1, 0.2)]
@@ -213,8 +216,8 @@ def test_norms_that_have_no_such_none_are_set_beside_the_usual_one():
     assert group([record("batch"), record("layer")]).comparisons == {"": ["batch", "layer"]}
 
 
-def test_what_most_runs_have_is_told_of_whole_runs():
-    """Not setting by setting, which may be how no run is."""
+def test_the_most_common_settings_are_those_of_whole_runs() -> None:
+    """Setting by setting, the most common values may belong to no run."""
     sizes = [(6, 8), (6, 8), (6, 9), (4, 9), (4, 9)]
     runs = [
         record(seed=seed, model=ModelConfig(hidden_size=hidden, embedding_size=embedding))
@@ -223,20 +226,20 @@ def test_what_most_runs_have_is_told_of_whole_runs():
     assert [run.config.seed for run in group(runs).runs] == [1, 2]
 
 
-def test_the_text_is_that_of_the_runs_that_are_compared():
+def test_the_test_text_is_that_of_the_compared_runs() -> None:
     tested = {"bleu": 1.0, "chrf": 1.0, "bleu_signature": "B", "chrf_signature": "C"}
     runs = [
         record(
             seed=seed,
             results={"test": tested | {"reference_sha256": text}},
-            **({} if seed in (1, 2, 6) else {"model": ModelConfig(hidden_size=2 * seed)}),
+            model=ModelConfig() if seed in (1, 2, 6) else ModelConfig(hidden_size=2 * seed),
         )
         for seed, text in ((1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "b"), (6, "b"))
     ]
     assert [run.config.seed for run in group(runs).runs] == [1, 2]
 
 
-def test_without_an_experiment_every_setting_makes_a_line_of_its_own_and_a_note():
+def test_without_an_experiment_every_difference_makes_a_line_and_a_note() -> None:
     runs = [record(experiment=None, lr=lr, seed=seed) for lr in (0.1, 0.2) for seed in SEEDS]
     found = group(runs)
     assert found.left_out == []
@@ -244,7 +247,7 @@ def test_without_an_experiment_every_setting_makes_a_line_of_its_own_and_a_note(
     assert found.notes == ["optimizer.lr differs: 0.1 in 3 runs, 0.2 in 3 runs"]
 
 
-def test_what_differs_with_the_norm_alone_is_told_but_not_in_its_name():
+def test_differences_that_follow_the_norm_are_noted_but_not_in_its_name() -> None:
     found = group([record(experiment=None, lr=0.1), record("layer", experiment=None, lr=0.2)])
     assert found.norms == ["none", "layer"]
     assert found.notes == [
@@ -252,7 +255,7 @@ def test_what_differs_with_the_norm_alone_is_told_but_not_in_its_name():
     ]
 
 
-def test_machines_and_versions_that_differ_are_noted():
+def test_machines_and_versions_that_differ_are_noted() -> None:
     found = group(
         [record(seed=1), record(seed=2, results={"threads": 8, "versions": {"torch": "3"}})]
     )
@@ -262,8 +265,8 @@ def test_machines_and_versions_that_differ_are_noted():
     ]
 
 
-def test_a_run_is_called_by_its_norm_where_that_is_enough():
-    def names(*runs):
+def test_a_run_is_labelled_by_its_norm_if_that_is_enough() -> None:
+    def names(*runs: RunRecord) -> list[str]:
         group(runs)
         return labels(runs)
 
@@ -275,7 +278,7 @@ def test_a_run_is_called_by_its_norm_where_that_is_enough():
     ]
 
 
-def test_runs_of_several_experiments_and_corpora_are_called_by_these_too():
+def test_labels_contain_the_experiment_and_corpus_if_these_differ() -> None:
     runs = [
         record(experiment=None, size=None),
         record("layer", experiment=None, size=None),
@@ -292,7 +295,7 @@ def test_runs_of_several_experiments_and_corpora_are_called_by_these_too():
 # -- what is not finite ---
 
 
-def test_what_was_not_finite_in_probes_is_no_number_and_counted(tmp_path):
+def test_values_in_probes_that_are_not_finite_are_nan_and_counted(tmp_path: Path) -> None:
     run = record()
     del run.__dict__["probes"]
     run.run.probes_file = tmp_path / "probes.jsonl"
@@ -310,7 +313,7 @@ def test_what_was_not_finite_in_probes_is_no_number_and_counted(tmp_path):
     ]
 
 
-def test_a_figure_that_is_no_number_is_none_of_its_seed():
+def test_figures_that_are_not_finite_are_dropped() -> None:
     runs = [record(seed=seed) for seed in SEEDS]
     figures = {1: 1.0, 2: math.nan, 3: math.inf}
     assert by_seed(runs, lambda run: figures[run.config.seed]) == {1: 1.0}
@@ -319,7 +322,7 @@ def test_a_figure_that_is_no_number_is_none_of_its_seed():
 # -- which figures belong side by side ---
 
 
-def test_another_processor_is_noted_and_an_old_run_tells_none():
+def test_different_processors_are_noted_and_may_be_unknown() -> None:
     found = group(
         [
             record(seed=1, results={"processor": "A"}),
@@ -333,7 +336,7 @@ def test_another_processor_is_noted_and_an_old_run_tells_none():
     ]
 
 
-def test_a_run_scored_on_other_text_is_set_apart():
+def test_a_run_scored_on_other_text_is_left_out() -> None:
     tested = {"bleu": 1.0, "chrf": 1.0, "bleu_signature": "B", "chrf_signature": "C"}
     texts = {
         1: {"reference_sha256": "a"},
@@ -348,4 +351,4 @@ def test_a_run_scored_on_other_text_is_set_apart():
     assert [(run.config.seed, run.left_out) for run in found.left_out] == [
         (3, "was scored on another test set than the others")
     ]
-    assert [run.config.seed for run in found.runs] == [1, 2, 4]  # an old run does not tell
+    assert [run.config.seed for run in found.runs] == [1, 2, 4]  # an old run has stored no checksum

@@ -1,4 +1,4 @@
-"""A report starts fast: it imports neither torch nor what needs it."""
+"""A report starts fast: it imports neither torch nor modules that need it."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ HEAVY = (
 
 
 @pytest.mark.parametrize("module", ["seq2seq.report.page", "seq2seq.runs.records"])
-def test_reading_runs_needs_no_model(module):
+def test_reading_runs_imports_no_model(module: str) -> None:
     shown = subprocess.run(
         [sys.executable, "-c", f"import sys, {module}; print(*sys.modules)"],
         capture_output=True,
@@ -31,7 +31,7 @@ def test_reading_runs_needs_no_model(module):
     assert [name for name in shown if f"{name}.".startswith(tuple(f"{h}." for h in HEAVY))] == []
 
 
-def test_the_experiments_are_listed_for_the_shell():
+def test_the_experiments_are_listed_for_the_shell() -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "seq2seq.report.experiments"],
         capture_output=True,

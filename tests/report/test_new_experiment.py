@@ -1,12 +1,15 @@
 """A new experiment is one Python file and one YAML file."""
 
 import importlib.util
+from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from synthetic import SEEDS, group, record
+from typed import present
 
 from seq2seq.app import composition
+from seq2seq.config import Config
 from seq2seq.config.settings import CONFIGS
 from seq2seq.report.experiments import EXPERIMENTS, charts, statement, tables, verdicts
 from seq2seq.report.glossary import glossary
@@ -61,27 +64,27 @@ hydra:
 
 
 @pytest.fixture
-def width(tmp_path, monkeypatch):
-    """An experiment of one's own, from two files in another place."""
+def width(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Add an experiment of the user's own, from two files in another folder."""
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "width.yaml").write_text(YAML, encoding="utf-8")
     file = tmp_path / "width.py"
     file.write_text(PYTHON, encoding="utf-8")
     specification = importlib.util.spec_from_file_location("width", file)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
+    module = importlib.util.module_from_spec(present(specification))
+    present(present(specification).loader).exec_module(module)
     monkeypatch.setitem(EXPERIMENTS, "width", module.EXPERIMENT)
     return tmp_path
 
 
-def configured(folder, *overrides):
+def configured(folder: Path, *overrides: str) -> Config:
     composition.register()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         place = f"hydra.searchpath=[file://{folder}]"
         return composition.composed(compose("train", ["experiment=width", place, *overrides]))
 
 
-def test_its_runs_are_compared(width):
+def test_runs_of_a_new_experiment_are_compared(width: Path) -> None:
     runs = []
     for seed in SEEDS:
         for size, bleu in ((8, 30.0), (16, 31.0 + 0.1 * seed)):

@@ -1,10 +1,15 @@
-"""report.html in a real browser, opened from disk: it draws, it reacts, and it needs no network."""
+"""report.html in a real browser, opened from disk: it draws, it reacts to input, and it needs no network."""
+
+from functools import partial
+from pathlib import Path
 
 import pytest
 from browser import wait_until
+from experiment_runs import BUILDERS
 from runs import corpus, settings, trained
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.action_chains import ActionChains
-from test_experiments import BUILDERS
+from selenium.webdriver.remote.webelement import WebElement
 
 from seq2seq.report.page import write_report
 
@@ -52,7 +57,7 @@ OVERFLOW = "return document.documentElement.scrollWidth - document.documentEleme
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("report")
     data = corpus(out / "corpus")
     folders = [
@@ -63,8 +68,8 @@ def report(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def experiments(tmp_path_factory):
-    """The page of runs of every experiment."""
+def experiments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the page of runs of every experiment."""
     out = tmp_path_factory.mktemp("experiments")
     with pytest.MonkeyPatch.context() as patch:
         runs = [run for build in BUILDERS.values() for run in build(1)]
@@ -74,21 +79,21 @@ def experiments(tmp_path_factory):
 
 
 @pytest.fixture
-def page(browser, report):
+def page(browser: Chrome, report: Path) -> Chrome:
     browser.set_window_size(1200, 1000)
     return opened(browser, report)
 
 
-def opened(browser, report):
-    """The page with all its charts drawn."""
+def opened(browser: Chrome, report: Path) -> Chrome:
+    """Open the page and wait until all its charts are drawn."""
     browser.get(report.as_uri())
     wait_until(browser, lambda: browser.execute_script(READY), "every chart is drawn")
     return browser
 
 
 @pytest.fixture
-def phone(browser, experiments):
-    """The experiments' page at a phone's width."""
+def phone(browser: Chrome, experiments: Path) -> Chrome:
+    """Open the experiments' page at the width of a phone."""
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
         {"width": 375, "height": 800, "deviceScaleFactor": 1, "mobile": True},
@@ -96,8 +101,8 @@ def phone(browser, experiments):
     return opened(browser, experiments)
 
 
-def test_a_phone_shows_attention_maps_in_their_own_size(browser, report):
-    """Smaller ones would have illegible labels; wide maps scroll sideways."""
+def test_a_phone_shows_attention_maps_in_their_own_size(browser: Chrome, report: Path) -> None:
+    """Labels of smaller maps could not be read; wide maps scroll horizontally."""
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
         {"width": 280, "height": 800, "deviceScaleFactor": 1, "mobile": True},
@@ -111,34 +116,46 @@ def test_a_phone_shows_attention_maps_in_their_own_size(browser, report):
     assert browser.execute_script(OVERFLOW) <= 0
 
 
-def control(place, label):
-    """The label that a control of the first chart, or of another place, is worked by."""
+def control(place: WebElement, label: str) -> WebElement:
+    """Return the label of a control of a chart."""
     (found,) = [
         e for e in place.find_elements("css selector", ".controls label") if e.text == label
     ]
     return found
 
 
-def test_the_three_norms_are_drawn_and_one_is_switched_off_and_on(page, tmp_path):
+def test_three_norms_are_drawn_and_one_can_be_hidden_and_shown(
+    page: Chrome, tmp_path: Path
+) -> None:
     first = dict(page.execute_script(DRAWN, 0))
     assert list(first) == ["none", "batch", "layer"]
     assert all(len(y) > 3 for y in first.values())
     plot = page.find_element("css selector", ".plot")
     page.execute_script("arguments[0].scrollIntoView({block: 'center'})", plot)
     assert page.execute_script(LEGEND, plot) == list(first)
-    for shown in (["none", "layer"], ["none", "batch", "layer"]):  # off, and on again
+    for shown in (["none", "layer"], ["none", "batch", "layer"]):  # hidden, and shown again
         entry = plot.find_elements("css selector", ".role-legend-label text")[1]
         ActionChains(page).move_to_element(entry).click().perform()
-        wait_until(page, lambda shown=shown: set(names(page)) == set(shown), f"{shown} are drawn")
+        wait_until(page, partial(shows, page, shown), f"{shown} are drawn")
         page.save_screenshot(str(tmp_path / f"{len(shown)}_norms.png"))
 
 
-def names(page):
-    """The lines that the first chart shows."""
+def shows(page: Chrome, expected: list[str]) -> bool:
+    """Return whether the first chart shows these lines, in any order."""
+    return set(names(page)) == set(expected)
+
+
+def has_axes(page: Chrome, expected: list[str]) -> bool:
+    """Return whether the first chart has this title of x and these kinds of axes."""
+    return bool(page.execute_script(AXES) == expected)
+
+
+def names(page: Chrome) -> list[str]:
+    """Return the names of the lines that the first chart shows."""
     return [name for name, _ in page.execute_script(DRAWN, 0)]
 
 
-def test_a_line_that_is_switched_off_stays_off_on_other_axes(page):
+def test_a_hidden_line_stays_hidden_on_other_axes(page: Chrome) -> None:
     plot = page.find_element("css selector", ".plot")
     page.execute_script("arguments[0].scrollIntoView({block: 'center'})", plot)
     entry = plot.find_elements("css selector", ".role-legend-label text")[0]
@@ -150,7 +167,7 @@ def test_a_line_that_is_switched_off_stays_off_on_other_axes(page):
     assert names(page) == ["batch", "layer"]
 
 
-def test_a_point_shows_its_values(page):
+def test_a_point_shows_its_values(page: Chrome) -> None:
     plot = page.find_elements("css selector", ".plot")[1]
     page.execute_script("arguments[0].scrollIntoView({block: 'center'})", plot)
     points = plot.find_elements("css selector", "path[aria-roledescription=point]")
@@ -161,7 +178,7 @@ def test_a_point_shows_its_values(page):
     assert "validation loss (nats/token)" in text
 
 
-def test_every_point_of_a_curve_is_drawn_at_its_own_place(page):
+def test_every_point_of_a_curve_is_at_its_place(page: Chrome) -> None:
     plots = page.execute_script(PLACES)
     assert plots
     for points in plots:
@@ -170,20 +187,21 @@ def test_every_point_of_a_curve_is_drawn_at_its_own_place(page):
             assert drawn == pytest.approx([x, y])
 
 
-def test_smoothing_smooths_and_ends_where_it_began(page):
+def test_smoothing_can_be_turned_on_and_off(page: Chrome) -> None:
     before = dict(page.execute_script(DRAWN, 0))["layer"]
     slider = (
         "const s = document.querySelector('[name=smoothing]'); s.value = arguments[0];"
         "s.dispatchEvent(new Event('input', {bubbles: true}))"
     )
 
-    def roughness(values):
+    def roughness(values: list[float]) -> float:
         return sum(
             abs(a - 2 * b + c) for a, b, c in zip(values, values[1:], values[2:], strict=False)
         )
 
-    def layer():
-        return dict(page.execute_script(DRAWN, 0))["layer"]
+    def layer() -> list[float]:
+        found: list[float] = dict(page.execute_script(DRAWN, 0))["layer"]
+        return found
 
     page.execute_script(slider, 0.8)
     wait_until(page, lambda: roughness(layer()) < 0.7 * roughness(before), "it is smooth")
@@ -191,7 +209,7 @@ def test_smoothing_smooths_and_ends_where_it_began(page):
     wait_until(page, lambda: layer() == pytest.approx(before), "it is as before")
 
 
-def test_controls_choose_the_panel_and_its_axes(page):
+def test_controls_choose_the_panel_and_its_axes(page: Chrome) -> None:
     figure = page.find_element("css selector", "figure")
     assert page.execute_script(AXES) == ["update", "linear", "log"]
     for label, expected in (
@@ -201,9 +219,7 @@ def test_controls_choose_the_panel_and_its_axes(page):
         ("by tokens", ["target tokens trained on", "linear", "log"]),
     ):
         control(figure, label).click()
-        wait_until(
-            page, lambda expected=expected: page.execute_script(AXES) == expected, str(expected)
-        )
+        wait_until(page, partial(has_axes, page, expected), str(expected))
     assert [
         control(figure, f"log {axis}").find_element("tag name", "input").is_selected()
         for axis in "xy"
@@ -211,7 +227,7 @@ def test_controls_choose_the_panel_and_its_axes(page):
     assert names(page) == ["none", "batch", "layer"]
 
 
-def test_an_axis_that_has_no_logarithm_offers_none(phone):
+def test_an_axis_of_names_offers_no_logarithm(phone: Chrome) -> None:
     figures = {
         figure.find_element("css selector", "figcaption").text: figure
         for figure in phone.find_elements("css selector", "figure:has(.plot)")
@@ -225,11 +241,11 @@ def test_an_axis_that_has_no_logarithm_offers_none(phone):
         for title, figure in figures.items()
     }
     assert offered["Quality by length of the source"] == ["log x", "log y"]
-    assert offered["Change of the output"] == ["log y"]  # by the transformations' names
+    assert offered["Change of the output"] == ["log y"]  # its x axis has names
 
 
 @pytest.mark.parametrize("width", [360, 1200])
-def test_no_width_needs_scrolling_sideways(page, width):
+def test_no_width_needs_horizontal_scrolling(page: Chrome, width: int) -> None:
     page.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
         {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500},
@@ -242,7 +258,7 @@ def test_no_width_needs_scrolling_sideways(page, width):
         assert 0.7 * width < plot.size["width"] <= width
 
 
-def test_a_phone_shows_verdicts_as_cards(phone):
+def test_a_phone_shows_verdicts_as_cards(phone: Chrome) -> None:
     assert phone.execute_script("return innerWidth") == 375
     assert phone.execute_script(OVERFLOW) <= 0
     tables = phone.find_elements("css selector", ".cards")
@@ -260,7 +276,7 @@ def test_a_phone_shows_verdicts_as_cards(phone):
     names, sizes = phone.execute_script(CELLS, verdicts)
     assert {
         name.replace('" "', "") for name in names
-    } == {  # some versions give the parts of a content apart
+    } == {  # some versions of Chromium give the parts of a content separately
         "none",
         '"mean and 95% interval: "',
         '"seeds: "',
@@ -269,7 +285,7 @@ def test_a_phone_shows_verdicts_as_cards(phone):
     assert min(sizes) >= 14
 
 
-def test_a_phone_shows_every_text_of_a_chart(phone, tmp_path):
+def test_a_phone_shows_every_text_of_a_chart(phone: Chrome, tmp_path: Path) -> None:
     plots = phone.find_elements("css selector", ".plot")
     assert len(plots) > len(BUILDERS)
     outside = {
@@ -284,7 +300,7 @@ def test_a_phone_shows_every_text_of_a_chart(phone, tmp_path):
     phone.save_screenshot(str(tmp_path / "phone.png"))
 
 
-def test_dark_mode_is_dark_and_legible(page):
+def test_dark_mode_is_dark_and_legible(page: Chrome) -> None:
     dark = {"name": "prefers-color-scheme", "value": "dark"}
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [dark]})
     assert "invert" in page.execute_script(
@@ -295,13 +311,13 @@ def test_dark_mode_is_dark_and_legible(page):
     )
 
 
-def test_a_printed_page_has_pictures_instead_of_plots(page):
+def test_a_printed_page_has_pictures_instead_of_plots(page: Chrome) -> None:
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     assert not any(page.execute_script(SEEN, ".plot, .controls"))
     assert all(page.execute_script(SEEN, ".picture"))
 
 
-def test_a_printed_page_has_everything_unfolded(page):
+def test_a_printed_page_has_everything_unfolded(page: Chrome) -> None:
     assert not any(page.execute_script(SEEN, "details:not([open]) td"))
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     cells = page.execute_script(SEEN, "details:not([open]) td")
@@ -309,7 +325,7 @@ def test_a_printed_page_has_everything_unfolded(page):
     assert all(cells)
 
 
-def test_without_javascript_there_are_pictures_and_nothing_that_needs_it(page, report):
+def test_without_javascript_the_page_shows_pictures(page: Chrome, report: Path) -> None:
     assert all(page.execute_script(SEEN, ".plot, .controls"))
     page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     page.get(report.as_uri())

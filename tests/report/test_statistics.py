@@ -1,4 +1,4 @@
-"""What differences over seeds say, beside known values and simulation."""
+"""Statistics of differences over seeds, compared with known values and simulations."""
 
 import math
 
@@ -9,7 +9,7 @@ from scipy import stats
 from seq2seq.report.statistics import Outcome, both, detectable_effect, interval, outcome
 
 
-def test_the_interval_is_students():
+def test_the_interval_is_students_t_interval() -> None:
     found = interval([1.0, 2.0, 3.0])
     assert found.mean == 2.0
     assert found.high == pytest.approx(
@@ -19,14 +19,14 @@ def test_the_interval_is_students():
     assert found.low == pytest.approx(4.0 - found.high)
 
 
-def test_the_interval_holds_the_mean_as_often_as_it_says():
+def test_the_interval_contains_the_mean_in_95_percent_of_samples() -> None:
     chance = np.random.default_rng(0)
     samples = chance.normal(0.3, 1.7, size=(2000, 4))
     held = [found.low <= 0.3 <= found.high for found in map(interval, samples)]
     assert np.mean(held) == pytest.approx(0.95, abs=0.02)
 
 
-def test_one_seed_decides_nothing():
+def test_one_seed_decides_nothing() -> None:
     assert interval([5.0]).low == -math.inf
     assert outcome([5.0]) is Outcome.undecided
     assert detectable_effect([5.0]) == math.inf
@@ -43,11 +43,11 @@ def test_one_seed_decides_nothing():
         ([0.0, 0.0], Outcome.undecided),
     ],
 )
-def test_the_rule(values, expected):
+def test_the_rule_gives_the_expected_outcomes(values: list[float], expected: Outcome) -> None:
     assert outcome(values) is expected
 
 
-def test_by_the_rule_chance_alone_is_rarely_taken_for_an_effect():
+def test_the_rule_is_wrong_in_5_percent_of_samples_without_effect() -> None:
     samples = np.random.default_rng(1).normal(size=(2000, 3))
     assert np.mean([outcome(s) is not Outcome.undecided for s in samples]) == pytest.approx(
         0.05, abs=0.02
@@ -55,22 +55,22 @@ def test_by_the_rule_chance_alone_is_rarely_taken_for_an_effect():
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
-def test_the_detectable_effect_is_found_four_times_in_five(seeds):
-    """At an effect of that many deviations."""
-    unit = stats.zscore(np.arange(seeds), ddof=1)  # of deviation 1
+def test_the_detectable_effect_is_found_with_80_percent_power(seeds: int) -> None:
+    """The effect is in units of the standard deviation."""
+    unit: list[float] = stats.zscore(np.arange(seeds), ddof=1).tolist()  # with standard deviation 1
     effect = detectable_effect(unit)
-    assert detectable_effect(10 * unit) == pytest.approx(10 * effect)
+    assert detectable_effect([10 * value for value in unit]) == pytest.approx(10 * effect)
     samples = np.random.default_rng(2).normal(effect, 1.0, size=(3000, seeds))
     shown = [outcome(s) is Outcome.supported for s in samples]
     assert np.mean(shown) == pytest.approx(0.8, abs=0.03)
 
 
-def test_more_seeds_show_smaller_effects():
-    found = [detectable_effect(stats.zscore(np.arange(n), ddof=1)) for n in (2, 3, 5, 10)]
+def test_more_seeds_detect_smaller_effects() -> None:
+    found = [detectable_effect(stats.zscore(np.arange(n), ddof=1).tolist()) for n in (2, 3, 5, 10)]
     assert found == sorted(found, reverse=True)
 
 
-def test_a_claim_of_parts():
+def test_a_claim_with_parts_needs_all_of_them() -> None:
     yes, no, open_ = Outcome.supported, Outcome.refuted, Outcome.undecided
     assert both([yes, yes]) is yes
     assert both([yes, open_]) is open_

@@ -1,7 +1,8 @@
-"""The norm's settings: checked where they are made."""
+"""The settings of a norm, which check themselves."""
 
 import math
 from dataclasses import fields
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
@@ -10,7 +11,7 @@ from oracles import CELLS, config
 from seq2seq.rnn import CellNorm, NormConfig, NormGroup, NormKind, Statistics, Terms
 from seq2seq.rnn.config import MEANINGFUL
 
-OTHER = {
+OTHER: dict[str, Any] = {
     "eps": 1e-3,
     "gain": 0.5,
     "cell": CellNorm.carried,
@@ -21,7 +22,7 @@ OTHER = {
     "max_steps": 64,
     "min_rows": 8,
 }
-"""A value other than the default of every setting but the kind."""
+"""A value other than the default for every setting except the kind."""
 
 
 @pytest.mark.parametrize(
@@ -45,19 +46,19 @@ OTHER = {
         ),
     ],
 )
-def test_values_out_of_range_are_refused(kind, options, message):
+def test_values_out_of_range_are_refused(kind: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         config(kind, **options)
 
 
-def test_a_kind_by_its_name_is_refused():
+def test_a_kind_given_as_a_string_is_refused() -> None:
     with pytest.raises(ValueError, match=r"norm\.kind='layer': expected a NormKind"):
-        NormConfig("layer")
+        NormConfig("layer")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", OTHER)
 @pytest.mark.parametrize("kind", NormKind)
-def test_settings_that_mean_nothing_to_a_kind_are_refused_and_others_kept(kind, name):
+def test_meaningless_settings_are_refused_and_others_kept(kind: NormKind, name: str) -> None:
     if name in MEANINGFUL[kind] and (kind, name) != (NormKind.batch, "group"):
         assert getattr(NormConfig(kind, **{name: OTHER[name]}), name) == OTHER[name]
     else:
@@ -65,7 +66,7 @@ def test_settings_that_mean_nothing_to_a_kind_are_refused_and_others_kept(kind, 
             NormConfig(kind, **{name: OTHER[name]})
 
 
-def test_the_message_names_the_default():
+def test_the_message_names_the_default() -> None:
     with pytest.raises(
         ValueError,
         match=r"norm\.statistics=shared: means nothing to norm\.kind=layer; expected per_step",
@@ -76,13 +77,14 @@ def test_the_message_names_the_default():
 
 
 @pytest.mark.parametrize("kind", NormKind)
-def test_defaults_written_out_are_accepted(kind):
-    """As in the config.yaml of a run."""
-    defaults = {f.name: f.default for f in fields(NormConfig)} | {"kind": kind}
+def test_defaults_written_out_are_accepted(kind: NormKind) -> None:
+    """The config.yaml of a run has them."""
+    defaults: dict[str, Any] = {f.name: f.default for f in fields(NormConfig)}
+    defaults["kind"] = kind
     assert NormConfig(**defaults) == NormConfig(kind)
 
 
-def test_omegaconf_makes_and_checks_it():
+def test_omegaconf_makes_and_checks_a_norm_config() -> None:
     schema = OmegaConf.structured(NormConfig)
     made = OmegaConf.to_object(OmegaConf.merge(schema, {"kind": "batch", "min_rows": 8}))
     assert made == NormConfig(NormKind.batch, min_rows=8)
@@ -92,7 +94,7 @@ def test_omegaconf_makes_and_checks_it():
 
 @pytest.mark.parametrize("placement", ["carried", "none"])
 @pytest.mark.parametrize("cell", ["gru", "rnn_tanh"])
-def test_a_placement_of_the_cells_norm_needs_a_cell_state(cell, placement):
+def test_norm_cell_needs_a_cell_state(cell: str, placement: str) -> None:
     with pytest.raises(
         ValueError, match=rf"norm\.cell={placement}: a [A-Z]+ has no cell state .*expected output"
     ):

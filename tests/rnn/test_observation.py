@@ -1,4 +1,4 @@
-"""What is observed of a recurrence is what the layer computes."""
+"""The observed steps of a recurrence are those that the layer computes."""
 
 import pytest
 import torch
@@ -14,7 +14,9 @@ LENGTHS = [5, 4, 4, 2]
 @pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_states_are_the_layers_and_pre_activations_give_them(cell, kind, given):
+def test_observed_states_are_those_of_the_layer_and_follow_from_pre_activations(
+    cell: str, kind: str, given: bool
+) -> None:
     layer = randomised(CELLS[cell](3, 4, norm=kind, backend="reference"))
     packed = pack_sequence(sentences_of(LENGTHS, 3))
     state = random_state(layer, len(LENGTHS)) if given else None
@@ -25,8 +27,10 @@ def test_states_are_the_layers_and_pre_activations_give_them(cell, kind, given):
         found = list(steps(packed.data, sizes, initial, layer.cell_parameters("_l0")))
     assert torch.equal(torch.cat([step.state[0] for step in found]), output)
     before = initial
-    for step, u in zip(found, (packed.data @ layer.weight_ih_l0.T).split(sizes), strict=True):
-        z = 0 if before is None else before[0][: len(u)] @ layer.weight_hh_l0.T
+    for step, u in zip(
+        found, (packed.data @ layer.get_parameter("weight_ih_l0").T).split(sizes), strict=True
+    ):
+        z = 0 if before is None else before[0][: len(u)] @ layer.get_parameter("weight_hh_l0").T
         torch.testing.assert_close(step.raw, u + z)
         gates = step.summed.chunk(layer.gates, dim=1)
         if cell == "lstm":
@@ -43,15 +47,15 @@ def test_states_are_the_layers_and_pre_activations_give_them(cell, kind, given):
         before = step.state
 
 
-def test_without_a_norm_the_pre_activations_are_the_raw_sums_and_the_biases():
+def test_without_a_norm_pre_activations_are_raw_sums_plus_biases() -> None:
     layer = randomised(CELLS["lstm"](3, 4, norm="none"))
     x = torch.cat(sentences_of([3], 3))
     for step in steps(x, [1, 1, 1], None, layer.cell_parameters("_l0")):
-        biases = layer.bias_ih_l0 + layer.bias_hh_l0
+        biases = layer.get_parameter("bias_ih_l0") + layer.get_parameter("bias_hh_l0")
         torch.testing.assert_close(step.summed, step.raw + biases)
 
 
-def test_a_later_step_reads_its_own_statistics():
+def test_a_later_step_uses_its_own_statistics() -> None:
     layer = randomised(CELLS["lstm"](3, 4, norm=config("batch", max_steps=8)))
     x = torch.stack(sentences_of([4, 4, 4], 3), dim=1)
     layer(x)

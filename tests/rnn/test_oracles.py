@@ -1,6 +1,8 @@
 """Outputs, last states and all gradients of the layers against a naive implementation."""
 
 import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -15,17 +17,18 @@ from oracles import (
     run,
     sentences_of,
 )
+from torch import Tensor
 from torch.func import functional_call
 from torch.nn.utils.rnn import pack_sequence
 
-from seq2seq.rnn import GRU, LSTM
+from seq2seq.rnn import GRU, LSTM, RecurrentLayers
 
 LENGTHS = [4, 2, 4, 3]  # two active rows at the last step, the fewest that have a variance
-EPS = 0.05  # so large that a place where it is missing, or outside the root, shows
+EPS = 0.05  # large enough to detect where it is missing or outside the root
 
 
-def norm_options():
-    """Every (cell, kind, options of the norm) that has a meaning."""
+def norm_options() -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Yield every (cell, kind, options of the norm) that is valid."""
     for cell in CELLS:
         yield cell, "none", {}
         cells = ["output", "carried", "none"] if cell == "lstm" else ["output"]
@@ -46,18 +49,17 @@ OPTIONS = [
 ]
 
 
-def upstream(tensors, seed=3):
-    """A scalar with a random gradient for every number in the tensors."""
+def upstream(tensors: Sequence[Tensor], seed: int = 3) -> Tensor:
+    """Return a scalar with a random gradient for every number in the tensors."""
     generator = torch.Generator().manual_seed(seed)
-    return sum(
-        (torch.randn(x.shape, generator=generator, dtype=torch.double) * x).sum() for x in tensors
-    )
+    weights = [torch.randn(x.shape, generator=generator, dtype=torch.double) for x in tensors]
+    return torch.stack([(w * x).sum() for w, x in zip(weights, tensors, strict=True)]).sum()
 
 
-def assert_agrees(layer, sentences, state=None, training=True):
-    """Outputs, last states and the gradients of inputs, initial states and parameters, against the
-    oracle's.
-    """
+def assert_agrees(
+    layer: RecurrentLayers, sentences: list[Tensor], state: Any = None, training: bool = True
+) -> None:
+    """Assert that outputs, last states and all gradients agree with the oracle."""
     layer.train(training)
     leaves = [*sentences, *([] if state is None else parts(state))]
     for leaf in leaves:
@@ -79,7 +81,9 @@ def assert_agrees(layer, sentences, state=None, training=True):
 @pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize(("cell", "kind", "options"), OPTIONS)
-def test_values_and_gradients_are_the_equations(cell, kind, options, bias, given):
+def test_values_and_gradients_follow_the_equations(
+    cell: str, kind: str, options: dict[str, Any], bias: bool, given: bool
+) -> None:
     layer = randomised(CELLS[cell](3, 5, bias=bias, norm=meaningful(kind, eps=EPS, **options)))
     sentences = sentences_of(LENGTHS, 3)
     assert_agrees(layer, sentences, random_state(layer, len(LENGTHS)) if given else None)
@@ -87,14 +91,14 @@ def test_values_and_gradients_are_the_equations(cell, kind, options, bias, given
 
 @pytest.mark.parametrize("kind", ["none", "batch", "layer", "rms"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_defaults_are_the_papers(cell, kind):
+def test_defaults_follow_the_papers(cell: str, kind: str) -> None:
     layer = randomised(CELLS[cell](3, 5, norm=kind))
     assert_agrees(layer, sentences_of(LENGTHS, 3), random_state(layer, len(LENGTHS)))
 
 
 @pytest.mark.parametrize("kind", ["none", "batch", "layer", "rms"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_every_layer_and_direction_uses_its_own_parameters(cell, kind):
+def test_every_layer_and_direction_uses_its_own_parameters(cell: str, kind: str) -> None:
     layer = randomised(
         CELLS[cell](3, 4, num_layers=2, bidirectional=True, norm=meaningful(kind, eps=EPS))
     )
@@ -103,7 +107,7 @@ def test_every_layer_and_direction_uses_its_own_parameters(cell, kind):
 
 @pytest.mark.parametrize("statistics", ["per_step", "sequence_input", "shared"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_batch_norm_reads_its_running_statistics_in_eval_mode(cell, statistics):
+def test_batch_norm_uses_its_running_statistics_in_eval_mode(cell: str, statistics: str) -> None:
     norm = config("batch", eps=EPS, statistics=statistics, max_steps=6)
     layer = randomised(CELLS[cell](3, 4, num_layers=2, bidirectional=True, norm=norm))
     generator = torch.Generator().manual_seed(4)
@@ -117,20 +121,20 @@ def test_batch_norm_reads_its_running_statistics_in_eval_mode(cell, statistics):
 
 @pytest.mark.parametrize("eps", [1e-8, 1e-3, 10.0])
 @pytest.mark.parametrize("kind", ["batch", "layer", "rms"])
-def test_eps_is_inside_every_root(kind, eps):
+def test_eps_is_inside_every_root(kind: str, eps: float) -> None:
     assert_agrees(randomised(LSTM(3, 5, norm=config(kind, eps=eps))), sentences_of(LENGTHS, 3))
 
 
 @pytest.mark.parametrize("kind", ["none", "batch", "layer", "rms"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_gradients_are_those_of_finite_differences(cell, kind):
+def test_gradients_agree_with_finite_differences(cell: str, kind: str) -> None:
     layer = randomised(CELLS[cell](2, 3, norm=meaningful(kind, eps=EPS)))
     sentences, state = sentences_of([3, 3, 2], 2), parts(random_state(layer, 3))
     names = [name for name, _ in layer.named_parameters()]
     leaves = [leaf.detach().requires_grad_() for leaf in [*sentences, *state, *layer.parameters()]]
 
-    def f(*leaves):
-        x = pack_sequence(leaves[:3])
+    def f(*leaves: Tensor) -> tuple[Tensor, ...]:
+        x = pack_sequence(list(leaves[:3]))
         hx = tuple(leaves[3 : 3 + len(state)])
         parameters = dict(zip(names, leaves[3 + len(state) :], strict=True))
         output, last = functional_call(layer, parameters, (x, hx if len(hx) == 2 else hx[0]))
@@ -141,7 +145,7 @@ def test_gradients_are_those_of_finite_differences(cell, kind):
 
 @pytest.mark.parametrize("terms", ["separate", "joint"])
 @pytest.mark.parametrize("kind", ["batch", "layer", "rms"])
-def test_parameters_are_the_promised_ones(kind, terms):
+def test_parameters_have_the_documented_names_and_shapes(kind: str, terms: str) -> None:
     lstm = LSTM(3, 5, num_layers=2, bidirectional=True, norm=config(kind, terms=terms))
     gru = GRU(3, 5, norm=config(kind, terms=terms))
     gains = {
@@ -157,10 +161,9 @@ def test_parameters_are_the_promised_ones(kind, terms):
         if terms == "separate" or name != "gain_hh"
     }
     assert gains == expected
-    # The n part of the GRU's recurrent term is normalised by itself also where the others are
-    # joint.
-    assert gru.gain_ih_l0.shape == (15,)
-    assert gru.gain_hh_l0.shape == ((15,) if terms == "separate" else (5,))
+    # The n part of the GRU's recurrent term is always normalised separately.
+    assert gru.get_parameter("gain_ih_l0").shape == (15,)
+    assert gru.get_parameter("gain_hh_l0").shape == ((15,) if terms == "separate" else (5,))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +177,9 @@ def test_parameters_are_the_promised_ones(kind, terms):
     ],
 )
 @pytest.mark.parametrize("cell", CELLS)
-def test_gains_start_at_the_norms_gain_and_shifts_at_zero(cell, kind, gain, value):
+def test_gains_start_at_the_configured_gain_and_shifts_at_zero(
+    cell: str, kind: str, gain: float | None, value: float
+) -> None:
     layer = CELLS[cell](3, 5, norm=config(kind, gain=gain))
     for name, p in layer.named_parameters():
         if name.startswith(("gain", "bias_c")):
@@ -184,7 +189,7 @@ def test_gains_start_at_the_norms_gain_and_shifts_at_zero(cell, kind, gain, valu
     assert ("gain_c_l0" in layer.state_dict()) == (cell == "lstm")
 
 
-def test_no_bias_means_no_shift_at_all():
+def test_without_bias_there_is_no_shift() -> None:
     names = LSTM(3, 5, bias=False, norm="layer").state_dict()
     assert sorted(names) == [
         "gain_c_l0",
@@ -195,7 +200,7 @@ def test_no_bias_means_no_shift_at_all():
     ]
 
 
-def test_cell_norm_none_leaves_out_its_parameters():
+def test_cell_norm_none_leaves_out_its_parameters() -> None:
     assert not [
         name for name in LSTM(3, 5, norm=config("layer", cell="none")).state_dict() if "_c_" in name
     ]

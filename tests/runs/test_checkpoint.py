@@ -1,12 +1,14 @@
 import errno
+import os
 import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from seq2seq.files import write_text
-from seq2seq.runs import checkpoint
 from seq2seq.runs.checkpoint import (
     CheckpointError,
     average_weights,
@@ -19,8 +21,10 @@ from seq2seq.runs.checkpoint import (
     save_checkpoint,
 )
 
+Rule = Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer]
 
-def trained(rule):
+
+def trained(rule: Rule) -> tuple[nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     optimizer = rule(model.parameters())
@@ -31,7 +35,7 @@ def trained(rule):
     return model, optimizer
 
 
-def test_what_is_saved_is_loaded(tmp_path):
+def test_a_checkpoint_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     path, shared = tmp_path / "deep" / "a.safetensors", torch.randn(3, 4)
     tensors = {
         "a": shared,
@@ -56,7 +60,7 @@ def test_what_is_saved_is_loaded(tmp_path):
         lambda p: torch.optim.SGD(p, 0.1, momentum=0.9),
     ],
 )
-def test_an_optimizer_goes_on_exactly(rule, tmp_path):
+def test_an_optimizer_continues_exactly(rule: Rule, tmp_path: Path) -> None:
     model, optimizer = trained(rule)
     path = tmp_path / "a.safetensors"
     weights, moments = (
@@ -79,7 +83,7 @@ def test_an_optimizer_goes_on_exactly(rule, tmp_path):
     )
 
 
-def test_damage_is_named(tmp_path):
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         load_checkpoint(path)
@@ -91,7 +95,7 @@ def test_damage_is_named(tmp_path):
             load_checkpoint(path)
 
 
-def test_another_architecture_is_named(tmp_path):
+def test_another_architecture_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"another architecture: bias is missing; weight has shape \(2, 2\)"
     ):
@@ -102,14 +106,16 @@ def test_another_architecture_is_named(tmp_path):
         )
 
 
-def test_a_full_disk_leaves_the_older_checkpoint(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_older_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.safetensors"
     save_checkpoint(path, {"a": torch.tensor(1.0)}, {"n": 1})
 
-    def full(*_):
+    def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(path, {"a": torch.tensor(2.0)}, {"n": 2})
     monkeypatch.undo()
@@ -117,7 +123,7 @@ def test_a_full_disk_leaves_the_older_checkpoint(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
 
 
-def test_average(tmp_path):
+def test_checkpoints_are_averaged(tmp_path: Path) -> None:
     paths = []
     for i, value in enumerate((1.0, 2.0, 6.0)):
         paths.append(tmp_path / f"{i}.safetensors")
@@ -131,7 +137,7 @@ def test_average(tmp_path):
     assert averaged == {"w": torch.tensor([3.0]), "count": torch.tensor(2)}
 
 
-def test_text_is_written_whole_or_not_at_all(tmp_path):
+def test_a_text_file_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "one\n")
     with pytest.raises(UnicodeEncodeError):

@@ -1,29 +1,39 @@
-"""The commands that a report tells train the runs that it compares, these and no others."""
+"""The commands in a report train exactly the runs that it compares."""
 
 import shlex
 from itertools import product
+from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
+from conftest import TrainCommand
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from synthetic import record
+from typed import present
 
 from seq2seq.app import composition
 from seq2seq.config import CellKind
 from seq2seq.config.settings import CONFIGS
 from seq2seq.runs.commands import training_commands
 from seq2seq.runs.folder import Run, RunError
-from seq2seq.runs.records import read_runs
+from seq2seq.runs.records import RunRecord, read_runs
+
+
+class Started(Protocol):
+    """Make a run that was started with these overrides."""
+
+    def __call__(self, *overrides: str, kept: bool = True, **settings: Any) -> RunRecord: ...
 
 
 @pytest.fixture
-def started(tmp_path):
-    """A run that was started with these overrides, or that has kept none."""
+def started(tmp_path: Path) -> Started:
+    """Return a function that makes a run with these stored overrides, or with none stored."""
 
-    def make(*overrides, kept=True, **settings):
+    def make(*overrides: str, kept: bool = True, **settings: Any) -> RunRecord:
         run = record(**settings)
         run.run = Run(tmp_path / str(len(list(tmp_path.iterdir()))), overrides if kept else None)
         run.run.folder.mkdir()
@@ -33,8 +43,8 @@ def started(tmp_path):
     return make
 
 
-def jobs(command):
-    """What each job of a command is started with."""
+def jobs(command: str) -> list[frozenset[str]]:
+    """Return the overrides of each job of a command."""
     words = [word.partition("=") for word in shlex.split(command)[2:] if word != "-m"]
     return [
         frozenset(f"{key}={value}" for (key, _, _), value in zip(words, values, strict=True))
@@ -42,7 +52,7 @@ def jobs(command):
     ]
 
 
-def test_a_sweep_is_told_as_one_command(started):
+def test_a_sweep_is_one_command(started: Started) -> None:
     runs = [
         started(
             f"norm={norm}",
@@ -61,7 +71,7 @@ def test_a_sweep_is_told_as_one_command(started):
     ]
 
 
-def test_what_was_changed_by_hand_is_told_for_the_shell(started):
+def test_overrides_are_quoted_for_the_shell(started: Started) -> None:
     run = started(
         "norm=layer",
         "cell=gru",
@@ -76,7 +86,7 @@ def test_what_was_changed_by_hand_is_told_for_the_shell(started):
     )
 
 
-def test_no_other_jobs_are_told_than_those_there_were(started):
+def test_the_commands_give_exactly_the_jobs_of_the_runs(started: Started) -> None:
     known = [
         ("norm=none", "seed=1"),
         ("norm=none", "seed=2"),
@@ -87,25 +97,25 @@ def test_no_other_jobs_are_told_than_those_there_were(started):
         (),
     ]
     commands = training_commands([started(*overrides) for overrides in known])
-    told = [job for command in commands for job in jobs(command)]
-    assert len(told) == len(known)
-    assert set(told) == {frozenset(overrides) for overrides in known}
+    found = [job for command in commands for job in jobs(command)]
+    assert len(found) == len(known)
+    assert set(found) == {frozenset(overrides) for overrides in known}
 
 
-def swept(command):
-    """How many jobs Hydra makes of a command of train.py."""
+def swept(command: str) -> int:
+    """Return how many jobs Hydra makes of a command of train.py."""
     words = shlex.split(command)[2:]
     assert words.pop(0) == "-m"
     composition.register()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        hydra = GlobalHydra.instance().hydra
+        hydra = present(GlobalHydra.instance().hydra)
         cfg = hydra.compose_config("train", words, RunMode.MULTIRUN, with_log_configuration=False)
     params = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.params or {}).items()]
     parsed = OverridesParser.create().parse_overrides(params + list(cfg.hydra.overrides.task))
     return sum(map(len, BasicSweeper.split_arguments(parsed, None)))
 
 
-def test_an_experiments_own_sweep_is_not_switched_on_by_two_of_its_runs(started):
+def test_two_runs_of_an_experiment_do_not_start_its_whole_sweep(started: Started) -> None:
     (command,) = training_commands(
         [started("experiment=length", f"seed={seed}") for seed in (1, 2)]
     )
@@ -113,7 +123,7 @@ def test_an_experiments_own_sweep_is_not_switched_on_by_two_of_its_runs(started)
     assert swept(command) == 2
 
 
-def test_an_experiments_sweep_is_told_and_made_whole(started):
+def test_the_command_of_an_experiments_sweep_makes_all_its_jobs(started: Started) -> None:
     for sweep, count in (
         ("experiment=convergence size=quick norm=none,layer optimizer.lr=0.02,0.04 seed=1,2", 8),
         ("experiment=length,train_eval_gap", 2),
@@ -128,7 +138,7 @@ def test_an_experiments_sweep_is_told_and_made_whole(started):
         assert swept(command) == count
 
 
-def test_an_empty_value_stands_between_no_commas(started):
+def test_an_empty_value_is_not_part_of_a_sweep(started: Started) -> None:
     runs = [
         started("seed=1", "data.mirror="),
         started("seed=1", "data.mirror=a"),
@@ -140,7 +150,9 @@ def test_an_empty_value_stands_between_no_commas(started):
     ]
 
 
-def test_runs_that_have_kept_nothing_are_told_by_their_experiment_and_counted(started):
+def test_runs_without_stored_overrides_are_given_by_their_experiment_and_counted(
+    started: Started,
+) -> None:
     old = [
         started(kept=False, seed=seed, experiment=e, size=size)
         for e, size, seed in (
@@ -161,15 +173,17 @@ def test_runs_that_have_kept_nothing_are_told_by_their_experiment_and_counted(st
     ]
 
 
-def test_what_is_damaged_is_named(started):
+def test_damaged_overrides_are_named(started: Started) -> None:
     run = started("seed=1")
     run.run.overrides_file.write_text("[", encoding="utf-8")
     with pytest.raises(RunError, match=r"overrides\.yaml: damaged"):
         training_commands([run])
 
 
-def test_the_command_that_is_told_finds_the_runs_of_a_sweep_finished(train_command, toy, tmp_path):
-    """Their folders hold what it would make."""
+def test_the_command_of_a_sweep_finds_its_runs_finished(
+    train_command: TrainCommand, toy: list[str], tmp_path: Path
+) -> None:
+    """Their folders already have all results."""
     toy = [setting.replace("trainer.max_epochs=2", "trainer.max_epochs=1") for setting in toy]
     done = train_command(
         "-m", *toy, "norm=none,layer", "cell=gru", "trainer.max_updates=2", "overwrite=true"
@@ -186,9 +200,9 @@ def test_the_command_that_is_told_finds_the_runs_of_a_sweep_finished(train_comma
     assert again.out.count("finished already") == 2
 
 
-def test_the_command_of_a_run_that_was_made_longer_is_that_of_the_longer_run(
-    train_command, toy, tmp_path
-):
+def test_the_command_of_an_extended_run_has_the_new_length(
+    train_command: TrainCommand, toy: list[str], tmp_path: Path
+) -> None:
     folder = tmp_path / "run"
     assert train_command(*toy, f"hydra.run.dir={folder}", "trainer.max_updates=2").code == 0
     assert train_command(f"resume={folder}", "trainer.max_updates=3").code == 0

@@ -1,6 +1,7 @@
-"""config.yaml: every setting comes back as it was; what is wrong is named."""
+"""config.yaml: every setting is read as it was written; wrong settings are named."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
@@ -11,12 +12,12 @@ from seq2seq.rnn import NormConfig, NormKind, Statistics
 from seq2seq.runs.configuration import read_config, write_config
 
 
-def written(config, folder):
+def written(config: Config, folder: Path) -> Config:
     write_config(folder / "config.yaml", config)
     return read_config(folder / "config.yaml")
 
 
-def test_every_setting_comes_back(tmp_path):
+def test_every_setting_is_read_as_it_was_written(tmp_path: Path) -> None:
     config = Config(
         norm=NormConfig(NormKind.batch, gain=1, statistics=Statistics.shared),
         trainer=TrainerConfig(max_epochs=None, max_updates=7),
@@ -35,21 +36,21 @@ def test_every_setting_comes_back(tmp_path):
     assert written(found, tmp_path) == found
 
 
-def test_what_means_nothing_to_a_norm_is_left_out_of_an_old_file(tmp_path):
+def test_settings_of_an_old_file_that_its_norm_does_not_use_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("norm: {kind: none, eps: 1.0, momentum: 7.0}\n")
     assert read_config(tmp_path / "config.yaml").norm == NormConfig(NormKind.none)
     (tmp_path / "config.yaml").write_text("norm: {kind: layer, eps: 1.0, momentum: 7.0}\n")
     assert read_config(tmp_path / "config.yaml").norm == NormConfig(NormKind.layer, eps=1.0)
 
 
-def test_the_file_is_plain_yaml_in_the_order_of_the_settings(tmp_path):
+def test_the_file_is_plain_yaml_in_the_order_of_the_settings(tmp_path: Path) -> None:
     write_config(tmp_path / "config.yaml", Config())
     content = yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8"))
     assert content == plain(Config())
     assert list(content) == list(plain(Config()))
 
 
-def test_a_setting_that_an_older_version_did_not_have_takes_its_default(tmp_path):
+def test_a_setting_missing_in_an_older_file_has_its_default(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("seed: 5\nnorm:\n  kind: rms\n")
     norm = replace(Config().norm, kind=NormKind.rms)
     assert read_config(tmp_path / "config.yaml") == replace(Config(), seed=5, norm=norm)
@@ -69,7 +70,7 @@ def test_a_setting_that_an_older_version_did_not_have_takes_its_default(tmp_path
         ("- 1", r"the file=\[1\]: expected Config"),
     ],
 )
-def test_a_wrong_setting_is_named(text, message, tmp_path):
+def test_a_wrong_setting_is_named(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_config(tmp_path / "config.yaml")

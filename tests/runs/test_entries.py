@@ -1,9 +1,12 @@
-"""metrics.jsonl, probes.jsonl and results.json: what is written is what is read."""
+"""metrics.jsonl, probes.jsonl and results.json: all values are read as they were written."""
 
 import json
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
+from conftest import TrainHere
+from typed import present
 
 from seq2seq.config import ProbeKind
 from seq2seq.runs.entries import (
@@ -17,15 +20,15 @@ from seq2seq.runs.entries import (
     kind_of,
     read_probes,
 )
-from seq2seq.runs.folder import RunError
+from seq2seq.runs.folder import Run, RunError
 from seq2seq.runs.jsonl import json_line, read_metrics
 from seq2seq.runs.records import read_runs
 from seq2seq.runs.results import Results, Score, results_of
 
 
 @pytest.fixture(scope="module")
-def probed(train_here, tmp_path_factory):
-    """A run with every probe."""
+def probed(train_here: TrainHere, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Train a run with every probe."""
     kinds = ",".join(ProbeKind.__members__)
     return train_here(
         tmp_path_factory.mktemp("probed") / "run",
@@ -38,13 +41,13 @@ def probed(train_here, tmp_path_factory):
     )
 
 
-def test_every_value_of_a_probe_has_its_field_in_the_order_of_the_file(probed):
+def test_every_value_of_a_probe_has_a_field(probed: Run) -> None:
     lines = read_metrics(probed.probes_file)
     kinds = [kind_of(line) for line in lines]
     assert set(kinds) == {GradientFlow, Invariance, LengthBucket, ModeLosses, StatisticsDistance}
     for line, kind in zip(lines, kinds, strict=True):
         assert list(line)[:3] == ["update", "final", "probe"]
-        assert set(line) - {"probe"} <= {f.name for f in fields(kind)}
+        assert set(line) - {"probe"} <= {f.name for f in fields(present(kind))}
     entries = read_probes(probed.probes_file)
     for line, entry in zip(lines, entries, strict=True):
         assert {k: getattr(entry, k) for k in line if k != "probe"} == {
@@ -52,7 +55,7 @@ def test_every_value_of_a_probe_has_its_field_in_the_order_of_the_file(probed):
         }
 
 
-def test_a_line_of_metrics_is_read_and_written_alike(probed):
+def test_a_line_of_metrics_is_written_as_it_was_read(probed: Run) -> None:
     lines = probed.metrics_file.read_text(encoding="utf-8").splitlines(keepends=True)
     assert len(lines) > 2
     for line in lines:
@@ -61,42 +64,47 @@ def test_a_line_of_metrics_is_read_and_written_alike(probed):
         assert json_line(entry.as_json()) == line
 
 
-def test_results_are_read_and_written_alike(probed, tmp_path):
-    results = results_of(probed.results(), probed.results_file)
+def test_results_are_written_as_they_were_read(probed: Run, tmp_path: Path) -> None:
+    results = results_of(present(probed.results()), probed.results_file)
     results.write(tmp_path / "results.json")
     assert (tmp_path / "results.json").read_bytes() == probed.results_file.read_bytes()
-    assert list(probed.results()) == [f.name for f in fields(Results)]
+    assert list(present(probed.results())) == [f.name for f in fields(Results)]
 
 
-def test_what_a_run_does_not_have_is_not_in_its_results(finished):
-    assert "valid_loss_batch_statistics" not in finished.results()
+def test_missing_values_are_not_in_the_results(finished: Run) -> None:
+    assert "valid_loss_batch_statistics" not in present(finished.results())
 
 
-def test_a_newer_version_may_store_more(finished):
-    content = finished.results() | {"colour": "red"}
+def test_results_of_a_newer_version_are_read(finished: Run) -> None:
+    content = present(finished.results()) | {"colour": "red"}
     content["valid"] = content["valid"] | {"shade": 1}
     found = results_of(content, finished.results_file)
     assert isinstance(found.valid, Score)
     assert found.valid.bleu == content["valid"]["bleu"]
 
 
-def test_an_older_version_may_have_stored_less(finished, tmp_path):
-    content = finished.results()
+def test_results_of_an_older_version_are_read(finished: Run, tmp_path: Path) -> None:
+    content = present(finished.results())
     for key in ("processor", "decode"):
         del content[key]
     del content["test"]["reference_sha256"]
     found = results_of(content, finished.results_file)
-    assert (found.processor, found.decode, found.test.reference_sha256) == (None, None, None)
+    assert (found.processor, found.decode, present(found.test).reference_sha256) == (
+        None,
+        None,
+        None,
+    )
     file = tmp_path / "probes.jsonl"
     line = {"probe": "invariance", "transformation": "x", "claimed": True, "change": None}
     file.write_text(json_line(line) + json_line({"probe": "of a newer version"}))
     (entry,) = read_probes(file)
+    assert isinstance(entry, Invariance)
     assert entry.change_eps is None
     assert not entry.is_finite
 
 
-def test_a_figure_that_is_missing_is_named(copied, tmp_path):
-    content = copied.results()
+def test_a_missing_figure_is_named(copied: Run, tmp_path: Path) -> None:
+    content = present(copied.results())
     del content["threads"]
     copied.results_file.write_text(json.dumps(content))
     with pytest.raises(RunError, match=r"results\.json: Results without threads"):

@@ -1,234 +1,35 @@
-"""Runs: what stands in their folders, and how they go on. Whole runs are compared, so that nothing
-is left out.
-"""
+"""A run's folder: its files, its status, and damage to it."""
 
 import os
 import pickle
 import shutil
-import signal
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from conftest import TrainHere
+from fixture_types import AtUpdate
+from run_comparison import curves, entries, results, snapshot, stop_here, tensors
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from seq2seq.config import CellConfig, CellKind
 from seq2seq.config.settings import differences
 from seq2seq.errors import Stopped
-from seq2seq.runs import checkpoint
-from seq2seq.runs.checkpoint import CheckpointError, load_checkpoint
+from seq2seq.runs.checkpoint import CheckpointError
 from seq2seq.runs.folder import Run, RunError, Status
 from seq2seq.runs.jsonl import read_metrics
-from seq2seq.training import loop as training
-from seq2seq.training.loop import train, train_step
+from seq2seq.training.loop import train
 from seq2seq.translation.loading import load_translator
 
-TIMES = ("seconds", "wall_seconds", "tokens_per_second")
-
-
-def without_times(values):
-    return {key: value for key, value in values.items() if key not in TIMES}
-
-
-def entries(run):
-    return [without_times(entry) for entry in read_metrics(run.metrics_file)]
-
-
-def tensors(run, name):
-    return load_checkpoint(run.checkpoint(name))[0]
-
-
-def curves(run):
-    """Every TensorBoard curve: (step, value) in the order of the files."""
-    events = EventAccumulator(str(run.folder), size_guidance={"scalars": 0}).Reload()
-    return {
-        tag: [(e.step, e.value) for e in events.Scalars(tag)]
-        for tag in events.Tags()["scalars"]
-        if tag != "train/tokens_per_second"
-    }
-
-
-def assert_same(run, other):
-    """Two runs that can't be told apart but by the clock."""
-    for name in ("last", "best"):
-        found, expected = tensors(run, name), tensors(other, name)
-        assert found.keys() == expected.keys()
-        assert [key for key in expected if not torch.equal(found[key], expected[key])] == []
-    assert entries(run) == entries(other)
-    assert without_times(run.results()) == without_times(other.results())
-    assert curves(run) == curves(other)
-    for split in ("valid", "test"):
-        assert (run.translations / f"{split}.txt").read_bytes() == (
-            other.translations / f"{split}.txt"
-        ).read_bytes()
-
-
-def snapshot(folder):
-    """Every file's content and time of change; the lock holds nothing."""
-    return {
-        path: (path.stat().st_mtime_ns, path.read_bytes())
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != ".lock"
-    }
-
-
-@pytest.fixture
-def at_update(monkeypatch):
-    """Lets something happen in the middle of an update."""
-
-    def plan(number, act):
-        count = 0
-
-        def stepping(*arguments):
-            nonlocal count
-            count += 1
-            if count == number:
-                act()
-            return train_step(*arguments)
-
-        monkeypatch.setattr(training, "train_step", stepping)
-
-    return plan
-
-
-def stop_here(number=signal.SIGTERM):
-    return lambda: os.kill(os.getpid(), number)
-
-
-class Killed(BaseException):
-    """Stands for the end of a process: nothing catches it."""
-
-
-def die():
-    raise Killed
-
-
-# -- exact resume ---
-
-
-@pytest.mark.parametrize(
-    ("settings", "stops"),
-    [
-        (["model.dropout=0.3"], [5, 4]),
-        (
-            [
-                "norm=batch",
-                "norm.min_rows=2",
-                "trainer.average_last=2",
-                "trainer.validate_every=5",
-                "trainer.log_every=3",
-            ],
-            [7],
-        ),
-        (
-            [
-                "optimizer=sgd",
-                "optimizer.lr=0.3",
-                "optimizer.momentum=0.9",
-                "optimizer.accumulate=3",
-                "cell=gru",
-                "trainer.precision=bf16",
-                "model.variational=true",
-                "trainer.validate_every=1",
-                "trainer.best_metric=loss",
-            ],
-            [2],
-        ),
-    ],
-)
-def test_a_stopped_run_goes_on_exactly(settings, stops, train_here, tmp_path, at_update):
-    whole = train_here(tmp_path / "whole", *settings)
-    for update in stops:
-        at_update(update, stop_here())
-        with pytest.raises(Stopped):
-            train_here(tmp_path / "stopped", *settings)
-    at_update(0, die)
-    assert Run(tmp_path / "stopped").status(train_here.config(*settings)) is Status.unfinished
-    assert_same(train_here(tmp_path / "stopped", *settings), whole)
-
-
-@pytest.mark.parametrize(("checkpoint_every", "dies_at"), [(3, 8), (3, 12), ("null", 5)])
-def test_a_killed_run_goes_on_from_its_last_checkpoint(
-    checkpoint_every, dies_at, finished, train_here, tmp_path, at_update
-):
-    setting = f"trainer.checkpoint_every={checkpoint_every}"
-    at_update(dies_at, die)
-    with pytest.raises(Killed):
-        train_here(tmp_path / "run", setting)
-    at_update(0, die)
-    assert entries(Run(tmp_path / "run")) != entries(finished)
-    assert_same(train_here(tmp_path / "run", setting), finished)
-
-
-@pytest.mark.parametrize("moment", ["before the rename", "best alone is written"])
-def test_a_run_killed_while_it_saves_goes_on(moment, finished, train_here, tmp_path, monkeypatch):
-    replace_file, times = os.replace, []
-
-    def dying(source, target):
-        name = os.path.basename(target)
-        times.append(name)
-        if moment == "before the rename" and times.count("last.safetensors") == 3:
-            shutil.copy(
-                source, os.path.join(os.path.dirname(target), ".last.safetensors.1.tmp")
-            )  # as a kill leaves it
-            raise Killed
-        replace_file(source, target)
-        if (
-            moment == "best alone is written"
-            and times.count("best.safetensors") == 1
-            and name == "best.safetensors"
-        ):
-            raise Killed
-
-    monkeypatch.setattr(checkpoint.os, "replace", dying)
-    with pytest.raises(Killed):
-        train_here(tmp_path / "run", "trainer.checkpoint_every=3")
-    monkeypatch.undo()
-    run = train_here(tmp_path / "run", "trainer.checkpoint_every=3")
-    assert_same(run, finished)
-    assert not list(run.folder.rglob("*.tmp"))
-
-
-def test_more_epochs_for_a_finished_run(train_here, tmp_path, at_update):
-    settings = ["optimizer.schedule=constant", "trainer.best_metric=loss"]
-    whole = train_here(tmp_path / "whole", *settings, "trainer.max_epochs=3")
-    run = train_here(tmp_path / "run", *settings)
-    config = run.config()
-    longer = replace(config, resume=str(run.folder), trainer=replace(config.trainer, max_epochs=3))
-    at_update(3, stop_here())
-    with pytest.raises(Stopped):
-        train(longer, run)
-    assert run.results() is None  # of the shorter training: this one has not finished
-    at_update(0, die)
-    train(replace(run.config(), resume=str(run.folder)), run)
-    assert {k: v for k, v in run.results().items() if k not in TIMES} == without_times(
-        whole.results()
-    )
-    assert entries(run) == entries(whole)
-    assert torch.equal(
-        tensors(run, "best")["model.output.weight"], tensors(whole, "best")["model.output.weight"]
-    )
-    assert run.config().trainer.max_epochs == 3
-
-
-def test_other_text_is_not_gone_on_with(copied, tmp_path):
-    config = copied.config()
-    source = tmp_path / "other.source"
-    with open(config.data.train.source, encoding="utf-8") as file:
-        source.write_text("".join([*file.readlines()[:-1], "do do\n"]), encoding="utf-8")
-    copied.results_file.unlink()
-    config.data.train.source = str(source)
-    copied.save_config(config)
-    before = snapshot(copied.folder)
-    with pytest.raises(RunError, match=r"last\.safetensors: trained on other text"):
-        train(config, copied)
-    assert snapshot(copied.folder) == before
+pytest_plugins = ["update_fixtures"]
 
 
 # -- a run's folder ---
 
 
-def test_a_finished_run_holds_what_is_promised(finished):
+def test_a_finished_run_has_the_promised_files(finished: Run) -> None:
     names = {
         str(path.relative_to(finished.folder))
         for path in finished.folder.rglob("*")
@@ -258,17 +59,15 @@ def test_a_finished_run_holds_what_is_promised(finished):
     assert {split: text.count("\n") for split, text in lines.items()} == {"valid": 24, "test": 12}
 
 
-def test_tensorboard_has_what_metrics_have(finished):
-    found = curves(finished)
+def test_tensorboard_has_the_values_of_metrics_jsonl(finished: Run) -> None:
+    found: dict[str, Any] = dict(curves(finished))
     logged = read_metrics(finished.metrics_file)
     for kind in ("train", "valid"):
-        expected = [
+        expected: list[tuple[int, Any]] = [
             (e["update"], pytest.approx(e["loss"], rel=1e-5)) for e in logged if e["kind"] == kind
         ]
         assert found[f"{kind}/loss"] == expected
-    assert found["final/bleu"] == [
-        (16, pytest.approx(finished.results()["test"]["bleu"], rel=1e-5))
-    ]
+    assert found["final/bleu"] == [(16, pytest.approx(results(finished)["test"]["bleu"], rel=1e-5))]
     assert {
         "train/lr",
         "gradient_norm/all",
@@ -281,7 +80,7 @@ def test_tensorboard_has_what_metrics_have(finished):
     assert events["tensors"] == ["custom_scalars__config__", "translations/text_summary"]
 
 
-def test_a_copied_run_translates_and_goes_on(copied):
+def test_a_copied_run_translates_and_resumes(copied: Run) -> None:
     model, _ = load_translator(copied, torch.device("cpu"))
     expected = tensors(copied, "best")
     assert all(
@@ -294,7 +93,9 @@ def test_a_copied_run_translates_and_goes_on(copied):
     assert train(longer, copied)["update"] == 24
 
 
-def test_status(copied, tmp_path):
+def test_the_status_of_a_run_depends_on_its_files_and_configuration(
+    copied: Run, tmp_path: Path
+) -> None:
     config = copied.config()
     assert Run(tmp_path / "nothing").status(config) is Status.new
     assert copied.status(config) is Status.finished
@@ -311,11 +112,12 @@ def test_status(copied, tmp_path):
     assert copied.status(config) is Status.unfinished
 
 
-def test_settings_that_change_no_result_are_no_other_configuration(finished):
+def test_settings_without_effect_on_results_are_the_same_configuration(finished: Run) -> None:
     config = finished.config()
-    for key, value in (("threads", 7), ("progress", True)):
+    changes: list[dict[str, Any]] = [{"threads": 7}, {"progress": True}]
+    for change in changes:
         assert (
-            finished.status(replace(config, trainer=replace(config.trainer, **{key: value})))
+            finished.status(replace(config, trainer=replace(config.trainer, **change)))
             is Status.finished
         )
     assert (
@@ -325,7 +127,9 @@ def test_settings_that_change_no_result_are_no_other_configuration(finished):
     assert differences(config, replace(config, seed=2)) == {"seed": (1, 2)}
 
 
-def test_a_finished_run_is_not_touched(copied, capsys):
+def test_training_a_finished_run_changes_no_file(
+    copied: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     before, results = snapshot(copied.folder), copied.results()
     assert train(copied.config(), copied) == results
     assert snapshot(copied.folder) == before
@@ -335,14 +139,14 @@ def test_a_finished_run_is_not_touched(copied, capsys):
     )
 
 
-def test_another_configuration_touches_nothing(copied):
+def test_another_configuration_changes_no_file(copied: Run) -> None:
     before = snapshot(copied.folder)
     with pytest.raises(RunError, match=r"cell\.kind=lstm there, gru now"):
         train(replace(copied.config(), cell=CellConfig(CellKind.gru)), copied)
     assert snapshot(copied.folder) == before
 
 
-def test_overwriting_starts_anew(copied, at_update):
+def test_overwriting_starts_again(copied: Run, at_update: AtUpdate) -> None:
     (copied.folder / "notes.txt").write_text("mine")
     (copied.checkpoints / "update-000000003.safetensors").write_text("of the run before")
     config = replace(copied.config(), seed=2, overwrite=True)
@@ -354,10 +158,10 @@ def test_overwriting_starts_anew(copied, at_update):
     assert max(e["update"] for e in entries(copied)) == 2
     assert copied.config() == replace(
         config, overwrite=False
-    )  # or going on with it would overwrite it
+    )  # otherwise resuming would overwrite the run again
 
 
-def test_overwriting_waits_for_readable_text(copied):
+def test_overwriting_deletes_nothing_if_the_text_is_unreadable(copied: Run) -> None:
     before, config = snapshot(copied.folder), copied.config()
     config.data.train.source, config.overwrite = "missing.txt", True
     with pytest.raises(ValueError, match=r"missing\.txt: no such file"):
@@ -365,14 +169,16 @@ def test_overwriting_waits_for_readable_text(copied):
     assert snapshot(copied.folder) == before
 
 
-def test_overwriting_takes_no_folder_for_a_run_that_is_none(train_here, tmp_path):
+def test_overwriting_keeps_files_of_a_folder_without_a_run(
+    train_here: TrainHere, tmp_path: Path
+) -> None:
     (tmp_path / "translations").mkdir()
     (tmp_path / "translations" / "mine.txt").write_text("mine")
     train_here(tmp_path, "overwrite=true", "trainer.max_updates=1")
     assert (tmp_path / "translations" / "mine.txt").read_text() == "mine"
 
 
-def test_only_one_process_trains_in_a_folder(copied):
+def test_only_one_process_trains_in_a_folder(copied: Run) -> None:
     before = snapshot(copied.folder)
     with copied.locked(), pytest.raises(RunError, match="another process is training here"):
         train(replace(copied.config(), overwrite=True), Run(copied.folder))
@@ -382,7 +188,7 @@ def test_only_one_process_trains_in_a_folder(copied):
 # -- damage ---
 
 
-def test_a_damaged_last_checkpoint_is_named_and_nothing_else_lost(copied):
+def test_a_damaged_last_checkpoint_is_named_and_no_file_is_changed(copied: Run) -> None:
     longer = replace(copied.config(), resume="here")
     longer.trainer.max_epochs = 3
     last = copied.checkpoint("last")
@@ -393,7 +199,7 @@ def test_a_damaged_last_checkpoint_is_named_and_nothing_else_lost(copied):
     assert snapshot(copied.folder) == before
 
 
-def test_a_checkpoint_that_holds_no_training_is_named(copied):
+def test_a_checkpoint_without_training_state_is_named(copied: Run) -> None:
     longer = replace(copied.config(), resume="here")
     longer.trainer.max_epochs = 3
     shutil.copy(copied.checkpoint("best"), copied.checkpoint("last"))
@@ -403,7 +209,7 @@ def test_a_checkpoint_that_holds_no_training_is_named(copied):
         train(longer, copied)
 
 
-def test_a_checkpoint_of_another_architecture_is_named(copied):
+def test_a_checkpoint_of_another_architecture_is_named(copied: Run) -> None:
     copied.save_config(replace(copied.config(), cell=CellConfig(CellKind.gru)))
     with pytest.raises(
         CheckpointError, match=r"best\.safetensors: a checkpoint of another architecture: .*bridge"
@@ -411,7 +217,7 @@ def test_a_checkpoint_of_another_architecture_is_named(copied):
         load_translator(copied, torch.device("cpu"))
 
 
-def test_a_damaged_configuration_is_named(copied):
+def test_a_damaged_configuration_is_named(copied: Run) -> None:
     for text in ("seed: [", "seed: many\n", "unheard_of: 1\n", "- 1\n"):
         copied.config_file.write_text(text)
         with pytest.raises(RunError, match=r"config\.yaml: not a configuration"):
@@ -424,13 +230,15 @@ def test_a_damaged_configuration_is_named(copied):
 
 
 class Bomb:
-    """Goes off where it is unpickled."""
+    """Makes a folder when it is unpickled."""
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return (os.mkdir, ("went off",))
 
 
-def test_loading_executes_nothing(copied, tmp_path, monkeypatch):
+def test_loading_executes_no_code(
+    copied: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pickle, "Unpickler", None)
     monkeypatch.setattr(torch, "load", None)

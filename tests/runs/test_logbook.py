@@ -1,8 +1,10 @@
 import json
 import math
 import time
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 from seq2seq.runs import logbook
 from seq2seq.runs.jsonl import read_metrics
@@ -11,11 +13,11 @@ from seq2seq.runs.logbook import Logbook
 POSITION = {"update": 1, "epoch": 0, "tokens": 10, "seconds": 0.5}
 
 
-def refused(constant):
+def refused(constant: str) -> None:
     raise AssertionError(f"{constant} is no JSON")
 
 
-def test_a_figure_that_is_not_finite_is_null(tmp_path):
+def test_a_figure_that_is_not_finite_is_null(tmp_path: Path) -> None:
     with Logbook(tmp_path, 0, progress=False) as book:
         book.log("valid", POSITION, {"loss": math.nan, "perplexity": math.inf, "bleu": 0.25})
         book.probes.write(
@@ -37,7 +39,7 @@ def test_a_figure_that_is_not_finite_is_null(tmp_path):
     assert read_metrics(tmp_path / "probes.jsonl")[0]["size"] == 2.0
 
 
-def test_the_lines_of_earlier_versions_are_read_and_mended(tmp_path):
+def test_lines_of_earlier_versions_are_read_and_repaired(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
     file.write_text(
         '{"update": 1, "loss": NaN}\n{"update": 2, "loss": [Infinity, -Infinity, 1.5]}\n{"update":'
@@ -51,7 +53,9 @@ def test_the_lines_of_earlier_versions_are_read_and_mended(tmp_path):
         ] == entries
 
 
-def test_a_resumed_bar_measures_its_own_speed_alone(tmp_path, monkeypatch, capsys):
+def test_the_progress_bar_of_a_resumed_run_measures_only_new_updates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(logbook, "refresh_seconds", lambda: 0.0)
     with Logbook(tmp_path, 1000, progress=True) as book:
         for update in range(1001, 1004):

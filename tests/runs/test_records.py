@@ -1,11 +1,12 @@
-"""What a run has left in its folder, as a report reads it."""
+"""The content of a run's folder, as a report reads it."""
 
 from synthetic import record
+from typed import present
 
 from seq2seq.runs.entries import Invariance, LengthBucket
 
 
-def test_a_curve_passes_over_what_was_not_finite():
+def test_a_curve_skips_values_that_are_not_finite() -> None:
     run = record(
         metrics=[
             {"kind": "valid", "update": u, "loss": loss}
@@ -15,22 +16,22 @@ def test_a_curve_passes_over_what_was_not_finite():
     assert run.series("valid", "loss") == ([1, 3], [2.0, 1.0])
 
 
-def test_a_setting_or_the_norms_name_is_found_by_its_key():
+def test_a_setting_or_the_norms_name_is_found_by_its_key() -> None:
     run = record("layer", 2, lr=0.5)
     run.norm = "layer (gain 1.0)"
     assert (run.value_of("norm"), run.value_of("optimizer.lr")) == ("layer (gain 1.0)", 0.5)
     assert (run.kind, run.seed) == ("layer", 2)
 
 
-def test_the_entries_of_one_probe_are_found_by_their_class():
+def test_the_entries_of_one_probe_are_found_by_their_class() -> None:
     line = {"probe": "invariance", "transformation": "x", "claimed": True, "change": 1.0}
     run = record(probes=[line])
     assert [entry.transformation for entry in run.probed(Invariance)] == ["x"]
     assert run.probed(LengthBucket) == []
 
 
-def test_the_test_text_is_known_by_its_checksum():
+def test_the_test_text_is_identified_by_its_checksum() -> None:
     run = record(results={"test": {"reference_sha256": "a"}})
     assert run.test_text == "a"
-    run.results.test = None
+    present(run.results).test = None
     assert run.test_text is None

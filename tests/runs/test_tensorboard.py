@@ -1,11 +1,14 @@
-"""What a run's event files hold, read back as TensorBoard reads them."""
+"""The content of a run's event files, read as TensorBoard reads them."""
 
 import json
 import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import TrainHere
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
@@ -14,9 +17,12 @@ from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2, get_experiment, list_session_groups
 from tensorboard.plugins.hparams.backend_context import Context
+from typed import present
 
+from seq2seq.data import Batch
 from seq2seq.data.dataset import Prepared
 from seq2seq.data.preparation import prepare
+from seq2seq.model import Translator
 from seq2seq.probes.histograms import STEPS, histograms, stored_statistics
 from seq2seq.runs.checkpoint import group, load_checkpoint
 from seq2seq.runs.folder import Run
@@ -29,20 +35,23 @@ pytest_plugins = ["run_fixtures"]
 NORMS = ("none", "batch", "layer")
 
 
-def events(folder):
-    """All of a run's events."""
+Shown = tuple[Any, dict[str, Any]]
+
+
+def events(folder: Path) -> EventAccumulator:
+    """Return all events of a run."""
     return EventAccumulator(
         str(folder), dict.fromkeys(("scalars", "histograms", "images", "tensors"), 0)
     ).Reload()
 
 
 @pytest.fixture(scope="module")
-def written(three_runs):
+def written(three_runs: dict[str, Path]) -> dict[str, EventAccumulator]:
     return {norm: events(folder) for norm, folder in three_runs.items()}
 
 
-def last_model(folder):
-    """The model at its last validation, and the first validation sentences as a batch."""
+def last_model(folder: Path) -> tuple[Translator, Batch]:
+    """Return the model at its last validation, and the first validation sentences as a batch."""
     run = Run(folder)
     model, _ = load_translator(run, torch.device("cpu"), "last")
     prepared = prepare(run.config().data, run.config().tokenizer, False)
@@ -53,13 +62,15 @@ def last_model(folder):
 # -- scalars side by side ---
 
 
-def layout(accumulator):
+def layout(accumulator: EventAccumulator) -> Any:
     event = accumulator.Tensors("custom_scalars__config__")[-1]
     return layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_every_chart_has_a_line_of_each_run(norm, written):
+def test_every_chart_has_a_line_of_each_run(
+    norm: str, written: dict[str, EventAccumulator]
+) -> None:
     tags = written[norm].Tags()["scalars"]
     charts = {
         chart.title: list(chart.multiline.tag)
@@ -81,7 +92,9 @@ def test_every_chart_has_a_line_of_each_run(norm, written):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_scalars_are_those_of_the_metrics(norm, written, three_runs):
+def test_scalars_equal_the_metrics(
+    norm: str, written: dict[str, EventAccumulator], three_runs: dict[str, Path]
+) -> None:
     entries = read_metrics(three_runs[norm] / "metrics.jsonl")
     for kind, name in (
         ("train", "nll"),
@@ -98,7 +111,7 @@ def test_scalars_are_those_of_the_metrics(norm, written, three_runs):
         assert found == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_resumed_run_has_the_same_layout(tmp_path):
+def test_a_resumed_run_has_the_same_layout(tmp_path: Path) -> None:
     for resumed_at in (0, 10):
         with Logbook(tmp_path, resumed_at, progress=False) as logbook:
             logbook.log("valid", {"update": resumed_at + 5}, {"bleu": 1.0})
@@ -111,7 +124,9 @@ def test_a_resumed_run_has_the_same_layout(tmp_path):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_histograms_hold_what_the_layers_compute(norm, written, three_runs):
+def test_histograms_equal_the_values_of_the_layers(
+    norm: str, written: dict[str, EventAccumulator], three_runs: dict[str, Path]
+) -> None:
     expected = dict(histograms(*last_model(three_runs[norm])))
     tags = [tag for tag in written[norm].Tags()["histograms"] if not tag.startswith("running")]
     assert sorted(tags) == sorted(expected)
@@ -129,7 +144,9 @@ def test_histograms_hold_what_the_layers_compute(norm, written, three_runs):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_gates_lie_where_their_nonlinearity_puts_them(norm, written):
+def test_gates_are_in_the_range_of_their_nonlinearity(
+    norm: str, written: dict[str, EventAccumulator]
+) -> None:
     for gate, least in (("i", 0), ("f", 0), ("g", -1), ("o", 0)):
         found = [
             e.histogram_value
@@ -142,7 +159,7 @@ def test_gates_lie_where_their_nonlinearity_puts_them(norm, written):
         assert min(h.min for h in found) < (0.4 if least == 0 else -0.2)
 
 
-def test_without_them_the_same_is_learnt(train_here, tmp_path):
+def test_histograms_do_not_change_the_training(train_here: TrainHere, tmp_path: Path) -> None:
     shown, hidden = (
         train_here(
             tmp_path / value,
@@ -161,13 +178,15 @@ def test_without_them_the_same_is_learnt(train_here, tmp_path):
         group(load_checkpoint(run.checkpoint("last"))[0], "model") for run in (shown, hidden)
     ]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
-    assert shown.results()["valid_loss"] == hidden.results()["valid_loss"]
+    assert present(shown.results())["valid_loss"] == present(hidden.results())["valid_loss"]
 
 
 # -- batch norm's statistics ---
 
 
-def test_statistics_by_step_are_the_stored_ones(written, three_runs):
+def test_histograms_of_statistics_equal_the_stored_statistics(
+    written: dict[str, EventAccumulator], three_runs: dict[str, Path]
+) -> None:
     model, _ = last_model(three_runs["batch"])
     tags = {tag for tag in written["batch"].Tags()["histograms"] if tag.startswith("running")}
     expected = {
@@ -196,7 +215,7 @@ def test_statistics_by_step_are_the_stored_ones(written, three_runs):
         assert "mean" in tag or histogram.min > 0
 
 
-def test_statistics_are_drawn_at_each_validation(written):
+def test_statistics_are_drawn_at_each_validation(written: dict[str, EventAccumulator]) -> None:
     assert [e.step for e in written["batch"].Images("batch_norm/by_step")] == [4, 8, 12]
     for norm in ("none", "layer"):
         assert written[norm].Tags()["images"] == ["attention"]
@@ -207,10 +226,8 @@ def test_statistics_are_drawn_at_each_validation(written):
 
 
 @pytest.fixture(scope="module")
-def shown(three_runs):
-    """What the HParams tab gets of a folder with a sweep's runs: the settings, and the table's rows
-    by run.
-    """
+def shown(three_runs: dict[str, Path]) -> Shown:
+    """Return what the HParams tab gets for a sweep's folder: the settings, and the rows by run."""
     multiplexer = EventMultiplexer()
     multiplexer.AddRunsFromDirectory(str(three_runs["none"].parent)).Reload()
     context = Context(TBContext(data_provider=MultiplexerDataProvider(multiplexer, "outputs")))
@@ -225,7 +242,7 @@ def shown(three_runs):
     return experiment, {row.sessions[0].name: row for row in rows}
 
 
-def test_the_settings_that_differ_come_first(shown):
+def test_the_settings_that_differ_come_first(shown: Shown) -> None:
     infos = shown[0].hparam_infos
     assert (infos[0].name, infos[0].differs, set(infos[0].domain_discrete)) == (
         "norm.kind",
@@ -236,7 +253,9 @@ def test_the_settings_that_differ_come_first(shown):
     assert {"seed", "optimizer.lr", "cell.kind", "norm.gain"} < {info.name for info in infos}
 
 
-def test_each_run_is_a_row_with_its_settings_and_final_bleu(shown, three_runs):
+def test_each_run_is_a_row_with_its_settings_and_final_bleu(
+    shown: Shown, three_runs: dict[str, Path]
+) -> None:
     rows = shown[1]
     assert set(rows) == {folder.name for folder in three_runs.values()}
     for norm, folder in three_runs.items():

@@ -6,14 +6,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import TrainHere, final_results
+from torch import Tensor
 
 from seq2seq import __version__
+from seq2seq.config import Config
 from seq2seq.data.batches import BatchSampler
-from seq2seq.data.corpora import text_sha256
+from seq2seq.data.dataset import ParallelDataset, Prepared
 from seq2seq.data.preparation import prepare
+from seq2seq.data.text import text_sha256
 from seq2seq.device import processor
+from seq2seq.model import Translator
 from seq2seq.rnn import NormConfig, NormKind, Statistics, batch_statistics
 from seq2seq.runs.checkpoint import group, load_checkpoint, load_weights
+from seq2seq.runs.folder import Run
 from seq2seq.training.evaluation import (
     recalibrate,
     teacher_forced_loss,
@@ -27,26 +33,26 @@ CPU = torch.device("cpu")
 BATCH = ["norm=batch", "norm.min_rows=2"]
 
 
-def opened(run, name="best"):
-    """A run's configuration, prepared corpus and model."""
+def opened(run: Run, name: str = "best") -> tuple[Config, Prepared, Translator]:
+    """Return a run's configuration, prepared corpus and model."""
     config = run.config()
     model, _ = load_translator(run, CPU, name)
     return config, prepare(config.data, config.tokenizer, progress=False), model
 
 
 @pytest.fixture(scope="module")
-def with_batch_norm(train_here, tmp_path_factory):
+def with_batch_norm(train_here: TrainHere, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train_here(tmp_path_factory.mktemp("batch") / "run", *BATCH)
 
 
 @pytest.fixture(scope="module")
-def without_recalibration(train_here, tmp_path_factory):
+def without_recalibration(train_here: TrainHere, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train_here(tmp_path_factory.mktemp("batch") / "run", *BATCH, "trainer.recalibrate=false")
 
 
-def one_by_one(model, dataset):
-    """The mean loss of a target piece, a sentence at a time."""
-    found = [
+def one_by_one(model: Translator, dataset: ParallelDataset) -> float:
+    """Return the mean loss of a target piece, computed sentence by sentence."""
+    found: list[float] = [
         model(b.src, b.src_lengths, b.tgt, b.tgt_lengths)[1].item()
         for i in range(len(dataset))
         for b in [dataset.batch(torch.tensor([i]).numpy())]
@@ -54,7 +60,7 @@ def one_by_one(model, dataset):
     return sum(found) / int(dataset.tgt_lengths.sum())
 
 
-def test_the_loss_is_the_mean_over_pieces(finished):
+def test_the_loss_is_the_mean_over_pieces(finished: Run) -> None:
     config, prepared, model = opened(finished)
     valid = prepared.split("valid")
     expected = one_by_one(model, valid)
@@ -63,15 +69,15 @@ def test_the_loss_is_the_mean_over_pieces(finished):
     assert teacher_forced_loss(model, valid, few, CPU, by_batch=True) == pytest.approx(
         expected, rel=1e-5
     )
-    assert finished.results()["valid_loss"] == pytest.approx(expected, rel=1e-5)
+    assert final_results(finished)["valid_loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_batch_and_stored_statistics(with_batch_norm):
+def test_batch_and_stored_statistics(with_batch_norm: Run) -> None:
     config, prepared, model = opened(with_batch_norm)
-    valid, results = prepared.split("valid"), with_batch_norm.results()
+    valid, results = prepared.split("valid"), final_results(with_batch_norm)
     assert results["valid_loss"] == pytest.approx(
         one_by_one(model, valid), rel=1e-4
-    )  # knows no other sentences
+    )  # its value does not depend on other sentences
     data = config.data
     total = 0.0
     sampler = BatchSampler(
@@ -85,7 +91,7 @@ def test_batch_and_stored_statistics(with_batch_norm):
     assert abs(expected - results["valid_loss"]) > 1e-4
 
 
-def test_every_norm_trains_on_batches_of_any_length(finished, with_batch_norm):
+def test_every_norm_trains_on_batches_of_any_length(finished: Run, with_batch_norm: Run) -> None:
     for run in (finished, with_batch_norm):
         config, prepared, _ = opened(run)
         train_set = prepared.split("train")
@@ -94,7 +100,7 @@ def test_every_norm_trains_on_batches_of_any_length(finished, with_batch_norm):
         assert training_batches(train_set, asked).bucket_batches == 7
 
 
-def test_only_some_validation_sentences(finished):
+def test_only_some_validation_sentences(finished: Run) -> None:
     config, prepared, model = opened(finished)
     valid = prepared.split("valid")
     few = replace(config, trainer=replace(config.trainer, validate_sentences=5))
@@ -106,11 +112,13 @@ def test_only_some_validation_sentences(finished):
     assert everything[:5] == texts
 
 
-def statistics(weights):
+def statistics(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in weights.items() if "running_" in name}
 
 
-def test_recalibration_changes_the_statistics_of_best_alone(with_batch_norm, without_recalibration):
+def test_recalibration_changes_only_the_statistics_of_best(
+    with_batch_norm: Run, without_recalibration: Run
+) -> None:
     recalibrated, plain = (
         group(load_checkpoint(run.checkpoint("best"))[0], "model")
         for run in (with_batch_norm, without_recalibration)
@@ -130,7 +138,7 @@ def test_recalibration_changes_the_statistics_of_best_alone(with_batch_norm, wit
     assert [name for name in last[0] if not torch.equal(last[0][name], last[1][name])] == []
 
 
-def test_recalibrated_statistics_are_those_of_the_training_data(with_batch_norm):
+def test_recalibrated_statistics_are_those_of_the_training_data(with_batch_norm: Run) -> None:
     config, prepared, model = opened(with_batch_norm)
     config = replace(
         config, data=replace(config.data, batch_sentences=240)
@@ -142,7 +150,9 @@ def test_recalibrated_statistics_are_those_of_the_training_data(with_batch_norm)
     assert stored == pytest.approx(by_batch, rel=0.01)  # running_var is the unbiased one
 
 
-def test_recalibration_of_a_few_batches(with_batch_norm, monkeypatch):
+def test_recalibration_of_a_few_batches(
+    with_batch_norm: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config, prepared, model = opened(with_batch_norm)
     model.train()
     config = replace(config, trainer=replace(config.trainer, recalibrate_batches=2))
@@ -159,7 +169,7 @@ def test_recalibration_of_a_few_batches(with_batch_norm, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", list(Statistics))
-def test_recalibration_needs_no_training_before(kind, finished):
+def test_recalibration_works_without_training(kind: Statistics, finished: Run) -> None:
     config, prepared, _ = opened(finished)
     config = replace(config, norm=NormConfig(NormKind.batch, statistics=kind, min_rows=8))
     torch.manual_seed(0)
@@ -172,7 +182,7 @@ def test_recalibration_needs_no_training_before(kind, finished):
 
 
 @pytest.mark.parametrize("run_name", ["finished", "with_batch_norm"])
-def test_results_hold_what_they_promise(run_name, request):
+def test_results_hold_the_documented_values(run_name: str, request: pytest.FixtureRequest) -> None:
     run = request.getfixturevalue(run_name)
     results = json.loads(run.results_file.read_text(encoding="utf-8"))
     config, _, model = opened(run)
@@ -208,10 +218,8 @@ def test_results_hold_what_they_promise(run_name, request):
     assert ("valid_loss_batch_statistics" in results) is (results["norm"] == "batch")
 
 
-def test_a_line_to_score_is_never_dropped(train_here, tmp_path):
-    """Of a test set with an empty line, a repeated one, and one longer than any training pair may
-    be.
-    """
+def test_a_line_to_score_is_never_dropped(train_here: TrainHere, tmp_path: Path) -> None:
+    """The test set has an empty line, a repeated one, and one longer than a training pair may be."""
     source, target = tmp_path / "source", tmp_path / "target"
     long = " ".join(["do re mi"] * 20)
     source.write_text(f"do re\n\ndo re\n{long}\n", encoding="utf-8")
@@ -233,25 +241,25 @@ def test_a_line_to_score_is_never_dropped(train_here, tmp_path):
     assert (counts["valid"].kept, counts["valid"].too_long) == (4, 0)
 
 
-def test_no_test_set(train_here, tmp_path):
+def test_no_test_set(train_here: TrainHere, tmp_path: Path) -> None:
     run = train_here(
         tmp_path / "run", "data.test.source=null", "data.test.target=null", "trainer.max_updates=1"
     )
-    assert "test" not in run.results()
+    assert "test" not in final_results(run)
     assert [path.name for path in run.translations.iterdir()] == ["valid.txt"]
 
 
-def test_weights_of_best_are_those_that_are_scored(finished):
+def test_the_scored_weights_are_those_of_best(finished: Run) -> None:
     best = group(load_checkpoint(finished.checkpoint("best"))[0], "model")
     last = group(load_checkpoint(finished.checkpoint("last"))[0], "model")
     assert not torch.equal(best["output.weight"], last["output.weight"])
     config, prepared, model = opened(finished)
     assert (
         teacher_forced_loss(model, prepared.split("valid"), config, CPU)
-        == finished.results()["valid_loss"]
+        == final_results(finished)["valid_loss"]
     )
     load_weights(model, last, finished.checkpoint("last"))
     assert (
         teacher_forced_loss(model, prepared.split("valid"), config, CPU)
-        != finished.results()["valid_loss"]
+        != final_results(finished)["valid_loss"]
     )

@@ -1,29 +1,34 @@
-"""The loop: rates, limits, log entries, validation and checkpoints; and how a reader gets to it."""
+"""The loop: rates, limits, log entries, validation and checkpoints, and the way to it."""
 
 import math
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 import pytest
-from training_states import training_entries
+from conftest import TrainCommand, TrainHere
+from training_states import Fitted, training_entries
 
 from seq2seq.data.preparation import prepare
 from seq2seq.model import Translator
+from seq2seq.runs.folder import Run
 from seq2seq.runs.jsonl import read_metrics
 from seq2seq.training import loop
 from seq2seq.training.state import TrainingState
-from seq2seq.training.step import train_step
+from seq2seq.training.step import StepResult, train_step
 
 pytest_plugins = ["training_fixtures"]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_few_hops_lead_from_the_command_to_the_model(train_command, toy, monkeypatch):
-    """Our own functions on the stack when the loop first calls the model."""
+def test_few_hops_lead_from_the_command_to_the_model(
+    train_command: TrainCommand, toy: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few of our own functions are on the stack when the loop first calls the model."""
     forward, stacks = Translator.forward, []
 
-    def watched(self, *arguments):
+    def watched(self: Translator, *arguments: Any) -> Any:
         frames = traceback.extract_stack(sys._getframe(1))
         ours = [
             f.name for f in frames if f.filename.startswith((f"{ROOT}/seq2seq", f"{ROOT}/train"))
@@ -43,7 +48,9 @@ def test_few_hops_lead_from_the_command_to_the_model(train_command, toy, monkeyp
 
 @pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt", "cosine", "plateau"])
 @pytest.mark.parametrize(("rule", "rate"), [("adam", 0.01), ("adamw", 0.01), ("sgd", 1.0)])
-def test_every_rule_learns_under_every_schedule(rule, rate, schedule, fitted):
+def test_every_rule_learns_under_every_schedule(
+    rule: str, rate: float, schedule: str, fitted: Fitted
+) -> None:
     t = fitted(
         f"optimizer={rule}",
         f"optimizer.lr={rate}",
@@ -58,7 +65,7 @@ def test_every_rule_learns_under_every_schedule(rule, rate, schedule, fitted):
     assert sum(losses[-4:]) / 4 < sum(losses[:2]) / 2 - 0.2
 
 
-def test_the_rate_follows_the_schedule(fitted):
+def test_the_rate_follows_the_schedule(fitted: Fitted) -> None:
     t = fitted(
         "optimizer.schedule=cosine",
         "optimizer.lr=0.5",
@@ -77,25 +84,26 @@ def test_the_rate_follows_the_schedule(fitted):
 # -- what happens when ---
 
 
-def test_an_epoch_of_accumulated_batches(train_here, tmp_path):
+def test_an_epoch_of_accumulated_batches(train_here: TrainHere, tmp_path: Path) -> None:
     run = train_here(
         tmp_path / "run", "optimizer.accumulate=3", "trainer.log_every=1", "trainer.max_epochs=2"
     )
     entries = [e for e in read_metrics(run.metrics_file) if e["kind"] == "train"]
-    # Of 3, 3 and 2 batches: an epoch ends an update.
+    # Updates of 3, 3 and 2 batches: the end of an epoch ends an update.
     assert [e["update"] for e in entries] == [1, 2, 3, 4, 5, 6]
     prepared = prepare(run.config().data, run.config().tokenizer, False)
     tokens = int(prepared.split("train").tgt_lengths.sum())
     assert [entries[2]["tokens"], entries[5]["tokens"]] == [tokens, 2 * tokens]
 
 
-def test_when_it_logs_validates_and_saves(fitted, monkeypatch):
+def test_when_it_logs_validates_and_saves(fitted: Fitted, monkeypatch: pytest.MonkeyPatch) -> None:
     saved, save = [], TrainingState.save
-    monkeypatch.setattr(
-        TrainingState,
-        "save",
-        lambda t, name="last": (saved.append((name, t.progress.update)), save(t, name)),
-    )
+
+    def noted(t: TrainingState, name: str = "last") -> None:
+        saved.append((name, t.progress.update))
+        save(t, name)
+
+    monkeypatch.setattr(TrainingState, "save", noted)
     t = fitted(
         "trainer.log_every=2",
         "trainer.validate_every=3",
@@ -109,7 +117,7 @@ def test_when_it_logs_validates_and_saves(fitted, monkeypatch):
     assert [update for name, update in saved if name == "best"] == [3]
 
 
-def test_each_epoch_is_validated_by_default(fitted):
+def test_each_epoch_is_validated_by_default(fitted: Fitted) -> None:
     entries = read_metrics(fitted("trainer.max_epochs=3").run.metrics_file)
     assert [(e["update"], e["epoch"]) for e in entries if e["kind"] == "valid"] == [
         (8, 1),
@@ -118,7 +126,7 @@ def test_each_epoch_is_validated_by_default(fitted):
     ]
 
 
-def test_entries_hold_what_they_promise(finished):
+def test_entries_hold_the_documented_values(finished: Run) -> None:
     entries = read_metrics(finished.metrics_file)
     for entry in entries:
         assert {
@@ -147,11 +155,16 @@ def test_entries_hold_what_they_promise(finished):
 
 
 @pytest.mark.parametrize("every", [1, 3])
-def test_a_log_entry_is_the_mean_since_the_one_before(every, fitted, monkeypatch):
+def test_a_log_entry_is_the_mean_since_the_previous_one(
+    every: int, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
     results = []
-    monkeypatch.setattr(
-        loop, "train_step", lambda *a: results.append(train_step(*a)) or results[-1]
-    )
+
+    def noted(*arguments: Any) -> StepResult:
+        results.append(train_step(*arguments))
+        return results[-1]
+
+    monkeypatch.setattr(loop, "train_step", noted)
     # An epoch ends after eight updates.
     t = fitted(f"trainer.log_every={every}", "trainer.max_updates=12")
     parts = [results[i : i + every] for i in range(0, 12, every)]
@@ -168,7 +181,9 @@ def test_a_log_entry_is_the_mean_since_the_one_before(every, fitted, monkeypatch
         (("trainer.max_epochs=null", "trainer.max_updates=9"), 9),
     ],
 )
-def test_it_ends_at_the_first_limit(limits, updates, fitted):
+def test_training_ends_at_the_first_limit(
+    limits: tuple[str, str], updates: int, fitted: Fitted
+) -> None:
     t = fitted(*limits)
     assert t.progress.update == updates == t.total_updates()
     assert t.fraction_done() == 1

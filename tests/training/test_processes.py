@@ -1,4 +1,4 @@
-"""Several processes, as torchrun starts them, do together what one does."""
+"""Several processes, started by torchrun, compute together what one process computes."""
 
 import json
 import os
@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from seq2seq.data.batches import Batch
@@ -26,13 +29,17 @@ ONE, TWO = (
 )
 
 
+Start = Callable[..., subprocess.Popen[str]]
+"""Starts a program with some overrides of the toy run, in a folder."""
+
+
 @pytest.fixture
-def start(toy, tmp_path):
-    """Starts train.py on the toy corpus, in a folder of this name."""
+def start(toy: list[str], tmp_path: Path) -> Iterator[Start]:
+    """Return a function that starts train.py on the toy corpus, in a folder of a given name."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "USE_LIBUV": "0"}
     started = []
 
-    def launch(program, folder, *overrides):
+    def launch(program: Sequence[str], folder: Path, *overrides: str) -> subprocess.Popen[str]:
         program = [str(ROOT / "train.py") if part == "train.py" else part for part in program]
         started.append(
             subprocess.Popen(
@@ -52,21 +59,21 @@ def start(toy, tmp_path):
             process.kill()
 
 
-def finished(process):
+def finished(process: subprocess.Popen[str]) -> str:
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     return output
 
 
-def last(folder):
+def last(folder: Path) -> dict[str, Tensor]:
     return load_checkpoint(Run(folder).checkpoint("last"))[0]
 
 
-def losses(folder):
+def losses(folder: Path) -> list[float]:
     return [e["loss"] for e in read_metrics(Run(folder).metrics_file) if e["kind"] == "train"]
 
 
-def test_two_processes_learn_what_one_does(start, tmp_path):
+def test_two_processes_learn_the_same_as_one(start: Start, tmp_path: Path) -> None:
     plain = [
         "norm=layer",
         "model.dropout=0",
@@ -80,16 +87,16 @@ def test_two_processes_learn_what_one_does(start, tmp_path):
     assert output.count("training pairs") == 1, "one process speaks for both"
     assert "2 x 1 threads" in output
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
-    one, two = last(tmp_path / "one"), last(tmp_path / "two")
-    for name in (n for n in one if n.startswith("model.")):
-        torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-5, msg=name)
+    alone, both = last(tmp_path / "one"), last(tmp_path / "two")
+    for name in (n for n in alone if n.startswith("model.")):
+        torch.testing.assert_close(both[name], alone[name], rtol=1e-3, atol=1e-5, msg=name)
     results = [
         json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two")
     ]
     assert results[0]["tokens"] == results[1]["tokens"]
 
 
-def test_two_stopped_processes_go_on_exactly(start, tmp_path):
+def test_two_stopped_processes_resume_exactly(start: Start, tmp_path: Path) -> None:
     options = [
         "norm=batch",
         "norm.min_rows=2",
@@ -116,7 +123,7 @@ def test_two_stopped_processes_go_on_exactly(start, tmp_path):
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_the_shares_of_a_batch_are_the_batch():
+def test_the_shares_of_a_batch_add_up_to_it() -> None:
     lengths = torch.tensor([2, 5, 3])
     batch = Batch(
         torch.arange(15).view(3, 5),
@@ -125,7 +132,7 @@ def test_the_shares_of_a_batch_are_the_batch():
         lengths + 1,
         torch.arange(3),
     )
-    shares = [batch.share(rank, 2) for rank in range(2)]
+    shares = [share for rank in range(2) if (share := batch.share(rank, 2))]
     assert [share.indices.tolist() for share in shares] == [[0, 2], [1]]
     assert shares[0].src.tolist() == [[0, 1, 2], [10, 11, 12]]
     assert shares[0].tgt.shape == (2, 4)
@@ -134,7 +141,7 @@ def test_the_shares_of_a_batch_are_the_batch():
     assert batch.share(0, 1) is batch
 
 
-def test_one_process_needs_no_other():
+def test_one_process_needs_no_group() -> None:
     one, values = Processes(), torch.tensor([1.0, 2.0])
     assert one.is_main
     assert torch.equal(one.sum(values), values)
@@ -142,38 +149,39 @@ def test_one_process_needs_no_other():
     assert one.gather(values).shape == (1, 2)
 
 
-# -- the layers by themselves, in PyTorch's own wrapper ---
+# -- the layers alone, in PyTorch's own wrapper ---
 
 ROWS, STEPS, INPUTS, HIDDEN = 6, 5, 4, 7
 
 
-def layer_and_input(norm):
-    """The same in every process."""
+def layer_and_input(norm: str) -> tuple[LSTM, Tensor]:
+    """Return the same layer and input in every process."""
     torch.manual_seed(0)
     return LSTM(INPUTS, HIDDEN, norm=norm, backend="fused"), torch.randn(STEPS, ROWS, INPUTS)
 
 
-def loss_of(layer, x):
+def loss_of(layer: nn.Module, x: Tensor) -> Tensor:
     output, (h_n, c_n) = layer(x)
-    return output.square().sum() + h_n.sum() + (2 * c_n).sum()
+    loss: Tensor = output.square().sum() + h_n.sum() + (2 * c_n).sum()
+    return loss
 
 
-def half_in_ddp(rank, norm, folder):
-    """One of two processes: every second row, DDP's gradients written down."""
+def half_in_ddp(rank: int, norm: str, folder: Path) -> None:
+    """Run one of two processes on every second row, and save the gradients of DDP."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
     )
     layer, x = layer_and_input(norm)
-    wrapper = DistributedDataParallel(layer)  # which has to live until the gradients have come
+    wrapper = DistributedDataParallel(layer)  # it has to exist until the gradients are there
     loss_of(wrapper, x[:, rank::2]).backward()
     torch.save({name: p.grad for name, p in layer.named_parameters()}, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("norm", ["none", "layer", "batch"])
-def test_a_layer_in_ddp_has_the_mean_of_both_processes_gradients(norm, tmp_path):
-    torch.multiprocessing.spawn(half_in_ddp, (norm, str(tmp_path)), nprocs=2)
+def test_a_layer_in_ddp_gets_the_mean_gradient_of_both_processes(norm: str, tmp_path: Path) -> None:
+    spawn(half_in_ddp, (norm, tmp_path), nprocs=2)
     layer, x = layer_and_input(norm)
     expected = [
         torch.autograd.grad(loss_of(layer, x[:, rank::2]), list(layer.parameters()))

@@ -2,25 +2,32 @@
 
 import os
 import signal
+from pathlib import Path
+from signal import Signals
+from typing import Any
 
 import pytest
 import torch
-from training_states import fit_quietly
+from conftest import TrainHere, final_results
+from training_states import NewState, Scripted, fit_quietly
 
 from seq2seq.errors import Stopped
+from seq2seq.model import Translator
 from seq2seq.runs.checkpoint import load_checkpoint
 from seq2seq.runs.folder import Run
 from seq2seq.training import finish, loop
 from seq2seq.training.loop import train
 from seq2seq.training.state import TrainingState
-from seq2seq.training.step import train_step
+from seq2seq.training.step import StepResult, train_step
 
 pytest_plugins = ["training_fixtures"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_signal_in_mid_update_saves_and_stops(number, code, new_state, monkeypatch):
-    def signalled(model, *arguments):
+def test_a_signal_in_mid_update_saves_and_stops(
+    number: Signals, code: int, new_state: NewState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def signalled(model: Translator, *arguments: Any) -> StepResult:
         if t.progress.update == 2:
             os.kill(os.getpid(), number)
         return train_step(model, *arguments)
@@ -39,22 +46,28 @@ def test_a_signal_in_mid_update_saves_and_stops(number, code, new_state, monkeyp
     assert signal.getsignal(number) is before
 
 
-def test_a_signal_during_the_last_save_is_not_forgotten(new_state, scripted, monkeypatch):
-    def signalled(self, name="last"):
+def test_a_signal_during_the_last_save_stops_the_run(
+    new_state: NewState, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[str] = []
+
+    def signalled(self: TrainingState, name: str = "last") -> None:
         save(self, name)
         saved.append(name)
-        if saved == ["best", "last", "last"]:  # the validation's two, and the one after the loop
+        if saved == ["best", "last", "last"]:  # two by the validation, one after the loop
             os.kill(os.getpid(), signal.SIGTERM)
 
-    saved, save, t = [], TrainingState.save, new_state("trainer.max_updates=2")
+    save, t = TrainingState.save, new_state("trainer.max_updates=2")
     scripted()
     monkeypatch.setattr(TrainingState, "save", signalled)
     with pytest.raises(Stopped, match="saved at update 2"):
         fit_quietly(t)
 
 
-def test_a_second_interrupt_ends_at_once(new_state, monkeypatch):
-    def interrupted(*_):
+def test_a_second_interrupt_ends_immediately(
+    new_state: NewState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -64,8 +77,10 @@ def test_a_second_interrupt_ends_at_once(new_state, monkeypatch):
         fit_quietly(t)
 
 
-def test_a_run_stopped_in_its_final_evaluation_can_be_resumed(train_here, tmp_path, monkeypatch):
-    def signalled(*_, **__):
+def test_a_run_stopped_in_its_final_evaluation_can_be_resumed(
+    train_here: TrainHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def signalled(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     config, run = (
@@ -79,9 +94,8 @@ def test_a_run_stopped_in_its_final_evaluation_can_be_resumed(train_here, tmp_pa
     last = load_checkpoint(run.checkpoint("last"))[0]
     monkeypatch.undo()
     results = train(config, run)
-    other = train_here(
-        tmp_path / "other", "norm=batch", "norm.min_rows=2", "trainer.average_last=2"
-    ).results()
+    options = ("norm=batch", "norm.min_rows=2", "trainer.average_last=2")
+    other = final_results(train_here(tmp_path / "other", *options))
     for key in (
         "valid",
         "test",

@@ -1,12 +1,13 @@
-"""What a state refuses, and what it sets."""
+"""The settings that an initial state refuses, and those that it applies."""
 
 import pytest
 import torch
+from training_states import NewState
 
 pytest_plugins = ["training_fixtures"]
 
 
-def test_threads_are_used(new_state):
+def test_the_configured_threads_are_used(new_state: NewState) -> None:
     before = torch.get_num_threads()
     try:
         new_state("trainer.threads=2")
@@ -31,6 +32,8 @@ def test_threads_are_used(new_state):
         ("decode.beam_size=0", "at least 1"),
     ],
 )
-def test_a_number_out_of_range_is_named_before_training(setting, expected, new_state):
+def test_a_number_out_of_range_is_named_before_training(
+    setting: str, expected: str, new_state: NewState
+) -> None:
     with pytest.raises(ValueError, match=f"{setting}: expected {expected}"):
         new_state(setting)

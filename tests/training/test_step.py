@@ -1,11 +1,22 @@
-"""One update against what its parts should add up to."""
+"""One update, compared with the sum of its parts."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from training_states import PLAIN, first_batches, fit_quietly, step, training_entries, weights
+from training_states import (
+    PLAIN,
+    Fitted,
+    NewState,
+    first_batches,
+    fit_quietly,
+    step,
+    training_entries,
+    weights,
+)
 
 from seq2seq.config import Precision
 from seq2seq.errors import TrainingError
@@ -14,10 +25,10 @@ from seq2seq.training import step as step_module
 pytest_plugins = ["training_fixtures"]
 
 LONGEST = 6
-"""Pieces of the longest sentence, eos counted."""
+"""The number of pieces of the longest sentence, with eos."""
 
 
-def test_clipping_bounds_the_gradient_that_is_applied(new_state):
+def test_clipping_bounds_the_gradient_that_is_applied(new_state: NewState) -> None:
     t = new_state(*PLAIN)
     result, moved = step(t, first_batches(t))
     assert moved.norm() == pytest.approx(0.5 * result.gradient_norm, rel=1e-4)
@@ -29,7 +40,7 @@ def test_clipping_bounds_the_gradient_that_is_applied(new_state):
 
 
 @pytest.mark.parametrize("norm", ["none", "layer"])
-def test_accumulated_batches_are_one_large_batch(norm, new_state):
+def test_accumulated_batches_are_one_large_batch(norm: str, new_state: NewState) -> None:
     found = []
     for size in (30, 5):  # sentences of different lengths
         t = new_state(*PLAIN, f"norm={norm}")
@@ -42,7 +53,7 @@ def test_accumulated_batches_are_one_large_batch(norm, new_state):
     torch.testing.assert_close(small_moved, moved, rtol=1e-4, atol=1e-7)
 
 
-def test_label_smoothing(new_state):
+def test_label_smoothing(new_state: NewState) -> None:
     t = new_state("trainer.label_smoothing=0")
     result, _ = step(t, first_batches(t))
     assert result.loss == result.nll
@@ -56,7 +67,7 @@ def test_label_smoothing(new_state):
 
 
 @pytest.mark.parametrize("rule", ["adam", "adamw", "sgd"])
-def test_weight_decay_pulls_to_zero(rule, new_state):
+def test_weight_decay_pulls_to_zero(rule: str, new_state: NewState) -> None:
     norms = []
     for decay in (0.0, 0.1):
         t = new_state(
@@ -67,7 +78,7 @@ def test_weight_decay_pulls_to_zero(rule, new_state):
     assert norms[1] < norms[0] * 0.999
 
 
-def test_bfloat16(new_state, fitted):
+def test_bfloat16(new_state: NewState, fitted: Fitted) -> None:
     exact = new_state("model.dropout=0")
     short = new_state("model.dropout=0", "trainer.precision=bf16")
     (result, _), (short_result, _) = (step(t, first_batches(t)) for t in (exact, short))
@@ -80,7 +91,9 @@ def test_bfloat16(new_state, fitted):
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_what_is_not_finite_stops_before_it_is_applied(what, new_state):
+def test_values_that_are_not_finite_stop_training_before_the_update(
+    what: str, new_state: NewState
+) -> None:
     t = new_state("optimizer.lr=0.25", "optimizer.warmup_updates=0", "optimizer.schedule=constant")
     if what == "loss":
         t.model.output.register_parameter(
@@ -106,19 +119,26 @@ def test_what_is_not_finite_stops_before_it_is_applied(what, new_state):
         ("batch_sentences", lambda batch: len(batch.tgt), 7),
     ],
 )
-def test_batches_are_as_large_as_configured(setting, size, most, new_state):
+def test_batches_are_as_large_as_configured(
+    setting: str, size: Callable[..., Any], most: int, new_state: NewState
+) -> None:
     t = new_state("data.batch_tokens=null", "data.batch_sentences=null", f"data.{setting}={most}")
     sizes = [size(batch) for batch in t.train_set.batches(t.sampler)]
     assert max(sizes) <= most
     assert sum(size >= most - LONGEST for size in sizes) > len(sizes) / 2
 
 
-def test_precision_is_that_of_the_configuration(new_state, monkeypatch):
+def test_precision_is_that_of_the_configuration(
+    new_state: NewState, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = []
     t = new_state("trainer.precision=bf16")
-    monkeypatch.setattr(
-        step_module, "autocast", lambda device, precision: seen.append(precision) or torch.no_grad()
-    )
+
+    def noted(device: torch.device, precision: Precision) -> torch.no_grad:
+        seen.append(precision)
+        return torch.no_grad()
+
+    monkeypatch.setattr(step_module, "autocast", noted)
     with pytest.raises(RuntimeError, match="grad"):
         step(t, first_batches(t))
     assert seen == [Precision.bf16]

@@ -1,8 +1,11 @@
 """Validation in the loop: the best weights, patience, the plateau, averaged checkpoints."""
 
+from pathlib import Path
+
 import pytest
 import torch
-from training_states import training_entries, weights
+from conftest import TrainHere
+from training_states import Fitted, Scripted, training_entries, weights
 
 from seq2seq.config import Metric
 from seq2seq.runs.checkpoint import average_weights, group, load_checkpoint
@@ -15,7 +18,9 @@ pytest_plugins = ["training_fixtures"]
 @pytest.mark.parametrize(
     ("metric", "best_update", "score"), [(Metric.bleu, 2, 3.0), (Metric.loss, 3, -1.0)]
 )
-def test_the_metric_decides_which_is_best(metric, best_update, score, fitted):
+def test_the_metric_decides_which_is_best(
+    metric: Metric, best_update: int, score: float, fitted: Fitted
+) -> None:
     t = fitted(
         f"trainer.best_metric={metric.value}",
         "trainer.validate_every=1",
@@ -29,7 +34,7 @@ def test_the_metric_decides_which_is_best(metric, best_update, score, fitted):
     assert load_checkpoint(t.run.checkpoint("last"))[1]["progress"]["update"] == 4
 
 
-def test_patience_ends_training(fitted):
+def test_patience_ends_training(fitted: Fitted) -> None:
     t = fitted(
         "trainer.patience=3",
         "trainer.validate_every=1",
@@ -39,7 +44,7 @@ def test_patience_ends_training(fitted):
     assert (t.progress.update, t.progress.best_update) == (5, 2)
 
 
-def test_a_plateau_lowers_the_rate(fitted):
+def test_a_plateau_lowers_the_rate(fitted: Fitted) -> None:
     t = fitted(
         "optimizer.schedule=plateau",
         "optimizer.plateau_factor=0.1",
@@ -57,11 +62,15 @@ def test_a_plateau_lowers_the_rate(fitted):
 
 @pytest.mark.parametrize("improves", [True, False])
 def test_the_last_checkpoints_are_averaged_where_that_is_better(
-    improves, train_here, scripted, tmp_path, monkeypatch
-):
+    improves: bool,
+    train_here: TrainHere,
+    scripted: Scripted,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     kept, save = {}, TrainingState.save
 
-    def keeping(self, name="last"):
+    def keeping(self: TrainingState, name: str = "last") -> None:
         save(self, name)
         kept[name] = weights(self.model)
 

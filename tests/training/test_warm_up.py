@@ -1,4 +1,4 @@
-"""The warm-up: no figure contains set-up, and nothing of the training changes."""
+"""The warm-up: no figure includes set-up, and the training does not change."""
 
 import json
 import os
@@ -6,14 +6,17 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from training_states import weights
+from conftest import TrainHere, final_results
+from training_states import NewState, weights
 
 from seq2seq.model import Translator
 from seq2seq.runs.folder import Run
 from seq2seq.runs.jsonl import read_metrics
+from seq2seq.runs.logbook import Logbook
 from seq2seq.training import loop, state
 from seq2seq.training.loop import train
 from seq2seq.training.warm_up import warm_up
@@ -21,34 +24,35 @@ from seq2seq.training.warm_up import warm_up
 pytest_plugins = ["training_fixtures"]
 ROOT = Path(__file__).resolve().parents[2]
 COMPILE, PASS = 70.0, 0.5
-"""Seconds on the test's clock: of the first forward pass of a process, and of every one."""
+"""Seconds on the test's clock: for compiling in the first forward pass, and for every pass."""
 
 
 class Clock:
     """A clock that only forward passes advance."""
 
-    def __init__(self):
-        self.now, self.compiled, self.bar_started = 1000.0, False, []
+    def __init__(self) -> None:
+        self.now, self.compiled = 1000.0, False
+        self.bar_started: list[float] = []
 
-    def perf_counter(self):
+    def perf_counter(self) -> float:
         return self.now
 
-    def pass_time(self):
+    def pass_time(self) -> None:
         self.now += PASS if self.compiled else COMPILE + PASS
         self.compiled = True
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    clock, forward, logbook = Clock(), Translator.forward, loop.Logbook
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock, forward = Clock(), Translator.forward
 
-    def timed(self, *arguments):
+    def timed(self: Translator, *arguments: Any) -> Any:
         clock.pass_time()
         return forward(self, *arguments)
 
-    def opened(*arguments):
+    def opened(*arguments: Any) -> Logbook:
         clock.bar_started.append(clock.now)
-        return logbook(*arguments)
+        return Logbook(*arguments)
 
     monkeypatch.setattr(Translator, "forward", timed)
     monkeypatch.setattr(loop, "Logbook", opened)
@@ -57,10 +61,12 @@ def clock(monkeypatch):
     return clock
 
 
-def test_no_figure_contains_a_slow_first_pass(clock, train_here, tmp_path):
+def test_no_figure_contains_a_slow_first_pass(
+    clock: Clock, train_here: TrainHere, tmp_path: Path
+) -> None:
     run = Run(tmp_path / "run")
     train(train_here.config("trainer.log_every=1"), run)
-    results, entries = run.results(), read_metrics(run.metrics_file)
+    results, entries = final_results(run), read_metrics(run.metrics_file)
     assert clock.compiled
     assert clock.bar_started == [1000 + COMPILE + PASS]  # the progress bar counts from there
     assert results["seconds"] == 16 * PASS
@@ -74,25 +80,32 @@ def test_no_figure_contains_a_slow_first_pass(clock, train_here, tmp_path):
     ]
 
 
-def test_nor_does_a_resumed_run(clock, train_here, tmp_path):
+def test_no_figure_of_a_resumed_run_contains_a_slow_first_pass(
+    clock: Clock, train_here: TrainHere, tmp_path: Path
+) -> None:
     run = Run(tmp_path / "run")
     train(train_here.config("trainer.max_updates=4"), run)
-    before = run.results()
+    before = final_results(run)
     clock.compiled = False
     again = train_here.config("trainer.max_updates=8", f"resume={run.folder}")
     train(again, run)
     assert clock.compiled
-    assert run.results()["seconds"] == before["seconds"] + 4 * PASS
-    assert run.results()["wall_seconds"] < COMPILE
+    assert final_results(run)["seconds"] == before["seconds"] + 4 * PASS
+    assert final_results(run)["wall_seconds"] < COMPILE
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer"])
-def test_a_warm_up_leaves_no_trace(norm, new_state, monkeypatch):
+def test_a_warm_up_leaves_no_trace(
+    norm: str, new_state: NewState, monkeypatch: pytest.MonkeyPatch
+) -> None:
     t = new_state(f"norm={norm}", "norm.min_rows=2", "model.dropout=0.3")
     forward, passes = Translator.forward, []
-    monkeypatch.setattr(
-        Translator, "forward", lambda self, *a: passes.append(self) or forward(self, *a)
-    )
+
+    def noted(self: Translator, *arguments: Any) -> Any:
+        passes.append(self)
+        return forward(self, *arguments)
+
+    monkeypatch.setattr(Translator, "forward", noted)
     t.model.eval()
     before, chance, position = weights(t.model), torch.get_rng_state(), t.sampler.state_dict()
     warm_up(t)
@@ -110,8 +123,8 @@ def test_a_warm_up_leaves_no_trace(norm, new_state, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_real_compilation_is_in_no_figure(toy, tmp_path):
-    """With an empty kernel cache and with a full one: the rates are alike."""
+def test_a_real_compilation_is_in_no_figure(toy: list[str], tmp_path: Path) -> None:
+    """The rates are alike with an empty and with a full kernel cache."""
     environment = {
         **os.environ,
         "HYDRA_MAIN_MODULE": "__main__",

@@ -1,7 +1,10 @@
 """Attention maps of given pairs."""
 
+from pathlib import Path
+
 import torch
-from runs import settings, trained
+from runs import Runs, settings, trained
+from typed import present
 
 from seq2seq.config import Attention, DecodeConfig, ModelConfig
 from seq2seq.runs.folder import Run
@@ -13,11 +16,13 @@ pytest_plugins = ["run_fixtures"]
 CPU = torch.device("cpu")
 
 
-def test_the_attention_map_of_a_pair(two_runs, tmp_path):
+def test_the_attention_map_of_a_pair_equals_that_of_translation(
+    two_runs: Runs, tmp_path: Path
+) -> None:
     run = Run(two_runs.layer)
     model, tokenizers = load_translator(run, CPU)
     src, tgt = two_runs.sources[0], two_runs.references[0]
-    weights, src_pieces, tgt_pieces = attention_map(model, tokenizers, src, tgt)
+    weights, src_pieces, tgt_pieces = present(attention_map(model, tokenizers, src, tgt))
     assert weights.shape == (len(tgt_pieces), len(src_pieces))
     assert src_pieces[-1] == tgt_pieces[-1] == "</s>"
     torch.testing.assert_close(weights.sum(1), torch.ones(len(tgt_pieces)))

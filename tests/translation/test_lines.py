@@ -1,9 +1,13 @@
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from matplotlib.image import imread
-from runs import settings, trained
+from runs import Runs, settings, trained
+from tqdm import tqdm
+from typed import present
 
 from seq2seq.config import (
     DecodeConfig,
@@ -20,7 +24,7 @@ from seq2seq.translation.loading import load_translator
 pytest_plugins = ["run_fixtures"]
 
 
-def session(run, **decode):
+def session(run: Path, **decode: Any) -> Session:
     opened = Run(run)
     return Session(
         *load_translator(opened, torch.device("cpu")),
@@ -34,7 +38,7 @@ def session(run, **decode):
 
 @pytest.mark.parametrize("norm", ["none", "layer"])
 @pytest.mark.parametrize("beam", [1, 4])
-def test_batches_translate_as_one_by_one(two_runs, norm, beam):
+def test_translations_do_not_depend_on_batches(two_runs: Runs, norm: str, beam: int) -> None:
     lines = ["", *two_runs.sources[:9], "dogs", " ", " ".join(two_runs.sources[9:14]), ""]
     alone = [
         session(getattr(two_runs, norm), beam_size=beam).translate([line], beam)[0]
@@ -50,7 +54,7 @@ def test_batches_translate_as_one_by_one(two_runs, norm, beam):
     assert len({t[0].text for t in alone}) > 5
 
 
-def test_n_best_are_different_and_best_first(two_runs):
+def test_n_best_translations_are_different_and_sorted(two_runs: Runs) -> None:
     five = session(two_runs.none).translate(two_runs.sources, 5)
     for found in five:
         assert [t.score for t in found] == sorted((t.score for t in found), reverse=True)
@@ -60,7 +64,7 @@ def test_n_best_are_different_and_best_first(two_runs):
     ]
 
 
-def test_an_empty_line_has_the_empty_translation(two_runs):
+def test_an_empty_line_has_the_empty_translation(two_runs: Runs) -> None:
     for found in session(two_runs.layer).translate(["", " \t", "\u200b"], 3, attention=True):
         assert [(t.text, t.score, t.src_pieces, t.tgt_pieces, t.attention) for t in found] == [
             ("", 0.0, [], [], None)
@@ -68,25 +72,26 @@ def test_an_empty_line_has_the_empty_translation(two_runs):
     assert session(two_runs.layer).translate([]) == []
 
 
-def test_attention_is_kept_on_request_alone(two_runs):
+def test_attention_is_kept_only_on_request(two_runs: Runs) -> None:
     asked = session(two_runs.layer)
     assert asked.translate(two_runs.sources[:1])[0][0].attention is None
     for (found,) in asked.translate(two_runs.sources, attention=True):
-        assert found.attention.shape == (len(found.tgt_pieces) + 1, len(found.src_pieces) + 1)
-        torch.testing.assert_close(found.attention.sum(1), torch.ones(len(found.attention)))
+        weights = present(found.attention)
+        assert weights.shape == (len(found.tgt_pieces) + 1, len(found.src_pieces) + 1)
+        torch.testing.assert_close(weights.sum(1), torch.ones(len(weights)))
 
 
-def test_no_piece_of_a_long_line_is_dropped(two_runs):
+def test_no_piece_of_a_long_line_is_dropped(two_runs: Runs) -> None:
     long = " ".join(two_runs.sources * 10)  # 1,500 words
     (found,) = session(two_runs.layer, beam_size=2, max_length="30").translate(
         [long], attention=True
     )[0]
     assert len(found.src_pieces) >= 1500
-    assert found.attention.shape[1] == len(found.src_pieces) + 1
+    assert present(found.attention).shape[1] == len(found.src_pieces) + 1
     assert "".join(found.src_pieces).replace("▁", " ").strip() == long
 
 
-def test_a_wrong_search_is_refused(two_runs):
+def test_a_wrong_search_is_refused(two_runs: Runs) -> None:
     with pytest.raises(ValueError, match="n_best=6: expected 1 to beam_size=5"):
         session(two_runs.layer).translate(["one"], 6)
     with pytest.raises(ValueError, match="n_best=0: expected 1"):
@@ -95,7 +100,7 @@ def test_a_wrong_search_is_refused(two_runs):
         session(two_runs.layer, beam_size=0).translate([])
 
 
-def test_a_model_of_no_finite_numbers_is_a_clear_failure(two_runs):
+def test_a_model_with_nan_weights_raises_a_clear_error(two_runs: Runs) -> None:
     opened = session(two_runs.layer)
     with torch.no_grad():
         opened.model.output.bias.fill_(float("nan"))
@@ -103,7 +108,9 @@ def test_a_model_of_no_finite_numbers_is_a_clear_failure(two_runs):
         opened.translate(["one dogs"])
 
 
-def test_progress_is_shown_on_request_alone(two_runs, capsys):
+def test_progress_is_shown_only_on_request(
+    two_runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
     session(two_runs.layer, beam_size=1).translate(two_runs.sources)
     assert capsys.readouterr() == ("", "")
     session(two_runs.layer, beam_size=1).translate(two_runs.sources, progress=True)
@@ -112,18 +119,24 @@ def test_progress_is_shown_on_request_alone(two_runs, capsys):
     assert "translating" in shown.err
 
 
-def test_kernels_are_loaded_before_the_clock_of_the_progress_bar(two_runs, monkeypatch):
-    opened, happened, bar = session(two_runs.layer, beam_size=1), [], translation.tqdm
+def test_kernels_are_loaded_before_the_progress_bar_starts(
+    two_runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = session(two_runs.layer, beam_size=1)
+    happened: list[str] = []
+
+    def bar(**options: Any) -> Any:
+        happened.append("bar")
+        return tqdm(**options)
+
     monkeypatch.setattr(Translator, "load_kernels", lambda self: happened.append("kernels"))
-    monkeypatch.setattr(
-        translation, "tqdm", lambda **options: happened.append("bar") or bar(**options)
-    )
+    monkeypatch.setattr(translation, "tqdm", bar)
     opened.translate(two_runs.sources[:1], progress=True)
     assert happened == ["kernels", "bar"]
 
 
-def test_a_trained_run_copies_what_it_does_not_know(two_runs, tmp_path):
-    """A word vocabulary of few pieces, so that both sides have unknown words."""
+def test_a_trained_run_copies_unknown_words(two_runs: Runs, tmp_path: Path) -> None:
+    """The word vocabulary is small, so that both sides have unknown words."""
     config = settings(
         two_runs.data, "layer", 60, tokenizer=TokenizerConfig(TokenizerKind.word, 8, joint=False)
     )
@@ -141,7 +154,9 @@ def test_a_trained_run_copies_what_it_does_not_know(two_runs, tmp_path):
 # -- attention maps ---
 
 
-def test_a_map_is_drawn_whole_or_not_at_all(two_runs, tmp_path, monkeypatch):
+def test_an_attention_map_is_drawn_completely_or_not_at_all(
+    two_runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened = session(two_runs.layer)
     (found,) = opened.translate(two_runs.sources[:1], attention=True)[0]
     opened.draw_attention(found, tmp_path / "a.png")
@@ -155,17 +170,18 @@ def test_a_map_is_drawn_whole_or_not_at_all(two_runs, tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
-def test_a_translation_cut_at_the_limit_can_be_drawn(two_runs, tmp_path):
+def test_a_translation_cut_at_the_limit_can_be_drawn(two_runs: Runs, tmp_path: Path) -> None:
     opened = session(two_runs.layer, max_length="2")
     (found,) = opened.translate(two_runs.sources[:1], attention=True)[0]
-    assert len(found.attention) == len(found.tgt_pieces) == 2
+    assert len(present(found.attention)) == len(found.tgt_pieces) == 2
     opened.draw_attention(found, tmp_path / "a.png")
 
 
-def test_half_precision_attends_too(two_runs, tmp_path):
+def test_attention_works_in_half_precision(two_runs: Runs, tmp_path: Path) -> None:
     opened = replace(session(two_runs.layer), precision=Precision.bf16)
     (found,) = opened.translate(two_runs.sources[:1], attention=True)[0]
+    weights = present(found.attention)
     torch.testing.assert_close(
-        found.attention.float().sum(1), torch.ones(len(found.attention)), rtol=0.02, atol=0.02
+        weights.float().sum(1), torch.ones(len(weights)), rtol=0.02, atol=0.02
     )
     opened.draw_attention(found, tmp_path / "a.png")

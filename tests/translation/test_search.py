@@ -1,8 +1,10 @@
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from typed import present
 
 from seq2seq.config import Attention, CellConfig, DecodeConfig, ModelConfig, length_limit
 from seq2seq.model import Translator, Vocabulary
@@ -10,10 +12,10 @@ from seq2seq.rnn import NormConfig
 from seq2seq.translation.search import beam_search, search_in_batches
 
 SENTENCES = [[5, 6, 7], [4, 4, 9, 10, 11], [], [8]]
-WORDS = (1, 4, 5)  # what a target vocabulary of 6 can say: unk and two words
+WORDS = (1, 4, 5)  # the ids of a target vocabulary of 6 without special ones: unk and two words
 
 
-def translator(**changes):
+def translator(**changes: Any) -> Translator:
     torch.manual_seed(3)
     settings = {"embedding_size": 8, "hidden_size": 12, "dropout": 0.0, "init_scale": 1.0} | changes
     return Translator(
@@ -21,8 +23,10 @@ def translator(**changes):
     ).eval()
 
 
-def one(src, tgt):
-    """A batch of one pair."""
+def one(
+    src: list[int], tgt: list[int]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return a batch of one pair."""
     src = [*src, 3]
     return (
         torch.tensor([src]),
@@ -32,14 +36,14 @@ def one(src, tgt):
     )
 
 
-def log_prob(model, src, tgt):
-    """Of target ids, as they stand, given source ids without eos."""
-    return -model(*one(src, tgt))[1].item()
+def log_prob(model: Translator, src: list[int], tgt: list[int]) -> float:
+    """Return the log-probability of target ids given source ids without eos."""
+    return -float(model(*one(src, tgt))[1])
 
 
 @pytest.mark.parametrize("feeding", [False, True])
 @pytest.mark.parametrize("alpha", [0.0, 0.7])
-def test_a_wide_beam_finds_what_exhaustive_search_finds(feeding, alpha):
+def test_a_wide_beam_equals_exhaustive_search(feeding: bool, alpha: float) -> None:
     model, longest = translator(input_feeding=feeding), 3
     config = DecodeConfig(beam_size=60, length_penalty=alpha, max_length=str(longest))
     found = dict(search_in_batches(model, SENTENCES, config, n_best=5))
@@ -56,14 +60,14 @@ def test_a_wide_beam_finds_what_exhaustive_search_finds(feeding, alpha):
         assert [h.score for h in found[i]] == pytest.approx([score for score, _ in best], abs=1e-4)
 
 
-def test_greedy_takes_the_likeliest_word_each_time():
+def test_greedy_search_takes_the_most_likely_word_each_time() -> None:
     model = translator()
     found = dict(search_in_batches(model, SENTENCES, DecodeConfig(beam_size=1, max_length="6")))
     for i, src in enumerate(SENTENCES):
-        ids = []
+        ids: list[int] = []
         while src and len(ids) < 6:
             scores = {word: log_prob(model, src, [*ids, word]) for word in (*WORDS, 3)}
-            word = max(scores, key=scores.get)
+            word = max(scores, key=scores.__getitem__)
             if word == 3:
                 break
             ids.append(word)
@@ -72,7 +76,7 @@ def test_greedy_takes_the_likeliest_word_each_time():
 
 @pytest.mark.parametrize("beam", [1, 4])
 @pytest.mark.parametrize("attention", [Attention.general, Attention.none])
-def test_batches_change_nothing(beam, attention):
+def test_results_do_not_depend_on_batches(beam: int, attention: Attention) -> None:
     model = translator(attention=attention)
     config = DecodeConfig(beam_size=beam, max_length="1.5x+3")
     together = dict(search_in_batches(model, SENTENCES, config, n_best=beam))
@@ -84,35 +88,35 @@ def test_batches_change_nothing(beam, attention):
         )
 
 
-def test_attention_has_a_row_for_every_piece_and_sums_to_one():
+def test_attention_has_a_row_for_each_piece_and_sums_to_one() -> None:
     model = translator()
     for i, hypotheses in search_in_batches(
         model, SENTENCES, DecodeConfig(beam_size=3, max_length="4"), 2, True
     ):
         for h in hypotheses:
             if SENTENCES[i]:
-                assert h.attention.size(0) in (len(h.ids), len(h.ids) + 1)
-                torch.testing.assert_close(h.attention.sum(1), torch.ones(h.attention.size(0)))
-                assert h.attention[:, len(SENTENCES[i]) + 1 :].abs().sum() == 0
+                attention = present(h.attention)
+                assert attention.size(0) in (len(h.ids), len(h.ids) + 1)
+                torch.testing.assert_close(attention.sum(1), torch.ones(attention.size(0)))
+                assert attention[:, len(SENTENCES[i]) + 1 :].abs().sum() == 0
 
 
-def test_attention_is_the_teacher_forced_one():
+def test_attention_equals_that_of_teacher_forcing() -> None:
     model = translator()
     ((_, [best, *_]),) = search_in_batches(
         model, [SENTENCES[1]], DecodeConfig(beam_size=4, max_length="7"), 1, True
     )
-    expected = model.attention(*one(SENTENCES[1], [*best.ids, 3]))
-    torch.testing.assert_close(
-        best.attention, expected[0, : best.attention.size(0)], rtol=1e-5, atol=1e-6
-    )
+    expected = present(model.attention(*one(SENTENCES[1], [*best.ids, 3])))
+    found = present(best.attention)
+    torch.testing.assert_close(found, expected[0, : found.size(0)], rtol=1e-5, atol=1e-6)
 
 
-def test_an_empty_sentence_has_the_empty_translation():
+def test_an_empty_sentence_has_the_empty_translation() -> None:
     ((_, [only]),) = search_in_batches(translator(), [[]], DecodeConfig())
     assert only.ids == []
 
 
-def test_length_limit():
+def test_length_limits_are_parsed() -> None:
     assert length_limit("2.0x+10") == (2.0, 10)
     assert length_limit("3x") == (3.0, 0)
     assert length_limit("50") == (0.0, 50)
@@ -121,15 +125,15 @@ def test_length_limit():
             length_limit(wrong)
 
 
-def test_nothing_is_longer_than_the_limit():
+def test_no_translation_is_longer_than_the_limit() -> None:
     model = translator()
     with torch.no_grad():
-        model.output.bias[3] = -1e4  # never end
+        model.output.bias[3] = -1e4  # eos has almost no probability
     for i, [h] in search_in_batches(model, SENTENCES, DecodeConfig(beam_size=2, max_length="2x+1")):
         assert len(h.ids) == (2 * len(SENTENCES[i]) + 1 if SENTENCES[i] else 0)
 
 
-def test_wrong_settings_are_named():
+def test_wrong_settings_are_named() -> None:
     model, src = translator(), torch.tensor([[5, 3]])
     with pytest.raises(ValueError, match="beam_size=0"):
         beam_search(model, src, torch.tensor([2]), DecodeConfig(beam_size=0))

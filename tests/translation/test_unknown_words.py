@@ -1,10 +1,14 @@
 """Unknown words: replaced by the source words that they attend to."""
 
+from collections.abc import Callable
+from typing import Any, cast
+
 import pytest
 import torch
 
 from seq2seq.config import DecodeConfig, TokenizerConfig, TokenizerKind
 from seq2seq.data.tokenizer import Tokenizer, Tokenizers
+from seq2seq.model import Translator
 from seq2seq.translation import lines as translation
 from seq2seq.translation.lines import translate_lines
 from seq2seq.translation.search import Hypothesis
@@ -19,28 +23,46 @@ ENGLISH = [
 CHINESE = ["一只狗看见两只猫", "两只猫看见一只狗", "三只狗喜欢四只猫", "狗喜欢猫"] * 5
 
 
-def tokenizer(lines, language, kind=TokenizerKind.bpe, vocab_size=45, **options):
+def tokenizer(
+    lines: list[str],
+    language: str,
+    kind: TokenizerKind = TokenizerKind.bpe,
+    vocab_size: int = 45,
+    **options: Any,
+) -> Tokenizer:
     return Tokenizer.train(lines, TokenizerConfig(kind, vocab_size, **options), language)
 
 
-class Pointing(torch.nn.Module):
-    """A model that is never called: the test gives what search finds."""
+Finds = Callable[..., str]
 
-    def __init__(self):
+
+class Pointing(torch.nn.Module):
+    """A model that is never called: the test replaces the search."""
+
+    def __init__(self) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
 
-    def load_kernels(self):
-        """Needs none."""
+    def load_kernels(self) -> None:
+        """Do nothing: this model needs no kernels."""
 
 
 @pytest.fixture
-def finds(monkeypatch):
-    """Translate a line as if search had found these pieces, each looking at one source piece; None
-    is <unk>.
+def finds(monkeypatch: pytest.MonkeyPatch) -> Finds:
+    """Return a function that translates a line as if the search had found these pieces.
+
+    A piece None is <unk>; each piece attends to one source piece.
     """
 
-    def translate(source, target, line, pieces, looks_at, attends=True, replace_unk=True):
+    def translate(
+        source: Tokenizer,
+        target: Tokenizer,
+        line: str,
+        pieces: list[str | None],
+        attended: list[int],
+        attends: bool = True,
+        replace_unk: bool = True,
+    ) -> str:
         ids = [
             Tokenizer.unk_id if piece is None else target.processor.piece_to_id(piece)
             for piece in pieces
@@ -48,19 +70,19 @@ def finds(monkeypatch):
         assert ids.count(Tokenizer.unk_id) == pieces.count(None)
         count = len(source.encode(line)) + 1
         weights = torch.full((len(ids) + 1, count), 0.1)
-        for row, column in enumerate(looks_at):
+        for row, column in enumerate(attended):
             weights[row, column] = 1.0
         hypothesis = Hypothesis(ids, -1.0, -0.5, weights if attends else None)
         monkeypatch.setattr(translation, "search_in_batches", lambda *_: iter([(0, [hypothesis])]))
         config = DecodeConfig(replace_unk=replace_unk)
-        return translate_lines(Pointing(), Tokenizers(source, target, False), [line], config)[0][
-            0
-        ].text
+        model = cast(Translator, Pointing())
+        tokenizers = Tokenizers(source, target, False)
+        return translate_lines(model, tokenizers, [line], config)[0][0].text
 
     return translate
 
 
-def test_an_unknown_word_is_the_source_word_looked_at(finds):
+def test_an_unknown_word_becomes_the_source_word_with_most_attention(finds: Finds) -> None:
     source, target = tokenizer(ENGLISH, "en"), tokenizer(CHINESE, "zh", vocab_size=30)
     line = "two Žižeks see cats"
     pieces = source.pieces(line)
@@ -72,13 +94,13 @@ def test_an_unknown_word_is_the_source_word_looked_at(finds):
     assert finds(source, target, line, ["猫"], [name]) == "猫"
 
 
-def test_the_end_of_the_sentence_is_no_word_to_copy(finds):
+def test_the_end_of_the_sentence_is_not_copied(finds: Finds) -> None:
     source, target = tokenizer(ENGLISH, "en"), tokenizer(CHINESE, "zh", vocab_size=30)
     end = len(source.encode("one dog"))
     assert finds(source, target, "one dog", [None], [end]) == "one"
 
 
-def test_words_copied_into_a_spaced_language_keep_their_spaces(finds):
+def test_words_copied_into_a_spaced_language_keep_their_spaces(finds: Finds) -> None:
     source, target = (
         tokenizer(CHINESE, "zh", vocab_size=30),
         tokenizer(ENGLISH, "en", TokenizerKind.word),
@@ -86,10 +108,10 @@ def test_words_copied_into_a_spaced_language_keep_their_spaces(finds):
     line = "一只熊看见猫"
     place = source.pieces(line).index("熊")
     text = finds(source, target, line, ["▁one", None, "▁sees", "▁cats"], [0, place, 1, 2])
-    assert text == "one 熊 sees cats"  # not the whole sentence, though no space ends the word
+    assert text == "one 熊 sees cats"  # only the word, although no space ends it
 
 
-def test_words_of_a_word_tokenizer(finds):
+def test_words_of_a_word_tokenizer_are_copied(finds: Finds) -> None:
     source, target = (tokenizer(ENGLISH, language, TokenizerKind.word) for language in ("en", "de"))
     assert finds(source, target, "one bear sees cats", ["▁one", None], [0, 1]) == "one bear"
     chinese = tokenizer(CHINESE, "zh", TokenizerKind.word)
@@ -99,7 +121,7 @@ def test_words_of_a_word_tokenizer(finds):
     assert finds(chinese, target, line, [None], [place]) == pieces[place] != line
 
 
-def test_source_words():
+def test_source_words_are_joined_from_pieces() -> None:
     english = tokenizer(ENGLISH, "en")
     assert source_words(["▁two", "▁c", "at", "s", "▁", "x"], english) == [
         "two",
@@ -124,7 +146,7 @@ def test_source_words():
 
 @pytest.mark.parametrize("kind", list(TokenizerKind))
 @pytest.mark.parametrize("byte_fallback", [False, True])
-def test_there_is_a_piece_for_every_id(kind, byte_fallback):
+def test_every_id_has_a_piece(kind: TokenizerKind, byte_fallback: bool) -> None:
     bytes_too = byte_fallback and kind in (TokenizerKind.bpe, TokenizerKind.unigram)
     english = tokenizer(ENGLISH, "en", kind, 280 if bytes_too else 24, byte_fallback=bytes_too)
     for line in ("one dog", "Žižek sees Ωλ dogs", "狗狗 dog", "  ", "x" * 50, "<unk> </s>"):

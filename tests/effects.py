@@ -1,0 +1,191 @@
+"""Settings of a small run, and other values of each that are worth trying."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from conftest import composed, reversed_pairs, write_pairs
+
+from seq2seq.config import Config
+from seq2seq.config.settings import settings
+
+NO_VALID = ["data.valid.source=null", "data.valid.target=null"]
+
+
+EVERY_UPDATE = ["trainer.validate_every=1", "data.epochs=2"]
+
+
+PLATEAU = ["optimizer.schedule=plateau", *EVERY_UPDATE]
+
+
+LEARNT = ["data.epochs=8", "data.lr=0.03"]
+
+
+NEEDED = {
+    "cell.nonlinearity": ["cell=rnn"],
+    "data.batch_tokens": ["data.batch_sentences=null", "data.batch_tokens=300"],
+    "data.valid_share": NO_VALID,
+    "model.tying": ["tokenizer.joint=true"],
+    "model.encoder_layers": ["model.decoder_layers=2"],
+    "norm.group": ["norm=layer"],
+    "norm.max_steps": ["norm=batch"],
+    "norm.min_rows": ["norm=batch"],
+    "norm.momentum": ["norm=batch", "trainer.recalibrate=false"],
+    "norm.statistics": ["norm=batch"],
+    "optimizer.min_lr_ratio": ["optimizer.warmup_updates=0"],
+    "optimizer.kind": ["optimizer.weight_decay=0.1"],
+    "optimizer.momentum": ["optimizer=sgd"],
+    "optimizer.plateau_factor": PLATEAU,
+    "optimizer.plateau_patience": PLATEAU,
+    "probe.batches": ["probe.kinds=[train_eval_gap]"],
+    "probe.bucket_sentences": ["probe.kinds=[length]"],
+    "probe.buckets": ["probe.kinds=[length]"],
+    "probe.lengths": ["probe.kinds=[gradient_flow]"],
+    "probe.sentences": ["probe.kinds=[gradient_flow]"],
+    "probe.test_sets": ["probe.kinds=[length]"],
+    "tokenizer.byte_fallback": ["tokenizer=unigram", "tokenizer.vocab_size=20"],
+    "trainer.average_last": EVERY_UPDATE,
+    "trainer.best_metric": EVERY_UPDATE,
+    "trainer.patience": EVERY_UPDATE,
+    "trainer.recalibrate": ["norm=batch"],
+    "trainer.recalibrate_batches": ["norm=batch"],
+    "trainer.validate_sentences": LEARNT,
+    "decode.replace_unk": ["tokenizer.vocab_size=8"],
+}
+"""What a setting needs to have an effect on the small training here."""
+
+
+VALUES = {
+    "data.batch_tokens": ["100"],
+    "data.bucket_batches": ["2"],
+    "data.cleaning.max_length_ratio": ["2"],
+    "data.max_length": ["4"],
+    "data.train_pairs": ["60"],
+    "data.vocab_size": ["8"],
+    "data.valid_share": ["0.4"],
+    "decode.max_length": ["1"],
+    "model.hidden_size": ["32"],
+    "norm.terms": ["joint"],
+    "norm.cell": ["carried", "none"],
+    "norm.min_rows": ["40"],
+    "optimizer.betas": ["[0.5,0.6]"],
+    "optimizer.clip_norm": ["0.01"],
+    "optimizer.eps": ["0.1"],
+    "optimizer.momentum": ["0.5"],
+    "optimizer.weight_decay": ["0.5"],
+    "optimizer.min_lr_ratio": ["0.9"],
+    "probe.batches": ["1"],
+    "probe.bucket_sentences": ["2"],
+    "probe.buckets": ["[4,9]"],
+    "probe.lengths": ["[4,8]"],
+    "probe.test_sets": ["[valid]"],
+    "probe.sentences": ["9"],
+    "tokenizer.vocab_size": ["9"],
+    "trainer.average_last": ["2"],
+    "trainer.max_epochs": ["2"],
+    "trainer.patience": ["1"],
+    "trainer.threads": ["2"],
+    "trainer.log_every": ["2"],
+    "trainer.max_updates": ["1"],
+    "trainer.recalibrate_batches": ["1"],
+    "trainer.validate_sentences": ["2"],
+    "trainer.validate_every": ["2"],
+    "trainer.checkpoint_every": ["2"],
+}
+"""Values to try instead of those that a setting's type suggests."""
+
+
+RULE = ("salt", "train_share", "valid_share", "name_side")
+
+
+COLUMNS = ("file", "source_column", "target_column")
+
+
+CONSUMERS = {
+    "decode.beam_size": ("translation/search.py", r"config\.beam_size"),
+    "data.mirror_folder": ("data/corpora.py", r"\.mirror_folder"),
+    "data.upstream": ("data/corpora.py", r"config\.upstream\b"),
+    "data.upstream_is_gzip": ("data/corpora.py", r"config\.upstream_is_gzip"),
+    "data.upstream_split": ("data/corpora.py", r"config\.upstream_split"),
+    **{f"data.upstream_split.{name}": ("data/splitting.py", rf"rule\.{name}") for name in RULE},
+    **{f"data.upstream_split.{name}": ("data/corpora.py", rf"columns\.{name}") for name in COLUMNS},
+    "data.upstream_split.git_blob": ("data/corpora.py", r"rule\.git_blob"),
+    **{
+        f"data.{split}.mirror_folder": ("data/corpora.py", r"split\.mirror_folder")
+        for split in ("train", "valid", "test")
+    },
+}
+"""Settings without an effect here -> the code that reads them.
+
+A test has no network for published corpora; a very small model translates the same with any beam.
+"""
+
+
+def write_corpus(folder: Path) -> list[str]:
+    """Write a corpus in which each rule of cleaning, NFKC and <unk> apply; return its settings."""
+    odd = [("do " * 12, "re re"), ("ﬁ do", "do fi"), ("x do y", "y do x"), ("do re", "re do")]
+    train = reversed_pairs(80, 0) + [(a.strip(), b) for a, b in odd] * 2
+    files = write_pairs(folder, "train", train)
+    files += write_pairs(folder, "valid", [*reversed_pairs(8, 1), ("q do", "do q")])
+    return files + write_pairs(folder, "test", [*reversed_pairs(6, 2), ("z re", "re z")])
+
+
+def settings_of_a_run(folder: Path) -> list[str]:
+    """Write a corpus; return the settings of a run of three updates on it."""
+    return [
+        "data=files",
+        "data.name=toy",
+        f"data.root={folder / 'prepared'}",
+        *write_corpus(folder),
+        "data.batch_tokens=null",
+        "data.batch_sentences=30",
+        "data.epochs=1",
+        "data.lr=0.05",
+        "tokenizer=word",
+        "model=tiny",
+        "optimizer.warmup_updates=2",
+        "decode.beam_size=2",
+        "trainer.log_every=1",
+        "trainer.progress=false",
+        "trainer.histograms=false",
+        "trainer.threads=1",
+    ]
+
+
+def hint_of(key: str) -> Any:
+    """Return the type of a setting, without None."""
+    kind = Config
+    for name in key.split("."):
+        hint = get_type_hints(kind)[name]
+        parts = [part for part in get_args(hint) if part is not type(None)] or [hint]
+        kind = parts[0]
+    return kind
+
+
+def others(key: str, value: Any, folder: Path) -> list[str]:
+    """Return values of a setting that differ from the present one; a folder is in this folder."""
+    if key in VALUES:
+        return VALUES[key]
+    kind = hint_of(key)
+    if key == "data.root":
+        return [str(folder / "other")]
+    if key == "probe.kinds":
+        return ["[invariance]"]
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return [member.name for member in kind if member.name != value]
+    if kind is bool:
+        return [str(not value).lower()]
+    if kind is int:
+        return [str(2 if value is None else 2 * value + 1)]
+    if kind is float:
+        return [str(0.25 if value is None else value / 2 or 0.5)]
+    if key.endswith("language"):
+        return [language for language in ("de", "zh", "ja") if language != value]
+    return ["other"]
+
+
+def keys() -> list[str]:
+    """Return every key of the composed configuration, except those inside a corpus' own names."""
+    found = settings(composed())
+    inside = ("data.grammar_splits.", "data.sha256", "data.more_tests")
+    return sorted(k for k in found if not k.startswith(inside)) + sorted(CONSUMERS)

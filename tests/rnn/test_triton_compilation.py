@@ -1,0 +1,105 @@
+"""Every GPU kernel compiles for a GPU, in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import triton_cases
+from triton_cases import interpreted as interpreted  # the fixture of MARKS
+
+pytestmark = triton_cases.MARKS
+slow = pytest.mark.slow
+
+
+COMPILE = """
+import inspect, os, sys
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction
+sys.path[:0] = [sys.argv[1], os.path.dirname(sys.argv[1])]
+from kernel_cases import SIZES, arguments, batch_arguments
+from seq2seq.rnn.gpu import operators as gpu
+
+compiled = set()
+
+
+def compile(kernel, *args, grid, warmup, num_warps=4, **named):
+    given = inspect.signature(kernel.fn).bind(*args, **named).arguments
+    signature, constants, attributes = {}, {}, {}
+    for p in kernel.params:
+        value = given[p.name]
+        if p.is_constexpr:
+            signature[p.name], constants[p.num,] = "constexpr", value
+        elif isinstance(value, torch.Tensor):
+            signature[p.name] = {torch.float32: "*fp32", torch.bfloat16: "*bf16"}[value.dtype]
+            attributes[p.num,] = [["tt.divisibility", 16]]
+        else:
+            signature[p.name] = "fp32" if isinstance(value, float) else "i32"
+    name = kernel.fn.__module__.rpartition(".")[2] + "." + kernel.fn.__name__
+    if (key := (name, *signature.items(), *constants.items(), num_warps)) not in compiled:
+        compiled.add(key)
+        source = ASTSource(kernel, signature, constants, attributes)
+        done = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": num_warps})
+        print(name, *constants.values(), len(done.asm["ptx"]), len(done.asm["cubin"]))
+
+
+JITFunction.run = compile  # instead of running it: what the loops launch is what has to compile
+dtype, norms = getattr(torch, sys.argv[2]), sys.argv[3:]
+
+
+def run(name, args):
+    settings = next(i for i, a in enumerate(args) if isinstance(a, list))
+    output, _, _, *kept = getattr(gpu, name)(*args)
+    if args[-1]:
+        back = (None, None, None, *args[:5], output, *kept, *args[settings:-1], True)
+        getattr(gpu, name + "_backward")(*back)
+
+
+for norm in norms:
+    with torch.no_grad():
+        if norm in ("batch", "sequence_input"):
+            for cell in SIZES:
+                wide = dtype != torch.float32 and norm == "sequence_input" and not cell.startswith("rnn")
+                run("batch_norm_recurrence", batch_arguments(dtype, wide, normalises_input=norm == "batch", cell=cell))
+            continue
+        for cell in SIZES:
+            for save in (True, False):
+                run("recurrence", arguments(norm, dtype, save, cell=cell))
+"""
+
+
+@pytest.mark.parametrize(
+    ("dtype", "norms"),
+    [
+        ("bfloat16", ["layer", "batch"]),
+        pytest.param("bfloat16", ["none", "rms", "sequence_input"], marks=slow),
+        pytest.param("float32", ["none", "layer", "rms", "batch", "sequence_input"], marks=slow),
+    ],
+)
+def test_every_launched_kernel_compiles_for_a_gpu(
+    dtype: str, norms: list[str], tmp_path: Path
+) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    command = [sys.executable, "-c", COMPILE, str(Path(__file__).parent), dtype, *norms]
+    done = subprocess.run(
+        command,
+        env={**environment, "TRITON_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = [line.split() for line in done.stdout.splitlines()]
+    steps = {f"{cell}_{way}" for cell in ("lstm", "gru", "rnn") for way in ("forward", "backward")}
+    expected = {"all_rows.input_backward", "all_rows.column_sums"}
+    for name in steps:
+        cell = name.partition("_")[0]
+        expected.add(f"{cell}_rows.{name}")
+        own = "_backward" if name == "lstm_backward" else ""
+        expected.add(f"{cell}_columns{own}.{name}")
+    assert {line[0] for line in lines} == expected
+    assert all(int(size) > 1000 for line in lines for size in line[-2:])
