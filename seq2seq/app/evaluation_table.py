@@ -104,7 +104,7 @@ def sacrebleu_command(results: dict[str, Any], language: str, folder: Path | Non
     asian = ["--ter-normalized", "--ter-asian-support"] if ter and ter.asian_support else []
     found = [[*start, "-m", "bleu", "chrf", *(["ter"] if ter else []), *bleu, *chrf, *asian]]
     if len(systems) > 1:
-        found[0].append("--paired-bs")
+        found[0] += ["--paired-bs", "-f", "text"]  # its JSON cannot hold a test of chrF
     if "chrf++" in results["runs"][0]:
         found.append([*start, "-m", "chrf", "--chrf-word-order", "2", *chrf])
     return [shlex.join(line) for line in found]

@@ -15,6 +15,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from ..config.languages import counted_units
 from ..errors import DataError
 from ..figures import NORM_COLOURS
 from ..files import replacing, write_text
@@ -249,6 +250,7 @@ def rendered_template(name: str, autoescape: bool, content: Mapping[str, Any]) -
     environment = Environment(
         autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["units"] = counted_units
     environment.filters["cell"] = lambda text: text.replace("|", "\\|")  # in a Markdown table
     text = (files("seq2seq.report") / name).read_text(encoding="utf-8")
     return environment.from_string(text).render(content)

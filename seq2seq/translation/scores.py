@@ -118,7 +118,7 @@ def measured(
     found = {}
     for name, metric in metrics.items():
         result = metric.corpus_score(ours, theirs)
-        found[name] = result.score, f"{result.name}|{metric.get_signature()}"
+        found[name] = float(result.score), f"{result.name}|{metric.get_signature()}"
     return found
 
 
@@ -203,16 +203,20 @@ def paired_bootstrap(
     named: list[tuple[str, Sequence[str]]] = [(name, composed(t)) for name, t in systems.items()]
     signatures, results = PairedTest(
         named,
-        {"score": metric},
+        {"": metric},
         references=[composed(lines) for lines in references],
         test_type="bs",
         n_samples=samples,
     )()
+    [(metric_name, signature)] = signatures.items()
     rows = []
-    for (name, _), result in zip(named, results["score"], strict=True):
+    for (name, _), result in zip(named, results[metric_name], strict=True):
         assert isinstance(result, Result)
         assert result.mean is not None
         assert result.ci is not None
-        rows.append(Comparison(name, result.score, result.mean, result.ci, result.p_value))
-    [signature] = signatures.values()
+        rows.append(
+            Comparison(
+                name, float(result.score), float(result.mean), float(result.ci), result.p_value
+            )
+        )
     return str(signature), rows
