@@ -209,14 +209,17 @@ def paired_bootstrap(
         n_samples=samples,
     )()
     [(metric_name, signature)] = signatures.items()
-    rows = []
-    for (name, _), result in zip(named, results[metric_name], strict=True):
-        assert isinstance(result, Result)
-        assert result.mean is not None
-        assert result.ci is not None
-        rows.append(
-            Comparison(
-                name, float(result.score), float(result.mean), float(result.ci), result.p_value
-            )
-        )
-    return str(signature), rows
+    found = [result for result in results[metric_name] if isinstance(result, Result)]
+    return str(signature), [
+        _comparison(name, result, found[0]) for (name, _), result in zip(named, found, strict=True)
+    ]
+
+
+def _comparison(name: str, result: Result, first: Result) -> Comparison:
+    """Return a system's row. Equal scores have p = 1: sacreBLEU gives them its smallest p."""
+    assert result.mean is not None
+    assert result.ci is not None
+    p = result.p_value
+    if p is not None and result.score == first.score:
+        p = 1.0
+    return Comparison(name, float(result.score), float(result.mean), float(result.ci), p)

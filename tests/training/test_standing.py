@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TrainHere, write_pairs
+from sacrebleu.tokenizers import tokenizer_ko_mecab
 from training_states import NewState, fit_quietly, training_entries, weights
 
 from seq2seq.runs.checkpoint import group, load_checkpoint
@@ -139,6 +140,14 @@ def test_a_record_without_ties_loses_a_tie(validated: Validated) -> None:
     t.progress.best_ties = []
     validation.keep_best(t, [0.0, 0.0, -5.0])
     assert (t.progress.best_ties, t.progress.bad_validations) == ([0.0, -5.0], 0)
+
+
+def test_a_tokenizer_that_is_missing_is_met_before_training(
+    new_state: NewState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizer_ko_mecab, "MeCab", None)
+    with pytest.raises(ValueError, match=r"^data.bleu_tokenizer=ko-mecab: cannot be loaded"):
+        new_state("data.bleu_tokenizer=ko-mecab")
 
 
 @pytest.mark.parametrize("chrf", [50.0, 40.0])

