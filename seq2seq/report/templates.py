@@ -33,8 +33,8 @@ def _environment() -> Environment:
         "base64": lambda content: base64.b64encode(content).decode(),
         "packaged": lambda name: (files("seq2seq.report") / name).read_bytes(),
         "attention_map": attention_map,
-        "units": counted_units,
     }
+    environment.filters["units"] = counted_units
     return environment
 
 
