@@ -140,18 +140,15 @@ def test_a_report_imports_only_the_scores_of_translation() -> None:
 
 def test_only_app_imports_hydra() -> None:
     for package, allowed in (
-        ("hydra", {f"seq2seq.app.{name}" for name in ("composition", "names", "overrides")}),
-        (
-            "omegaconf",
-            {f"seq2seq.app.{name}" for name in ("composition", "overrides", "train", "prepare")},
-        ),
+        ("hydra", ("composition", "fine_tuning", "names", "overrides")),
+        ("omegaconf", ("composition", "fine_tuning", "overrides", "train", "prepare")),
     ):
         users = {
             name
             for name in MODULES
             if any(m.partition(".")[0] == package for m in imports(name, everywhere=True))
         }
-        assert users == allowed, package
+        assert users == {f"seq2seq.app.{name}" for name in allowed}, package
 
 
 def test_nothing_that_is_read_is_executed() -> None:
@@ -179,8 +176,8 @@ LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
 BUDGETS = {
     ("rnn",): 1430,
-    ("model", "loss", "translation", "training"): 2660,
-    ("data",): 2300,
+    ("model", "loss", "translation", "training"): 2710,
+    ("data",): 2640,
     ("report",): 2950,
 }
 """The most lines of Python that rooms may have together; kernels are not counted."""
