@@ -21,9 +21,11 @@ from .utf8 import use_utf8
 PACKAGES = {
     "antlr4": ("hydra-core", "app"),
     "filelock": ("filelock", "app"),
+    "fontTools": ("fonttools", "app"),
     "hydra": ("hydra-core", "app"),
     "hydra_plugins": ("hydra-joblib-launcher", "app"),
     "jieba": ("jieba", "app"),
+    "langcodes": ("langcodes", "app"),
     "matplotlib": ("matplotlib", "app"),
     "numpy": ("numpy", "app"),
     "omegaconf": ("hydra-core", "app"),
