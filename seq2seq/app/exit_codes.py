@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Stopped
+from ..shown import escaped, shortened
 
 PACKAGES = {
     "antlr4": ("hydra-core", "app"),
     "filelock": ("filelock", "app"),
+    "fontTools": ("fonttools", "app"),
     "hydra": ("hydra-core", "app"),
     "hydra_plugins": ("hydra-joblib-launcher", "app"),
     "jieba": ("jieba", "app"),
@@ -61,7 +63,7 @@ def fail(error: BaseException, code: int) -> int:
     message = str(error)
     if isinstance(error, OSError) and error.filename is not None:
         message = f"{error.filename}: {error.strerror}"
-    message = " ".join(message.split())
+    message = shortened(escaped(" ".join(message.split())))
     print(f"{Path(sys.argv[0]).name}: {message or type(error).__name__}", file=sys.stderr)
     return code
 
