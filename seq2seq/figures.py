@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unicodedata import east_asian_width
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +70,13 @@ def _labels(pieces: Sequence[str]) -> tuple[list[int], list[str]]:
     ]
 
 
+def _room(labels: Sequence[str]) -> float:
+    """Return the inches that the longest label takes."""
+    wide = {"F", "W"}  # the characters of East Asia
+    lengths = [sum(1 + (east_asian_width(c) in wide) for c in label) for label in labels]
+    return 0.1 * max(lengths, default=0)
+
+
 def attention_figure(
     weights: NDArray[np.floating], src: Sequence[str], tgt: Sequence[str]
 ) -> Figure:
@@ -79,10 +87,10 @@ def attention_figure(
     from matplotlib.figure import Figure
 
     columns, rows = _labels(src), _labels(tgt)  # first, since they add the fonts that they need
-    left, top = (0.6 + 0.09 * max(map(len, labels), default=0) for _, labels in (rows, columns))
+    left, top = (_room(labels) for _, labels in (rows, columns))
     size = (
-        max(1.8, left + 0.6) + _inches(len(src)) * len(src),
-        max(1.2, top) + _inches(len(tgt)) * len(tgt),
+        1.2 + left + top / 2 + _inches(len(src)) * len(src),
+        0.8 + top + _inches(len(tgt)) * len(tgt),
     )
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()

@@ -108,7 +108,7 @@ def _script(char: str) -> str:
     """Return the name of a character's script; Common for symbols of all scripts."""
     from fontTools import unicodedata
 
-    return unicodedata.script_name(unicodedata.script(char), default="Common")
+    return str(unicodedata.script_name(unicodedata.script(char), default="Common"))
 
 
 def _remark(missing: Iterable[str]) -> None:

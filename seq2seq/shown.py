@@ -10,7 +10,7 @@ from typing import Any
 
 _ACTS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters, Unicode's line ends, and halves of characters."""
-_MARKDOWN = re.compile(r"[\\`*\[\]|]|(?<![^\W_])_|_(?![^\W_])")
+_MARKDOWN = re.compile(r"[&<~$\\`*\[\]|#]|(?<![^\W_])_|_(?![^\W_])")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", "~": "&#126;", "$": "&#36;"}
 """Characters that some Markdown programs act on but that a backslash does not protect in all."""
 LONGEST = 600
@@ -33,10 +33,7 @@ def shortened(text: str, most: int = LONGEST) -> str:
 
 def markdown(text: str) -> str:
     """Return text as Markdown that shows it literally, also in the cell of a table."""
-    text = escaped(text)
-    for char, entity in _ENTITIES.items():
-        text = text.replace(char, entity)
-    return _MARKDOWN.sub(lambda found: "\\" + found[0], text)
+    return _MARKDOWN.sub(lambda char: _ENTITIES.get(char[0], "\\" + char[0]), escaped(text))
 
 
 def json_line(value: Any) -> str:

@@ -90,20 +90,22 @@ ROOMS = {
     "loss": {"rnn"},
     "data": {"config", "errors", "files"},
     "model": {"rnn", "config", "loss"},
-    "runs": {"rnn", "config", "files", "programs"},
+    "runs": {"rnn", "config", "files", "programs", "shown"},
     "translation": {"config", "data", "runs", "model", "device", "figures"},
     "probes": {"rnn", "config", "data", "runs", "model", "device", "translation"},
     "training": {
-        *("rnn", "config", "data", "runs", "model", "device", "errors", "figures"),
+        *("rnn", "config", "data", "runs", "model", "device", "errors", "figures", "shown"),
         *("translation", "probes"),
     },
-    "report": {"rnn", "config", "runs", "errors", "files", "figures", "translation"},
+    "report": {
+        *("rnn", "config", "runs", "errors", "files", "figures", "shown", "translation"),
+    },
     "app": {
-        *("config", "data", "runs", "device", "errors", "files", "programs"),
+        *("config", "data", "runs", "device", "errors", "files", "programs", "shown"),
         *("translation", "training", "report"),
     },
     "train": {"app"},
-    "benchmark": {"rnn", "config", "model", "figures", "translation"},
+    "benchmark": {"rnn", "config", "model", "figures", "fonts", "translation"},
 }
 """What each room, or module outside of them, may import."""
 
@@ -181,7 +183,7 @@ LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
 BUDGETS = {
     ("rnn",): 1600,
-    ("model", "loss", "translation", "training"): 2450,
+    ("model", "loss", "translation", "training"): 2700,
     ("data",): 2200,
     ("report",): 3300,
 }

@@ -28,6 +28,7 @@ from hydra_plugins import seq2seq as sweeper
 
 from ..config import Config, saved_settings
 from ..config.settings import CHANGEABLE, CONFIGS, EXTENDABLE, NOT_SETTINGS
+from ..shown import escaped, shortened
 from .exit_codes import wants_traceback
 from .names import key_of, run_folder, run_name
 from .overrides import check, choices, explained
@@ -207,5 +208,6 @@ def job() -> Iterator[None]:
     except (ValueError, RuntimeError, OSError) as error:
         if HydraConfig.get().mode is not RunMode.MULTIRUN:
             raise JobFailed(error) from error
-        print(f"failed: {' '.join(HydraConfig.get().overrides.task)}: {error}", file=sys.stderr)
+        overrides = " ".join(HydraConfig.get().overrides.task)
+        print(f"failed: {escaped(overrides)}: {shortened(escaped(str(error)))}", file=sys.stderr)
         raise

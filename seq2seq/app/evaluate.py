@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import write_text
+from ..shown import escaped
 from .options import add_search_options, console, open_translator, parser
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def show(results: dict[str, Any]) -> None:
     from rich.table import Table
 
     title = f"{results['test_set']}, {results['sentences']} sentences"
-    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
+    table = Table(box=None, pad_edge=False, title=escaped(title), title_justify="left")
     compared = results.get("paired_bootstrap")
     for title in ("run", "BLEU", "chrF", *(("95% interval", "p") if compared else ())):
         table.add_column(title, justify="left" if title == "run" else "right", overflow="fold")
@@ -128,7 +129,7 @@ def show(results: dict[str, Any]) -> None:
             c = compared["runs"][i]
             p = "" if c["p_value"] is None else f"{c['p_value']:.4f}"
             cells += [f"{c['mean']:.2f} ± {c['interval']:.2f}", p]
-        table.add_row(*cells)
+        table.add_row(*map(escaped, cells))
     console().print(table)
     print(f"{results['runs'][0]['bleu_signature']}\n{results['runs'][0]['chrf_signature']}")
     if compared:

@@ -63,7 +63,9 @@ def fail(error: BaseException, code: int) -> int:
     message = str(error)
     if isinstance(error, OSError) and error.filename is not None:
         message = f"{error.filename}: {error.strerror}"
-    message = shortened(escaped(" ".join(message.split())))
+    message = escaped(" ".join(line.strip() for line in message.split("\n")).strip())
+    if not isinstance(error, Stopped):  # which names the command that goes on
+        message = shortened(message)
     print(f"{Path(sys.argv[0]).name}: {message or type(error).__name__}", file=sys.stderr)
     return code
 

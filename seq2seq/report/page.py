@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from ..errors import DataError
 from ..figures import NORM_COLOURS
@@ -21,6 +22,7 @@ from ..files import replacing, write_text
 from ..runs.commands import training_commands
 from ..runs.records import RunRecord, read_runs
 from ..runs.results import Results
+from ..shown import escaped, markdown
 from .answers import listed, overview
 from .charts import Table
 from .columns import COLUMNS
@@ -247,11 +249,20 @@ def page(content: dict[str, Any], runs: Sequence[RunRecord], examples: Sequence[
 def rendered_template(name: str, autoescape: bool, content: Mapping[str, Any]) -> str:
     """Return one of the package's templates, filled in."""
     environment = Environment(
-        autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=autoescape,
+        finalize=visible if autoescape else None,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters["cell"] = lambda text: text.replace("|", "\\|")  # in a Markdown table
+    environment.filters |= {"md": markdown, "visible": escaped}
     text = (files("seq2seq.report") / name).read_text(encoding="utf-8")
     return environment.from_string(text).render(content)
+
+
+def visible(value: Any) -> Any:
+    """Return a value of the page with control characters by their codes; HTML as it is."""
+    return escaped(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 # -- files ---

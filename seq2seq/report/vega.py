@@ -18,6 +18,7 @@ import vl_convert
 from PIL import Image
 
 from ..figures import NORM_COLOURS
+from ..shown import escaped
 from .charts import Chart, Line, Panel
 
 DASHES = ([1, 0], [6, 3], [2, 2], [7, 2, 2, 2])
@@ -74,7 +75,8 @@ class Drawing:
     @property
     def json(self) -> str:
         """Specifications of the panels, safe inside a script element."""
-        return json.dumps([page_spec(panel) for panel in self.chart.panels]).replace("</", "<\\/")
+        content = json.dumps([page_spec(panel) for panel in self.chart.panels])
+        return content.replace("<", "\\u003c")
 
 
 @cache
@@ -100,7 +102,8 @@ def page_spec(panel: Panel) -> Spec:
         }
     ]
     columns = f"max(1, floor(containerSize()[0] / {_entry_width([panel])}))"
-    return spec | {
+    return {
+        **_visible(spec),
         "height": PAGE_HEIGHT,
         "autosize": {"type": "fit-x", "contains": "padding"},
         "usermeta": {"positive": {"x": panel.positive_x, "y": panel.positive_y}},
@@ -127,7 +130,16 @@ def file_spec(chart: Chart) -> Spec:
         spec["layer"][0]["layer"][-1]["transform"] = [{"filter": "datum.shape"}]
         specs.append(spec | ({"title": panel.title} if len(chart.panels) > 1 else {}))
     fitting = max(1, columns * WIDTH // _entry_width(chart.panels))
-    return {"concat": specs, "columns": columns, "config": _config(fitting)}
+    return {"concat": _visible(specs), "columns": columns, "config": _config(fitting)}
+
+
+def _visible(spec: Any) -> Any:
+    """Return a specification whose texts have no control characters, which XML does not allow."""
+    if isinstance(spec, dict):
+        return {key: _visible(value) for key, value in spec.items()}
+    if isinstance(spec, list):
+        return [_visible(value) for value in spec]
+    return escaped(spec) if isinstance(spec, str) else spec
 
 
 def _config(legend_columns: Any) -> Spec:

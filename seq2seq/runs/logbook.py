@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
+from ..shown import escaped
 from .entries import MetricEntry
 from .jsonl import JsonLines
 
@@ -100,7 +101,7 @@ class Logbook:
 
     def say(self, message: str) -> None:
         """Print a line above the progress bar."""
-        self.bar.write(message)
+        self.bar.write(escaped(message))
 
     def text(self, tag: str, markdown: str, update: int) -> None:
         """Write a text to TensorBoard."""

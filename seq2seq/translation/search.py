@@ -229,6 +229,8 @@ def search_in_batches(
         rows = [torch.tensor([*sentences[i], vocabulary.eos_id]) for i in chosen]
         src = pad_sequence(rows, batch_first=True, padding_value=vocabulary.pad_id).to(device)
         lengths = torch.tensor([row.numel() for row in rows])
-        draws = sampling and Draws(sampling, [first + i for i in chosen], n_best)
+        draws = None
+        if sampling is not None:
+            draws = Draws(sampling, [first + i for i in chosen], n_best)
         found = beam_search(model, src, lengths, config, n_best, return_attention, draws)
         yield from zip(chosen, found, strict=True)
