@@ -64,6 +64,8 @@ VALUES = {
     "data.vocab_size": ["8"],
     "data.valid_share": ["0.4"],
     "decode.max_length": ["1"],
+    "decode.min_length": ["9"],
+    "decode.no_repeat_ngram": ["1"],
     "model.hidden_size": ["32"],
     "norm.terms": ["joint"],
     "norm.cell": ["carried", "none"],

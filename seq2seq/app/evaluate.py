@@ -77,6 +77,7 @@ class Evaluation:
             {
                 "run": folder,
                 "decode": asdict(session.decode),
+                **({"sampling": asdict(session.sampling)} if session.sampling else {}),
                 **asdict(score(self.systems[folder], references, self.language)),
                 **scored_text(lines, references),
             }

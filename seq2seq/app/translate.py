@@ -126,9 +126,9 @@ def main() -> None:
     """Parse the command line, load the run, translate."""
     asked = options()
     session = open_translator(asked.run, asked)
-    if asked.n_best < 1:
+    if session.sampling is not None and asked.n_best < 1:
         raise ValueError(f"--n-best {asked.n_best}: expected at least 1")
-    if session.sampling is None and asked.n_best > session.decode.beam_size:
+    if session.sampling is None and not 1 <= asked.n_best <= session.decode.beam_size:
         raise ValueError(
             f"--n-best {asked.n_best}: expected 1 to {session.decode.beam_size}, the beam"
             " (--beam N makes it wider)"
