@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -157,6 +158,21 @@ def open_translator(folder: str, options: argparse.Namespace) -> "Session":
     )
     model, tokenizers = load_translator(run, choose_device(Device[options.device]))
     return Session(model, tokenizers, decode, precision, drawn)
+
+
+def open_ensemble(folders: Sequence[str], options: argparse.Namespace) -> "Session":
+    """Return the best models of several runs as one, with the search of the first run.
+
+    ValueError if their tokenizers differ.
+    """
+    first, *others = (open_translator(folder, options) for folder in folders)
+    for folder, other in zip(folders[1:], others, strict=True):
+        if other.tokenizers.identity() != first.tokenizers.identity():
+            raise ValueError(
+                f"{folder}: has other tokenizers than {folders[0]}; expected runs of one corpus"
+                " with the same tokenizer settings"
+            )
+    return replace(first, others=[other.model for other in others])
 
 
 def console() -> "Console":

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..shown import escaped, json_line
-from .options import add_search_options, open_translator, parser
+from .options import add_search_options, open_ensemble, parser
 
 if TYPE_CHECKING:
     from ..translation.lines import Session, Translation
@@ -28,7 +28,13 @@ CHUNK_LINES = 2000
 def options() -> argparse.Namespace:
     """Parse the command line."""
     command = parser(__doc__)
-    command.add_argument("run", metavar="RUN", help="the folder of a run")
+    command.add_argument("run", nargs="?", metavar="RUN", help="the folder of a run")
+    command.add_argument(
+        "--ensemble",
+        nargs="+",
+        metavar="RUN",
+        help="several runs instead of one: the mean of their probabilities",
+    )
     add_search_options(command)
     output = command.add_argument_group("output")
     output.add_argument(
@@ -58,7 +64,10 @@ def options() -> argparse.Namespace:
         metavar="PNG",
         help="draw the attention map of the first line that has words",
     )
-    return command.parse_args()
+    asked = command.parse_args()
+    if (asked.run is None) == (asked.ensemble is None):
+        command.error("expected the folder of a run, or --ensemble RUN RUN ...")
+    return asked
 
 
 def asked_for() -> Iterator[str]:
@@ -125,7 +134,7 @@ def translate(session: "Session", asked: argparse.Namespace) -> None:
 def main() -> None:
     """Parse the command line, load the run, translate."""
     asked = options()
-    session = open_translator(asked.run, asked)
+    session = open_ensemble(asked.ensemble or [asked.run], asked)
     if session.sampling is not None and asked.n_best < 1:
         raise ValueError(f"--n-best {asked.n_best}: expected at least 1")
     if session.sampling is None and not 1 <= asked.n_best <= session.decode.beam_size:

@@ -178,6 +178,10 @@ class Tokenizers:
             both = [Tokenizer.train(text, config, language) for text, language in sides]
         return cls(both[0], both[1], config.joint)
 
+    def identity(self) -> list[tuple[str, str]]:
+        """Return what two equal pairs of tokenizers have in common: models and languages."""
+        return [(side.sha256, side.language) for side in (self.source, self.target)]
+
     def save(self, folder: Path) -> None:
         """Write models, vocabularies and tokenizer.json."""
         source, target = self.source, self.target

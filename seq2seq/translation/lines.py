@@ -1,7 +1,7 @@
 """Text to text: lines in, detokenized translations out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
@@ -13,6 +13,7 @@ from ..device import autocast
 from ..figures import attention_figure, save_figure
 from ..model import Translator
 from ..runs.logbook import refresh_seconds
+from .ensemble import Ensemble
 from .sampling import Sampling
 from .search import Hypothesis, search_in_batches
 from .unknown_words import source_words, with_source_words
@@ -53,6 +54,8 @@ class Session:
     precision: Precision
     sampling: Sampling | None = None
     """How to draw translations; None: search for the best ones."""
+    others: list[Translator] = field(default_factory=list)
+    """Translators that search together with the model, as an ensemble."""
     lines: int = 0
     """How many lines it has translated: what is drawn depends on a line's number."""
 
@@ -62,8 +65,9 @@ class Session:
         """Return the n_best translations of every line, as `translate_lines` does."""
         first = self.lines
         self.lines += len(lines)
+        model = Ensemble([self.model, *self.others]) if self.others else self.model
         return translate_lines(
-            self.model,
+            model,
             self.tokenizers,
             lines,
             self.decode,
@@ -89,7 +93,7 @@ class Session:
 
 
 def translate_lines(
-    model: Translator,
+    model: Translator | Ensemble,
     tokenizers: Tokenizers,
     lines: Sequence[str],
     config: DecodeConfig,

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from ..config import DecodeConfig, length_limit
 from ..model import DecoderState, Memory, Translator
 from .constraints import MINUS_INFINITY, forbid
+from .ensemble import Ensemble, Several
 from .sampling import Draws, Sampling
 
 
@@ -42,14 +43,15 @@ class _Search:
     limits: Tensor  # (A,) largest length of a translation
     log_probs: Tensor  # (A, K) of the hypotheses so far, in nats
     tokens: Tensor  # (A, K, t) pieces so far
-    attention: Tensor | None  # (A, K, t, S) on request
-    state: DecoderState
-    memory: Memory
+    attends: bool  # whether attention is asked for
+    attention: Tensor | None  # (A, K, t, S); None before the first step
+    state: DecoderState | Several
+    memory: Memory | Several
     draws: Draws | None  # random numbers; None: beam search
 
     def width(self) -> int:
         """Return the hypotheses per sentence in the state: 1 before the first step, then K."""
-        return self.state.layers[0][0].size(0) // self.sentences.size(0)
+        return self.tokens.size(1)
 
     def advance(self, log_probs: Tensor, weights: Tensor | None, eos_id: int) -> None:
         """Take one step of every beam: finish the hypotheses that end, extend the best others.
@@ -59,6 +61,8 @@ class _Search:
         beams, width = self.sentences.size(0), self.width()
         if weights is not None:
             weights = weights.view(beams, width, -1)
+            if self.attends and self.attention is None:
+                self.attention = weights.new_zeros(beams, width, 0, weights.size(2))
         log_probs = log_probs.view(beams, width, -1)
         choose = self.best if self.draws is None else self.drawn
         best, parents, words = choose(self.log_probs[:, :, None] + log_probs, log_probs)
@@ -95,8 +99,8 @@ class _Search:
     def extend(self, parents: Tensor, words: Tensor, weights: Tensor | None) -> None:
         """Continue the hypotheses parents (A, K) by words (A, K); weights (A, K, S)."""
         beams = torch.arange(parents.size(0), device=parents.device)[:, None]
-        self.tokens = torch.cat([self.tokens[beams, parents], words[:, :, None]], dim=2)
         self.state = self.state.select((beams * self.width() + parents).flatten())
+        self.tokens = torch.cat([self.tokens[beams, parents], words[:, :, None]], dim=2)
         if self.attention is not None and weights is not None:
             chosen = weights[beams, parents][:, :, None]
             self.attention = torch.cat([self.attention[beams, parents], chosen], dim=2)
@@ -146,7 +150,7 @@ class _Search:
 
 @torch.no_grad()
 def beam_search(
-    model: Translator,
+    model: Translator | Ensemble,
     src: Tensor,
     src_lengths: Tensor,
     config: DecodeConfig,
@@ -164,8 +168,9 @@ def beam_search(
     """
     if not 1 <= n_best <= config.beam_size:
         raise ValueError(f"n_best={n_best}: expected 1 to beam_size={config.beam_size}")
-    search, ids = _start(model, src, src_lengths, config, return_attention), model.vocabulary
-    search.draws = draws
+    memory, state = model.encode(src, src_lengths)
+    search = _start(memory, state, src, src_lengths, config, return_attention, draws)
+    ids = model.vocabulary
     words = torch.full((src.size(0),), ids.bos_id, device=src.device)
     while search.sentences.numel():
         log_probs, search.state, weights = model.step(words, search.state, search.memory)
@@ -180,13 +185,17 @@ def beam_search(
 
 
 def _start(
-    model: Translator, src: Tensor, src_lengths: Tensor, config: DecodeConfig, attention: bool
+    memory: Memory | Several,
+    state: DecoderState | Several,
+    src: Tensor,
+    src_lengths: Tensor,
+    config: DecodeConfig,
+    attends: bool,
+    draws: Draws | None,
 ) -> _Search:
-    memory, state = model.encode(src, src_lengths)
     batch = src.size(0)
     factor, extra = length_limit(config.max_length)
     limits = (src_lengths.to(src.device) - 1) * factor + extra
-    attends = attention and model.decoder.attention is not None
     return _Search(
         config,
         src_lengths.tolist(),
@@ -195,15 +204,16 @@ def _start(
         limits=limits.long().clamp(min=max(1, config.min_length)),
         log_probs=src.new_zeros(batch, 1, dtype=torch.float),
         tokens=src.new_zeros(batch, 1, 0),
-        attention=memory.states.new_zeros(batch, 1, 0, src.size(1)) if attends else None,
+        attends=attends,
+        attention=None,
         state=state,
         memory=memory,
-        draws=None,
+        draws=draws,
     )
 
 
 def search_in_batches(
-    model: Translator,
+    model: Translator | Ensemble,
     sentences: Sequence[Sequence[int]],
     config: DecodeConfig,
     n_best: int = 1,

@@ -169,13 +169,13 @@ def test_options_reach_the_search(
     two_runs: Runs, translate: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Session] = []
-    original = translate.module.open_translator
+    original = translate.module.open_ensemble
 
     def spy(*arguments: Any) -> Session:
         seen.append(original(*arguments))
         return seen[-1]
 
-    monkeypatch.setattr(translate.module, "open_translator", spy)
+    monkeypatch.setattr(translate.module, "open_ensemble", spy)
     options = [
         "--beam",
         3,
@@ -260,7 +260,7 @@ def test_the_attention_of_the_first_line_with_words_is_drawn(
 ) -> None:
     png = tmp_path / "new" / "a.png"
     drawn: list[Translation] = []
-    original = translate.module.open_translator
+    original = translate.module.open_ensemble
 
     def spy(*arguments: Any) -> Session:
         session: Session = original(*arguments)
@@ -273,7 +273,7 @@ def test_the_attention_of_the_first_line_with_words_is_drawn(
         monkeypatch.setattr(session, "draw_attention", draw_and_note)
         return session
 
-    monkeypatch.setattr(translate.module, "open_translator", spy)
+    monkeypatch.setattr(translate.module, "open_ensemble", spy)
     asked = ["", *two_runs.sources[:4]]
     done = lines(
         translate(two_runs.layer, "--attention", png, "--n-best", 2, stdin="\n".join(asked))
