@@ -144,18 +144,15 @@ def test_a_report_imports_only_the_scores_of_translation() -> None:
 
 def test_only_app_imports_hydra() -> None:
     for package, allowed in (
-        ("hydra", {f"seq2seq.app.{name}" for name in ("composition", "names", "overrides")}),
-        (
-            "omegaconf",
-            {f"seq2seq.app.{name}" for name in ("composition", "overrides", "train", "prepare")},
-        ),
+        ("hydra", ("composition", "fine_tuning", "names", "overrides")),
+        ("omegaconf", ("composition", "fine_tuning", "overrides", "train", "prepare")),
     ):
         users = {
             name
             for name in MODULES
             if any(m.partition(".")[0] == package for m in imports(name, everywhere=True))
         }
-        assert users == allowed, package
+        assert users == {f"seq2seq.app.{name}" for name in allowed}, package
 
 
 def test_nothing_that_is_read_is_executed() -> None:
@@ -182,10 +179,10 @@ def test_nothing_that_is_read_is_executed() -> None:
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
 BUDGETS = {
-    ("rnn",): 1600,
-    ("model", "loss", "translation", "training"): 2700,
-    ("data",): 2200,
-    ("report",): 3300,
+    ("rnn",): 1430,
+    ("model", "loss", "translation", "training"): 2800,
+    ("data",): 2550,
+    ("report",): 2980,
 }
 """The most lines of Python that rooms may have together; kernels are not counted."""
 KERNELS = ("rnn/cpu/", "rnn/gpu/")
@@ -219,8 +216,7 @@ def functions(path: Path) -> list[ast.FunctionDef]:
 
 @pytest.mark.parametrize("path", PYTHON, ids=str)
 def test_a_function_fits_a_screen(path: Path) -> None:
-    """Kernels are excepted: they have one argument a line."""
-    for node in [] if "rnn/gpu/" in path.as_posix() else functions(path):
+    for node in functions(path):
         assert node.end_lineno is not None
         assert node.end_lineno - node.lineno + 1 < LONGEST_FUNCTION, node.name
 

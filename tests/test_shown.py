@@ -22,8 +22,8 @@ from seq2seq.app.translate import as_json, show
 from seq2seq.config import Config, DataConfig
 from seq2seq.figures import attention_figure, rendered
 from seq2seq.report.charts import Chart, Line, Panel
-from seq2seq.report.examples import Example, Output
-from seq2seq.report.page import rendered_template
+from seq2seq.report.templates import rendered_template
+from seq2seq.report.texts import texts
 from seq2seq.report.vega import Drawing, page_spec
 from seq2seq.runs.examples import WorkedExample, read_examples, write_examples
 from seq2seq.runs.folder import Run
@@ -276,32 +276,21 @@ def test_a_chart_shows_the_text_and_cannot_end_the_script(text: str) -> None:
 
 @every_text
 def test_the_page_shows_the_text(text: str) -> None:
-    example = Example(text, text, [Output("layer", text)])
-    content: dict[str, Any] = dict.fromkeys(
-        ("norms", "date", "explainer", "rule", "machine", "javascript"), ""
-    )
-    empty = [
-        "overview",
-        "words",
-        "sections",
-        "columns",
-        "runs",
-        "commands",
-        "trained_on",
-        "signatures",
-    ]
+    example = {text: WorkedExample(0, text, text, text)}
+    content: dict[str, Any] = dict.fromkeys(("norms", "date", "machine", "javascript"), "")
+    empty = ("overview", "sections", "columns", "runs", "commands", "trained_on", "signatures")
     content |= {key: [] for key in empty}
     content |= {"title": text, "notes": [text], "examples": [example], "diagrams": {}}
-    page = rendered_template("page.html.jinja", True, content)
-    found = re.findall(r'<(?:dd|li) dir="auto">(.*?)</(?:dd|li)>', page)
-    assert [html.unescape(shown) for shown in found] == [escaped(text)] * 4
+    content |= {"words": {}, "text": texts()}
+    page = rendered_template("page.html.jinja", content)
+    found = re.findall(r'<(?:dd|li) dir="auto">(.*?)</(?:dd|li)>', page, re.DOTALL)
+    lines = "\n".join(map(escaped, text.split("\n")))
+    assert [html.unescape(shown) for shown in found] == [lines] * 4
     assert (
-        f"<h1>{html.escape(escaped(text)).replace('&#x27;', '&#39;')}</h1>".replace(
-            "&quot;", "&#34;"
-        )
+        f"<h1>{html.escape(lines).replace('&#x27;', '&#39;')}</h1>".replace("&quot;", "&#34;")
         in page
     )
-    shown = rendered_template("page.md.jinja", False, content)
+    shown = rendered_template("page.md.jinja", content)
     assert f"# {markdown(text)}\n" in shown
     assert f"- Note: {markdown(text)}\n" in shown
 

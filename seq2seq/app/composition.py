@@ -26,10 +26,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins import seq2seq as sweeper
 
-from ..config import Config, saved_settings
+from ..config import Config, TokenizerConfig, saved_settings
 from ..config.settings import CHANGEABLE, CONFIGS, EXTENDABLE, NOT_SETTINGS
 from ..shown import escaped, shortened
 from .exit_codes import wants_traceback
+from .fine_tuning import check_origins, with_architecture
 from .names import key_of, run_folder, run_name
 from .overrides import check, choices, explained
 
@@ -81,6 +82,7 @@ def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
     try:
         own = [Path(options.config_dir)] if options.config_dir else []
         check(options.overrides, [CONFIGS, *own])
+        check_origins(options.overrides)
         if options.help:
             show_help(config_name, options.overrides)
         else:
@@ -94,14 +96,15 @@ def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
 
 
 def arguments(given: Sequence[str]) -> list[str]:
-    """Return the command line with RUN of resume=RUN quoted for Hydra.
+    """Return the command line with RUN of resume=RUN and init_from=RUN quoted for Hydra.
 
     The name of a run has commas and equals signs. In a sweep a comma separates runs, so nothing is
     quoted.
     """
     if "-m" in given or "--multirun" in given:
         return list(given)
-    return [_quoted(argument) if argument.startswith("resume=") else argument for argument in given]
+    runs = ("resume=", "init_from=")
+    return [_quoted(argument) if argument.startswith(runs) else argument for argument in given]
 
 
 def _quoted(override: str) -> str:
@@ -131,9 +134,22 @@ def show_help(config_name: str, overrides: Sequence[str]) -> None:
 
 def composed(cfg: DictConfig) -> Config:
     """Return Hydra's composition as the plain dataclass, which checks itself."""
+    if cfg.tokenizer.model is not None:
+        for key in ("vocab_size", "joint"):  # suggestions of the corpus, which the model replaces
+            if OmegaConf.is_interpolation(cfg.tokenizer, key):
+                cfg.tokenizer[key] = getattr(TokenizerConfig(), key)
     config = OmegaConf.to_object(cfg)
     assert isinstance(config, Config)
     return config
+
+
+def settings(cfg: DictConfig) -> Config:
+    """Return the settings of this job; with init_from=RUN the architecture is RUN's."""
+    from ..runs.folder import Run
+
+    if cfg.init_from is not None:
+        with_architecture(cfg, Run.open(cfg.init_from).config(), asked())
+    return composed(cfg)
 
 
 def current_run(cfg: DictConfig) -> tuple[Config, "Run"]:
@@ -144,7 +160,7 @@ def current_run(cfg: DictConfig) -> tuple[Config, "Run"]:
 
     run = Run(os.path.relpath(HydraConfig.get().runtime.output_dir), list(asked().values()))
     try:
-        config = composed(cfg)
+        config = settings(cfg)
     except ValueError:
         if os.environ.get("RANK", "0") != "0":
             raise
@@ -175,10 +191,15 @@ def _resumed_run(cfg: DictConfig) -> tuple[Config, "Run"]:
             raise ValueError(
                 f"{override}: resume={cfg.resume} continues with that run's own settings;"
                 f" expected only {', '.join(accepted)}"
+                + (f" (init_from={cfg.resume} trains its weights on other text)" * _is_data(key))
             )
         OmegaConf.update(resumed, key, OmegaConf.select(cfg, key))
     with saved_settings():
         return _without_bars(composed(resumed)), run
+
+
+def _is_data(key: str) -> bool:
+    return key.split(".")[0] == "data"
 
 
 def _without_bars(config: Config) -> Config:

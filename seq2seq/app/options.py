@@ -167,7 +167,7 @@ def open_ensemble(folders: Sequence[str], options: argparse.Namespace) -> "Sessi
     """
     first, *others = (open_translator(folder, options) for folder in folders)
     for folder, other in zip(folders[1:], others, strict=True):
-        if other.tokenizers.identity() != first.tokenizers.identity():
+        if other.tokenizers.identity != first.tokenizers.identity:
             raise ValueError(
                 f"{folder}: has other tokenizers than {folders[0]}; expected runs of one corpus"
                 " with the same tokenizer settings"

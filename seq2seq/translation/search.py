@@ -6,15 +6,16 @@ so far, V vocabulary.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..config import DecodeConfig, length_limit
-from ..model import DecoderState, Memory, Translator
+from ..model import Translator
 from .constraints import MINUS_INFINITY, forbid
-from .ensemble import Ensemble, Several
+from .ensemble import Ensemble
 from .sampling import Draws, Sampling
 
 
@@ -45,8 +46,8 @@ class _Search:
     tokens: Tensor  # (A, K, t) pieces so far
     attends: bool  # whether attention is asked for
     attention: Tensor | None  # (A, K, t, S); None before the first step
-    state: DecoderState | Several
-    memory: Memory | Several
+    state: Any  # of the model: a DecoderState, or Several of an ensemble
+    memory: Any  # of the model: a Memory, or Several
     draws: Draws | None  # random numbers; None: beam search
 
     def width(self) -> int:
@@ -185,8 +186,8 @@ def beam_search(
 
 
 def _start(
-    memory: Memory | Several,
-    state: DecoderState | Several,
+    memory: Any,
+    state: Any,
     src: Tensor,
     src_lengths: Tensor,
     config: DecodeConfig,
