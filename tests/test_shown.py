@@ -15,7 +15,7 @@ import yaml
 from markdown_it import MarkdownIt
 from rich.table import Table
 
-from seq2seq.app import evaluate, prepare
+from seq2seq.app import evaluation_table, prepare
 from seq2seq.app.exit_codes import fail
 from seq2seq.app.options import console, parser
 from seq2seq.app.translate import as_json, show
@@ -165,9 +165,11 @@ def test_the_table_of_scores_shows_the_run_and_the_file(
     text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     row = {"run": text, "bleu": 1.0, "chrf": 2.0, "bleu_signature": "b", "chrf_signature": "c"}
-    evaluate.show({"test_set": text, "sentences": 1, "runs": [row]})
+    results = {"test_set": text, "sentences": 1, "runs": [row], "remarks": [text]}
+    how = {"lowercase": False, "references": [text], "tokenizer": "13a", "sacrebleu": [text]}
+    evaluation_table.show(results | how, is_saved=True)
     out = capsys.readouterr().out
-    assert out.count(escaped(text)) == 2
+    assert out.count(escaped(text)) == 4
     assert not CONTROL.search(out)
 
 

@@ -78,6 +78,11 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
         help="replace <unk> by the most attended source word",
     )
     add_sampling_options(parser)
+    add_hardware_options(parser)
+
+
+def add_hardware_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where and how to compute."""
     hardware = parser.add_argument_group("hardware")
     hardware.add_argument(
         "--precision",
@@ -132,15 +137,9 @@ def sampling(options: argparse.Namespace) -> "Sampling | None":
 
 def open_translator(folder: str, options: argparse.Namespace) -> "Session":
     """Return a run's best model and its search, as changed by the options."""
-    from ..device import choose_device, set_threads
     from ..runs.folder import Run
-    from ..translation.lines import Session
-    from ..translation.loading import load_translator
 
-    drawn = sampling(options)
-    set_threads(options.threads)
-    run = Run.open(folder)
-    config = run.config()
+    config = Run.open(folder).config()
     named = {
         "beam_size": options.beam,
         "batch_size": options.batch_size,
@@ -153,11 +152,25 @@ def open_translator(folder: str, options: argparse.Namespace) -> "Session":
     decode = replace(
         config.decode, **{key: value for key, value in named.items() if value is not None}
     )
+    drawn = sampling(options)
+    return replace(open_run(folder, options), decode=decode, sampling=drawn)
+
+
+def open_run(folder: str, options: argparse.Namespace) -> "Session":
+    """Return a run's best model on the device asked for, with the search of the run."""
+    from ..device import choose_device, set_threads
+    from ..runs.folder import Run
+    from ..translation.lines import Session
+    from ..translation.loading import load_translator
+
+    set_threads(options.threads)
+    run = Run.open(folder)
+    config = run.config()
     precision = (
         config.trainer.precision if options.precision is None else Precision[options.precision]
     )
     model, tokenizers = load_translator(run, choose_device(Device[options.device]))
-    return Session(model, tokenizers, decode, precision, drawn)
+    return Session(model, tokenizers, config.decode, precision)
 
 
 def open_ensemble(folders: Sequence[str], options: argparse.Namespace) -> "Session":

@@ -17,6 +17,7 @@ from jinja2 import (
 from jinja2.nodes import EvalContext
 from markupsafe import Markup
 
+from ..config.languages import counted_units
 from ..figures import attention_figure, rendered
 from ..runs.examples import WorkedExample
 from ..shown import escaped, markdown
@@ -44,6 +45,7 @@ def _environment() -> Environment:
         "packaged": lambda name: (files("seq2seq.report") / name).read_bytes(),
         "attention_map": attention_map,
     }
+    environment.filters["units"] = counted_units
     return environment
 
 

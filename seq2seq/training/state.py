@@ -29,6 +29,7 @@ from ..runs.checkpoint import (
 from ..runs.folder import Run, RunError
 from ..runs.origin import Origin
 from ..translation.loading import build_translator, ready_tokenizers
+from ..translation.scores import bleu_metric
 from .evaluation import training_batches
 from .optimizer import make_optimizer
 from .processes import ONE_PROCESS, SEED_STRIDE, Processes
@@ -44,6 +45,7 @@ class Progress:
     seconds: float = 0.0  # time spent in updates alone
     wall_seconds: float = 0.0  # time in the loop, validation included, set-up and pauses not
     best: float | None = None  # BLEU of the best validation, or its loss with the sign changed
+    best_ties: list[float] = field(default_factory=list)  # its further figures (see `standing`)
     best_update: int = 0  # update of the best validation
     bad_validations: int = 0  # number of validations since the best one
     plateau_scale: float = 1.0  # factor on the learning rate under the plateau schedule
@@ -219,6 +221,8 @@ def initial_state(config: Config, run: Run, processes: Processes = ONE_PROCESS) 
     """
     set_threads(config.trainer.threads)
     device = choose_device(config.trainer.device)
+    if processes.is_main:
+        bleu_metric(config.data.splits_for_bleu)  # its tokenizer can be loaded
     show_progress = config.trainer.progress and processes.is_main
     ready = ready_tokenizers(config, run)
     prepared = prepare(config.data, config.tokenizer, show_progress, ready)

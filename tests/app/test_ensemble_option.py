@@ -1,5 +1,6 @@
 """Several runs as one: --ensemble."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,28 @@ def test_one_run_or_an_ensemble_has_to_be_named(two_runs: Runs, translate: Comma
         done = translate(*given, stdin="one dogs\n")
         assert (done.code, done.out) == (2, "")
         assert "expected the folder of a run, or --ensemble RUN RUN ..." in done.err
+
+
+def test_an_ensemble_is_scored_as_one_more_system(
+    two_runs: Runs, script: Script, tmp_path: Path
+) -> None:
+    file = tmp_path / "results.json"
+    both = [two_runs.none, two_runs.layer]
+    done = script("evaluate")(two_runs.none, "--ensemble", *both, "--json", file)
+    assert done.code == 0, done.err
+    results = json.loads(file.read_text(encoding="utf-8"))
+    name = f"{two_runs.none} + {two_runs.layer}"
+    assert [row["run"] for row in results["runs"]] == [str(two_runs.none), name]
+    one, ensemble = (row["bleu"] for row in results["runs"])
+    assert ensemble > one
+    assert results["paired_bootstrap"]["runs"][1]["p_value"] < 0.05
+    alone = script("evaluate")("--ensemble", *both, "--json", file)
+    assert alone.code == 0, alone.err
+    (row,) = json.loads(file.read_text(encoding="utf-8"))["runs"]
+    assert (row["run"], row["bleu"]) == (name, ensemble)
+    nothing = script("evaluate")()
+    assert nothing.code == 2
+    assert "expected the folder of a run, or --ensemble RUN RUN ..." in nothing.err
 
 
 def test_runs_with_other_tokenizers_are_no_ensemble(
