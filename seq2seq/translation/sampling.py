@@ -59,6 +59,9 @@ class Draws:
         scores, words = log_probs.double(), None
         if 0 < self.sampling.top_k < scores.size(2):
             scores, words = scores.topk(self.sampling.top_k, dim=2)
+        scores = scores - scores.amax(
+            dim=2, keepdim=True
+        )  # so that the division overflows for none
         cumulative = torch.softmax(scores / self.sampling.temperature, dim=2).cumsum(dim=2)
         numbers = [[stream.random() for stream in self.streams[i]] for i in sentences.tolist()]
         uniform = torch.tensor(numbers, dtype=torch.double, device=scores.device)[:, :, None]

@@ -18,6 +18,9 @@ from .constraints import MINUS_INFINITY, forbid
 from .ensemble import Ensemble
 from .sampling import Draws, Sampling
 
+LONGEST = 2**31
+"""Pieces that no translation reaches; more would overflow."""
+
 
 @dataclass
 class Hypothesis:
@@ -202,7 +205,7 @@ def _start(
         src_lengths.tolist(),
         finished=[[] for _ in range(batch)],
         sentences=torch.arange(batch, device=src.device),
-        limits=limits.long().clamp(min=max(1, config.min_length)),
+        limits=limits.clamp(max=LONGEST).long().clamp(min=max(1, config.min_length)),
         log_probs=src.new_zeros(batch, 1, dtype=torch.float),
         tokens=src.new_zeros(batch, 1, 0),
         attends=attends,

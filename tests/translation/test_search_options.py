@@ -127,6 +127,12 @@ def test_the_shortest_length_also_holds_for_short_sources(model: Translator) -> 
         assert len(found.ids) >= 6
 
 
+@pytest.mark.parametrize("limit", ["9" * 30, "9" * 30 + "x"])
+def test_no_limit_is_too_large(model: Translator, limit: str) -> None:
+    config = DecodeConfig(1, min_length=8, no_repeat_ngram=3)
+    assert search(model, config) == search(model, replace(config, max_length=limit))
+
+
 # -- drawing ---
 
 
@@ -202,6 +208,22 @@ def test_draws_depend_on_seed_line_and_number_alone(model: Translator) -> None:
     assert len(set(map(str, texts(1)))) > 1  # equal lines are drawn independently
     assert texts(1, first=2)[:4] == texts(1)[2:]
     assert all(one <= four for one, four in zip(texts(1), texts(1, count=4), strict=True))
+
+
+@pytest.mark.parametrize("temperature", [1e-9, 1e-320])
+def test_a_cold_draw_is_greedy(model: Translator, temperature: float) -> None:
+    config = DecodeConfig(1, max_length="6")
+    drawn = search(model, config, 3, Sampling(temperature))
+    for (greedy,), found in zip(search(model, config), drawn, strict=True):
+        assert {str(h.ids) for h in found} == {str(greedy.ids)}
+
+
+def test_a_hot_draw_is_uniform_over_what_is_allowed(model: Translator) -> None:
+    config = DecodeConfig(max_length="1")
+    for found in search(model, config, 4000, Sampling(1e300)):
+        counts = Counter(tuple(h.ids) for h in found)
+        assert counts.keys() == {(), *((word,) for word in WORDS)}
+        assert max(counts.values()) - min(counts.values()) < 200
 
 
 def test_draws_obey_the_rules(model: Translator) -> None:
