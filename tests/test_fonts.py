@@ -21,6 +21,9 @@ from matplotlib.image import imread
 from seq2seq import fonts
 from seq2seq.figures import LONGEST_LABEL, attention_figure, rendered
 from seq2seq.fonts import drawable, use_fonts
+from seq2seq.report import vega
+from seq2seq.report.charts import Chart, Line, Panel
+from seq2seq.report.vega import Drawing
 
 THAI, HINDI, KOREAN = "ภาษาไทย", "हिन्दी", "한국어"
 
@@ -126,6 +129,24 @@ def test_a_font_that_has_only_some_characters_is_completed_by_another(
     ]
     monkeypatch.setattr(font_manager, "findSystemFonts", lambda: paths)
     assert draw(THAI, HINDI, "xก") == [THAI, HINDI, "xU+0E01"]
+
+
+def test_a_chart_as_png_shows_code_points_and_as_svg_the_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[str] = []
+    to_png = vega.vl_convert.svg_to_png
+
+    def spy(svg: str, scale: float) -> bytes:
+        drawn.append(svg)
+        return bytes(to_png(svg, scale=scale))
+
+    monkeypatch.setattr(vega.vl_convert, "svg_to_png", spy)
+    lines = [Line(f"{THAI} – 中 é ±", "layer", 0, [0.0, 1.0], [1.0, 2.0])]
+    pictures = Drawing(Chart("c", "t", "", [Panel("t", "x", "y", lines)]), "c").pictures
+    assert THAI in pictures["svg"].decode()
+    assert THAI not in drawn[0]
+    assert "U+0E20 0E32 0E29 0E32… – 中 é ±" in drawn[0]
 
 
 def test_a_character_that_acts_is_shown_by_its_code() -> None:

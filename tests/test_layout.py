@@ -98,7 +98,7 @@ ROOMS = {
         *("translation", "probes"),
     },
     "report": {
-        *("rnn", "config", "runs", "errors", "files", "figures", "shown", "translation"),
+        *("rnn", "config", "runs", "errors", "files", "figures", "fonts", "shown", "translation"),
     },
     "app": {
         *("config", "data", "runs", "device", "errors", "files", "programs", "shown"),

@@ -7,6 +7,7 @@ panel.json.jinja is a panel's specification; style.json is the configuration of 
 import io
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -17,6 +18,7 @@ import vl_convert
 from PIL import Image
 
 from ..figures import NORM_COLOURS
+from ..fonts import drawable
 from ..shown import escaped
 from .charts import Chart, Line, Panel
 from .templates import rendered_template
@@ -40,6 +42,8 @@ WIDTH, HEIGHT, PAGE_HEIGHT = 300, 240, 300
 """Size of a panel in a file and its height on the page, in pixels."""
 LETTER, SYMBOL = 7, 60
 """Width of a legend's letter and of the rest of an entry, in pixels."""
+OTHER_SCRIPTS = re.compile("[^\\x00-\\u052f\\u2000-\\u22ff]+")
+"""Text in other scripts than Latin, Greek and Cyrillic, for which there may be no font."""
 Spec = dict[str, Any]
 
 
@@ -60,7 +64,8 @@ class Drawing:
     @property
     def pictures(self) -> dict[str, bytes]:
         """Ending -> content of each file."""
-        png = vl_convert.svg_to_png(self.svg.decode(), scale=2)
+        shown = OTHER_SCRIPTS.sub(lambda run: drawable([run[0]])[0], self.svg.decode())
+        png = vl_convert.svg_to_png(shown, scale=2)
         return {"png": small_png(png), "svg": self.svg}
 
     @property
