@@ -82,8 +82,8 @@ def printed(command: Command, folder: Path, variables: dict[str, str]) -> str:
         stdin=subprocess.DEVNULL,
     )
     text = done.stdout.decode("utf-8").replace(str(folder), "FOLDER")
-    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.splitlines()]
-    return "".join(f"{line}\n" for line in lines)
+    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.split("\n")]
+    return "\n".join(lines)
 
 
 def as_documented(output: str) -> str:

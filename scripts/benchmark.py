@@ -20,6 +20,7 @@ from rich.table import Table
 
 from seq2seq.app.exit_codes import guarded
 from seq2seq.app.options import parser
+from seq2seq.app.utf8 import restart_in_utf8
 from seq2seq.benchmark.figure import speed_figure
 from seq2seq.benchmark.layers import PRODUCTS
 from seq2seq.benchmark.memory import Memory
@@ -132,4 +133,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    restart_in_utf8()
     sys.exit(guarded(main))

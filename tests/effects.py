@@ -33,6 +33,7 @@ NEEDED = {
     "norm.momentum": ["norm=batch", "trainer.recalibrate=false"],
     "norm.statistics": ["norm=batch"],
     "optimizer.min_lr_ratio": ["optimizer.warmup_updates=0"],
+    "optimizer.decay_vectors": ["optimizer.weight_decay=0.5"],
     "optimizer.kind": ["optimizer.weight_decay=0.1"],
     "optimizer.momentum": ["optimizer=sgd"],
     "optimizer.plateau_factor": PLATEAU,

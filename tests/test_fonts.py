@@ -11,6 +11,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+import vl_convert
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
@@ -21,7 +22,6 @@ from matplotlib.image import imread
 from seq2seq import fonts
 from seq2seq.figures import LONGEST_LABEL, attention_figure, rendered
 from seq2seq.fonts import drawable, use_fonts
-from seq2seq.report import vega
 from seq2seq.report.charts import Chart, Line, Panel
 from seq2seq.report.vega import Drawing
 
@@ -135,13 +135,13 @@ def test_a_chart_as_png_shows_code_points_and_as_svg_the_text(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     drawn: list[str] = []
-    to_png = vega.vl_convert.svg_to_png
+    to_png = vl_convert.svg_to_png
 
     def spy(svg: str, scale: float) -> bytes:
         drawn.append(svg)
         return bytes(to_png(svg, scale=scale))
 
-    monkeypatch.setattr(vega.vl_convert, "svg_to_png", spy)
+    monkeypatch.setattr(vl_convert, "svg_to_png", spy)
     lines = [Line(f"{THAI} – 中 é ±", "layer", 0, [0.0, 1.0], [1.0, 2.0])]
     pictures = Drawing(Chart("c", "t", "", [Panel("t", "x", "y", lines)]), "c").pictures
     assert THAI in pictures["svg"].decode()

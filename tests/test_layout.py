@@ -94,7 +94,8 @@ ROOMS = {
     "translation": {"config", "data", "runs", "model", "device", "figures"},
     "probes": {"rnn", "config", "data", "runs", "model", "device", "translation"},
     "training": {
-        *("rnn", "config", "data", "runs", "model", "device", "errors", "figures", "shown"),
+        *("rnn", "config", "data", "runs", "model", "device", "errors", "files", "figures"),
+        "shown",
         *("translation", "probes"),
     },
     "report": {
@@ -144,8 +145,22 @@ def test_a_report_imports_only_the_scores_of_translation() -> None:
 
 def test_only_app_imports_hydra() -> None:
     for package, allowed in (
-        ("hydra", ("composition", "fine_tuning", "names", "overrides")),
-        ("omegaconf", ("composition", "fine_tuning", "overrides", "train", "prepare")),
+        (
+            "hydra",
+            (
+                "composition",
+                "explanations",
+                "fine_tuning",
+                "names",
+                "overrides",
+                "sources",
+                "typed",
+            ),
+        ),
+        (
+            "omegaconf",
+            ("composition", "explanations", "fine_tuning", "prepare", "sources", "train"),
+        ),
     ):
         users = {
             name
@@ -180,8 +195,8 @@ LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
 BUDGETS = {
     ("rnn",): 1430,
-    ("model", "loss", "translation", "training"): 3010,
-    ("data",): 2670,
+    ("model", "loss", "translation", "training"): 3100,
+    ("data",): 2680,
     ("report",): 2980,
 }
 """The most lines of Python that rooms may have together; kernels are not counted."""

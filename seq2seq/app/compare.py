@@ -6,10 +6,8 @@ The folder gets report.html, report.md, results.csv and figures/. Runs of an exp
 (python train.py -m experiment=convergence, length, ...) get a verdict on its claim.
 """
 
-import io
 import os
 import shlex
-import sys
 from pathlib import Path
 
 from rich.table import Table
@@ -38,9 +36,6 @@ def main() -> None:
         help="the folder for the report (default: the current one)",
     )
     arguments = command_line.parse_args()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a path may have bytes that are no text
     report = write_report(arguments.runs, arguments.out, command(arguments.runs, arguments.out))
     console().print(runs_table(report))
     for words in tokenizers(report):

@@ -15,7 +15,9 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from ..errors import Stopped
+from ..files import place
 from ..shown import escaped, shortened
+from .utf8 import use_utf8
 
 PACKAGES = {
     "antlr4": ("hydra-core", "app"),
@@ -47,6 +49,16 @@ PACKAGES = {
 """Module -> the distribution that has it, and the extra of this project that installs it."""
 
 
+WRONG_PLACE = (
+    FileNotFoundError,
+    PermissionError,
+    NotADirectoryError,
+    IsADirectoryError,
+    FileExistsError,
+)
+"""Errors of the system about a path that the user has given."""
+
+
 class MissingPackage(RuntimeError):
     """A package that a command needs and that is not installed."""
 
@@ -66,7 +78,9 @@ def fail(error: BaseException, code: int) -> int:
         raise error
     message = str(error)
     if isinstance(error, OSError) and error.filename is not None:
-        message = f"{error.filename}: {error.strerror}"
+        missing = isinstance(error, FileNotFoundError)
+        where = place(str(error.filename)) if missing else ""
+        message = f"{error.filename}: {error.strerror}{where}"
     message = escaped(" ".join(line.strip() for line in message.split("\n")).strip())
     if not isinstance(error, Stopped):  # which names the command that goes on
         message = shortened(message)
@@ -98,6 +112,7 @@ def ended_by_signals() -> Iterator[None]:
 
 def guarded(main: Callable[[], Any]) -> int:
     """Run a command; return its exit code, after one line about an error that it raised."""
+    use_utf8()
     try:
         with ended_by_signals():
             main()
@@ -115,7 +130,7 @@ def guarded(main: Callable[[], Any]) -> int:
         if module not in PACKAGES:
             raise
         return fail(MissingPackage(module), 2)
-    except (MissingPackage, ValueError, FileNotFoundError) as error:
+    except (MissingPackage, ValueError, *WRONG_PLACE) as error:
         return fail(error, 2)
     except (RuntimeError, OSError) as error:
         return fail(error, 1)

@@ -5,24 +5,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
 from omegaconf import DictConfig, OmegaConf
 
 from ..config.settings import CONFIGS, flatten, plain
+from .typed import escaped
 
 if TYPE_CHECKING:
     from ..config import Config
 
 ARCHITECTURE = ("norm", "cell", "model", "tokenizer")
 """Groups that are those of the weights."""
-OWN = (
-    "model.dropout",
-    "model.variational",
-    "norm.momentum",
-    "norm.min_rows",
-)
+OWN = ("model.dropout", "model.variational", "norm.momentum", "norm.min_rows")
 """Settings of these groups that decide how weights are trained, not what they compute."""
-FRESH = ("model.init_scale", "model.source_embeddings", "model.target_embeddings")
-"""Settings of first weights, which a run that has others does not need."""
+FRESH = ("model.source_embeddings", "model.target_embeddings")
+"""Files of first weights, which a run that has others does not need."""
 LANGUAGES = ("data.source_language", "data.target_language")
 
 
@@ -48,15 +45,10 @@ def with_architecture(cfg: DictConfig, origin: "Config", asked: Mapping[str, str
                     f"{override}: init_from={cfg.init_from} has {key}={value}, which its weights"
                     " depend on; leave this out"
                 )
-        OmegaConf.update(cfg, key, _escaped(value))
+        OmegaConf.update(cfg, key, escaped(value))
     for key in LANGUAGES if cfg.data.origin.name == "files" else ():
         if key not in asked:
             OmegaConf.update(cfg, key, flatten(plain(origin))[key])
-
-
-def _escaped(value: Any) -> Any:
-    """Return a value as OmegaConf has it, for which ${ begins a reference."""
-    return value.replace("${", r"\${") if isinstance(value, str) else value
 
 
 def check_origins(overrides: Sequence[str]) -> None:
@@ -67,9 +59,9 @@ def check_origins(overrides: Sequence[str]) -> None:
     for override in map(parser.parse_override, overrides):
         if override.key_or_group == "init_from":
             swept = override.is_sweep_override()
-            values = override.sweep_string_iterator() if swept else [str(override.value() or "")]
-            for folder in filter(None, values):
-                Run.open(folder)
+            for value in override.sweep_iterator() if swept else [override.value()]:
+                if value is not None:
+                    Run.open(value.text if isinstance(value, QuotedString) else str(value))
 
 
 def choices_of(folder: str) -> dict[str, str]:

@@ -158,8 +158,9 @@ class Manifest:
             raise DataError(f"{path}: not a prepared corpus ({error})") from error
 
     def write(self, path: Path) -> None:
-        """Write the manifest as JSON."""
-        write_text(path, json.dumps(self, default=vars, indent=2, ensure_ascii=False) + "\n")
+        """Write the manifest as JSON, without what there is none of."""
+        values = {k: v for k, v in vars(self).items() if v or k not in ("left_out", "unseen")}
+        write_text(path, json.dumps(values, default=vars, indent=2, ensure_ascii=False) + "\n")
 
 
 @dataclass

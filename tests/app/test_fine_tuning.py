@@ -232,6 +232,7 @@ def test_a_tuned_run_can_be_tuned(finished: Run, train_command: Command, tmp_pat
         ("cell=gru", "has cell.kind=lstm"),
         ("model=base", "has model.embedding_size=32"),
         ("model.hidden_size=64", "has model.hidden_size=48"),
+        ("model.init_scale=0.3", "has model.init_scale=0.1"),
         ("tokenizer=bpe", "has tokenizer.kind=word"),
         ("tokenizer.vocab_size=99", "has tokenizer.vocab_size=8000"),
         ("model.target_embeddings=e.vec", "init_from=null"),
@@ -255,6 +256,20 @@ def test_what_agrees_with_the_other_run_is_taken(
     command = [f"init_from={finished.folder}", *other_text(tmp_path), *agreeing, *changed]
     assert train_command(*command).code == 0
     assert only_run(tmp_path).config().model.dropout == 0.2
+
+
+def test_a_sweep_over_runs_with_commas_in_their_names(
+    copied: Run, train_command: Command, tmp_path: Path
+) -> None:
+    names = [tmp_path / name for name in ("a,b=1", "c,d=(2)")]
+    for name in names:
+        shutil.copytree(copied.folder, name)
+    swept = ",".join(f"'{name}'" for name in names)
+    done = train_command("-m", f"init_from={swept}", "seed=1,2", *other_text(tmp_path))
+    assert done.code == 0, done.err
+    runs = [Run(folder) for folder in (tmp_path / "outputs" / "other").iterdir()]
+    assert len(runs) == 4
+    assert {run.config().init_from for run in runs} == {str(name) for name in names}
 
 
 @pytest.mark.parametrize("sweep", [[], ["-m"]])
