@@ -51,6 +51,7 @@ NEEDED = {
     "trainer.recalibrate": ["norm=batch"],
     "trainer.recalibrate_batches": ["norm=batch"],
     "trainer.validate_sentences": LEARNT,
+    "decode.no_repeat_ngram": ["decode.min_length=9"],
     "decode.replace_unk": ["tokenizer.vocab_size=8"],
 }
 """What a setting needs to have an effect on the small training here."""
