@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 from rich.table import Table
 
+from ..shown import escaped
 from .composition import job, run, settings
 from .options import console
 
@@ -67,7 +68,7 @@ def show_example(line: str, tokenizer: "Tokenizer", embedding_size: int) -> None
         ("decoded", tokenizer.decode(ids)),
         ("embeddings", f"{tuple(embedded.shape)}  (sentences, pieces, model.embedding_size)"),
     ):
-        print(f"  {title:<10}  {value}")
+        print(f"  {title:<10}  {escaped(str(value))}")
 
 
 def show_vocabularies(prepared: "Prepared", languages: tuple[str, str]) -> None:
@@ -115,7 +116,7 @@ def show_prepared(config: "Config") -> None:
         prepared.tokenizers.source,
         config.model.embedding_size,
     )
-    print(f"\n{prepared.folder}")
+    print(f"\n{escaped(str(prepared.folder))}")
 
 
 def main() -> None:
