@@ -12,9 +12,11 @@ import torch
 
 from seq2seq.config import Config
 from seq2seq.data.tokenizer import Tokenizers
+from seq2seq.report.columns import COLUMNS
 from seq2seq.runs.checkpoint import load_checkpoint
 from seq2seq.runs.folder import Run, RunError
 from seq2seq.runs.origin import Origin
+from seq2seq.runs.records import read_runs
 from seq2seq.training.loop import train
 
 WORDS = ("do", "re", "mi", "fa", "sol", "la", "si", "ut")
@@ -150,6 +152,9 @@ def test_the_folder_records_its_origin_and_stands_by_itself(
     assert run.origin() == copied.as_origin()
     assert json.loads(run.origin_file.read_text())["run"] == str(copied.folder)
     assert run.config().init_from == str(copied.folder)
+    [column] = [column for column in COLUMNS if column.key == "init_from"]
+    records, _ = read_runs([str(run.folder), str(copied.folder)])
+    assert [column.text(record) for record in records] == [str(copied.folder), "–"]
     again = train_command(*command)
     assert (again.code, "finished already" in again.out) == (0, True)
     shutil.rmtree(copied.folder)
