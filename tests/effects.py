@@ -33,6 +33,7 @@ NEEDED = {
     "norm.momentum": ["norm=batch", "trainer.recalibrate=false"],
     "norm.statistics": ["norm=batch"],
     "optimizer.min_lr_ratio": ["optimizer.warmup_updates=0"],
+    "optimizer.decay_vectors": ["optimizer.weight_decay=0.5"],
     "optimizer.kind": ["optimizer.weight_decay=0.1"],
     "optimizer.momentum": ["optimizer=sgd"],
     "optimizer.plateau_factor": PLATEAU,
@@ -57,6 +58,9 @@ NEEDED = {
 
 VALUES = {
     "data.batch_tokens": ["100"],
+    "data.bleu_tokenizer": ["char", "none"],
+    "data.source_language": ["de"],
+    "data.target_language": ["de"],
     "data.bucket_batches": ["2"],
     "data.cleaning.max_length_ratio": ["2"],
     "data.max_length": ["4"],

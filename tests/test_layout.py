@@ -92,7 +92,7 @@ ROOMS = {
     "translation": {"config", "data", "runs", "model", "device", "figures"},
     "probes": {"rnn", "config", "data", "runs", "model", "device", "translation"},
     "training": {
-        *("rnn", "config", "data", "runs", "model", "device", "errors", "figures"),
+        *("rnn", "config", "data", "runs", "model", "device", "errors", "files", "figures"),
         *("translation", "probes"),
     },
     "report": {"rnn", "config", "runs", "errors", "files", "figures", "translation"},
@@ -140,8 +140,22 @@ def test_a_report_imports_only_the_scores_of_translation() -> None:
 
 def test_only_app_imports_hydra() -> None:
     for package, allowed in (
-        ("hydra", ("composition", "fine_tuning", "names", "overrides")),
-        ("omegaconf", ("composition", "fine_tuning", "overrides", "train", "prepare")),
+        (
+            "hydra",
+            (
+                "composition",
+                "explanations",
+                "fine_tuning",
+                "names",
+                "overrides",
+                "sources",
+                "typed",
+            ),
+        ),
+        (
+            "omegaconf",
+            ("composition", "explanations", "fine_tuning", "prepare", "sources", "train"),
+        ),
     ):
         users = {
             name
@@ -176,8 +190,8 @@ LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
 BUDGETS = {
     ("rnn",): 1430,
-    ("model", "loss", "translation", "training"): 2495,
-    ("data",): 2550,
+    ("model", "loss", "translation", "training"): 2800,
+    ("data",): 2800,
     ("report",): 2950,
 }
 """The most lines of Python that rooms may have together; kernels are not counted."""

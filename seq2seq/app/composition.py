@@ -1,11 +1,11 @@
 """Hydra: from the command line to the settings of a run, and to the folder that it writes.
 
-With `names.py` and `overrides.py` this is all that knows Hydra.
+With `explanations.py`, `names.py`, `overrides.py`, `sources.py` and `typed.py` this is all that
+knows Hydra.
 """
 
 import math
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,11 +27,15 @@ from omegaconf.errors import OmegaConfBaseException
 from hydra_plugins import seq2seq as sweeper
 
 from ..config import Config, TokenizerConfig, saved_settings
-from ..config.settings import CHANGEABLE, CONFIGS, EXTENDABLE, NOT_SETTINGS
+from ..config.settings import CHANGEABLE, CONFIGS, EXTENDABLE, NOT_SETTINGS, plain
 from .exit_codes import wants_traceback
+from .explanations import explained
 from .fine_tuning import check_origins, with_architecture
 from .names import key_of, run_folder, run_name
-from .overrides import check, choices, explained
+from .overrides import check, choices
+from .sources import register_source
+from .typed import as_typed, escaped
+from .utf8 import use_utf8
 
 if TYPE_CHECKING:
     from ..runs.folder import Run
@@ -43,6 +47,7 @@ VERSION_BASE = "1.3"
 def register() -> None:
     """Register the schemas and resolvers that configs/ uses."""
     sweeper.register()
+    register_source()
     store = ConfigStore.instance()
     store.store(name="config_schema", node=Config)
     for f in fields(Config):
@@ -74,7 +79,8 @@ def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
     ValueError for settings that can't be composed; an error of the task keeps its type.
     """
     register()
-    sys.argv[1:] = arguments(sys.argv[1:])
+    sweep = get_args_parser().parse_args().multirun
+    sys.argv[1:] = as_typed(sys.argv[1:], sweep)
     options = get_args_parser().parse_args()
     traceback = wants_traceback()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises; otherwise it prints and exits
@@ -92,25 +98,6 @@ def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
         raise ValueError(explained(error)) from error
     finally:
         os.environ["HYDRA_FULL_ERROR"] = "1" if traceback else "0"
-
-
-def arguments(given: Sequence[str]) -> list[str]:
-    """Return the command line with RUN of resume=RUN and init_from=RUN quoted for Hydra.
-
-    The name of a run has commas and equals signs. In a sweep a comma separates runs, so nothing is
-    quoted.
-    """
-    if "-m" in given or "--multirun" in given:
-        return list(given)
-    runs = ("resume=", "init_from=")
-    return [_quoted(argument) if argument.startswith(runs) else argument for argument in given]
-
-
-def _quoted(override: str) -> str:
-    key, _, value = override.partition("=")
-    if value[:1] in ("'", '"') or re.fullmatch(r"[\w./+-]*", value, re.ASCII):
-        return override
-    return f"{key}='" + value.replace("'", r"\'") + "'"
 
 
 def show_help(config_name: str, overrides: Sequence[str]) -> None:
@@ -137,7 +124,11 @@ def composed(cfg: DictConfig) -> Config:
         for key in ("vocab_size", "joint"):  # suggestions of the corpus, which the model replaces
             if OmegaConf.is_interpolation(cfg.tokenizer, key):
                 cfg.tokenizer[key] = getattr(TokenizerConfig(), key)
-    config = OmegaConf.to_object(cfg)
+    try:
+        OmegaConf.to_object(cfg.data)  # first: other groups take defaults from it
+        config = OmegaConf.to_object(cfg)
+    except OmegaConfBaseException as error:
+        raise ValueError(explained(error)) from error
     assert isinstance(config, Config)
     return config
 
@@ -181,7 +172,7 @@ def _resumed_run(cfg: DictConfig) -> tuple[Config, "Run"]:
     run = Run.open(cfg.resume)
     if (before := run.overrides()) is not None:
         run.asked = list(({key_of(o): o for o in before} | asked()).values())
-    resumed = OmegaConf.structured(replace(run.config(), resume=cfg.resume, overwrite=False))
+    resumed = _as_hydra(replace(run.config(), resume=cfg.resume, overwrite=False))
     accepted = [key for key in (*CHANGEABLE, *EXTENDABLE) if key not in NOT_SETTINGS]
     places = (o for o in overrides.hydra if key_of(o) == "hydra.run.dir")
     for override in (*overrides.task, *places):
@@ -195,6 +186,13 @@ def _resumed_run(cfg: DictConfig) -> tuple[Config, "Run"]:
         OmegaConf.update(resumed, key, OmegaConf.select(cfg, key))
     with saved_settings():
         return _without_bars(composed(resumed)), run
+
+
+def _as_hydra(config: Config) -> DictConfig:
+    """Return settings as Hydra has them, where ${ in a text is that and no reference."""
+    made = OmegaConf.merge(OmegaConf.structured(Config), escaped(plain(config)))
+    assert isinstance(made, DictConfig)
+    return made
 
 
 def _is_data(key: str) -> bool:
@@ -223,6 +221,7 @@ def job() -> Iterator[None]:
 
     Hydra raises its error after the last job.
     """
+    use_utf8()  # here too: a launcher may have started a process for this job
     try:
         yield
     except (ValueError, RuntimeError, OSError) as error:

@@ -9,6 +9,7 @@ from hydra.core.override_parser.types import QuotedString
 from omegaconf import DictConfig, OmegaConf
 
 from ..config.settings import CONFIGS, flatten, plain
+from .typed import escaped
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -44,15 +45,10 @@ def with_architecture(cfg: DictConfig, origin: "Config", asked: Mapping[str, str
                     f"{override}: init_from={cfg.init_from} has {key}={value}, which its weights"
                     " depend on; leave this out"
                 )
-        OmegaConf.update(cfg, key, _escaped(value))
+        OmegaConf.update(cfg, key, escaped(value))
     for key in LANGUAGES if cfg.data.origin.name == "files" else ():
         if key not in asked:
             OmegaConf.update(cfg, key, flatten(plain(origin))[key])
-
-
-def _escaped(value: Any) -> Any:
-    """Return a value as OmegaConf has it, for which ${ begins a reference."""
-    return value.replace("${", r"\${") if isinstance(value, str) else value
 
 
 def check_origins(overrides: Sequence[str]) -> None:

@@ -4,10 +4,11 @@ Hydra answers an unknown key with the advice to add it by "+", and takes "~norm"
 would train something else than what was meant.
 """
 
-import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -15,17 +16,14 @@ from typing import Any, get_args, get_origin, get_type_hints
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 
 from ..config import Config
-from ..config.settings import CONFIGS
+from ..config.settings import CONFIGS, kind_of
 
 CLASSES = tuple(f.name for f in fields(Config) if is_dataclass(f.type))
 """Groups that every run needs a choice of."""
 OPTIONAL = ("experiment", "size")
 """Groups that may be null."""
-TYPES = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
-"""OmegaConf's name of a type -> what a person calls it."""
 LISTED = 12
 """An error lists the keys of a group up to this number."""
 
@@ -61,15 +59,19 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
 def check(overrides: Sequence[str], folders: Sequence[Path] = (CONFIGS,)) -> None:
     """Raise ValueError for the first override that names no setting, or takes one away."""
     known = keys()
+    _check_words(overrides)
     for override in map(_parsed, overrides):
         key = override.key_or_group
         if key.split("/")[0].split(".")[0] == "hydra" or override.package is not None:
             continue
-        if any(key.startswith(f"{own}.") for own, is_open in known.items() if is_open):
-            continue
         text = str(override.input_line)
+        if own := next(
+            (k for k, is_open in known.items() if is_open and key.startswith(f"{k}.")), None
+        ):
+            _check_added(override, own)
+            continue
         if key not in known and key != "experiment/size":
-            raise ValueError(f"{text}: {_unknown(key, known)}")
+            raise ValueError(f"{text}: {unknown(key, known)}")
         if override.is_delete():
             instead = "null" if key in OPTIONAL else "CHOICE" if key in CLASSES else "VALUE"
             raise ValueError(f"{text}: expected {key}={instead}: a setting can't be removed")
@@ -78,6 +80,27 @@ def check(overrides: Sequence[str], folders: Sequence[Path] = (CONFIGS,)) -> Non
             raise ValueError(f"{text}: expected {plain}: the setting exists, so it needs no +")
         if key in (*CLASSES, *OPTIONAL):
             _check_choice(override, choices(key, folders))
+        _check_truth(override)
+
+
+def _check_words(overrides: Sequence[str]) -> None:
+    """Raise ValueError for a word without "=", such as the rest of a path with a space."""
+    for before, word in pairwise(["", *overrides]):
+        if "=" in word or word.startswith("~"):
+            continue
+        whole = f"{before} {word}" if "=" in before else ""
+        meant = f"; a value with spaces needs quotes: {shlex.quote(whole)}" if whole else ""
+        raise ValueError(f"{word}: expected key=value{meant}")
+
+
+def _check_added(override: Override, group: str) -> None:
+    """Raise ValueError for a new name with settings of its own: OmegaConf can't add it."""
+    kind = kind_of(f"{group}.NAME")
+    if override.is_add() and kind is not None and is_dataclass(kind.type):
+        raise ValueError(
+            f"{override.input_line}: expected it in a file of settings, as in --config-dir DIR with"
+            f" DIR/data/NAME.yaml: the command line adds no name to {group}"
+        )
 
 
 def _parsed(override: str) -> Override:
@@ -89,7 +112,7 @@ def _parsed(override: str) -> Override:
         raise ValueError(f"{override}: expected key=value in Hydra's syntax: {reason}") from error
 
 
-def _unknown(key: str, known: dict[str, bool]) -> str:
+def unknown(key: str, known: dict[str, bool]) -> str:
     """Describe a key that no setting has."""
     group = key.rpartition(".")[0]
     siblings = [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == group]
@@ -120,18 +143,9 @@ def _check_choice(override: Override, available: list[str]) -> None:
         )
 
 
-def explained(error: HydraException | OmegaConfBaseException) -> str:
-    """Return what Hydra found wrong as one line, with the cause and a close choice."""
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
-    reason = str(cause or error).partition("\n")[0]
-    merged = re.match(r"Error merging override (\S+)", str(error))
-    if merged is None:
-        return f"{error}: {reason}" if cause is not None else str(error)
-    if choice := re.search(r"Invalid value '(.*)', expected one of \[(.*)\]", reason):
-        meant = did_you_mean(choice[1], choice[2].split(", "))
-        return f"{merged[1]}: expected one of {choice[2]}{meant}"
-    if kind := re.search(r"could not be converted to (\w+)", reason):
-        return f"{merged[1]}: expected {TYPES.get(kind[1], kind[1])}"
-    if reason.endswith("is not Optional"):
-        return f"{merged[1]}: expected a value, not null"
-    return f"{merged[1]}: {reason}"
+def _check_truth(override: Override) -> None:
+    """Raise ValueError for a number in place of a truth value: OmegaConf takes 5 for true."""
+    kind, value = kind_of(override.key_or_group), override.value()
+    is_truth = kind is not None and kind.type is bool
+    if is_truth and isinstance(value, (int, float)) and value not in (0, 1):
+        raise ValueError(f"{override.input_line}: expected true or false")

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 from rich.table import Table
 
-from .composition import run, settings
+from .composition import job, run, settings
 from .options import console
 
 if TYPE_CHECKING:
+    from ..config import Config
     from ..data.dataset import Counts, Prepared
     from ..data.tokenizer import Tokenizer
 
@@ -88,7 +89,12 @@ def show_vocabularies(prepared: "Prepared", languages: tuple[str, str]) -> None:
 
 def task(cfg: DictConfig) -> None:
     """Prepare one corpus and show it."""
-    config = settings(cfg)
+    with job():
+        show_prepared(settings(cfg))
+
+
+def show_prepared(config: "Config") -> None:
+    """Prepare the corpus of a configuration; print tables, vocabularies and an example."""
     from ..data.preparation import prepare
     from ..translation.loading import ready_tokenizers
 

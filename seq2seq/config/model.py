@@ -3,7 +3,12 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from .checks import check_ranges, number, only_with
+from .checks import check_ranges, expand_paths, number, only_with, path
+
+WIDEST = 2**17
+"""Most features of a layer; no machine holds a square matrix of this width for each gate."""
+DEEPEST = 1000
+"""Most layers of a side."""
 
 
 class CellKind(Enum):
@@ -60,11 +65,11 @@ class Tying(Enum):
 class ModelConfig:
     """Size and shape of the translator."""
 
-    embedding_size: int = number(256, at_least=1)
-    hidden_size: int = number(512, at_least=1)
+    embedding_size: int = number(256, at_least=1, at_most=WIDEST)
+    hidden_size: int = number(512, at_least=1, at_most=WIDEST)
     """Features of the decoder's state. A bidirectional encoder has half of them per direction."""
-    encoder_layers: int = number(1, at_least=1)
-    decoder_layers: int = number(1, at_least=1)
+    encoder_layers: int = number(1, at_least=1, at_most=DEEPEST)
+    decoder_layers: int = number(1, at_least=1, at_most=DEEPEST)
     bidirectional: bool = True
     """Whether the encoder reads the source in both directions."""
     attention: Attention = Attention.general
@@ -75,18 +80,19 @@ class ModelConfig:
     """Rate on embeddings, between recurrent layers and on the attentional state."""
     variational: bool = False
     """Whether all time steps of a sentence share one dropout mask (Gal & Ghahramani 2016)."""
-    init_scale: float = number(0.1, above=0)
+    init_scale: float = number(0.1, above=0, at_most=100)
     """Weights and biases start uniform in (-init_scale, init_scale).
 
     Gains and shifts of norms keep their own initial values.
     """
-    source_embeddings: str | None = None
+    source_embeddings: str | None = path()
     """File of pretrained embeddings of source words, in word2vec's text format or GloVe's."""
-    target_embeddings: str | None = None
+    target_embeddings: str | None = path()
     """The same of target words."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "model")
+        expand_paths(self)
         if self.bidirectional and self.hidden_size % 2:
             raise ValueError(
                 f"model.hidden_size={self.hidden_size}: expected an even number for a"

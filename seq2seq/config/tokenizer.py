@@ -4,7 +4,10 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-from .checks import check_ranges, number, only_with
+from .checks import check_ranges, expand_paths, number, only_with, path
+
+MOST_PIECES = 10_000_000
+"""Largest vocabulary."""
 
 
 class TokenizerKind(Enum):
@@ -29,7 +32,7 @@ class TokenizerConfig:
     """How text is split into pieces."""
 
     kind: TokenizerKind = TokenizerKind.bpe
-    vocab_size: int = number(8000, at_least=5)
+    vocab_size: int = number(8000, at_least=5, at_most=MOST_PIECES)
     """Number of pieces, with the four special ones; an upper limit for char and word."""
     joint: bool = True
     """Whether both languages share one tokenizer."""
@@ -44,13 +47,14 @@ class TokenizerConfig:
     """
     user_defined_symbols: str = ""
     """Placeholders such as <url> that stay whole, separated by spaces or commas."""
-    model: str | None = None
+    model: str | None = path()
     """A SentencePiece model file to use instead of a new one, with its own settings."""
-    target_model: str | None = None
+    target_model: str | None = path()
     """The target's model file, where it is not the source's."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "tokenizer")
+        expand_paths(self)
         condition = "tokenizer.kind=bpe or unigram"
         only_with(self, "tokenizer", condition, self.kind in SUBWORDS, "byte_fallback")
         only_with(

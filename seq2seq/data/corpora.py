@@ -4,7 +4,7 @@ import gzip
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -12,7 +12,15 @@ from pathlib import Path
 from ..config import DataConfig, Origin, SplitConfig, SplitRule
 from ..config.settings import packaged
 from ..errors import DataError
-from ..files import new_folder, replacing, temporary_folder, write_text
+from ..files import (
+    exists,
+    give_usual_mode,
+    new_folder,
+    place,
+    replacing,
+    temporary_folder,
+    write_text,
+)
 from . import grammar
 from .grammar import generate_splits, load_grammar
 from .splitting import Pair, split_by_components
@@ -143,7 +151,7 @@ def _hint(config: DataConfig, name: str) -> str:
 
 def _mirror(config: DataConfig) -> str | None:
     """Return the folder that replaces the network as the source of published files, if any."""
-    return config.mirror or os.environ.get(MIRROR_VARIABLE)
+    return config.mirror or os.path.expanduser(os.environ.get(MIRROR_VARIABLE, ""))
 
 
 def _download_folder(config: DataConfig) -> Path:
@@ -164,10 +172,10 @@ def _mirrored(config: DataConfig, split: SplitConfig, name: str, sha256: str) ->
     if not mirror:
         return None
     folder = Path(mirror) / (split.mirror_folder or config.mirror_folder or config.name)
-    if not folder.is_dir():
+    if not exists(folder):
         raise DataError(
-            f"{folder}: no such folder in the mirror (data.mirror or {MIRROR_VARIABLE}); "
-            f"expected the files of data={config.name}"
+            f"{folder}: no such folder{place(folder)} in the mirror (data.mirror or"
+            f" {MIRROR_VARIABLE}); expected the files of data={config.name}"
         )
     check_sha256(folder / name, sha256)
     return folder / name
@@ -210,6 +218,7 @@ def fetch(address: str, folder: Path, name: str) -> Path:
     try:
         with temporary_folder(folder, prefix=".download-") as temporary:
             pooch.retrieve(address, known_hash=None, fname=name, path=temporary, progressbar=True)
+            give_usual_mode(temporary / name)  # pooch makes it for its owner alone
             os.replace(temporary / name, folder / name)
     except OSError as error:
         raise DataError(
@@ -253,7 +262,8 @@ def _grammar_file(config: DataConfig) -> Path:
     """Return the grammar's file, in the working directory or the package; DataError if absent."""
     file = packaged(str(config.grammar))
     if config.grammar is None or not file.is_file():
-        raise DataError(f"data.grammar={config.grammar}: no such file; expected a grammar")
+        where = place(str(config.grammar)) and f"{place(str(config.grammar))} or in the package"
+        raise DataError(f"data.grammar={config.grammar}: no such file{where}; expected a grammar")
     return file
 
 
@@ -303,9 +313,18 @@ def read_split(config: DataConfig, name: str) -> tuple[list[str], list[str]]:
     return source, target
 
 
-def read_pair_files(source: str, target: str) -> tuple[list[str], list[str]]:
-    """Return the lines of a source file and of its translation."""
-    return unzipped(read_pairs([Path(source), Path(target)]))
+def read_parallel(files: Sequence[str]) -> list[list[str]]:
+    """Return the lines of files that belong together; DataError unless they have as many lines."""
+    texts = [list(read_lines(Path(file))) for file in files]
+    for file, lines in zip(files, texts, strict=True):
+        if len(lines) != len(texts[0]):
+            raise DataError(
+                f"{files[0]} has {len(texts[0])} lines, {file} has {len(lines)}; expected the same"
+                " number"
+            )
+    if not texts[0]:
+        raise DataError(f"{files[0]}: empty; expected one sentence on each line")
+    return texts
 
 
 def scored_text(source: Iterable[str], reference: Iterable[str]) -> dict[str, str]:

@@ -32,11 +32,12 @@ from ..errors import DataError
 from ..files import new_folder
 from .corpora import locate, split_pairs, splits, unzipped
 from .dataset import ENDS_DTYPE, SIDES, Counts, Manifest, Prepared, ids_dtype
+from .scripts import check_scripts
 from .splitting import Pair
 from .text import clean, odd_characters, text_sha256
 from .tokenizer import Tokenizers
 
-VERSION = 2
+VERSION = 3
 """Version of the code that decides what the arrays hold: increase it where that changes."""
 LIBRARIES = ("sentencepiece", "jieba")
 """Libraries whose version decides how text is split."""
@@ -97,6 +98,7 @@ def prepare(
         for abandoned in root.glob(f"{MAKING}*"):
             shutil.rmtree(abandoned, ignore_errors=True)
         if not (folder / "manifest.json").exists():
+            check_scripts(data)
             shutil.rmtree(folder, ignore_errors=True)
             with new_folder(folder, prefix=MAKING) as made:
                 make(made, data, ready or train_tokenizers(data, tokenizer), progress)

@@ -17,12 +17,12 @@ from typing import Any
 
 from sentencepiece import SentencePieceProcessor
 
-from ..config import TokenizerConfig, TokenizerKind
+from ..config import TokenizerConfig, TokenizerKind, languages
 from ..config.tokenizer import SPECIAL
 from ..errors import DataError
 from ..files import replacing, write_text
 from .own_model import Renumbering, read_model
-from .text import WITHOUT_SPACES, clean, join_chinese, nfkc, segment_chinese
+from .text import clean, join_chinese, nfkc, segment_chinese
 from .tokenizer_training import TrainingLines, train_model
 
 SPACE = "▁"
@@ -105,12 +105,12 @@ class Tokenizer:
 
     def join(self, parts: Iterable[str]) -> str:
         """Return the parts of one sentence as one text."""
-        return ("" if self.language.startswith(WITHOUT_SPACES) else " ").join(parts)
+        return (" " if languages.language(self.language).has_spaces else "").join(parts)
 
 
 def _is_segmented(kind: TokenizerKind, language: str) -> bool:
     """Return whether text is split into words before SentencePiece receives it."""
-    return kind is TokenizerKind.word and language.startswith("zh")
+    return kind is TokenizerKind.word and languages.language(language).is_chinese
 
 
 def normalise(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from ..config.languages import counted_units
 from ..figures import attention_figure, rendered
 from ..runs.examples import WorkedExample
 
@@ -33,6 +34,7 @@ def _environment() -> Environment:
         "packaged": lambda name: (files("seq2seq.report") / name).read_bytes(),
         "attention_map": attention_map,
     }
+    environment.filters["units"] = counted_units
     return environment
 
 

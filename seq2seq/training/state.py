@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import Config
+from ..config import Config, TrainerConfig
 from ..data.batches import BatchSampler
 from ..data.corpora import read_split, splits
 from ..data.dataset import ParallelDataset, Prepared
 from ..data.preparation import prepare
 from ..device import choose_device, set_threads
+from ..files import exists
 from ..model import Translator
 from ..runs.checkpoint import (
     CheckpointError,
@@ -29,6 +30,7 @@ from ..runs.checkpoint import (
 from ..runs.folder import Run, RunError
 from ..runs.origin import Origin
 from ..translation.loading import build_translator, ready_tokenizers
+from ..translation.scores import bleu_metric
 from .evaluation import training_batches
 from .optimizer import make_optimizer
 from .processes import ONE_PROCESS, SEED_STRIDE, Processes
@@ -44,6 +46,7 @@ class Progress:
     seconds: float = 0.0  # time spent in updates alone
     wall_seconds: float = 0.0  # time in the loop, validation included, set-up and pauses not
     best: float | None = None  # BLEU of the best validation, or its loss with the sign changed
+    best_ties: list[float] = field(default_factory=list)  # its further figures (see `standing`)
     best_update: int = 0  # update of the best validation
     bad_validations: int = 0  # number of validations since the best one
     plateau_scale: float = 1.0  # factor on the learning rate under the plateau schedule
@@ -95,9 +98,12 @@ class TrainingState:
             sums.tokens += result.tokens
             sums.seconds += seconds
 
-    def fraction_done(self) -> float:
-        """Return the finished part of the training, 0 to 1, by the limit that is closer."""
-        trainer, state = self.config.trainer, self.sampler.state_dict()
+    def fraction_done(self, trainer: TrainerConfig | None = None) -> float:
+        """Return the finished part of the training, 0 to 1, by the limit that is closer.
+
+        The limits are the run's own, or those of `trainer`.
+        """
+        trainer, state = trainer or self.config.trainer, self.sampler.state_dict()
         parts = [0.0]
         if trainer.max_updates is not None:
             parts.append(self.progress.update / trainer.max_updates)
@@ -160,7 +166,7 @@ class TrainingState:
         of another architecture or holds no training state.
         """
         path = self.run.checkpoint("last")
-        if not path.exists():
+        if not exists(path):
             return
         tensors, header = load_checkpoint(path)
         if header.get("corpus", self.corpus) != self.corpus:
@@ -219,6 +225,8 @@ def initial_state(config: Config, run: Run, processes: Processes = ONE_PROCESS) 
     """
     set_threads(config.trainer.threads)
     device = choose_device(config.trainer.device)
+    if processes.is_main:
+        bleu_metric(config.data.splits_for_bleu)  # its tokenizer can be loaded
     show_progress = config.trainer.progress and processes.is_main
     ready = ready_tokenizers(config, run)
     prepared = prepare(config.data, config.tokenizer, show_progress, ready)
