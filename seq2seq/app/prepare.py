@@ -98,7 +98,9 @@ def show_prepared(config: "Config") -> None:
     from ..data.preparation import prepare
     from ..translation.loading import ready_tokenizers
 
-    prepared = prepare(config.data, config.tokenizer, ready=ready_tokenizers(config))
+    prepared = prepare(
+        config.data, config.tokenizer, config.trainer.progress, ready=ready_tokenizers(config)
+    )
     rows = prepared.manifest.splits
     out = console()
     out.print(clean_up_table(rows))
