@@ -19,6 +19,7 @@ PACKAGES = {
     "hydra": ("hydra-core", "app"),
     "hydra_plugins": ("hydra-joblib-launcher", "app"),
     "jieba": ("jieba", "app"),
+    "langcodes": ("langcodes", "app"),
     "matplotlib": ("matplotlib", "app"),
     "numpy": ("numpy", "app"),
     "omegaconf": ("hydra-core", "app"),

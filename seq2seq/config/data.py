@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from .checks import as_text, check_ranges, number, only_with, refuse
+from .languages import check_language
 
 
 @dataclass
@@ -95,6 +96,7 @@ class DataConfig:
     name: str = ""
     origin: Origin = Origin.files
     source_language: str = "en"
+    """BCP 47 tag or ISO 639 code: de, zh-Hant, tha."""
     target_language: str = "zh"
     vocab_size: int = number(8000, at_least=5)
     """Default of `tokenizer.vocab_size` for this corpus."""
@@ -146,6 +148,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, "data")
+        for key in ("source_language", "target_language"):
+            check_language(f"data.{key}", getattr(self, key))
         self._check_batches()
         published = self.origin is Origin.published
         only_with(

@@ -8,12 +8,11 @@ from .batches import Batch, BatchSampler, pad
 from .corpora import is_here, read_pair_files, read_split, scored_text, splits
 from .dataset import Counts, ParallelDataset, Prepared
 from .preparation import prepare
-from .text import WITHOUT_SPACES, decoded_lines
+from .text import decoded_lines
 from .tokenizer import SPACE, Tokenizer, Tokenizers
 
 __all__ = [
     "SPACE",
-    "WITHOUT_SPACES",
     "Batch",
     "BatchSampler",
     "Counts",

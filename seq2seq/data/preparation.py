@@ -36,7 +36,7 @@ from .splitting import Pair
 from .text import clean, odd_characters, text_sha256
 from .tokenizer import Tokenizers
 
-VERSION = 2
+VERSION = 3
 """Version of the code that decides what the arrays hold: increase it where that changes."""
 LIBRARIES = ("sentencepiece", "jieba")
 """Libraries whose version decides how text is split."""

@@ -15,6 +15,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, cast
 
+from ..config import languages
 from ..errors import DataError
 
 SPACES = "\u00a0\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
@@ -24,15 +25,11 @@ INVISIBLE = "\u00ad\u200b\u2060\ufeff"
 The zero-width joiners U+200C and U+200D are kept: Persian, Hindi and emoji need them."""
 CONTROLS = "".join(map(chr, [*range(0x20), 0x7F, *range(0x80, 0xA0)]))
 """Control characters, which `clean` maps to a plain space too."""
-WITHOUT_SPACES = ("zh", "ja")
-"""Languages written without spaces between words."""
 
 _PLAIN = str.maketrans({**dict.fromkeys(SPACES + CONTROLS, " "), **dict.fromkeys(INVISIBLE)})
 _ODD = re.compile(f"[{re.escape(SPACES + INVISIBLE + CONTROLS)}]")
-_KEPT_FROM_NFKC = {
-    "zh": re.compile("([！-／：-＠［-｀｛-～…‥]+)"),
-    "ja": re.compile("([！-～…‥]+)"),
-}
+_KEPT_IN_CHINESE = re.compile("([！-／：-＠［-｀｛-～…‥]+)")
+_KEPT_IN_JAPANESE = re.compile("([！-～…‥]+)")
 """Full-width characters that NFKC would turn into ASCII, but that the language uses.
 
 Chinese keeps full-width punctuation, Japanese full-width letters and digits too. Reference
@@ -114,9 +111,10 @@ def clean(line: str) -> str:
 
 def nfkc(line: str, language: str) -> str:
     """Normalise a line by Unicode NFKC; Chinese and Japanese keep their full-width forms."""
-    kept = _KEPT_FROM_NFKC.get(language[:2])
-    if kept is None:
+    written = languages.language(language)
+    if not (written.is_chinese or written.is_japanese):
         return unicodedata.normalize("NFKC", line)
+    kept = _KEPT_IN_CHINESE if written.is_chinese else _KEPT_IN_JAPANESE
     parts = kept.split(line)
     parts[::2] = [unicodedata.normalize("NFKC", part) for part in parts[::2]]
     return "".join(parts)

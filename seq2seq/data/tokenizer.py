@@ -17,10 +17,10 @@ from pathlib import Path
 
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
-from ..config import TokenizerConfig, TokenizerKind
+from ..config import TokenizerConfig, TokenizerKind, languages
 from ..errors import DataError
 from ..files import replacing, write_text
-from .text import WITHOUT_SPACES, clean, join_chinese, nfkc, segment_chinese
+from .text import clean, join_chinese, nfkc, segment_chinese
 
 SPACE = "▁"
 """SentencePiece's mark of a word's start, U+2581."""
@@ -87,12 +87,12 @@ class Tokenizer:
 
     def join(self, parts: Iterable[str]) -> str:
         """Return the parts of one sentence as one text."""
-        return ("" if self.language.startswith(WITHOUT_SPACES) else " ").join(parts)
+        return (" " if languages.language(self.language).has_spaces else "").join(parts)
 
 
 def _is_segmented(kind: TokenizerKind, language: str) -> bool:
     """Return whether text is split into words before SentencePiece receives it."""
-    return kind is TokenizerKind.word and language.startswith("zh")
+    return kind is TokenizerKind.word and languages.language(language).is_chinese
 
 
 def normalise(line: str, kind: TokenizerKind, language: str, use_nfkc: bool) -> str:

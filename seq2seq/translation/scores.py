@@ -1,6 +1,5 @@
 """BLEU and chrF by sacreBLEU with their signatures, and paired significance tests."""
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,21 +7,7 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.significance import PairedTest, Result
 
-
-def bleu_tokenizer(language: str) -> str:
-    """Return sacreBLEU's tokenizer for a target language: zh, ja-mecab or 13a.
-
-    Without MeCab Japanese is split into characters (char).
-    """
-    if language.startswith("zh"):
-        return "zh"
-    if language.startswith("ja"):
-        return (
-            "ja-mecab"
-            if importlib.util.find_spec("MeCab") and importlib.util.find_spec("ipadic")
-            else "char"
-        )
-    return "13a"
+from ..config.languages import bleu_tokenizer
 
 
 @dataclass

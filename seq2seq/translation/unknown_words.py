@@ -5,8 +5,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from ..config import TokenizerKind
-from ..data.text import WITHOUT_SPACES
+from ..config import TokenizerKind, languages
 from ..data.tokenizer import SPACE, Tokenizer
 from .search import Hypothesis
 
@@ -17,7 +16,8 @@ def source_words(pieces: Sequence[str], tokenizer: Tokenizer) -> list[str]:
     SentencePiece marks the start of a word by U+2581. The pieces of a word tokenizer are words
     themselves; so are those of a language written without spaces, for want of marks.
     """
-    alone = tokenizer.kind is TokenizerKind.word or tokenizer.language.startswith(WITHOUT_SPACES)
+    alone = not languages.language(tokenizer.language).has_spaces
+    alone = alone or tokenizer.kind is TokenizerKind.word
     starts = [i for i, piece in enumerate(pieces) if alone or i == 0 or piece.startswith(SPACE)]
     words = []
     for start, end in pairwise([*starts, len(pieces)]):

@@ -2,7 +2,8 @@ import pytest
 import sacrebleu
 from typed import present
 
-from seq2seq.translation.scores import bleu_tokenizer, paired_bootstrap, score
+from seq2seq.config.languages import bleu_tokenizer
+from seq2seq.translation.scores import paired_bootstrap, score
 
 
 def test_tokenizer_follows_the_target_language() -> None:

