@@ -2,12 +2,52 @@
 
 import contextlib
 import os
+import re
+import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 TEMPORARY = ".tmp"
 """End of the name of a file that is being written."""
+
+
+def _owner() -> str:
+    """Return the part of a temporary name that says which process owns it."""
+    return f"{_host()}.{os.getpid()}"
+
+
+def _host() -> str:
+    return re.sub(r"[^\w-]", "-", socket.gethostname()) or "host"
+
+
+def remove_abandoned(folder: Path, prefix: str) -> None:
+    """Remove temporary files and folders whose process on this machine has ended.
+
+    Their names start with `prefix`, followed by machine and process. Python cannot remove them
+    itself where a process is killed.
+    """
+    owned = re.compile(rf"{re.escape(prefix + _host())}\.(\d+)[.-].*")
+    for path in folder.glob(f"{prefix}*"):
+        if (found := owned.fullmatch(path.name)) and not _is_alive(int(found[1])):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    """Return whether a process of this machine may still be running."""
+    if os.name != "posix":  # elsewhere a signal of 0 would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # of another user
+        return True
+    return True
 
 
 @contextlib.contextmanager
@@ -27,7 +67,8 @@ def replacing(path: Path) -> Iterator[Path]:
     therefore a whole file, either the older or the newer one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    remove_abandoned(path.parent, f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{_owner()}{TEMPORARY}")
     try:
         with naming(path):
             yield temporary
@@ -39,15 +80,26 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Give an empty folder inside `parent`, and remove it at the end.
+
+    Its name starts with `prefix`. Those that a killed process left are removed first.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(parent, prefix)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=f"{prefix}{_owner()}-") as temporary:
+        yield Path(temporary)
+
+
+@contextlib.contextmanager
 def new_folder(path: Path, prefix: str) -> Iterator[Path]:
     """Give a temporary folder that is renamed to `path` at the end; remove it on an error.
 
-    The temporary folder's name starts with `prefix`. Where another process has made `path` in the
-    meantime, that folder is kept.
+    The temporary folder is inside one whose name starts with `prefix`. Where another process has
+    made `path` in the meantime, that folder is kept.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix) as temporary:
-        made = Path(temporary) / path.name
+    with temporary_folder(path.parent, prefix) as temporary:
+        made = temporary / path.name
         made.mkdir()
         yield made
         try:

@@ -1,15 +1,18 @@
 """From an error to one line and an exit code.
 
 0: done, also after SIGTERM once the run is saved. 1: a failure during the work. 2: usage,
-configuration, data, or a package that is not installed. 130: Ctrl-C. There is no traceback unless
-HYDRA_FULL_ERROR=1.
+configuration, data, or a package that is not installed. 130: Ctrl-C. 128 plus its number: another
+signal, with nothing to save. There is no traceback unless HYDRA_FULL_ERROR=1.
 """
 
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from ..errors import Stopped
 
@@ -67,10 +70,33 @@ def fail(error: BaseException, code: int) -> int:
     return code
 
 
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise Stopped inside, so that temporary files are removed.
+
+    Training replaces the first by its own handler. A signal that is ignored, as nohup does with
+    SIGHUP, stays so. On leaving, the former handlers are back.
+    """
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise Stopped(f"{signal.Signals(number).name}: ended", 128 + number)
+
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def guarded(main: Callable[[], Any]) -> int:
     """Run a command; return its exit code, after one line about an error that it raised."""
     try:
-        main()
+        with ended_by_signals():
+            main()
         return 0
     except Stopped as error:
         return fail(error, error.exit_code)

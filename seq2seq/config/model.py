@@ -80,6 +80,10 @@ class ModelConfig:
 
     Gains and shifts of norms keep their own initial values.
     """
+    source_embeddings: str | None = None
+    """File of pretrained embeddings of source words, in word2vec's text format or GloVe's."""
+    target_embeddings: str | None = None
+    """The same of target words."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "model")

@@ -9,7 +9,7 @@ from .decode import DecodeConfig
 from .model import Attention, CellConfig, CellKind, ModelConfig, Tying
 from .optimizer import OptimizerConfig, Schedule
 from .probe import ProbeConfig, ProbeKind, has_statistics
-from .tokenizer import TokenizerConfig
+from .tokenizer import TokenizerConfig, TokenizerKind
 from .trainer import Backend, TrainerConfig
 
 
@@ -36,6 +36,8 @@ class Config:
     """Whether to replace the run that the folder holds."""
     resume: str | None = None
     """Folder of a run to resume, with its own configuration."""
+    init_from: str | None = None
+    """Folder of a trained run whose weights, tokenizers and architecture this one starts with."""
 
     def __post_init__(self) -> None:
         """Check combinations of groups; each group has checked itself."""
@@ -44,11 +46,12 @@ class Config:
         only_with(self.norm, "norm", "cell.kind=lstm", is_lstm, "cell")
         attends = self.model.attention is not Attention.none
         only_with(self.decode, "decode", "an attention", attends, "replace_unk")
-        if self.model.tying is Tying.all and not self.tokenizer.joint:
+        if self.model.tying is Tying.all and not self.tokenizer.one_model:
             refuse(
                 "model.tying=all: expected tokenizer.joint=true, as it shares the source's"
                 " embeddings with the target's"
             )
+        self._check_embeddings()
         endless = self.trainer.max_epochs is None and self.trainer.max_updates is None
         if self.optimizer.schedule is Schedule.cosine and endless:
             refuse(
@@ -56,6 +59,19 @@ class Config:
                 " the end that the rate falls towards"
             )
         self._check_probes()
+
+    def _check_embeddings(self) -> None:
+        """Check that pretrained embeddings have words to belong to, and are not overwritten."""
+        names = ("source_embeddings", "target_embeddings")
+        given = [name for name in names if getattr(self.model, name) is not None]
+        words = self.tokenizer.kind is TokenizerKind.word or self.tokenizer.model is not None
+        only_with(self.model, "model", "tokenizer=word", words, *names)
+        only_with(self.model, "model", "init_from=null", self.init_from is None, *names)
+        if self.model.tying is Tying.all and len(given) > 1:
+            refuse(
+                "model.source_embeddings: expected model.target_embeddings alone with"
+                " model.tying=all, as both languages have one matrix"
+            )
 
     def _check_probes(self) -> None:
         sentences, least = self.probe.sentences, self.norm.min_rows

@@ -1,5 +1,6 @@
 """The tokenizer's settings."""
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
@@ -17,6 +18,10 @@ class TokenizerKind(Enum):
 
 SUBWORDS = (TokenizerKind.bpe, TokenizerKind.unigram)
 """Kinds that split words into pieces of any length."""
+SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
+"""The pieces that every tokenizer has, by their ids."""
+MARKS = "▁▅"
+"""SentencePiece's own marks: of a word's start, U+2581, and of a rare character, U+2585."""
 
 
 @dataclass
@@ -32,8 +37,45 @@ class TokenizerConfig:
     """Whether an unknown character is spelled as bytes instead of <unk> (bpe and unigram)."""
     nfkc: bool = True
     """Whether text is normalised by Unicode NFKC first."""
+    character_coverage: float = number(1.0, at_least=0.98, at_most=1)
+    """Share of the training text's characters that the vocabulary covers; the rarest are left out.
+
+    SentencePiece suggests 0.9995 for languages with thousands of characters.
+    """
+    user_defined_symbols: str = ""
+    """Placeholders such as <url> that stay whole, separated by spaces or commas."""
+    model: str | None = None
+    """A SentencePiece model file to use instead of a new one, with its own settings."""
+    target_model: str | None = None
+    """The target's model file, where it is not the source's."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "tokenizer")
         condition = "tokenizer.kind=bpe or unigram"
         only_with(self, "tokenizer", condition, self.kind in SUBWORDS, "byte_fallback")
+        only_with(
+            self, "tokenizer", "tokenizer.model=null", self.model is None, "kind", "vocab_size",
+            "joint", "byte_fallback", "nfkc", "character_coverage", "user_defined_symbols",
+        )  # fmt: skip
+        only_with(self, "tokenizer", "tokenizer.model=FILE", self.model is not None, "target_model")
+        self._check_symbols()
+
+    @property
+    def symbols(self) -> list[str]:
+        """The user-defined symbols, each once."""
+        return list(dict.fromkeys(re.findall(r"[^\s,]+", self.user_defined_symbols)))
+
+    @property
+    def one_model(self) -> bool:
+        """Whether both languages have the same pieces."""
+        return self.joint and self.target_model in (None, self.model)
+
+    def _check_symbols(self) -> None:
+        for symbol in self.symbols:
+            if symbol in SPECIAL:
+                reason = "another name: every tokenizer has this piece"
+            elif not symbol.isprintable() or set(symbol) & set(MARKS):
+                reason = f"visible characters other than {' and '.join(MARKS)}"
+            else:
+                continue
+            raise ValueError(f"tokenizer.user_defined_symbols={symbol}: expected {reason}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..config import DataConfig, Origin, SplitConfig, SplitRule
 from ..config.settings import packaged
 from ..errors import DataError
-from ..files import new_folder, replacing, write_text
+from ..files import new_folder, replacing, temporary_folder, write_text
 from . import grammar
 from .grammar import generate_splits, load_grammar
 from .splitting import Pair, split_by_components
@@ -204,14 +204,18 @@ def fetch(address: str, folder: Path, name: str) -> Path:
     """Download a file, unless it is there already; an incomplete file is never kept."""
     import pooch
 
+    if (folder / name).is_file():
+        return folder / name
     pooch.get_logger().setLevel("WARNING")  # below that it prints hashes to copy into the code
     try:
-        path = pooch.retrieve(address, known_hash=None, fname=name, path=folder, progressbar=True)
+        with temporary_folder(folder, prefix=".download-") as temporary:
+            pooch.retrieve(address, known_hash=None, fname=name, path=temporary, progressbar=True)
+            os.replace(temporary / name, folder / name)
     except OSError as error:
         raise DataError(
             f"{address}: cannot be downloaded ({error}); data.mirror=DIR reads it from a folder"
         ) from error
-    return Path(path)
+    return folder / name
 
 
 def _divide(config: DataConfig, address: str, rule: SplitRule, folder: Path) -> None:

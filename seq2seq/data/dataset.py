@@ -137,6 +137,10 @@ class Manifest:
     languages: list[str]
     """Source and target language."""
     splits: dict[str, Counts]
+    left_out: int = 0
+    """Training lines that the tokenizers were not trained on."""
+    unseen: list[str] = field(default_factory=list)
+    """User-defined symbols that the tokenizers' training text does not have."""
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -147,7 +151,9 @@ class Manifest:
                 name: Counts(**{**counts, "odd": Counter(counts["odd"])})
                 for name, counts in values["splits"].items()
             }
-            return cls(values["name"], values["fingerprint"], values["languages"], splits)
+            known = {key: values[key] for key in ("left_out", "unseen") if key in values}
+            names = values["name"], values["fingerprint"], values["languages"]
+            return cls(*names, splits, **known)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path}: not a prepared corpus ({error})") from error
 

@@ -51,14 +51,19 @@ RATIO_FROM = 10
 """Pieces on the longer side from which the length ratio counts."""
 
 
-def fingerprint(data: DataConfig, tokenizer: TokenizerConfig, names: list[str]) -> str:
-    """Return a hash of everything that decides the contents of a prepared corpus."""
+def fingerprint(
+    data: DataConfig, tokenizer: TokenizerConfig, names: list[str], ready: Tokenizers | None = None
+) -> str:
+    """Return a hash of everything that decides the contents of a prepared corpus.
+
+    `ready` are tokenizers that are not to be trained on its text.
+    """
     made_of = {
         "version": VERSION,
         "libraries": {name: version(name) for name in LIBRARIES},
         "unicode": unicodedata.unidata_version,
         "texts": {name: list(map(text_sha256, locate(data, name))) for name in names},
-        "tokenizer": asdict(tokenizer),
+        "tokenizer": asdict(tokenizer) if ready is None else ready.identity,
         "cleaning": asdict(data.cleaning),
         "max_length": data.max_length,
         "train_pairs": data.train_pairs,
@@ -69,29 +74,37 @@ def fingerprint(data: DataConfig, tokenizer: TokenizerConfig, names: list[str]) 
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def prepare(data: DataConfig, tokenizer: TokenizerConfig, progress: bool = True) -> Prepared:
+def prepare(
+    data: DataConfig,
+    tokenizer: TokenizerConfig,
+    progress: bool = True,
+    ready: Tokenizers | None = None,
+) -> Prepared:
     """Return the prepared corpus; prepare it first where that has not been done.
 
+    `ready` are tokenizers to use as they are; otherwise `tokenizer` says how they are trained.
     Where several processes need the same corpus, one prepares it and the others wait. Raise
     DataError about text, tokenizer or settings that do not fit.
     """
+    if ready is None and tokenizer.model is not None:
+        ready = Tokenizers.own(tokenizer, (data.source_language, data.target_language))
     names = ["train", *({"valid"} & splits(data).keys())]
     root = Path(data.root) / data.name
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".lock"):
-        folder = root / fingerprint(data, tokenizer, names)
+        folder = root / fingerprint(data, tokenizer, names, ready)
+        # We hold the lock: an unfinished folder is that of a process that was killed.
+        for abandoned in root.glob(f"{MAKING}*"):
+            shutil.rmtree(abandoned, ignore_errors=True)
         if not (folder / "manifest.json").exists():
-            # We hold the lock: any other unfinished folder is that of a process that was killed.
-            for abandoned in (*root.glob(f"{MAKING}*"), folder):
-                shutil.rmtree(abandoned, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             with new_folder(folder, prefix=MAKING) as made:
-                make(made, data, tokenizer, progress)
+                make(made, data, ready or train_tokenizers(data, tokenizer), progress)
     return Prepared.open(folder)
 
 
-def make(folder: Path, data: DataConfig, tokenizer: TokenizerConfig, progress: bool) -> None:
+def make(folder: Path, data: DataConfig, tokenizers: Tokenizers, progress: bool) -> None:
     """Write the prepared corpus to an empty folder, whose name is its fingerprint."""
-    tokenizers = train_tokenizers(data, tokenizer)
     tokenizers.save(folder)
     counts = {}
     for name in ("train", "valid"):
@@ -99,7 +112,9 @@ def make(folder: Path, data: DataConfig, tokenizer: TokenizerConfig, progress: b
         if not counts[name].kept:
             raise DataError(_nothing_left(data, name, counts[name]))
     languages = [data.source_language, data.target_language]
-    Manifest(data.name, folder.name, languages, counts).write(folder / "manifest.json")
+    left_out, unseen = tokenizers.left_out, tokenizers.unseen
+    manifest = Manifest(data.name, folder.name, languages, counts, left_out, unseen)
+    manifest.write(folder / "manifest.json")
 
 
 def _nothing_left(data: DataConfig, name: str, counts: Counts) -> str:

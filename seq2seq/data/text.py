@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from io import BufferedIOBase
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,6 +37,7 @@ Chinese keeps full-width punctuation, Japanese full-width letters and digits too
 translations contain them, so the model must be able to write them.
 """
 _CJK = "\u2e80-\u303f\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef"
+_LONG_RUN = re.compile("[\u4e00-\u9fff]{2000}")
 _SPACE_BY_CJK = re.compile(f"(?<=[{_CJK}]) | (?=[{_CJK}])")
 
 
@@ -136,8 +138,14 @@ def _chinese_words() -> Any:
 
 
 def segment_chinese(line: str) -> str:
-    """Separate the words of a Chinese line by spaces, as jieba finds them."""
-    return " ".join(word for word in _chinese_words().cut(line, HMM=True) if not word.isspace())
+    """Separate the words of a Chinese line by spaces, as jieba finds them.
+
+    A run of over 2,000 characters is cut first: jieba's time can grow with the square of a run.
+    """
+    ends = [run.end() for run in _LONG_RUN.finditer(line)]
+    parts = (line[start:end] for start, end in pairwise([0, *ends, len(line)]))
+    cut = _chinese_words().cut
+    return " ".join(word for part in parts for word in cut(part, HMM=True) if not word.isspace())
 
 
 def join_chinese(line: str) -> str:

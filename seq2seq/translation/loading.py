@@ -12,7 +12,7 @@ from ..runs.folder import Run
 def build_translator(config: Config, tokenizers: Tokenizers) -> Translator:
     """Return a model as configured, with fresh weights."""
     source, target = tokenizers.source, tokenizers.target
-    shared = config.tokenizer.joint or (config.model.tying is Tying.all and source is target)
+    shared = tokenizers.joint or (config.model.tying is Tying.all and source is target)
     vocabulary = Vocabulary(
         source.vocab_size, target.vocab_size, shared, target.pad_id, target.bos_id, target.eos_id
     )

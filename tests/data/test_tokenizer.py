@@ -224,9 +224,7 @@ def test_a_model_with_other_special_ids_is_refused(tmp_path: Path) -> None:
     )
     path = saved(tmp_path)
     path.write_bytes(buffer.getvalue())
-    with pytest.raises(
-        DataError, match=r"tokenizer\.model: damaged tokenizer .*expected 0, 1, 2, 3"
-    ):
+    with pytest.raises(DataError, match=r"tokenizer\.model: damaged tokenizer .*SHA-256 is"):
         Tokenizers.load(tmp_path)
 
 

@@ -15,6 +15,8 @@ import torch
 LOG = logging.getLogger(__name__)
 SOURCES = Path(__file__).parent
 LIBRARY = "seq2seq_cpu.so"
+MAKING = ".making-"
+"""Start of the name of the folder that is compiled in."""
 VECTOR_FLAGS = {
     "AVX512": [
         "-mavx512f",
@@ -141,7 +143,11 @@ def build(library: Path) -> None:
     ]
     # torch_cpu links torch's OpenMP; a second one must not be linked.
     libraries = [f"-L{torch_home / 'lib'}", "-ltorch_cpu", "-lc10"]
-    with tempfile.TemporaryDirectory(dir=library.parent) as temporary:
+    for abandoned in library.parent.glob(
+        f"{MAKING}*"
+    ):  # we hold the lock: left by a killed process
+        shutil.rmtree(abandoned, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=library.parent, prefix=MAKING) as temporary:
         linked = Path(temporary) / LIBRARY
         sources = sorted(SOURCES.glob("*.cpp"))
         compiled = [str(Path(temporary) / f"{source.stem}.o") for source in sources]

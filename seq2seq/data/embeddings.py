@@ -1,0 +1,86 @@
+"""Pretrained embeddings of words, in the text formats of word2vec, fastText and GloVe.
+
+A line is a word and its numbers, separated by spaces. word2vec and fastText (.vec) begin with a line
+of two numbers, how many words and how many dimensions; GloVe does not.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from .text import read_lines
+from .tokenizer import SPACE, Tokenizer
+
+NUMBER = re.compile(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", re.IGNORECASE)
+SHOWN = 60
+"""Characters of a line that an error shows."""
+
+
+def vocabulary(tokenizer: Tokenizer) -> dict[str, int]:
+    """Return the ids of a word tokenizer's words, without the four special pieces."""
+    pieces = range(tokenizer.eos_id + 1, tokenizer.vocab_size)
+    return {tokenizer.id_to_piece(i).removeprefix(SPACE): i for i in pieces}
+
+
+def read_embeddings(
+    path: Path, ids: Mapping[str, int], size: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the ids of the words that a file has, and their embeddings (words, size).
+
+    Of a word that the file has twice, the first embedding counts. Raise DataError where the file
+    cannot be read, has other dimensions, or names the line that is malformed.
+    """
+    found = dict[int, NDArray[np.float32]]()
+    for number, line in _numbered(path, size):
+        numbers = line.count(" ")
+        if numbers < size:
+            raise _malformed(path, number, line, size, f"found {numbers}")
+        # A word may have spaces in it, as GloVe has some.
+        word = line.partition(" ")[0] if numbers == size else line.rsplit(" ", size)[0]
+        place = ids.get(word)
+        if place is not None and place not in found:
+            found[place] = _vector(path, number, line, size)
+    rows = np.array(list(found.values()), np.float32).reshape(-1, size)
+    return np.array(list(found), np.int64), rows
+
+
+def _numbered(path: Path, size: int) -> Iterator[tuple[int, str]]:
+    """Yield the lines with embeddings and their numbers; check how many dimensions they have."""
+    lines = ((number, line.rstrip(" \t")) for number, line in enumerate(read_lines(path), start=1))
+    first = next(lines, None)
+    if first is None:
+        raise DataError(f"{path}: empty; expected a word and its embedding on each line")
+    header = re.fullmatch(r"\d+ (\d+)", first[1])
+    dimensions = int(header[1]) if header else _dimensions(first[1])
+    if dimensions != size:
+        raise DataError(
+            f"{path}:1: embeddings of {dimensions} dimensions; expected model.embedding_size={size}"
+            + (f" (or set model.embedding_size={dimensions})" if dimensions > 1 else "")
+        )
+    yield from lines if header else chain([first], lines)
+
+
+def _dimensions(line: str) -> int:
+    """Return how many numbers a line ends in, after a word that may be a number too."""
+    parts = line.split(" ")[:0:-1]
+    return next((i for i, part in enumerate(parts) if not NUMBER.fullmatch(part)), len(parts))
+
+
+def _vector(path: Path, number: int, line: str, size: int) -> NDArray[np.float32]:
+    try:
+        vector = np.array(line.rsplit(" ", size)[1:], np.float32)
+    except ValueError as error:
+        raise _malformed(path, number, line, size, str(error)) from error
+    if not np.isfinite(vector).all():
+        raise _malformed(path, number, line, size, "found one that is not finite")
+    return vector
+
+
+def _malformed(path: Path, number: int, line: str, size: int, reason: str) -> DataError:
+    shown = line if len(line) <= SHOWN else f"{line[:SHOWN]}…"
+    return DataError(f"{path}:{number}: expected a word and {size} numbers in {shown!r}: {reason}")
