@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from seq2seq.app.exit_codes import guarded
+from seq2seq.app.utf8 import restart_in_utf8
 from seq2seq.benchmark.figure import speed_figure
 from seq2seq.benchmark.layers import PRODUCTS
 from seq2seq.benchmark.memory import Memory
@@ -133,4 +134,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    restart_in_utf8()
     sys.exit(guarded(main))

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,19 +65,37 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give the path of a temporary file that replaces `path` at the end; remove it on an error.
 
     The temporary file is flushed to the disk before it is renamed. At any moment `path` is
-    therefore a whole file, either the older or the newer one.
+    therefore a whole file, either the older or the newer one. It gets the mode that the system
+    gives a new file there, by the umask, whatever mode the writer gives it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(path.parent, f".{path.name}.")
-    temporary = path.with_name(f".{path.name}.{_owner()}{TEMPORARY}")
+    temporary = _temporary(path)
     try:
         with naming(path):
+            temporary.touch()
+            mode = stat.S_IMODE(temporary.stat().st_mode)
             yield temporary
+            temporary.chmod(mode)
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{_owner()}{TEMPORARY}")
+
+
+def give_usual_mode(path: Path) -> None:
+    """Give a file the mode that the system gives a new file there, by the umask."""
+    probe = _temporary(path)
+    try:
+        probe.touch()
+        path.chmod(stat.S_IMODE(probe.stat().st_mode))
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -107,6 +126,20 @@ def new_folder(path: Path, prefix: str) -> Iterator[Path]:
         except OSError:
             if not path.is_dir():
                 raise
+
+
+def exists(path: Path) -> bool:
+    """Return whether a file or folder exists; PermissionError where that may not be known."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def place(path: str | Path) -> str:
+    """Return " in FOLDER" with the working directory, which a relative path begins in."""
+    return "" if os.path.isabs(path) else f" in {os.getcwd()}"
 
 
 def write_text(path: Path, text: str) -> None:

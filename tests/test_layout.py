@@ -92,7 +92,7 @@ ROOMS = {
     "translation": {"config", "data", "runs", "model", "device", "figures"},
     "probes": {"rnn", "config", "data", "runs", "model", "device", "translation"},
     "training": {
-        *("rnn", "config", "data", "runs", "model", "device", "errors", "figures"),
+        *("rnn", "config", "data", "runs", "model", "device", "errors", "files", "figures"),
         *("translation", "probes"),
     },
     "report": {"rnn", "config", "runs", "errors", "files", "figures", "translation"},
@@ -140,18 +140,15 @@ def test_a_report_imports_only_the_scores_of_translation() -> None:
 
 def test_only_app_imports_hydra() -> None:
     for package, allowed in (
-        ("hydra", {f"seq2seq.app.{name}" for name in ("composition", "names", "overrides")}),
-        (
-            "omegaconf",
-            {f"seq2seq.app.{name}" for name in ("composition", "overrides", "train", "prepare")},
-        ),
+        ("hydra", ("composition", "names", "overrides", "sources", "typed")),
+        ("omegaconf", ("composition", "overrides", "prepare", "sources", "train")),
     ):
         users = {
             name
             for name in MODULES
             if any(m.partition(".")[0] == package for m in imports(name, everywhere=True))
         }
-        assert users == allowed, package
+        assert users == {f"seq2seq.app.{name}" for name in allowed}, package
 
 
 def test_nothing_that_is_read_is_executed() -> None:
@@ -179,7 +176,7 @@ LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
 BUDGETS = {
     ("rnn",): 1600,
-    ("model", "loss", "translation", "training"): 2450,
+    ("model", "loss", "translation", "training"): 2475,
     ("data",): 2200,
     ("report",): 3300,
 }

@@ -1,15 +1,25 @@
 """The console commands. Each loads its own module only when it is called."""
 
+import os
 import sys
 from importlib import import_module
 from typing import NoReturn
 
 from .exit_codes import guarded
+from .utf8 import restart_in_utf8
 
 
 def _run(name: str) -> NoReturn:
     """Run the `main` of a module of this package; a missing package is an error like others."""
+    restart_in_utf8()
+    sys.argv[1:] = map(_with_home, sys.argv[1:])
     sys.exit(guarded(lambda: import_module(f"{__package__}.{name}").main()))
+
+
+def _with_home(argument: str) -> str:
+    """Return an option such as --out=~/x with the home folder; the shell replaces a word's ~."""
+    option, sign, value = argument.partition("=")
+    return option + sign + os.path.expanduser(value) if option.startswith("--") else argument
 
 
 def train() -> NoReturn:

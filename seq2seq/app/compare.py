@@ -7,10 +7,8 @@ The folder gets report.html, report.md, results.csv and figures/. Runs of an exp
 """
 
 import argparse
-import io
 import os
 import shlex
-import sys
 from pathlib import Path
 
 from rich.markup import escape
@@ -40,9 +38,6 @@ def main() -> None:
         help="the folder for the report (default: the current one)",
     )
     arguments = parser.parse_args()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a path may have bytes that are no text
     report = write_report(arguments.runs, arguments.out, command(arguments.runs, arguments.out))
     console().print(runs_table(report))
     for section in report.sections:

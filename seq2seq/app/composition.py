@@ -1,11 +1,10 @@
 """Hydra: from the command line to the settings of a run, and to the folder that it writes.
 
-With `names.py` and `overrides.py` this is all that knows Hydra.
+With `names.py`, `overrides.py`, `sources.py` and `typed.py` this is all that knows Hydra.
 """
 
 import math
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,10 +26,12 @@ from omegaconf.errors import OmegaConfBaseException
 from hydra_plugins import seq2seq as sweeper
 
 from ..config import Config, saved_settings
-from ..config.settings import CHANGEABLE, CONFIGS, EXTENDABLE, NOT_SETTINGS
+from ..config.settings import CHANGEABLE, CONFIGS, EXTENDABLE, NOT_SETTINGS, plain
 from .exit_codes import wants_traceback
 from .names import key_of, run_folder, run_name
 from .overrides import check, choices, explained
+from .sources import register_source
+from .typed import as_typed
 
 if TYPE_CHECKING:
     from ..runs.folder import Run
@@ -42,6 +43,7 @@ VERSION_BASE = "1.3"
 def register() -> None:
     """Register the schemas and resolvers that configs/ uses."""
     sweeper.register()
+    register_source()
     store = ConfigStore.instance()
     store.store(name="config_schema", node=Config)
     for f in fields(Config):
@@ -73,7 +75,8 @@ def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
     ValueError for settings that can't be composed; an error of the task keeps its type.
     """
     register()
-    sys.argv[1:] = arguments(sys.argv[1:])
+    sweep = get_args_parser().parse_args().multirun
+    sys.argv[1:] = as_typed(sys.argv[1:], sweep)
     options = get_args_parser().parse_args()
     traceback = wants_traceback()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises; otherwise it prints and exits
@@ -90,24 +93,6 @@ def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
         raise ValueError(explained(error)) from error
     finally:
         os.environ["HYDRA_FULL_ERROR"] = "1" if traceback else "0"
-
-
-def arguments(given: Sequence[str]) -> list[str]:
-    """Return the command line with RUN of resume=RUN quoted for Hydra.
-
-    The name of a run has commas and equals signs. In a sweep a comma separates runs, so nothing is
-    quoted.
-    """
-    if "-m" in given or "--multirun" in given:
-        return list(given)
-    return [_quoted(argument) if argument.startswith("resume=") else argument for argument in given]
-
-
-def _quoted(override: str) -> str:
-    key, _, value = override.partition("=")
-    if value[:1] in ("'", '"') or re.fullmatch(r"[\w./+-]*", value, re.ASCII):
-        return override
-    return f"{key}='" + value.replace("'", r"\'") + "'"
 
 
 def show_help(config_name: str, overrides: Sequence[str]) -> None:
@@ -130,7 +115,11 @@ def show_help(config_name: str, overrides: Sequence[str]) -> None:
 
 def composed(cfg: DictConfig) -> Config:
     """Return Hydra's composition as the plain dataclass, which checks itself."""
-    config = OmegaConf.to_object(cfg)
+    try:
+        OmegaConf.to_object(cfg.data)  # first: other groups take defaults from it
+        config = OmegaConf.to_object(cfg)
+    except OmegaConfBaseException as error:
+        raise ValueError(explained(error)) from error
     assert isinstance(config, Config)
     return config
 
@@ -165,7 +154,7 @@ def _resumed_run(cfg: DictConfig) -> tuple[Config, "Run"]:
     run = Run.open(cfg.resume)
     if (before := run.overrides()) is not None:
         run.asked = list(({key_of(o): o for o in before} | asked()).values())
-    resumed = OmegaConf.structured(replace(run.config(), resume=cfg.resume, overwrite=False))
+    resumed = _as_hydra(replace(run.config(), resume=cfg.resume, overwrite=False))
     accepted = [key for key in (*CHANGEABLE, *EXTENDABLE) if key not in NOT_SETTINGS]
     places = (o for o in overrides.hydra if key_of(o) == "hydra.run.dir")
     for override in (*overrides.task, *places):
@@ -178,6 +167,21 @@ def _resumed_run(cfg: DictConfig) -> tuple[Config, "Run"]:
         OmegaConf.update(resumed, key, OmegaConf.select(cfg, key))
     with saved_settings():
         return _without_bars(composed(resumed)), run
+
+
+def _as_hydra(config: Config) -> DictConfig:
+    """Return settings as Hydra has them, where ${ in a text is that and no reference."""
+
+    def escaped(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: escaped(v) for key, v in value.items()}
+        if isinstance(value, list):
+            return [escaped(v) for v in value]
+        return value.replace("${", r"\${") if isinstance(value, str) else value
+
+    made = OmegaConf.merge(OmegaConf.structured(Config), escaped(plain(config)))
+    assert isinstance(made, DictConfig)
+    return made
 
 
 def _without_bars(config: Config) -> Config:

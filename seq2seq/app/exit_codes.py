@@ -15,6 +15,8 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from ..errors import Stopped
+from ..files import place
+from .utf8 import use_utf8
 
 PACKAGES = {
     "antlr4": ("hydra-core", "app"),
@@ -45,6 +47,16 @@ PACKAGES = {
 """Module -> the distribution that has it, and the extra of this project that installs it."""
 
 
+WRONG_PLACE = (
+    FileNotFoundError,
+    PermissionError,
+    NotADirectoryError,
+    IsADirectoryError,
+    FileExistsError,
+)
+"""Errors of the system about a path that the user has given."""
+
+
 class MissingPackage(RuntimeError):
     """A package that a command needs and that is not installed."""
 
@@ -64,7 +76,9 @@ def fail(error: BaseException, code: int) -> int:
         raise error
     message = str(error)
     if isinstance(error, OSError) and error.filename is not None:
-        message = f"{error.filename}: {error.strerror}"
+        missing = isinstance(error, FileNotFoundError)
+        where = place(str(error.filename)) if missing else ""
+        message = f"{error.filename}: {error.strerror}{where}"
     message = " ".join(message.split())
     print(f"{Path(sys.argv[0]).name}: {message or type(error).__name__}", file=sys.stderr)
     return code
@@ -94,6 +108,7 @@ def ended_by_signals() -> Iterator[None]:
 
 def guarded(main: Callable[[], Any]) -> int:
     """Run a command; return its exit code, after one line about an error that it raised."""
+    use_utf8()
     try:
         with ended_by_signals():
             main()
@@ -111,7 +126,7 @@ def guarded(main: Callable[[], Any]) -> int:
         if module not in PACKAGES:
             raise
         return fail(MissingPackage(module), 2)
-    except (MissingPackage, ValueError, FileNotFoundError) as error:
+    except (MissingPackage, ValueError, *WRONG_PLACE) as error:
         return fail(error, 2)
     except (RuntimeError, OSError) as error:
         return fail(error, 1)

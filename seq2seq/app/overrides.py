@@ -5,9 +5,11 @@ would train something else than what was meant.
 """
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -18,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from ..config import Config
-from ..config.settings import CONFIGS
+from ..config.settings import CONFIGS, kind_of
 
 CLASSES = tuple(f.name for f in fields(Config) if is_dataclass(f.type))
 """Groups that every run needs a choice of."""
@@ -61,13 +63,17 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
 def check(overrides: Sequence[str], folders: Sequence[Path] = (CONFIGS,)) -> None:
     """Raise ValueError for the first override that names no setting, or takes one away."""
     known = keys()
+    _check_words(overrides)
     for override in map(_parsed, overrides):
         key = override.key_or_group
         if key.split("/")[0].split(".")[0] == "hydra" or override.package is not None:
             continue
-        if any(key.startswith(f"{own}.") for own, is_open in known.items() if is_open):
-            continue
         text = str(override.input_line)
+        if own := next(
+            (k for k, is_open in known.items() if is_open and key.startswith(f"{k}.")), None
+        ):
+            _check_added(override, own)
+            continue
         if key not in known and key != "experiment/size":
             raise ValueError(f"{text}: {_unknown(key, known)}")
         if override.is_delete():
@@ -78,6 +84,27 @@ def check(overrides: Sequence[str], folders: Sequence[Path] = (CONFIGS,)) -> Non
             raise ValueError(f"{text}: expected {plain}: the setting exists, so it needs no +")
         if key in (*CLASSES, *OPTIONAL):
             _check_choice(override, choices(key, folders))
+        _check_truth(override)
+
+
+def _check_words(overrides: Sequence[str]) -> None:
+    """Raise ValueError for a word without "=", such as the rest of a path with a space."""
+    for before, word in pairwise(["", *overrides]):
+        if "=" in word or word.startswith("~"):
+            continue
+        whole = f"{before} {word}" if "=" in before else ""
+        meant = f"; a value with spaces needs quotes: {shlex.quote(whole)}" if whole else ""
+        raise ValueError(f"{word}: expected key=value{meant}")
+
+
+def _check_added(override: Override, group: str) -> None:
+    """Raise ValueError for a new name with settings of its own: OmegaConf can't add it."""
+    kind = kind_of(f"{group}.NAME")
+    if override.is_add() and kind is not None and is_dataclass(kind.type):
+        raise ValueError(
+            f"{override.input_line}: expected it in a file of settings, as in --config-dir DIR with"
+            f" DIR/data/NAME.yaml: the command line adds no name to {group}"
+        )
 
 
 def _parsed(override: str) -> Override:
@@ -120,18 +147,62 @@ def _check_choice(override: Override, available: list[str]) -> None:
         )
 
 
+def _check_truth(override: Override) -> None:
+    """Raise ValueError for a number in place of a truth value: OmegaConf takes 5 for true."""
+    kind, value = kind_of(override.key_or_group), override.value()
+    is_truth = kind is not None and kind.type is bool
+    if is_truth and isinstance(value, (int, float)) and value not in (0, 1):
+        raise ValueError(f"{override.input_line}: expected {TYPES['Boolean']}")
+
+
 def explained(error: HydraException | OmegaConfBaseException) -> str:
     """Return what Hydra found wrong as one line, with the cause and a close choice."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
     reason = str(cause or error).partition("\n")[0]
-    merged = re.match(r"Error merging override (\S+)", str(error))
+    if key := re.search(r"Interpolation key '(.*)' not found", reason):
+        name = f"${{{key[1]}}}"
+        return rf"{name}: expected a setting between ${{ and }}; as a part of a name: '\{name}'"
+    if in_file := re.match(r"In '(.+)': \w+ raised while composing config", str(error)):
+        return _explained_in_file(in_file[1], str(error))
+    merged = re.match(r"Error merging override (.*)", str(error))
     if merged is None:
         return f"{error}: {reason}" if cause is not None else str(error)
+    expected = _expected(reason, merged[1].partition("=")[0].lstrip("+"))
+    return f"{merged[1]}: {expected or reason}"
+
+
+def _explained_in_file(name: str, error: str) -> str:
+    """Return what is wrong with a setting in a YAML file as one line."""
+    reason, key = error.split("\n")[1], re.search(r"full_key: (\S+)", error)
+    if key is None:
+        return f"{name}.yaml: {reason}"
+    if "not in" in reason and (known := keys()):
+        return f"{name}.yaml: {key[1]}: {_unknown(key[1], known)}"
+    value = re.search(r"[Vv]\w+ '(.*)' (?:of|for|is)|value: (.*)", reason)
+    shown = f"={value[1] or value[2]}".replace("=None", "=null") if value else ""
+    return f"{name}.yaml: {key[1]}{shown}: {_expected(reason, key[1]) or reason}"
+
+
+def _expected(reason: str, key: str) -> str | None:
+    """Return what OmegaConf expected of a setting; None for an error of another kind."""
+    kind = kind_of(key)
+    is_text = kind is not None and kind.type is str
     if choice := re.search(r"Invalid value '(.*)', expected one of \[(.*)\]", reason):
-        meant = did_you_mean(choice[1], choice[2].split(", "))
-        return f"{merged[1]}: expected one of {choice[2]}{meant}"
-    if kind := re.search(r"could not be converted to (\w+)", reason):
-        return f"{merged[1]}: expected {TYPES.get(kind[1], kind[1])}"
-    if reason.endswith("is not Optional"):
-        return f"{merged[1]}: expected a value, not null"
-    return f"{merged[1]}: {reason}"
+        return f"expected one of {choice[2]}{did_you_mean(choice[1], choice[2].split(', '))}"
+    if found := re.search(r"could not be converted to (\w+)", reason):
+        return f"expected {TYPES.get(found[1], found[1])}"
+    if reason.endswith("is not Optional") or "value 'None' for field" in reason:
+        word = f""" (the word null: "{key}='null'")""" if is_text else ""
+        return f"expected a value, not null{word}"
+    if is_text and reason.startswith("Cannot convert"):
+        return "expected text"
+    if reason.endswith(("is not a ListConfig, list or tuple.", "DictConfig with ListConfig")):
+        return "expected a list, as in [1,2]"
+    if "is not a valid bool" in reason:
+        return f"expected {TYPES['Boolean']}"
+    if "is not a subclass of" in reason:
+        below = ", ".join(f.name for f in fields(kind.type)) if kind else ""
+        return f"expected values of the settings below it: {below}"
+    if reason.startswith("Cannot assign"):
+        return f"expected values below a name: {key}.NAME=..."
+    return None

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 from rich.table import Table
 
-from .composition import composed, run
+from .composition import composed, job, run
 from .options import console
 
 if TYPE_CHECKING:
+    from ..config import Config
     from ..data.dataset import Counts, Prepared
     from ..data.tokenizer import Tokenizer
 
@@ -82,7 +83,12 @@ def show_vocabularies(prepared: "Prepared", kind: str, languages: tuple[str, str
 
 def task(cfg: DictConfig) -> None:
     """Prepare one corpus and show it."""
-    config = composed(cfg)
+    with job():
+        show_prepared(composed(cfg))
+
+
+def show_prepared(config: "Config") -> None:
+    """Prepare the corpus of a configuration; print tables, vocabularies and an example."""
     from ..data.preparation import prepare
 
     prepared = prepare(config.data, config.tokenizer)

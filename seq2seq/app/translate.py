@@ -6,7 +6,6 @@ Where the project is installed, `seq2seq-translate` is the same command.
 """
 
 import argparse
-import io
 import math
 import sys
 from collections.abc import Iterator
@@ -99,6 +98,4 @@ def main() -> None:
             f"--n-best {asked.n_best}: expected 1 to {session.decode.beam_size}, the beam"
             " (--beam N makes it wider)"
         )
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale is
     translate(session, asked)

@@ -4,6 +4,7 @@ Every error is a ValueError `group.key=value: expected ...`.
 """
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,6 +14,10 @@ from typing import Any
 
 RANGE = "range"
 """Key of a field's metadata that holds its Range."""
+MOST = 10**12
+"""The largest count that a setting accepts, where nothing else limits it."""
+PATH = "path"
+"""Key of a field's metadata that marks the path of a file or folder."""
 _saved: ContextVar[bool] = ContextVar("settings of a saved run", default=False)
 
 
@@ -38,7 +43,7 @@ class Range:
         limits = {
             "at least": self.at_least,
             "more than": self.above,
-            "at most": self.at_most,
+            "at most": None if self.at_most == MOST else self.at_most,
             "less than": self.below,
         }
         return " and ".join(f"{words} {n}" for words, n in limits.items() if n is not None)
@@ -56,9 +61,15 @@ def number(
     return field(default=default, metadata={RANGE: Range(at_least, above, at_most, below)})
 
 
-def numbers(default: Sequence[int], *, at_least: int) -> Any:
+def numbers(default: Sequence[int], *, at_least: int, at_most: int = MOST) -> Any:
     """Return a dataclass field for a list of numbers, each in a range."""
-    return field(default_factory=lambda: list(default), metadata={RANGE: Range(at_least)})
+    bounds = Range(at_least, at_most=at_most)
+    return field(default_factory=lambda: list(default), metadata={RANGE: bounds})
+
+
+def path(default: str | None = None) -> Any:
+    """Return a dataclass field for the path of a file or folder; ~ is the home folder in it."""
+    return field(default=default, metadata={PATH: True})
 
 
 def as_text(value: Any) -> str:
@@ -67,6 +78,8 @@ def as_text(value: Any) -> str:
         return value.name
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(as_text, value))}]"
     return str(value)
 
 
@@ -76,12 +89,29 @@ def key_of(group: str, name: str) -> str:
 
 
 def check_ranges(settings: Any, group: str) -> None:
-    """Raise ValueError for the first number of a settings object that is out of its range."""
+    """Raise ValueError for the first number of a settings object that is out of its range.
+
+    A tuple has as many numbers as its default.
+    """
     for f in fields(settings):
         value, bounds = getattr(settings, f.name), f.metadata.get(RANGE)
+        if bounds is None:
+            continue
         parts = value if isinstance(value, (list, tuple)) else [value]
-        if bounds is not None and any(n is not None and n not in bounds for n in parts):
-            raise ValueError(f"{key_of(group, f.name)}={as_text(value)}: expected {bounds}")
+        count = len(f.default) if isinstance(f.default, tuple) else len(parts)
+        wrong = [n for n in parts if n is not None and n not in bounds]
+        if wrong or len(parts) != count:
+            each = f"{count} numbers, each " if isinstance(f.default, tuple) else ""
+            limit = f"at most {MOST}" if wrong and bounds.at_most == MOST < wrong[0] else bounds
+            raise ValueError(f"{key_of(group, f.name)}={as_text(value)}: expected {each}{limit}")
+
+
+def expand_paths(settings: Any) -> None:
+    """Replace ~ and ~NAME at the start of each path of a settings object by that home folder."""
+    for f in fields(settings):
+        value = getattr(settings, f.name)
+        if f.metadata.get(PATH) and value is not None:
+            setattr(settings, f.name, os.path.expanduser(value))
 
 
 @contextmanager

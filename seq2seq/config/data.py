@@ -3,16 +3,26 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-from .checks import as_text, check_ranges, number, only_with, refuse
+from .checks import (
+    MOST,
+    as_text,
+    check_ranges,
+    expand_paths,
+    number,
+    only_with,
+    path,
+    refuse,
+)
 from .languages import check_language
+from .tokenizer import MOST_PIECES
 
 
 @dataclass
 class SplitConfig:
     """The files of one split. Without `target`, `source` is a TSV file: source, tab, target."""
 
-    source: str | None = None
-    target: str | None = None
+    source: str | None = path()
+    target: str | None = path()
     source_sha256: str | None = None
     """SHA-256 of the uncompressed text."""
     target_sha256: str | None = None
@@ -22,12 +32,15 @@ class SplitConfig:
     The split is then found in a mirror only.
     """
 
+    def __post_init__(self) -> None:
+        expand_paths(self)
+
 
 @dataclass
 class CleaningConfig:
     """Which training pairs are dropped; each rule is counted and printed."""
 
-    max_length_ratio: float = number(9.0, at_least=1)
+    max_length_ratio: float = number(9.0, at_least=1, at_most=1_000_000)
     """Longest allowed ratio between the lengths of both sides, in pieces.
 
     A pair with both sides under 10 pieces always passes.
@@ -49,8 +62,8 @@ class SplitRule:
     """Text that is hashed with each key; another salt gives another division."""
     train_share: float = number(0.9, above=0, below=1)
     valid_share: float = number(0.05, above=0, below=1)
-    source_column: int = number(0, at_least=0)
-    target_column: int = number(1, at_least=0)
+    source_column: int = number(0, at_least=0, at_most=MOST)
+    target_column: int = number(1, at_least=0, at_most=MOST)
     name_side: str = "source"
     """The side, source or target, whose smallest key names a component."""
     git_blob: str | None = None
@@ -76,9 +89,9 @@ class SplitRule:
 class GrammarSplit:
     """How many pairs of a split a grammar draws, and the range of their source words."""
 
-    count: int = number(0, at_least=0)
-    min_words: int = number(1, at_least=1)
-    max_words: int = number(20, at_least=1)
+    count: int = number(0, at_least=0, at_most=MOST)
+    min_words: int = number(1, at_least=1, at_most=MOST)
+    max_words: int = number(20, at_least=1, at_most=MOST)
 
 
 class Origin(Enum):
@@ -98,17 +111,17 @@ class DataConfig:
     source_language: str = "en"
     """BCP 47 tag or ISO 639 code: de, zh-Hant, tha."""
     target_language: str = "zh"
-    vocab_size: int = number(8000, at_least=5)
+    vocab_size: int = number(8000, at_least=5, at_most=MOST_PIECES)
     """Default of `tokenizer.vocab_size` for this corpus."""
     joint: bool = True
     """Default of `tokenizer.joint` for this corpus."""
-    epochs: int = number(10, at_least=1)
+    epochs: int = number(10, at_least=1, at_most=MOST)
     """Default of `trainer.max_epochs` for this corpus."""
-    lr: float = number(1e-3, at_least=0)
+    lr: float = number(1e-3, at_least=0, at_most=1000)
     """Default of `optimizer.lr` for this corpus, with Adam."""
-    root: str = "data/prepared"
+    root: str = path("data/prepared")
     """Folder of prepared corpora."""
-    mirror: str | None = None
+    mirror: str | None = path()
     """Folder with copies of the published files (environment: SEQ2SEQ_DATA_MIRROR)."""
     mirror_folder: str | None = None
     """The corpus' own folder inside the mirror."""
@@ -117,9 +130,9 @@ class DataConfig:
     upstream_is_gzip: bool = True
     """Whether the upstream files end in .gz, as those of a mirror do."""
     upstream_split: SplitRule | None = None
-    grammar: str | None = None
+    grammar: str | None = path()
     """Grammar file (origin: grammar), in the working directory or in the package."""
-    grammar_seed: int = number(1, at_least=0)
+    grammar_seed: int = number(1, at_least=0, at_most=2**63 - 1)
     grammar_splits: dict[str, GrammarSplit] = field(default_factory=dict)
     sha256: dict[str, dict[str, str]] = field(default_factory=dict)
     """SHA-256 of uncompressed texts by split and language, which the splits below refer to."""
@@ -130,16 +143,16 @@ class DataConfig:
     """Further test sets, by name."""
     valid_share: float = number(0.02, above=0, below=1)
     """Share of train that is held out, chosen by hash, where there is no valid."""
-    train_pairs: int | None = number(None, at_least=1)
+    train_pairs: int | None = number(None, at_least=1, at_most=MOST)
     """Number of training pairs to use, the first after clean-up; null: all."""
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
-    max_length: int = number(100, at_least=1)
+    max_length: int = number(100, at_least=1, at_most=MOST)
     """Training pairs with more pieces on a side are dropped, and counted."""
-    batch_tokens: int | None = number(2048, at_least=1)
+    batch_tokens: int | None = number(2048, at_least=1, at_most=MOST)
     """Unpadded target tokens per batch; null: batch_sentences decides."""
-    batch_sentences: int | None = number(None, at_least=1)
+    batch_sentences: int | None = number(None, at_least=1, at_most=MOST)
     """Sentences per batch; null: batch_tokens decides."""
-    bucket_batches: int = number(1, at_least=1)
+    bucket_batches: int = number(1, at_least=1, at_most=MOST)
     """Sentences of about so many batches are sorted by length together; 1: no sorting.
 
     Keep 1 with batch norm. In a batch of sentences of one length, the statistics of a step tell how
@@ -148,6 +161,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, "data")
+        expand_paths(self)
         for key in ("source_language", "target_language"):
             check_language(f"data.{key}", getattr(self, key))
         self._check_batches()

@@ -3,20 +3,20 @@
 import re
 from dataclasses import dataclass
 
-from .checks import check_ranges, number
+from .checks import MOST, check_ranges, number
 
 
 @dataclass
 class DecodeConfig:
     """Search for a translation."""
 
-    beam_size: int = number(5, at_least=1)
+    beam_size: int = number(5, at_least=1, at_most=10_000)
     """Hypotheses per sentence; 1: greedy."""
-    length_penalty: float = number(1.0, at_least=0)
+    length_penalty: float = number(1.0, at_least=0, at_most=100)
     """Exponent alpha: a hypothesis is scored by its log-probability / length ** alpha."""
     max_length: str = "2.0x+10"
     """Longest translation in pieces: 'Ax+B' for a source of x pieces, or a number."""
-    batch_size: int = number(64, at_least=1)
+    batch_size: int = number(64, at_least=1, at_most=MOST)
     """Sentences decoded together."""
     replace_unk: bool = False
     """Whether the most attended source word replaces <unk>."""
@@ -29,7 +29,7 @@ class DecodeConfig:
 def length_limit(rule: str) -> tuple[float, float]:
     """Return (A, B) of the rule 'Ax+B' for the longest translation; a plain number is (0, B)."""
     match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)x)?(?:\+?(\d+))?", rule.strip())
-    if not rule.strip() or match is None:
+    if match is None or not any(float(part or 0) for part in match.groups()):
         raise ValueError(
             f"decode.max_length={rule!r}: expected 'Ax+B', such as '2x+10', or a number of pieces"
         )

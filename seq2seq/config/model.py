@@ -5,6 +5,11 @@ from enum import Enum
 
 from .checks import check_ranges, number, only_with
 
+WIDEST = 2**17
+"""Most features of a layer; no machine holds a square matrix of this width for each gate."""
+DEEPEST = 1000
+"""Most layers of a side."""
+
 
 class CellKind(Enum):
     """The recurrent cell."""
@@ -60,11 +65,11 @@ class Tying(Enum):
 class ModelConfig:
     """Size and shape of the translator."""
 
-    embedding_size: int = number(256, at_least=1)
-    hidden_size: int = number(512, at_least=1)
+    embedding_size: int = number(256, at_least=1, at_most=WIDEST)
+    hidden_size: int = number(512, at_least=1, at_most=WIDEST)
     """Features of the decoder's state. A bidirectional encoder has half of them per direction."""
-    encoder_layers: int = number(1, at_least=1)
-    decoder_layers: int = number(1, at_least=1)
+    encoder_layers: int = number(1, at_least=1, at_most=DEEPEST)
+    decoder_layers: int = number(1, at_least=1, at_most=DEEPEST)
     bidirectional: bool = True
     """Whether the encoder reads the source in both directions."""
     attention: Attention = Attention.general
@@ -75,7 +80,7 @@ class ModelConfig:
     """Rate on embeddings, between recurrent layers and on the attentional state."""
     variational: bool = False
     """Whether all time steps of a sentence share one dropout mask (Gal & Ghahramani 2016)."""
-    init_scale: float = number(0.1, above=0)
+    init_scale: float = number(0.1, above=0, at_most=100)
     """Weights and biases start uniform in (-init_scale, init_scale).
 
     Gains and shifts of norms keep their own initial values.

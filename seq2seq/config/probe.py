@@ -4,10 +4,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from ..rnn import NormConfig, NormKind
-from .checks import check_ranges, number, numbers, only_with
+from .checks import MOST, check_ranges, number, numbers, only_with
 
 SHORTEST = 3
 """Fewest time steps over which sums can grow: the first step has no recurrent term."""
+LONGEST = 100_000
+"""Most time steps of a sequence whose gradients are measured."""
 
 
 class ProbeKind(Enum):
@@ -24,17 +26,17 @@ class ProbeConfig:
     """What is measured inside the model, for a run's probes.jsonl."""
 
     kinds: list[ProbeKind] = field(default_factory=list)
-    sentences: int = number(64, at_least=1)
+    sentences: int = number(64, at_least=1, at_most=MOST)
     """Sentences per batch (gradient_flow, train_eval_gap, invariance)."""
-    batches: int = number(10, at_least=1)
+    batches: int = number(10, at_least=1, at_most=MOST)
     """Batches of each set (train_eval_gap)."""
-    lengths: list[int] = numbers((10, 20, 50, 100, 200), at_least=SHORTEST)
+    lengths: list[int] = numbers((10, 20, 50, 100, 200), at_least=SHORTEST, at_most=LONGEST)
     """Time steps of the sequences (gradient_flow)."""
     test_sets: list[str] = field(default_factory=lambda: ["test", "test_long"])
     """Splits to measure besides train, where the corpus has them (length, train_eval_gap)."""
     buckets: list[int] = numbers((10, 20, 30, 45, 60, 100), at_least=1)
     """Longest source of each bucket, in pieces with eos (length)."""
-    bucket_sentences: int = number(200, at_least=1)
+    bucket_sentences: int = number(200, at_least=1, at_most=MOST)
     """Sentences per bucket (length)."""
 
     def __post_init__(self) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from ..rnn import NormConfig
-from .checks import check_ranges, number, only_with, refuse
+from .checks import check_ranges, expand_paths, number, only_with, path, refuse
 from .data import DataConfig
 from .decode import DecodeConfig
 from .model import Attention, CellConfig, CellKind, ModelConfig, Tying
@@ -34,7 +34,7 @@ class Config:
     """The experiment's size (configs/size)."""
     overwrite: bool = False
     """Whether to replace the run that the folder holds."""
-    resume: str | None = None
+    resume: str | None = path()
     """Folder of a run to resume, with its own configuration."""
     init_from: str | None = None
     """Folder of a trained run whose weights, tokenizers and architecture this one starts with."""
@@ -42,6 +42,7 @@ class Config:
     def __post_init__(self) -> None:
         """Check combinations of groups; each group has checked itself."""
         check_ranges(self, "")
+        expand_paths(self)
         is_lstm = self.cell.kind is CellKind.lstm
         only_with(self.norm, "norm", "cell.kind=lstm", is_lstm, "cell")
         attends = self.model.attention is not Attention.none

@@ -1,10 +1,12 @@
 """Every setting by its dotted key, and which settings make a run another run."""
 
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
 
+from .checks import PATH
 from .run import Config
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -44,6 +46,37 @@ Any other setting has an effect, or is refused.
 """
 EXTENDABLE = ("trainer.max_updates", "trainer.max_epochs")
 """Settings that change nothing of the training so far."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a setting holds."""
+
+    type: Any
+    """Its type; where the setting may be null, the other type."""
+    optional: bool = False
+    is_path: bool = False
+
+
+def kind_of(key: str, root: Any = Config) -> Kind | None:
+    """Return what the setting with this dotted key holds; None if there is no such setting.
+
+    Below a dictionary every name is a setting. `root` is the class that the key begins in.
+    """
+    found = Kind(root)
+    for name in key.split("."):
+        if get_origin(found.type) is dict:
+            hint, is_path = get_args(found.type)[1], False
+        elif is_dataclass(found.type) and name in (hints := get_type_hints(found.type)):
+            marks = {f.name: f.metadata for f in fields(found.type)}
+            hint, is_path = hints[name], bool(marks[name].get(PATH))
+        else:
+            return None
+        parts = get_args(hint)
+        optional = NoneType in parts
+        inner = next(part for part in parts if part is not NoneType) if optional else hint
+        found = Kind(inner, optional, is_path)
+    return found
 
 
 def packaged(file: str) -> Path:

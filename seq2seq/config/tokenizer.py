@@ -6,6 +6,9 @@ from enum import Enum
 
 from .checks import check_ranges, number, only_with
 
+MOST_PIECES = 10_000_000
+"""Largest vocabulary."""
+
 
 class TokenizerKind(Enum):
     """SentencePiece model type."""
@@ -29,7 +32,7 @@ class TokenizerConfig:
     """How text is split into pieces."""
 
     kind: TokenizerKind = TokenizerKind.bpe
-    vocab_size: int = number(8000, at_least=5)
+    vocab_size: int = number(8000, at_least=5, at_most=MOST_PIECES)
     """Number of pieces, with the four special ones; an upper limit for char and word."""
     joint: bool = True
     """Whether both languages share one tokenizer."""

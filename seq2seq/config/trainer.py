@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from .checks import check_ranges, number, only_with, refuse
+from .checks import MOST, check_ranges, number, only_with, refuse
 
 
 class Device(Enum):
@@ -40,27 +40,27 @@ class Backend(Enum):
 class TrainerConfig:
     """How long to train, on what hardware, and what to measure on the way."""
 
-    max_epochs: int | None = number(10, at_least=1)
+    max_epochs: int | None = number(10, at_least=1, at_most=MOST)
     """Passes over the training data; null: no limit."""
-    max_updates: int | None = number(None, at_least=1)
+    max_updates: int | None = number(None, at_least=1, at_most=MOST)
     """Parameter updates; null: no limit. Training ends at whichever limit comes first."""
     device: Device = Device.auto
     precision: Precision = Precision.fp32
-    threads: int | None = number(None, at_least=1)
+    threads: int | None = number(None, at_least=1, at_most=1024)
     """CPU threads; null: torch decides."""
     label_smoothing: float = number(0.1, at_least=0, below=1)
-    validate_every: int | None = number(None, at_least=1)
+    validate_every: int | None = number(None, at_least=1, at_most=MOST)
     """Updates between validations; null: once an epoch."""
-    validate_sentences: int | None = number(None, at_least=1)
+    validate_sentences: int | None = number(None, at_least=1, at_most=MOST)
     """Number of validation sentences to decode for BLEU while training; null: all."""
-    checkpoint_every: int | None = number(None, at_least=1)
+    checkpoint_every: int | None = number(None, at_least=1, at_most=MOST)
     """Updates between checkpoints; null: at each validation."""
-    log_every: int = number(20, at_least=1)
+    log_every: int = number(20, at_least=1, at_most=MOST)
     """Updates between entries in metrics.jsonl and TensorBoard."""
     best_metric: Metric = Metric.bleu
-    patience: int | None = number(None, at_least=1)
+    patience: int | None = number(None, at_least=1, at_most=MOST)
     """Stop after this number of validations without a better one; null: never."""
-    average_last: int = number(0, at_least=0)
+    average_last: int = number(0, at_least=0, at_most=10_000)
     """Average the weights of the last k validated checkpoints at the end; 0: no averaging.
 
     The average becomes the best checkpoint if it validates better.
@@ -70,7 +70,7 @@ class TrainerConfig:
 
     One pass over training data, for the best checkpoint.
     """
-    recalibrate_batches: int | None = number(None, at_least=1)
+    recalibrate_batches: int | None = number(None, at_least=1, at_most=MOST)
     """Number of batches of that pass; null: the whole training set."""
     histograms: bool = True
     """Whether each validation writes histograms from inside the recurrent layers.

@@ -12,7 +12,15 @@ from pathlib import Path
 from ..config import DataConfig, Origin, SplitConfig, SplitRule
 from ..config.settings import packaged
 from ..errors import DataError
-from ..files import new_folder, replacing, temporary_folder, write_text
+from ..files import (
+    exists,
+    give_usual_mode,
+    new_folder,
+    place,
+    replacing,
+    temporary_folder,
+    write_text,
+)
 from . import grammar
 from .grammar import generate_splits, load_grammar
 from .splitting import Pair, split_by_components
@@ -164,10 +172,10 @@ def _mirrored(config: DataConfig, split: SplitConfig, name: str, sha256: str) ->
     if not mirror:
         return None
     folder = Path(mirror) / (split.mirror_folder or config.mirror_folder or config.name)
-    if not folder.is_dir():
+    if not exists(folder):
         raise DataError(
-            f"{folder}: no such folder in the mirror (data.mirror or {MIRROR_VARIABLE}); "
-            f"expected the files of data={config.name}"
+            f"{folder}: no such folder{place(folder)} in the mirror (data.mirror or"
+            f" {MIRROR_VARIABLE}); expected the files of data={config.name}"
         )
     check_sha256(folder / name, sha256)
     return folder / name
@@ -215,6 +223,7 @@ def fetch(address: str, folder: Path, name: str) -> Path:
         raise DataError(
             f"{address}: cannot be downloaded ({error}); data.mirror=DIR reads it from a folder"
         ) from error
+    give_usual_mode(folder / name)  # pooch makes it by tempfile, for its owner alone
     return folder / name
 
 
@@ -253,7 +262,10 @@ def _grammar_file(config: DataConfig) -> Path:
     """Return the grammar's file, in the working directory or the package; DataError if absent."""
     file = packaged(str(config.grammar))
     if config.grammar is None or not file.is_file():
-        raise DataError(f"data.grammar={config.grammar}: no such file; expected a grammar")
+        raise DataError(
+            f"data.grammar={config.grammar}: no such file{place(str(config.grammar))} or in the"
+            " package; expected a grammar"
+        )
     return file
 
 

@@ -18,6 +18,7 @@ from typing import Any, cast
 
 from ..config import languages
 from ..errors import DataError
+from ..files import place
 
 SPACES = "\u00a0\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 """Characters that `clean` maps to a plain space."""
@@ -63,7 +64,7 @@ def open_text(path: Path, member: str = "") -> Iterator[BufferedIOBase]:
             else:
                 yield file
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
+        raise DataError(f"{path}: no such file{place(path)}") from error
     except (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error) as error:
         kind = "gzip" if is_gzip else "zip"
         raise DataError(f"{path}: damaged {kind} file ({error})") from error

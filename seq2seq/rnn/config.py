@@ -1,6 +1,5 @@
 """Settings of the normalisation inside a recurrent cell."""
 
-import math
 from dataclasses import dataclass, fields
 from enum import Enum
 
@@ -52,6 +51,9 @@ class Statistics(Enum):
 
 DEFAULT_GAIN = {NormKind.batch: 0.1, NormKind.layer: 1.0, NormKind.rms: 1.0}
 """Cooijmans et al. 2016, section 4; Ba et al. 2016, supplement."""
+LARGEST_GAIN = 1000
+MOST = 1_000_000
+"""The most time steps with statistics of their own, and the most rows that they may need."""
 ALL_NORMS = ("kind", "eps", "gain", "cell", "terms")
 MEANINGFUL = {
     NormKind.none: ("kind",),
@@ -98,11 +100,19 @@ class NormConfig:
         if not isinstance(self.kind, NormKind):
             raise ValueError(f"norm.kind={self.kind!r}: expected a NormKind")
         checks = (
-            ("eps", 0 < self.eps < math.inf, "a finite number above 0"),
-            ("gain", self.gain is None or math.isfinite(self.gain), "a finite number or none"),
+            ("eps", 0 < self.eps <= 1, "a finite number above 0 and at most 1"),
+            (
+                "gain",
+                self.gain is None or 0 <= self.gain <= LARGEST_GAIN,
+                f"a finite number or none: 0 to {LARGEST_GAIN}",
+            ),
             ("momentum", 0 <= self.momentum <= 1, "a weight from 0 to 1"),
-            ("max_steps", self.max_steps >= 1, "at least 1"),
-            ("min_rows", self.min_rows >= 2, "at least 2, the fewest rows with a variance"),
+            ("max_steps", 1 <= self.max_steps <= MOST, f"at least 1 and at most {MOST}"),
+            (
+                "min_rows",
+                2 <= self.min_rows <= MOST,
+                f"at least 2, the fewest rows with a variance, and at most {MOST}",
+            ),
         )
         for name, holds, expected in checks:
             if not holds:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..files import replacing
+from ..files import place, replacing
 
 HEADER_KEY = "state"
 
@@ -49,8 +49,10 @@ def as_os_error(error: SafetensorError) -> OSError:
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors of a checkpoint, on the CPU, and its state."""
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint")
+    try:
+        path.open("rb").close()  # safetensors reports any error as a missing file
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such checkpoint{place(path)}") from error
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

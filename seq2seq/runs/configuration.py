@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
-from ..config import Config
+from ..config import Config, OptimizerConfig
 from ..config.settings import plain
 from ..files import write_text
 from ..rnn.config import MEANINGFUL, NormConfig, NormKind
@@ -63,6 +63,8 @@ def _dataclass(value: dict[str, Any], kind: Any, key: str) -> Any:
         raise ValueError(f"{f'{key}.' if key else ''}{unknown[0]}: unknown setting")
     if kind is NormConfig:
         value = _meaningful(value)
+    if kind is OptimizerConfig:
+        value = _with_decay(value)
     return kind(**{n: _typed(v, types[n], f"{key}.{n}" if key else n) for n, v in value.items()})
 
 
@@ -70,3 +72,8 @@ def _meaningful(norm: dict[str, Any]) -> dict[str, Any]:
     """Leave out what means nothing to a norm's kind, as earlier versions stored it."""
     kind = NormKind.__members__.get(str(norm.get("kind", NormConfig().kind.name)))
     return norm if kind is None else {n: v for n, v in norm.items() if n in MEANINGFUL[kind]}
+
+
+def _with_decay(optimizer: dict[str, Any]) -> dict[str, Any]:
+    """Add what weight decay pulls to the settings of an earlier version: every parameter."""
+    return {"decay_vectors": bool(optimizer.get("weight_decay")), **optimizer}

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from ..config import Config, saved_settings
 from ..config.settings import EXTENDABLE, differences
-from ..files import TEMPORARY, write_text
+from ..files import TEMPORARY, exists, place, write_text
 from ..programs import program
 from .configuration import read_config, read_yaml, write_config
 
@@ -57,9 +57,10 @@ class Run:
     def open(cls, folder: str | Path) -> "Run":
         """Return an existing run; RunError if the folder holds none."""
         run = cls(folder)
-        if not run.config_file.is_file():
+        if not exists(run.config_file):
             raise RunError(
-                f"{folder}: no such run (expected a folder with config.yaml, as train.py writes it)"
+                f"{folder}: no such run{place(folder)}"
+                " (expected a folder with config.yaml, as train.py writes it)"
             )
         return run
 

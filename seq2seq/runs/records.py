@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from ..config import Config
 from ..config.settings import settings
+from ..files import exists
 from .entries import MetricEntry, ProbeEntry, read_probes
 from .folder import Run, RunError
 from .jsonl import read_metrics
@@ -95,10 +96,14 @@ def read_runs(folders: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
     """Return the runs in these folders, and a line for each folder that is left out.
 
     Left out is a folder in which no run has begun, as a failed job of a sweep leaves it, or whose
-    files this version cannot read. RunError for a folder that does not exist, or if no run is left.
+    files this version cannot read, or which the user may not read. RunError for a folder that does
+    not exist, or if no run is left.
     """
     found, left_out = [], []
     for name, folder in named(folders).items():
+        if refused := _refusal(folder):
+            left_out.append(f"{name}: left out: {refused}")
+            continue
         if _is_bare(folder):
             failure = Run(folder).failure()
             reason = f"failed: {failure}" if failure else "its training has not begun"
@@ -114,6 +119,18 @@ def read_runs(folders: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
     if not found:
         raise RunError(f"no run can be compared: {'; '.join(left_out)}")
     return found, left_out
+
+
+def _refusal(folder: str) -> str | None:
+    """Return which file of a folder may not be read; None if all that is needed may be."""
+    run = Run(folder)
+    try:
+        for file in (run.config_file, run.results_file, run.metrics_file, run.probes_file):
+            if exists(file):
+                file.open("rb").close()
+    except PermissionError as error:
+        return f"{error.filename}: {error.strerror}"
+    return None
 
 
 def _results(run: Run) -> Results | None:

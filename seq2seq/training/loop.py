@@ -18,6 +18,7 @@ from ..runs.folder import Run, Status
 from ..runs.logbook import Logbook, NoLogbook
 from .evaluation import use_best
 from .finish import finish_run
+from .new_end import check_new_end
 from .optimizer import learning_rate
 from .processes import is_main, joined
 from .reporting import heading, log_interval, show_progress, summary
@@ -37,6 +38,7 @@ def train(config: Config, run: Run) -> dict[str, Any]:
         run.beginning() if is_main() else nullcontext(),
         joined(choose_device(config.trainer.device)) as processes,
     ):
+        before = run.config() if run.config_file.exists() and not config.overwrite else None
         status = run.status(config) if processes.is_main else Status.new
         if processes.from_main(status is Status.finished):
             return finished_results(run, processes.is_main)
@@ -45,7 +47,10 @@ def train(config: Config, run: Run) -> dict[str, Any]:
             run.clear()
         processes.wait()
         state.restore()
+        remark = None if before is None else check_new_end(state, before)
         with begun(state):
+            if remark and processes.is_main:
+                print(remark)
             warm_up(state)
             state.start_clock()
             with open_logbook(state) as logbook:

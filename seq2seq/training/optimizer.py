@@ -1,6 +1,7 @@
 """The optimizer and its learning rate over the course of training."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,13 +11,28 @@ from ..config import OptimizerConfig, OptimizerKind, Schedule
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     """Return the configured optimizer; the loop sets its learning rate before each update."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = parameter_groups(model, config)
     if config.kind is OptimizerKind.sgd:
-        return torch.optim.SGD(
-            parameters, config.lr, config.momentum, weight_decay=config.weight_decay, fused=True
-        )
+        return torch.optim.SGD(groups, config.lr, config.momentum, fused=True)
     kind = torch.optim.AdamW if config.kind is OptimizerKind.adamw else torch.optim.Adam
-    return kind(parameters, config.lr, config.betas, config.eps, config.weight_decay, fused=True)
+    return kind(groups, config.lr, config.betas, config.eps, fused=True)
+
+
+def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Return the model's parameters in groups with one weight decay each.
+
+    Matrices decay, embeddings among them. Vectors do not, unless `decay_vectors` says so: they are
+    the biases, and the gains and shifts of norms.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if config.weight_decay == 0 or config.decay_vectors:
+        return [{"params": parameters, "weight_decay": config.weight_decay}]
+    matrices = [p for p in parameters if p.ndim > 1]
+    vectors = [p for p in parameters if p.ndim <= 1]
+    return [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
 
 
 def learning_rate(

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import Config
+from ..config import Config, TrainerConfig
 from ..data.batches import BatchSampler
 from ..data.corpora import read_split, splits
 from ..data.dataset import ParallelDataset, Prepared
 from ..data.preparation import prepare
 from ..device import choose_device, set_threads
+from ..files import exists
 from ..model import Translator
 from ..runs.checkpoint import (
     CheckpointError,
@@ -92,9 +93,12 @@ class TrainingState:
             sums.tokens += result.tokens
             sums.seconds += seconds
 
-    def fraction_done(self) -> float:
-        """Return the finished part of the training, 0 to 1, by the limit that is closer."""
-        trainer, state = self.config.trainer, self.sampler.state_dict()
+    def fraction_done(self, trainer: TrainerConfig | None = None) -> float:
+        """Return the finished part of the training, 0 to 1, by the limit that is closer.
+
+        The limits are the run's own, or those of `trainer`.
+        """
+        trainer, state = trainer or self.config.trainer, self.sampler.state_dict()
         parts = [0.0]
         if trainer.max_updates is not None:
             parts.append(self.progress.update / trainer.max_updates)
@@ -157,7 +161,7 @@ class TrainingState:
         of another architecture or holds no training state.
         """
         path = self.run.checkpoint("last")
-        if not path.exists():
+        if not exists(path):
             return
         tensors, header = load_checkpoint(path)
         if header.get("corpus", self.corpus) != self.corpus:

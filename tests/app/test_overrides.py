@@ -38,7 +38,7 @@ def test_an_unknown_override_is_refused(override: str, parts: list[str]) -> None
 
 def test_valid_overrides_are_accepted() -> None:
     check(["norm=layer,none", "norm=glob(*)", "experiment=null", "size=quick", "hydra.run.dir=x"])
-    check(["+data.more_tests.mine.source=a", "~data.more_tests.test_long", "hydra/launcher=joblib"])
+    check(["+data.sha256.train.no=a", "~data.more_tests.test_long", "hydra/launcher=joblib"])
     check(["data.upstream_split.salt=x", "seed=range(1,3)", "resume='a,b=c'"])
 
 

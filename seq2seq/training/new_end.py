@@ -1,0 +1,36 @@
+"""Another end for a training that has begun: what that does to the learning rate."""
+
+from ..config import Config, Schedule
+from ..config.settings import EXTENDABLE, settings
+from ..runs.folder import RunError
+from .optimizer import learning_rate
+from .state import TrainingState
+
+
+def check_new_end(state: TrainingState, before: Config) -> str | None:
+    """Return a line about a learning rate that another end of the training changes, if it does.
+
+    `before` are the settings of the training so far. The cosine falls towards the end. RunError if
+    it has reached its end: with a later one the rate would rise from its lowest value again.
+    """
+    new, old = settings(state.config), settings(before)
+    changed = [key for key in EXTENDABLE if new[key] != old[key]]
+    if not changed or state.config.optimizer.schedule is not Schedule.cosine:
+        return None
+    asked = ", ".join(f"{key}={new[key]}" for key in changed)
+    done = state.fraction_done(before.trainer), state.fraction_done()
+    was, now = (
+        learning_rate(state.config.optimizer, state.progress.update + 1, part) for part in done
+    )
+    if done[0] >= 1 > done[1]:
+        raise RunError(
+            f"{asked}: the cosine of {state.run.folder} has ended, and its learning rate would rise"
+            f" from {was:.3g} to {now:.3g}; init_from={state.run.folder} trains its weights on with"
+            " a new schedule"
+        )
+    if was == now:
+        return None
+    return (
+        f"{asked}: the cosine falls to another end; the learning rate after update"
+        f" {state.progress.update} is about {now:.2g} instead of {was:.2g}"
+    )

@@ -1,0 +1,104 @@
+"""Another end for a training that has begun."""
+
+import os
+import re
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Done, TrainHere
+
+from seq2seq.errors import Stopped
+from seq2seq.runs.folder import Run, RunError
+from seq2seq.runs.jsonl import read_metrics
+from seq2seq.training import loop
+from seq2seq.training.loop import train
+from seq2seq.training.step import StepResult, train_step
+
+
+def resume(run: Run, **limits: int | None) -> None:
+    """Train a run on, as resume=RUN trainer.LIMIT=N does."""
+    config = run.config()
+    trainer = replace(config.trainer, **limits)  # type: ignore[arg-type]
+    train(replace(config, resume=str(run.folder), trainer=trainer), run)
+
+
+def rates(run: Run) -> dict[int, float]:
+    """The learning rate of each logged update."""
+    entries = read_metrics(run.metrics_file)
+    return {e["update"]: e["lr"] for e in entries if e["kind"] == "train"}
+
+
+def snapshot(run: Run) -> dict[str, bytes]:
+    files = (p for p in run.folder.rglob("*") if p.is_file() and p.name != ".lock")
+    return {str(p): p.read_bytes() for p in files}
+
+
+@pytest.mark.parametrize(
+    ("limits", "floor"), [({"max_epochs": 3}, 0.0), ({"max_updates": 99, "max_epochs": None}, 0.1)]
+)
+def test_a_finished_cosine_does_not_rise_again(
+    limits: dict[str, int | None], floor: float, train_here: TrainHere, tmp_path: Path
+) -> None:
+    run = train_here(tmp_path / "run", f"optimizer.min_lr_ratio={floor}")
+    before = snapshot(run)
+    with pytest.raises(RunError) as refused:
+        resume(run, **limits)
+    said = str(refused.value)
+    assert said.startswith(f"trainer.{'max_updates=99' if 'max_updates' in limits else 'max'}")
+    assert f"would rise from {0.01 * floor:.3g} to " in said
+    assert f"init_from={run.folder} trains its weights on" in said
+    assert len(said) - 2 * len(str(run.folder)) < 200
+    assert snapshot(run) == before
+
+
+def test_an_interrupted_cosine_says_what_becomes_of_the_rate(
+    train_here: TrainHere,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    steps = iter(range(100))
+
+    def step(*arguments: Any) -> StepResult:
+        if next(steps) == 10:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return train_step(*arguments)
+
+    monkeypatch.setattr(loop, "train_step", step)
+    with pytest.raises(Stopped):
+        train_here(tmp_path / "run", "trainer.log_every=1")
+    run = Run(tmp_path / "run")
+    [before] = [rate for update, rate in rates(run).items() if update == 11]
+    capsys.readouterr()
+    resume(run, max_epochs=3)
+    [said] = re.findall("^trainer.max_epochs=3: .*$", capsys.readouterr().out, re.MULTILINE)
+    now, was = map(float, re.findall(r"about (\S+) instead of (\S+)$", said)[0])
+    assert was < before < now
+    assert now == pytest.approx(rates(run)[12], rel=0.15)
+    resume(run)
+    assert "learning rate" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt", "plateau"])
+def test_other_schedules_go_on_without_a_word(
+    schedule: str, train_here: TrainHere, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [f"optimizer.schedule={schedule}", "trainer.best_metric=loss"]
+    whole = train_here(tmp_path / "whole", *settings, "trainer.max_epochs=3")
+    run = train_here(tmp_path / "run", *settings)
+    capsys.readouterr()
+    resume(run, max_epochs=3)
+    assert "learning rate" not in capsys.readouterr().out
+    assert rates(run) == rates(whole)
+
+
+@pytest.mark.parametrize(
+    "end", ["trainer.max_epochs=null", "data.epochs=0", "trainer.max_epochs=0"]
+)
+def test_a_training_without_an_end_is_refused(end: str, train_command: Any) -> None:
+    done: Done = train_command(end, "optimizer.schedule=constant")
+    assert done.code == 2
+    assert re.match(rf"train.py: {re.escape(end)}: expected ", done.err)
