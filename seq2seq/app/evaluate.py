@@ -1,9 +1,10 @@
-"""Score runs on a test set: BLEU and chrF with their sacreBLEU signatures.
+"""Score runs on a test set: BLEU, chrF and TER with their sacreBLEU signatures.
 
     python scripts/evaluate.py outputs/grammar_en_zh/layer-lstm-small-seed1 --split test_long
 
-Two runs or more are compared with the first one by paired bootstrap (Koehn 2004). Where the project
-is installed, `seq2seq-evaluate` is the same command.
+Two systems or more are compared with the first one by paired bootstrap (Koehn 2004): runs, and
+translations of other systems by --hypotheses. Text is compared in Unicode NFC. Where the project is
+installed, `seq2seq-evaluate` is the same command.
 """
 
 import argparse
@@ -12,8 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..config.languages import BLEU_TOKENIZERS
 from ..files import write_text
-from .options import add_search_options, console, open_translator, parser
+from .options import add_search_options, open_translator, parser
 
 if TYPE_CHECKING:
     from ..runs.folder import Run
@@ -23,7 +25,14 @@ def options() -> argparse.Namespace:
     """Parse the command line."""
     command = parser(__doc__)
     command.add_argument("runs", nargs="+", metavar="RUN", help="the folder of a run")
-    text = command.add_argument_group("text", "a split of the corpus, or two files")
+    command.add_argument(
+        "--hypotheses",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="translations of other systems, by line; NAME=FILE gives one a name",
+    )
+    text = command.add_argument_group("text", "a split of the corpus, or files of one's own")
     text.add_argument(
         "--split",
         default="test",
@@ -31,9 +40,22 @@ def options() -> argparse.Namespace:
         help="valid, test, or another split of the corpus (default: test)",
     )
     text.add_argument("--source", metavar="FILE", help="text to translate instead of a split")
-    text.add_argument("--reference", metavar="FILE", help="its reference translations, by line")
+    text.add_argument(
+        "--reference",
+        nargs="+",
+        metavar="FILE",
+        help="its reference translations, by line; several files: several references",
+    )
+    add_scoring_options(command)
     add_search_options(command)
-    command.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
+    output = command.add_argument_group("output")
+    output.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
+    output.add_argument(
+        "--save",
+        type=Path,
+        metavar="DIR",
+        help="write the translations and references there, as they are compared",
+    )
     asked = command.parse_args()
     if (asked.source is None) != (asked.reference is None):
         command.error("--source and --reference go together")
@@ -42,109 +64,188 @@ def options() -> argparse.Namespace:
     return asked
 
 
-def test_set(run: "Run", asked: argparse.Namespace) -> tuple[list[str], list[str]]:
-    """Return the source and reference lines to score on."""
-    from ..data.corpora import read_pair_files, read_split
+def add_scoring_options(command: argparse.ArgumentParser) -> None:
+    """Add the options that choose metrics and what they compare."""
+    scoring = command.add_argument_group("scores")
+    scoring.add_argument(
+        "--tokenize",
+        choices=BLEU_TOKENIZERS,
+        metavar="NAME",
+        help=f"how BLEU splits text: {', '.join(BLEU_TOKENIZERS)} (default: data.bleu_tokenizer of"
+        " the run, else by its target language)",
+    )
+    scoring.add_argument(
+        "--lowercase", action="store_true", help="ignore case in BLEU and chrF; TER always does"
+    )
+    scoring.add_argument(
+        "--chrf++",
+        dest="chrf_words",
+        action="store_true",
+        help="also chrF++, which counts words and pairs of words as well as characters",
+    )
 
-    if asked.source is None:
-        return read_split(run.config().data, asked.split)
-    return read_pair_files(asked.source, asked.reference)
+
+def named_files(asked: argparse.Namespace) -> dict[str, str]:
+    """Return the files of --hypotheses by their names: NAME=FILE, or the file itself.
+
+    Raises ValueError for a name that another system has.
+    """
+    found: dict[str, str] = {}
+    for typed in asked.hypotheses:
+        name, _, file = typed.partition("=")
+        if Path(typed).exists() or not file:
+            name, file = typed, typed
+        if name in found or name in asked.runs:
+            raise ValueError(f"--hypotheses {typed}: a system is already named {name}")
+        found[name] = file
+    return found
 
 
 class Evaluation:
-    """Scores of several runs on one test set, and their translations."""
+    """Translations by several systems of one test set, and their scores."""
 
     def __init__(self, asked: argparse.Namespace) -> None:
         self.asked = asked
-        self.references: list[str] = []
-        self.language = ""
+        self.source: list[str] = []
+        self.references: list[list[str]] = []
+        """One list of lines for each reference."""
+        self.language, self.tokenizer = "", ""
         self.systems: dict[str, list[str]] = {}
         self.rows: list[dict[str, Any]] = []
 
-    def add(self, folder: str) -> None:
+    def add_run(self, folder: str) -> None:
         """Translate and score with a run; ValueError if it can't be compared with the first."""
-        from ..data.corpora import scored_text
         from ..runs.folder import Run
-        from ..translation.scores import score
 
         run = Run.open(folder)
-        lines, references = test_set(run, self.asked)
-        self._check(folder, references, run.config().data.target_language)
+        self._take_test_set(folder, run)
         session = open_translator(folder, self.asked)
-        self.systems[folder] = [best[0].text for best in session.translate(lines, progress=True)]
+        found = [best[0].text for best in session.translate(self.source, progress=True)]
+        self._add(folder, found, {"decode": asdict(session.decode)})
+
+    def add_file(self, name: str, file: str) -> None:
+        """Score the translations in a file, a line for each of the source."""
+        from ..data.text import read_lines
+
+        lines = list(read_lines(Path(file)))
+        if len(lines) != len(self.source):
+            raise ValueError(
+                f"--hypotheses {file}: has {len(lines)} lines; expected {len(self.source)}, one for"
+                f" each line of {self.asked.source or self.asked.split}"
+            )
+        self._add(name, lines, {"hypotheses": file})
+
+    def _add(self, name: str, lines: list[str], how: dict[str, Any]) -> None:
+        from ..data.corpora import scored_text
+        from ..translation.scores import measured, metrics
+
+        asked = metrics(self.tokenizer, self.language, self.asked.lowercase, self.asked.chrf_words)
+        scores: dict[str, Any] = {}
+        for key, (value, signature) in measured(lines, self.references, asked).items():
+            scores |= {key: value, f"{key}_signature": signature}
+        self.systems[name] = lines
         self.rows.append(
-            {
-                "run": folder,
-                "decode": asdict(session.decode),
-                **asdict(score(self.systems[folder], references, self.language)),
-                **scored_text(lines, references),
-            }
+            {"run": name, **how, **scores, **scored_text(self.source, self.references[0])}
         )
 
-    def _check(self, folder: str, references: list[str], language: str) -> None:
-        first = self.asked.runs[0]
+    def _take_test_set(self, folder: str, run: "Run") -> None:
+        """Read the text to score on; ValueError where a run before had other text or language."""
+        from ..data.corpora import read_parallel, read_split
+
+        asked, data, first = self.asked, run.config().data, self.asked.runs[0]
+        tokenizer = asked.tokenize or data.splits_for_bleu
+        if asked.source is None:
+            source, reference = read_split(data, asked.split)
+            references = [reference]
+        elif not self.source:
+            source, *references = read_parallel([asked.source, *asked.reference])
+        else:
+            source, references = self.source, self.references
         if self.references and references != self.references:
             raise ValueError(
-                f"{folder}: has other {self.asked.split} references than {first};"
+                f"{folder}: has other {asked.split} references than {first};"
                 " expected runs on one corpus, or --source and --reference"
             )
-        if self.language not in ("", language):
+        if self.language not in ("", data.target_language):
             raise ValueError(
-                f"{folder}: translates into {language}, {first} into {self.language};"
+                f"{folder}: translates into {data.target_language}, {first} into {self.language};"
                 " expected runs with one target language"
             )
-        self.references, self.language = references, language
+        if self.tokenizer not in ("", tokenizer):
+            raise ValueError(
+                f"{folder}: BLEU splits its text by {tokenizer}, that of {first} by"
+                f" {self.tokenizer}; expected one for all (--tokenize NAME)"
+            )
+        self.source, self.references = source, references
+        self.language, self.tokenizer = data.target_language, tokenizer
 
     def results(self) -> dict[str, Any]:
         """Return what --json writes."""
-        from ..translation.scores import paired_bootstrap
-
         found: dict[str, Any] = {
             "test_set": self.asked.source or self.asked.split,
-            "sentences": len(self.references),
+            "references": self.asked.reference or [self.asked.split],
+            "sentences": len(self.source),
+            "tokenizer": self.tokenizer,
+            "lowercase": self.asked.lowercase,
+            "remarks": self.remarks(),
             "runs": self.rows,
         }
         if len(self.systems) > 1:
-            signature, compared = paired_bootstrap(self.systems, self.references, self.language)
-            found["paired_bootstrap"] = {
+            found |= self.significance()
+        return found
+
+    def significance(self) -> dict[str, Any]:
+        """Return the comparison of each system with the first one, in BLEU and in chrF."""
+        from ..translation.scores import metrics, paired_bootstrap
+
+        found = {}
+        tested = metrics(self.tokenizer, self.language, self.asked.lowercase)
+        for key, name in (("bleu", "paired_bootstrap"), ("chrf", "paired_bootstrap_chrf")):
+            signature, rows = paired_bootstrap(self.systems, self.references, tested[key])
+            found[name] = {
                 "signature": signature,
-                "runs": [asdict(c) for c in compared],
+                "runs": [
+                    {
+                        "name": row.name,
+                        key: row.score,
+                        "mean": row.mean,
+                        "interval": row.interval,
+                        "p_value": row.p_value,
+                    }
+                    for row in rows
+                ],
             }
         return found
 
+    def remarks(self) -> list[str]:
+        """Return what a reader of the scores has to know."""
+        from ..translation.scores import short_remark, ter_metric, tokenized_remark
 
-def show(results: dict[str, Any]) -> None:
-    """Print the scores as a table, with the metrics' signatures below it."""
-    from rich.table import Table
-
-    title = f"{results['test_set']}, {results['sentences']} sentences"
-    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
-    compared = results.get("paired_bootstrap")
-    for title in ("run", "BLEU", "chrF", *(("95% interval", "p") if compared else ())):
-        table.add_column(title, justify="left" if title == "run" else "right", overflow="fold")
-    for i, row in enumerate(results["runs"]):
-        cells = [row["run"], f"{row['bleu']:.2f}", f"{row['chrf']:.2f}"]
-        if compared:
-            c = compared["runs"][i]
-            p = "" if c["p_value"] is None else f"{c['p_value']:.4f}"
-            cells += [f"{c['mean']:.2f} ± {c['interval']:.2f}", p]
-        table.add_row(*cells)
-    console().print(table)
-    print(f"{results['runs'][0]['bleu_signature']}\n{results['runs'][0]['chrf_signature']}")
-    if compared:
-        print(
-            "p: probability of a difference from the first run at least this large by chance"
-            f" ({compared['signature']})"
-        )
+        texts = {"references": self.references[0], **self.systems}
+        found = [short_remark(self.references[0], self.tokenizer)]
+        found += [tokenized_remark(name, lines) for name, lines in texts.items()]
+        if ter_metric(self.language) is None:
+            found.append(
+                f"no TER: it counts words between spaces, and {self.language} is written without"
+            )
+        return [remark for remark in found if remark]
 
 
 def main() -> None:
-    """Parse the command line, score each run, print, and write the JSON file on request."""
+    """Parse the command line, score each system, print, and write files on request."""
+    from .evaluation_table import sacrebleu_command, save, show
+
     asked = options()
+    files = named_files(asked)
     evaluation = Evaluation(asked)
     for folder in asked.runs:
-        evaluation.add(folder)
+        evaluation.add_run(folder)
+    for name, file in files.items():
+        evaluation.add_file(name, file)
     results = evaluation.results()
+    results["sacrebleu"] = sacrebleu_command(results, evaluation.language, asked.save)
+    if asked.save is not None:
+        save(asked.save, evaluation.systems, evaluation.references)
     if asked.json is not None:
         write_text(asked.json, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
-    show(results)
+    show(results, is_saved=asked.save is not None)

@@ -21,6 +21,7 @@ from .utf8 import use_utf8
 PACKAGES = {
     "antlr4": ("hydra-core", "app"),
     "filelock": ("filelock", "app"),
+    "fontTools": ("fonttools", "app"),
     "hydra": ("hydra-core", "app"),
     "hydra_plugins": ("hydra-joblib-launcher", "app"),
     "jieba": ("jieba", "app"),

@@ -13,7 +13,7 @@ from .checks import (
     path,
     refuse,
 )
-from .languages import check_language
+from .languages import BLEU_TOKENIZERS, bleu_tokenizer, check_language
 from .tokenizer import MOST_PIECES
 
 
@@ -111,6 +111,11 @@ class DataConfig:
     source_language: str = "en"
     """BCP 47 tag or ISO 639 code: de, zh-Hant, tha."""
     target_language: str = "zh"
+    bleu_tokenizer: str | None = None
+    """sacreBLEU's tokenizer, such as 13a, intl, zh or char; null: by the target language.
+
+    flores200, flores101, spm and spBLEU-1K download a model.
+    """
     vocab_size: int = number(8000, at_least=5, at_most=MOST_PIECES)
     """Default of `tokenizer.vocab_size` for this corpus."""
     joint: bool = True
@@ -164,6 +169,11 @@ class DataConfig:
         expand_paths(self)
         for key in ("source_language", "target_language"):
             check_language(f"data.{key}", getattr(self, key))
+        if self.bleu_tokenizer not in (None, *BLEU_TOKENIZERS):
+            raise ValueError(
+                f"data.bleu_tokenizer={self.bleu_tokenizer}: expected null or one of"
+                f" {', '.join(BLEU_TOKENIZERS)}"
+            )
         self._check_batches()
         published = self.origin is Origin.published
         only_with(
@@ -185,6 +195,11 @@ class DataConfig:
         no_valid = self.valid.source is None
         only_with(self, "data", "data.valid.source=null", no_valid, "valid_share")
         self._check_splits()
+
+    @property
+    def splits_for_bleu(self) -> str:
+        """The tokenizer of sacreBLEU that splits text for BLEU."""
+        return self.bleu_tokenizer or bleu_tokenizer(self.target_language)
 
     def _check_batches(self) -> None:
         if self.batch_tokens is None and self.batch_sentences is None:

@@ -31,11 +31,30 @@ OTHERS_WITHOUT_SPACES = frozenset(
 To break a line in the first row needs a dictionary (Unicode UAX 14, class SA). In the second row a
 line may end after any syllable.
 """
-BLEU_TOKENIZERS = (
-    *("13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"),
-    *("spm", "flores101", "flores200", "spBLEU-1K"),
-)
-"""sacreBLEU's tokenizers; those of the second row download a model when they are first used."""
+ALSO_IN = {
+    "sr": "Latn", "bs": "Cyrl", "ro": "Cyrl", "az": "Cyrl Arab", "uz": "Cyrl Arab",
+    "kk": "Latn Arab", "ky": "Latn Arab", "tg": "Latn Arab", "tk": "Cyrl Arab", "tt": "Latn",
+    "crh": "Cyrl", "gag": "Cyrl", "mn": "Mong Latn", "ug": "Cyrl Latn", "ku": "Arab Cyrl",
+    "ckb": "Latn", "bal": "Latn", "pa": "Arab", "ks": "Deva", "sd": "Deva", "kok": "Latn",
+    "mni": "Mtei Latn", "sat": "Deva Beng Latn", "sa": "Latn Beng Telu Knda Mlym", "ms": "Arab",
+    "jv": "Java Arab", "su": "Sund Arab", "ha": "Arab", "so": "Arab", "sw": "Arab",
+    "ff": "Adlm Arab", "shi": "Latn Tfng", "tzm": "Tfng Arab", "kab": "Tfng", "zgh": "Latn",
+    "iu": "Latn", "cr": "Latn", "rhg": "Arab Rohg", "lad": "Latn Hebr", "nan": "Latn",
+    "hak": "Latn", "vi": "Hani", "za": "Hani",
+}  # fmt: skip
+"""Code -> further scripts that it is often written in (CLDR, languageData)."""
+BLEU_UNITS = {
+    "13a": "words and punctuation marks",
+    "intl": "words, punctuation marks and symbols of any script",
+    "zh": "Chinese characters, and words of other scripts",
+    "ja-mecab": "Japanese words as MeCab finds them",
+    "ko-mecab": "Korean words as MeCab finds them",
+    "char": "characters",
+    "none": "what spaces separate",
+    **dict.fromkeys(("spm", "flores101", "flores200", "spBLEU-1K"), "pieces of SentencePiece"),
+}
+"""sacreBLEU's tokenizer -> what BLEU counts with it. The last four download a model."""
+BLEU_TOKENIZERS = tuple(BLEU_UNITS)
 _SPECIAL = frozenset({"und", "mul", "mis", "zxx"})
 
 
@@ -47,6 +66,17 @@ class Language:
     """ISO 639 code, of two letters where there is one; empty if the tag is not valid."""
     script: str | None = None
     """ISO 15924 code, given by the tag or likely; None if unknown."""
+
+    is_script_given: bool = False
+    """Whether the tag says the script."""
+
+    @property
+    def scripts(self) -> frozenset[str]:
+        """The scripts that its text may be in; empty if unknown."""
+        if self.script is None:
+            return frozenset()
+        others = "" if self.is_script_given else ALSO_IN.get(self.code, "")
+        return frozenset({self.script, *others.split()})
 
     @property
     def is_chinese(self) -> bool:
@@ -79,7 +109,8 @@ def language(tag: str) -> Language:
     code = found.language or "und"
     broader = found.prefer_macrolanguage().language  # zh of cmn
     known = found.script is not None or bool({code, broader} & LIKELY_SUBTAGS.keys() - _SPECIAL)
-    return Language(code, found.maximize().script if known else None)
+    script = found.maximize().script if known else None
+    return Language(code, script, found.script is not None)
 
 
 def bleu_tokenizer(tag: str) -> str:

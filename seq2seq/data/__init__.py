@@ -5,7 +5,7 @@
 """
 
 from .batches import Batch, BatchSampler, pad
-from .corpora import is_here, read_pair_files, read_split, scored_text, splits
+from .corpora import is_here, read_parallel, read_split, scored_text, splits
 from .dataset import Counts, ParallelDataset, Prepared
 from .preparation import prepare
 from .text import decoded_lines
@@ -24,7 +24,7 @@ __all__ = [
     "is_here",
     "pad",
     "prepare",
-    "read_pair_files",
+    "read_parallel",
     "read_split",
     "scored_text",
     "splits",

@@ -4,7 +4,7 @@ import gzip
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -315,9 +315,18 @@ def read_split(config: DataConfig, name: str) -> tuple[list[str], list[str]]:
     return source, target
 
 
-def read_pair_files(source: str, target: str) -> tuple[list[str], list[str]]:
-    """Return the lines of a source file and of its translation."""
-    return unzipped(read_pairs([Path(source), Path(target)]))
+def read_parallel(files: Sequence[str]) -> list[list[str]]:
+    """Return the lines of files that belong together; DataError unless they have as many lines."""
+    texts = [list(read_lines(Path(file))) for file in files]
+    for file, lines in zip(files, texts, strict=True):
+        if len(lines) != len(texts[0]):
+            raise DataError(
+                f"{files[0]} has {len(texts[0])} lines, {file} has {len(lines)}; expected the same"
+                " number"
+            )
+    if not texts[0]:
+        raise DataError(f"{files[0]}: empty; expected one sentence on each line")
+    return texts
 
 
 def scored_text(source: Iterable[str], reference: Iterable[str]) -> dict[str, str]:

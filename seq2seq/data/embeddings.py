@@ -1,7 +1,7 @@
 """Pretrained embeddings of words, in the text formats of word2vec, fastText and GloVe.
 
-A line is a word and its numbers, separated by spaces. word2vec and fastText (.vec) begin with a line
-of two numbers, how many words and how many dimensions; GloVe does not.
+A line is a word and its numbers, separated by spaces. word2vec and fastText (.vec) begin with a
+line of two numbers, how many words and how many dimensions; GloVe does not.
 """
 
 import re

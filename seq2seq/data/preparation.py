@@ -32,6 +32,7 @@ from ..errors import DataError
 from ..files import new_folder
 from .corpora import locate, split_pairs, splits, unzipped
 from .dataset import ENDS_DTYPE, SIDES, Counts, Manifest, Prepared, ids_dtype
+from .scripts import check_scripts
 from .splitting import Pair
 from .text import clean, odd_characters, text_sha256
 from .tokenizer import Tokenizers
@@ -98,6 +99,7 @@ def prepare(
             shutil.rmtree(abandoned, ignore_errors=True)
         if not (folder / "manifest.json").exists():
             shutil.rmtree(folder, ignore_errors=True)
+            check_scripts(data)
             with new_folder(folder, prefix=MAKING) as made:
                 make(made, data, ready or train_tokenizers(data, tokenizer), progress)
     return Prepared.open(folder)

@@ -72,7 +72,7 @@ def measured(subject: Subject, pairs: Pairs) -> dict[str, float]:
         model, subject.prepared.tokenizers, src, config.decode, precision=config.trainer.precision
     )
     texts = [best[0].text for best in found]
-    scores = score(texts, tgt, config.data.target_language)
+    scores = score(texts, tgt, config.data.splits_for_bleu)
     return {
         "nll": nll,
         "bleu": scores.bleu,

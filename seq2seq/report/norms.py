@@ -107,7 +107,7 @@ def bootstrap_p_values(runs: dict[str, list[RunRecord]], none: str) -> dict[str,
     By paired bootstrap (Koehn 2004). The norms of a seed are tested together, which takes the time
     of one test. Runs without stored text, as older versions left them, have no p.
     """
-    from ..translation.scores import paired_bootstrap  # sacreBLEU, needed for this alone
+    from ..translation.scores import bleu_metric, paired_bootstrap  # sacreBLEU, needed here alone
 
     found: dict[str, list[float]] = {norm: [] for norm in runs}
     for first in runs.get(none, [])[:BOOTSTRAP_SEEDS]:
@@ -120,7 +120,8 @@ def bootstrap_p_values(runs: dict[str, list[RunRecord]], none: str) -> dict[str,
         }
         systems = {norm: texts for norm, texts in systems.items() if len(texts) == len(references)}
         if references and len(systems) > 1 and none in systems:
-            _, rows = paired_bootstrap(systems, references, first.config.data.target_language)
+            metric = bleu_metric(first.config.data.splits_for_bleu)
+            _, rows = paired_bootstrap(systems, [references], metric)
             for row in rows:
                 found[row.name] += [row.p_value] if row.p_value is not None else []
     return found

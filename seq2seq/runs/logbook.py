@@ -59,6 +59,7 @@ class Logbook:
         )
         self.writer = SummaryWriter(str(folder), purge_step=resumed_at + 1)
         self.writer.add_custom_scalars(LAYOUT)
+        self.remarks: set[str] = set()
         self.bar: tqdm[Any] = tqdm(
             unit="update",
             disable=not progress,
@@ -101,6 +102,12 @@ class Logbook:
     def say(self, message: str) -> None:
         """Print a line above the progress bar."""
         self.bar.write(message)
+
+    def remark(self, kind: str, message: str) -> None:
+        """Print a remark above the progress bar, unless it is empty or one of its kind has been."""
+        if message and kind not in self.remarks:
+            self.remarks.add(kind)
+            self.say(message)
 
     def text(self, tag: str, markdown: str, update: int) -> None:
         """Write a text to TensorBoard."""
@@ -145,6 +152,9 @@ class NoLogbook(Logbook):
 
     def log(self, kind: str, position: dict[str, Any], values: dict[str, float]) -> None:
         """Do nothing: the main process writes."""
+
+    def remark(self, kind: str, message: str) -> None:
+        """Do nothing: the main process speaks."""
 
     def show(self, update: int, total: int | None, shown: dict[str, str]) -> None:
         """Do nothing: the main process shows the progress."""

@@ -44,6 +44,8 @@ class Results:
     """Time since the start, with validation."""
     best: float | None = None
     """The best validation's BLEU, or its negated loss."""
+    best_ties: list[float] | None = None
+    """Its chrF and negated loss, which decide where BLEU does not; none where the loss decides."""
     best_update: int | None = None
     bad_validations: int | None = None
     plateau_scale: float | None = None

@@ -24,7 +24,7 @@ from ..runs.checkpoint import (
 from ..runs.folder import Run
 from ..translation.likelihood import mean_nll
 from ..translation.lines import translate_lines
-from ..translation.scores import Scores, score
+from ..translation.scores import Scores, score, short_remark, tokenized_remark
 
 EVALUATION_TOKENS = 4096
 """Target tokens in a batch where nothing is learned and the composition does not matter."""
@@ -76,7 +76,7 @@ def validation_bleu(
     greedy = replace(config.decode, beam_size=1)
     found = translate_lines(model, tokenizers, src, greedy, precision=config.trainer.precision)
     texts = [best[0].text for best in found]
-    return score(texts, tgt, config.data.target_language), texts
+    return score(texts, tgt, config.data.splits_for_bleu), texts
 
 
 @torch.no_grad()
@@ -113,9 +113,11 @@ def use_best(
     done_before = state.get("averaged") == names  # by a process that was stopped later
     if len(averaged) > 1 and not done_before:
         load_weights(model, average_weights(averaged), averaged[-1])
-        figure = validation_score(model, prepared, config, device)
-        if figure >= state["progress"]["best"]:
-            state["averaged"], state["progress"]["best"] = names, figure
+        figures = validation_standing(model, prepared, config, device)
+        progress = state["progress"]
+        if figures >= [progress["best"], *progress.get("best_ties", [])]:
+            state["averaged"] = names
+            progress["best"], *progress["best_ties"] = figures
         else:
             load_weights(model, group(tensors, "model"), best)
     if config.norm.kind is NormKind.batch and config.trainer.recalibrate:
@@ -124,11 +126,36 @@ def use_best(
     save_checkpoint(best, prefixed(model.state_dict(), "model"), state)
 
 
-def validation_score(
+def validation_standing(
     model: Translator, prepared: Prepared, config: Config, device: torch.device
-) -> float:
-    """Return what `best_metric` asks for: greedy BLEU, or the loss with its sign changed."""
+) -> list[float]:
+    """Return the figures of the present weights that decide which are best (see `standing`)."""
     valid = prepared.split("valid")
-    if config.trainer.best_metric is Metric.bleu:
-        return validation_bleu(model, prepared.tokenizers, valid, config)[0].bleu
-    return -teacher_forced_loss(model, valid, config, device)
+    loss = teacher_forced_loss(model, valid, config, device)
+    if config.trainer.best_metric is Metric.loss:
+        return [-loss]
+    scores, _ = validation_bleu(model, prepared.tokenizers, valid, config)
+    return standing(scores, loss, config, valid)
+
+
+def standing(scores: Scores, loss: float, config: Config, valid: ParallelDataset) -> list[float]:
+    """Return what decides which of two models is better: compare the lists, higher is better.
+
+    Best checkpoint, patience, plateau and averaging all use this order. The first figure is BLEU;
+    where it is equal, chrF decides, then the negated loss. Where most references are too short for
+    a sequence of four tokens, a BLEU of smoothing alone counts as 0. With
+    `trainer.best_metric=loss` the negated loss decides alone.
+    """
+    if config.trainer.best_metric is Metric.loss:
+        return [-loss]
+    says_nothing = scores.is_smoothing and bool(score_remarks(config, valid)["short"])
+    return [0.0 if says_nothing else scores.bleu, scores.chrf, -loss]
+
+
+def score_remarks(config: Config, valid: ParallelDataset) -> dict[str, str]:
+    """Return what a reader of the validation's scores has to know; empty texts for nothing."""
+    references = valid.target_lines()[: config.trainer.validate_sentences]
+    return {
+        "short": short_remark(references, config.data.splits_for_bleu),
+        "tokenized": tokenized_remark("validation references", references),
+    }

@@ -1,7 +1,6 @@
 """The end of a run: scores, translations, worked examples and results.json."""
 
 import platform
-from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -37,7 +36,7 @@ def score_split(
     For the test set the text and the worked examples are stored too.
     """
     src, tgt = read_split(config.data, split)
-    found = translate_lines(
+    translations = translate_lines(
         model,
         prepared.tokenizers,
         src,
@@ -45,15 +44,21 @@ def score_split(
         precision=config.trainer.precision,
         progress=config.trainer.progress,
     )
-    texts = [best[0].text for best in found]
+    texts = [best[0].text for best in translations]
     write_lines(run.translations / f"{split}.txt", texts)
     if split == "test":
         write_lines(run.translations / "test.source.txt", src)
         write_lines(run.translations / "test.reference.txt", tgt)
         examples = worked_examples(model, prepared.tokenizers, src, tgt, texts)
         write_examples(run.translations, examples)
-    scores = score(texts, tgt, config.data.target_language)
-    return Score(**asdict(scores) | scored_text(src, tgt))
+    found = score(texts, tgt, config.data.splits_for_bleu)
+    return Score(
+        bleu=found.bleu,
+        chrf=found.chrf,
+        bleu_signature=found.bleu_signature,
+        chrf_signature=found.chrf_signature,
+        **scored_text(src, tgt),
+    )
 
 
 def worked_examples(

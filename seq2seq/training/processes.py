@@ -75,6 +75,11 @@ class Processes:
         dist.broadcast(shared, src=0)
         return float(shared)
 
+    def all_from_main(self, values: list[float]) -> list[float]:
+        """Return the main process' values, in every process."""
+        count = int(self.from_main(len(values)))
+        return [self.from_main(value) for value in (values or [0.0] * count)]
+
     def wait(self) -> None:
         """Wait until every process has come here."""
         if self.size > 1:

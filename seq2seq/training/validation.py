@@ -1,12 +1,11 @@
 """Validation during training: measure, keep the best weights, count what patience is about."""
 
-from ..config import Metric
 from ..figures import attention_figure
 from ..probes import Subject, probe
 from ..probes.histograms import write_histograms
 from ..runs.logbook import Logbook
 from ..translation.attention import attention_map
-from .evaluation import teacher_forced_loss, validation_bleu
+from .evaluation import score_remarks, standing, teacher_forced_loss, validation_bleu
 from .reporting import perplexity
 from .state import TrainingState
 
@@ -34,14 +33,14 @@ def validate(state: TrainingState, logbook: Logbook) -> None:
 
     The main process measures; every process has to call this.
     """
-    score = measure(state, logbook) if state.processes.is_main else 0.0
-    keep_best(state, state.processes.from_main(score))
+    figures = measure(state, logbook) if state.processes.is_main else []
+    keep_best(state, state.processes.all_from_main(figures))
     if state.config.trainer.average_last > 1:
         keep_for_average(state)
 
 
-def measure(state: TrainingState, logbook: Logbook) -> float:
-    """Log loss, perplexity, greedy BLEU and chrF; return the score that decides which is best."""
+def measure(state: TrainingState, logbook: Logbook) -> list[float]:
+    """Log loss, perplexity, greedy BLEU and chrF; return the figures that decide which is best."""
     config, model, update = state.config, state.model, state.progress.update
     model.eval()
     nll = teacher_forced_loss(model, state.valid_set, config, state.device)
@@ -54,11 +53,25 @@ def measure(state: TrainingState, logbook: Logbook) -> float:
         f"update {update:>6}  epoch {position['epoch']:>3}  valid loss {nll:.3f}  "
         f"perplexity {values['perplexity']:.2f}  BLEU {scores.bleu:.2f}"
     )
+    figures = standing(scores, nll, config, state.valid_set)
+    make_remarks(state, logbook, figures)
     write_samples(state, logbook, texts)
     if config.trainer.histograms:
         write_histograms(logbook, model, state.valid_set, config, state.device, update)
     run_probes(state, logbook, final=False)
-    return scores.bleu if config.trainer.best_metric is Metric.bleu else -nll
+    return figures
+
+
+def make_remarks(state: TrainingState, logbook: Logbook, figures: list[float]) -> None:
+    """Say once what the scores do not say, and that BLEU has not decided which model is better."""
+    for kind, remark in score_remarks(state.config, state.valid_set).items():
+        logbook.remark(kind, remark)
+    if len(figures) > 1 and figures[0] == state.progress.best:
+        logbook.remark(
+            "tie",
+            f"BLEU does not tell this model from the best one: both have {figures[0]:.2f}. chrF,"
+            " then the loss, decide where that is so (best checkpoint, patience, plateau, average)",
+        )
 
 
 def write_samples(state: TrainingState, logbook: Logbook, texts: list[str]) -> None:
@@ -84,14 +97,15 @@ def run_probes(state: TrainingState, logbook: Logbook, final: bool) -> None:
         logbook.probes.write({"update": state.progress.update, "final": final, **found})
 
 
-def keep_best(state: TrainingState, score: float) -> None:
+def keep_best(state: TrainingState, figures: list[float]) -> None:
     """Save the best checkpoint, or count one more validation without improvement.
 
     Under the plateau schedule every `plateau_patience` of those lower the learning rate.
     """
     progress, optimizer = state.progress, state.config.optimizer
-    if progress.best is None or score > progress.best:
-        progress.best, progress.best_update = score, progress.update
+    if progress.best is None or figures > [progress.best, *progress.best_ties]:
+        progress.best, *progress.best_ties = figures
+        progress.best_update = progress.update
         progress.bad_validations = 0
         state.save("best")
         return

@@ -1,13 +1,29 @@
-"""BLEU and chrF by sacreBLEU with their signatures, and paired significance tests."""
+"""BLEU, chrF and TER by sacreBLEU with their signatures, and paired significance tests.
 
-from collections.abc import Sequence
+Hypotheses and references are compared in Unicode's normal form NFC: a letter with an accent is the
+same whether it is written as one character or as two.
+"""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sacrebleu.metrics.base import Metric
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.metrics.ter import TER
 from sacrebleu.significance import PairedTest, Result
 
-from ..config.languages import bleu_tokenizer
+from ..config.languages import language
+
+BLEU_ORDER = 4
+"""BLEU counts sequences of 1 to so many tokens."""
+CHRF_WORDS = 2
+"""chrF++ counts sequences of 1 to so many words (Popović 2017)."""
+TOKENIZED_LINES = 100
+"""So many lines that end in a separate full stop look tokenized (sacreBLEU's own number)."""
+PACKAGES = {"ja-mecab": "ja", "ko-mecab": "ko"}
+"""Tokenizer -> the extra of this project that installs what it needs."""
 
 
 @dataclass
@@ -18,6 +34,66 @@ class Scores:
     chrf: float
     bleu_signature: str
     chrf_signature: str
+    is_smoothing: bool = False
+    """Whether BLEU is nothing but its smoothing: no sequence of four tokens is right."""
+
+
+# -- metrics ---
+
+
+def bleu_metric(tokenizer: str, lowercase: bool = False) -> BLEU:
+    """Return BLEU with one of sacreBLEU's tokenizers; ValueError where it cannot be loaded.
+
+    `force` keeps sacreBLEU from warning at each call; see `tokenized_remark`.
+    """
+    try:
+        return BLEU(tokenize=tokenizer, lowercase=lowercase, force=True)
+    except (RuntimeError, ImportError, AssertionError) as error:
+        extra = PACKAGES.get(tokenizer, "app")
+        raise ValueError(
+            f"data.bleu_tokenizer={tokenizer}: cannot be loaded; it needs pip install"
+            f" 'seq2seq[{extra}]' (char needs nothing)"
+        ) from error
+    except OSError as error:
+        raise ValueError(
+            f"data.bleu_tokenizer={tokenizer}: sacreBLEU cannot download its model ({error});"
+            " expected a network, or another tokenizer such as 13a or char"
+        ) from error
+
+
+def ter_metric(target_language: str) -> TER | None:
+    """Return TER for a language; None where it has no meaning.
+
+    TER counts edits of words between spaces. sacreBLEU separates the characters of Chinese and
+    Japanese, and of no other text without spaces.
+    """
+    written = language(target_language)
+    asian = written.is_chinese or written.is_japanese
+    if not (asian or written.has_spaces):
+        return None
+    return TER(normalized=asian, asian_support=asian)
+
+
+def metrics(
+    tokenizer: str, target_language: str, lowercase: bool = False, chrf_words: bool = False
+) -> dict[str, Metric]:
+    """Return BLEU, chrF, chrF++ on request (`chrf_words`), and TER where it has a meaning.
+
+    Their keys are bleu, chrf, chrf++ and ter.
+    """
+    found: dict[str, Metric] = {
+        "bleu": bleu_metric(tokenizer, lowercase),
+        "chrf": CHRF(lowercase=lowercase),
+    }
+    if chrf_words:
+        found["chrf++"] = CHRF(lowercase=lowercase, word_order=CHRF_WORDS)
+    ter = ter_metric(target_language)
+    return found if ter is None else found | {"ter": ter}
+
+
+def composed(lines: Sequence[str]) -> list[str]:
+    """Return lines in the normal form in which text is compared, NFC."""
+    return [unicodedata.normalize("NFC", line) for line in lines]
 
 
 def check_counts(hypotheses: Sequence[str], references: Sequence[str]) -> None:
@@ -29,19 +105,71 @@ def check_counts(hypotheses: Sequence[str], references: Sequence[str]) -> None:
         )
 
 
-def score(hypotheses: Sequence[str], references: Sequence[str], language: str) -> Scores:
-    """Return BLEU and chrF of hypotheses against one reference each, in the target language."""
+def measured(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], metrics: Mapping[str, Metric]
+) -> dict[str, tuple[float, str]]:
+    """Return the corpus score and the signature of each named metric.
+
+    `references` are one list of lines or several.
+    """
+    for lines in references:
+        check_counts(hypotheses, lines)
+    ours, theirs = composed(hypotheses), [composed(lines) for lines in references]
+    found = {}
+    for name, metric in metrics.items():
+        result = metric.corpus_score(ours, theirs)
+        found[name] = result.score, f"{result.name}|{metric.get_signature()}"
+    return found
+
+
+def score(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str) -> Scores:
+    """Return BLEU, by sacreBLEU's tokenizer, and chrF against one reference for each hypothesis."""
     check_counts(hypotheses, references)
-    bleu, chrf = BLEU(tokenize=bleu_tokenizer(language)), CHRF()
-    bleu_score, chrf_score = (
-        metric.corpus_score(hypotheses, [references]) for metric in (bleu, chrf)
-    )
+    ours, theirs = composed(hypotheses), [composed(references)]
+    bleu, chrf = bleu_metric(tokenizer), CHRF()
+    bleu_score, chrf_score = (metric.corpus_score(ours, theirs) for metric in (bleu, chrf))
     return Scores(
         bleu_score.score,
         chrf_score.score,
         f"{bleu_score.name}|{bleu.get_signature()}",
         f"{chrf_score.name}|{chrf.get_signature()}",
+        is_smoothing=not bleu_score.counts[BLEU_ORDER - 1],
     )
+
+
+# -- what a reader has to know about a score ---
+
+
+def short_references(references: Sequence[str], tokenizer: str) -> int:
+    """Return the number of references that are too short for a sequence of four tokens."""
+    split = bleu_metric(tokenizer).tokenizer
+    return sum(len(split(line).split()) < BLEU_ORDER for line in composed(references))
+
+
+def short_remark(references: Sequence[str], tokenizer: str) -> str:
+    """Return a remark where most references are too short for BLEU; else an empty text."""
+    short = short_references(references, tokenizer)
+    if 2 * short <= len(references):
+        return ""
+    return (
+        f"{short:,} of {len(references):,} references have fewer than {BLEU_ORDER} tokens: BLEU,"
+        f" which counts sequences of {BLEU_ORDER}, says little (data.bleu_tokenizer={tokenizer};"
+        " char counts characters)"
+    )
+
+
+def tokenized_remark(name: str, lines: Sequence[str]) -> str:
+    """Return a remark where text looks tokenized; else an empty text."""
+    found = sum(line.endswith(" .") for line in lines)
+    if found < TOKENIZED_LINES:
+        return ""
+    return (
+        f"{name}: {found:,} of {len(lines):,} lines end in a separate full stop, as tokenized text"
+        " does; BLEU is meant for detokenized text"
+    )
+
+
+# -- significance ---
 
 
 @dataclass
@@ -49,37 +177,42 @@ class Comparison:
     """A system compared with the first one by paired bootstrap resampling (Koehn 2004)."""
 
     name: str
-    bleu: float
+    score: float
     mean: float
-    """Mean BLEU of the resampled test sets."""
+    """Mean score of the resampled test sets."""
     interval: float
-    """Half the width of the 95% confidence interval of BLEU."""
+    """Half the width of the 95% confidence interval of the score."""
     p_value: float | None
     """Significance of the difference from the first system; None for the first itself."""
 
 
 def paired_bootstrap(
-    systems: dict[str, list[str]], references: list[str], language: str, samples: int = 1000
+    systems: Mapping[str, Sequence[str]],
+    references: Sequence[Sequence[str]],
+    metric: Metric,
+    samples: int = 1000,
 ) -> tuple[str, list[Comparison]]:
-    """Return the BLEU signature and a comparison of each named system with the first one.
+    """Return the metric's signature and a comparison of each named system with the first one.
 
-    All are hypotheses for the same references. `samples` test sets are drawn.
+    All are hypotheses for the same references, one list of lines or several. `samples` test sets
+    are drawn.
     """
     for hypotheses in systems.values():
-        check_counts(hypotheses, references)
-    named: list[tuple[str, Sequence[str]]] = list(systems.items())
-    test = PairedTest(
+        for lines in references:
+            check_counts(hypotheses, lines)
+    named: list[tuple[str, Sequence[str]]] = [(name, composed(t)) for name, t in systems.items()]
+    signatures, results = PairedTest(
         named,
-        {"BLEU": BLEU(tokenize=bleu_tokenizer(language), references=[references])},
-        references=[references],
+        {"score": metric},
+        references=[composed(lines) for lines in references],
         test_type="bs",
         n_samples=samples,
-    )
-    signatures, results = test()
+    )()
     rows = []
-    for (name, _), result in zip(named, results["BLEU"], strict=True):
+    for (name, _), result in zip(named, results["score"], strict=True):
         assert isinstance(result, Result)
         assert result.mean is not None
         assert result.ci is not None
         rows.append(Comparison(name, result.score, result.mean, result.ci, result.p_value))
-    return str(signatures["BLEU"]), rows
+    [signature] = signatures.values()
+    return str(signature), rows

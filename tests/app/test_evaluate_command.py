@@ -126,12 +126,20 @@ def test_evaluate_gives_the_scores_that_training_stored(
 def test_the_table_shows_scores_and_signatures(two_runs: Runs, evaluate: Command) -> None:
     done = evaluate(two_runs.layer)
     assert done.code == 0
-    title, headings, row, bleu, chrf = (line.strip() for line in done.out.splitlines())
+    title, headings, row, bleu, chrf, ter, words, _, command = (
+        line.strip() for line in done.out.splitlines()
+    )
     assert title == "test, 30 sentences"
-    assert headings.split() == ["run", "BLEU", "chrF"]
-    assert row.split() == [str(two_runs.layer), "100.00", "100.00"]
+    assert headings.split() == ["run", "BLEU", "chrF", "TER"]
+    assert row.split() == [str(two_runs.layer), "100.00", "100.00", "0.00"]
     assert bleu.startswith("BLEU|nrefs:1|case:mixed|eff:no|tok:zh|")
     assert chrf.startswith("chrF2|nrefs:1|")
+    assert ter.startswith("TER|nrefs:1|case:lc|tok:tercom|norm:yes|punct:yes|asian:yes|")
+    assert words == (
+        "BLEU on Chinese characters, and words of other scripts (tokenizer zh), with regard to"
+        " case, in NFC"
+    )
+    assert command.startswith("sacrebleu reference.txt -i 1-layer.txt -m bleu chrf ter -tok zh")
 
 
 def test_any_split_of_the_corpus_can_be_scored(
@@ -187,7 +195,7 @@ def test_the_users_own_text_can_be_scored(
         (["--source", "nothing", "--reference", "two"], "nothing: no such file"),
         (
             ["--source", "empty", "--reference", "empty"],
-            "empty: empty; expected one sentence pair on each line",
+            "empty: empty; expected one sentence on each line",
         ),
     ],
 )
@@ -228,17 +236,21 @@ def test_runs_are_compared_by_paired_bootstrap(
     assert other["p_value"] == present(expected[1].p_value) < 0.05
     assert (other["mean"], other["interval"]) == (expected[1].mean, expected[1].ci)
     lines = done.out.splitlines()
-    assert lines[1].split() == ["run", "BLEU", "chrF", "95%", "interval", "p"]
+    assert lines[1].split() == [
+        *("run", "BLEU", "chrF", "TER", "95%", "interval", "p", "p", "(chrF)"),
+    ]
     assert lines[2].split() == [
         str(two_runs.none),
         f"{first['bleu']:.2f}",
         f"{results['runs'][0]['chrf']:.2f}",
+        f"{results['runs'][0]['ter']:.2f}",
         f"{first['mean']:.2f}",
         "±",
         f"{first['interval']:.2f}",
     ]
-    assert lines[3].split()[-1] == f"{other['p_value']:.4f}"
-    assert lines[-1].startswith("p: probability of a difference")
+    chrf = results["paired_bootstrap_chrf"]["runs"][1]
+    assert lines[3].split()[-2:] == [f"{other['p_value']:.4f}", f"{chrf['p_value']:.4f}"]
+    assert any(line.startswith("p: probability of a difference") for line in lines)
 
 
 def test_a_run_is_not_compared_with_itself(two_runs: Runs, evaluate: Command) -> None:

@@ -13,7 +13,7 @@ from seq2seq.data import corpora
 from seq2seq.data.corpora import (
     is_here,
     locate,
-    read_pair_files,
+    read_parallel,
     read_split,
     split_pairs,
 )
@@ -25,7 +25,7 @@ from seq2seq.errors import DataError
 def test_gzip_is_recognised_by_content(tmp_path: Path) -> None:
     packed = write(tmp_path / "plain.txt", gzip.compress(b"a\nb\n"))
     plain = write(tmp_path / "packed.gz", "x\ny\n")
-    assert read_pair_files(str(packed), str(plain)) == (["a", "b"], ["x", "y"])
+    assert read_parallel([str(packed), str(plain)]) == [["a", "b"], ["x", "y"]]
 
 
 def test_different_line_counts_are_named(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_only_some_validation_sentences(finished: Run) -> None:
     few = replace(config, trainer=replace(config.trainer, validate_sentences=5))
     scores, texts = validation_bleu(model, prepared.tokenizers, valid, few)
     assert len(texts) == 5
-    assert scores == score(texts, valid.target_lines()[:5], "en")
+    assert scores == score(texts, valid.target_lines()[:5], "13a")
     everything = validation_bleu(model, prepared.tokenizers, valid, config)[1]
     assert len(everything) == len(valid) == 24
     assert everything[:5] == texts
@@ -194,7 +194,7 @@ def test_results_hold_the_documented_values(run_name: str, request: pytest.Fixtu
         assert found["chrf_signature"].startswith("chrF2|nrefs:1|")
         texts = (run.translations / f"{split}.txt").read_text(encoding="utf-8").split("\n")[:-1]
         with open(getattr(config.data, split).target, encoding="utf-8") as file:
-            expected = score(texts, file.read().split("\n")[:-1], "en")
+            expected = score(texts, file.read().split("\n")[:-1], "13a")
         assert (found["bleu"], found["chrf"]) == (expected.bleu, expected.chrf)
         for side, key in (("source", "source_sha256"), ("target", "reference_sha256")):
             assert found[key] == text_sha256(Path(getattr(getattr(config.data, split), side)))
