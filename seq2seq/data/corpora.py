@@ -23,6 +23,7 @@ from ..files import (
 )
 from . import grammar
 from .grammar import generate_splits, load_grammar
+from .opening import check_regular
 from .splitting import Pair, split_by_components
 from .text import read_lines, text_sha256
 
@@ -135,10 +136,12 @@ def _sides(split: SplitConfig) -> list[tuple[str, str | None]]:
 
 def _checked(config: DataConfig, split: SplitConfig, name: str, sha256: str | None) -> Path:
     """Return one file of a published corpus or of the user's own, after its checksum agrees."""
-    if config.origin is Origin.files:
-        check_sha256(Path(name), sha256)
-    elif sha256 is not None and _is_published(split, name, sha256):
+    published = config.origin is Origin.published
+    if published and sha256 is not None and _is_published(split, name, sha256):
         return _mirrored(config, split, name, sha256) or _fetched(config, split, name, sha256)
+    check_regular(Path(name))
+    if not published:
+        check_sha256(Path(name), sha256)
     return Path(name)
 
 

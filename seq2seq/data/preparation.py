@@ -32,12 +32,13 @@ from ..errors import DataError
 from ..files import new_folder
 from .corpora import locate, split_pairs, splits, unzipped
 from .dataset import ENDS_DTYPE, SIDES, Counts, Manifest, Prepared, ids_dtype
+from .normalization import clean
 from .scripts import check_scripts
 from .splitting import Pair
-from .text import clean, odd_characters, text_sha256
+from .text import text_sha256
 from .tokenizer import Tokenizers
 
-VERSION = 3
+VERSION = 4
 """Version of the code that decides what the arrays hold: increase it where that changes."""
 LIBRARIES = ("sentencepiece", "jieba")
 """Libraries whose version decides how text is split."""
@@ -177,7 +178,7 @@ def encode_split(
             bar.update(encoded.counts.pairs)
             if not room:
                 break
-    counts.odd = Counter(dict(sorted(counts.odd.items())))
+    counts.changes = Counter(dict(sorted(counts.changes.items())))
     return counts
 
 
@@ -221,9 +222,9 @@ class Encoder:
         counts, sentences, keys = Counts(pairs=len(chunk)), list[tuple[list[int], ...]](), []
         tokenizers = (self.tokenizers.source, self.tokenizers.target)
         for pair in chunk:
-            for line in pair:
-                counts.odd.update(odd_characters(line))
-            both = tuple(t.encode(line) for t, line in zip(tokenizers, pair, strict=True))
+            both = tuple(
+                t.encode(line, counts.changes) for t, line in zip(tokenizers, pair, strict=True)
+            )
             if self.drops and (rule := self.broken_rule(*map(len, both))):
                 setattr(counts, rule, getattr(counts, rule) + 1)
                 continue

@@ -7,7 +7,7 @@ import pytest
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from test_tokenizer_training import corpus, sentences
 
-from seq2seq.config import TokenizerConfig, TokenizerKind
+from seq2seq.config import NormalForm, NormalizationConfig, TokenizerConfig, TokenizerKind
 from seq2seq.data.preparation import prepare
 from seq2seq.data.tokenizer import Tokenizer, Tokenizers
 from seq2seq.errors import DataError
@@ -158,7 +158,6 @@ def test_the_content_of_the_model_decides_the_prepared_corpus(tmp_path: Path) ->
         ("kind", TokenizerKind.word),
         ("vocab_size", 500),
         ("joint", False),
-        ("nfkc", False),
         ("byte_fallback", True),
         ("character_coverage", 0.99),
         ("user_defined_symbols", "<url>"),
@@ -167,6 +166,14 @@ def test_the_content_of_the_model_decides_the_prepared_corpus(tmp_path: Path) ->
 def test_settings_that_a_model_decides_are_refused(setting: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"tokenizer\.{setting}=.*tokenizer\.model=null"):
         TokenizerConfig(**{setting: value}, model="m.model")
+
+
+def test_a_model_brings_its_own_normal_form() -> None:
+    for form in (NormalizationConfig(NormalForm.nfc), NormalizationConfig(target=NormalForm.none)):
+        with pytest.raises(ValueError, match=r"normalization\..*: .*tokenizer\.model=null"):
+            TokenizerConfig(normalization=form, model="m.model")
+    kept = TokenizerConfig(normalization=NormalizationConfig(markup=False), model="m.model")
+    assert not kept.normalization.markup
 
 
 def test_a_targets_model_alone_is_refused() -> None:
