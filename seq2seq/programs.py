@@ -8,7 +8,7 @@ CONSOLE = "seq2seq-"
 
 
 def program(name: str) -> list[str]:
-    """Return the words that start a program: train, prepare, translate, evaluate or compare.
+    """Return the words that start a program: train, prepare, translate, evaluate, ...
 
     A process that a console command or `python -m seq2seq.train` started gives the console
     command, any other one the file of the repository.

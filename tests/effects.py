@@ -57,6 +57,9 @@ NEEDED = {
 
 VALUES = {
     "data.batch_tokens": ["100"],
+    "data.bleu_tokenizer": ["char", "none"],
+    "data.source_language": ["de"],
+    "data.target_language": ["de"],
     "data.bucket_batches": ["2"],
     "data.cleaning.max_length_ratio": ["2"],
     "data.max_length": ["4"],

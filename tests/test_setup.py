@@ -348,8 +348,8 @@ def test_the_package_holds_the_configuration_and_the_grammar() -> None:
     data = PROJECT["tool"]["setuptools"]["package-data"]
     for package, patterns in data.items():
         for pattern in patterns:
-            folder = ROOT / ("seq2seq" if package == "*" else package.replace(".", "/"))
-            assert list(folder.glob(pattern if package != "*" else f"configs/{pattern}")), pattern
+            parent = ROOT / ("seq2seq" if package == "*" else package.replace(".", "/"))
+            assert list(parent.glob(pattern if package != "*" else f"configs/{pattern}")), pattern
 
 
 def test_the_build_needs_no_torch() -> None:

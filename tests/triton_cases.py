@@ -26,7 +26,7 @@ with pytest.MonkeyPatch.context() as patched:
     if DEVICE == "cpu":
         patched.setenv("TRITON_INTERPRET", "1")  # read where kernels are defined, also Triton's own
     pytest.importorskip("triton", reason="the GPU kernels need Triton, which is not installed")
-    from seq2seq.rnn.gpu import cells
+    from seq2seq.rnn.gpu import kernels
     from seq2seq.rnn.gpu import operators as gpu
 
 
@@ -48,9 +48,9 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
     if DEVICE == "cpu":
         monkeypatch.setenv("TRITON_INTERPRET", "1")
         kinds = {
-            type(kernel).__name__
-            for cell in cells.CELLS.values()
-            for kernel in (cell.forward, cell.backward, cell.column_forward, cell.column_backward)
+            type(getattr(kernels, f"{norm}_{way}")).__name__
+            for norm in ("rows", "columns")
+            for way in ("forward", "backward")
         }
         assert kinds == {"InterpretedFunction"}, "Triton was loaded before this module"
 

@@ -42,6 +42,11 @@ def evaluate() -> NoReturn:
     _run("evaluate")
 
 
+def score() -> NoReturn:
+    """Score given translations: `seq2seq-score RUN --source FILE --target FILE`."""
+    _run("score")
+
+
 def compare() -> NoReturn:
     """Compare runs in a report: `seq2seq-compare RUN [RUN ...] --out DIR`."""
     _run("compare")

@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
+from ..config.languages import counted_units
 from ..programs import program
 from ..report.columns import COLUMNS, status
 from ..report.groups import labels
@@ -40,6 +41,8 @@ def main() -> None:
     arguments = parser.parse_args()
     report = write_report(arguments.runs, arguments.out, command(arguments.runs, arguments.out))
     console().print(runs_table(report))
+    for words in tokenizers(report):
+        print(f"BLEU on {words}")
     for section in report.sections:
         for verdict in section.verdicts:
             claim = f"{section.title}: {verdict.claim} {verdict.missing}".rstrip()
@@ -51,6 +54,12 @@ def main() -> None:
     print(f"\nWrote {', '.join(str(file) for file in report.files)}.")
     folder = shlex.quote(common_folder(arguments.runs))
     print(f"Curves by run in TensorBoard: tensorboard --logdir {folder}")
+
+
+def tokenizers(report: Report) -> list[str]:
+    """Return in words what the runs' BLEU counts, each once."""
+    found = [run.results.test or run.results.valid for run in report.runs if run.results]
+    return list(dict.fromkeys(counted_units(score.bleu_signature) for score in found))
 
 
 def runs_table(report: Report) -> Table:

@@ -16,6 +16,9 @@ from .options import console
 TITLES = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER"}
 """Key of a score -> the title of its column."""
 
+LONGEST_NAME = 100
+"""Letters of a system's name in a file name."""
+
 
 def show(results: dict[str, Any], is_saved: bool) -> None:
     """Print the scores as a table, with what they are and how to repeat them below it."""
@@ -29,7 +32,7 @@ def show(results: dict[str, Any], is_saved: bool) -> None:
     print(in_words(results))
     if compared:
         print(
-            "p: probability of a difference from the first run at least this large by chance"
+            "p: probability of a difference from the first system at least this large by chance"
             f" ({compared[0]['signature']})"
         )
     for remark in results["remarks"]:
@@ -76,7 +79,9 @@ def in_words(results: dict[str, Any]) -> str:
 
 def file_names(systems: Sequence[str]) -> list[str]:
     """Return the names of the files of --save, one for each system."""
-    return [f"{place}-{Path(name).name}.txt" for place, name in enumerate(systems, 1)]
+    return [
+        f"{place}-{Path(name).name[:LONGEST_NAME]}.txt" for place, name in enumerate(systems, 1)
+    ]
 
 
 def reference_names(count: int) -> list[str]:
@@ -104,7 +109,7 @@ def sacrebleu_command(results: dict[str, Any], language: str, folder: Path | Non
     asian = ["--ter-normalized", "--ter-asian-support"] if ter and ter.asian_support else []
     found = [[*start, "-m", "bleu", "chrf", *(["ter"] if ter else []), *bleu, *chrf, *asian]]
     if len(systems) > 1:
-        found[0].append("--paired-bs")
+        found[0] += ["--paired-bs", "-f", "text"]  # its JSON cannot hold a test of chrF
     if "chrf++" in results["runs"][0]:
         found.append([*start, "-m", "chrf", "--chrf-word-order", "2", *chrf])
     return [shlex.join(line) for line in found]

@@ -36,6 +36,11 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replace <unk> by the most attended source word",
     )
+    add_hardware_options(parser)
+
+
+def add_hardware_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where and how to compute."""
     hardware = parser.add_argument_group("hardware")
     hardware.add_argument(
         "--precision",
@@ -50,14 +55,9 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
 
 def open_translator(folder: str, options: argparse.Namespace) -> "Session":
     """Return a run's best model and its search, as changed by the options."""
-    from ..device import choose_device, set_threads
     from ..runs.folder import Run
-    from ..translation.lines import Session
-    from ..translation.loading import load_translator
 
-    set_threads(options.threads)
-    run = Run.open(folder)
-    config = run.config()
+    config = Run.open(folder).config()
     named = {
         "beam_size": options.beam,
         "batch_size": options.batch_size,
@@ -67,11 +67,24 @@ def open_translator(folder: str, options: argparse.Namespace) -> "Session":
     decode = replace(
         config.decode, **{key: value for key, value in named.items() if value is not None}
     )
+    return replace(open_run(folder, options), decode=decode)
+
+
+def open_run(folder: str, options: argparse.Namespace) -> "Session":
+    """Return a run's best model on the device asked for, with the search of the run."""
+    from ..device import choose_device, set_threads
+    from ..runs.folder import Run
+    from ..translation.lines import Session
+    from ..translation.loading import load_translator
+
+    set_threads(options.threads)
+    run = Run.open(folder)
+    config = run.config()
     precision = (
         config.trainer.precision if options.precision is None else Precision[options.precision]
     )
     model, tokenizers = load_translator(run, choose_device(Device[options.device]))
-    return Session(model, tokenizers, decode, precision)
+    return Session(model, tokenizers, config.decode, precision)
 
 
 def console() -> "Console":

@@ -130,6 +130,13 @@ def bleu_tokenizer(tag: str) -> str:
     return "13a" if spoken.has_spaces else "char"
 
 
+def counted_units(signature: str) -> str:
+    """Return in words what a BLEU counts, and its tokenizer, given sacreBLEU's signature."""
+    name = signature.partition("tok:")[2].partition("|")[0]
+    known = next((key for key in BLEU_UNITS if name.startswith(key)), None)
+    return f"{BLEU_UNITS[known]} (tokenizer {known})" if known else f"tokenizer {name or 'unknown'}"
+
+
 def _installed(*modules: str) -> bool:
     return all(importlib.util.find_spec(name) for name in modules)
 

@@ -157,7 +157,7 @@ def stored_statistics(model: nn.Module) -> dict[str, dict[str, Moments]]:
     """
     return {
         place(name, layer, direction): {
-            term: _moments(layer, term, suffix) for term in layer.term_sizes()
+            term: _moments(layer, term, suffix) for term in layer.terms()
         }
         for name, layer in batch_norm_layers(model).items()
         for direction, suffix in enumerate(layer.suffixes())

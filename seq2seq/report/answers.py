@@ -13,25 +13,12 @@ from .charts import Table
 from .columns import number, result
 from .experiments.convergence import common_loss, pairs, time_to
 from .experiments.length import lost_bleu, within_and_beyond
-from .experiments.verdict import Figures, difference, doublings
-from .groups import Group, by_seed
+from .experiments.verdict import difference, doublings
+from .groups import RATE, Figures, Group, by_seed
 from .norms import NormRow
 from .statistics import Outcome, detectable_effect, interval, outcome
+from .texts import caption
 
-SIGNIFICANT = (
-    "Means over seeds with the 95% interval (Student's t). Significant: the interval does not"
-    " contain 0. Detectable effect (80% power): the smallest true difference that this many seeds"
-    " find significant in four of five repetitions."
-)
-COMPARED = (
-    f"{SIGNIFICANT} ×: factor compared with none. The common loss is the lowest validation loss"
-    " that both runs of a seed reach, where the slower one's curve is flat; for earlier losses see"
-    ' the chart "Updates and seconds to reach a validation loss".'
-)
-LONG = (
-    f"{SIGNIFICANT} These are separate trainings, on short sentences and at one learning rate. The"
-    " better model has more BLEU to lose: so the share that is lost is compared."
-)
 ONE_SEED = "One seed cannot tell whether the norm is the reason: train more (seed=1,2,3)."
 LEVEL = 0.05
 """A p below this is significant."""
@@ -50,7 +37,7 @@ def overview(found: Sequence[Group], of_norms: Sequence[list[NormRow]]) -> list[
     """Return the short answers of these groups, with the rows of each group's norms."""
     answers: list[Answer] = []
     for group, rows in zip(found, of_norms, strict=True):
-        for none, norms in group.comparisons.items() if group.compares_norms else ():
+        for none, norms in group.comparisons.items() if group.design.compares_norms else ():
             if len(norms) > 1:
                 kept = [row for row in rows if row.norm in norms]
                 answers.append(_compared(group, none, kept))
@@ -65,7 +52,11 @@ def overview(found: Sequence[Group], of_norms: Sequence[list[NormRow]]) -> list[
 def _compared(group: Group, none: str, rows: Sequence[NormRow]) -> Answer:
     """Return the order of the norms, and the figures of each compared with those of `none`."""
     scores = {row.norm: by_seed(row.runs, group.bleu) for row in rows}
-    sentences = [_order(group, scores)]
+    rates = ""
+    if group.searches_rates:
+        rates = f", each at the best of {len(group.values(RATE))} learning rates"
+    order = ", ".join(f"{norm} {mean:.1f}" for norm, mean in _means(scores).items())
+    sentences = [f"{group.label}: {group.split} BLEU {order} ({_seeds(scores)}{rates})."]
     if all(len(figures) == 1 for figures in scores.values()) and len(_shared(scores)) == 1:
         sentences += [*_of_two_models(rows, none), ONE_SEED]
     else:
@@ -83,7 +74,7 @@ def _compared(group: Group, none: str, rows: Sequence[NormRow]) -> Answer:
             }
             table.append(cells | _cost(row))
     title = f"{group.label}: the norms compared with {none}"
-    return Answer(sentences, Table(title, table, COMPARED))
+    return Answer(sentences, Table(title, table, caption("significant", "compared")))
 
 
 def _shared(scores: Mapping[str, Figures]) -> set[int]:
@@ -96,15 +87,6 @@ def _means(scores: Mapping[str, Figures]) -> dict[str, float]:
     shared = _shared(scores)
     means = {norm: fmean(found[seed] for seed in shared or found) for norm, found in scores.items()}
     return dict(sorted(means.items(), key=lambda item: -item[1]))
-
-
-def _order(group: Group, scores: Mapping[str, Figures]) -> str:
-    """Return the norms from the highest BLEU to the lowest, as a sentence."""
-    rates = ""
-    if group.searches_rates:
-        rates = f", each at the best of {len(group.values('optimizer.lr'))} learning rates"
-    order = ", ".join(f"{norm} {mean:.1f}" for norm, mean in _means(scores).items())
-    return f"{group.label}: {group.split} BLEU {order} ({_seeds(scores)}{rates})."
 
 
 def _seeds(scores: Mapping[str, Figures]) -> str:
@@ -121,11 +103,10 @@ def _of_two_models(rows: Sequence[NormRow], none: str) -> list[str]:
     """Return whether single models differ from none's on this test set, by paired bootstrap."""
     bleu, models = {row.norm: row.bleu.mean for row in rows}, []
     for row in rows:
-        if row.p_values:
-            p, better = row.p_values[0], "better" if bleu[row.norm] > bleu[none] else "worse"
-            what = (
-                f"significantly {better} than" if p < LEVEL else "not significantly different from"
-            )
+        for p in row.p_values[:1]:
+            what = "not significantly different from"
+            if p < LEVEL:
+                what = f"significantly {'better' if bleu[row.norm] > bleu[none] else 'worse'} than"
             models.append(f"{row.norm} is {what} {none} (p = {p:.3f})")
     if not models:
         return []
@@ -136,25 +117,31 @@ def _significance(scores: Mapping[str, Figures]) -> list[str]:
     """Return which norms the best one is significantly better than, as sentences."""
     best, *others = _means(scores)
     ahead = {norm: difference(scores[best], scores[norm]) for norm in others}
-    open_ = {n: d for n, d in ahead.items() if outcome(d or [0.0]) is not Outcome.supported}
-    beaten = [norm for norm in others if norm not in open_]
-    return [
-        *([f"The best, {best}, is significantly better than {listed(beaten)}."] if beaten else []),
-        *_undecided(open_, best),
-    ]
+    beaten = [norm for norm in others if _outcome(ahead[norm]) is Outcome.supported]
+    better = [f"The best, {best}, is significantly better than {listed(beaten)}."] if beaten else []
+    return better + _undecided({n: d for n, d in ahead.items() if n not in beaten}, best)
+
+
+def _outcome(differences: Sequence[float]) -> Outcome:
+    """Return what differences by seed decide; without a seed nothing."""
+    return outcome(differences or [0.0])
 
 
 def _undecided(differences: Mapping[str, Sequence[float]], other: str) -> list[str]:
     """Return why these differences from a norm decide nothing, as sentences."""
-    by_count: dict[int, list[str]] = {}
-    for norm, found in differences.items():
-        by_count.setdefault(min(len(found), 2), []).append(norm)
     why = (
         "There is no common seed to compare {0} with {1}.",
         "One seed cannot tell {0} from {1}.",
         "The difference of {0} from {1} is not significant.",
     )
-    return [why[count].format(listed(norms), other) for count, norms in sorted(by_count.items())]
+    by_count: list[list[str]] = [[], [], []]
+    for norm, found in differences.items():
+        by_count[min(len(found), 2)].append(norm)
+    return [
+        text.format(listed(norms), other)
+        for text, norms in zip(why, by_count, strict=True)
+        if norms
+    ]
 
 
 def _difference(values: Sequence[float]) -> str:
@@ -195,8 +182,7 @@ def _factor(doubled: Sequence[float]) -> str:
 
 def _long_sentences(group: Group) -> list[Answer]:
     """Return the share of BLEU that each norm loses, and who loses significantly more or less."""
-    measured = {norm: group.figures(lost_bleu, {"norm": norm}) for norm in group.norms}
-    every = {norm: figures for norm, figures in measured.items() if figures}
+    every = {norm: figures for norm, figures in group.by_norm(lost_bleu).items() if figures}
     if not every:
         return []
     shared = _shared(every)
@@ -204,22 +190,14 @@ def _long_sentences(group: Group) -> list[Answer]:
     none = next((norm for norm in group.variants("none") if norm in lost and len(lost) > 1), "")
     more = {n: difference(lost[n], lost[none]) for n in lost if n != none} if none else {}
     parts = listed([f"{fmean(found.values()):.0f}% with {norm}" for norm, found in lost.items()])
+    sentences = [f"{group.label}: {_trained_on(group)}: {parts} ({_seeds(every)})."]
+    sentences += _who_loses(more, none)
     tested = {group.kind(norm) for norm in lost}
-    untested = [kind.value for kind in NormKind if kind.value not in tested]
-    return [
-        Answer(
-            [
-                f"{group.label}: {_trained_on(group)}: {parts} ({_seeds(every)}).",
-                *_who_loses(more, none),
-                *([f"Not tested: {listed(untested)}."] if untested else []),
-            ],
-            Table(
-                f"{group.label}: longer sentences",
-                [_loss_row(group, norm, lost[norm], more.get(norm), none) for norm in lost],
-                LONG,
-            ),
-        )
-    ]
+    if untested := [kind.value for kind in NormKind if kind.value not in tested]:
+        sentences.append(f"Not tested: {listed(untested)}.")
+    rows = [_loss_row(group, norm, lost[norm], more.get(norm), none) for norm in lost]
+    title = f"{group.label}: longer sentences"
+    return [Answer(sentences, Table(title, rows, caption("significant", "long")))]
 
 
 def _trained_on(group: Group) -> str:
@@ -237,11 +215,8 @@ def _loss_row(
     group: Group, norm: str, lost: Figures, more: Sequence[float] | None, none: str
 ) -> dict[str, str]:
     """Return a norm's BLEU within and beyond the training lengths, and its loss against none's."""
-    sides = [
-        found
-        for run in group.where({"norm": norm})
-        if run.seed in lost and (found := within_and_beyond(run, "bleu"))
-    ]
+    runs = [run for run in group.where({"norm": norm}) if run.seed in lost]
+    sides = [found for run in runs if (found := within_and_beyond(run, "bleu"))]
     within, beyond = (f"{fmean(side):.1f}" for side in zip(*sides, strict=True))
     share = interval(list(lost.values()))
     row = {
@@ -258,15 +233,16 @@ def _loss_row(
 
 def _who_loses(more: Mapping[str, Sequence[float]], none: str) -> list[str]:
     """Return which norms lose significantly less or more than none, as sentences."""
-    found = {norm: outcome(differences or [0.0]) for norm, differences in more.items()}
+    norms: dict[Outcome, list[str]] = {kind: [] for kind in Outcome}
+    for norm, differences in more.items():
+        norms[_outcome(differences)].append(norm)
     clear = [
-        f"significantly {word} is lost with {listed(norms)}"
-        for word, wanted in (("less", Outcome.refuted), ("more", Outcome.supported))
-        if (norms := [norm for norm in more if found[norm] is wanted])
+        f"significantly {word} is lost with {listed(found)}"
+        for word, found in (("less", norms[Outcome.refuted]), ("more", norms[Outcome.supported]))
+        if found
     ]
-    open_ = {norm: more[norm] for norm in more if found[norm] is Outcome.undecided}
     compared = [f"Compared with {none}, {' and '.join(clear)}."] if clear else []
-    return [*compared, *_undecided(open_, none)]
+    return compared + _undecided({norm: more[norm] for norm in norms[Outcome.undecided]}, none)
 
 
 def listed(parts: Sequence[str]) -> str:

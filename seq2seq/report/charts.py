@@ -11,6 +11,8 @@ MOST_POINTS = 200
 """Points of a line at most: a screen shows no more."""
 FEW = 8
 """So many values of x or fewer are all labelled on a logarithmic axis."""
+THOUSANDS = 20_000
+"""From such a value on, an axis counts in thousands (k) or millions (M)."""
 
 
 @dataclass
@@ -68,6 +70,11 @@ class Panel:
         """Whether the y are readable without powers of ten, on a logarithmic axis too."""
         sizes = [abs(y) for line in self.lines for y in line.y if y]
         return bool(sizes) and min(sizes) >= 1e-2 and max(sizes) < 1e5
+
+    @property
+    def in_thousands(self) -> bool:
+        """Whether the x axis counts in thousands or millions."""
+        return any(abs(x) >= THOUSANDS for line in self.lines for x in line.x)
 
     @property
     def x_ticks(self) -> list[Any] | None:

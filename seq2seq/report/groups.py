@@ -23,7 +23,11 @@ WORDS = {
 }
 """(setting, value) -> how a norm's name puts it; otherwise it gives the setting and the value."""
 RATE = "optimizer.lr"
+ALL: Mapping[str, Any] = {}
+"""No settings wanted: all runs."""
 Figure = Callable[[RunRecord], float | None]
+Figures = dict[int, float]
+"""seed -> a figure of its run"""
 Found = TypeVar("Found")
 
 
@@ -63,11 +67,6 @@ class Group:
     """Differences in machine, threads and versions; without an experiment in settings too."""
 
     @property
-    def compares_norms(self) -> bool:
-        """Whether each norm is compared as a whole."""
-        return self.design.compares_norms
-
-    @property
     def searches_rates(self) -> bool:
         """Whether a norm was trained at several learning rates, the best of which counts."""
         return any(len({r.settings[RATE] for r in self.where({"norm": n})}) > 1 for n in self.norms)
@@ -103,15 +102,13 @@ class Group:
         Only the rates with the most seeds count: at a rate that is too high a few lucky seeds
         may remain.
         """
-        rates = sorted({run.settings[RATE] for run in self.where(wanted)})
         losses = {
-            rate: list(self.figures(valid_loss, {**wanted, RATE: rate}).values()) for rate in rates
+            rate: list(self.figures(valid_loss, {**wanted, RATE: rate}).values())
+            for rate in sorted({run.settings[RATE] for run in self.where(wanted)})
         }
         most = max(map(len, losses.values()))
-        means = {
-            rate: fmean(found or [0.0]) for rate, found in losses.items() if len(found) == most
-        }
-        return float(min(means, key=lambda rate: means[rate]))
+        with_most = [rate for rate, found in losses.items() if len(found) == most]
+        return float(min(with_most, key=lambda rate: fmean(losses[rate] or [0.0])))
 
     def at_best_rate(self, wanted: Mapping[str, Any]) -> list[RunRecord]:
         """Return the runs with these settings at their best learning rate, by seed."""
@@ -138,6 +135,10 @@ class Group:
         }
         return sorted(found, key=lambda norm: (_departures(found[norm]), norm))
 
+    def usual(self, *kinds: str) -> list[str]:
+        """Return of each of these kinds, which the group has, the norm most like norm=KIND."""
+        return [self.variants(kind)[0] for kind in kinds]
+
     def kind(self, norm: str) -> str:
         """Return the kind of a norm, which sets its colour."""
         return next(run.kind for run in self.runs if run.norm == norm)
@@ -160,12 +161,16 @@ class Group:
         """Return the BLEU of a finished run on that split."""
         return self.scores(run).bleu
 
-    def figures(self, figure: Figure, wanted: Mapping[str, Any]) -> dict[int, float]:
+    def figures(self, figure: Figure, wanted: Mapping[str, Any]) -> Figures:
         """Return a figure by seed, of the runs with these settings."""
         return by_seed(self.where(wanted), figure)
 
+    def by_norm(self, figure: Figure, wanted: Mapping[str, Any] = ALL) -> dict[str, Figures]:
+        """Return a figure of each norm by seed, of the runs with these settings."""
+        return {norm: self.figures(figure, {**wanted, "norm": norm}) for norm in self.norms}
 
-def by_seed(runs: Sequence[RunRecord], figure: Figure) -> dict[int, float]:
+
+def by_seed(runs: Sequence[RunRecord], figure: Figure) -> Figures:
     """Return a figure by seed, where it is finite; ValueError if a seed has several runs."""
     if len({run.seed for run in runs}) < len(runs):
         raise ValueError(

@@ -12,17 +12,10 @@ from .columns import number
 from .experiments.convergence import time_to
 from .groups import Group
 from .statistics import Interval, interval
+from .texts import caption
 
 BOOTSTRAP_SEEDS = 3
 """Seeds that are tested, which takes seconds; with more seeds Student's interval says more."""
-NORMS_CAPTION = (
-    "±: half of the 95% interval over seeds (Student's t). p: paired bootstrap of the two systems'"
-    " BLEU (sacreBLEU), for each of the first three seeds. It is about these two models on other"
-    " sentences; the interval is about other seeds: the two need not agree. The common loss: the"
-    " lowest validation loss that both runs of a seed reach. Scores and validation loss are those"
-    " of the checkpoint with the best validation BLEU, for batch norm with statistics measured"
-    " again: the loss may differ from the last one of the curve."
-)
 
 
 @dataclass
@@ -58,7 +51,7 @@ def norms_table(group: Group, rows: Sequence[NormRow]) -> Table:
     return Table(
         f"{group.label}: the norms side by side",
         [norm_cells(row) for row in rows],
-        f"Means over seeds{rates}. {NORMS_CAPTION}",
+        f"Means over seeds{rates}. {caption('norms')}",
     )
 
 
@@ -86,7 +79,7 @@ def norm_cells(row: NormRow) -> dict[str, str]:
 
 def norm_rows(group: Group) -> list[NormRow]:
     """Return a row for each norm, where the experiment compares norms as a whole."""
-    if not group.compares_norms or not group.runs:
+    if not group.design.compares_norms or not group.runs:
         return []
     runs = {norm: group.at_best_rate({"norm": norm}) for norm in group.norms}
     rows = []

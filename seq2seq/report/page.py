@@ -1,6 +1,5 @@
 """The report: results.csv, charts as files, one self-contained page, and its text in Markdown."""
 
-import base64
 import csv
 import io
 import platform
@@ -9,11 +8,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, StrictUndefined
 
 from ..errors import DataError
 from ..figures import NORM_COLOURS
@@ -24,11 +20,15 @@ from ..runs.results import Results
 from .answers import listed, overview
 from .charts import Table
 from .columns import COLUMNS
-from .examples import Example, worked_examples
-from .experiments import RULE, Statement, Verdict, charts, groups, statement, tables, verdicts
-from .glossary import EXPLAINER, glossary
+from .examples import worked_examples
+from .experiments import charts, groups, statement, tables, verdicts
+from .experiments.base import Statement
+from .experiments.verdict import Verdict
+from .glossary import glossary
 from .groups import Group
 from .norms import NormRow, norm_rows, norms_table
+from .templates import rendered_template
+from .texts import texts
 from .vega import Drawing, javascript
 
 FEW = 2
@@ -39,11 +39,6 @@ OURS = {
     "results.csv": (b"run,status,",),
 }
 """File -> texts by one of which it is recognised as written by this program."""
-DIAGRAMS = {
-    "axes.svg": "What each norm averages over",
-    "cell.svg": "Where the norms are in the LSTM's cell",
-}
-"""File of this package, drawn by docs/diagrams.py -> its title on the page."""
 
 
 @dataclass
@@ -52,17 +47,12 @@ class Section:
 
     group: Group
     title: str
-    rows: list[NormRow]
-    """The norms compared, where the experiment is about them as a whole."""
+    norms: Table | None
+    """The norms side by side, where the experiment is about them as a whole."""
     statement: Statement | None
     verdicts: list[Verdict]
     tables: list[Table]
     drawings: list[Drawing]
-
-    @property
-    def norms(self) -> Table | None:
-        """The table of `rows`."""
-        return norms_table(self.group, self.rows) if self.rows else None
 
 
 @dataclass
@@ -85,14 +75,21 @@ def write_report(folders: Sequence[str], out: Path, command: str) -> Report:
     check_place(out)
     runs, notes = read_runs(folders)
     found = groups(runs)
-    sections = sections_of(found)
+    rows = [norm_rows(group) for group in found]
+    sections = sections_of(found, rows)
     examples, note = worked_examples(found)
     notes += [*run_notes(runs, found), *([note] if note else [])]
-    content = page_content(runs, sections, notes, command)
-    texts = {
-        "report.html": page(content, runs, examples),
+    answers = overview(found, rows)
+    content = page_content(runs, sections) | {
+        "overview": answers,
+        "examples": examples,
+        "notes": notes,
+        "commands": [*training_commands(runs), command],
+    }
+    written = {
+        "report.html": rendered_template("page.html.jinja", content),
         "results.csv": csv_table(runs),
-        "report.md": rendered_template("page.md.jinja", False, content),
+        "report.md": rendered_template("page.md.jinja", content),
     }
     pictures = {
         f"{drawing.stem}.{ending}": picture
@@ -101,31 +98,30 @@ def write_report(folders: Sequence[str], out: Path, command: str) -> Report:
         for ending, picture in drawing.pictures.items()
     }
     write_pictures(pictures, out)
-    for name, text in texts.items():
+    for name, text in written.items():
         # a path may have bytes that are no text
         write_text(out / name, text.encode(errors="replace").decode())
-    answers = [" ".join(answer.sentences) for answer in content["overview"]]
-    return Report(runs, sections, answers, notes, [out / name for name in (*texts, "figures")])
+    short = [" ".join(answer.sentences) for answer in answers]
+    return Report(runs, sections, short, notes, [out / name for name in (*written, "figures")])
 
 
 # -- sections ---
 
 
-def sections_of(found: Sequence[Group]) -> list[Section]:
-    """Return a section for each group of runs, with file names that are unique."""
+def sections_of(found: Sequence[Group], rows: Sequence[list[NormRow]]) -> list[Section]:
+    """Return a section for each group of runs, whose charts have files of unique names."""
     titles = section_titles(found)
     stems = [
         re.sub(r"[^\w.]+", "-", title, flags=re.ASCII).strip("-.").lower() + "-" for title in titles
     ]
     if len(set(stems)) < len(stems):
         stems = [f"{place}-{stem}" for place, stem in enumerate(stems, 1)]
-    return [
-        section(group, title, stem if len(found) > 1 else "")
-        for group, title, stem in zip(found, titles, stems, strict=True)
-    ]
+    if len(stems) == 1:
+        stems = [""]
+    return [section(*each) for each in zip(found, rows, titles, stems, strict=True)]
 
 
-def section(group: Group, title: str, stem: str) -> Section:
+def section(group: Group, rows: list[NormRow], title: str, stem: str) -> Section:
     """Return a group's verdicts, tables and charts; the charts' file names begin with `stem`."""
     drawings = [
         Drawing(chart, stem + chart.name)
@@ -134,7 +130,8 @@ def section(group: Group, title: str, stem: str) -> Section:
     ]
     found = verdicts(group)
     claim = statement(group.experiment or "") if found else None
-    return Section(group, title, norm_rows(group), claim, found, tables(group), drawings)
+    norms = norms_table(group, rows) if rows else None
+    return Section(group, title, norms, claim, found, tables(group), drawings)
 
 
 def section_titles(found: Sequence[Group]) -> list[str]:
@@ -152,59 +149,42 @@ def section_titles(found: Sequence[Group]) -> list[str]:
 
 def run_notes(runs: Sequence[RunRecord], found: Sequence[Group]) -> list[str]:
     """Return what is missing: runs left out of the comparison, and runs without curves."""
-    return [
-        *(f"{run.name}: left out: {run.left_out}" for group in found for run in group.left_out),
-        *(note for group in found for note in group.notes),
-        *(
-            f"{run.name}: metrics.jsonl is missing or empty, so it has no curves"
-            for run in runs
-            if not run.has_curves
-        ),
-    ]
+    left_out = [f"{r.name}: left out: {r.left_out}" for group in found for r in group.left_out]
+    differing = [note for group in found for note in group.notes]
+    bare = [run.name for run in runs if not run.has_curves]
+    why = "metrics.jsonl is missing or empty, so it has no curves"
+    return [*left_out, *differing, *(f"{name}: {why}" for name in bare)]
 
 
-def page_content(
-    runs: Sequence[RunRecord], sections: Sequence[Section], notes: Sequence[str], command: str
-) -> dict[str, Any]:
-    """Return what the page and the Markdown have in common."""
+def page_content(runs: Sequence[RunRecord], sections: Sequence[Section]) -> dict[str, Any]:
+    """Return what the templates of the page and of the Markdown show of runs."""
     found = [section.group for section in sections]
+    kinds = {run.kind for run in runs}
     return {
-        "title": page_title(runs, sections),
-        "norms": norm_names(runs),
+        "title": page_title(runs, found),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "norms": listed([f"{'no' if k == 'none' else k} norm" for k in NORM_COLOURS if k in kinds]),
         "sections": sections,
-        "notes": notes,
-        "rule": RULE,
-        "overview": overview(found, [section.rows for section in sections]),
         "signatures": distinct(
             group.scores(run).bleu_signature for group in found for run in group.runs
         ),
+        "text": texts(),
         "words": glossary(found),
-        "explainer": EXPLAINER,
-        "commands": [*training_commands(runs), command],
+        "columns": COLUMNS,
+        "runs": runs,
         "trained_on": distinct(trained_on(run.results) for run in runs if run.results),
         "machine": f"{platform.machine()}, {platform.system()}, Python {sys.version.split()[0]}",
+        "javascript": javascript(),
     }
 
 
-def page_title(runs: Sequence[RunRecord], sections: Sequence[Section]) -> str:
+def page_title(runs: Sequence[RunRecord], found: Sequence[Group]) -> str:
     """Return the page's title: the experiments and the number of runs."""
-    names = distinct(
-        section.group.experiment.replace("_", " ")
-        for section in sections
-        if section.group.experiment
-    )
+    names = distinct(group.experiment.replace("_", " ") for group in found if group.experiment)
     experiments = ", ".join(names) if len(names) <= FEW else f"{len(names)} experiments"
     prefix = f"{experiments}: " if names else ""
     title = f"{prefix}comparison of {len(runs)} run{'s' if len(runs) > 1 else ''}"
     return title[0].upper() + title[1:]
-
-
-def norm_names(runs: Sequence[RunRecord]) -> str:
-    """Return the norms compared, in words: no norm, batch norm and layer norm."""
-    kinds = {run.config.norm.kind.value for run in runs}
-    return listed(
-        ["no norm" if kind == "none" else f"{kind} norm" for kind in NORM_COLOURS if kind in kinds]
-    )
 
 
 def trained_on(results: Results) -> str:
@@ -226,32 +206,6 @@ def csv_table(runs: Sequence[RunRecord]) -> str:
     writer.writerow(column.key for column in COLUMNS)
     writer.writerows([column.value(run) for column in COLUMNS] for run in runs)
     return table.getvalue()
-
-
-def page(content: dict[str, Any], runs: Sequence[RunRecord], examples: Sequence[Example]) -> str:
-    """Return report.html."""
-    more = {
-        "examples": examples,
-        "columns": COLUMNS,
-        "runs": runs,
-        "javascript": javascript(),
-        "diagrams": {
-            title: base64.b64encode((files("seq2seq.report") / name).read_bytes()).decode()
-            for name, title in DIAGRAMS.items()
-        },
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-    }
-    return rendered_template("page.html.jinja", True, content | more)
-
-
-def rendered_template(name: str, autoescape: bool, content: Mapping[str, Any]) -> str:
-    """Return one of the package's templates, filled in."""
-    environment = Environment(
-        autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["cell"] = lambda text: text.replace("|", "\\|")  # in a Markdown table
-    text = (files("seq2seq.report") / name).read_text(encoding="utf-8")
-    return environment.from_string(text).render(content)
 
 
 # -- files ---

@@ -1,10 +1,9 @@
 """Charts drawn by Vega-Lite: one specification for the page, the SVG and the PNG.
 
 vl-convert renders without a browser or a network, and bundles the JavaScript that the page needs.
-style.json is the configuration of every chart: https://vega.github.io/vega-lite/docs/config.html
+panel.json.jinja is a panel's specification; style.json is the configuration of every chart.
 """
 
-import base64
 import io
 import json
 import math
@@ -19,6 +18,7 @@ from PIL import Image
 
 from ..figures import NORM_COLOURS
 from .charts import Chart, Line, Panel
+from .templates import rendered_template
 
 DASHES = ([1, 0], [6, 3], [2, 2], [7, 2, 2, 2])
 """Strokes of the lines of one colour, in pixels drawn and left out."""
@@ -35,10 +35,6 @@ STROKE = "M-1.8,0H1.8"
 """A line's piece in the legend."""
 MARKED, MOST_MARKS = 20, 15
 """A line of fewer points has a mark at each; a longer one has at most so many."""
-THOUSANDS = 20_000
-"""From such a value on, an axis counts in thousands (k) or millions (M)."""
-LEVEL = 3
-"""More names below an axis are slanted."""
 WIDTH, HEIGHT, PAGE_HEIGHT = 300, 240, 300
 """Size of a panel in a file and its height on the page, in pixels."""
 LETTER, SYMBOL = 7, 60
@@ -67,14 +63,18 @@ class Drawing:
         return {"png": small_png(png), "svg": self.svg}
 
     @property
-    def base64(self) -> str:
-        """The SVG in base64."""
-        return base64.b64encode(self.svg).decode()
-
-    @property
     def json(self) -> str:
         """Specifications of the panels, safe inside a script element."""
         return json.dumps([page_spec(panel) for panel in self.chart.panels]).replace("</", "<\\/")
+
+
+def small_png(png: bytes) -> bytes:
+    """Return a PNG with 256 colours, which needs a tenth of the space."""
+    with Image.open(io.BytesIO(png)) as image:
+        palette = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    file = io.BytesIO()
+    palette.save(file, "png", optimize=True)
+    return file.getvalue()
 
 
 @cache
@@ -89,43 +89,17 @@ def javascript() -> str:
 
 def page_spec(panel: Panel) -> Spec:
     """Return one panel as wide as its place, whose lines can be switched off in the legend."""
-    spec = _panel_spec(panel, "container")
-    spec["transform"] = [{"filter": {"param": "shown", "empty": False}}]
-    spec["layer"][0]["layer"][-1]["params"] = [
-        {
-            "name": "shown",
-            "select": {"type": "point", "fields": ["label"], "toggle": "true"},
-            "bind": "legend",
-            "value": [{"label": line.label} for line in panel.lines],
-        }
-    ]
-    columns = f"max(1, floor(containerSize()[0] / {_entry_width([panel])}))"
-    return spec | {
-        "height": PAGE_HEIGHT,
-        "autosize": {"type": "fit-x", "contains": "padding"},
-        "usermeta": {"positive": {"x": panel.positive_x, "y": panel.positive_y}},
-        "config": _config({"expr": columns}),
-    }
-
-
-def small_png(png: bytes) -> bytes:
-    """Return a PNG with 256 colours, which needs a tenth of the space."""
-    with Image.open(io.BytesIO(png)) as image:
-        palette = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    file = io.BytesIO()
-    palette.save(file, "png", optimize=True)
-    return file.getvalue()
+    columns = {"expr": f"max(1, floor(containerSize()[0] / {_entry_width([panel])}))"}
+    return _panel_spec(panel, True) | {"config": _config(columns)}
 
 
 def file_spec(chart: Chart) -> Spec:
     """Return all panels in rows of two or three, with one legend below."""
     columns = 2 if len(chart.panels) == 4 else min(len(chart.panels), 3)
-    specs = []
-    for panel in chart.panels:
-        spec = _panel_spec(panel, WIDTH)
-        # a file has no tooltips, so it needs no points without a mark
-        spec["layer"][0]["layer"][-1]["transform"] = [{"filter": "datum.shape"}]
-        specs.append(spec | ({"title": panel.title} if len(chart.panels) > 1 else {}))
+    specs = [_panel_spec(panel, False) for panel in chart.panels]
+    if len(specs) > 1:
+        for spec, panel in zip(specs, chart.panels, strict=True):
+            spec["title"] = panel.title
     fitting = max(1, columns * WIDTH // _entry_width(chart.panels))
     return {"concat": specs, "columns": columns, "config": _config(fitting)}
 
@@ -143,104 +117,21 @@ def _entry_width(panels: list[Panel]) -> int:
     return SYMBOL + LETTER * max(map(len, labels), default=0)
 
 
-def _panel_spec(panel: Panel, width: Any) -> Spec:
-    """Return a panel: its lines, the shapes of the legend, and its marks.
-
-    The second layer has no points: it gives the legend the shape of each line.
-    """
+def _panel_spec(panel: Panel, on_page: bool) -> Spec:
+    """Return panel.json.jinja filled in, with the points."""
     shapes = [SHAPES.get(_shape(line, panel), "") for line in panel.lines]
-    pieces = shapes if panel.names else [STROKE + shape for shape in shapes]
-    legend = {
-        "data": {"values": []},
-        "mark": {"type": "point", "filled": True},
-        "encoding": {"shape": _by_line(panel, pieces)},
+    content = {
+        "panel": panel,
+        "on_page": on_page,
+        "width": "container" if on_page else WIDTH,
+        "height": PAGE_HEIGHT if on_page else HEIGHT,
+        "colours": [NORM_COLOURS[line.kind] for line in panel.lines],
+        "dashes": [DASHES[line.variant % len(DASHES)] for line in panel.lines],
+        "outlines": shapes if panel.names else [STROKE + shape for shape in shapes],
     }
-    marks = [layer for label, x in panel.marks.items() for layer in _mark(label, x)]
-    return {
-        "width": width,
-        "height": HEIGHT,
-        "data": {"values": list(_rows(panel))},
-        "layer": [_lines(panel), legend, *marks],
-    }
-
-
-def _by_line(panel: Panel, values: list[Any]) -> Spec:
-    """Return an encoding with one value for each line."""
-    scale = {"domain": [line.label for line in panel.lines], "range": values}
-    return {"field": "label", "type": "nominal", "title": None, "scale": scale}
-
-
-def _lines(panel: Panel) -> Spec:
-    """Return lines with bands, or points with bars where x are names."""
-    colours = [NORM_COLOURS[line.kind] for line in panel.lines]
-    dashes = [DASHES[line.variant % len(DASHES)] for line in panel.lines]
-    encoding = {"x": _x_axis(panel), "y": _y_axis(panel), "color": _by_line(panel, colours)}
-    low_to_high = {"y": {"field": "low"}, "y2": {"field": "high"}}
-    if panel.names:
-        domain = [line.label for line in panel.lines]
-        encoding["xOffset"] = {"field": "label", "scale": {"domain": domain, "paddingOuter": 1}}
-        layers = [{"mark": {"type": "rule", "strokeWidth": 1.3}, "encoding": low_to_high}]
-    else:
-        dash = {"strokeDash": _by_line(panel, dashes)}
-        layers = [
-            {"mark": {"type": "area", "fillOpacity": 0.15}, "encoding": low_to_high},
-            {"mark": {"type": "line", "strokeWidth": 1.8}, "encoding": dash},
-        ]
-    return {"encoding": encoding, "layer": [*layers, _points(panel)]}
-
-
-def _points(panel: Panel) -> Spec:
-    """Return the marks; a point without one has only a tooltip."""
-    number = {"type": "quantitative", "format": ",.4~r" if panel.plain_y else ".4~g"}
-    x = {"type": "nominal"} if panel.names else {"type": "quantitative", "format": ",.6~r"}
-    tooltip = [
-        {"field": "label", "title": "title"},
-        {"field": "x", "title": panel.x_label, **x},
-        {"field": "y", "title": panel.y_label, **number},
-    ]
-    if any(line.band for line in panel.lines):
-        tooltip += [{"field": f, "title": f"{f}est run", **number} for f in ("low", "high")]
-    return {
-        "mark": {"type": "point", "filled": True, "size": 40},
-        "encoding": {
-            "shape": {"field": "shape", "scale": None},
-            "opacity": {"condition": {"test": "datum.shape", "value": 1}, "value": 0},
-            "tooltip": tooltip,
-        },
-    }
-
-
-def _mark(label: str, x: float) -> Iterator[Spec]:
-    """Yield a vertical line and its label."""
-    place = {"x": {"field": "x", "type": "quantitative"}}
-    rule = {"type": "rule", "strokeDash": [2, 3], "color": "#555"}
-    text = {"type": "text", "text": label, "align": "left", "baseline": "top", "dx": 4}
-    for mark, encoding in ((rule, place), (text, place | {"y": {"value": 3}})):
-        yield {"data": {"values": [{"x": x}]}, "mark": mark, "encoding": encoding}
-
-
-def _x_axis(panel: Panel) -> Spec:
-    axis: Spec = {"field": "x", "title": panel.x_label}
-    if panel.names:
-        labels: Spec = {"labelAngle": -45 if len(panel.names) > LEVEL else 0}
-        return axis | {"type": "nominal", "sort": None, "axis": labels}
-    largest = max((abs(x) for line in panel.lines for x in line.x), default=0)
-    labels = {"format": "~s" if largest >= THOUSANDS else ",~r", "tickCount": 7}
-    if panel.x_ticks:
-        labels["values"] = panel.x_ticks
-    return axis | _quantitative(panel.log_x) | {"axis": labels}
-
-
-def _y_axis(panel: Panel) -> Spec:
-    labels: Spec = {"format": ",~r", "tickCount": 5}
-    if not panel.plain_y:
-        labels |= {"format": "~e", "labelExpr": "replace(datum.label, 'e+0', '')"}
-    return {"field": "y", "title": panel.y_label, "axis": labels} | _quantitative(panel.log_y)
-
-
-def _quantitative(log: bool) -> Spec:
-    scale = {"type": "log" if log else "linear", "zero": False, "nice": False, "padding": 8}
-    return {"type": "quantitative", "scale": scale}
+    spec: Spec = json.loads(rendered_template("panel.json.jinja", content))
+    spec["data"]["values"] = list(_rows(panel))
+    return spec
 
 
 # -- data ---

@@ -58,28 +58,25 @@ __all__ = [
     "steps",
 ]
 
-_NEEDS_TORCH = {
-    "backends": ["load_kernels"],
-    "cpu.operators": ["packs"],
-    "layers": ["GRU", "LSTM", "RNN", "RecurrentLayers"],
-    "observation": ["Step", "steps"],
-    "packing": ["flipped_rows"],
-    "parameters": ["is_norm_parameter"],
-    "precision": ["product_dtype"],
-    "recalibration": [
-        "batch_norm_layers",
-        "batch_statistics",
-        "pooled_statistics",
-        "recalibrating",
-    ],
-    "reference": ["State"],
-    "statistics": ["Pool"],
-}
+_NEEDING_TORCH = (
+    "backends",
+    "cpu.operators",
+    "layers",
+    "observation",
+    "packing",
+    "parameters",
+    "precision",
+    "recalibration",
+    "reference",
+    "statistics",
+)
+"""The modules of the names that this one does not import."""
 
 
 def __getattr__(name: str) -> Any:
     """Import what needs torch when it is first asked for."""
-    for module, names in _NEEDS_TORCH.items():
-        if name in names:
-            return getattr(import_module(f".{module}", __name__), name)
+    if name in __all__:
+        for module in (import_module(f".{module}", __name__) for module in _NEEDING_TORCH):
+            if hasattr(module, name):
+                return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

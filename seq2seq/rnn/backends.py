@@ -17,6 +17,7 @@ from .reference import CellParameters, State
 
 LOG = logging.getLogger(__name__)
 BACKENDS = ("auto", "reference", "fused")
+PLAIN = "recurrent layers run in plain torch (backend=reference)"
 LOGGED: set[str] = set()
 """Messages that were logged."""
 
@@ -36,44 +37,36 @@ def recurrence(
     first_step: int = 0,
 ) -> tuple[Tensor, State]:
     """Return what `reference.recurrence` returns; raise what `fused_serves` raises."""
-    serves = backend != "reference" and fused_serves(p, required=backend == "fused")
+    serves = fused_serves(backend, p.weight_hh.device, p)
     run = fused.recurrence if serves else reference.recurrence
     return run(x, batch_sizes, state, p, first_step)
 
 
-def fused_serves(p: CellParameters, required: bool = False) -> bool:
-    """Return whether the fused kernels support a case and load; log the answer once.
+def fused_serves(backend: str, device: torch.device, p: CellParameters | None = None) -> bool:
+    """Return whether the fused kernels of a device load and support a case; log the answer once.
 
-    Raises RuntimeError if the kernels are required and do not serve.
+    Raises RuntimeError if backend="fused" and they do not.
     """
-    unsupported, on_gpu = fused.unsupported(p), p.weight_hh.is_cuda
-    if required and unsupported:
-        raise RuntimeError(
-            f"backend='fused': the fused kernels do not support {unsupported}; expected"
-            " backend='auto'"
-        )
-    if on_gpu and not required:  # these kernels have not run on a GPU yet
+    if backend == "reference":
+        return False
+    on_gpu, unsupported = device.type == "cuda", None if p is None else fused.unsupported(p)
+    if on_gpu and backend == "auto":  # these kernels have not run on a GPU yet
         unsupported = unsupported or "parameters on a GPU and backend=auto"
+    cause: str | None
+    if unsupported:
+        cause = f"the fused kernels do not support {unsupported}; expected backend='auto'"
+    else:
+        cause = operators.gpu_failure() if on_gpu else operators.failure()
+    if cause and backend == "fused":
+        raise RuntimeError(f"backend='fused': {cause}")
     if unsupported:
         log_once(logging.INFO, f"{PLAIN} for {unsupported}")
-        return False
-    return kernels_load(on_gpu, required)
-
-
-PLAIN = "recurrent layers run in plain torch (backend=reference)"
-
-
-def kernels_load(on_gpu: bool, required: bool) -> bool:
-    """Return whether the kernels of a device load; compile them first if they never were."""
-    cause = operators.gpu_failure() if on_gpu else operators.failure()
-    if required and cause:
-        raise RuntimeError(f"backend='fused': {cause}")
-    if cause:
+    elif cause:
         log_once(logging.WARNING, f"{PLAIN}, more slowly: {cause}")
     else:
-        device = "GPU" if on_gpu else "CPU"
-        log_once(logging.INFO, f"recurrent layers run in fused {device} kernels (backend=fused)")
-    return not cause
+        kernels = "GPU" if on_gpu else "CPU"
+        log_once(logging.INFO, f"recurrent layers run in fused {kernels} kernels (backend=fused)")
+    return cause is None
 
 
 def load_kernels(device: torch.device | str = "cpu", backend: str = "auto") -> bool:
@@ -85,10 +78,7 @@ def load_kernels(device: torch.device | str = "cpu", backend: str = "auto") -> b
     did not.
     """
     check_backend(backend)
-    on_gpu = torch.device(device).type == "cuda"
-    if backend == "reference" or (on_gpu and backend == "auto"):
-        return False
-    return kernels_load(on_gpu, required=backend == "fused")
+    return fused_serves(backend, torch.device(device))
 
 
 def log_once(level: int, message: str) -> None:

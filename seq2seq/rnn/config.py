@@ -92,6 +92,11 @@ class NormConfig:
     min_rows: int = 2
     """A training step with fewer active rows uses the running statistics."""
 
+    @property
+    def initial_gain(self) -> float:
+        """The gain, or its default for this kind of norm."""
+        return DEFAULT_GAIN[self.kind] if self.gain is None else self.gain
+
     def __post_init__(self) -> None:
         self._check_ranges()
         self._check_meaning()
@@ -126,9 +131,7 @@ class NormConfig:
                     f"norm.{field.name}={shown(value)}: means nothing to norm.kind="
                     f"{self.kind.value}; expected {shown(field.default)}"
                 )
-        if self.kind is not NormKind.batch:
-            return
-        if self.group is NormGroup.gate:
+        if self.kind is NormKind.batch and self.group is NormGroup.gate:
             raise ValueError(
                 "norm.group=gate: batch norm normalises every feature separately; expected"
                 " group=vector"

@@ -25,7 +25,7 @@ def unsupported(p: CellParameters) -> str | None:
         "norm.terms=joint": p.joint and p.cell != "rnn",
         "norm.terms=separate": normalised and not p.joint and p.cell == "rnn",
         "norm.cell=carried": p.carried,
-        "norm.cell=none": normalised and p.c is None and p.cell == "lstm",
+        "norm.cell=none": normalised and p.c.gain is None and p.cell == "lstm",
         "norm.group=gate": len(p.ih.segments) > SEGMENTS[p.cell],
         "device {device}": device.type not in DEVICES,
         "parameters of {dtype}": dtype != torch.float32,

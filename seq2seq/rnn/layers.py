@@ -1,6 +1,7 @@
 """LSTM, GRU and RNN with a norm in the cell: drop-ins for the layers of torch.nn."""
 
 import inspect
+from itertools import product
 from typing import Any
 
 import torch
@@ -8,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from .backends import check_backend, fused_serves, recurrence
-from .config import NormConfig, NormKind, Terms, norm_config
+from .backends import fused_serves, recurrence
+from .config import NormConfig, NormKind
 from .packing import flipped_rows
 from .parameters import RecurrentParameters
-from .reference import CellParameters, State
+from .reference import State
 
 
 class RecurrentLayers(RecurrentParameters):
@@ -42,15 +43,24 @@ class RecurrentLayers(RecurrentParameters):
             raise ValueError(f"dropout={dropout}: expected a probability from 0 to 1")
         if proj_size:
             raise ValueError(f"proj_size={proj_size}: projections are not supported; expected 0")
-        check_backend(backend)
-        settings = norm_config(norm)
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, bidirectional, settings, device, dtype
-        )
-        self.batch_first, self.dropout, self.proj_size = batch_first, dropout, proj_size
-        self.backend = backend
+        super().__init__(input_size, hidden_size, bias, norm, backend)
+        self.num_layers, self.batch_first, self.dropout = num_layers, batch_first, dropout
+        self.bidirectional, self.proj_size = bidirectional, proj_size
+        self.num_directions = 2 if bidirectional else 1
+        for layer in range(num_layers):
+            inputs = input_size if layer == 0 else hidden_size * self.num_directions
+            for suffix in self.suffixes(layer):
+                self._add_parameters(suffix, inputs, device, dtype)
+        self.reset_parameters()
         if backend == "fused":
-            fused_serves(self.cell_parameters("_l0"), required=True)
+            p = self.cell_parameters("_l0")
+            fused_serves(backend, p.weight_hh.device, p)
+
+    def suffixes(self, layer: int | None = None) -> list[str]:
+        """Return the suffixes of one layer, or of all layers, in torch's order."""
+        layers = range(self.num_layers) if layer is None else (layer,)
+        directions = ("", "_reverse")[: self.num_directions]
+        return [f"_l{number}{direction}" for number, direction in product(layers, directions)]
 
     def flatten_parameters(self) -> None:
         """Do nothing; torch.nn's layers have this method."""
@@ -79,8 +89,7 @@ class RecurrentLayers(RecurrentParameters):
             x = x.transpose(0, 1)
         steps, batch = x.size(0), x.size(1)
         state = self._state(hx, batch if batched else None)
-        rows = x.reshape(steps * batch, -1)
-        output, last = self._run(rows, [batch] * steps, state, first_step)
+        output, last = self._run(x.flatten(0, 1), [batch] * steps, state, first_step)
         output = output.view(steps, batch, -1)
         if not batched:
             return output.squeeze(1), self._hx(tuple(s.squeeze(1) for s in last))
@@ -109,9 +118,7 @@ class RecurrentLayers(RecurrentParameters):
 
         x (N, I) and the output are packed; state is (L * D, B, H) each, or None.
         """
-        if first_step < 0:
-            raise ValueError(f"first_step={first_step}: expected a time step, 0 or later")
-        self._check_steps(len(batch_sizes) + first_step)
+        self._check_steps(first_step, len(batch_sizes))
         last: list[State] = []
         for layer in range(self.num_layers):
             outputs = []
@@ -129,18 +136,19 @@ class RecurrentLayers(RecurrentParameters):
         self, suffix: str, x: Tensor, batch_sizes: list[int], state: State | None, first_step: int
     ) -> tuple[Tensor, State]:
         """Return the output (N, H) of one layer and direction, and its last state."""
-        parameters = self.cell_parameters(suffix)
+        p = self.cell_parameters(suffix)
         if state is None and len(batch_sizes) == 1 and self.norm.kind is NormKind.none:
             # As in torch.nn, the gradient of weight_hh is then 0 and not None.
-            zeros = parameters.weight_hh.new_zeros(batch_sizes[0], self.hidden_size)
+            zeros = p.weight_hh.new_zeros(batch_sizes[0], self.hidden_size)
             state = (zeros, zeros) if self.cell == "lstm" else (zeros,)
         flip = flipped_rows(batch_sizes, x.device) if suffix.endswith("_reverse") else None
         if flip is not None:
             x = x.index_select(0, flip)
-        output, last = recurrence(self.backend, x, batch_sizes, state, parameters, first_step)
+        output, last = recurrence(self.backend, x, batch_sizes, state, p, first_step)
         if flip is not None:
             output = output.index_select(0, flip)
-        self._finish_statistics(suffix, parameters.statistics())
+        for statistics in p.statistics():
+            statistics.finish()
         return output, last
 
     def _check_input(self, x: Tensor, dims: tuple[int, ...]) -> None:
@@ -163,9 +171,8 @@ class RecurrentLayers(RecurrentParameters):
         state: State = (hx,) if isinstance(hx, Tensor) else tuple(hx)
         if len(state) != len(names):
             raise ValueError(f"hx has {len(state)} tensors: expected {', '.join(names)}")
-        directions = self.num_layers * self.num_directions
         rows = () if batch is None else (batch,)
-        shape = (directions, *rows, self.hidden_size)
+        shape = (self.num_layers * self.num_directions, *rows, self.hidden_size)
         for name, s in zip(names, state, strict=True):
             if s.shape != shape:
                 raise ValueError(f"{name} has shape {tuple(s.shape)}: expected {shape}")
@@ -295,7 +302,6 @@ class RNN(RecurrentLayers):
 
     cell = "rnn"
     gates = 1
-    default_terms = Terms.joint
 
     def __init__(
         self,
@@ -316,7 +322,7 @@ class RNN(RecurrentLayers):
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"nonlinearity={nonlinearity!r}: expected 'tanh' or 'relu'")
-        self.nonlinearity = nonlinearity  # the base class asks for cell_parameters
+        self.nonlinearity = nonlinearity
         super().__init__(
             input_size,
             hidden_size,
@@ -331,9 +337,3 @@ class RNN(RecurrentLayers):
             norm=norm,
             backend=backend,
         )
-
-    def cell_parameters(self, suffix: str) -> CellParameters:
-        """Return the parameters of one layer and direction, with the nonlinearity."""
-        parameters = super().cell_parameters(suffix)
-        parameters.activation = torch.tanh if self.nonlinearity == "tanh" else torch.relu
-        return parameters

@@ -10,7 +10,7 @@
 The variance is the biased one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import overload
 
 import torch
@@ -24,17 +24,15 @@ from .statistics import BatchStatistics
 class Term:
     """One term of a cell's equations: v (rows, F) -> gain * N(v) + bias."""
 
-    kind: str
+    kind: str = "none"
     """none, batch, layer or rms; with none N(v) is v, and there is no gain."""
-    gain: Tensor | None
+    gain: Tensor | None = None
     """(F,)"""
-    bias: Tensor | None
+    bias: Tensor | None = None
     """(F,)"""
-    eps: float
-    segments: list[int]
-    """Lengths of the parts of a row that layer and rms norm normalise separately; their sum is
-    F.
-    """
+    eps: float = 0.0
+    segments: list[int] = field(default_factory=list)
+    """Lengths of the parts of a row that layer and rms norm normalise separately."""
     statistics: BatchStatistics | None = None
     """Of batch norm."""
 
@@ -52,7 +50,7 @@ class Term:
         if self.gain is None:
             return v if self.bias is None else v + self.bias
         if self.statistics is not None:
-            return self.statistics.normalise(v, self.gain, self.bias, self.eps, step)
+            return self.statistics.normalise(v, self.gain, self.bias, step)
         parts = v.split(self.segments, dim=1)
         gains = self.gain.split(self.segments)
         biases = [None] * len(parts) if self.bias is None else self.bias.split(self.segments)

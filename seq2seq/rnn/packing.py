@@ -4,8 +4,6 @@ As in torch's PackedSequence, sequences are sorted by falling length, and the ro
 follow those of the step before.
 """
 
-from itertools import pairwise
-
 import torch
 from torch import Tensor
 
@@ -15,11 +13,9 @@ def flipped_rows(batch_sizes: list[int], device: torch.device) -> Tensor:
 
     The permutation is its own inverse.
     """
-    lengths = [0] * batch_sizes[0]
-    for t, (size, following) in enumerate(pairwise([*batch_sizes, 0])):
-        lengths[following:size] = [t + 1] * (size - following)
     sizes = torch.tensor(batch_sizes)
-    offsets = sizes.cumsum(0) - sizes
-    rows = torch.cat([torch.arange(size) for size in batch_sizes])
-    steps = torch.repeat_interleave(torch.arange(len(batch_sizes)), sizes)
-    return (offsets[torch.tensor(lengths)[rows] - 1 - steps] + rows).to(device)
+    starts = sizes.cumsum(0) - sizes
+    steps = torch.repeat_interleave(sizes)
+    rows = torch.arange(steps.size(0)) - starts[steps]
+    lengths = (sizes > torch.arange(batch_sizes[0]).unsqueeze(1)).sum(1)
+    return (starts[lengths[rows] - 1 - steps] + rows).to(device)

@@ -1,21 +1,21 @@
 """Parameters of the recurrent layers: names, shapes, initial values, and views as terms."""
 
 import math
-from itertools import product
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from .config import DEFAULT_GAIN, CellNorm, NormConfig, NormGroup, NormKind, Statistics, Terms
+from .backends import check_backend
+from .config import CellNorm, NormConfig, NormGroup, NormKind, Statistics, Terms, norm_config
 from .cpu.operands import OperandCache
 from .normalization import Term
 from .reference import CellParameters
-from .statistics import RunningStatistics
+from .statistics import BatchStatistics, Pool
 
 
-class RecurrentParameters(RunningStatistics, OperandCache):
-    """Parameters of one or more recurrent layers in one or two directions.
+class RecurrentParameters(OperandCache):
+    """Parameters of recurrent layers, and batch norm's running statistics as buffers.
 
     Names end in a suffix for the layer and direction: _l0, _l0_reverse, _l1, ... With input size I
     (above the first layer H * directions), hidden size H and G gates:
@@ -25,88 +25,86 @@ class RecurrentParameters(RunningStatistics, OperandCache):
         gain_ih, gain_hh (G * H,)       with a norm; no gain_hh where terms are joint, except for
                                         the n part of the GRU, (H,)
         gain_c, bias_c (H,)             where the LSTM's cell state is normalised
+
+    With batch norm, for each term (ih, hh, c) of F features and S steps:
+
+        running_mean_ih (S, F), running_var_ih (S, F), num_updates_ih (S,)
+        steps_seen ()                   of all terms: the time steps that have statistics
     """
 
     cell: str
     gates: int
-    default_terms = Terms.separate
+    nonlinearity = "tanh"
 
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int,
-        bias: bool,
-        bidirectional: bool,
-        norm: NormConfig,
-        device: Any,
-        dtype: Any,
+        self, input_size: int, hidden_size: int, bias: bool, norm: str | NormConfig, backend: str
     ) -> None:
-        super().__init__(norm)
+        super().__init__()
+        check_backend(backend)
+        norm = norm_config(norm)
         if norm.cell is not CellNorm.output and self.cell != "lstm":
             raise ValueError(
                 f"norm.cell={norm.cell.value}: a {self.cell.upper()} has no cell state to"
                 " normalise; expected output"
             )
-        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
-        self.bias, self.bidirectional = bias, bidirectional
-        self.joint = self._terms() is Terms.joint and norm.kind is not NormKind.none
-        for layer in range(num_layers):
-            inputs = input_size if layer == 0 else hidden_size * self.num_directions
-            for suffix in self.suffixes(layer):
-                self._add_parameters(suffix, inputs, device, dtype)
-                self._register_statistics(suffix, self.term_sizes(), device, dtype)
-        self.reset_parameters()
+        self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
+        self.norm, self.backend = norm, backend
+        self.sequence_input = norm.statistics is Statistics.sequence_input  # a term of its own
+        default = Terms.joint if self.cell == "rnn" and not self.sequence_input else Terms.separate
+        self.joint = norm.kind is not NormKind.none and (norm.terms or default) is Terms.joint
+        self._by_batch = False
+        self._pools: dict[str, Pool] = {}
 
-    @property
-    def num_directions(self) -> int:
-        """2 if bidirectional, else 1."""
-        return 2 if self.bidirectional else 1
+    def terms(self) -> dict[str, list[int]]:
+        """Return each normalised term with the lengths of its parts.
 
-    def suffixes(self, layer: int | None = None) -> list[str]:
-        """Return the suffixes of one layer, or of all layers, in torch's order."""
-        layers = range(self.num_layers) if layer is None else (layer,)
-        directions = ("", "_reverse")[: self.num_directions]
-        return [f"_l{number}{direction}" for number, direction in product(layers, directions)]
-
-    def term_sizes(self) -> dict[str, int]:
-        """Return the length of each normalised term: ih, hh unless terms are joint, c."""
+        Layer and rms norm normalise the parts separately.
+        """
         if self.norm.kind is NormKind.none:
             return {}
-        sizes = {"ih": self.gates * self.hidden_size}
+        hidden = self.hidden_size
+        parts = [2 * hidden, hidden] if self.cell == "gru" else [self.gates * hidden]
+        if self.norm.group is NormGroup.gate:
+            parts = [hidden] * self.gates
+        terms = {"ih": parts}
         if not self.joint:
-            sizes["hh"] = self.gates * self.hidden_size
+            terms["hh"] = parts
         elif self.cell == "gru":
-            sizes["hh"] = self.hidden_size  # its n part stays separate
+            terms["hh"] = [hidden]  # its n part stays separate
         if self.cell == "lstm" and self.norm.cell is not CellNorm.none:
-            sizes["c"] = self.hidden_size
-        return sizes
-
-    def terms(self) -> list[tuple[str, str]]:
-        """Return each normalised term with each suffix."""
-        return [(term, suffix) for suffix, term in product(self.suffixes(), self.term_sizes())]
-
-    def _terms(self) -> Terms:
-        """Return norm.terms or their default; sequence_input needs separate ones."""
-        if self.norm.terms is None and self.norm.statistics is Statistics.sequence_input:
-            return Terms.separate
-        return self.norm.terms or self.default_terms
+            terms["c"] = [hidden]
+        return terms
 
     def _add_parameters(self, suffix: str, inputs: int, device: Any, dtype: Any) -> None:
-        rows = self.gates * self.hidden_size
+        """Add the parameters of one layer and direction; `reset_parameters` gives them values."""
+        rows, hidden = self.gates * self.hidden_size, self.hidden_size
         shapes: dict[str, tuple[int, ...]] = {
             "weight_ih": (rows, inputs),
-            "weight_hh": (rows, self.hidden_size),
+            "weight_hh": (rows, hidden),
         }
         if self.bias:
             shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
-        for term, size in self.term_sizes().items():
-            shapes[f"gain_{term}"] = (size,)
-            if term == "c" and self.bias:
-                shapes["bias_c"] = (size,)
+        shapes |= {f"gain_{term}": (sum(parts),) for term, parts in self.terms().items()}
+        if self.bias and "gain_c" in shapes:
+            shapes["bias_c"] = (hidden,)
         for name, shape in shapes.items():
-            parameter = nn.Parameter(torch.empty(*shape, device=device, dtype=dtype))
+            parameter = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
             self.register_parameter(name + suffix, parameter)
+        if self.norm.kind is NormKind.batch:
+            self._add_statistics(suffix, device, dtype)
+
+    def _add_statistics(self, suffix: str, device: Any, dtype: Any) -> None:
+        """Add the buffers of one layer and direction."""
+        for term, parts in self.terms().items():
+            whole_sequence = self.sequence_input and term == "ih"
+            one_pair = whole_sequence or self.norm.statistics is Statistics.shared
+            steps = 1 if one_pair else self.norm.max_steps
+            mean = torch.zeros(steps, sum(parts), device=device, dtype=dtype)
+            self.register_buffer(f"running_mean_{term}{suffix}", mean)
+            self.register_buffer(f"running_var_{term}{suffix}", torch.ones_like(mean))
+            updates = mean.new_zeros(steps, dtype=torch.long)
+            self.register_buffer(f"num_updates_{term}{suffix}", updates)
+        self.register_buffer(f"steps_seen{suffix}", torch.tensor(0, device=device))
 
     def reset_parameters(self) -> None:
         """Draw weights and biases uniformly within 1/sqrt(H), as torch.nn does; reset the norm."""
@@ -120,50 +118,67 @@ class RecurrentParameters(RunningStatistics, OperandCache):
         """Set gains to norm.gain, bias_c to 0 and statistics to those before any training."""
         for name, parameter in self.named_parameters():
             if name.startswith("gain_"):
-                gain = self.norm.gain
-                nn.init.constant_(parameter, DEFAULT_GAIN[self.norm.kind] if gain is None else gain)
+                nn.init.constant_(parameter, self.norm.initial_gain)
             elif name.startswith("bias_c_"):
                 nn.init.zeros_(parameter)
-        self._reset_statistics()
+        for name, buffer in self.named_buffers():
+            buffer.fill_(1.0 if name.startswith("running_var") else 0)
 
     def cell_parameters(self, suffix: str) -> CellParameters:
         """Return the parameters of one layer and direction, as the equations take them."""
-        bias_hh = self._own("bias_hh", suffix)
-        normalises_cell = "c" in self.term_sizes()
         return CellParameters(
             self.cell,
-            weight_ih=getattr(self, "weight_ih" + suffix),
-            weight_hh=getattr(self, "weight_hh" + suffix),
-            bias_hh=0.0 if bias_hh is None else bias_hh,
+            weight_ih=getattr(self, f"weight_ih{suffix}"),
+            weight_hh=getattr(self, f"weight_hh{suffix}"),
+            bias_hh=getattr(self, f"bias_hh{suffix}", 0.0),
             ih=self._term("ih", suffix),
             hh=self._term("hh", suffix),
-            c=self._term("c", suffix) if normalises_cell else None,
+            c=self._term("c", suffix),
             joint=self.joint,
-            carried=normalises_cell and self.norm.cell is CellNorm.carried,
+            carried=self.norm.cell is CellNorm.carried,
+            activation=getattr(torch, self.nonlinearity),
             kept=self.kept_operands(suffix),
         )
 
-    def _own(self, name: str, suffix: str) -> Tensor | None:
-        """Return a parameter such as gain_ih_l0; None if there is none of this name."""
-        parameter: Tensor | None = getattr(self, name + suffix, None)
-        return parameter
-
     def _term(self, name: str, suffix: str) -> Term:
-        gain, bias = self._own(f"gain_{name}", suffix), self._own(f"bias_{name}", suffix)
+        gain, bias = (getattr(self, f"{kind}_{name}{suffix}", None) for kind in ("gain", "bias"))
         if gain is None:
-            return Term("none", None, bias, 0.0, [])
+            return Term(bias=bias)
         if bias is not None and bias.size(0) != gain.size(0):  # the n part of a joint GRU
             bias = bias[-gain.size(0) :]
-        segments, statistics = self._segments(gain.size(0)), self._statistics(name, suffix)
-        return Term(self.norm.kind.value, gain, bias, self.norm.eps, segments, statistics)
+        parts, statistics = self.terms()[name], self._statistics(name, suffix)
+        return Term(self.norm.kind.value, gain, bias, self.norm.eps, parts, statistics)
 
-    def _segments(self, size: int) -> list[int]:
-        """Return the lengths of the parts of a term that are normalised separately."""
-        if self.norm.group is NormGroup.gate:
-            return [self.hidden_size] * (size // self.hidden_size)
-        if self.cell == "gru" and size == 3 * self.hidden_size:
-            return [2 * self.hidden_size, self.hidden_size]
-        return [size]
+    def _statistics(self, term: str, suffix: str) -> BatchStatistics | None:
+        """Return a term's statistics for one call; None without batch norm."""
+        if self.norm.kind is not NormKind.batch:
+            return None
+        mean = getattr(self, f"running_mean_{term}{suffix}")
+        steps_seen = getattr(self, f"steps_seen{suffix}")
+        return BatchStatistics(
+            mean,
+            getattr(self, f"running_var_{term}{suffix}"),
+            getattr(self, f"num_updates_{term}{suffix}"),
+            steps_seen,
+            last=min(mean.size(0), max(int(steps_seen), 1)) - 1,
+            norm=self.norm,
+            use_batch=self.training or self._by_batch,
+            update=self.training and not self._by_batch,
+            whole_sequence=self.sequence_input and term == "ih",
+            pool=self._pools.get(term + suffix),
+        )
+
+    def _check_steps(self, first_step: int, steps: int) -> None:
+        """Raise ValueError where statistics are kept of fewer steps than a sequence has."""
+        if first_step < 0:
+            raise ValueError(f"first_step={first_step}: expected a time step, 0 or later")
+        norm, steps = self.norm, first_step + steps
+        keeps_steps = norm.kind is NormKind.batch and norm.statistics is not Statistics.shared
+        if keeps_steps and (self.training or self._pools) and steps > norm.max_steps:
+            raise ValueError(
+                f"input has {steps} time steps, but batch norm keeps statistics for"
+                f" norm.max_steps={norm.max_steps}: train on shorter sequences or raise max_steps"
+            )
 
 
 def is_norm_parameter(name: str) -> bool:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from .config import NormKind
 from .layers import RecurrentLayers
 from .statistics import Pool
 
@@ -14,7 +15,7 @@ def batch_norm_layers(model: nn.Module) -> dict[str, RecurrentLayers]:
     return {
         name: m
         for name, m in model.named_modules()
-        if isinstance(m, RecurrentLayers) and m.has_statistics
+        if isinstance(m, RecurrentLayers) and m.norm.kind is NormKind.batch
     }
 
 
@@ -38,10 +39,12 @@ def pooled_statistics(model: nn.Module) -> Iterator[dict[str, dict[str, Pool]]]:
     Gives the pools: by layer, then by term and suffix, as in ih_l0.
     """
     layers = batch_norm_layers(model)
-    pools = {name: layer._open_pools(layer.terms()) for name, layer in layers.items()}
+    for layer in layers.values():
+        terms = [term + suffix for suffix in layer.suffixes() for term in layer.terms()]
+        layer._pools = {term: Pool(layer.get_buffer(f"running_mean_{term}")) for term in terms}
     try:
         with batch_statistics(model):
-            yield pools
+            yield {name: layer._pools for name, layer in layers.items()}
     finally:
         for layer in layers.values():
             layer._pools = {}
@@ -57,4 +60,6 @@ def recalibrating(model: nn.Module) -> Iterator[None]:
     with pooled_statistics(model):
         yield
         for layer in batch_norm_layers(model).values():
-            layer._store_pools(layer.terms())
+            for suffix in layer.suffixes():
+                for statistics in layer.cell_parameters(suffix).statistics():
+                    statistics.store_pool()

@@ -29,6 +29,8 @@ from .statistics import BatchStatistics
 
 State = tuple[Tensor, ...]
 """(h, c) of the LSTM, (h,) of the other cells; each (rows, H)."""
+Sums = tuple[Tensor, ...]
+"""The gates' pre-activations, in the order of the gates: parts of (rows, G * H)."""
 
 
 @dataclass
@@ -47,14 +49,14 @@ class CellParameters:
     """v -> gain_ih * N(v) + bias_ih"""
     hh: Term
     """v -> gain_hh * N(v) + bias_hh; with joint terms only for the GRU's n part."""
-    c: Term | None = None
-    """v -> gain_c * N(v) + bias_c; None where the LSTM's cell state is not normalised."""
-    joint: bool = False
-    carried: bool = False
+    c: Term
+    """v -> gain_c * N(v) + bias_c; v itself where the LSTM's cell state is not normalised."""
+    joint: bool
+    carried: bool
     """The normalised cell state is carried to the next step."""
-    activation: Callable[[Tensor], Tensor] = torch.tanh
+    activation: Callable[[Tensor], Tensor]
     """f of the vanilla cell."""
-    kept: dict[torch.dtype, Any] | None = None
+    kept: dict[torch.dtype, Any] | None
     """What a backend keeps from call to call, by the type of products; None: nothing."""
 
     def z(self, h: Tensor | float) -> Tensor | float:
@@ -63,12 +65,11 @@ class CellParameters:
 
     def statistics(self) -> list[BatchStatistics]:
         """Return batch norm's statistics of the input term, the recurrent term and the cell."""
-        terms = (self.ih, self.hh, self.c)
-        return [term.statistics for term in terms if term is not None and term.statistics]
+        return [t.statistics for t in (self.ih, self.hh, self.c) if t.statistics is not None]
 
 
-def lstm_step(p: CellParameters, y_ih: Tensor, state: State | None, t: int) -> State:
-    """Return h_t and c_t of an LSTM.
+def lstm_step(p: CellParameters, y_ih: Tensor, state: State | None, t: int) -> tuple[Sums, State]:
+    """Return the pre-activations, and h_t and c_t of an LSTM.
 
     Ba et al. 2016, eqs. 20 to 22, with their two betas as bias_ih and bias_hh:
 
@@ -84,12 +85,12 @@ def lstm_step(p: CellParameters, y_ih: Tensor, state: State | None, t: int) -> S
     i, f, g, o = sums.chunk(4, dim=1)
     i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
     c = f * c + i * g
-    normalised = c if p.c is None else p.c(c, t)
-    return o * torch.tanh(normalised), normalised if p.carried else c
+    normalised = p.c(c, t)
+    return (sums,), (o * torch.tanh(normalised), normalised if p.carried else c)
 
 
-def gru_step(p: CellParameters, y_ih: Tensor, state: State | None, t: int) -> State:
-    """Return h_t of a GRU.
+def gru_step(p: CellParameters, y_ih: Tensor, state: State | None, t: int) -> tuple[Sums, State]:
+    """Return the pre-activations and h_t of a GRU.
 
     torch.nn.GRU's cell, its (r z) and n parts normalised separately (Ba et al. 2016, supplement):
 
@@ -108,14 +109,16 @@ def gru_step(p: CellParameters, y_ih: Tensor, state: State | None, t: int) -> St
         hh_rz, hh_n = _split(p.bias_hh)[0], p.hh(z_n, t)
     else:
         hh_rz, hh_n = _split(p.hh(recurrent, t))
-    r, z = (y_rz + hh_rz).chunk(2, dim=1)
+    sums_rz = y_rz + hh_rz
+    r, z = sums_rz.chunk(2, dim=1)
     r, z = torch.sigmoid(r), torch.sigmoid(z)
-    n = torch.tanh(y_n + r * hh_n)
-    return ((1 - z) * n + z * h,)
+    sums_n = y_n + r * hh_n
+    n = torch.tanh(sums_n)
+    return (sums_rz, sums_n), ((1 - z) * n + z * h,)
 
 
-def rnn_step(p: CellParameters, y_ih: Tensor, state: State | None, t: int) -> State:
-    """Return h_t of a vanilla RNN (Ba et al. 2016, eq. 4).
+def rnn_step(p: CellParameters, y_ih: Tensor, state: State | None, t: int) -> tuple[Sums, State]:
+    """Return the pre-activations and h_t of a vanilla RNN (Ba et al. 2016, eq. 4).
 
         h_t = f(gain_ih * N(u + z) + bias_ih + bias_hh)
 
@@ -124,7 +127,7 @@ def rnn_step(p: CellParameters, y_ih: Tensor, state: State | None, t: int) -> St
     [h] = (0.0,) if state is None else state
     z = p.z(h)
     sums = p.ih(y_ih + z, t) + p.bias_hh if p.joint else y_ih + p.hh(z, t)
-    return (p.activation(sums),)
+    return (sums,), (p.activation(sums),)
 
 
 STEPS = {"lstm": lstm_step, "gru": gru_step, "rnn": rnn_step}
@@ -132,8 +135,8 @@ STEPS = {"lstm": lstm_step, "gru": gru_step, "rnn": rnn_step}
 
 def unroll(
     x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters, first_step: int = 0
-) -> Iterator[State]:
-    """Yield the state of the active rows after each time step: the loop over time.
+) -> Iterator[tuple[Sums, State]]:
+    """Yield what each step returns for its active rows: the loop over time.
 
     Arguments are those of `recurrence`.
     """
@@ -142,8 +145,8 @@ def unroll(
     for t, rows in enumerate(y_ih.split(batch_sizes), first_step):
         if state is not None and rows.size(0) < state[0].size(0):
             state = tuple(s[: rows.size(0)] for s in state)
-        state = STEPS[p.cell](p, rows, state, t)
-        yield state
+        sums, state = STEPS[p.cell](p, rows, state, t)
+        yield sums, state
 
 
 def recurrence(
@@ -157,8 +160,8 @@ def recurrence(
     outputs: list[Tensor] = []
     finished: list[State] = []
     active = [*batch_sizes[1:], 0]
-    states = unroll(x, batch_sizes, state, p, first_step)
-    for following, after in zip(active, states, strict=True):
+    steps = unroll(x, batch_sizes, state, p, first_step)
+    for following, (_, after) in zip(active, steps, strict=True):
         outputs.append(after[0])
         if following < after[0].size(0):
             finished.append(tuple(s[following:] for s in after))

@@ -87,12 +87,16 @@ def training_pairs(prepared: Prepared) -> str:
     return f"{counts.kept:,} training pairs" + (f" (left out: {left_out})" if left_out else "")
 
 
+def shown_score(scores: dict[str, Any]) -> str:
+    """Return BLEU in words; chrF too where BLEU says nothing."""
+    bleu = f"BLEU {scores['bleu']:.2f}"
+    return f"{bleu} (chrF {scores['chrf']:.2f})" if bleu == "BLEU 0.00" else bleu
+
+
 def summary(run: Run, results: dict[str, Any]) -> str:
     """Return one line about a finished run: scores, best update, speed and time."""
     scores = "  ".join(
-        f"{split} BLEU {results[split]['bleu']:.2f}"
-        for split in ("valid", "test")
-        if split in results
+        f"{split} {shown_score(results[split])}" for split in ("valid", "test") if split in results
     )
     return (
         f"{run.folder}: {scores}  best at update {results['best_update']} of {results['update']}, "

@@ -29,6 +29,7 @@ from ..runs.checkpoint import (
 )
 from ..runs.folder import Run, RunError
 from ..translation.loading import build_translator
+from ..translation.scores import bleu_metric
 from .evaluation import training_batches
 from .optimizer import make_optimizer
 from .processes import ONE_PROCESS, SEED_STRIDE, Processes
@@ -220,6 +221,8 @@ def initial_state(config: Config, run: Run, processes: Processes = ONE_PROCESS) 
     """
     set_threads(config.trainer.threads)
     device = choose_device(config.trainer.device)
+    if processes.is_main:
+        bleu_metric(config.data.splits_for_bleu)  # its tokenizer can be loaded
     show_progress = config.trainer.progress and processes.is_main
     prepared = prepare(config.data, config.tokenizer, show_progress)
     if "test" in splits(config.data):

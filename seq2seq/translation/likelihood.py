@@ -1,13 +1,21 @@
 """The likelihood of given translations."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from ..config import Config
-from ..data.batches import Batch
+from ..config import Config, Precision
+from ..data.batches import Batch, BatchSampler, pad
+from ..data.tokenizer import Tokenizers
 from ..device import autocast
 from ..model import Translator
+from ..model.packing import Packing
+
+CHUNK_ROWS = 2048
+"""Number of target tokens whose logits exist at a time."""
 
 
 @torch.no_grad()
@@ -25,3 +33,66 @@ def mean_nll(
             _, nll = model(moved.src, moved.src_lengths, moved.tgt, moved.tgt_lengths)
         total, tokens = total + nll.item(), tokens + batch.tgt_tokens
     return total / tokens
+
+
+@torch.no_grad()
+def log_probabilities(model: Translator, batch: Batch) -> Tensor:
+    """Return log p(tgt | src) of each pair of a batch (B,), in nats and float64, eos included."""
+    memory, state = model.encode(batch.src, batch.src_lengths)
+    packing = Packing(batch.tgt_lengths, batch.tgt.size(1), batch.tgt.device)
+    states, _ = model.decode(memory, state, batch.tgt, packing)  # (N, A)
+    targets = packing.pack(batch.tgt)  # (N,)
+    found = [
+        torch.log_softmax(model.output(rows).float(), dim=1).gather(1, words[:, None])
+        for rows, words in zip(states.split(CHUNK_ROWS), targets.split(CHUNK_ROWS), strict=True)
+    ]
+    return packing.pad(torch.cat(found).double()).sum(dim=(1, 2))  # (B, T, 1) -> (B,)
+
+
+@dataclass
+class Likelihood:
+    """How likely a model finds one given translation."""
+
+    log_probability: float
+    """Of the whole translation with its end, in nats."""
+    tokens: int
+    """Its pieces, and the symbol that ends it."""
+    unknown: int
+    """How many of its pieces are <unk>."""
+
+
+def likelihoods(
+    model: Translator,
+    tokenizers: Tokenizers,
+    source: Sequence[str],
+    target: Sequence[str],
+    precision: Precision = Precision.fp32,
+    batch_sentences: int = 64,
+) -> list[Likelihood]:
+    """Return the likelihood of each line of `target` as the translation of its source line.
+
+    Every line counts, an empty one too. The model has to be in eval mode.
+    """
+    model.load_kernels()
+    device = next(model.parameters()).device
+    src = [tokenizers.source.encode(line) for line in source]
+    tgt = [tokenizers.target.encode(line) for line in target]
+    found = dict[int, float]()
+    for batch in _batches(src, tgt, batch_sentences):
+        moved = batch.to(device)
+        with autocast(device, precision):
+            log_p = log_probabilities(model, moved)
+        found.update(zip(batch.indices.tolist(), log_p.tolist(), strict=True))
+    unk_id = tokenizers.target.unk_id
+    return [Likelihood(found[i], len(ids) + 1, ids.count(unk_id)) for i, ids in enumerate(tgt)]
+
+
+def _batches(
+    src: Sequence[list[int]], tgt: Sequence[list[int]], batch_sentences: int
+) -> Iterator[Batch]:
+    """Yield batches of pairs of about the same length."""
+    src_lengths, tgt_lengths = (np.array([len(ids) + 1 for ids in side]) for side in (src, tgt))
+    sampler = BatchSampler(src_lengths, tgt_lengths, batch_sentences=batch_sentences, shuffle=False)
+    for indices in sampler:
+        sides = [pad([np.array(side[i], np.int64) for i in indices]) for side in (src, tgt)]
+        yield Batch(*sides[0], *sides[1], torch.from_numpy(indices))

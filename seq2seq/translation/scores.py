@@ -119,7 +119,7 @@ def measured(
     found = {}
     for name, metric in metrics.items():
         result = metric.corpus_score(ours, theirs)
-        found[name] = result.score, f"{result.name}|{metric.get_signature()}"
+        found[name] = float(result.score), f"{result.name}|{metric.get_signature()}"
     return found
 
 
@@ -204,16 +204,23 @@ def paired_bootstrap(
     named: list[tuple[str, Sequence[str]]] = [(name, composed(t)) for name, t in systems.items()]
     signatures, results = PairedTest(
         named,
-        {"score": metric},
+        {"": metric},
         references=[composed(lines) for lines in references],
         test_type="bs",
         n_samples=samples,
     )()
-    rows = []
-    for (name, _), result in zip(named, results["score"], strict=True):
-        assert isinstance(result, Result)
-        assert result.mean is not None
-        assert result.ci is not None
-        rows.append(Comparison(name, result.score, result.mean, result.ci, result.p_value))
-    [signature] = signatures.values()
-    return str(signature), rows
+    [(metric_name, signature)] = signatures.items()
+    found = [result for result in results[metric_name] if isinstance(result, Result)]
+    return str(signature), [
+        _comparison(name, result, found[0]) for (name, _), result in zip(named, found, strict=True)
+    ]
+
+
+def _comparison(name: str, result: Result, first: Result) -> Comparison:
+    """Return a system's row. Equal scores have p = 1: sacreBLEU gives them its smallest p."""
+    assert result.mean is not None
+    assert result.ci is not None
+    p = result.p_value
+    if p is not None and result.score == first.score:
+        p = 1.0
+    return Comparison(name, float(result.score), float(result.mean), float(result.ci), p)

@@ -205,7 +205,8 @@ def test_the_table_is_at_most_80_columns_wide(
         two_runs.none, two_runs.layer, variant("b", seed=2), variant("c", "layer", seed=2)
     )
     table = done.out[: done.out.index("\n\n")].splitlines()
-    assert len(table) == 7
+    assert len(table) == 8
+    assert table[-1] == "BLEU on Chinese characters, and words of other scripts (tokenizer zh)"
     assert max(map(len, table)) <= 80
 
 

@@ -122,6 +122,11 @@ def test_a_wheel_trains_translates_evaluates_and_compares_anywhere(
     done = run(complete, tmp_path, "seq2seq-evaluate", *runs, "--beam", 1)
     assert done.returncode == 0, done.stderr
     assert "test, 60 sentences" in done.stdout
+    (tmp_path / "lines").write_text("the dog sleeps\n", encoding="utf-8")
+    pair = ("--source", "lines", "--target", "lines")
+    done = run(complete, tmp_path, "seq2seq-score", runs[0], *pair)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\t") == done.stdout.count("\n") == 1
     done = run(complete, tmp_path, "seq2seq-prepare", *SMALL[1:-3])
     assert done.returncode == 0, done.stderr
     assert "word vocabulary, en: " in done.stdout
@@ -131,4 +136,4 @@ def test_a_wheel_trains_translates_evaluates_and_compares_anywhere(
     commands = (tmp_path / "comparison" / "report.md").read_text(encoding="utf-8")
     assert "\n    seq2seq-train -m norm=" in commands
     assert "\n    seq2seq-compare outputs/" in commands
-    assert {path.name for path in tmp_path.iterdir()} == {"outputs", "data", "comparison"}
+    assert {path.name for path in tmp_path.iterdir()} == {"outputs", "data", "comparison", "lines"}

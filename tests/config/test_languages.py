@@ -4,7 +4,7 @@ import pytest
 from sacrebleu.metrics.bleu import BLEU
 
 from seq2seq.config import DataConfig, TokenizerKind, languages, saved_settings
-from seq2seq.config.languages import BLEU_TOKENIZERS, bleu_tokenizer, language
+from seq2seq.config.languages import BLEU_TOKENIZERS, bleu_tokenizer, counted_units, language
 from seq2seq.data.normalization import Normalization
 from seq2seq.data.tokenizer import Tokenizer, normalise
 from seq2seq.translation.scores import score
@@ -81,6 +81,22 @@ def test_without_the_analyser_characters_are_scored(
 ) -> None:
     monkeypatch.setattr(languages, "_installed", lambda *modules: False)
     assert bleu_tokenizer(tag) == "char"
+
+
+@pytest.mark.parametrize(
+    ("signature", "words"),
+    [
+        ("BLEU|nrefs:1|tok:13a|smooth:exp", "words and punctuation marks (tokenizer 13a)"),
+        (
+            "BLEU|tok:ja-mecab-0.996-IPA|x",
+            "Japanese words as MeCab finds them (tokenizer ja-mecab)",
+        ),
+        ("BLEU|tok:future|x", "tokenizer future"),
+        ("BLEU", "tokenizer unknown"),
+    ],
+)
+def test_a_signature_is_said_in_words(signature: str, words: str) -> None:
+    assert counted_units(signature) == words
 
 
 def test_the_tokenizers_are_sacrebleus() -> None:

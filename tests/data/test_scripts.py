@@ -90,3 +90,14 @@ def test_every_split_is_checked(tmp_path: Path) -> None:
     test = [f"data.test.source={source}", f"data.test.target={source}"]
     with pytest.raises(DataError, match=r"a: expected target text in zh"):
         check_scripts(composed("data=files", *train, *test).data)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("iwslt15_en_vi", "multi30k_fr_en", "multi30k_en_de", "small_en_ja"),
+        *("tatoeba_de_en", "tatoeba_fr_en", "tatoeba_en_zh", "tatoeba_zh_en"),
+    ],
+)
+def test_every_published_corpus_passes(name: str, mirror: Path) -> None:
+    check_scripts(composed(f"data={name}", f"data.mirror={mirror}").data)

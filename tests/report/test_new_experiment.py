@@ -12,7 +12,6 @@ from seq2seq.app import composition
 from seq2seq.config import Config
 from seq2seq.config.settings import CONFIGS
 from seq2seq.report.experiments import EXPERIMENTS, charts, statement, tables, verdicts
-from seq2seq.report.glossary import glossary
 from seq2seq.report.statistics import Outcome
 
 PYTHON = '''
@@ -45,7 +44,6 @@ EXPERIMENT = Experiment(
     ("layer",),
     verdicts,
     charts,
-    words={"width": "the hidden units of a layer."},
 )
 '''
 YAML = """# @package _global_
@@ -103,5 +101,3 @@ def test_runs_of_a_new_experiment_are_compared(width: Path) -> None:
     assert chart.panels[0].lines[0].x == [8, 16]
     assert chart.panels[0].lines[0].y == pytest.approx([30.0, 31.2])
     assert tables(found) == []
-    assert "width" in {word.term for word in glossary([found])}
-    assert "width" not in {word.term for word in glossary([group([record()])])}

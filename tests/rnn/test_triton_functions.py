@@ -30,9 +30,10 @@ def test_a_weight_without_gradient_gets_none() -> None:
 def test_sums_over_many_rows_and_features(norm: str) -> None:
     rows, hidden = 2 * row_operators.SUMMED_ROWS + 44, row_operators.SUM_COLUMNS // 3
     da, u, z, c = (torch.randn(rows, width * hidden, device=DEVICE) for width in (5, 4, 4, 1))
-    moments, vectors = torch.rand(rows, 6, device=DEVICE), torch.zeros(14 * hidden, device=DEVICE)
+    moments = torch.rand(rows, 6, device=DEVICE)
+    constants = cells.constants("lstm", norm, 1e-5, hidden)
     found = row_operators.vector_gradients(
-        cells.LSTM, norm, da, {"u": u, "z": z, "c": c}, moments, vectors
+        cells.LSTM, constants, da, {"u": u, "z": z, "c": c}, moments
     )
     gates, cell, sums = da[:, : 4 * hidden], da[:, 4 * hidden :], []
     for d, v, mean, scale in (

@@ -19,6 +19,7 @@ from triton_cases import interpreted as interpreted  # the fixture of MARKS
 
 from seq2seq.rnn.gpu import column_operators, row_operators
 from seq2seq.rnn.gpu import operators as gpu
+from seq2seq.rnn.gpu.terms import Constants
 
 pytestmark = triton_cases.MARKS
 needs_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="no GPU")
@@ -76,7 +77,7 @@ def test_every_output_of_batch_norm_agrees_with_the_cpu_operator(
 @pytest.mark.parametrize("cell", SIZES)
 def test_batch_norm_of_more_rows_than_a_tile_agrees_with_the_cpu_operator(cell: str) -> None:
     u, weight, h, c, vectors, mean, var, *settings = detached(batch_arguments(cell=cell))
-    rows, sizes = column_operators.TILE + 6, [column_operators.TILE + 6, column_operators.TILE + 2]
+    rows, sizes = Constants.TILE + 6, [Constants.TILE + 6, Constants.TILE + 2]
     args = [
         u.new_empty(sum(sizes), u.size(1)).normal_(),
         weight,

@@ -8,14 +8,11 @@ from ..groups import Group
 from ..groups import groups as grouped
 from . import batch_size, convergence, gradient_flow, invariance, length, train_eval_gap
 from .base import Experiment, Statement
-from .verdict import RULE, Finding, Verdict
+from .verdict import Finding, Verdict
 
 __all__ = [
     "EXPERIMENTS",
-    "RULE",
-    "Experiment",
     "Finding",
-    "Statement",
     "Verdict",
     "charts",
     "groups",

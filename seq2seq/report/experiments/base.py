@@ -1,7 +1,7 @@
 """What an experiment is: a claim, where it comes from, what refutes it, and what is shown of it."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from ..charts import Chart, Table
 from ..groups import Design, Group
@@ -31,8 +31,6 @@ class Experiment:
     """Returns what a group that has these norms says of the claim."""
     charts: Callable[[Group], list[Chart]]
     tables: Callable[[Group], list[Table]] = lambda _: []
-    words: Mapping[str, str] = field(default_factory=dict)
-    """Terms that its part of a report uses, with their meanings."""
 
     def verdicts(self, group: Group) -> list[Verdict]:
         """Return what the runs of a group say of the claim."""

@@ -6,9 +6,10 @@ from ..charts import Chart, Panel
 from ..groups import RATE, Design, Group, by_seed, valid_loss
 from .base import Experiment, Statement
 from .lines import mean_by
-from .verdict import Figures, Verdict, higher, less_than_half, lower, minus
+from .verdict import Verdict, higher, less_than_half, lower, minus, needs
 
 KEY = "data.batch_sentences"
+NEEDS = ("none", "batch", "layer")
 SMALL, LARGE = 4, 64
 LEARNED = 10.0
 """BLEU that every norm has to reach in the large batches: otherwise there is nothing to lose."""
@@ -26,14 +27,20 @@ def verdicts(group: Group) -> list[Verdict]:
     """Compare the ground that each norm loses on no norm between large batches and small ones."""
     if missing := _unfit(group):
         return [Verdict(STATEMENT.claim, missing=missing)]
-    none, batch, layer = (group.variants(kind)[0] for kind in ("none", "batch", "layer"))
+    none, batch, layer = group.usual(*NEEDS)
     losses = {
-        (norm, size): _losses(group, norm, size)
-        for norm in (batch, layer, none)
+        (norm, size): by_seed(group.at_best_rate({"norm": norm, KEY: size}), valid_loss)
+        for norm in (batch, layer)
         for size in sorted(group.values(KEY))
     }
-    behind = {key: minus(found, losses[none, key[1]]) for key, found in losses.items()}
-    small, large = ({n: behind[n, size] for n in (batch, layer)} for size in (SMALL, LARGE))
+    without = {
+        size: by_seed(group.at_best_rate({"norm": none, KEY: size}), valid_loss)
+        for size in group.values(KEY)
+    }
+    small, large = (
+        {norm: minus(losses[norm, size], without[size]) for norm in (batch, layer)}
+        for size in (SMALL, LARGE)
+    )
     lost = {norm: minus(small[norm], large[norm]) for norm in (batch, layer)}
     unit, where = "nats/token", f"from {LARGE} sentences a batch to {SMALL},"
     breaks = higher(
@@ -42,43 +49,37 @@ def verdicts(group: Group) -> list[Verdict]:
     half = f"what {layer} loses on {none} is less than half of what {batch} does"
     findings = [
         breaks,
-        less_than_half(half, unit, lost[layer], lost[batch], breaks),
+        less_than_half(half, lost[layer], lost[batch], breaks),
         lower(f"{where} {layer} gains ground on {none}", unit, small[layer], large[layer]),
     ]
     for (norm, size), found in losses.items():
-        if norm != none:
-            ends = f"at {size} sentences a batch, {norm} ends with a lower loss than {none}"
-            findings.append(lower(ends, unit, found, losses[none, size]))
+        ends = f"at {size} sentences a batch, {norm} ends with a lower loss than {none}"
+        findings.append(lower(ends, unit, found, without[size]))
     return [Verdict(STATEMENT.claim, findings)]
 
 
 def _unfit(group: Group) -> str:
     """Return what is missing for a verdict; empty where nothing is."""
-    norms = {kind: group.variants(kind)[0] for kind in ("none", "batch", "layer")}
+    norms = group.usual(*NEEDS)
     absent = [
         f"norm={kind} {KEY}={size}"
-        for kind, norm in norms.items()
+        for kind, norm in zip(NEEDS, norms, strict=True)
         for size in (SMALL, LARGE)
         if not group.where({"norm": norm, KEY: size})
     ]
     if absent:
-        return f"needs runs with {' and '.join(absent)}"
+        return needs(absent)
     reached = {
         norm: fmean(map(group.bleu, group.at_best_rate({"norm": norm, KEY: LARGE})))
-        for norm in norms.values()
+        for norm in norms
     }
-    worst = min(reached, key=lambda norm: reached[norm])
+    worst = min(norms, key=lambda norm: reached[norm])
     if reached[worst] >= LEARNED:
         return ""
     return (
         f"needs longer training: at {LARGE} sentences a batch {worst} ends with"
         f" {reached[worst]:.1f} BLEU; below {LEARNED:g} BLEU there is no ground to lose"
     )
-
-
-def _losses(group: Group, norm: str, size: int) -> Figures:
-    """Return by seed the final validation loss with batches of this size."""
-    return by_seed(group.at_best_rate({"norm": norm, KEY: size}), valid_loss)
 
 
 def charts(group: Group) -> list[Chart]:
@@ -108,7 +109,7 @@ EXPERIMENT = Experiment(
     "batch_size",
     STATEMENT,
     Design(("norm.", KEY, RATE), derived=("optimizer.warmup_updates",)),
-    ("none", "batch", "layer"),
+    NEEDS,
     verdicts,
     charts,
 )

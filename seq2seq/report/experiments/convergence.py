@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from ...runs.records import RunRecord
 from ..charts import Chart, Panel
 from ..groups import RATE, Design, Group, by_seed, valid_loss
 from .base import Experiment, Statement
-from .lines import Series, SeriesOf, mean_by, norm_lines
+from .lines import Series, mean_by, norm_lines
 from .verdict import Finding, Verdict, fewer, higher
 
 X_LABELS = {
@@ -17,9 +18,12 @@ X_LABELS = {
     "seconds": "seconds of training",
     "tokens": "target tokens trained on",
 }
+TIMES = {"update": "updates", "seconds": "seconds of training"}
+"""What a way to a loss is measured in."""
+LOSS_LABEL = "validation loss (nats/token)"
 QUANTITIES = {
     "training_loss": ("train", "nll", "training loss (nats/token)"),
-    "validation_loss": ("valid", "loss", "validation loss (nats/token)"),
+    "validation_loss": ("valid", "loss", LOSS_LABEL),
     "validation_bleu": ("valid", "bleu", "validation BLEU (greedy)"),
 }
 LOSSES = 50
@@ -31,18 +35,6 @@ STATEMENT = Statement(
     "Layer norm takes more updates, or more time, than no norm to the lowest validation loss that"
     " both runs of a seed reach. Each norm is judged at the best of its learning rates.",
 )
-WORDS = {
-    "p": (
-        "the probability of a difference at least as large between two equally good models, on"
-        " other test sentences like these."
-    ),
-    "the loss halfway there": (
-        "halfway on a logarithmic scale between the lower loss at the first validation and the"
-        " lowest loss that both runs of a seed reach."
-    ),
-    "greedy": "a search that takes the most probable piece at every step.",
-    "</s>": "the end of a sentence, a piece like the others.",
-}
 
 
 # -- how long a loss takes ---
@@ -104,14 +96,14 @@ def time_to(
 
 def verdicts(group: Group) -> list[Verdict]:
     """Compare each norm with no norm; layer norm decides."""
-    none, layer = group.variants("none")[0], group.variants("layer")[0]
-    others = [norm for norm in group.norms if group.kind(norm) != "none"]
-    return [
-        Verdict(
-            STATEMENT.claim,
-            [found for norm in others for found in _findings(group, norm, none, norm == layer)],
-        )
+    none, layer = group.usual("none", "layer")
+    findings = [
+        finding
+        for norm in group.norms
+        if group.kind(norm) != "none"
+        for finding in _findings(group, norm, none, norm == layer)
     ]
+    return [Verdict(STATEMENT.claim, findings)]
 
 
 def _findings(group: Group, norm: str, none: str, decides: bool) -> list[Finding]:
@@ -123,7 +115,7 @@ def _findings(group: Group, norm: str, none: str, decides: bool) -> list[Finding
             *time_to(runs, without, by),
             decides,
         )
-        for by, unit in (("update", "updates"), ("seconds", "seconds of training"))
+        for by, unit in TIMES.items()
     ]
     halfway = fewer(
         f"{norm} takes fewer updates than {none} to the loss halfway there",
@@ -140,8 +132,10 @@ def _findings(group: Group, norm: str, none: str, decides: bool) -> list[Finding
 
 def charts(group: Group) -> list[Chart]:
     """Return curves by update, second and token; times to a loss; the loss by learning rate."""
-    rates = ", each norm at its best learning rate" if group.searches_rates else ""
-    caption = f"Mean over seeds{rates}; shaded: from the lowest to the highest seed."
+    means = "Mean over seeds"
+    if group.searches_rates:
+        means += ", each norm at its best learning rate"
+    caption = f"{means}; shaded: from the lowest to the highest seed."
     batch = " Batch norm uses the running averages of training." if group.variants("batch") else ""
     found = [
         Chart(
@@ -152,18 +146,12 @@ def charts(group: Group) -> list[Chart]:
         )
         for name, (kind, key, title) in QUANTITIES.items()
     ]
-    found.append(_times_to_losses(group, f"Mean over seeds{rates}"))
+    found.append(_times_to_losses(group, means))
     if len(group.values(RATE)) > 1:
         lines = mean_by(group, RATE, valid_loss)
-        label = "validation loss (nats/token)"
-        found.append(
-            Chart(
-                "loss_by_rate",
-                "Validation loss by learning rate",
-                "Of the checkpoint with the best validation BLEU; mean over seeds and their range.",
-                [Panel("by rate", "learning rate", label, lines, log_x=True)],
-            )
-        )
+        panel = Panel("by rate", "learning rate", LOSS_LABEL, lines, log_x=True)
+        of = "Of the checkpoint with the best validation BLEU; mean over seeds and their range."
+        found.append(Chart("loss_by_rate", "Validation loss by learning rate", of, [panel]))
     return found
 
 
@@ -181,15 +169,20 @@ def _times_to_losses(group: Group, means: str) -> Chart:
     ends = [common_loss(runs) for runs in known]
     first = min((validation(run)[0] for runs in known for run in runs), default=0.0)
     losses = sorted({*ends, *np.geomspace(min(ends), first, LOSSES).tolist()}) if known else []
+
+    def times(run: RunRecord, by: str) -> Series:
+        found = {loss: time for loss in losses if (time := reached(run, loss, by)) is not None}
+        return list(found), list(found.values())
+
     panels = [
         Panel(
             f"by {by}",
-            "validation loss (nats/token)",
+            LOSS_LABEL,
             f"{unit} to reach it",
-            norm_lines(group, _times(losses, by)),
+            norm_lines(group, partial(times, by=by)),
             log_x=True,
         )
-        for by, unit in (("update", "updates"), ("seconds", "seconds of training"))
+        for by, unit in TIMES.items()
     ]
     return Chart(
         "time_to_loss",
@@ -200,16 +193,6 @@ def _times_to_losses(group: Group, means: str) -> Chart:
     )
 
 
-def _times(losses: Sequence[float], by: str) -> SeriesOf:
-    """Return for a run the losses that it reaches, and when."""
-
-    def line(run: RunRecord) -> Series:
-        times = {loss: time for loss in losses if (time := reached(run, loss, by)) is not None}
-        return list(times), list(times.values())
-
-    return line
-
-
 EXPERIMENT = Experiment(
     "convergence",
     STATEMENT,
@@ -217,5 +200,4 @@ EXPERIMENT = Experiment(
     ("none", "layer"),
     verdicts,
     charts,
-    words=WORDS,
 )

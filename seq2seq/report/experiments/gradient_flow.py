@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import product
 
@@ -12,8 +13,8 @@ from ...runs.records import RunRecord
 from ..charts import Chart, Panel
 from ..groups import Design, Figure, Group
 from .base import Experiment, Statement
-from .lines import Series, SeriesOf, norm_lines
-from .verdict import Figures, Finding, Verdict, difference, higher
+from .lines import Series, norm_lines
+from .verdict import Finding, Verdict, higher, needs
 
 SPAN = 200
 """Steps over which growth is given."""
@@ -54,19 +55,6 @@ STATEMENT = Statement(
     " than with layer norm. On the gain: in the plain cell the gradients do not halve on the"
     " backward pass with 1, or do with 0.1.",
 )
-WORDS = {
-    "lstm, rnn": (
-        "recurrent cells: the LSTM, and the plain cell, whose state is the tanh of its summed"
-        " inputs."
-    ),
-    "doublings or halvings": (
-        "how much a size changes over 200 steps, as a power of 2, in either direction."
-    ),
-    "u + z": "what a cell sums: u comes from its input, z from its state at the previous step.",
-    "|d loss / d h_t|": (
-        "how much the loss depends on the state at time step t: the signal that trains this step."
-    ),
-}
 
 
 # -- growth of one run ---
@@ -85,16 +73,17 @@ def at_stage(probes: list[GradientFlow], stage: str) -> list[GradientFlow]:
     return [p for p in probes if p.update == update]
 
 
-def _by_step(probe: GradientFlow, key: str) -> Series:
-    first = 1 if key == "raw" else 0  # the first step's sum has no recurrent term
+def by_step(probe: GradientFlow, key: str) -> Series:
+    """Return (steps, sizes); the first step's sum is left out, as it has no recurrent term."""
+    first = 1 if key == "raw" else 0
     values = getattr(probe, key)
     return list(range(first, len(values))), values[first:]
 
 
 def sizes(run: RunRecord, key: str, stage: str) -> Series:
-    """Return (steps, sizes) at the longest length; sums start with the second step."""
+    """Return (steps, sizes) at the longest length."""
     found = at_stage(longest(run), stage)
-    return _by_step(found[0], key) if found else ([], [])
+    return by_step(found[0], key) if found else ([], [])
 
 
 def slope(steps: Sequence[int], values: Sequence[float]) -> float:
@@ -117,9 +106,16 @@ def growth(key: str, stage: str) -> Figure:
     return of
 
 
-def growths(group: Group, key: str, stage: str, norm: str, cell: str) -> Figures:
-    """Return by seed the growth of a norm in a cell."""
-    return group.figures(growth(key, stage), {"norm": norm, CELL: cell})
+def by_update(run: RunRecord, key: str) -> Series:
+    """Return (updates, growth) at the longest length."""
+    found = {p.update: slope(*by_step(p, key)) for p in longest(run)}
+    return list(found), list(found.values())
+
+
+def part_left(run: RunRecord, stage: str) -> Series:
+    """Return (lengths, the gradient at the first step over that at the last)."""
+    found = at_stage(run.probed(GradientFlow), stage)
+    return [p.length for p in found], [p.gradient[0] / p.gradient[-1] for p in found]
 
 
 # -- verdicts ---
@@ -133,15 +129,14 @@ def verdicts(group: Group) -> list[Verdict]:
     ]
     small, large = (group.variants("batch", {"norm.gain": gain}) for gain in (0.1, 1.0))
     if not small or not large:
-        return [*found, Verdict(GAIN, missing="needs runs with norm=batch and norm=batch_gain_1")]
+        return [*found, Verdict(GAIN, missing=needs(["norm=batch", "norm=batch_gain_1"]))]
     vanishing = _vanishing(group, large[0], small[0])
-    return [*found, Verdict(GAIN, vanishing, _without(group, (TANH_NETWORK,)))]
+    return [*found, Verdict(GAIN, vanishing, _without(group, [TANH_NETWORK]))]
 
 
 def _without(group: Group, cells: Sequence[str]) -> str:
     """Return which of these cells no run of the group has, as text."""
-    absent = [cell for cell in cells if cell not in group.values(CELL)]
-    return f"needs runs with {' and '.join(f'cell={cell}' for cell in absent)}" if absent else ""
+    return needs([f"cell={cell}" for cell in cells if cell not in group.values(CELL)])
 
 
 def _places(group: Group) -> list[tuple[str, str]]:
@@ -151,23 +146,20 @@ def _places(group: Group) -> list[tuple[str, str]]:
 
 def _steadier(group: Group, key: str, what: str) -> list[Finding]:
     """Compare the size of the growth without a norm and with layer norm."""
-    none, layer = group.variants("none")[0], group.variants("layer")[0]
-
-    def size(norm: str, cell: str, stage: str) -> Figures:
-        found = growths(group, key, stage, norm, cell)
-        return {seed: abs(value) for seed, value in found.items()}
-
-    return [
-        Finding(
+    none, layer = group.usual("none", "layer")
+    findings = []
+    for cell, stage in _places(group):
+        found = group.by_norm(growth(key, stage), {CELL: cell})
+        size = {norm: {seed: abs(v) for seed, v in found[norm].items()} for norm in (none, layer)}
+        statement = (
             f"{cell}, {stage}: over {SPAN} steps {what} double or halve with {none} at least once"
-            f" more than with {layer}",
-            "doublings or halvings more",
-            difference(size(none, cell, stage), size(layer, cell, stage)),
-            above=NOTICEABLE,
-            decides=stage == BEFORE,
+            f" more than with {layer}"
         )
-        for cell, stage in _places(group)
-    ]
+        more = higher(
+            statement, "doublings or halvings more", size[none], size[layer], stage == BEFORE
+        )
+        findings.append(replace(more, above=NOTICEABLE))
+    return findings
 
 
 def _vanishing(group: Group, large: str, small: str) -> list[Finding]:
@@ -175,14 +167,16 @@ def _vanishing(group: Group, large: str, small: str) -> list[Finding]:
     findings = []
     unit = f"halvings in {SPAN} steps, backwards (below 0: they double)"
     for cell, stage in _places(group):
-        halvings = {n: growths(group, "gradient", stage, n, cell) for n in (large, small)}
+        found = group.by_norm(growth("gradient", stage), {CELL: cell})
+        of_large, of_small = (list(found[norm].values()) for norm in (large, small))
         what, decides = f"{cell}, {stage}: gradients", stage == BEFORE and cell == TANH_NETWORK
-        halve = Finding(f"{what} halve at least once with {large}", unit, above=NOTICEABLE)
-        keep = Finding(f"{what} do not halve even once with {small}", unit, below=NOTICEABLE)
-        for finding, norm in ((halve, large), (keep, small)):
-            finding.differences, finding.decides = list(halvings[norm].values()), decides
+        halve, keep = f"halve at least once with {large}", f"do not halve even once with {small}"
         more = f"{what} halve more often with {large} than with {small}"
-        findings += [halve, keep, higher(more, unit, halvings[large], halvings[small])]
+        findings += [
+            Finding(f"{what} {halve}", unit, of_large, above=NOTICEABLE, decides=decides),
+            Finding(f"{what} {keep}", unit, of_small, below=NOTICEABLE, decides=decides),
+            higher(more, unit, found[large], found[small]),
+        ]
     return findings
 
 
@@ -192,30 +186,33 @@ def _vanishing(group: Group, large: str, small: str) -> list[Finding]:
 def charts(group: Group) -> list[Chart]:
     """Return gradients and sums by step and stage; their growth through training and by length."""
     at_longest = "At the longest length; {} over seeds and their range."
-    gradients = partial(sizes, key="gradient")
-    growth_panels = [
-        _panel(group, cell, what, "update", f"doublings in {SPAN} steps", partial(by_update, key=k))
-        for cell, (k, (what, _)) in product(group.values(CELL), CLAIMS.items())
-    ]
     return [
         Chart(
             "gradients_by_step",
             "Gradients by step",
             at_longest.format("geometric mean"),
-            _by_stage(group, "time step", "|d loss / d h_t|", gradients, log_y=True),
+            _by_stage(group, partial(sizes, key="gradient"), "time step", "|d loss / d h_t|", True),
         ),
         Chart(
             "sums_by_step",
             "Summed inputs by step, before any norm",
             at_longest.format("mean"),
-            _by_stage(group, "time step", "root mean square of u + z", partial(sizes, key="raw")),
+            _by_stage(group, partial(sizes, key="raw"), "time step", "root mean square of u + z"),
         ),
         Chart(
             "growth_in_training",
             "Growth from step to step, through training",
             at_longest.format("mean") + " 0: sizes stay the same. Above 0: they grow in the"
             " direction of time, so that gradients shrink on the backward pass.",
-            growth_panels,
+            [
+                Panel(
+                    f"{cell}, {what}",
+                    "update",
+                    f"doublings in {SPAN} steps",
+                    norm_lines(group, partial(by_update, key=key), {CELL: cell}),
+                )
+                for cell, (key, (what, _)) in product(group.values(CELL), CLAIMS.items())
+            ],
         ),
         Chart(
             "gradients_by_length",
@@ -223,46 +220,21 @@ def charts(group: Group) -> list[Chart]:
             "|d loss / d h_t| at the first step divided by that at the last; geometric mean over"
             " seeds and their range.",
             _by_stage(
-                group, "length (time steps)", "gradient at first step / at last", part_left, True
+                group, part_left, "length (time steps)", "gradient at first step / at last", True
             ),
         ),
     ]
 
 
 def _by_stage(
-    group: Group, x_label: str, y_label: str, series: Callable[..., Series], log_y: bool = False
+    group: Group, series: Callable[..., Series], x_label: str, y_label: str, log_y: bool = False
 ) -> list[Panel]:
-    """Return a panel for each cell at each stage."""
-    return [
-        _panel(group, cell, stage, x_label, y_label, partial(series, stage=stage), log_y)
-        for cell, stage in _places(group)
-    ]
-
-
-def _panel(
-    group: Group,
-    cell: str,
-    what: str,
-    x_label: str,
-    y_label: str,
-    series: SeriesOf,
-    log_y: bool = False,
-) -> Panel:
-    """Return a panel of one cell with a line for each norm."""
-    lines = norm_lines(group, series, {CELL: cell}, geometric=log_y)
-    return Panel(f"{cell}, {what}", x_label, y_label, lines, log_y=log_y)
-
-
-def by_update(run: RunRecord, key: str) -> Series:
-    """Return (updates, growth) at the longest length."""
-    found = {p.update: _by_step(p, key) for p in longest(run)}
-    return list(found), [slope(*series) for series in found.values()]
-
-
-def part_left(run: RunRecord, stage: str) -> Series:
-    """Return (lengths, the gradient at the first step over that at the last)."""
-    found = at_stage(run.probed(GradientFlow), stage)
-    return [p.length for p in found], [p.gradient[0] / p.gradient[-1] for p in found]
+    """Return a panel for each cell at each stage, with a line for each norm."""
+    panels = []
+    for cell, stage in _places(group):
+        lines = norm_lines(group, partial(series, stage=stage), {CELL: cell}, geometric=log_y)
+        panels.append(Panel(f"{cell}, {stage}", x_label, y_label, lines, log_y=log_y))
+    return panels
 
 
 EXPERIMENT = Experiment(
@@ -272,5 +244,4 @@ EXPERIMENT = Experiment(
     ("none", "layer"),
     verdicts,
     charts,
-    words=WORDS,
 )

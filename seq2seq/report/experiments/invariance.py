@@ -1,9 +1,10 @@
 """Which changes to weights and data leave a layer's output alone, against the papers' tables."""
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
 from ...runs.entries import Invariance
-from ...runs.records import RunRecord
 from ..charts import Chart, Line, Panel, Table
 from ..groups import Design, Group
 from ..statistics import Outcome
@@ -28,43 +29,60 @@ STATEMENT = Statement(
     "A change that should leave the output alone changes it by more than a millionth; or one that"
     " should change the output does so by less than a hundredth.",
 )
-Transformations = dict[str, tuple[bool, list[float]]]
-"""transformation -> (whether the papers say that nothing changes, the change in each run)"""
+
+
+@dataclass
+class Change:
+    """What one change to weights or data does to the output of a norm."""
+
+    same: bool
+    """Whether the papers say that the output stays the same."""
+    sizes: list[float] = field(default_factory=list)
+    """One a run, relative to the size of the outputs."""
+
+    @property
+    def worst(self) -> float:
+        """The size that agrees least with the papers; nan if one is not a number."""
+        return float(np.max(self.sizes) if self.same else np.min(self.sizes))
+
+    @property
+    def as_claimed(self) -> bool:
+        """Whether all runs agree with the papers."""
+        return self.worst <= UNCHANGED if self.same else self.worst >= CHANGED
+
+
+def measured(group: Group) -> dict[str, dict[str, Change]]:
+    """Return the changes that the probes have measured, by norm and by the paper's name."""
+    found: dict[str, dict[str, Change]] = {}
+    for norm in group.norms:
+        changes = found.setdefault(norm, {})
+        for p in (p for run in group.where({"norm": norm}) for p in run.probed(Invariance)):
+            changes.setdefault(p.transformation, Change(p.claimed)).sizes.append(p.change)
+    return found
 
 
 def verdicts(group: Group) -> list[Verdict]:
     """Compare every change with the tables, for every norm and run."""
-    findings = [_finding(norm, measured(group.where({"norm": norm}))) for norm in group.norms]
+    findings = [_finding(norm, changes) for norm, changes in measured(group).items()]
     return [Verdict(STATEMENT.claim, findings, absent(group, ("batch", "layer", "rms")))]
 
 
-def _finding(norm: str, found: Transformations) -> Finding:
+def _finding(norm: str, changes: dict[str, Change]) -> Finding:
     """Return whether all runs of a norm agree with the tables."""
-    if not found:
+    if not changes:
         statement = f"{norm}: changes to weights and data do what the table says"
         return Finding(statement, detail="no run of it has probe.kinds=[invariance]")
-    wrong = [  # also where a change is not a number
-        name
-        for name, (claimed, changes) in found.items()
-        if not all(c <= UNCHANGED if claimed else c >= CHANGED for c in changes)
-    ]
-    kept = [np.max(changes) for claimed, changes in found.values() if claimed]
-    moved = [np.min(changes) for claimed, changes in found.values() if not claimed]
     details = []
-    if kept:
-        details.append(
-            f"the {len(kept)} that should leave the output alone change it by at most"
-            f" {np.max(kept):.2g} times its size"
-        )
-    if moved:
-        details.append(
-            f"the {len(moved)} that should change the output do so by at least"
-            f" {np.min(moved):.2g} times its size"
-        )
-    if wrong:
+    for same, what, worst in (
+        (True, "should leave the output alone change it by at most", np.max),
+        (False, "should change the output do so by at least", np.min),
+    ):
+        if found := [change.worst for change in changes.values() if change.same is same]:
+            details.append(f"the {len(found)} that {what} {worst(found):.2g} times its size")
+    if wrong := [name for name, change in changes.items() if not change.as_claimed]:
         details.append(f"not as the table says: {', '.join(wrong)}")
     return Finding(
-        f"{norm}: all {len(found)} changes to weights and data do what the table says",
+        f"{norm}: all {len(changes)} changes to weights and data do what the table says",
         exact=Outcome.refuted if wrong else Outcome.supported,
         detail="; ".join(details),
     )
@@ -72,10 +90,9 @@ def _finding(norm: str, found: Transformations) -> Finding:
 
 def tables(group: Group) -> list[Table]:
     """Return for each change and norm what the papers say, and how much the output changed."""
-    by_norm = {norm: measured(group.where({"norm": norm})) for norm in group.norms}
-    known = {norm: found for norm, found in by_norm.items() if found}
+    known = {norm: changes for norm, changes in measured(group).items() if changes}
     rows = [
-        {"change": f"{name}: {what}", **{norm: _cell(found, name) for norm, found in known.items()}}
+        {"change": f"{name}: {what}"} | {n: _cell(known[n].get(name)) for n in known}
         for name, what in CHANGES.items()
     ]
     caption = (
@@ -87,38 +104,29 @@ def tables(group: Group) -> list[Table]:
     return [Table(title, rows, caption)] if known else []
 
 
-def _cell(found: Transformations, name: str) -> str:
+def _cell(change: Change | None) -> str:
     """Return a cell such as "same (8e-10)"."""
-    if name not in found:
+    if change is None:
         return "–"
-    claimed, changes = found[name]
-    return f"same ({np.max(changes):.1g})" if claimed else f"changes ({np.min(changes):.2g})"
-
-
-def measured(runs: list[RunRecord]) -> Transformations:
-    """Return what the probes of these runs have measured."""
-    found: Transformations = {}
-    for p in (p for run in runs for p in run.probed(Invariance)):
-        found.setdefault(p.transformation, (p.claimed, []))[1].append(p.change)
-    return found
+    return f"same ({change.worst:.1g})" if change.same else f"changes ({change.worst:.2g})"
 
 
 def charts(group: Group) -> list[Chart]:
     """Return the largest change by transformation and norm."""
-    lines = []
-    for norm in group.norms:
-        found = measured(group.where({"norm": norm}))
-        largest = [float(np.max(changes)) for _, changes in found.values()]
-        lines.append(Line(norm, group.kind(norm), group.variant(norm), list(found), largest))
-    label = "largest change / outputs' size"
-    return [
-        Chart(
-            "invariance",
-            "Change of the output",
-            "Largest over seeds, relative to the outputs' size; double precision, eps = 1e-12.",
-            [Panel("change", "transformation", label, lines, log_y=True)],
+    lines = [
+        Line(
+            norm,
+            group.kind(norm),
+            group.variant(norm),
+            list(changes),
+            [float(np.max(c.sizes)) for c in changes.values()],
         )
+        for norm, changes in measured(group).items()
     ]
+    label = "largest change / outputs' size"
+    caption = "Largest over seeds, relative to the outputs' size; double precision, eps = 1e-12."
+    panel = Panel("change", "transformation", label, lines, log_y=True)
+    return [Chart("invariance", "Change of the output", caption, [panel])]
 
 
 EXPERIMENT = Experiment(
@@ -129,5 +137,4 @@ EXPERIMENT = Experiment(
     verdicts,
     charts,
     tables,
-    {"eps": "a small number added under the norm's square root."},
 )

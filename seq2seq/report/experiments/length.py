@@ -27,7 +27,6 @@ STATEMENT = Statement(
     " does. One verdict is by the loss, where the model is given the reference's earlier words. One"
     " is by the share of the translations' BLEU that is lost.",
 )
-WORDS = {"bucket": "the test sentences of about one length."}
 
 
 def buckets(run: RunRecord, statistics: str = "running") -> list[LengthBucket]:
@@ -68,15 +67,15 @@ class Measure:
     """One measure of what longer sentences cost."""
 
     name: str
+    lost: Callable[..., float | None]
+    """(run, statistics) -> what longer sentences cost"""
+    lost_unit: str
     key: str
     """The probe's figure."""
     unit: str
     better: str
     is_better: Callable[..., Finding]
     """`lower` or `higher`"""
-    lost: Callable[..., float | None]
-    """(run, statistics) -> what longer sentences cost"""
-    lost_unit: str
 
     def beyond(self, run: RunRecord) -> float | None:
         """Return a run's figure beyond the training lengths."""
@@ -85,9 +84,9 @@ class Measure:
 
 
 MEASURES = (
-    Measure("loss", "nll", "nats/token", "a lower loss", lower, gained_loss, "nats/token"),
+    Measure("loss", gained_loss, "nats/token", "nll", "nats/token", "a lower loss", lower),
     Measure(
-        "translations", "bleu", "BLEU", "a higher BLEU", higher, lost_bleu, "percent of the BLEU"
+        "translations", lost_bleu, "percent of the BLEU", "bleu", "BLEU", "a higher BLEU", higher
     ),
 )
 
@@ -102,48 +101,29 @@ def verdicts(group: Group) -> list[Verdict]:
 
 def _findings(group: Group, measure: Measure) -> list[Finding]:
     """Return whether batch norm loses more than no norm, and layer norm less than half of that."""
-    none, batch, layer = (group.variants(kind)[0] for kind in ("none", "batch", "layer"))
-    unit, variants, longer = measure.lost_unit, group.variants("batch"), "on longer sentences"
-    lost = {norm: group.figures(measure.lost, {"norm": norm}) for norm in group.norms}
-    beyond = {norm: group.figures(measure.beyond, {"norm": norm}) for norm in group.norms}
-    own = {
-        norm: group.figures(partial(measure.lost, statistics="batch"), {"norm": norm})
-        for norm in variants
-    }
-    more = {norm: minus(lost[norm], lost[none]) for norm in (batch, layer)}
-    breaks = [
-        higher(f"{longer} {n} loses more than {none}", unit, lost[n], lost[none], n == batch)
+    none, batch, layer = group.usual("none", "batch", "layer")
+    lost, beyond = group.by_norm(measure.lost), group.by_norm(measure.beyond)
+    own = group.by_norm(partial(measure.lost, statistics="batch"))
+    on, unit = "on longer sentences", measure.lost_unit
+    variants = group.variants("batch")
+    others = [norm for norm in group.norms if group.kind(norm) not in ("none", "batch")]
+    found = [
+        higher(f"{on} {n} loses more than {none}", unit, lost[n], lost[none], decides=n == batch)
         for n in variants
     ]
+    more = {norm: minus(lost[norm], lost[none]) for norm in (batch, layer)}
     half = f"what {layer} loses more than {none} is less than half of what {batch} does"
-    return [
-        *breaks,
-        less_than_half(half, unit, more[layer], more[batch], breaks[0]),
-        *(
-            higher(
-                f"{longer} {n}, with each batch's own statistics, loses more than {none}",
-                unit,
-                own[n],
-                lost[none],
-            )
-            for n in variants
-        ),
-        *(
-            lower(f"{longer} {n} loses less than {none}", unit, lost[n], lost[none])
-            for n in group.norms
-            if group.kind(n) not in ("none", "batch")
-        ),
-        *(
-            measure.is_better(
-                f"{longer} {n} has {measure.better} than {none}",
-                measure.unit,
-                beyond[n],
-                beyond[none],
-            )
-            for n in group.norms
-            if n != none
-        ),
-    ]
+    found.append(less_than_half(half, more[layer], more[batch], found[0]))
+    for n in variants:
+        text = f"{on} {n}, with each batch's own statistics, loses more than {none}"
+        found.append(higher(text, unit, own[n], lost[none]))
+    for n in others:
+        found.append(lower(f"{on} {n} loses less than {none}", unit, lost[n], lost[none]))
+    for n in group.norms:
+        if n != none:
+            text = f"{on} {n} has {measure.better} than {none}"
+            found.append(measure.is_better(text, measure.unit, beyond[n], beyond[none]))
+    return found
 
 
 def charts(group: Group) -> list[Chart]:
@@ -159,14 +139,9 @@ def charts(group: Group) -> list[Chart]:
             " reach. Own statistics: each batch is normalised by its own statistics; in the search"
             " by those of the current step."
         )
+    x_label, mark = "source pieces (end of the bucket)", "longest in training"
     panels = [
-        Panel(
-            label.partition(" (")[0],
-            "source pieces (end of the bucket)",
-            label,
-            _lines(group, key),
-            marks={"longest in training": trained},
-        )
+        Panel(label.partition(" (")[0], x_label, label, _lines(group, key), marks={mark: trained})
         for key, label in QUANTITIES.items()
     ]
     return [Chart("by_length", "Quality by length of the source", caption, panels)]
@@ -175,18 +150,22 @@ def charts(group: Group) -> list[Chart]:
 def _lines(group: Group, key: str) -> list[Line]:
     """Return a line for each norm, and one for each batch norm with each batch's statistics."""
 
-    def series(run: RunRecord, statistics: str) -> Series:
+    def series(run: RunRecord, statistics: str = "running") -> Series:
         found = buckets(run, statistics)
         return [p.pieces for p in found], [getattr(p, key) for p in found]
 
-    batch = group.variants("batch")
-    own = partial(series, statistics="batch")
-    return norm_lines(group, partial(series, statistics="running")) + norm_lines(
-        group, own, norms=batch, suffix=", own statistics", shift=len(batch)
+    batch, own = group.variants("batch"), partial(series, statistics="batch")
+    suffix = ", own statistics"
+    return norm_lines(group, series) + norm_lines(
+        group, own, norms=batch, suffix=suffix, shift=len(batch)
     )
 
 
-NEEDS = ("none", "batch", "layer")
 EXPERIMENT = Experiment(
-    "length", STATEMENT, Design(("norm.",)), NEEDS, verdicts, charts, words=WORDS
+    "length",
+    STATEMENT,
+    Design(("norm.",)),
+    ("none", "batch", "layer"),
+    verdicts,
+    charts,
 )

@@ -6,12 +6,11 @@ from typing import Any
 
 from ...runs.records import RunRecord
 from ..charts import Line, mean_line
-from ..groups import Figure, Group, by_seed
+from ..groups import ALL, Figure, Group, by_seed
 
 Series = tuple[Sequence[Any], Sequence[float]]
 """(x, y) of one run"""
 SeriesOf = Callable[[RunRecord], Series]
-ALL: Mapping[str, Any] = {}
 
 
 def norm_lines(

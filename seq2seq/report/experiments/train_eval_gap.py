@@ -35,18 +35,6 @@ DRIFT = (
     " stored."
 )
 TERMS = {"hh": "recurrent term", "c": "cell"}
-WORDS = {
-    "test_long": "the test sentences of the built-in corpus that are longer than any in training.",
-    "recurrent term, cell": (
-        "what is normalised: the sum that comes from the previous step's state, and the LSTM's"
-        " memory on its way to the output."
-    ),
-    "stored deviations": (
-        "the unit of the distance between means: the standard deviation that batch norm has"
-        " stored. One figure is the mean over terms and the rows of all steps."
-    ),
-    "dropout": "units that are set to zero at random, in training only.",
-}
 
 
 def gaps(run: RunRecord) -> dict[str, float]:
@@ -71,8 +59,9 @@ def shift(run: RunRecord, name: str) -> float | None:
 
 def verdicts(group: Group) -> list[Verdict]:
     """Judge the computation by the two losses, and the drift by the distance of the means."""
-    batch, layer = group.variants("batch")[0], group.variants("layer")[0]
-    apart = list(group.figures(gap, {"norm": batch}).values())
+    batch, layer = group.usual("batch", "layer")
+    by_norm = group.by_norm(gap)
+    apart = list(by_norm[batch].values())
     which = f"the stored ones are {'better' if fmean(apart) < 0 else 'worse'}" if apart else ""
     differ = (
         f"on the test set, {batch}'s losses with stored and with the batch's own statistics are"
@@ -81,20 +70,19 @@ def verdicts(group: Group) -> list[Verdict]:
     worse, unit = f"{batch}'s stored statistics give the higher loss", "nats/token, stored less own"
     findings = [
         Finding(differ, "nats/token", [abs(g) for g in apart], above=NOTICEABLE, remark=which),
-        _same(group, layer),
+        _same(layer, [abs(g) for g in by_norm[layer].values()]),
         Finding(worse, unit, apart, decides=False),
     ]
     return [Verdict(STATEMENT.claim, findings), Verdict(DRIFT, _drift(group, batch))]
 
 
-def _same(group: Group, norm: str) -> Finding:
+def _same(norm: str, apart: list[float]) -> Finding:
     """Return whether a norm without stored statistics has the same loss in both modes."""
-    apart = [abs(g) for g in group.figures(gap, {"norm": norm}).values()]
-    exact = None
+    found = Finding(f"{norm} has the same loss in both")
     if apart:
-        exact = Outcome.supported if max(apart) <= SAME else Outcome.refuted
-    detail = f"largest difference {max(apart):.1g} nats/token" if apart else ""
-    return Finding(f"{norm} has the same loss in both", exact=exact, detail=detail)
+        found.exact = Outcome.supported if max(apart) <= SAME else Outcome.refuted
+        found.detail = f"largest difference {max(apart):.1g} nats/token"
+    return found
 
 
 def _drift(group: Group, norm: str) -> list[Finding]:
@@ -102,16 +90,16 @@ def _drift(group: Group, norm: str) -> list[Finding]:
     shifts = {
         name: group.figures(partial(shift, name=name), {"norm": norm}) for name in sets(group)
     }
+    train = shifts.pop("train", {})
     return [
         higher(
             f"{norm}'s means on {name} are farther from the stored ones than on train",
             "stored deviations",
             found,
-            shifts.get("train", {}),
+            train,
             decides=name == "test",
         )
         for name, found in shifts.items()
-        if name != "train"
     ]
 
 
@@ -137,50 +125,40 @@ def charts(group: Group) -> list[Chart]:
     )
     return [
         gap_chart,
-        *(
-            Chart(
-                f"{what}_by_step",
-                f"Batch norm: distance of each set's {what} from the stored ones",
-                "Root mean square over features, pooled over a set's batches; mean over seeds and"
-                " their range. After the last step seen in training, that step's statistics are"
-                " used.",
-                _distances(group, key, f"distance ({unit})"),
-            )
-            for what, key, unit in (
-                ("means", "mean_shift", "stored deviations"),
-                ("deviations", "log_scale", "ln of their ratio"),
-            )
-        ),
+        _distances(group, "means", "mean_shift", "distance (stored deviations)"),
+        _distances(group, "deviations", "log_scale", "distance (ln of their ratio)"),
     ]
 
 
-def _distances(group: Group, key: str, y_label: str) -> list[Panel]:
-    """Return a panel for each term and side, where they were measured."""
+def _distances(group: Group, what: str, key: str, y_label: str) -> Chart:
+    """Return a panel for each term and side where they were measured."""
     panels = []
     for side, (term, label) in product(("encoder", "decoder"), TERMS.items()):
         lines = _distance_lines(group, f"{side}.layers.0.{term}_l0", key)
-        panels.append(Panel(f"{label} of the {side}", "time step", y_label, lines))
-    return [panel for panel in panels if panel.lines]
+        if lines:
+            panels.append(Panel(f"{label} of the {side}", "time step", y_label, lines))
+    return Chart(
+        f"{what}_by_step",
+        f"Batch norm: distance of each set's {what} from the stored ones",
+        "Root mean square over features, pooled over a set's batches; mean over seeds and their"
+        " range. After the last step seen in training, that step's statistics are used.",
+        panels,
+    )
 
 
 def _distance_lines(group: Group, term: str, key: str) -> list[Line]:
     """Return a line for each variant of batch norm and each set."""
 
     def by_step(run: RunRecord, name: str) -> Series:
-        entries = run.probed(StatisticsDistance)
-        found = [p for p in entries if p.set == name and p.term == term]
-        return (found[0].steps, getattr(found[0], key)) if found else ([], [])
+        for p in run.probed(StatisticsDistance):
+            if p.set == name and p.term == term:
+                return p.steps, getattr(p, key)
+        return [], []
 
-    pairs = enumerate(product(group.variants("batch"), sets(group)))
-    lines = [
-        mean_line(
-            f"{norm} on {name}",
-            "batch",
-            number,
-            [by_step(run, name) for run in group.where({"norm": norm})],
-        )
-        for number, (norm, name) in pairs
-    ]
+    lines: list[Line] = []
+    for norm, name in product(group.variants("batch"), sets(group)):
+        series = [by_step(run, name) for run in group.where({"norm": norm})]
+        lines.append(mean_line(f"{norm} on {name}", "batch", len(lines), series))
     return [line for line in lines if line.x]
 
 
@@ -191,5 +169,4 @@ EXPERIMENT = Experiment(
     ("batch", "layer"),
     verdicts,
     charts,
-    words=WORDS,
 )

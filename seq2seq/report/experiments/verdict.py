@@ -1,24 +1,11 @@
 """What an experiment's runs say of its claim: findings by seed, and their verdict."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..groups import Group
+from ..groups import Figures, Group
 from ..statistics import Interval, Outcome, both, detectable_effect, interval, outcome
-
-RULE = (
-    "Each seed gives one figure. The claim says that it is above 0, or above or below the bound"
-    " given. Supported: the whole 95% confidence interval of the mean (Student's t) is on the side"
-    " claimed. Refuted: the whole interval is on the other side. Undecided: the interval contains"
-    " the bound. A claim of several parts is supported if every part is, and refuted if any part"
-    " is; figures that are reported only do not count. There is no correction for the number of"
-    " rows: without any effect, one row in twenty is supported or refuted by chance. Detectable"
-    " effect (80% power): the smallest true distance of the mean from the bound that this many"
-    " seeds, with this spread, detect in four of five repetitions. For factors it is a factor."
-)
-Figures = Mapping[int, float]
-"""seed -> a figure of its run"""
 
 
 @dataclass
@@ -100,14 +87,14 @@ class Verdict:
 # -- findings that compare two sides ---
 
 
-def minus(a: Figures, b: Figures, scale: float = 1.0) -> dict[int, float]:
-    """Return a - scale * b for each seed that both have."""
-    return {seed: a[seed] - scale * b[seed] for seed in sorted(a.keys() & b.keys())}
+def minus(a: Figures, b: Figures) -> Figures:
+    """Return a - b for each seed that both have."""
+    return {seed: a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())}
 
 
-def difference(a: Figures, b: Figures, scale: float = 1.0) -> list[float]:
-    """Return a - scale * b for each seed that both have, as a list."""
-    return list(minus(a, b, scale).values())
+def difference(a: Figures, b: Figures) -> list[float]:
+    """Return a - b for each seed that both have, as a list."""
+    return list(minus(a, b).values())
 
 
 def doublings(a: Figures, b: Figures) -> list[float]:
@@ -130,20 +117,26 @@ def fewer(statement: str, unit: str, a: Figures, b: Figures, decides: bool = Fal
     return Finding(statement, unit, doublings(a, b), below=0.0, log2=True, decides=decides)
 
 
-def less_than_half(
-    statement: str, unit: str, own: Figures, other: Figures, loses: Finding
-) -> Finding:
+def less_than_half(statement: str, own: Figures, other: Figures, loses: Finding) -> Finding:
     """Return the finding that a norm loses less than half of what another one does.
 
     `loses` is the finding that the other one loses anything.
     """
-    sure = loses.outcome is Outcome.supported
-    remark = "" if sure else "it is not shown that there is a loss to halve"
-    halves = difference(own, other, scale=0.5)
-    return Finding(statement, f"{unit} from that half", halves, below=0.0, remark=remark)
+    half = {seed: 0.5 * lost for seed, lost in other.items()}
+    found = lower(statement, f"{loses.unit} from that half", own, half, decides=True)
+    if loses.outcome is not Outcome.supported:
+        found.remark = "it is not shown that there is a loss to halve"
+    return found
+
+
+# -- what is missing ---
+
+
+def needs(runs: Sequence[str]) -> str:
+    """Return that these runs are missing; "" if there are none."""
+    return f"needs runs with {' and '.join(runs)}" if runs else ""
 
 
 def absent(group: Group, kinds: Sequence[str]) -> str:
     """Return which of these kinds of norm no run of the group has, as text."""
-    found = [f"norm={kind}" for kind in kinds if not group.variants(kind)]
-    return f"needs runs with {' and '.join(found)}" if found else ""
+    return needs([f"norm={kind}" for kind in kinds if not group.variants(kind)])

@@ -6,7 +6,6 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from ..normalization import Term
 from ..reference import CellParameters
 from .operators import packs
 
@@ -66,7 +65,7 @@ def prepare(p: CellParameters, dtype: torch.dtype, rows: int) -> Operands:
     Where the cell's parameters may be kept, the operands are kept too, with packed weights, until a
     parameter changes. `rows` is the number of rows that weights are packed for.
     """
-    parts = [part for term in (p.ih, p.hh, p.c or p.hh) for part in (term.gain, term.bias)]
+    parts = [part for term in (p.ih, p.hh, p.c) for part in (term.gain, term.bias)]
     sources = [t for t in (p.weight_ih, p.weight_hh, *parts) if t is not None]
     if p.kept is None or any(t.is_inference() for t in sources):  # these have no versions
         return Operands(p.weight_ih.to(dtype), p.weight_hh.to(dtype), vectors(p), [], [])
@@ -92,14 +91,13 @@ def vectors(p: CellParameters) -> Tensor:
     gates, hidden = p.weight_hh.shape
     with_input = p.ih.statistics is None or not p.ih.statistics.whole_sequence
     bias_ih = p.ih.bias if with_input else None
-    c = p.c or Term("none", None, None, 0.0, [])
     parts = {
         "lstm": [
             (p.ih.gain, gates),
             (p.hh.gain, gates),
             (add(bias_ih, p.hh.bias), gates),
-            (c.gain, hidden),
-            (c.bias, hidden),
+            (p.c.gain, hidden),
+            (p.c.bias, hidden),
         ],
         "gru": [(p.ih.gain, gates), (p.hh.gain, gates), (bias_ih, gates), (p.hh.bias, gates)],
         "rnn": [(p.ih.gain, gates), (add(bias_ih, p.hh.bias), gates)],
@@ -117,12 +115,12 @@ def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 def running_statistics(p: CellParameters, first_step: int, steps: int) -> list[Tensor]:
     """Return running means (T, F) and variances (T, F), all terms side by side."""
     terms = p.statistics()
-    rows = [s.running_indices(first_step, steps) for s in terms]
+    places = [[min(t, s.last) for t in range(first_step, first_step + steps)] for s in terms]
     return [
         torch.cat(
             [
                 rows_of(indices, getattr(statistics, name).detach())
-                for statistics, indices in zip(terms, rows, strict=True)
+                for statistics, indices in zip(terms, places, strict=True)
             ],
             dim=1,
         )

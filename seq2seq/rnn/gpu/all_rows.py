@@ -1,122 +1,77 @@
-"""GPU kernels that finish the backward pass for the rows of all steps at once."""
+"""GPU kernels that finish the backward pass for the rows of all steps at once.
+
+PART is a `Part`, C are `Constants`. u and du are (N, GATES * H), da (N, WIDTH * H) and kept
+(N, 2 * PAIRS).
+"""
 
 import triton
 import triton.language as tl
 
 from .elementwise import value
-from .rows import back_through
-
-PLACES = [
-    "rows",
-    "width",
-    "gates",
-    "pairs",
-    "at",
-    "pair",
-    "d_width",
-    "d_at",
-    "v_width",
-    "v_at",
-    "size",
-    "vectors",
-    "gain",
-    "bias",
-]
-"""Arguments that differ between cells and terms, for which no kernel is specialised."""
+from .rows import row_back_through, row_block
+from .terms import Layer, Term
 
 
-@triton.jit(do_not_specialize=PLACES)
+@triton.jit
 def input_backward(
     da: tl.tensor,
     u: tl.tensor,
     vectors: tl.tensor,
     kept: tl.tensor,
     du: tl.tensor,
-    width: tl.tensor,
-    gates: tl.tensor,
-    pairs: tl.tensor,
-    at: tl.tensor,
-    pair: tl.tensor,
-    SIZE: tl.constexpr,
-    H: tl.constexpr,
-    BLOCK: tl.constexpr,
-    NORM: tl.constexpr,
+    PART: tl.constexpr,
+    C: tl.constexpr,
 ) -> None:
-    """Write du for SIZE * H features of a row that one pair of moments normalises.
-
-    The features of u (N, gates * H) and da (N, width * H) start at at * H; vectors start with
-    gain_ih.
-    """
+    """Write du of a part of the input term."""
     row = tl.program_id(0).to(tl.int64)
-    kept += row * (2 * pairs) + 2 * pair
-    first = row * (gates * H) + at * H
-    back_through(
-        da + row * (width * H) + at * H,
-        u + first,
-        vectors + at * H,
-        tl.load(kept),
-        tl.load(kept + 1),
-        du + first,
-        SIZE,
-        H,
-        BLOCK,
-        NORM,
-    )
+    kept += row * (2 * C.PAIRS) + 2 * PART.pair
+    u += row * (C.GATES * C.H)
+    t = Term(u, tl.load(kept), tl.load(kept + 1), 0, 0)  # one row needs no width
+    da, du = da + row * (C.WIDTH * C.H), du + row * (C.GATES * C.H)
+    row_back_through(da, t, du, PART.at, PART.size, row_block(C), Layer(vectors, True), C)
 
 
-@triton.jit(do_not_specialize=PLACES)
+@triton.jit(do_not_specialize=["rows"])
 def column_sums(
-    d: tl.tensor,
+    da: tl.tensor,
     v: tl.tensor,
-    added: tl.tensor,
+    z: tl.tensor,
     kept: tl.tensor,
     sums: tl.tensor,
     rows: tl.tensor,
-    d_width: tl.tensor,
-    d_at: tl.tensor,
-    v_width: tl.tensor,
-    v_at: tl.tensor,
-    size: tl.tensor,
-    pairs: tl.tensor,
-    pair: tl.tensor,
-    vectors: tl.tensor,
-    gain: tl.tensor,
-    bias: tl.tensor,
-    H: tl.constexpr,
-    NORM: tl.constexpr,
-    ADDED: tl.constexpr,
-    HAS_BIAS: tl.constexpr,
+    PART: tl.constexpr,
+    C: tl.constexpr,
     ROWS: tl.constexpr,
     TILE: tl.constexpr,
     COLUMNS: tl.constexpr,
 ) -> None:
-    """Sum d * N(v) and d over ROWS rows, as part of the gradients of a gain and a bias.
+    """Sum d * N(v) and d over ROWS rows, as part of the gradients of a part's gain and bias.
 
-    The sums are of size * H features. d (rows, d_width * H) is read from d_at * H on, and
-    v (rows, v_width * H), or v + added where ADDED, from v_at * H on. The sums go into `sums`
-    (programs along the rows, vectors * H), from gain * H and bias * H on.
+    d is the part of da, v that of u, z, c or, where JOINT, u + z. The sums go into `sums`
+    (programs along the rows, VECTORS * H).
     """
     block = tl.program_id(1).to(tl.int64)
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
-    inside = column < size * H
+    inside = column < PART.size * C.H
     sum_d = tl.zeros([COLUMNS], tl.float32)
     sum_dn = tl.zeros([COLUMNS], tl.float32)
     for first in range(0, ROWS, TILE):
         row = block * ROWS + first + tl.arange(0, TILE)
-        active = row < rows
-        mask = active[:, None] & inside[None, :]
-        gradient = value(d, (row * (d_width * H) + d_at * H)[:, None] + column[None, :], mask)
-        sum_d += tl.sum(gradient, axis=0)
-        if NORM != "none":
-            at = (row * (v_width * H) + v_at * H)[:, None] + column[None, :]
+        mask = (row < rows)[:, None] & inside[None, :]
+        at = (row * (C.WIDTH * C.H) + PART.d_at * C.H)[:, None] + column[None, :]
+        d = value(da, at, mask)
+        sum_d += tl.sum(d, axis=0)
+        if C.NORM != "none":
+            width = C.H if PART.v == "c" else C.GATES * C.H
+            at = (row * width + PART.at * C.H)[:, None] + column[None, :]
             x = value(v, at, mask)
-            if ADDED:
-                x += value(added, at, mask)
-            mean = value(kept, row * (2 * pairs) + 2 * pair, active)
-            scale = value(kept, row * (2 * pairs) + 2 * pair + 1, active)
-            sum_dn += tl.sum(gradient * ((x - mean[:, None]) * scale[:, None]), axis=0)
-    sums += block * (vectors * H)
-    if NORM != "none":
-        tl.store(sums + gain * H + column, sum_dn, mask=inside)
-    if HAS_BIAS:
-        tl.store(sums + bias * H + column, sum_d, mask=inside)
+            if C.JOINT:
+                x += value(z, at, mask)
+            pair = kept + row * (2 * C.PAIRS) + 2 * PART.pair
+            mean, scale = value(pair, 0, row < rows), value(pair, 1, row < rows)
+            sum_dn += tl.sum(d * ((x - mean[:, None]) * scale[:, None]), axis=0)
+    sums += block * (C.VECTORS * C.H) + column
+    if C.NORM != "none":
+        tl.store(sums + PART.gain * C.H, sum_dn, mask=inside)
+    if PART.bias is not None:
+        tl.store(sums + PART.bias * C.H, sum_d, mask=inside)

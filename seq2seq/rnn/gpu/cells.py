@@ -1,20 +1,13 @@
 """What the loops over time on a GPU need to know about each cell."""
 
+import functools
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
-from . import (
-    gru_columns,
-    gru_rows,
-    lstm_columns,
-    lstm_columns_backward,
-    lstm_rows,
-    rnn_columns,
-    rnn_rows,
-)
+from .terms import Constants
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True)
+class Part:
     """A part of u, z or c that one pair of moments normalises; in units of H."""
 
     v: str
@@ -31,7 +24,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Cell:
-    """Sizes and kernels of a cell; sizes are in units of H."""
+    """Sizes of a cell, in units of H."""
 
     gates: int
     vectors: int
@@ -41,12 +34,6 @@ class Cell:
     """Width of da."""
     statistics: int
     """Statistics of a step, with batch norm."""
-    forward: Any
-    backward: Any
-    column_forward: Any
-    """With batch norm."""
-    column_backward: Any
-    """With batch norm."""
     parts: tuple[Part, ...]
     joint: bool = False
     """The norm is on u + z."""
@@ -67,10 +54,6 @@ LSTM = Cell(
     pairs=3,
     width=5,
     statistics=9,
-    forward=lstm_rows.lstm_forward,
-    backward=lstm_rows.lstm_backward,
-    column_forward=lstm_columns.lstm_forward,
-    column_backward=lstm_columns_backward.lstm_backward,
     parts=(
         Part("u", 0, 4, pair=0, d_at=0, gain=0, bias=8),
         Part("z", 0, 4, pair=1, d_at=0, gain=4, bias=None),
@@ -83,10 +66,6 @@ GRU = Cell(
     pairs=4,
     width=4,
     statistics=6,
-    forward=gru_rows.gru_forward,
-    backward=gru_rows.gru_backward,
-    column_forward=gru_columns.gru_forward,
-    column_backward=gru_columns.gru_backward,
     parts=(
         Part("u", 0, 2, pair=0, d_at=0, gain=0, bias=6),
         Part("u", 2, 1, pair=1, d_at=2, gain=2, bias=8),
@@ -100,11 +79,24 @@ RNN = Cell(
     pairs=1,
     width=1,
     statistics=1,
-    forward=rnn_rows.rnn_forward,
-    backward=rnn_rows.rnn_backward,
-    column_forward=rnn_columns.rnn_forward,
-    column_backward=rnn_columns.rnn_backward,
     parts=(Part("u", 0, 1, pair=0, d_at=0, gain=0, bias=1),),
     joint=True,
 )
 CELLS = {"lstm": LSTM, "gru": GRU, "rnn_tanh": RNN, "rnn_relu": RNN}
+
+
+@functools.cache
+def constants(
+    cell: str,
+    norm: str,
+    eps: float,
+    hidden: int,
+    low: bool = False,
+    save: bool = False,
+    normalises_input: bool = True,
+) -> Constants:
+    """Return what kernels are compiled for."""
+    kind = CELLS[cell]
+    sizes = (hidden, kind.gates, kind.width, kind.pairs, kind.statistics, kind.vectors)
+    block = 1 << (hidden - 1).bit_length()
+    return Constants(cell, norm, eps, kind.joint, *sizes, block, low, save, normalises_input)

@@ -8,11 +8,10 @@ pack_weight means nothing here.
 import torch
 from torch import Tensor
 
+from . import kernels
+from .cells import constants
 from .checks import check, check_columns, kind_of
 from .steps import Backward, Forward, blocks
-
-TILE, COLUMNS = 64, 8
-"""Rows and features of the tile of a program: 16 bytes for each of 128 threads."""
 
 
 def batch_norm_recurrence(
@@ -46,13 +45,11 @@ def batch_norm_recurrence(
     with torch.cuda.device_of(u):
         mean, var = (s.clone(memory_format=torch.contiguous_format) for s in (mean, var))
         run = Forward(u, weight_hh, h_0, c_0, batch_sizes, kind.has_c, save)
-        options = {"NORMALISES_INPUT": normalises_input, "RELU": cell == "rnn_relu"}
+        C = constants(cell, "batch", eps, hidden, run.is_low, normalises_input=normalises_input)
         for step in run.steps():
-            arrays = (u, run.z, vectors, mean, var, step.before, run.output, run.c, run.low)
-            places = (step.t, step.rows, step.start, step.place, step.before_start)
-            flags = (int(step.has_z), int(step.t < batch_steps))
-            kind.column_forward[(blocks(hidden, COLUMNS),)](
-                *arrays, *places, *flags, eps, **options, LOW=run.is_low, **tiles(hidden)
+            flags = (step.t, step.rows, int(step.has_z), int(step.t < batch_steps))
+            kernels.columns_forward[(blocks(C.H, C.COLUMNS),)](
+                *step.arguments, vectors, mean, var, *flags, C
             )
         return *run.results(), mean, var
 
@@ -83,26 +80,17 @@ def batch_norm_recurrence_backward(
     kind = kind_of(cell)
     u, vectors, hidden = u.contiguous(), vectors.contiguous(), weight_hh.size(1)
     with torch.cuda.device_of(u):
-        incoming = (d_output, d_h_n, d_c_n if kind.has_c else None)
+        da = vectors.new_empty(batch_sizes[0], kind.width * hidden)
+        incoming, same = (d_output, d_h_n, d_c_n), kind.joint
         run = Backward(
-            *incoming, u, weight_hh, h_0, c_0, output, z, c, batch_sizes, kind.has_c, kind.joint
+            *incoming, u, weight_hh, h_0, c_0, output, z, c, da, batch_sizes, kind.has_c, same
         )
-        da, extra = (vectors.new_empty(batch_sizes[0], width * hidden) for width in (kind.gates, 1))
         sums = vectors.new_empty(len(batch_sizes), vectors.numel())
-        options = {"NORMALISES_INPUT": normalises_input, "RELU": cell == "rnn_relu"}
+        C = constants(cell, "batch", eps, hidden, normalises_input=normalises_input)
         for step in run.steps():
-            gradients = (run.d_output, run.after, run.d_h_n, run.carried)
-            state = c if kind.has_c else output
-            arrays = (u, z, vectors, mean, var, step.before, state, da, extra, run.du, run.dz, sums)
-            places = (step.t, step.rows, step.start, step.before_start, step.rows_after)
-            flags = (int(step.has_z), int(step.t < batch_steps))
-            kind.column_backward[(blocks(hidden, COLUMNS),)](
-                *gradients, *arrays, *places, *flags, eps, **options, **tiles(hidden)
+            flags = (step.t, step.rows, int(step.has_z), int(step.t < batch_steps))
+            kernels.columns_backward[(blocks(C.H, C.COLUMNS),)](
+                *step.arguments, vectors, mean, var, run.du, sums, *flags, C
             )
         dh_0, dc_0 = run.states()
         return run.du, run.weight(weight_grad), dh_0, dc_0, sums.sum(0)
-
-
-def tiles(hidden: int) -> dict[str, int]:
-    """Return H, and the rows and features of a tile."""
-    return {"H": hidden, "TILE": TILE, "COLUMNS": COLUMNS}

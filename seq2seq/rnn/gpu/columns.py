@@ -1,176 +1,164 @@
-"""Terms of the GPU kernels with batch norm; the counterpart of cpu/columns.h.
+"""Batch norm on a GPU, over the rows of a step; the counterpart of cpu/columns.h.
 
 One program works on COLUMNS hidden features. A feature is normalised over the rows of a step,
 independently of the others. A program reads the rows in tiles of TILE rows; statistics take two
-passes. u is float or of the products' type, z of the latter, everything else is float. Row indices
-are 64 bits wide, since N * G * H may exceed 2^31.
-
-mean and var (T, F) are of the input term, the recurrent term and the LSTM's cell, or of the vanilla
-RNN's sum of both terms; var is biased. by_batch, 0 or 1: a step is normalised by its own
-statistics, not by given ones. has_z, 0 or 1: there is an h_{t-1}, else N(z) is 0. Without
-NORMALISES_INPUT u is the whole input term already.
-
-The kernels of all cells take the same arguments. Forward: step t is `rows` rows, in u (N, G * H)
-and output (N, H) from `start` on, in z (N, G * H) and c (N, H) from `place` on (0 where these hold
-one step alone); those of c_{t-1}, or of h_{t-1} in cells without c, begin at before_start of
-`before`. h goes into output, and into low (B, H), for the next product, where that is of another
-type (LOW). Backward: d_output (N, H), after (B, H) and d_h_n (B, H) as in gradient_of_h; carried
-(B, H) comes from the step after and is left for the one before; du and dz (N, G * H) are written,
-and the step's part of the gradients of the vectors into sums (T, V). da (B, G * H), of the gates'
-summed inputs, and extra (B, H) are scratch. It is all of a step at once: du needs the same sums
-over rows as dz.
-
-A program reads back what it has written after a barrier among its threads.
+passes. What it has written it reads back after a barrier among its threads.
 """
+
+from typing import NamedTuple
 
 import triton
 import triton.language as tl
 
 from .elementwise import value
+from .terms import Backward, Block, Layer, Term, at, load, normal, scale_of, vector
 
-VARYING = ["t", "rows", "start", "place", "before_start", "rows_after", "has_z", "by_batch"]
-"""Arguments that change from step to step, for whose values no kernel is specialised."""
+
+class Columns(NamedTuple):
+    """What a program works on."""
+
+    feature: tl.tensor
+    """(COLUMNS,)."""
+    inside: tl.tensor
+    """Which features are below H."""
+    rows: tl.tensor
+    """Rows of the step."""
+    by_batch: tl.tensor
+    """Whether the step is normalised by its own statistics, not by given ones."""
+    mean: tl.tensor
+    """Of the step: of input term, recurrent term and the LSTM's cell, or of the vanilla RNN's sum
+    of both terms."""
+    var: tl.tensor
+    """Biased."""
 
 
 @triton.jit
-def write_statistics(
-    v: tl.tensor,
-    rows: tl.tensor,
-    feature: tl.tensor,
-    inside: tl.tensor,
+def columns_of(
     mean: tl.tensor,
     var: tl.tensor,
-    WIDTH: tl.constexpr,
-    TILE: tl.constexpr,
-    COLUMNS: tl.constexpr,
-) -> None:
-    """Write mean and biased variance of features over the rows of v (rows, WIDTH)."""
-    total = tl.zeros([COLUMNS], tl.float32)
-    squares = tl.zeros([COLUMNS], tl.float32)
-    for first in range(0, rows, TILE):
-        row = (first + tl.arange(0, TILE)).to(tl.int64)
-        mask = (row < rows)[:, None] & inside[None, :]
-        total += tl.sum(value(v, row[:, None] * WIDTH + feature[None, :], mask), axis=0)
-    average = total / rows
-    for first in range(0, rows, TILE):
-        row = (first + tl.arange(0, TILE)).to(tl.int64)
-        mask = (row < rows)[:, None] & inside[None, :]
-        x = value(v, row[:, None] * WIDTH + feature[None, :], mask)
-        deviation = tl.where(mask, x - average[None, :], 0.0)
-        squares += tl.sum(deviation * deviation, axis=0)
-    tl.store(mean + feature, average, mask=inside)
-    tl.store(var + feature, squares / rows, mask=inside)
-
-
-@triton.jit
-def scale_of(var: tl.tensor, feature: tl.tensor, inside: tl.tensor, eps: tl.tensor) -> tl.tensor:
-    """Return 1 / sqrt(var + eps) of some features."""
-    return 1.0 / tl.sqrt(value(var, feature, inside) + eps)
-
-
-@triton.jit
-def normal(
-    x: tl.tensor,
-    mean: tl.tensor,
-    var: tl.tensor,
-    feature: tl.tensor,
-    inside: tl.tensor,
-    eps: tl.tensor,
-) -> tl.tensor:
-    """Return N(x) of a tile (TILE, COLUMNS), given its statistics."""
-    return (x - value(mean, feature, inside)[None, :]) * scale_of(var, feature, inside, eps)[
-        None, :
-    ]
-
-
-@triton.jit
-def term(
-    v: tl.tensor,
-    gain: tl.tensor,
-    mean: tl.tensor,
-    var: tl.tensor,
-    row: tl.tensor,
-    column: tl.tensor,
-    mask: tl.tensor,
-    inside: tl.tensor,
-    eps: tl.tensor,
-    WIDTH: tl.constexpr,
-    NORMALISED: tl.constexpr,
-) -> tl.tensor:
-    """Return gain * N(v) of a tile of rows of v (rows, WIDTH); v itself without NORMALISED.
-
-    column (COLUMNS,) counts the features of all gates.
-    """
-    x = value(v, row[:, None] * WIDTH + column[None, :], mask)
-    if NORMALISED:
-        x = value(gain, column, inside)[None, :] * normal(x, mean, var, column, inside, eps)
-    return x
-
-
-@triton.jit
-def back(
-    d: tl.tensor,
-    n: tl.tensor,
-    sum_d: tl.tensor,
-    sum_dn: tl.tensor,
+    t: tl.tensor,
     rows: tl.tensor,
     by_batch: tl.tensor,
-    scale: tl.tensor,
-) -> tl.tensor:
-    """Return dL/dv of N(v), given d = dL/dN(v) and n = N(v), tiles (TILE, COLUMNS).
+    C: tl.constexpr,
+) -> Columns:
+    """Return a program's features in step t, given the statistics of all steps."""
+    feature = tl.program_id(0) * C.COLUMNS + tl.arange(0, C.COLUMNS)
+    first = t.to(tl.int64) * (C.STATISTICS * C.H)
+    return Columns(feature, feature < C.H, rows, by_batch, mean + first, var + first)
 
-    It is scale * (d - mean(d) - n * mean(d * n)), means over rows; scale * d where the statistics
-    were given. Sums and scale are of COLUMNS features.
+
+@triton.jit
+def tile(first: tl.tensor, p: Columns, C: tl.constexpr) -> Block:
+    """Return the tile of rows from `first` on."""
+    row = (first + tl.arange(0, C.TILE)).to(tl.int64)[:, None]
+    inside = p.inside[None, :]
+    return Block(row, p.feature[None, :], inside, (row < p.rows) & inside)
+
+
+@triton.jit
+def write_statistics(t: Term, k: tl.tensor, p: Columns, C: tl.constexpr) -> None:
+    """Write mean and biased variance of gate k's features."""
+    total = tl.full([C.COLUMNS], 0.0, tl.float32)
+    squares = tl.full([C.COLUMNS], 0.0, tl.float32)
+    for first in range(0, p.rows, C.TILE):
+        total += tl.sum(load(t, k, tile(first, p, C), C), axis=0)
+    average = total / p.rows
+    for first in range(0, p.rows, C.TILE):
+        b = tile(first, p, C)
+        deviation = tl.where(b.mask, load(t, k, b, C) - average[None, :], 0.0)
+        squares += tl.sum(deviation * deviation, axis=0)
+    tl.store(t.mean + k * C.H + p.feature, average, mask=p.inside)
+    tl.store(t.spread + k * C.H + p.feature, squares / p.rows, mask=p.inside)
+
+
+@triton.jit
+def write_gate_statistics(ih: Term, hh: Term, p: Columns, layer: Layer, C: tl.constexpr) -> None:
+    """Write the statistics of the input and recurrent terms of all gates."""
+    for k in range(C.GATES):
+        if ih.mean is not None:
+            write_statistics(ih, k, p, C)
+        if layer.has_z:
+            write_statistics(hh, k, p, C)
+    tl.debug_barrier()
+
+
+@triton.jit
+def term_sums(
+    t: Term,
+    k: tl.tensor,
+    k_d: tl.tensor,
+    s: Backward,
+    p: Columns,
+    C: tl.constexpr,
+) -> tl.tensor:
+    """Return the sums over rows of d and of d * N(v), gate k's gradients of a bias and the gain.
+
+    d, the gradient of the term, is gate k_d of da (rows, WIDTH * H).
     """
-    mean_d = tl.where(by_batch != 0, sum_d / rows, 0.0)[None, :]
-    mean_dn = tl.where(by_batch != 0, sum_dn / rows, 0.0)[None, :]
-    return scale[None, :] * (d - mean_d - n * mean_dn)
+    sum_d = tl.full([C.COLUMNS], 0.0, tl.float32)
+    sum_dn = tl.full([C.COLUMNS], 0.0, tl.float32)
+    for first in range(0, p.rows, C.TILE):
+        b = tile(first, p, C)
+        d = value(s.da, at(b, C.WIDTH, k_d, C), b.mask)
+        sum_d += tl.sum(d, axis=0)
+        if t.mean is not None:
+            sum_dn += tl.sum(d * normal(load(t, k, b, C), t, k, b, C), axis=0)
+    return sum_d, sum_dn
+
+
+@triton.jit
+def write_sum(sum_d: tl.tensor, place: tl.tensor, s: Backward, p: Columns, C: tl.constexpr) -> None:
+    """Write the gradient of a gain or bias, which is at a place in vectors."""
+    tl.store(s.sums + place * C.H + p.feature, sum_d, mask=p.inside)
+
+
+@triton.jit
+def column_back(
+    d: tl.tensor,
+    t: Term,
+    k: tl.tensor,
+    sums: tl.tensor,
+    b: Block,
+    p: Columns,
+    layer: Layer,
+    C: tl.constexpr,
+) -> tl.tensor:
+    """Return dL/dv of a tile of gate k, given the gradient d of the term.
+
+    It is gain * scale * (d - mean(d) - n * mean(d * n)), n = N(v), means over rows; gain * scale *
+    d where the statistics were given. sums are those of d and of d * n.
+    """
+    n = normal(load(t, k, b, C), t, k, b, C)
+    mean_d = tl.where(p.by_batch != 0, sums[0] / p.rows, 0.0)[None, :]
+    mean_dn = tl.where(p.by_batch != 0, sums[1] / p.rows, 0.0)[None, :]
+    d = scale_of(t, k, b, C) * (d - mean_d - n * mean_dn)
+    return d * vector(t.GAIN + k, b, layer, C)
 
 
 @triton.jit
 def term_backward(
-    d: tl.tensor,
-    d_column: tl.tensor,
-    v: tl.tensor,
-    gain: tl.tensor,
-    mean: tl.tensor,
-    var: tl.tensor,
+    t: Term,
     dv: tl.tensor,
-    sums: tl.tensor,
-    rows: tl.tensor,
-    by_batch: tl.tensor,
-    column: tl.tensor,
-    inside: tl.tensor,
-    eps: tl.tensor,
-    D_WIDTH: tl.constexpr,
-    WIDTH: tl.constexpr,
-    TILE: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    NORMALISED: tl.constexpr,
+    k: tl.tensor,
+    k_d: tl.tensor,
+    present: tl.tensor,
+    s: Backward,
+    p: Columns,
+    layer: Layer,
+    C: tl.constexpr,
 ) -> tl.tensor:
-    """Write dv (rows, WIDTH) and the gain's gradient of a gate's `term`.
+    """Write dL/dv and the gain's gradient of gate k's term; return the gradient of a bias.
 
-    d (rows, D_WIDTH) is the term's gradient, from d_column on. Returns the sum of d over rows.
+    Where the term is not present, dL/dv is not written, and the gain's gradient is 0. The other
+    arguments are those of `term_sums`.
     """
-    sum_d = tl.zeros([COLUMNS], tl.float32)
-    sum_dn = tl.zeros([COLUMNS], tl.float32)
-    for first in range(0, rows, TILE):
-        row = (first + tl.arange(0, TILE)).to(tl.int64)
-        mask = (row < rows)[:, None] & inside[None, :]
-        at = row[:, None] * WIDTH + column[None, :]
-        x = value(d, row[:, None] * D_WIDTH + d_column[None, :], mask)
-        sum_d += tl.sum(x, axis=0)
-        if NORMALISED:
-            sum_dn += tl.sum(x * normal(value(v, at, mask), mean, var, column, inside, eps), axis=0)
-    for first in range(0, rows, TILE):
-        row = (first + tl.arange(0, TILE)).to(tl.int64)
-        mask = (row < rows)[:, None] & inside[None, :]
-        at = row[:, None] * WIDTH + column[None, :]
-        x = value(d, row[:, None] * D_WIDTH + d_column[None, :], mask)
-        if NORMALISED:
-            n = normal(value(v, at, mask), mean, var, column, inside, eps)
-            x = back(x, n, sum_d, sum_dn, rows, by_batch, scale_of(var, column, inside, eps))
-            x *= value(gain, column, inside)[None, :]
-        tl.store(dv + at, x, mask=mask)
-    tl.store(sums + column, sum_dn, mask=inside)
-    return sum_d
+    sums = term_sums(t, k, k_d, s, p, C)
+    write_sum(tl.where(present != 0, sums[1], 0.0), t.GAIN + k, s, p, C)
+    if present:
+        for first in range(0, p.rows, C.TILE):
+            b = tile(first, p, C)
+            d = value(s.da, at(b, C.WIDTH, k_d, C), b.mask)
+            if t.mean is not None:
+                d = column_back(d, t, k, sums, b, p, layer, C)
+            tl.store(dv + at(b, t.WIDTH, k, C), d, mask=b.mask)
+    return sums[0]

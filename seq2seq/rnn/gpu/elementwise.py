@@ -1,4 +1,4 @@
-"""Parts of all GPU kernels: nonlinearities, loads, and the gradient of h_t.
+"""Nonlinearities and loads of all GPU kernels.
 
 `@triton.jit` functions are compiled into the kernels: they see pointers and blocks, not tensors.
 """
@@ -37,23 +37,3 @@ def tanh(x: tl.tensor) -> tl.tensor:
 def value(pointer: tl.tensor, at: tl.tensor, mask: tl.tensor) -> tl.tensor:
     """Return elements as floats; 0 where the mask is false."""
     return tl.load(pointer + at, mask=mask, other=0.0).to(tl.float32)
-
-
-@triton.jit
-def gradient_of_h(
-    d_output: tl.tensor,
-    after: tl.tensor,
-    d_h_n: tl.tensor,
-    packed: tl.tensor,
-    at: tl.tensor,
-    row: tl.tensor,
-    rows_after: tl.tensor,
-    mask: tl.tensor,
-) -> tl.tensor:
-    """Return dL/dh_t: from the output, and from the later step or, in a last step, from h_n.
-
-    d_output (N, H) is read at `packed`; after (B, H), of the products' type, and d_h_n (B, H) at
-    `at`.
-    """
-    later = tl.where(row < rows_after, value(after, at, mask), value(d_h_n, at, mask))
-    return value(d_output, packed, mask) + later

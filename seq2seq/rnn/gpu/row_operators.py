@@ -8,10 +8,11 @@ pack_weight means nothing here.
 import torch
 from torch import Tensor
 
-from . import all_rows
-from .cells import Cell
+from . import all_rows, kernels
+from .cells import Cell, constants
 from .checks import check, check_norm, expect, kind_of
 from .steps import Backward, Forward, blocks
+from .terms import Constants
 
 SUMMED_ROWS, SUM_TILE, SUM_COLUMNS = 128, 32, 64
 """Rows whose column sums a program finds, and the tile in which it does."""
@@ -48,11 +49,11 @@ def recurrence(
     with torch.cuda.device_of(u):
         run = Forward(u, weight_hh, h_0, c_0, batch_sizes, kind.has_c, save)
         moments = vectors.new_empty(u.size(0) if save else 0, 2 * kind.pairs)
+        C = constants(cell, norm, eps, hidden, run.is_low, save)
         for step in run.steps():
-            arrays = (u, run.z, vectors, step.before, run.output, run.c, run.low, moments)
-            places = (step.start, step.place, step.before_start)
-            options = {"NORM": norm, "CELL": cell, "SAVE": save, "LOW": run.is_low}
-            kind.forward[(step.rows,)](*arrays, *places, eps, **options, **sizes(hidden))
+            kernels.rows_forward[(step.rows,)](
+                *step.arguments, vectors, moments, C, num_warps=warps(C)
+            )
         if h_0 is None and save:
             for part in kind.parts:  # where there is no h_{t-1}, N(z) is 0
                 if part.v == "z":
@@ -89,63 +90,51 @@ def recurrence_backward(
     kind = kind_of(cell)
     u, vectors, hidden = u.contiguous(), vectors.contiguous(), weight_hh.size(1)
     with torch.cuda.device_of(u):
-        incoming = (d_output, d_h_n, d_c_n if kind.has_c else None)
-        same = kind.same_terms(norm)
-        run = Backward(
-            *incoming, u, weight_hh, h_0, c_0, output, z, c, batch_sizes, kind.has_c, same
-        )
         da = vectors.new_empty(u.size(0), kind.width * hidden)
+        incoming, same = (d_output, d_h_n, d_c_n), kind.same_terms(norm)
+        run = Backward(
+            *incoming, u, weight_hh, h_0, c_0, output, z, c, da, batch_sizes, kind.has_c, same
+        )
+        C = constants(cell, norm, eps, hidden)
         for step in run.steps():
-            gradients = (run.d_output, run.after, run.d_h_n, run.carried)
-            arrays = (u, z, vectors, step.before, c if kind.has_c else output, moments, da, run.dz)
-            places = (step.start, step.before_start, step.rows_after)
-            options = {"NORM": norm, "CELL": cell, **sizes(hidden)}
-            kind.backward[(step.rows,)](*gradients, *arrays, *places, **options)
+            kernels.rows_backward[(step.rows,)](
+                *step.arguments, vectors, moments, C, num_warps=warps(C)
+            )
         if run.du is not run.dz:
-            input_gradient(kind, norm, da, u, vectors, moments, run.du)
-        dvectors = vector_gradients(kind, norm, da, {"u": u, "z": z, "c": c}, moments, vectors)
+            input_gradient(kind, C, da, u, vectors, moments, run.du)
+        dvectors = vector_gradients(kind, C, da, {"u": u, "z": z, "c": c}, moments)
         return run.du, run.weight(weight_grad), *run.states(), dvectors
 
 
 def input_gradient(
-    cell: Cell, norm: str, da: Tensor, u: Tensor, vectors: Tensor, moments: Tensor, du: Tensor
+    cell: Cell, C: Constants, da: Tensor, u: Tensor, vectors: Tensor, moments: Tensor, du: Tensor
 ) -> None:
     """Write du (N, G * H), given da (N, width * H)."""
-    hidden = vectors.numel() // cell.vectors
     for part in cell.parts:
         if part.v == "u":
-            widths = (cell.width, cell.gates, cell.pairs)
-            options = {"SIZE": part.size, "NORM": norm, **sizes(hidden)}
             all_rows.input_backward[(u.size(0),)](
-                da, u, vectors, moments, du, *widths, part.at, part.pair, **options
+                da, u, vectors, moments, du, part, C, num_warps=warps(C)
             )
 
 
 def vector_gradients(
-    cell: Cell, norm: str, da: Tensor, sources: dict[str, Tensor], moments: Tensor, vectors: Tensor
+    cell: Cell, C: Constants, da: Tensor, sources: dict[str, Tensor], moments: Tensor
 ) -> Tensor:
     """Return the gradients of gains and biases: sums over rows, first of blocks, then of all.
 
     `sources` are u, z and c.
     """
-    rows, hidden = da.size(0), vectors.numel() // cell.vectors
-    sums = vectors.new_zeros(blocks(rows, SUMMED_ROWS), vectors.numel())
+    rows = da.size(0)
+    sums = da.new_zeros(blocks(rows, SUMMED_ROWS), cell.vectors * C.H)
     for part in cell.parts:
-        if norm == "none" and part.bias is None:
-            continue
-        v, bias = sources[part.v], part.bias
-        arrays = (da, v, sources["z"], moments, sums)
-        places = (rows, cell.width, part.d_at, v.size(1) // hidden, part.at, part.size)
-        pairs, into = (cell.pairs, part.pair), (cell.vectors, part.gain, bias or 0)
-        options = {"NORM": norm, "ADDED": cell.joint, "HAS_BIAS": bias is not None}
-        tile = {"ROWS": SUMMED_ROWS, "TILE": SUM_TILE, "COLUMNS": SUM_COLUMNS}
-        all_rows.column_sums[(blocks(part.size * hidden, SUM_COLUMNS), sums.size(0))](
-            *arrays, *places, *pairs, *into, H=hidden, **options, **tile
-        )
+        if C.NORM != "none" or part.bias is not None:
+            arrays = (da, sources[part.v], sources["z"], moments, sums)
+            grid = (blocks(part.size * C.H, SUM_COLUMNS), sums.size(0))
+            tile = {"ROWS": SUMMED_ROWS, "TILE": SUM_TILE, "COLUMNS": SUM_COLUMNS}
+            all_rows.column_sums[grid](*arrays, rows, part, C, **tile)
     return sums.sum(0)
 
 
-def sizes(hidden: int) -> dict[str, int]:
-    """Return H, the block that holds H elements, and its warps: at most four elements a thread."""
-    block = 1 << (hidden - 1).bit_length()
-    return {"H": hidden, "BLOCK": block, "num_warps": min(16, max(1, block // 128))}
+def warps(C: Constants) -> int:
+    """Return the warps of a row's program: at most four elements of a block for each thread."""
+    return min(16, max(1, C.BLOCK // 128))

@@ -1,144 +1,115 @@
-"""Terms of the GPU kernels with no norm, layer norm or rms norm; the counterpart of cpu/rows.h.
+"""Layer norm and rms norm on a GPU, over the features of a row; the counterpart of cpu/rows.h.
 
-One program works on one row. Sizes are in units of H, the hidden features; the gates of a row are
-side by side, gate k from k * H on. A program holds one gate at a time in a block of BLOCK >= H
-elements, of which the first H count. u and z are of the products' type, everything else is float.
-Row indices are 64 bits wide, since N * G * H may exceed 2^31.
-
-`kept` (N, 2 * moments) holds the pairs mean, scale of a row: scale is 1 / sqrt(var + eps), and
-N(v) = (v - mean) * scale.
-
-The kernels of all cells take the same arguments. Step t is the rows from `start` on; those of the
-step before begin at `before_start` of `before`. Where nothing is saved, z and c hold one step
-alone and `place` is 0; otherwise `place` is `start`.
-
-forward
-    u, z (N, G * H); vectors as in cpu/; before (N, H): c of the LSTM, h of the GRU. Writes h into
-    output (N, H), into low (B, H) for the next product where that is of another type (LOW),
-    c (N, H), and with SAVE also kept.
-backward
-    d_output (N, H), after (B, H) and d_h_n (B, H): see gradient_of_h. carried (B, H) is the
-    gradient that does not pass through W_hh, of c_t or of the GRU's h_{t-1}; it is read and
-    written. state (N, H): c of the LSTM, else h. Writes dz (N, G * H), and into da (N, width * H)
-    what the kernels of all_rows.py need. A program reads dL/dy_hh back from da after a barrier
-    among its threads.
+One program works on one row. It holds one gate at a time in a block of BLOCK >= H elements, of
+which the first H count. A row of features is passed as a pointer, or as a block where it is of H
+features alone.
 """
 
 import triton
 import triton.language as tl
 
 from .elementwise import value
-
-VARYING = ["start", "place", "before_start", "rows_after"]
-"""Arguments that change from step to step, for whose values no kernel is specialised."""
+from .terms import Block, Layer, Term, normal, scale_of, vector
 
 
 @triton.jit
-def moments(
-    v: tl.tensor,
-    eps: tl.tensor,
-    PARTS: tl.constexpr,
-    H: tl.constexpr,
-    BLOCK: tl.constexpr,
-    NORM: tl.constexpr,
-) -> tl.tensor:
-    """Return mean and scale of the first PARTS * H features of a row v, in two passes."""
-    j = tl.arange(0, BLOCK)
+def row_block(C: tl.constexpr) -> Block:
+    """Return the features of a program's row."""
+    feature = tl.arange(0, C.BLOCK)
+    return Block(0, feature, feature < C.H, feature < C.H)
+
+
+@triton.jit
+def part(v: tl.tensor, k: tl.constexpr, b: Block, C: tl.constexpr) -> tl.tensor:
+    """Return gate k's features of a row v; 0 beyond H."""
+    if v.dtype.is_ptr():
+        v = value(v, k * C.H + b.feature, b.mask)
+    return tl.where(b.mask, v, 0.0)
+
+
+@triton.jit
+def moments(v: tl.tensor, PARTS: tl.constexpr, b: Block, C: tl.constexpr) -> tl.tensor:
+    """Return mean and 1 / sqrt(var + eps) of the first PARTS * H features of a row v.
+
+    They take two passes, and are 0 and 1 without a norm; rms norm has no mean.
+    """
     mean = 0.0
     scale = 1.0
-    if NORM == "layer":
-        total = tl.zeros([BLOCK], tl.float32)
+    if C.NORM == "layer":
+        total = 0.0
         for k in tl.static_range(PARTS):
-            total += value(v, k * H + j, j < H)
-        mean = tl.sum(total) / (PARTS * H)
-    if NORM != "none":
-        squares = tl.zeros([BLOCK], tl.float32)
+            total += part(v, k, b, C)
+        mean = tl.sum(total) / (PARTS * C.H)
+    if C.NORM != "none":
+        squares = 0.0
         for k in tl.static_range(PARTS):
-            deviation = tl.where(j < H, value(v, k * H + j, j < H) - mean, 0.0)
+            deviation = tl.where(b.mask, part(v, k, b, C) - mean, 0.0)
             squares += deviation * deviation
-        scale = 1.0 / tl.sqrt(tl.sum(squares) / (PARTS * H) + eps)
+        scale = 1.0 / tl.sqrt(tl.sum(squares) / (PARTS * C.H) + C.EPS)
     return mean, scale
 
 
 @triton.jit
-def block_moments(
-    x: tl.tensor, mask: tl.tensor, eps: tl.tensor, H: tl.constexpr, NORM: tl.constexpr
-) -> tl.tensor:
-    """Return the moments of a block x with H elements within the mask."""
-    mean = 0.0
-    scale = 1.0
-    if NORM == "layer":
-        mean = tl.sum(tl.where(mask, x, 0.0)) / H
-    if NORM != "none":
-        deviation = tl.where(mask, x - mean, 0.0)
-        scale = 1.0 / tl.sqrt(tl.sum(deviation * deviation) / H + eps)
-    return mean, scale
-
-
-@triton.jit
-def term(
-    v: tl.tensor,
-    gain: tl.tensor,
-    at: tl.tensor,
-    mask: tl.tensor,
-    mean: tl.tensor,
-    scale: tl.tensor,
-    NORM: tl.constexpr,
-) -> tl.tensor:
-    """Return gain * N(v) of a row v; v itself without a norm."""
-    x = value(v, at, mask)
-    if NORM != "none":
-        x = value(gain, at, mask) * ((x - mean) * scale)
-    return x
-
-
-@triton.jit
-def back_through(
+def row_back_means(
     d: tl.tensor,
     v: tl.tensor,
-    gain: tl.tensor,
-    mean: tl.tensor,
-    scale: tl.tensor,
-    dv: tl.tensor,
+    t: Term,
+    FIRST: tl.constexpr,
     PARTS: tl.constexpr,
-    H: tl.constexpr,
-    BLOCK: tl.constexpr,
-    NORM: tl.constexpr,
-) -> None:
-    """Write dL/dv of the first PARTS * H features of a row v, given d = dL/d(gain * N(v) + bias).
+    b: Block,
+    layer: Layer,
+    C: tl.constexpr,
+) -> tl.tensor:
+    """Return the means of e = gain * d and of e * N(v) over PARTS gates from FIRST on.
 
-    With e = gain * d: dL/dv = scale * (e - mean(e) - N(v) * mean(e * N(v))), the first mean only in
-    layer norm.
+    d is dL/dy of the term y of a row v. The first mean is 0 in rms norm, both are without a norm.
     """
-    j = tl.arange(0, BLOCK)
     mean_e = 0.0
     mean_en = 0.0
-    if NORM != "none":
-        sum_e = tl.zeros([BLOCK], tl.float32)
-        sum_en = tl.zeros([BLOCK], tl.float32)
-        for k in tl.static_range(PARTS):
-            e = value(gain, k * H + j, j < H) * value(d, k * H + j, j < H)
+    if C.NORM != "none":
+        sum_e = 0.0
+        sum_en = 0.0
+        for k in tl.static_range(FIRST, FIRST + PARTS):
+            e = vector(t.GAIN + k, b, layer, C) * part(d, k, b, C)
             sum_e += e
-            sum_en += e * ((value(v, k * H + j, j < H) - mean) * scale)
-        if NORM == "layer":
-            mean_e = tl.sum(sum_e) / (PARTS * H)
-        mean_en = tl.sum(sum_en) / (PARTS * H)
-    for k in tl.static_range(PARTS):
-        e = value(d, k * H + j, j < H)
-        if NORM != "none":
-            normal = (value(v, k * H + j, j < H) - mean) * scale
-            e = scale * (value(gain, k * H + j, j < H) * e - mean_e - normal * mean_en)
-        tl.store(dv + k * H + j, e, mask=j < H)
+            sum_en += e * normal(part(v, k, b, C), t, k, b, C)
+        if C.NORM == "layer":
+            mean_e = tl.sum(sum_e) / (PARTS * C.H)
+        mean_en = tl.sum(sum_en) / (PARTS * C.H)
+    return mean_e, mean_en
 
 
 @triton.jit
-def block_back_through(
-    e: tl.tensor, normal: tl.tensor, scale: tl.tensor, H: tl.constexpr, NORM: tl.constexpr
+def row_back(
+    d: tl.tensor,
+    v: tl.tensor,
+    t: Term,
+    means: tl.tensor,
+    k: tl.constexpr,
+    b: Block,
+    layer: Layer,
+    C: tl.constexpr,
 ) -> tl.tensor:
-    """Return dL/dv of a block, as `back_through`, given e, which is 0 beyond H, and N(v)."""
-    mean_e = 0.0
-    if NORM == "layer":
-        mean_e = tl.sum(e) / H
-    if NORM != "none":
-        e = scale * (e - mean_e - normal * (tl.sum(e * normal) / H))
+    """Return dL/dv of gate k: scale * (e - mean(e) - N(v) * mean(e * N(v))), e as above."""
+    e = part(d, k, b, C)
+    if C.NORM != "none":
+        n = normal(part(v, k, b, C), t, k, b, C)
+        e = scale_of(t, k, b, C) * (vector(t.GAIN + k, b, layer, C) * e - means[0] - n * means[1])
     return e
+
+
+@triton.jit
+def row_back_through(
+    d: tl.tensor,
+    t: Term,
+    dv: tl.tensor,
+    FIRST: tl.constexpr,
+    PARTS: tl.constexpr,
+    b: Block,
+    layer: Layer,
+    C: tl.constexpr,
+) -> None:
+    """Write dL/dv of PARTS gates from FIRST on, which are normalised together."""
+    means = row_back_means(d, t.v, t, FIRST, PARTS, b, layer, C)
+    for k in tl.static_range(FIRST, FIRST + PARTS):
+        tl.store(dv + k * C.H + b.feature, row_back(d, t.v, t, means, k, b, layer, C), mask=b.mask)

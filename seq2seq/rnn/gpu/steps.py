@@ -14,21 +14,13 @@ from torch import Tensor
 
 
 class Step(NamedTuple):
-    """One step of the loop.
-
-    Its rows begin at `start`, and in z and c at `place`: these hold one step alone where nothing is
-    saved. The rows of the states before begin at before_start of `before`, which is c, or h for
-    cells without a cell state.
-    """
+    """One step of the loop."""
 
     t: int
     rows: int
-    start: int
-    place: int
-    before: Tensor
-    before_start: int
     has_z: bool
-    rows_after: int = 0
+    arguments: tuple[Tensor | int, ...]
+    """The first arguments of the step's kernel."""
 
 
 def offsets(batch_sizes: list[int]) -> list[int]:
@@ -94,8 +86,9 @@ class Forward:
         has_c: bool,
         save: bool,
     ) -> None:
-        self.weight_hh, self.h_0, self.c_0, self.batch_sizes = weight_hh, h_0, c_0, batch_sizes
-        self.has_c, self.save, self.is_low = has_c, save, weight_hh.dtype != torch.float32
+        self.u, self.weight_hh, self.h_0, self.c_0 = u, weight_hh, h_0, c_0
+        self.batch_sizes, self.has_c, self.save = batch_sizes, has_c, save
+        self.is_low = weight_hh.dtype != torch.float32
         rows, first, hidden = u.size(0), batch_sizes[0], weight_hh.size(1)
         kept = rows if save else first
         self.output = u.new_empty(rows, hidden, dtype=torch.float32)
@@ -118,7 +111,8 @@ class Forward:
             place = start if self.save else 0
             if h is not None:
                 torch.mm(h[:rows], weight, out=self.z[place : place + rows])
-            yield Step(t, rows, start, place, before, before_start, h is not None)
+            arrays = (self.u, self.z, before, self.output, self.c, self.low)
+            yield Step(t, rows, h is not None, (*arrays, start, place, before_start))
             h = self.low if self.is_low else self.output[start : start + rows]
             before, before_start = (self.c, place) if self.has_c else (self.output, start)
 
@@ -143,8 +137,8 @@ class Backward:
     """A backward pass.
 
     Gradients: d_output (N, H) and d_h_n (B, H); `carried` (B, H), which does not pass through W_hh,
-    of c_t or of the GRU's h_{t-1}; `after` (B, H), of h_t through the product of the step after. du
-    and dz (N, G * H) are one tensor with same_terms.
+    of c_t or of the GRU's h_{t-1}; `after` (B, H), of h_t through the product of the step after. da
+    is for the kernels; du and dz (N, G * H) are one tensor with same_terms.
     """
 
     def __init__(
@@ -159,6 +153,7 @@ class Backward:
         output: Tensor,
         z: Tensor,
         c: Tensor,
+        da: Tensor,
         batch_sizes: list[int],
         has_c: bool,
         same_terms: bool,
@@ -168,11 +163,12 @@ class Backward:
                 "no backward pass can follow a forward pass that ran with save=false, as in"
                 " inference"
             )
-        self.weight_hh, self.h_0, self.c_0, self.output, self.c = weight_hh, h_0, c_0, output, c
+        self.u, self.weight_hh, self.h_0, self.c_0 = u, weight_hh, h_0, c_0
+        self.output, self.z, self.c, self.da = output, z, c, da
         self.batch_sizes, self.has_c = batch_sizes, has_c
         self.d_output = float_or_zeros(d_output, u.size(0), output)
         self.d_h_n, self.carried = (
-            float_or_zeros(d, batch_sizes[0], output) for d in (d_h_n, d_c_n)
+            float_or_zeros(d, batch_sizes[0], output) for d in (d_h_n, d_c_n if has_c else None)
         )
         self.after = weight_hh.new_empty(batch_sizes[0], weight_hh.size(1))
         self.du = torch.empty_like(u)
@@ -182,12 +178,13 @@ class Backward:
         """Yield the steps from the last to the first, each before its product."""
         first = first_states(self.h_0, self.c_0, self.output, self.batch_sizes[0], self.has_c)
         starts, rows_after = offsets(self.batch_sizes), 0
+        state = self.c if self.has_c else self.output
         for t in reversed(range(len(self.batch_sizes))):
             start, rows, has_z = starts[t], self.batch_sizes[t], t > 0 or self.h_0 is not None
-            before, before_start = (
-                (self.c if self.has_c else self.output, starts[t - 1]) if t > 0 else (first, 0)
-            )
-            yield Step(t, rows, start, start, before, before_start, has_z, rows_after)
+            before, before_start = (state, starts[t - 1]) if t > 0 else (first, 0)
+            gradients = (self.d_output, self.after, self.d_h_n, self.carried)
+            arrays = (self.u, self.z, before, state, self.da, self.dz)
+            yield Step(t, rows, has_z, (*gradients, *arrays, start, before_start, rows_after))
             if has_z:
                 torch.mm(self.dz[start : start + rows], self.weight_hh, out=self.after[:rows])
                 rows_after = rows

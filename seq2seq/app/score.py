@@ -1,0 +1,87 @@
+"""Score given translations: the log-probability of each by a run's model, by forced decoding.
+
+    python scripts/score.py RUN --source test.de --target test.en > scores.tsv
+
+A line out for each line in: its log-probability in nats, a tab, and its length in tokens. Both
+count the symbol that ends a sentence. The file's perplexity goes to standard error. Where the
+project is installed, `seq2seq-score` is the same command.
+"""
+
+import argparse
+import json
+import math
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..files import write_text
+from .options import add_hardware_options, open_run, parser
+
+if TYPE_CHECKING:
+    from ..translation.likelihood import Likelihood
+
+
+def options() -> argparse.Namespace:
+    """Parse the command line."""
+    command = parser(__doc__)
+    command.add_argument("run", metavar="RUN", help="the folder of a run")
+    command.add_argument("--source", required=True, metavar="FILE", help="source text, by line")
+    command.add_argument(
+        "--target", required=True, metavar="FILE", help="its translations to score, by line"
+    )
+    command.add_argument(
+        "--batch-size",
+        type=int,
+        default=64,
+        metavar="N",
+        help="sentences scored together (default: 64)",
+    )
+    command.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the results there, with the totals"
+    )
+    add_hardware_options(command)
+    asked = command.parse_args()
+    if asked.batch_size < 1:
+        command.error(f"--batch-size {asked.batch_size}: expected at least 1")
+    return asked
+
+
+def summary(found: "list[Likelihood]") -> dict[str, Any]:
+    """Return the totals over all lines; perplexity is exp(-log-probability / tokens)."""
+    tokens = sum(line.tokens for line in found)
+    log_probability = math.fsum(line.log_probability for line in found)
+    return {
+        "sentences": len(found),
+        "tokens": tokens,
+        "unknown": sum(line.unknown for line in found),
+        "log_probability": log_probability,
+        "perplexity": math.exp(-log_probability / tokens),
+    }
+
+
+def main() -> None:
+    """Parse the command line, score each pair of lines, print."""
+    from ..data.corpora import read_parallel
+    from ..translation.likelihood import likelihoods
+
+    asked = options()
+    source, target = read_parallel([asked.source, asked.target])
+    session = open_run(asked.run, asked)
+    found = likelihoods(
+        session.model, session.tokenizers, source, target, session.precision, asked.batch_size
+    )
+    for line in found:
+        print(f"{line.log_probability:.4f}\t{line.tokens}")
+    totals = summary(found)
+    if asked.json is not None:
+        lines = [asdict(line) for line in found]
+        named = {"run": asked.run, "source": asked.source, "target": asked.target}
+        content = json.dumps(named | totals | {"lines": lines}, indent=2, ensure_ascii=False)
+        write_text(asked.json, content + "\n")
+    unknown = f", {totals['unknown']:,} of them <unk>" if totals["unknown"] else ""
+    print(
+        f"perplexity {totals['perplexity']:.4f} over {totals['tokens']:,} tokens{unknown} in"
+        f" {totals['sentences']:,} lines; each line's end counts as a token",
+        file=sys.stderr,
+    )
