@@ -24,6 +24,7 @@ COLUMNS = {
     "too_long": "too long",
     "ratio": "length ratio",
     "duplicates": "duplicate",
+    "blank": "blank line",
     "kept": "kept",
 }
 """Key of a count -> title of its column."""

@@ -30,8 +30,8 @@ The zero-width joiners U+200C and U+200D are kept: Persian, Hindi and emoji need
 DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 """Marks of the writing direction, which are removed (Unicode property Bidi_Control)."""
 
-MOSES = {"bar": "|", "bra": "[", "ket": "]"}
-"""Entities of Moses' escape-special-chars.perl that HTML does not have."""
+MOSES = {"bar": "|", "bra": "[", "ket": "]", "APOS": "'"}
+"""Entities that HTML does not have: older ones of Moses, and of text in upper case."""
 UPPER_CASE = ("AMP", "LT", "GT", "QUOT", "COPY", "REG")
 ENTITIES = {
     **{name: html5[f"{name};"] for name in (*name2codepoint, "apos", *UPPER_CASE)},

@@ -30,10 +30,10 @@ from tqdm import tqdm
 from ..config import DataConfig, TokenizerConfig
 from ..errors import DataError
 from ..files import new_folder
-from .corpora import locate, split_pairs, splits, unzipped
+from .corpora import Skipped, locate, split_pairs, splits, unzipped
 from .dataset import ENDS_DTYPE, SIDES, Counts, Manifest, Prepared, ids_dtype
+from .language_check import check_scripts
 from .normalization import clean
-from .scripts import check_scripts
 from .splitting import Pair
 from .text import text_sha256
 from .tokenizer import Tokenizers
@@ -71,6 +71,7 @@ def fingerprint(
         "train_pairs": data.train_pairs,
         "valid_share": data.valid_share,
         "languages": [data.source_language, data.target_language],
+        "columns": [data.source_column, data.target_column],
     }
     text = json.dumps(made_of, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -159,7 +160,8 @@ def encode_split(
     encoder = Encoder(tokenizers, data.max_length, data.cleaning.max_length_ratio, drops=is_train)
     limit = data.train_pairs if is_train else None
     room = sys.maxsize if limit is None else limit
-    pairs = split_pairs(data, name)
+    skipped = Skipped()
+    pairs = split_pairs(data, name, skipped)
     pairs = pairs if is_train else _keeping_text(pairs, folder, name)
     bar = tqdm(
         desc=f"preparing {name}", unit="pair", unit_scale=True, leave=False, disable=not progress
@@ -179,6 +181,7 @@ def encode_split(
             if not room:
                 break
     counts.changes = Counter(dict(sorted(counts.changes.items())))
+    counts.blank = skipped.blank if name in splits(data) else 0  # else train has counted them
     return counts
 
 
