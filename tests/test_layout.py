@@ -98,8 +98,9 @@ ROOMS = {
     "report": {"rnn", "config", "runs", "errors", "files", "figures", "translation"},
     "app": {
         *("config", "data", "runs", "device", "errors", "files", "programs"),
-        *("translation", "training", "report"),
+        *("translation", "training", "report", "data_report", "figures"),
     },
+    "data_report": {"config", "data", "figures"},
     "train": {"app"},
     "benchmark": {"rnn", "config", "model", "figures", "translation"},
 }
@@ -141,7 +142,7 @@ def test_a_report_imports_only_the_scores_of_translation() -> None:
 def test_only_app_imports_hydra() -> None:
     for package, allowed in (
         ("hydra", ("composition", "names", "overrides", "sources", "typed")),
-        ("omegaconf", ("composition", "overrides", "prepare", "sources", "train")),
+        ("omegaconf", ("composition", "data_report", "overrides", "prepare", "sources", "train")),
     ):
         users = {
             name

@@ -87,8 +87,9 @@ def open_run(folder: str, options: argparse.Namespace) -> "Session":
     return Session(model, tokenizers, config.decode, precision)
 
 
-def console() -> "Console":
+def console(stderr: bool = False) -> "Console":
     """Return the console for tables: as wide as the terminal, or wide for a file or a pipe."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 200)
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(width=None if stream.isatty() else 200, stderr=stderr)

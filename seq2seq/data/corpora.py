@@ -28,6 +28,8 @@ from .opening import check_regular
 from .splitting import Pair, split_by_components
 from .text import read_lines, text_sha256
 
+Numbered = tuple[int, Pair]
+"""A pair, after the number of its line."""
 MIRROR_VARIABLE = "SEQ2SEQ_DATA_MIRROR"
 """Environment variable that names a folder with copies of the published files."""
 
@@ -40,12 +42,15 @@ class Skipped:
     """Blank lines of a TSV file."""
 
 
-def read_pairs(
+def numbered(
     files: list[Path], config: DataConfig, skipped: Skipped | None = None
-) -> Iterator[Pair]:
-    """Yield the pairs of a source and a target file, or of one TSV file; fail if there are none."""
+) -> Iterator[Numbered]:
+    """Yield line number and pair of a source and a target file, or of one TSV file.
+
+    Raise DataError if there are none.
+    """
     if len(files) == 2:
-        pairs = file_pairs(*files)
+        pairs: Iterator[Numbered] = enumerate(file_pairs(*files), start=1)
     else:
         pairs = tsv_pairs(files[0], columns_of(files[0], config), skipped)
     first = next(pairs, None)
@@ -65,8 +70,8 @@ def file_pairs(source: Path, target: Path) -> Iterator[Pair]:
 
 def tsv_pairs(
     path: Path, columns: Columns, skipped: Skipped | None = None, member: str = ""
-) -> Iterator[Pair]:
-    """Yield (source, target) of each line of a TSV file; further columns are ignored.
+) -> Iterator[Numbered]:
+    """Yield each line's number and (source, target) of a TSV file; further columns are ignored.
 
     Blank lines, as between documents, are skipped and counted. A zip archive's `member` is read.
     """
@@ -84,7 +89,7 @@ def tsv_pairs(
                 f"{path}:{number}: found {len(cells)} tab-separated columns in {line[:60]!r}; "
                 f"expected source in column {source + 1} and target in column {target + 1}"
             )
-        yield cells[source], cells[target]
+        yield number, (cells[source], cells[target])
 
 
 def unzipped(pairs: Iterable[Pair]) -> tuple[list[str], list[str]]:
@@ -259,7 +264,7 @@ def _divide(config: DataConfig, address: str, rule: SplitRule, folder: Path) -> 
         path.unlink()
         raise
     columns = Columns(rule.source_column, rule.target_column)
-    pairs_of_all = tsv_pairs(path, columns, member=rule.file)
+    pairs_of_all = (pair for _, pair in tsv_pairs(path, columns, member=rule.file))
     for split_name, pairs in split_by_components(pairs_of_all, rule).items():
         for side, (name, _) in enumerate(_sides(splits(config)[split_name])):
             text = "".join(f"{pair[side]}\n" for pair in pairs)
@@ -327,11 +332,18 @@ def split_pairs(config: DataConfig, name: str, skipped: Skipped | None = None) -
 
     `skipped` counts the lines that are no pairs, in a divided train those of both parts.
     """
+    return (pair for _, pair in numbered_split(config, name, skipped))
+
+
+def numbered_split(
+    config: DataConfig, name: str, skipped: Skipped | None = None
+) -> Iterator[Numbered]:
+    """Return the pairs of a split with the numbers of their lines (see `split_pairs`)."""
     if name not in ("train", "valid") or "valid" in splits(config):
-        return read_pairs(locate(config, name), config, skipped)
-    pairs = read_pairs(locate(config, "train"), config, skipped)
+        return numbered(locate(config, name), config, skipped)
+    pairs = numbered(locate(config, "train"), config, skipped)
     wanted = name == "valid"
-    return (pair for pair in pairs if held_out(pair, config.valid_share) is wanted)
+    return (both for both in pairs if held_out(both[1], config.valid_share) is wanted)
 
 
 def read_split(config: DataConfig, name: str) -> tuple[list[str], list[str]]:
