@@ -42,6 +42,12 @@ _ENTITY = re.compile(
     r"&(?:(?:amp|AMP|#38|#x26);)*([A-Za-z][A-Za-z0-9]{1,30}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});"
 )
 """An entity, whose ampersand may be escaped itself."""
+LONG_LINE = 5000
+"""In longer lines the marks of a letter are grouped: to sort n marks, Python takes n² steps."""
+MOST_MARKS = 30
+"""Marks in a group (UAX 15, Stream-Safe Text Format). No language has so many on a letter."""
+JOINER = "\u034f"
+"""Combining grapheme joiner: it is invisible, and ends a group of marks."""
 LONGEST_CLUSTER = 16
 """So many characters of a letter with its marks are kept where changes are counted."""
 
@@ -90,6 +96,7 @@ class Normalization:
         return around(self.symbols, lambda part: unescaped(part, changes), line)
 
     def _formed(self, line: str, changes: Changes | None) -> str:
+        line = stream_safe(line, changes) if len(line) > LONG_LINE else line
         formed = formed_as(self.form, line, self.language)
         if changes is not None and formed != line:
             for cluster in clusters(line):
@@ -105,7 +112,8 @@ def comparable(line: str) -> str:
     NFC, without entities and marks of the writing direction: those of a reference cannot be written
     by a model whose training text has lost them.
     """
-    return unicodedata.normalize("NFC", unescaped(line).translate(_NO_DIRECTIONS))
+    plain = unescaped(line).translate(_NO_DIRECTIONS)
+    return formed_as(NormalForm.nfc, plain if len(plain) <= LONG_LINE else stream_safe(plain), "")
 
 
 # -- the steps ---
@@ -188,6 +196,19 @@ def formed_as(form: NormalForm, line: str, language: str) -> str:
     parts = kept.split(line)
     parts[::2] = [unicodedata.normalize("NFKC", part) for part in parts[::2]]
     return "".join(parts)
+
+
+def stream_safe(line: str, changes: Changes | None = None) -> str:
+    """Return a line with a joiner after every 30 marks of one letter."""
+    parts, start, run = [], 0, 0
+    for i, char in enumerate(line):
+        run = run + 1 if unicodedata.combining(char) else 0
+        if run > MOST_MARKS:
+            parts.append(line[start:i])
+            start, run = i, 1
+            if changes is not None:
+                changes[Change(line[i - 1], line[i - 1] + JOINER)] += 1
+    return JOINER.join([*parts, line[start:]])
 
 
 def clusters(line: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 from corpus_files import own, write
@@ -20,7 +21,7 @@ CHINESE = [f"我看见了第{i}只小狗。" for i in range(60)]
 LINES = list(zip(ENGLISH, GERMAN, strict=True))
 
 
-def corpus(tmp_path: Path, text: str, target: str = "de", **options: str) -> DataConfig:
+def corpus(tmp_path: Path, text: str, target: str = "de", **options: Any) -> DataConfig:
     path = write(tmp_path / "pairs.tsv", text)
     return DataConfig(
         name="mine",

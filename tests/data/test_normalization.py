@@ -138,6 +138,15 @@ def test_clusters_are_letters_with_their_marks() -> None:
     assert list(clusters(line)) == ["a", "e\u0301\u0323", " ", "\u1112\u1161\u11ab", " ", "ｶﾞ", "한"]
 
 
+def test_a_long_line_of_marks_takes_no_time() -> None:
+    """Python sorts the marks of a letter in the square of their number: minutes for these."""
+    line = "x" + "\u0316\u0301" * 200_000
+    once = SOURCE(line)
+    assert once.replace("\u034f", "").count("\u0301") == 200_000
+    assert SOURCE(once) == once
+    assert SOURCE("Z" + "\u0301\u0316" * 20) == "Ź" + "\u0316" * 20 + "\u0301" * 19
+
+
 def test_references_can_be_written(tmp_path: Path) -> None:
     """A target vocabulary has the characters of the training text, whatever NFKC makes of them."""
     pairs = [(f"{n} m² … ½", f"{n} m² … ½ ™") for n in range(300)]
