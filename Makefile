@@ -10,7 +10,7 @@ SIZE ?= quick
 KERNELS := $(wildcard seq2seq/rnn/cpu/*.h seq2seq/rnn/cpu/*.cpp)
 SANITIZERS := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -g
 
-.PHONY: help setup compare experiments results test test-all coverage browser lint format types docs build bench sanitize clean
+.PHONY: help setup compare experiments results test test-all test-oldest coverage browser lint format types docs build bench sanitize clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -42,6 +42,11 @@ test: $(STAMP)  ## every test not marked slow
 
 test-all: $(STAMP)  ## the slow tests too
 	$(BIN)/python -m pytest -m ''
+
+test-oldest:  ## the tests with the oldest packages that pyproject.toml allows, in .venv-oldest
+	@$(PYTHON) -m venv .venv-oldest
+	@.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[dev]'
+	.venv-oldest/bin/python -m pytest
 
 browser:  ## install Chromium and its driver, without which the tests that need a browser are skipped (Debian, as root)
 	@command -v chromedriver >/dev/null || (apt-get update -qq && \
@@ -84,4 +89,4 @@ sanitize: $(STAMP)  ## the fused kernels' tests with gcc's AddressSanitizer and 
 		$(BIN)/python -m pytest -n 0 tests/rnn/test_fused*.py -k 'not two_processes'
 
 clean:  ## remove .venv and caches; runs and data stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage build dist site
+	rm -rf .venv .venv-oldest .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage build dist site

@@ -33,6 +33,7 @@ NEEDED = {
     "norm.momentum": ["norm=batch", "trainer.recalibrate=false"],
     "norm.statistics": ["norm=batch"],
     "optimizer.min_lr_ratio": ["optimizer.warmup_updates=0"],
+    "optimizer.decay_vectors": ["optimizer.weight_decay=0.5"],
     "optimizer.kind": ["optimizer.weight_decay=0.1"],
     "optimizer.momentum": ["optimizer=sgd"],
     "optimizer.plateau_factor": PLATEAU,
@@ -83,6 +84,7 @@ VALUES = {
     "probe.lengths": ["[4,8]"],
     "probe.test_sets": ["[valid]"],
     "probe.sentences": ["9"],
+    "tokenizer.character_coverage": ["0.98"],
     "tokenizer.vocab_size": ["9"],
     "trainer.average_last": ["2"],
     "trainer.max_epochs": ["2"],
@@ -122,10 +124,16 @@ CONSUMERS = {
         f"data.{split}.mirror_folder": ("data/corpora.py", r"split\.mirror_folder")
         for split in ("train", "valid", "test")
     },
+    "tokenizer.model": ("data/tokenizer.py", r"config\.model"),
+    "tokenizer.target_model": ("data/tokenizer.py", r"config\.target_model"),
+    "model.source_embeddings": ("training/start.py", r"config\.model\.source_embeddings"),
+    "model.target_embeddings": ("training/start.py", r"config\.model\.target_embeddings"),
+    "init_from": ("training/start.py", r"config\.init_from"),
 }
 """Settings without an effect here -> the code that reads them.
 
 A test has no network for published corpora; a very small model translates the same with any beam.
+What names a file or a run needs one.
 """
 
 

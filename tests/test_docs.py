@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 from matplotlib.mathtext import MathTextParser
 
 from seq2seq.app import composition
+from seq2seq.app.typed import as_typed
 from seq2seq.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -291,8 +292,10 @@ def test_every_picture_is_shown_somewhere() -> None:
 def test_every_training_command_composes(command: str) -> None:
     """Each value of a sweep is composed once, with the first value of the other settings."""
     words = shlex.split(command)[2:]
+    words = as_typed(words, sweep="-m" in words)
     values = {word.partition("=")[0]: word.partition("=")[2] for word in words if "=" in word}
-    sweeps = {key: value.split(",") for key, value in values.items() if "," in value}
+    several = {key: value for key, value in values.items() if "," in value and value[0] != "'"}
+    sweeps = {key: value.split(",") for key, value in several.items()}
     assert not sweeps or "-m" in words
     first = values | {key: found[0] for key, found in sweeps.items()}
     jobs = [first | {key: value} for key, found in sweeps.items() for value in found] or [first]

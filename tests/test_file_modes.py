@@ -84,7 +84,7 @@ def test_a_download_has_the_mode_of_the_umask(
     (tmp_path / "web" / "a.txt").write_text("a")
 
     def retrieve(url: str, fname: str, path: Path, **_: object) -> str:
-        Path(path).mkdir()
+        Path(path).mkdir(exist_ok=True)
         Path(path, fname).write_text("a")
         Path(path, fname).chmod(0o600)  # as pooch leaves it
         return str(Path(path, fname))

@@ -141,8 +141,30 @@ def test_a_report_imports_only_the_scores_of_translation() -> None:
 
 def test_only_app_imports_hydra() -> None:
     for package, allowed in (
-        ("hydra", ("composition", "names", "overrides", "sources", "typed")),
-        ("omegaconf", ("composition", "data_report", "overrides", "prepare", "sources", "train")),
+        (
+            "hydra",
+            (
+                "composition",
+                "explanations",
+                "fine_tuning",
+                "names",
+                "overrides",
+                "sources",
+                "typed",
+            ),
+        ),
+        (
+            "omegaconf",
+            (
+                "composition",
+                "data_report",
+                "explanations",
+                "fine_tuning",
+                "prepare",
+                "sources",
+                "train",
+            ),
+        ),
     ):
         users = {
             name
@@ -177,7 +199,7 @@ LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
 BUDGETS = {
     ("rnn",): 1430,
-    ("model", "loss", "translation", "training"): 2685,
+    ("model", "loss", "translation", "training"): 2800,
     ("data",): 3300,
     ("report",): 2950,
 }

@@ -1,6 +1,7 @@
 """Hydra: from the command line to the settings of a run, and to the folder that it writes.
 
-With `names.py`, `overrides.py`, `sources.py` and `typed.py` this is all that knows Hydra.
+With `explanations.py`, `names.py`, `overrides.py`, `sources.py` and `typed.py` this is all that
+knows Hydra.
 """
 
 import math
@@ -25,13 +26,16 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins import seq2seq as sweeper
 
-from ..config import Config, saved_settings
+from ..config import Config, TokenizerConfig, saved_settings
 from ..config.settings import CHANGEABLE, CONFIGS, EXTENDABLE, NOT_SETTINGS, plain
 from .exit_codes import wants_traceback
+from .explanations import explained
+from .fine_tuning import check_origins, with_architecture
 from .names import key_of, run_folder, run_name
-from .overrides import check, choices, explained
+from .overrides import check, choices
 from .sources import register_source
-from .typed import as_typed
+from .typed import as_typed, escaped
+from .utf8 import use_utf8
 
 if TYPE_CHECKING:
     from ..runs.folder import Run
@@ -83,6 +87,7 @@ def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
     try:
         own = [Path(options.config_dir)] if options.config_dir else []
         check(options.overrides, [CONFIGS, *own])
+        check_origins(options.overrides)
         if options.help:
             show_help(config_name, options.overrides)
         else:
@@ -115,6 +120,10 @@ def show_help(config_name: str, overrides: Sequence[str]) -> None:
 
 def composed(cfg: DictConfig) -> Config:
     """Return Hydra's composition as the plain dataclass, which checks itself."""
+    if cfg.tokenizer.model is not None:
+        for key in ("vocab_size", "joint"):  # suggestions of the corpus, which the model replaces
+            if OmegaConf.is_interpolation(cfg.tokenizer, key):
+                cfg.tokenizer[key] = getattr(TokenizerConfig(), key)
     try:
         OmegaConf.to_object(cfg.data)  # first: other groups take defaults from it
         config = OmegaConf.to_object(cfg)
@@ -122,6 +131,15 @@ def composed(cfg: DictConfig) -> Config:
         raise ValueError(explained(error)) from error
     assert isinstance(config, Config)
     return config
+
+
+def settings(cfg: DictConfig) -> Config:
+    """Return the settings of this job; with init_from=RUN the architecture is RUN's."""
+    from ..runs.folder import Run
+
+    if cfg.init_from is not None:
+        with_architecture(cfg, Run.open(cfg.init_from).config(), asked())
+    return composed(cfg)
 
 
 def current_run(cfg: DictConfig) -> tuple[Config, "Run"]:
@@ -132,7 +150,7 @@ def current_run(cfg: DictConfig) -> tuple[Config, "Run"]:
 
     run = Run(os.path.relpath(HydraConfig.get().runtime.output_dir), list(asked().values()))
     try:
-        config = composed(cfg)
+        config = settings(cfg)
     except ValueError:
         if os.environ.get("RANK", "0") != "0":
             raise
@@ -163,6 +181,7 @@ def _resumed_run(cfg: DictConfig) -> tuple[Config, "Run"]:
             raise ValueError(
                 f"{override}: resume={cfg.resume} continues with that run's own settings;"
                 f" expected only {', '.join(accepted)}"
+                + (f" (init_from={cfg.resume} trains its weights on other text)" * _is_data(key))
             )
         OmegaConf.update(resumed, key, OmegaConf.select(cfg, key))
     with saved_settings():
@@ -171,17 +190,13 @@ def _resumed_run(cfg: DictConfig) -> tuple[Config, "Run"]:
 
 def _as_hydra(config: Config) -> DictConfig:
     """Return settings as Hydra has them, where ${ in a text is that and no reference."""
-
-    def escaped(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: escaped(v) for key, v in value.items()}
-        if isinstance(value, list):
-            return [escaped(v) for v in value]
-        return value.replace("${", r"\${") if isinstance(value, str) else value
-
     made = OmegaConf.merge(OmegaConf.structured(Config), escaped(plain(config)))
     assert isinstance(made, DictConfig)
     return made
+
+
+def _is_data(key: str) -> bool:
+    return key.split(".")[0] == "data"
 
 
 def _without_bars(config: Config) -> Config:
@@ -206,6 +221,7 @@ def job() -> Iterator[None]:
 
     Hydra raises its error after the last job.
     """
+    use_utf8()  # here too: a launcher may have started a process for this job
     try:
         yield
     except (ValueError, RuntimeError, OSError) as error:

@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..files import write_text
-from .composition import composed, job, run
+from .composition import job, run, settings
 from .options import console
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def main() -> None:
 
     def task(cfg: DictConfig) -> None:
         with job():
-            report(composed(cfg), asked.json, asked.figure)
+            report(settings(cfg), asked.json, asked.figure)
 
     run(task, "data_report")
 
@@ -71,9 +71,11 @@ def tokenizers_of(config: "Config") -> "tuple[list[Tokenizer] | None, str]":
     """Return the corpus' tokenizers, prepared first; without them, why it cannot be prepared."""
     from ..data.preparation import prepare
     from ..errors import DataError
+    from ..translation.loading import ready_tokenizers
 
+    ready = ready_tokenizers(config)
     try:
-        tokenizers = prepare(config.data, config.tokenizer).tokenizers
+        tokenizers = prepare(config.data, config.tokenizer, ready=ready).tokenizers
     except DataError as error:
         return None, f"It cannot be prepared for training: {error}."
     return [tokenizers.source, tokenizers.target], ""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ..config.settings import NOT_SETTINGS
+from .fine_tuning import choices_of
 
 IN_THE_NAME = ("norm", "cell", "model", "data", "seed")
 """What every name or its parent folder states, so that it is not repeated."""
@@ -14,11 +15,16 @@ LONGEST_NAME = 200
 """Bytes; file systems allow 255."""
 
 
-def run_name(choices: Mapping[str, str], overrides: Sequence[str], seed: int) -> str:
+def run_name(
+    choices: Mapping[str, str], overrides: Sequence[str], seed: int, init_from: str | None = None
+) -> str:
     """Return `<norm>-<cell>-<model>-seed<N>[,key=value ...]` with every other override.
 
-    The name is valid for a folder; a long one ends in a hash.
+    A run that starts from another has the other's norm, cell and model. The name is valid for a
+    folder; a long one ends in a hash.
     """
+    if init_from is not None:
+        choices = choices_of(init_from)
     others = {
         key_of(o): canonical(o) for o in overrides if key_of(o) not in (*IN_THE_NAME, *NOT_SETTINGS)
     }

@@ -4,7 +4,6 @@ Hydra answers an unknown key with the advice to add it by "+", and takes "~norm"
 would train something else than what was meant.
 """
 
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
@@ -17,7 +16,6 @@ from typing import Any, get_args, get_origin, get_type_hints
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 
 from ..config import Config
 from ..config.settings import CONFIGS, kind_of
@@ -26,8 +24,6 @@ CLASSES = tuple(f.name for f in fields(Config) if is_dataclass(f.type))
 """Groups that every run needs a choice of."""
 OPTIONAL = ("experiment", "size")
 """Groups that may be null."""
-TYPES = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
-"""OmegaConf's name of a type -> what a person calls it."""
 LISTED = 12
 """An error lists the keys of a group up to this number."""
 
@@ -75,7 +71,7 @@ def check(overrides: Sequence[str], folders: Sequence[Path] = (CONFIGS,)) -> Non
             _check_added(override, own)
             continue
         if key not in known and key != "experiment/size":
-            raise ValueError(f"{text}: {_unknown(key, known)}")
+            raise ValueError(f"{text}: {unknown(key, known)}")
         if override.is_delete():
             instead = "null" if key in OPTIONAL else "CHOICE" if key in CLASSES else "VALUE"
             raise ValueError(f"{text}: expected {key}={instead}: a setting can't be removed")
@@ -116,7 +112,7 @@ def _parsed(override: str) -> Override:
         raise ValueError(f"{override}: expected key=value in Hydra's syntax: {reason}") from error
 
 
-def _unknown(key: str, known: dict[str, bool]) -> str:
+def unknown(key: str, known: dict[str, bool]) -> str:
     """Describe a key that no setting has."""
     group = key.rpartition(".")[0]
     siblings = [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == group]
@@ -152,57 +148,4 @@ def _check_truth(override: Override) -> None:
     kind, value = kind_of(override.key_or_group), override.value()
     is_truth = kind is not None and kind.type is bool
     if is_truth and isinstance(value, (int, float)) and value not in (0, 1):
-        raise ValueError(f"{override.input_line}: expected {TYPES['Boolean']}")
-
-
-def explained(error: HydraException | OmegaConfBaseException) -> str:
-    """Return what Hydra found wrong as one line, with the cause and a close choice."""
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
-    reason = str(cause or error).partition("\n")[0]
-    if key := re.search(r"Interpolation key '(.*)' not found", reason):
-        name = f"${{{key[1]}}}"
-        return rf"{name}: expected a setting between ${{ and }}; as a part of a name: '\{name}'"
-    if in_file := re.match(r"In '(.+)': \w+ raised while composing config", str(error)):
-        return _explained_in_file(in_file[1], str(error))
-    merged = re.match(r"Error merging override (.*)", str(error))
-    if merged is None:
-        return f"{error}: {reason}" if cause is not None else str(error)
-    expected = _expected(reason, merged[1].partition("=")[0].lstrip("+"))
-    return f"{merged[1]}: {expected or reason}"
-
-
-def _explained_in_file(name: str, error: str) -> str:
-    """Return what is wrong with a setting in a YAML file as one line."""
-    reason, key = error.split("\n")[1], re.search(r"full_key: (\S+)", error)
-    if key is None:
-        return f"{name}.yaml: {reason}"
-    if "not in" in reason and (known := keys()):
-        return f"{name}.yaml: {key[1]}: {_unknown(key[1], known)}"
-    value = re.search(r"[Vv]\w+ '(.*)' (?:of|for|is)|value: (.*)", reason)
-    shown = f"={value[1] or value[2]}".replace("=None", "=null") if value else ""
-    return f"{name}.yaml: {key[1]}{shown}: {_expected(reason, key[1]) or reason}"
-
-
-def _expected(reason: str, key: str) -> str | None:
-    """Return what OmegaConf expected of a setting; None for an error of another kind."""
-    kind = kind_of(key)
-    is_text = kind is not None and kind.type is str
-    if choice := re.search(r"Invalid value '(.*)', expected one of \[(.*)\]", reason):
-        return f"expected one of {choice[2]}{did_you_mean(choice[1], choice[2].split(', '))}"
-    if found := re.search(r"could not be converted to (\w+)", reason):
-        return f"expected {TYPES.get(found[1], found[1])}"
-    if reason.endswith("is not Optional") or "value 'None' for field" in reason:
-        word = f""" (the word null: "{key}='null'")""" if is_text else ""
-        return f"expected a value, not null{word}"
-    if is_text and reason.startswith("Cannot convert"):
-        return "expected text"
-    if reason.endswith(("is not a ListConfig, list or tuple.", "DictConfig with ListConfig")):
-        return "expected a list, as in [1,2]"
-    if "is not a valid bool" in reason:
-        return f"expected {TYPES['Boolean']}"
-    if "is not a subclass of" in reason:
-        below = ", ".join(f.name for f in fields(kind.type)) if kind else ""
-        return f"expected values of the settings below it: {below}"
-    if reason.startswith("Cannot assign"):
-        return f"expected values below a name: {key}.NAME=..."
-    return None
+        raise ValueError(f"{override.input_line}: expected true or false")

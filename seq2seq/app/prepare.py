@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from rich.markup import escape
 from rich.table import Table
 
-from .composition import composed, job, run
+from .composition import job, run, settings
 from .options import console
 
 if TYPE_CHECKING:
@@ -105,28 +105,35 @@ def show_example(line: str, tokenizer: "Tokenizer", embedding_size: int) -> None
         print(f"  {title:<10}  {value}")
 
 
-def show_vocabularies(prepared: "Prepared", kind: str, languages: tuple[str, str]) -> None:
-    """Print the size of each vocabulary."""
-    tokenizers = prepared.tokenizers
+def show_vocabularies(prepared: "Prepared", languages: tuple[str, str]) -> None:
+    """Print the size of each vocabulary, and what its training left out."""
+    from ..data.tokenizer_training import WHY_LEFT_OUT
+
+    tokenizers, manifest = prepared.tokenizers, prepared.manifest
     shown = {"joint": tokenizers.source}
     if not tokenizers.joint:
         shown = dict(zip(languages, (tokenizers.source, tokenizers.target), strict=True))
     print()
     for name, tokenizer in shown.items():
-        print(f"{kind} vocabulary, {name}: {tokenizer.vocab_size:,} pieces")
+        print(f"{tokenizer.kind.value} vocabulary, {name}: {tokenizer.vocab_size:,} pieces")
+    if manifest.left_out:
+        print(f"left out of the tokenizer's training: {manifest.left_out:,} lines ({WHY_LEFT_OUT})")
+    for symbol in manifest.unseen:
+        print(f"tokenizer.user_defined_symbols: {symbol} is not in the training text")
 
 
 def task(cfg: DictConfig) -> None:
     """Prepare one corpus and show it."""
     with job():
-        show_prepared(composed(cfg))
+        show_prepared(settings(cfg))
 
 
 def show_prepared(config: "Config") -> None:
     """Prepare the corpus of a configuration; print tables, vocabularies and an example."""
     from ..data.preparation import prepare
+    from ..translation.loading import ready_tokenizers
 
-    prepared = prepare(config.data, config.tokenizer)
+    prepared = prepare(config.data, config.tokenizer, ready=ready_tokenizers(config))
     rows = prepared.manifest.splits
     out = console()
     out.print(clean_up_table(rows))
@@ -134,7 +141,7 @@ def show_prepared(config: "Config") -> None:
         out.print()
         out.print(character_table(rows))
     languages = (config.data.source_language, config.data.target_language)
-    show_vocabularies(prepared, config.tokenizer.kind.value, languages)
+    show_vocabularies(prepared, languages)
     lines = prepared.split("valid").source_lines()
     show_example(
         next((line for line in lines if line.strip()), ""),

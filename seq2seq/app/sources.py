@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import yaml
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.core_plugins import file_config_source
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
@@ -21,8 +21,12 @@ TEXT, NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 """YAML's tags of a text and of no value."""
 
 
-class TextAsWritten(FileConfigSource):
-    """Hydra's source of YAML files, in which a setting that holds text has it as it is written."""
+class FileConfigSource(file_config_source.FileConfigSource):
+    """Hydra's source of YAML files, in which a setting that holds text has it as it is written.
+
+    It has the name of Hydra's own: the process of a sweep's job registers that too, and refuses a
+    source of another name.
+    """
 
     def load_config(self, config_path: str) -> ConfigResult:
         """Return a file of configs/ or of --config-dir, `config_path` being group/name.
@@ -44,8 +48,8 @@ class TextAsWritten(FileConfigSource):
 
 
 def register_source() -> None:
-    """Read every file of settings by `TextAsWritten`."""
-    SourcesRegistry.instance().types["file"] = TextAsWritten
+    """Read every file of settings by the source above."""
+    SourcesRegistry.instance().types["file"] = FileConfigSource
 
 
 def settings_in(config_path: str, package: str | None) -> Any:

@@ -9,6 +9,7 @@ and inside the path of a file or folder that exists.
 import os
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString, ValueType
@@ -22,8 +23,12 @@ GROUPS = ("experiment", "size")
 """Settings that are chosen like groups: their values are the names of files in configs/."""
 SWEEP = re.compile(r"(choice|range|glob|shuffle|sort|tag)\(.*\)", re.DOTALL)
 """Hydra's functions that give the values of a sweep."""
-PART = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?=,|$)|[^,]*""", re.DOTALL)
-"""The next of several values: in quotes, or all before the next comma."""
+LISTS = re.compile(r"(?<=\]),(?=\[)")
+"""What is between the lists of a sweep."""
+PART = re.compile(
+    r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?=,|$)|(?:\$\{[^}]*\}|[^,])*""", re.DOTALL
+)
+"""The next of several values: in quotes, or all before the next comma outside ${...}."""
 
 
 def as_typed(arguments: Sequence[str], sweep: bool) -> list[str]:
@@ -34,16 +39,28 @@ def as_typed(arguments: Sequence[str], sweep: bool) -> list[str]:
     return [_quoted(argument, sweep) for argument in arguments]
 
 
+def escaped(value: Any) -> Any:
+    """Return a value as OmegaConf has it, for which ${ begins a reference."""
+    if isinstance(value, dict):
+        return {key: escaped(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [escaped(v) for v in value]
+    return value.replace("${", r"\${") if isinstance(value, str) else value
+
+
 def _quoted(argument: str, sweep: bool) -> str:
     head, sign, value = argument.partition("=")
     key = head.lstrip("+")
     kind = Kind(str, is_path=True) if key in HYDRA_PATHS else kind_of(key)
-    if not value or kind is None or kind.type is not str or key in GROUPS:
+    if not value or kind is None or kind.type not in (str, list[str]) or key in GROUPS:
         return argument
     _check_utf8(key, value)
     swept = sweep and key not in HYDRA_PATHS
     if swept and SWEEP.fullmatch(value) and not _exists(value, kind):
         return argument
+    if kind.type == list[str]:
+        lists = LISTS.split(value) if swept else [value]
+        return head + sign + ",".join(map(_literal_list, lists))
     values = _separated(value, kind) if swept else [value]
     return head + sign + ",".join(_literal(v, kind) for v in values)
 
@@ -67,6 +84,15 @@ def _literal(value: str, kind: Kind) -> str:
     elif value.lower() == "null" or (value[:1] in ("'", '"') and _read(value) is not None):
         return value
     return text if _read(text) == text else QuotedString(text, Quote.single).with_quotes()
+
+
+def _literal_list(value: str) -> str:
+    """Return a list of texts, [a,b], as Hydra has to be given it."""
+    found = re.fullmatch(r"\s*\[(.*)\]\s*", value, re.DOTALL)
+    if found is None:
+        return _literal(value, Kind(str))
+    items = _split(found[1]) if found[1].strip() else []
+    return f"[{','.join(_literal(item.strip(), Kind(str)) for item in items)}]"
 
 
 def _exists(value: str, kind: Kind) -> bool:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from .checks import check_ranges, number, only_with
+from .checks import check_ranges, expand_paths, number, only_with, path
 
 WIDEST = 2**17
 """Most features of a layer; no machine holds a square matrix of this width for each gate."""
@@ -85,13 +85,14 @@ class ModelConfig:
 
     Gains and shifts of norms keep their own initial values.
     """
-    source_embeddings: str | None = None
+    source_embeddings: str | None = path()
     """File of pretrained embeddings of source words, in word2vec's text format or GloVe's."""
-    target_embeddings: str | None = None
+    target_embeddings: str | None = path()
     """The same of target words."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "model")
+        expand_paths(self)
         if self.bidirectional and self.hidden_size % 2:
             raise ValueError(
                 f"model.hidden_size={self.hidden_size}: expected an even number for a"

@@ -36,7 +36,7 @@ class Config:
     """Whether to replace the run that the folder holds."""
     resume: str | None = path()
     """Folder of a run to resume, with its own configuration."""
-    init_from: str | None = None
+    init_from: str | None = path()
     """Folder of a trained run whose weights, tokenizers and architecture this one starts with."""
 
     def __post_init__(self) -> None:

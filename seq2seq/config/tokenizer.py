@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from enum import Enum
 
-from .checks import check_ranges, number, only_with
+from .checks import check_ranges, expand_paths, number, only_with, path
 
 MOST_PIECES = 10_000_000
 """Largest vocabulary."""
@@ -73,13 +73,14 @@ class TokenizerConfig:
     """
     user_defined_symbols: str = ""
     """Placeholders such as <url> that stay whole, separated by spaces or commas."""
-    model: str | None = None
+    model: str | None = path()
     """A SentencePiece model file to use instead of a new one, with its own settings."""
-    target_model: str | None = None
+    target_model: str | None = path()
     """The target's model file, where it is not the source's."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "tokenizer")
+        expand_paths(self)
         condition = "tokenizer.kind=bpe or unigram"
         only_with(self, "tokenizer", condition, self.kind in SUBWORDS, "byte_fallback")
         only_with(

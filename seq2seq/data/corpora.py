@@ -177,7 +177,7 @@ def _hint(config: DataConfig, name: str) -> str:
 
 def _mirror(config: DataConfig) -> str | None:
     """Return the folder that replaces the network as the source of published files, if any."""
-    return config.mirror or os.environ.get(MIRROR_VARIABLE)
+    return config.mirror or os.path.expanduser(os.environ.get(MIRROR_VARIABLE, ""))
 
 
 def _download_folder(config: DataConfig) -> Path:
@@ -244,12 +244,13 @@ def fetch(address: str, folder: Path, name: str) -> Path:
     try:
         with temporary_folder(folder, prefix=".download-") as temporary:
             pooch.retrieve(address, known_hash=None, fname=name, path=temporary, progressbar=True)
+            give_usual_mode(temporary / name)  # pooch makes it for its owner alone
             os.replace(temporary / name, folder / name)
     except OSError as error:
         raise DataError(
             f"{address}: cannot be downloaded ({error}); data.mirror=DIR reads it from a folder"
         ) from error
-    give_usual_mode(folder / name)  # pooch makes it by tempfile, for its owner alone
+
     return folder / name
 
 
@@ -290,10 +291,8 @@ def _grammar_file(config: DataConfig) -> Path:
     """Return the grammar's file, in the working directory or the package; DataError if absent."""
     file = packaged(str(config.grammar))
     if config.grammar is None or not file.is_file():
-        raise DataError(
-            f"data.grammar={config.grammar}: no such file{place(str(config.grammar))} or in the"
-            " package; expected a grammar"
-        )
+        where = place(str(config.grammar)) and f"{place(str(config.grammar))} or in the package"
+        raise DataError(f"data.grammar={config.grammar}: no such file{where}; expected a grammar")
     return file
 
 

@@ -169,9 +169,9 @@ class Manifest:
             raise DataError(f"{path}: not a prepared corpus ({error})") from error
 
     def write(self, path: Path) -> None:
-        """Write the manifest as JSON."""
-        splits = {name: counts.as_json() for name, counts in self.splits.items()}
-        values = {**vars(self), "splits": splits}
+        """Write the manifest as JSON, without what there is none of."""
+        values = {k: v for k, v in vars(self).items() if v or k not in ("left_out", "unseen")}
+        values["splits"] = {name: counts.as_json() for name, counts in self.splits.items()}
         write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -73,12 +73,12 @@ def _dimensions(line: str) -> int:
 
 def _vector(path: Path, number: int, line: str, size: int) -> NDArray[np.float32]:
     try:
-        vector = np.array(line.rsplit(" ", size)[1:], np.float32)
+        vector = np.array(line.rsplit(" ", size)[1:], np.float64)
     except ValueError as error:
         raise _malformed(path, number, line, size, str(error)) from error
-    if not np.isfinite(vector).all():
+    if not (np.abs(vector) <= np.finfo(np.float32).max).all():
         raise _malformed(path, number, line, size, "found one that is not finite")
-    return vector
+    return vector.astype(np.float32)
 
 
 def _malformed(path: Path, number: int, line: str, size: int, reason: str) -> DataError:

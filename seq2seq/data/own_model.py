@@ -92,5 +92,6 @@ class Renumbering:
         """By the model's id: ours, of a piece of text."""
         for ours, theirs in enumerate(others, start=len(special)):
             self.ours[theirs] = ours
-        self.is_needed = special != [0, 1, 2, 3]
-        """Whether the model's own ids are others."""
+        names = " ".join(p.id_to_piece(i) for i in special if i >= 0)
+        self.is_needed = special != [0, 1, 2, 3] or bool({0, 2, 3} & set(p.encode(names)))
+        """Whether the model's own ids are others, or its text yields them."""

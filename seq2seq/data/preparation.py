@@ -100,6 +100,7 @@ def prepare(
         for abandoned in root.glob(f"{MAKING}*"):
             shutil.rmtree(abandoned, ignore_errors=True)
         if not (folder / "manifest.json").exists():
+            check_scripts(data)
             shutil.rmtree(folder, ignore_errors=True)
             check_scripts(data)
             with new_folder(folder, prefix=MAKING) as made:

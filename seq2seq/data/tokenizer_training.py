@@ -22,6 +22,10 @@ LONGEST_LINE = 1 << 20
 """Bytes of the longest line that a tokenizer is trained on."""
 RESERVED = MARKS[1]
 """A character whose lines SentencePiece skips: its own mark of a rare character."""
+WHY_LEFT_OUT = (
+    f"a word of over {LONGEST_WORD:,} bytes, over {LONGEST_LINE:,} bytes in all, or U+2585"
+)
+"""Why a line is left out of a tokenizer's training."""
 LEAST_PIECES = len(SPECIAL) + 1
 """The smallest vocabulary: the special pieces and one more."""
 
@@ -72,10 +76,10 @@ def train_model(lines: TrainingLines, config: TokenizerConfig, languages: str) -
     """
     least = LEAST_PIECES + len(config.symbols)
     if config.vocab_size < least:
-        symbols = " the user-defined symbols" if config.symbols else ""
+        symbols = f", {len(config.symbols)} user-defined symbols" if config.symbols else ""
         raise DataError(
-            f"tokenizer.vocab_size={config.vocab_size}: expected at least {least}, "
-            f"the four special pieces,{symbols} and one more".replace("pieces, and", "pieces and")
+            f"tokenizer.vocab_size={config.vocab_size}: expected at least {least}: the four special"
+            f" pieces{symbols} and one more"
         )
     buffer = io.BytesIO()
     is_limit = config.kind in (TokenizerKind.char, TokenizerKind.word)  # vocab_size is a limit
@@ -130,9 +134,3 @@ def _training_error(
         f"{asked}: SentencePiece cannot be trained on {text} ({message.strip()}); another"
         " tokenizer= (bpe, unigram, char, word) or vocab_size may do"
     )
-
-
-WHY_LEFT_OUT = (
-    f"a word of over {LONGEST_WORD:,} bytes, over {LONGEST_LINE:,} bytes in all, or U+2585"
-)
-"""Why a line is left out of a tokenizer's training."""

@@ -79,6 +79,7 @@ COLUMNS = [
     Column("cell", "cell", setting("cell.kind")),
     Column("norm", "norm", lambda run: run.norm or run.kind),
     Column("seed", "seed", setting("seed")),
+    Column("init_from", "starts from", setting("init_from")),
     Column("learning_rate", "learning rate", setting("optimizer.lr")),
     Column("batch_sentences", "sentences a batch", setting("data.batch_sentences")),
     Column("batch_tokens", "target tokens a batch", setting("data.batch_tokens")),

@@ -18,6 +18,7 @@ from ..config.settings import EXTENDABLE, differences
 from ..files import TEMPORARY, exists, place, write_text
 from ..programs import program
 from .configuration import read_config, read_yaml, write_config
+from .origin import Origin
 
 
 class Status(Enum):
@@ -46,6 +47,7 @@ class Run:
         self.probes_file = self.folder / "probes.jsonl"
         self.results_file = self.folder / "results.json"
         self.failure_file = self.folder / "failure.txt"
+        self.origin_file = self.folder / "origin.json"
         self.checkpoints = self.folder / "checkpoints"
         self.translations = self.folder / "translations"
 
@@ -67,6 +69,22 @@ class Run:
     def checkpoint(self, name: str) -> Path:
         """Return the file of checkpoint `last`, `best`, or one that is to be averaged."""
         return self.checkpoints / f"{name}.safetensors"
+
+    def as_origin(self) -> Origin:
+        """Return this run as one that others start from; RunError if it has no weights yet."""
+        best = self.checkpoint("best")
+        if not best.is_file():
+            raise RunError(
+                f"{best}: no such checkpoint; init_from expects a run that has been validated"
+            )
+        return Origin.of(str(self.folder), best)
+
+    def origin(self) -> Origin | None:
+        """Return what the run has started from; None for random weights."""
+        try:
+            return Origin.read(self.origin_file) if self.origin_file.is_file() else None
+        except ValueError as error:
+            raise RunError(str(error)) from error
 
     # -- configuration ---
 
@@ -132,6 +150,8 @@ class Run:
 
         A finished run that is resumed with a later end counts as unfinished.
         """
+        if config.init_from and Path(config.init_from).resolve() == self.folder.resolve():
+            raise RunError(f"init_from={config.init_from}: expected another folder than the run's")
         if not self.config_file.exists():
             return Status.new
         if config.overwrite:
@@ -150,7 +170,18 @@ class Run:
                 f"{', and more' if len(different) > 1 else ''}); overwrite=true replaces it, "
                 "hydra.run.dir=DIR puts this one elsewhere"
             )
+        if config.resume is None and config.init_from is not None:
+            self._check_origin(config.init_from)
         return Status.finished if self.results_file.exists() else Status.unfinished
+
+    def _check_origin(self, init_from: str) -> None:
+        """Raise RunError if the weights that the run has started with have changed since."""
+        began = self.origin()
+        if began is not None and began.sha256 != Run.open(init_from).as_origin().sha256:
+            raise RunError(
+                f"{self.folder}: began with other weights: {init_from} has changed since;"
+                f" resume={self.folder} continues, overwrite=true starts from the new ones"
+            )
 
     def clear(self) -> None:
         """Remove a run's files and no others.
@@ -165,6 +196,7 @@ class Run:
             "metrics.jsonl",
             "probes.jsonl",
             "failure.txt",
+            "origin.json",
             "events.out.tfevents.*",
             "tokenizer*",
             "*.vocab",

@@ -1,7 +1,7 @@
 """The training loop in plain sight: next batches, step, log, validate, save, stop."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from itertools import islice
@@ -23,6 +23,7 @@ from .optimizer import learning_rate
 from .processes import is_main, joined
 from .reporting import heading, log_interval, show_progress, summary
 from .signals import on_stop, stop
+from .start import first_weights
 from .state import TrainingState, initial_state
 from .step import train_step
 from .validation import is_due, run_probes, validate, validation_due
@@ -43,14 +44,15 @@ def train(config: Config, run: Run) -> dict[str, Any]:
         if processes.from_main(status is Status.finished):
             return finished_results(run, processes.is_main)
         state = initial_state(config, run, processes)
+        remarks = first_weights(state)
         if status is Status.replaced:
             run.clear()
         processes.wait()
         state.restore()
-        remark = None if before is None else check_new_end(state, before)
-        with begun(state):
-            if remark and processes.is_main:
-                print(remark)
+        changes = [] if before is None else check_new_end(state, before)
+        with begun(state, [*remarks, *changes]):
+            if remarks:  # once saved, the run needs no other folder or file
+                state.save()
             warm_up(state)
             state.start_clock()
             with open_logbook(state) as logbook:
@@ -143,10 +145,10 @@ def finished_results(run: Run, printed: bool) -> dict[str, Any]:
 
 
 @contextmanager
-def begun(state: TrainingState) -> Iterator[None]:
+def begun(state: TrainingState, remarks: Sequence[str] = ()) -> Iterator[None]:
     """Write down what is trained; inside, a failure is recorded and a signal stops the run.
 
-    Only the main process does so.
+    Only the main process does so. The remarks are about the first weights.
     """
     if not state.processes.is_main:
         yield
@@ -155,7 +157,9 @@ def begun(state: TrainingState) -> Iterator[None]:
     run.results_file.unlink(missing_ok=True)  # left by a shorter training
     run.save_config(state.config)
     state.prepared.tokenizers.save(run.folder)
-    print(heading(state))
+    if state.origin is not None:
+        state.origin.write(run.origin_file)
+    print("\n".join([heading(state), *remarks]))
     with (
         run.noting_failure(),
         on_stop(lambda number: stop(number, state.progress.update, run.resume_command())),

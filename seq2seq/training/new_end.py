@@ -7,8 +7,8 @@ from .optimizer import learning_rate
 from .state import TrainingState
 
 
-def check_new_end(state: TrainingState, before: Config) -> str | None:
-    """Return a line about a learning rate that another end of the training changes, if it does.
+def check_new_end(state: TrainingState, before: Config) -> list[str]:
+    """Return a line about the learning rate if another end of the training changes it, else none.
 
     `before` are the settings of the training so far. The cosine falls towards the end. RunError if
     it has reached its end: with a later one the rate would rise from its lowest value again.
@@ -16,7 +16,7 @@ def check_new_end(state: TrainingState, before: Config) -> str | None:
     new, old = settings(state.config), settings(before)
     changed = [key for key in EXTENDABLE if new[key] != old[key]]
     if not changed or state.config.optimizer.schedule is not Schedule.cosine:
-        return None
+        return []
     asked = ", ".join(f"{key}={new[key]}" for key in changed)
     done = state.fraction_done(before.trainer), state.fraction_done()
     was, now = (
@@ -29,8 +29,9 @@ def check_new_end(state: TrainingState, before: Config) -> str | None:
             " a new schedule"
         )
     if was == now:
-        return None
-    return (
+        return []
+    said = (
         f"{asked}: the cosine falls to another end; the learning rate after update"
         f" {state.progress.update} is about {now:.2g} instead of {was:.2g}"
     )
+    return [said]

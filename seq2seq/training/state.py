@@ -28,7 +28,8 @@ from ..runs.checkpoint import (
     save_checkpoint,
 )
 from ..runs.folder import Run, RunError
-from ..translation.loading import build_translator
+from ..runs.origin import Origin
+from ..translation.loading import build_translator, ready_tokenizers
 from ..translation.scores import bleu_metric
 from .evaluation import training_batches
 from .optimizer import make_optimizer
@@ -79,6 +80,8 @@ class TrainingState:
     interval: Interval = field(default_factory=Interval)
     started: float = field(default_factory=time.perf_counter)
     """Reading of the clock at which `wall_seconds` was 0."""
+    origin: Origin | None = None
+    """What the weights of a new run are from; None for random ones."""
 
     # -- progress ---
 
@@ -169,7 +172,8 @@ class TrainingState:
         if header.get("corpus", self.corpus) != self.corpus:
             raise RunError(
                 f"{path}: trained on other text: the corpus or its tokenizer has changed since; "
-                f"expected {header['corpus']}, found {self.corpus}"
+                f"expected {header['corpus']}, found {self.corpus} (init_from={self.run.folder}"
+                " trains its weights on other text)"
             )
         load_weights(self.model, group(tensors, "model"), path)
         try:
@@ -224,7 +228,8 @@ def initial_state(config: Config, run: Run, processes: Processes = ONE_PROCESS) 
     if processes.is_main:
         bleu_metric(config.data.splits_for_bleu)  # its tokenizer can be loaded
     show_progress = config.trainer.progress and processes.is_main
-    prepared = prepare(config.data, config.tokenizer, show_progress)
+    ready = ready_tokenizers(config, run)
+    prepared = prepare(config.data, config.tokenizer, show_progress, ready)
     if "test" in splits(config.data):
         read_split(config.data, "test")
     train_set, valid_set = prepared.split("train"), prepared.split("valid")

@@ -9,6 +9,18 @@ from ..runs.checkpoint import group, load_checkpoint, load_weights
 from ..runs.folder import Run
 
 
+def ready_tokenizers(config: Config, run: Run | None = None) -> Tokenizers | None:
+    """Return tokenizers that a run does not make itself; None where its corpus decides them.
+
+    A run that has begun has them in its folder, and no longer needs what they came from.
+    """
+    if config.init_from is None and config.tokenizer.model is None:
+        return None
+    if run is not None and not config.overwrite and (run.folder / "tokenizer.json").is_file():
+        return Tokenizers.load(run.folder)
+    return None if config.init_from is None else Tokenizers.load(Run.open(config.init_from).folder)
+
+
 def build_translator(config: Config, tokenizers: Tokenizers) -> Translator:
     """Return a model as configured, with fresh weights."""
     source, target = tokenizers.source, tokenizers.target

@@ -1,10 +1,9 @@
 """Commands that are started in another folder than the one that was meant."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import Done
+from conftest import Done, TrainCommand, composed
 
 from seq2seq.app.commands import _with_home
 from seq2seq.data.corpora import read_split
@@ -13,7 +12,7 @@ from seq2seq.runs.folder import Run, RunError
 
 
 def test_a_relative_path_that_fails_says_where_it_begins(
-    train_command: Any, tmp_path: Path
+    train_command: TrainCommand, tmp_path: Path
 ) -> None:
     def refused(*settings: str) -> str:
         done: Done = train_command(*settings)
@@ -39,9 +38,7 @@ def test_a_path_from_the_root_needs_no_place(monkeypatch: pytest.MonkeyPatch) ->
         Run.open("a/b")
 
 
-def test_the_built_in_corpus_is_found_from_anywhere(train_here: Any, tmp_path: Path) -> None:
-    from conftest import composed
-
+def test_the_built_in_corpus_is_found_from_anywhere(tmp_path: Path) -> None:
     sizes = [f"data.grammar_splits.{name}.count=5" for name in ("train", "valid", "test")]
     config = composed("data=grammar_en_zh", f"data.root={tmp_path}", *sizes)
     source, target = read_split(config.data, "test")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, TrainCommand
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -102,11 +102,11 @@ def test_the_programs_own_files_are_read_as_before() -> None:
     ],
 )
 def test_a_mistake_is_one_line_with_file_and_key(
-    text: str | bytes, line: str, tmp_path: Path, train_command: object
+    text: str | bytes, line: str, tmp_path: Path, train_command: TrainCommand
 ) -> None:
     body = text if isinstance(text, bytes) else text.encode()
     folder = write(tmp_path, b"defaults: [data_schema, _self_]\n" + body + b"\n")
-    done = train_command("--config-dir", folder, "data=mine")  # type: ignore[operator]
+    done = train_command("--config-dir", folder, "data=mine")
     assert done.code == 2
     assert line in done.err
     assert done.err.count("\n") == 1

@@ -62,6 +62,8 @@ def test_resume_accepts_settings_that_do_not_change_the_training_so_far(
     done = train_command(f"resume={moved}", *kept)
     assert done.code == 0
     assert done.out.startswith("finished already")
+    settings = moved / "config.yaml"
+    settings.write_text(settings.read_text().replace("schedule: cosine", "schedule: constant"))
     done = train_command(f"resume={moved}", *kept, "trainer.max_epochs=4", "trainer.max_updates=20")
     assert done.code == 0, done.err
     resumed = Run(moved)

@@ -5,13 +5,18 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import composed
+from conftest import TrainCommand, composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ValueType
 
-from seq2seq.app.overrides import check
+from seq2seq.app import prepare
+from seq2seq.app.exit_codes import guarded
+from seq2seq.app.overrides import check, keys
 from seq2seq.app.typed import as_typed
+from seq2seq.config.settings import kind_of
 
+SIDES = ("source", "target")
+SPLITS = ("train", "valid", "test")
 ODD = [
     "a=b.de",
     "a,b.de",
@@ -87,6 +92,26 @@ def test_what_hydra_reads_as_typed_is_left_alone_so_that_names_of_runs_stay() ->
     assert as_typed(kept, sweep=False) == kept
 
 
+@pytest.mark.parametrize(
+    ("typed", "items"),
+    [
+        ("[test,valid]", ["test", "valid"]),
+        ("[<url>, <num>]", ["<url>", "<num>"]),
+        ("[[URL],@x@]", ["[URL]", "@x@"]),
+        ("['a,b',\"c d\"]", ["a,b", "c d"]),
+        ("[no,1e3,0123,中]", ["no", "1e3", "0123", "中"]),
+        ("[]", []),
+    ],
+)
+def test_lists_of_texts(typed: str, items: list[str]) -> None:
+    [override] = as_typed([f"probe.test_sets={typed}"], sweep=False)
+    found = OverridesParser.create().parse_override(override).value()
+    assert isinstance(found, list)
+    assert list(map(str, found)) == items
+    swept = as_typed([f"probe.test_sets={typed},[<s>]"], sweep=True)
+    assert swept == [f"{override},['<s>']"]
+
+
 def test_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     for key in ("data.train.source", "data.mirror", "data.root", "resume", "hydra.run.dir"):
@@ -117,6 +142,7 @@ def test_a_comma_of_a_sweep_is_none_inside_an_existing_path_or_quotes(
         "data.name=it's,Bob's": r"data.name='it\'s','Bob\'s'",
         "hydra.sweep.dir=x,y=1": "hydra.sweep.dir='x,y=1'",
         "seed=1,2": "seed=1,2",
+        "data.name=${oc.env:USER,me},b": "data.name=${oc.env:USER,me},b",
     }.items():
         assert as_typed([typed], sweep=True) == [expected]
 
@@ -143,6 +169,10 @@ def test_bytes_that_are_no_text_are_answered_with_a_way_out() -> None:
             " 'data.train.source=my text (1).de'",
         ),
         (["norm"], "norm: expected key=value"),
+        (["probe.test_sets=<url>"], "probe.test_sets='<url>': expected a list, as in [a,b]"),
+        (["tokenizer.vocab_size=8,000"], "8,000: expected one value; several are a sweep, with -m"),
+        (["seed=range(1,3)"], "seed=range(1,3): expected one value; several are a sweep, with -m"),
+        (["optimizer.betas=0.9,0.99"], "expected one value; a list is optimizer.betas=[0.9,0.99]"),
         (["data.name=null"], """(the word null: "data.name='null'")"""),
         (["data.train.source=${x}.de"], r"as a part of a name: '\${x}'"),
         (["+data.more_tests.x.source=a"], "expected it in a file of settings, as in --config-dir"),
@@ -150,9 +180,9 @@ def test_bytes_that_are_no_text_are_answered_with_a_way_out() -> None:
     ],
 )
 def test_what_can_not_be_taken_is_answered_with_what_to_type(
-    typed: list[str], line: str, train_command: object
+    typed: list[str], line: str, train_command: TrainCommand
 ) -> None:
-    done = train_command(*typed, "data=files")  # type: ignore[operator]
+    done = train_command(*typed, "data=files")
     assert done.code == 2
     assert line in done.err
     assert done.err.count("\n") == 1
@@ -162,7 +192,7 @@ def test_what_can_not_be_taken_is_answered_with_what_to_type(
 
 
 def test_train_takes_odd_paths_for_text_run_and_resume(
-    tmp_path: Path, toy: list[str], train_command: object
+    tmp_path: Path, toy: list[str], train_command: TrainCommand
 ) -> None:
     odd = tmp_path / "x=1, (中) y"
     odd.mkdir()
@@ -176,12 +206,44 @@ def test_train_takes_odd_paths_for_text_run_and_resume(
         settings.append(setting)
     place = odd / "run, of=[me]"
     one = [*settings, f"hydra.run.dir={place}", "trainer.max_epochs=1", "data.source_language=no"]
-    done = train_command(*one)  # type: ignore[operator]
+    done = train_command(*one)
     assert done.code == 0, done.err
     config = yaml.safe_load((place / "config.yaml").read_text(encoding="utf-8"))
     assert config["data"]["train"]["source"] == str(odd / "train.source")
     assert config["data"]["source_language"] == "no"
-    done = train_command(f"resume={place}")  # type: ignore[operator]
+    done = train_command(f"resume={place}")
     assert (done.code, done.out.startswith("finished already")) == (0, True), done.err
-    done = train_command("-m", f"resume={place}")  # type: ignore[operator]
+    done = train_command("-m", f"resume={place}")
     assert (done.code, "1 of 1 jobs done" in done.out) == (0, True), done.err
+
+
+def test_prepare_data_takes_odd_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    odd = tmp_path / "part (1), a=b 中.de"
+    odd.write_text("do re\nmi fa\n")
+    files = [f"data.{split}.{side}=~/{odd.name}" for split in ("train", "valid") for side in SIDES]
+    settings = ["data=files", "data.name=1e3", "data.source_language=no", "tokenizer=word", *files]
+    monkeypatch.setattr("sys.argv", ["prepare_data.py", *settings])
+    assert guarded(prepare.main) == 0
+    shown = capsys.readouterr().out
+    assert "text        do re\n" in shown
+    assert "data/prepared/1e3/" in shown
+
+
+PLACES = {"source", "target", "root", "mirror", "grammar", "resume", "init", "model"}
+"""Words in the names of settings that are the path of a file or folder."""
+
+
+def test_every_setting_that_is_a_path_is_marked_as_one() -> None:
+    """Only then ~ is expanded, and a comma in an existing path separates nothing in a sweep."""
+    texts = {key: kind for key in keys() if (kind := kind_of(key)) and kind.type is str}
+    paths = {key for key, kind in texts.items() if kind.is_path}
+    assert paths == {key for key in texts if set(key.rpartition(".")[2].split("_")) & PLACES} - {
+        *("data.source_language", "data.target_language", "data.mirror_folder"),
+        *(f"data.{split}.{side}_sha256" for split in SPLITS for side in SIDES),
+        *(f"data.{split}.mirror_folder" for split in SPLITS),
+    }
+    assert {"resume", "data.mirror", "data.test.target"} <= paths

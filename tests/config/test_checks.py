@@ -40,8 +40,11 @@ class Example:
         ({"rate": math.nan}, "group.rate=nan: expected at least 0 and less than 1"),
         ({"steps": 0}, "group.steps=0: expected at least 1"),
         ({"steps": math.inf}, "group.steps=inf: expected at least 1"),
-        ({"pair": (0.5, 0)}, r"group.pair=\(0.5, 0\): expected more than 0 and at most 1"),
-        ({"sizes": [5, 1]}, r"group.sizes=\[5, 1\]: expected at least 2"),
+        (
+            {"pair": (0.5, 0)},
+            r"group.pair=\[0.5,0\]: expected 2 numbers, each more than 0 and at most 1",
+        ),
+        ({"sizes": [5, 1]}, r"group.sizes=\[5,1\]: expected at least 2"),
     ],
 )
 def test_a_number_out_of_its_range_is_named(changed: dict[str, Any], message: str) -> None:
@@ -76,7 +79,7 @@ def test_a_setting_without_effect_is_refused() -> None:
     for changed, message in (
         ({"name": "b"}, "group.name=b: expected a, the default: .* only with other=b"),
         ({"steps": 3}, "group.steps=3: expected null, the default"),
-        ({"names": ["x"]}, r"group.names=\['x'\]: expected \[\], the default"),
+        ({"names": ["x"]}, r"group.names=\[x\]: expected \[\], the default"),
     ):
         with pytest.raises(ValueError, match=message):
             only_with(Example(**changed), "group", "other=b", False, "name", "names", "steps")

@@ -19,7 +19,7 @@ from typed import present
 from seq2seq.app import prepare, train
 from seq2seq.app.exit_codes import guarded
 from seq2seq.config import Backend, CellKind, Config, Origin, TokenizerKind
-from seq2seq.data.tokenizer import LEAST_PIECES
+from seq2seq.data.tokenizer_training import LEAST_PIECES
 from seq2seq.rnn import NormKind
 
 pytest_plugins = ["config_fixtures"]

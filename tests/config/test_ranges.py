@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from seq2seq.app import composition
-from seq2seq.app.overrides import explained
+from seq2seq.app.explanations import explained
 from seq2seq.config import Config
 from seq2seq.config.settings import kind_of
 
@@ -90,7 +90,9 @@ def test_a_value_beyond_sense_is_refused_by_its_own_key(
     value: str, bases: dict[str, DictConfig]
 ) -> None:
     for key in KEYS:
-        several = get_origin(kind_of(key).type) in (list, tuple)  # type: ignore[union-attr]
+        kind = kind_of(key)
+        assert kind is not None
+        several = bool(get_args(kind.type))
         asked = f"[{value},{value}]" if several and value[0] != "[" else value
         said = answer(bases, key, asked)
         assert said is not None, (key, asked)

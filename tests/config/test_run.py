@@ -62,7 +62,7 @@ def with_splits(origin: Origin = Origin.grammar, **changes: Any) -> DataConfig:
         (lambda: OptimizerConfig(momentum=0.9), "optimizer.momentum=0.9: .* optimizer.kind=sgd"),
         (
             lambda: OptimizerConfig(OptimizerKind.sgd, betas=(0.8, 0.9)),
-            r"optimizer.betas=\(0.8, 0.9\): .* optimizer.kind=adam or adamw",
+            r"optimizer.betas=\[0.8,0.9\]: .* optimizer.kind=adam or adamw",
         ),
         (
             lambda: OptimizerConfig(plateau_factor=0.3),
@@ -179,9 +179,9 @@ def test_patience_is_enough_to_end_a_training() -> None:
         (["invariance"], {"sentences": 0}, "probe.sentences=0: expected at least 1"),
         (["train_eval_gap"], {"batches": 0}, "probe.batches=0: expected at"),
         (["length"], {"bucket_sentences": 0}, "probe.bucket_sentences=0: expected at least 1"),
-        (["gradient_flow"], {"lengths": [10, 1]}, r"probe.lengths=\[10, 1\]: expected at least 3"),
+        (["gradient_flow"], {"lengths": [10, 1]}, r"probe.lengths=\[10,1\]: expected at least 3"),
         (["length"], {"buckets": [20, 10, 30]}, r"probe.buckets=\[20, 10, 30\]: expected asc"),
-        (["length"], {"buckets": [0, 10]}, r"probe.buckets=\[0, 10\]: expected at least 1"),
+        (["length"], {"buckets": [0, 10]}, r"probe.buckets=\[0,10\]: expected at least 1"),
         (
             ["invariance", "length"],
             {"sentences": 7},

@@ -57,9 +57,7 @@ MANIFEST = """\
       "blank": 0,
       "changes": []
     }
-  },
-  "left_out": 0,
-  "unseen": []
+  }
 }
 """
 

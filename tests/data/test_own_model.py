@@ -1,18 +1,20 @@
 """SentencePiece models that other programs have trained."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from invented_text import corpus, sentences
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
-from test_tokenizer_training import corpus, sentences
 
 from seq2seq.config import NormalForm, NormalizationConfig, TokenizerConfig, TokenizerKind
 from seq2seq.data.preparation import prepare
 from seq2seq.data.tokenizer import Tokenizer, Tokenizers
 from seq2seq.errors import DataError
 
-LAYOUTS: dict[str, dict[str, int | str]] = {
+LAYOUTS: dict[str, dict[str, Any]] = {
     "default": {},
     "t5": {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1},
     "marian": {"eos_id": 0, "unk_id": 1, "bos_id": -1, "pad_id": -1},
@@ -23,7 +25,7 @@ LAYOUTS: dict[str, dict[str, int | str]] = {
 }
 
 
-def foreign(kind: str = "unigram", size: int = 60, **options: int | str | bool) -> bytes:
+def foreign(kind: str = "unigram", size: int = 60, **options: Any) -> bytes:
     buffer = io.BytesIO()
     SentencePieceTrainer.train(
         sentence_iterator=iter(sentences()),
@@ -47,7 +49,7 @@ def own(path: Path, model: bytes, target: bytes | None = None) -> Tokenizers:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_any_special_ids_work(tmp_path: Path, layout: dict[str, int | str]) -> None:
+def test_any_special_ids_work(tmp_path: Path, layout: dict[str, Any]) -> None:
     model = foreign(**layout)
     tokenizer, theirs = own(tmp_path / "m.model", model).source, SentencePieceProcessor()
     theirs.LoadFromSerializedProto(model)
@@ -108,9 +110,10 @@ def test_a_pair_of_models(tmp_path: Path) -> None:
     assert loaded.identity == pair.identity
 
 
-def test_the_text_of_special_pieces_is_only_text(tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", ["default", "ours"])
+def test_the_text_of_special_pieces_is_only_text(tmp_path: Path, layout: str) -> None:
     """Also where the model itself would yield them."""
-    model = foreign(user_defined_symbols="</s>,<s>")
+    model = foreign(user_defined_symbols="</s>,<s>", **LAYOUTS[layout])
     tokenizer = own(tmp_path / "m.model", model).source
     assert not {0, 2, 3} & set(tokenizer.encode("birds </s> sing <s>"))
 
@@ -163,9 +166,9 @@ def test_the_content_of_the_model_decides_the_prepared_corpus(tmp_path: Path) ->
         ("user_defined_symbols", "<url>"),
     ],
 )
-def test_settings_that_a_model_decides_are_refused(setting: str, value: object) -> None:
+def test_settings_that_a_model_decides_are_refused(setting: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf"tokenizer\.{setting}=.*tokenizer\.model=null"):
-        TokenizerConfig(**{setting: value}, model="m.model")
+        replace(TokenizerConfig(model="m.model"), **{setting: value})
 
 
 def test_a_model_brings_its_own_normal_form() -> None:

@@ -204,7 +204,8 @@ def test_the_command_of_an_extended_run_has_the_new_length(
     train_command: TrainCommand, toy: list[str], tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    assert train_command(*toy, f"hydra.run.dir={folder}", "trainer.max_updates=2").code == 0
+    settings = [*toy, f"hydra.run.dir={folder}", "optimizer.schedule=constant"]
+    assert train_command(*settings, "trainer.max_updates=2").code == 0
     assert train_command(f"resume={folder}", "trainer.max_updates=3").code == 0
     (command,) = training_commands(read_runs([str(folder)])[0])
     assert "trainer.max_updates=3" in command

@@ -14,7 +14,7 @@ from fixture_types import AtUpdate
 from run_comparison import curves, entries, results, snapshot, stop_here, tensors
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from seq2seq.config import CellConfig, CellKind
+from seq2seq.config import CellConfig, CellKind, Config, Schedule
 from seq2seq.config.settings import differences
 from seq2seq.errors import Stopped
 from seq2seq.runs.checkpoint import CheckpointError
@@ -80,13 +80,24 @@ def test_tensorboard_has_the_values_of_metrics_jsonl(finished: Run) -> None:
     assert events["tensors"] == ["custom_scalars__config__", "translations/text_summary"]
 
 
+def with_constant_rate(run: Run) -> Config:
+    """Let a finished run have been trained at a constant rate; its settings.
+
+    A cosine that has ended is not resumed with a later end.
+    """
+    config = run.config()
+    config = replace(config, optimizer=replace(config.optimizer, schedule=Schedule.constant))
+    run.save_config(config)
+    return config
+
+
 def test_a_copied_run_translates_and_resumes(copied: Run) -> None:
     model, _ = load_translator(copied, torch.device("cpu"))
     expected = tensors(copied, "best")
     assert all(
         torch.equal(value, expected["model." + name]) for name, value in model.state_dict().items()
     )
-    config = copied.config()
+    config = with_constant_rate(copied)
     longer = replace(
         config, resume=str(copied.folder), trainer=replace(config.trainer, max_epochs=3)
     )
@@ -242,12 +253,9 @@ def test_loading_executes_no_code(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pickle, "Unpickler", None)
     monkeypatch.setattr(torch, "load", None)
-    train(
-        replace(
-            copied.config(), resume="here", trainer=replace(copied.config().trainer, max_epochs=3)
-        ),
-        copied,
-    )
+    config = with_constant_rate(copied)
+    longer = replace(config.trainer, max_epochs=3)
+    train(replace(config, resume="here", trainer=longer), copied)
     load_translator(copied, torch.device("cpu"))
     for file in copied.folder.rglob("*"):
         if file.is_file():

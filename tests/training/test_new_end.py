@@ -1,21 +1,20 @@
 """Another end for a training that has begun."""
 
-import os
 import re
-import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import Done, TrainHere
+from conftest import Done, TrainCommand, TrainHere
+from fixture_types import AtUpdate
+from run_comparison import snapshot, stop_here
 
 from seq2seq.errors import Stopped
 from seq2seq.runs.folder import Run, RunError
 from seq2seq.runs.jsonl import read_metrics
-from seq2seq.training import loop
 from seq2seq.training.loop import train
-from seq2seq.training.step import StepResult, train_step
+
+pytest_plugins = ["update_fixtures"]
 
 
 def resume(run: Run, **limits: int | None) -> None:
@@ -31,11 +30,6 @@ def rates(run: Run) -> dict[int, float]:
     return {e["update"]: e["lr"] for e in entries if e["kind"] == "train"}
 
 
-def snapshot(run: Run) -> dict[str, bytes]:
-    files = (p for p in run.folder.rglob("*") if p.is_file() and p.name != ".lock")
-    return {str(p): p.read_bytes() for p in files}
-
-
 @pytest.mark.parametrize(
     ("limits", "floor"), [({"max_epochs": 3}, 0.0), ({"max_updates": 99, "max_epochs": None}, 0.1)]
 )
@@ -43,7 +37,7 @@ def test_a_finished_cosine_does_not_rise_again(
     limits: dict[str, int | None], floor: float, train_here: TrainHere, tmp_path: Path
 ) -> None:
     run = train_here(tmp_path / "run", f"optimizer.min_lr_ratio={floor}")
-    before = snapshot(run)
+    before = snapshot(run.folder)
     with pytest.raises(RunError) as refused:
         resume(run, **limits)
     said = str(refused.value)
@@ -51,28 +45,22 @@ def test_a_finished_cosine_does_not_rise_again(
     assert f"would rise from {0.01 * floor:.3g} to " in said
     assert f"init_from={run.folder} trains its weights on" in said
     assert len(said) - 2 * len(str(run.folder)) < 200
-    assert snapshot(run) == before
+    assert snapshot(run.folder) == before
 
 
 def test_an_interrupted_cosine_says_what_becomes_of_the_rate(
     train_here: TrainHere,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    at_update: AtUpdate,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    steps = iter(range(100))
-
-    def step(*arguments: Any) -> StepResult:
-        if next(steps) == 10:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return train_step(*arguments)
-
-    monkeypatch.setattr(loop, "train_step", step)
+    at_update(11, stop_here())
     with pytest.raises(Stopped):
         train_here(tmp_path / "run", "trainer.log_every=1")
     run = Run(tmp_path / "run")
     [before] = [rate for update, rate in rates(run).items() if update == 11]
     capsys.readouterr()
+    at_update(0, stop_here())
     resume(run, max_epochs=3)
     [said] = re.findall("^trainer.max_epochs=3: .*$", capsys.readouterr().out, re.MULTILINE)
     now, was = map(float, re.findall(r"about (\S+) instead of (\S+)$", said)[0])
@@ -98,7 +86,7 @@ def test_other_schedules_go_on_without_a_word(
 @pytest.mark.parametrize(
     "end", ["trainer.max_epochs=null", "data.epochs=0", "trainer.max_epochs=0"]
 )
-def test_a_training_without_an_end_is_refused(end: str, train_command: Any) -> None:
+def test_a_training_without_an_end_is_refused(end: str, train_command: TrainCommand) -> None:
     done: Done = train_command(end, "optimizer.schedule=constant")
     assert done.code == 2
     assert re.match(rf"train.py: {re.escape(end)}: expected ", done.err)

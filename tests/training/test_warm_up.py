@@ -84,10 +84,11 @@ def test_no_figure_of_a_resumed_run_contains_a_slow_first_pass(
     clock: Clock, train_here: TrainHere, tmp_path: Path
 ) -> None:
     run = Run(tmp_path / "run")
-    train(train_here.config("trainer.max_updates=4"), run)
+    constant = "optimizer.schedule=constant"
+    train(train_here.config("trainer.max_updates=4", constant), run)
     before = final_results(run)
     clock.compiled = False
-    again = train_here.config("trainer.max_updates=8", f"resume={run.folder}")
+    again = train_here.config("trainer.max_updates=8", constant, f"resume={run.folder}")
     train(again, run)
     assert clock.compiled
     assert final_results(run)["seconds"] == before["seconds"] + 4 * PASS

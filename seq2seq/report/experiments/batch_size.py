@@ -17,14 +17,14 @@ STATEMENT = Statement(
     "Batch norm needs large batches; layer norm does not.",
     "Ba, Kiros & Hinton 2016, abstract (“the effect of batch normalization is dependent on the"
     " mini-batch size”) and section 6.6 (batches of 128 and 4).",
-    "From 64 sentences a batch to 4, batch norm gains ground on no norm, or layer norm loses more"
-    " than half of what batch norm does. There is no verdict if one of them has not learned to"
+    "From 64 sentences a batch to 4, batch norm does not fall behind no norm, or layer norm falls"
+    " behind by more than half as much. There is no verdict if one of them has not learned to"
     " translate with batches of 64 (10 BLEU).",
 )
 
 
 def verdicts(group: Group) -> list[Verdict]:
-    """Compare the ground that each norm loses on no norm between large batches and small ones."""
+    """Compare how far each norm falls behind no norm from large batches to small ones."""
     if missing := _unfit(group):
         return [Verdict(STATEMENT.claim, missing=missing)]
     none, batch, layer = group.usual(*NEEDS)
@@ -44,13 +44,13 @@ def verdicts(group: Group) -> list[Verdict]:
     lost = {norm: minus(small[norm], large[norm]) for norm in (batch, layer)}
     unit, where = "nats/token", f"from {LARGE} sentences a batch to {SMALL},"
     breaks = higher(
-        f"{where} {batch} loses ground on {none}", unit, small[batch], large[batch], decides=True
+        f"{where} {batch} falls behind {none}", unit, small[batch], large[batch], decides=True
     )
-    half = f"what {layer} loses on {none} is less than half of what {batch} does"
+    half = f"{layer} falls behind {none} by less than half as much as {batch}"
     findings = [
         breaks,
         less_than_half(half, lost[layer], lost[batch], breaks),
-        lower(f"{where} {layer} gains ground on {none}", unit, small[layer], large[layer]),
+        lower(f"{where} {layer} catches up with {none}", unit, small[layer], large[layer]),
     ]
     for (norm, size), found in losses.items():
         ends = f"at {size} sentences a batch, {norm} ends with a lower loss than {none}"

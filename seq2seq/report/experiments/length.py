@@ -86,7 +86,13 @@ class Measure:
 MEASURES = (
     Measure("loss", gained_loss, "nats/token", "nll", "nats/token", "a lower loss", lower),
     Measure(
-        "translations", lost_bleu, "percent of the BLEU", "bleu", "BLEU", "a higher BLEU", higher
+        "translations",
+        lost_bleu,
+        "percentage points of its BLEU",
+        "bleu",
+        "BLEU",
+        "a higher BLEU",
+        higher,
     ),
 )
 
@@ -112,7 +118,7 @@ def _findings(group: Group, measure: Measure) -> list[Finding]:
         for n in variants
     ]
     more = {norm: minus(lost[norm], lost[none]) for norm in (batch, layer)}
-    half = f"what {layer} loses more than {none} is less than half of what {batch} does"
+    half = f"{layer}'s extra loss, compared with {none}, is less than half of {batch}'s"
     found.append(less_than_half(half, more[layer], more[batch], found[0]))
     for n in variants:
         text = f"{on} {n}, with each batch's own statistics, loses more than {none}"

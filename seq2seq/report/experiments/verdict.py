@@ -125,7 +125,7 @@ def less_than_half(statement: str, own: Figures, other: Figures, loses: Finding)
     half = {seed: 0.5 * lost for seed, lost in other.items()}
     found = lower(statement, f"{loses.unit} from that half", own, half, decides=True)
     if loses.outcome is not Outcome.supported:
-        found.remark = "it is not shown that there is a loss to halve"
+        found.remark = "the other norm's own extra loss is not established"
     return found
 
 

@@ -1,0 +1,122 @@
+"""Run the commands of a tutorial, and write what they print into it.
+
+    python docs/transcript.py docs/first-hour.md
+
+A command is a line that begins with `$ ` in a ```console block; the lines below it are what it
+prints. Lines that end with a backslash, or that follow `<<'END'`, belong to the command. All
+commands of a page run in one new folder, one after the other, as in one shell session. `...` in
+the text stands for what differs from run to run, such as times.
+"""
+
+import doctest
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LINKED = ("train.py", "scripts")
+"""What the commands need of the repository, linked into the new folder."""
+BLOCK = re.compile(r"^```console\n(.*?)^```$", re.M | re.S)
+PUBLISHED = re.compile(r"\bdata=(?!files|grammar)")
+"""In a block that reads published corpora."""
+VARYING = (
+    (re.compile(r"\d+(?:\.\d+)?(?= ?(?:s|seconds|minutes)\b)"), "..."),
+    (re.compile(r"\d[\d,]*(?= (?:target )?tokens/s)"), "..."),
+    (re.compile(r"\b[0-9a-f]{16,}\b"), "..."),
+)
+"""What differs from run to run -> what is written for it."""
+
+
+@dataclass
+class Command:
+    """A command of a page, and what it prints."""
+
+    text: str
+    """As typed, on one or several lines."""
+    output: str
+    """With a newline at the end, or empty."""
+
+
+def commands(block: str) -> list[Command]:
+    """Return the commands of a block, without the `$ ` before each."""
+    found: list[Command] = []
+    ends_at = ""
+    goes_on = False
+    for line in block.splitlines():
+        if goes_on or ends_at:
+            found[-1].text += f"\n{line}"
+            ends_at = "" if line == ends_at else ends_at
+        elif line.startswith("$ "):
+            found.append(Command(line[2:], ""))
+            here = re.search(r"<<'(\w+)'", line)
+            ends_at = here[1] if here else ""
+        else:
+            found[-1].output += f"{line}\n"
+            continue
+        goes_on = line.endswith("\\")
+    return found
+
+
+def shell(folder: Path, mirror: str | None) -> dict[str, str]:
+    """Return the variables of a shell session in a new folder; link what the commands need."""
+    for name in LINKED:
+        (folder / name).symlink_to(ROOT / name)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HYDRA", "SEQ2SEQ"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
+    own = {"PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "LC_ALL": "C.UTF-8"}
+    return kept | own | ({"SEQ2SEQ_DATA_MIRROR": mirror} if mirror else {})
+
+
+def printed(command: Command, folder: Path, variables: dict[str, str]) -> str:
+    """Run a command; return what it prints, in the order of a terminal, without progress bars."""
+    done = subprocess.run(
+        ["bash", "-c", command.text],
+        cwd=folder,
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+    )
+    text = done.stdout.decode("utf-8").replace(str(folder), "FOLDER")
+    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.split("\n")]
+    return "\n".join(lines)
+
+
+def as_documented(output: str) -> str:
+    """Return an output with `...` for what differs from run to run."""
+    for pattern, instead in VARYING:
+        output = pattern.sub(instead, output)
+    return output
+
+
+def agrees(documented: str, output: str) -> bool:
+    """Return whether an output is the documented one, where `...` stands for any text."""
+    check = doctest.OutputChecker().check_output
+    return check(documented or "\n", output or "\n", doctest.ELLIPSIS)
+
+
+def updated(page: str, mirror: str | None) -> str:
+    """Return a page with what its commands print now."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        variables = shell(folder, mirror)
+
+        def replaced(block: re.Match[str]) -> str:
+            text = ""
+            for command in commands(block[1]):
+                output = printed(command, folder, variables)
+                same = command.output and agrees(command.output, output)
+                text += f"$ {command.text}\n{command.output if same else as_documented(output)}"
+            return f"```console\n{text}```"
+
+        return BLOCK.sub(replaced, page)
+
+
+if __name__ == "__main__":
+    for file in map(Path, sys.argv[1:]):
+        found = updated(file.read_text(encoding="utf-8"), os.environ.get("SEQ2SEQ_DATA_MIRROR"))
+        file.write_text(found, encoding="utf-8")

@@ -1,0 +1,76 @@
+"""What Hydra and OmegaConf find wrong, in one line that names the setting and what it expects."""
+
+import re
+from dataclasses import fields
+from typing import get_origin
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from ..config.settings import kind_of
+from .overrides import did_you_mean, keys, unknown
+
+TYPES = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
+"""OmegaConf's name of a type -> what a person calls it."""
+
+
+def explained(error: HydraException | OmegaConfBaseException) -> str:
+    """Return what Hydra found wrong as one line, with the cause and a close choice."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
+    reason = str(cause or error).partition("\n")[0]
+    if key := re.search(r"Interpolation key '(.*)' not found", reason):
+        name = f"${{{key[1]}}}"
+        return rf"{name}: expected a setting between ${{ and }}; as a part of a name: '\{name}'"
+    if in_file := re.match(r"In '(.+)': \w+ raised while composing config", str(error)):
+        return _explained_in_file(in_file[1], str(error))
+    if swept := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", str(error)):
+        return f"{swept[1]}: expected one value; {_instead_of_a_sweep(*swept[1].split('=', 1))}"
+    merged = re.match(r"Error merging override (.*)", str(error))
+    if merged is None:
+        return f"{error}: {reason}" if cause is not None else str(error)
+    expected = _expected(reason, merged[1].partition("=")[0].lstrip("+"))
+    return f"{merged[1]}: {expected or reason}"
+
+
+def _instead_of_a_sweep(key: str, values: str) -> str:
+    kind = kind_of(key)
+    is_list = kind is not None and get_origin(kind.type) in (list, tuple)
+    return f"a list is {key}=[{values}]" if is_list else "several are a sweep, with -m"
+
+
+def _explained_in_file(name: str, error: str) -> str:
+    """Return what is wrong with a setting in a YAML file as one line."""
+    reason, key = error.split("\n")[1], re.search(r"full_key: (\S+)", error)
+    if key is None:
+        return f"{name}.yaml: {reason}"
+    if "not in" in reason and kind_of(key[1]) is None:
+        return f"{name}.yaml: {key[1]}: {unknown(key[1], keys())}"
+    value = re.search(r"[Vv]\w+ '(.*)' (?:of|for|is)|value: (.*)", reason)
+    shown = f"={value[1] or value[2]}".replace("=None", "=null") if value else ""
+    return f"{name}.yaml: {key[1]}{shown}: {_expected(reason, key[1]) or reason}"
+
+
+def _expected(reason: str, key: str) -> str | None:
+    """Return what OmegaConf expected of a setting; None for an error of another kind."""
+    kind = kind_of(key)
+    is_text = kind is not None and kind.type is str
+    if choice := re.search(r"Invalid value '(.*)', expected one of \[(.*)\]", reason):
+        return f"expected one of {choice[2]}{did_you_mean(choice[1], choice[2].split(', '))}"
+    if found := re.search(r"could not be converted to (\w+)", reason):
+        return f"expected {TYPES.get(found[1], found[1])}"
+    if reason.endswith("is not Optional") or "value 'None' for field" in reason:
+        word = f""" (the word null: "{key}='null'")""" if is_text else ""
+        return f"expected a value, not null{word}"
+    if is_text and reason.startswith("Cannot convert"):
+        return "expected text"
+    if reason.endswith(("is not a ListConfig, list or tuple.", "DictConfig with ListConfig")):
+        is_texts = kind is not None and kind.type == list[str]
+        return f"expected a list, as in {'[a,b]' if is_texts else '[1,2]'}"
+    if "is not a valid bool" in reason:
+        return f"expected {TYPES['Boolean']}"
+    if "is not a subclass of" in reason:
+        below = ", ".join(f.name for f in fields(kind.type)) if kind else ""
+        return f"expected values of the settings below it: {below}"
+    if reason.startswith("Cannot assign"):
+        return f"expected values below a name: {key}.NAME=..."
+    return None
