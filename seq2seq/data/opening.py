@@ -27,6 +27,10 @@ UNREADABLE = {b"\x1f\x9d": "compress (.Z)", b"7z\xbc\xaf\x27\x1c": "7-Zip", b"Ra
 ZIP = b"PK\x03\x04"
 
 
+def _xz(file: BufferedIOBase) -> BufferedIOBase:
+    return cast(BufferedIOBase, lzma.open(file))
+
+
 def _zstd(file: BufferedIOBase) -> BufferedIOBase:
     if sys.version_info >= (3, 14):
         from compression import zstd
@@ -37,7 +41,7 @@ def _zstd(file: BufferedIOBase) -> BufferedIOBase:
 
 FORMATS: dict[bytes, tuple[str, Callable[[BufferedIOBase], Any]]] = {
     b"\x1f\x8b": ("gzip", gzip.open),
-    b"\xfd7zXZ\x00": ("xz", lzma.open),
+    b"\xfd7zXZ\x00": ("xz", _xz),
     b"BZh": ("bzip2", bz2.open),
     b"\x28\xb5\x2f\xfd": ("zstd", _zstd),
 }

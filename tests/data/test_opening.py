@@ -106,6 +106,7 @@ def test_a_zip_archive_of_one_file_is_read(tmp_path: Path) -> None:
         ("text\n".encode("utf-16"), "text in UTF-16; expected UTF-8"),
         (gzip.compress("text\n".encode("utf-16")), "text in UTF-16; expected UTF-8"),
     ],
+    ids=["tar", "tar.gz", "tar.xz", "Z", "utf-16", "utf-16.gz"],
 )
 def test_what_is_no_text_is_named(tmp_path: Path, data: bytes, message: str) -> None:
     with pytest.raises(DataError, match=f"data: {message}"):
@@ -141,7 +142,7 @@ def fed(tmp_path: Path, data: bytes, name: str = "pipe") -> Path:
     return path
 
 
-@pytest.mark.parametrize("pack", [bytes, *PACKERS.values()])
+@pytest.mark.parametrize("pack", [bytes, *PACKERS.values()], ids=["plain", *PACKERS])
 def test_a_pipe_is_read_once(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     source = fed(tmp_path, pack(TEXT))
     reference = write(tmp_path / "reference", TEXT)
