@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from io import BufferedIOBase, BufferedReader, RawIOBase
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 from ..errors import DataError
 from ..files import place
@@ -28,7 +28,7 @@ ZIP = b"PK\x03\x04"
 
 
 def _xz(file: BufferedIOBase) -> BufferedIOBase:
-    return cast(BufferedIOBase, lzma.open(file))
+    return cast(BufferedIOBase, lzma.LZMAFile(cast(IO[bytes], file)))
 
 
 def _zstd(file: BufferedIOBase) -> BufferedIOBase:
