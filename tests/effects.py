@@ -110,6 +110,11 @@ COLUMNS = ("file", "source_column", "target_column")
 
 
 CONSUMERS = {
+    "data.source_column": ("data/columns.py", r"data\.source_column"),
+    "data.target_column": ("data/columns.py", r"data\.target_column"),
+    "tokenizer.normalization.source": ("data/tokenizer.py", r"normalization\.source"),
+    "tokenizer.normalization.target": ("data/tokenizer.py", r"normalization\.target"),
+    "tokenizer.normalization.markup": ("data/tokenizer.py", r"normalization\.markup"),
     "decode.beam_size": ("translation/search.py", r"config\.beam_size"),
     "data.mirror_folder": ("data/corpora.py", r"\.mirror_folder"),
     "data.upstream": ("data/corpora.py", r"config\.upstream\b"),

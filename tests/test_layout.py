@@ -103,8 +103,9 @@ ROOMS = {
     },
     "app": {
         *("config", "data", "runs", "device", "errors", "files", "programs", "shown"),
-        *("translation", "training", "report"),
+        *("translation", "training", "report", "data_report", "figures"),
     },
+    "data_report": {"config", "data", "figures", "fonts"},
     "train": {"app"},
     "benchmark": {"rnn", "config", "model", "figures", "fonts", "translation"},
 }
@@ -159,7 +160,15 @@ def test_only_app_imports_hydra() -> None:
         ),
         (
             "omegaconf",
-            ("composition", "explanations", "fine_tuning", "prepare", "sources", "train"),
+            (
+                "composition",
+                "data_report",
+                "explanations",
+                "fine_tuning",
+                "prepare",
+                "sources",
+                "train",
+            ),
         ),
     ):
         users = {
@@ -196,7 +205,7 @@ LONGEST_FUNCTION = 50
 BUDGETS = {
     ("rnn",): 1430,
     ("model", "loss", "translation", "training"): 3100,
-    ("data",): 2800,
+    ("data",): 3300,
     ("report",): 2970,
 }
 """The most lines of Python that rooms may have together; kernels are not counted."""

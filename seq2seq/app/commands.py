@@ -32,6 +32,11 @@ def prepare() -> NoReturn:
     _run("prepare")
 
 
+def data_report() -> NoReturn:
+    """Report on the text of a corpus: `seq2seq-data-report data=multi30k_de_en`."""
+    _run("data_report")
+
+
 def translate() -> NoReturn:
     """Translate lines: `seq2seq-translate RUN < input.txt > output.txt`."""
     _run("translate")

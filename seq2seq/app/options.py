@@ -188,12 +188,12 @@ def open_ensemble(folders: Sequence[str], options: argparse.Namespace) -> "Sessi
     return replace(first, others=[other.model for other in others])
 
 
-def console() -> "Console":
+def console(stderr: bool = False) -> "Console":
     """Return the console for tables: as wide as the terminal, or wide for a file or a pipe.
 
     Text is shown as it is: brackets are no markup, :names: no pictures.
     """
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else 200
-    return Console(width=width, markup=False, emoji=False, highlight=False)
+    width = None if (sys.stderr if stderr else sys.stdout).isatty() else 200
+    return Console(width=width, stderr=stderr, markup=False, emoji=False, highlight=False)

@@ -1,10 +1,12 @@
 """Prepare a corpus: fetch or draw its text, check, clean and tokenize it, and show how."""
 
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
+from rich.markup import escape
 from rich.table import Table
 
 from ..shown import escaped
@@ -14,6 +16,7 @@ from .options import console
 if TYPE_CHECKING:
     from ..config import Config
     from ..data.dataset import Counts, Prepared
+    from ..data.normalization import Changes
     from ..data.tokenizer import Tokenizer
 
 COLUMNS = {
@@ -22,9 +25,15 @@ COLUMNS = {
     "too_long": "too long",
     "ratio": "length ratio",
     "duplicates": "duplicate",
+    "blank": "blank line",
     "kept": "kept",
 }
 """Key of a count -> title of its column."""
+MOST_CHANGES = 20
+"""Rows of the table of changed characters."""
+HIDDEN = ("Mn", "Me", "Cf")
+"""Categories of characters that cannot be shown alone: marks and format characters."""
+CONTROL = "control character"
 
 
 def clean_up_table(rows: "Mapping[str, Counts]") -> Table:
@@ -39,16 +48,42 @@ def clean_up_table(rows: "Mapping[str, Counts]") -> Table:
 
 
 def character_table(rows: "Mapping[str, Counts]") -> Table:
-    """Return a table of the characters that were replaced by a space or removed, with counts."""
-    table = Table(box=None, pad_edge=False, title="characters replaced", title_justify="left")
-    for title in ("character", ""):
+    """Return a table of the characters that normalisation changed, the most frequent first."""
+    total: Changes = Counter()
+    for row in rows.values():
+        total.update(row.changes)
+    shown = [change for change, _ in total.most_common(MOST_CHANGES)]
+    rest = [count for change, count in total.items() if change not in shown]
+    caption = f"{len(rest):,} more, {sum(rest):,} times in all: manifest.json" if rest else None
+    table = Table(
+        box=None,
+        pad_edge=False,
+        title="characters changed",
+        title_justify="left",
+        caption=caption,
+        caption_justify="left",
+    )
+    for title in ("characters", "", "became", ""):
         table.add_column(title)
     for split in rows:
         table.add_column(split, justify="right")
-    for char in sorted(set().union(*(row.odd for row in rows.values()))):
-        name = unicodedata.name(char, "CONTROL CHARACTER").lower()
-        table.add_row(f"U+{ord(char):04X}", name, *(f"{row.odd[char]:,}" for row in rows.values()))
+    for change in shown:
+        counts = (f"{row.changes[change]:,}" for row in rows.values())
+        before, after = described(change.before), described(change.after)
+        table.add_row(*map(escape, (*before, *after)), *counts)
     return table
+
+
+def described(text: str) -> tuple[str, str]:
+    """Return characters as they can be shown, and their names; several have code points alone."""
+    if not text:
+        return "", "removed"
+    visible = text if text.isprintable() and not text.isspace() else ""
+    visible = "" if unicodedata.category(text[0]) in HIDDEN else visible
+    codes = " ".join(f"U+{ord(char):04X}" for char in text)
+    if len(text) > 1:
+        return visible, "" if text.isascii() else codes
+    return visible, f"{codes} {unicodedata.name(text, CONTROL).lower()}"
 
 
 def show_example(line: str, tokenizer: "Tokenizer", embedding_size: int) -> None:
@@ -105,7 +140,7 @@ def show_prepared(config: "Config") -> None:
     rows = prepared.manifest.splits
     out = console()
     out.print(clean_up_table(rows))
-    if any(row.odd for row in rows.values()):
+    if any(row.changes for row in rows.values()):
         out.print()
         out.print(character_table(rows))
     languages = (config.data.source_language, config.data.target_language)

@@ -12,7 +12,7 @@ from .model import Attention, CellConfig, CellKind, ModelConfig, Nonlinearity, T
 from .optimizer import OptimizerConfig, OptimizerKind, Schedule
 from .probe import ProbeConfig, ProbeKind, has_statistics
 from .run import Config
-from .tokenizer import TokenizerConfig, TokenizerKind
+from .tokenizer import NormalForm, NormalizationConfig, TokenizerConfig, TokenizerKind
 from .trainer import Backend, Device, Metric, Precision, TrainerConfig
 
 __all__ = [
@@ -30,6 +30,8 @@ __all__ = [
     "ModelConfig",
     "Nonlinearity",
     "NormConfig",
+    "NormalForm",
+    "NormalizationConfig",
     "OptimizerConfig",
     "OptimizerKind",
     "Origin",

@@ -146,6 +146,13 @@ class DataConfig:
     test: SplitConfig = field(default_factory=SplitConfig)
     more_tests: dict[str, SplitConfig] = field(default_factory=dict)
     """Further test sets, by name."""
+    source_column: str | None = None
+    """Column of the source in TSV files: its number, from 1, or its name in the first line.
+
+    null: the first column of text, by its script where source and target are written differently.
+    """
+    target_column: str | None = None
+    """The same for the target; null: the next column of text."""
     valid_share: float = number(0.02, above=0, below=1)
     """Share of train that is held out, chosen by hash, where there is no valid."""
     train_pairs: int | None = number(None, at_least=1, at_most=MOST)
@@ -192,6 +199,12 @@ class DataConfig:
             self, "data", "data.origin=grammar", self.origin is Origin.grammar, "grammar",
             "grammar_seed", "grammar_splits",
         )  # fmt: skip
+        tsv = any(split.source is not None and split.target is None for split in splits)
+        only_with(
+            self, "data", "a TSV file: data.SPLIT.source without data.SPLIT.target", tsv,
+            "source_column", "target_column",
+        )  # fmt: skip
+        self._check_columns()
         no_valid = self.valid.source is None
         only_with(self, "data", "data.valid.source=null", no_valid, "valid_share")
         self._check_splits()
@@ -200,6 +213,18 @@ class DataConfig:
     def splits_for_bleu(self) -> str:
         """The tokenizer of sacreBLEU that splits text for BLEU."""
         return self.bleu_tokenizer or bleu_tokenizer(self.target_language)
+
+    def _check_columns(self) -> None:
+        for key in ("source_column", "target_column"):
+            column = getattr(self, key)
+            if column is not None and (not column.strip() or column == "0"):
+                raise ValueError(
+                    f"data.{key}={column}: expected a number from 1, or a name in the first line"
+                )
+        if self.source_column is not None and self.source_column == self.target_column:
+            raise ValueError(
+                f"data.target_column={self.target_column}: expected another column than source's"
+            )
 
     def _check_batches(self) -> None:
         if self.batch_tokens is None and self.batch_sentences is None:

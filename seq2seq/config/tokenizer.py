@@ -1,7 +1,7 @@
 """The tokenizer's settings."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from .checks import check_ranges, expand_paths, number, only_with, path
@@ -19,12 +19,38 @@ class TokenizerKind(Enum):
     word = "word"
 
 
+class NormalForm(Enum):
+    """Unicode normal form (UAX 15)."""
+
+    none = "none"
+    nfc = "nfc"
+    nfkc = "nfkc"
+
+
 SUBWORDS = (TokenizerKind.bpe, TokenizerKind.unigram)
 """Kinds that split words into pieces of any length."""
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
 """The pieces that every tokenizer has, by their ids."""
 MARKS = "▁▅"
 """SentencePiece's own marks: of a word's start, U+2581, and of a rare character, U+2585."""
+
+
+@dataclass
+class NormalizationConfig:
+    """How lines are normalised before they are split into pieces.
+
+    NFC writes each letter with its accents in one way. NFKC also replaces what looks alike: m² by
+    m2, ½ by 1⁄2, … by three full stops, full-width letters by plain ones. The source is read in
+    fewer characters so; the target keeps what its references have.
+    """
+
+    source: NormalForm = NormalForm.nfkc
+    target: NormalForm = NormalForm.nfc
+    markup: bool = True
+    """Whether HTML entities (&apos;) become characters, and marks of writing direction are removed.
+
+    The marks are those with Unicode's property Bidi_Control. It holds for both sides.
+    """
 
 
 @dataclass
@@ -38,8 +64,8 @@ class TokenizerConfig:
     """Whether both languages share one tokenizer."""
     byte_fallback: bool = False
     """Whether an unknown character is spelled as bytes instead of <unk> (bpe and unigram)."""
-    nfkc: bool = True
-    """Whether text is normalised by Unicode NFKC first."""
+    normalization: NormalizationConfig = field(default_factory=NormalizationConfig)
+    """How text is normalised first."""
     character_coverage: float = number(1.0, at_least=0.98, at_most=1)
     """Share of the training text's characters that the vocabulary covers; the rarest are left out.
 
@@ -59,8 +85,10 @@ class TokenizerConfig:
         only_with(self, "tokenizer", condition, self.kind in SUBWORDS, "byte_fallback")
         only_with(
             self, "tokenizer", "tokenizer.model=null", self.model is None, "kind", "vocab_size",
-            "joint", "byte_fallback", "nfkc", "character_coverage", "user_defined_symbols",
+            "joint", "byte_fallback", "character_coverage", "user_defined_symbols",
         )  # fmt: skip
+        forms, trains = "tokenizer.normalization", self.model is None
+        only_with(self.normalization, forms, "tokenizer.model=null", trains, "source", "target")
         only_with(self, "tokenizer", "tokenizer.model=FILE", self.model is not None, "target_model")
         self._check_symbols()
 

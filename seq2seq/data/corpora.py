@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
 
@@ -22,17 +22,37 @@ from ..files import (
     write_text,
 )
 from . import grammar
+from .columns import Columns, columns_of
 from .grammar import generate_splits, load_grammar
+from .opening import check_regular
 from .splitting import Pair, split_by_components
 from .text import read_lines, text_sha256
 
+Numbered = tuple[int, Pair]
+"""A pair, after the number of its line."""
 MIRROR_VARIABLE = "SEQ2SEQ_DATA_MIRROR"
 """Environment variable that names a folder with copies of the published files."""
 
 
-def read_pairs(files: list[Path]) -> Iterator[Pair]:
-    """Yield the pairs of a source and a target file, or of one TSV file; fail if there are none."""
-    pairs = file_pairs(*files) if len(files) == 2 else tsv_pairs(files[0])
+@dataclass
+class Skipped:
+    """Lines that are no pairs."""
+
+    blank: int = 0
+    """Blank lines of a TSV file."""
+
+
+def numbered(
+    files: list[Path], config: DataConfig, skipped: Skipped | None = None
+) -> Iterator[Numbered]:
+    """Yield line number and pair of a source and a target file, or of one TSV file.
+
+    Raise DataError if there are none.
+    """
+    if len(files) == 2:
+        pairs: Iterator[Numbered] = enumerate(file_pairs(*files), start=1)
+    else:
+        pairs = tsv_pairs(files[0], columns_of(files[0], config), skipped)
     first = next(pairs, None)
     if first is None:
         raise DataError(f"{files[0]}: empty; expected one sentence pair on each line")
@@ -48,16 +68,20 @@ def file_pairs(source: Path, target: Path) -> Iterator[Pair]:
         yield src, tgt
 
 
-def tsv_pairs(path: Path, rule: SplitRule | None = None) -> Iterator[Pair]:
-    """Yield (source, target) of each line of a TSV file; further columns are ignored.
+def tsv_pairs(
+    path: Path, columns: Columns, skipped: Skipped | None = None, member: str = ""
+) -> Iterator[Numbered]:
+    """Yield each line's number and (source, target) of a TSV file; further columns are ignored.
 
-    The `rule` of a published file names the columns, and the member if the file is a zip archive.
-    Blank lines of a published file are skipped; in a user's file they raise DataError.
+    Blank lines, as between documents, are skipped and counted. A zip archive's `member` is read.
     """
-    columns = SplitRule() if rule is None else rule
-    source, target = columns.source_column, columns.target_column
-    for number, line in enumerate(read_lines(path, columns.file), start=1):
-        if rule is not None and not line.strip():
+    source, target = columns.source, columns.target
+    for number, line in enumerate(read_lines(path, member), start=1):
+        if "\t" not in line and not line.strip():
+            if skipped is not None:
+                skipped.blank += 1
+            continue
+        if number == 1 and columns.has_header:
             continue
         cells = line.split("\t")
         if len(cells) <= max(source, target):
@@ -65,7 +89,7 @@ def tsv_pairs(path: Path, rule: SplitRule | None = None) -> Iterator[Pair]:
                 f"{path}:{number}: found {len(cells)} tab-separated columns in {line[:60]!r}; "
                 f"expected source in column {source + 1} and target in column {target + 1}"
             )
-        yield cells[source], cells[target]
+        yield number, (cells[source], cells[target])
 
 
 def unzipped(pairs: Iterable[Pair]) -> tuple[list[str], list[str]]:
@@ -135,10 +159,12 @@ def _sides(split: SplitConfig) -> list[tuple[str, str | None]]:
 
 def _checked(config: DataConfig, split: SplitConfig, name: str, sha256: str | None) -> Path:
     """Return one file of a published corpus or of the user's own, after its checksum agrees."""
-    if config.origin is Origin.files:
-        check_sha256(Path(name), sha256)
-    elif sha256 is not None and _is_published(split, name, sha256):
+    published = config.origin is Origin.published
+    if published and sha256 is not None and _is_published(split, name, sha256):
         return _mirrored(config, split, name, sha256) or _fetched(config, split, name, sha256)
+    check_regular(Path(name))
+    if not published:
+        check_sha256(Path(name), sha256)
     return Path(name)
 
 
@@ -224,6 +250,7 @@ def fetch(address: str, folder: Path, name: str) -> Path:
         raise DataError(
             f"{address}: cannot be downloaded ({error}); data.mirror=DIR reads it from a folder"
         ) from error
+
     return folder / name
 
 
@@ -237,7 +264,9 @@ def _divide(config: DataConfig, address: str, rule: SplitRule, folder: Path) -> 
     except DataError:
         path.unlink()
         raise
-    for split_name, pairs in split_by_components(tsv_pairs(path, rule), rule).items():
+    columns = Columns(rule.source_column, rule.target_column)
+    pairs_of_all = (pair for _, pair in tsv_pairs(path, columns, member=rule.file))
+    for split_name, pairs in split_by_components(pairs_of_all, rule).items():
         for side, (name, _) in enumerate(_sides(splits(config)[split_name])):
             text = "".join(f"{pair[side]}\n" for pair in pairs)
             with replacing(folder / name) as temporary:
@@ -297,12 +326,23 @@ def held_out(pair: Pair, share: float) -> bool:
     return int.from_bytes(digest, "big") < share * 2**64
 
 
-def split_pairs(config: DataConfig, name: str) -> Iterator[Pair]:
-    """Return the pairs of a split before clean-up; without a valid split, train is divided."""
+def split_pairs(config: DataConfig, name: str, skipped: Skipped | None = None) -> Iterator[Pair]:
+    """Return the pairs of a split before clean-up; without a valid split, train is divided.
+
+    `skipped` counts the lines that are no pairs, in a divided train those of both parts.
+    """
+    return (pair for _, pair in numbered_split(config, name, skipped))
+
+
+def numbered_split(
+    config: DataConfig, name: str, skipped: Skipped | None = None
+) -> Iterator[Numbered]:
+    """Return the pairs of a split with the numbers of their lines (see `split_pairs`)."""
     if name not in ("train", "valid") or "valid" in splits(config):
-        return read_pairs(locate(config, name))
-    pairs, wanted = read_pairs(locate(config, "train")), name == "valid"
-    return (pair for pair in pairs if held_out(pair, config.valid_share) is wanted)
+        return numbered(locate(config, name), config, skipped)
+    pairs = numbered(locate(config, "train"), config, skipped)
+    wanted = name == "valid"
+    return (both for both in pairs if held_out(both[1], config.valid_share) is wanted)
 
 
 def read_split(config: DataConfig, name: str) -> tuple[list[str], list[str]]:

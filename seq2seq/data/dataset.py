@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..files import write_text
 from .batches import Batch, BatchSampler, pad
+from .normalization import Change, Changes
 from .tokenizer import Tokenizers
 
 SIDES = ("source", "target")
@@ -115,12 +116,25 @@ class Counts:
     too_long: int = 0
     ratio: int = 0
     duplicates: int = 0
-    odd: Counter[str] = field(default_factory=Counter)
-    """Occurrences of the characters that clean-up mapped or removed."""
+    blank: int = 0
+    """Blank lines of a TSV file, which are no pairs."""
+    changes: Changes = field(default_factory=Counter)
+    """How often normalisation turned which characters into which, also in pairs dropped later."""
 
     def __add__(self, other: Counts) -> Counts:
         """Return the counts of two parts of a split."""
         return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the counts as JSON can hold them."""
+        changes = [{**change._asdict(), "count": count} for change, count in self.changes.items()]
+        return {**vars(self), "changes": changes}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Counts:
+        """Return the counts that `as_json` made."""
+        changes = {Change(c["before"], c["after"]): int(c["count"]) for c in values["changes"]}
+        return cls(**{**values, "changes": Counter(changes)})
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -147,10 +161,7 @@ class Manifest:
         """Read a manifest; raise DataError where it is missing or damaged."""
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            splits = {
-                name: Counts(**{**counts, "odd": Counter(counts["odd"])})
-                for name, counts in values["splits"].items()
-            }
+            splits = {name: Counts.from_json(c) for name, c in values["splits"].items()}
             known = {key: values[key] for key in ("left_out", "unseen") if key in values}
             names = values["name"], values["fingerprint"], values["languages"]
             return cls(*names, splits, **known)
@@ -160,7 +171,8 @@ class Manifest:
     def write(self, path: Path) -> None:
         """Write the manifest as JSON, without what there is none of."""
         values = {k: v for k, v in vars(self).items() if v or k not in ("left_out", "unseen")}
-        write_text(path, json.dumps(values, default=vars, indent=2, ensure_ascii=False) + "\n")
+        values["splits"] = {name: counts.as_json() for name, counts in self.splits.items()}
+        write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
 @dataclass

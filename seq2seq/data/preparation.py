@@ -30,14 +30,15 @@ from tqdm import tqdm
 from ..config import DataConfig, TokenizerConfig
 from ..errors import DataError
 from ..files import new_folder
-from .corpora import locate, split_pairs, splits, unzipped
+from .corpora import Skipped, locate, split_pairs, splits, unzipped
 from .dataset import ENDS_DTYPE, SIDES, Counts, Manifest, Prepared, ids_dtype
-from .scripts import check_scripts
+from .language_check import check_scripts
+from .normalization import clean
 from .splitting import Pair
-from .text import clean, odd_characters, text_sha256
+from .text import text_sha256
 from .tokenizer import Tokenizers
 
-VERSION = 3
+VERSION = 4
 """Version of the code that decides what the arrays hold: increase it where that changes."""
 LIBRARIES = ("sentencepiece", "jieba")
 """Libraries whose version decides how text is split."""
@@ -70,6 +71,7 @@ def fingerprint(
         "train_pairs": data.train_pairs,
         "valid_share": data.valid_share,
         "languages": [data.source_language, data.target_language],
+        "columns": [data.source_column, data.target_column],
     }
     text = json.dumps(made_of, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -100,6 +102,7 @@ def prepare(
         if not (folder / "manifest.json").exists():
             check_scripts(data)
             shutil.rmtree(folder, ignore_errors=True)
+            check_scripts(data)
             with new_folder(folder, prefix=MAKING) as made:
                 make(made, data, ready or train_tokenizers(data, tokenizer), progress)
     return Prepared.open(folder)
@@ -158,7 +161,8 @@ def encode_split(
     encoder = Encoder(tokenizers, data.max_length, data.cleaning.max_length_ratio, drops=is_train)
     limit = data.train_pairs if is_train else None
     room = sys.maxsize if limit is None else limit
-    pairs = split_pairs(data, name)
+    skipped = Skipped()
+    pairs = split_pairs(data, name, skipped)
     pairs = pairs if is_train else _keeping_text(pairs, folder, name)
     bar = tqdm(
         desc=f"preparing {name}", unit="pair", unit_scale=True, leave=False, disable=not progress
@@ -177,7 +181,8 @@ def encode_split(
             bar.update(encoded.counts.pairs)
             if not room:
                 break
-    counts.odd = Counter(dict(sorted(counts.odd.items())))
+    counts.changes = Counter(dict(sorted(counts.changes.items())))
+    counts.blank = skipped.blank if name in splits(data) else 0  # else train has counted them
     return counts
 
 
@@ -221,9 +226,9 @@ class Encoder:
         counts, sentences, keys = Counts(pairs=len(chunk)), list[tuple[list[int], ...]](), []
         tokenizers = (self.tokenizers.source, self.tokenizers.target)
         for pair in chunk:
-            for line in pair:
-                counts.odd.update(odd_characters(line))
-            both = tuple(t.encode(line) for t, line in zip(tokenizers, pair, strict=True))
+            both = tuple(
+                t.encode(line, counts.changes) for t, line in zip(tokenizers, pair, strict=True)
+            )
             if self.drops and (rule := self.broken_rule(*map(len, both))):
                 setattr(counts, rule, getattr(counts, rule) + 1)
                 continue

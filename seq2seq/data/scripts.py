@@ -1,4 +1,4 @@
-"""Whether the text of a corpus is written in the script of its language.
+"""Whether text is written in the script of its language.
 
 Scripts tell German from Chinese, but not German from French.
 """
@@ -7,17 +7,12 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache
-from itertools import islice
 
 from fontTools.unicodedata import script, script_name
 
-from ..config import DataConfig, languages
+from ..config import languages
 from ..config.languages import Language
-from ..errors import DataError
-from .corpora import is_here, locate, split_pairs, splits
 
-FIRST_PAIRS = 2000
-"""So many pairs of each split are looked at."""
 FEW_LINES = 100
 """Fewer lines with letters say nothing."""
 LEAST_LINES = 0.1
@@ -90,28 +85,4 @@ class ScriptCount:
         )
         return (
             f"{self.lines - self.written:,} of {self.lines:,} lines are not ({', '.join(shares)})"
-        )
-
-
-def check_scripts(data: DataConfig) -> None:
-    """Raise DataError where a side of a corpus is plainly not in the language stated for it."""
-    for name in splits(data):
-        if is_here(data, name):
-            _check_split(data, name)
-
-
-def _check_split(data: DataConfig, name: str) -> None:
-    pairs = list(islice(split_pairs(data, name), FIRST_PAIRS))
-    files = locate(data, name)
-    tags = {"source": data.source_language, "target": data.target_language}
-    for side, (key, tag) in enumerate(tags.items()):
-        found = ScriptCount((pair[side] for pair in pairs), tag)
-        if not found.is_other:
-            continue
-        exchanged = not ScriptCount((pair[1 - side] for pair in pairs), tag).is_other
-        way = "; are source and target exchanged?" if exchanged else ""
-        raise DataError(
-            f"{files[-1] if side else files[0]}: expected {key} text in {tag}"
-            f" (data.{key}_language), but {found}; set data.{key}_language to the language of the"
-            f" text, such as de, zh-Latn, or und to skip this check{way}"
         )

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from sentencepiece import SentencePieceProcessor
 
-from ..config import TokenizerConfig, TokenizerKind, languages
+from ..config import NormalForm, TokenizerConfig, TokenizerKind, languages
 from ..config.tokenizer import SPECIAL
 from ..errors import DataError
 from ..files import replacing, write_text
+from .normalization import Changes, Normalization, around
 from .own_model import Renumbering, read_model
-from .text import clean, join_chinese, nfkc, segment_chinese
+from .text import join_chinese, segment_chinese
 from .tokenizer_training import TrainingLines, train_model
 
 SPACE = "▁"
@@ -34,17 +34,8 @@ class Tokenizer:
 
     pad_id, unk_id, bos_id, eos_id = 0, 1, 2, 3
 
-    def __init__(
-        self,
-        model: bytes,
-        kind: TokenizerKind,
-        language: str,
-        nfkc: bool,
-        symbols: Sequence[str] = (),
-    ) -> None:
-        """`symbols` are the placeholders that stay whole."""
-        self.model, self.kind, self.language, self.nfkc = model, kind, language, nfkc
-        self.symbols = list(symbols)
+    def __init__(self, model: bytes, kind: TokenizerKind, normalization: Normalization) -> None:
+        self.model, self.kind, self.normalization = model, kind, normalization
         self.processor = SentencePieceProcessor()
         self.processor.LoadFromSerializedProto(model)
         self.numbers = Renumbering(self.processor)
@@ -52,13 +43,15 @@ class Tokenizer:
 
     @classmethod
     def train(cls, lines: Iterable[str], config: TokenizerConfig, language: str) -> Tokenizer:
-        """Train a tokenizer on the text of one language."""
-        usable = _usable(_normalised(lines, config, language), config)
-        return cls._of(train_model(usable, config, language), config, language)
+        """Train a tokenizer on the text of one language, normalised as source text is."""
+        how, _ = normalizations(config, (language, language))
+        usable = _usable(_normalised(lines, config.kind, how), config)
+        return cls(train_model(usable, config, language), config.kind, how)
 
-    @classmethod
-    def _of(cls, model: bytes, config: TokenizerConfig, language: str) -> Tokenizer:
-        return cls(model, config.kind, language, config.nfkc, config.symbols)
+    @property
+    def language(self) -> str:
+        """The language's tag."""
+        return self.normalization.language
 
     @property
     def sha256(self) -> str:
@@ -76,13 +69,16 @@ class Tokenizer:
         own = self.numbers.theirs[piece]
         return float(self.processor.get_score(own)) if own >= 0 else 0.0
 
-    def normalise(self, line: str) -> str:
-        """Return a line as SentencePiece receives it."""
-        return normalise(line, self.kind, self.language, self.nfkc, self.symbols)
+    def normalise(self, line: str, changes: Changes | None = None) -> str:
+        """Return a line as SentencePiece receives it; `changes` counts what was changed."""
+        return normalise(line, self.kind, self.normalization, changes)
 
-    def encode(self, line: str) -> list[int]:
-        """Return a line's ids without bos and eos; an empty line has none."""
-        found: list[int] = self.processor.encode(self.normalise(line))
+    def encode(self, line: str, changes: Changes | None = None) -> list[int]:
+        """Return a line's ids without bos and eos; an empty line has none.
+
+        `changes` counts what normalisation changed.
+        """
+        found: list[int] = self.processor.encode(self.normalise(line, changes))
         return [self.numbers.ours[i] for i in found] if self.numbers.is_needed else found
 
     def pieces(self, line: str) -> list[str]:
@@ -114,39 +110,38 @@ def _is_segmented(kind: TokenizerKind, language: str) -> bool:
 
 
 def normalise(
-    line: str, kind: TokenizerKind, language: str, use_nfkc: bool, symbols: Sequence[str] = ()
+    line: str, kind: TokenizerKind, normalization: Normalization, changes: Changes | None = None
 ) -> str:
-    """Return a line cleaned, in NFKC if wanted, with Chinese words apart for a word tokenizer.
+    """Return a normalised line, with Chinese words apart for a word tokenizer.
 
-    `symbols` are left as they are; for a word tokenizer they are words.
+    For a word tokenizer the placeholders are words.
     """
-    if use_nfkc:
-        line = _around(symbols, lambda part: nfkc(part, language), line)
-    line = clean(line)
-    if _is_segmented(kind, language):
-        return _around(symbols, segment_chinese, line, " ")
-    return _around(symbols, str.strip, line, " ") if kind is TokenizerKind.word else line
+    line, symbols = normalization(line, changes), normalization.symbols
+    if _is_segmented(kind, normalization.language):
+        return around(symbols, segment_chinese, line, " ")
+    return around(symbols, str.strip, line, " ") if kind is TokenizerKind.word else line
 
 
-def _around(
-    symbols: Sequence[str], change: Callable[[str], str], line: str, space: str = ""
-) -> str:
-    """Change the parts of a line between the symbols, and join all by `space`."""
-    if not symbols:
-        return change(line)
-    longest_first = "|".join(map(re.escape, sorted(symbols, key=len, reverse=True)))
-    parts = re.split(f"({longest_first})", line)
-    parts[::2] = map(change, parts[::2])
-    return space.join(part for part in parts if part)
-
-
-def _normalised(lines: Iterable[str], config: TokenizerConfig, language: str) -> Iterator[str]:
-    kind, nfkc, symbols = config.kind, config.nfkc, config.symbols
-    return (normalise(line, kind, language, nfkc, symbols) for line in lines)
+def _normalised(
+    lines: Iterable[str], kind: TokenizerKind, normalization: Normalization
+) -> Iterator[str]:
+    return (normalise(line, kind, normalization) for line in lines)
 
 
 def _usable(normalised: Iterable[str], config: TokenizerConfig) -> TrainingLines:
     return TrainingLines(normalised, config.symbols, config.kind is TokenizerKind.word)
+
+
+def normalizations(
+    config: TokenizerConfig, languages: tuple[str, str]
+) -> tuple[Normalization, Normalization]:
+    """Return how the settings normalise the source and the target."""
+    forms = (config.normalization.source, config.normalization.target)
+    source, target = (
+        Normalization(language, form, config.normalization.markup, tuple(config.symbols))
+        for language, form in zip(languages, forms, strict=True)
+    )
+    return source, target
 
 
 @dataclass
@@ -166,15 +161,16 @@ class Tokenizers:
         cls, texts: Sequence[Iterable[str]], config: TokenizerConfig, languages: tuple[str, str]
     ) -> Tokenizers:
         """Train on the source's and the target's text, which are in these languages."""
-        lines = [_normalised(text, config, s) for text, s in zip(texts, languages, strict=True)]
+        kind, both = config.kind, normalizations(config, languages)
+        lines = [_normalised(text, kind, how) for text, how in zip(texts, both, strict=True)]
         named = list(zip(lines, languages, strict=True))
         if config.joint:
             named = [(chain.from_iterable(lines), " and ".join(languages))]
         usable = [_usable(text, config) for text, _ in named]
         models = [train_model(t, config, n) for t, (_, n) in zip(usable, named, strict=True)]
         source, target = (
-            Tokenizer._of(model, config, language)
-            for model, language in zip((models[0], models[-1]), languages, strict=True)
+            Tokenizer(model, kind, how)
+            for model, how in zip((models[0], models[-1]), both, strict=True)
         )
         left_out = sum(text.left_out for text in usable)
         unseen = [s for s in config.symbols if all(s in text.unseen for text in usable)]
@@ -182,13 +178,12 @@ class Tokenizers:
 
     @classmethod
     def own(cls, config: TokenizerConfig, languages: tuple[str, str]) -> Tokenizers:
-        """Return the models that the settings name, which normalise text by themselves."""
+        """Return the models that the settings name, which bring their own normal form."""
         assert config.model is not None
+        files = (config.model, config.target_model or config.model)
         source, target = (
-            Tokenizer(*read_model(Path(file)), language, nfkc=False)
-            for file, language in zip(
-                (config.model, config.target_model or config.model), languages, strict=True
-            )
+            Tokenizer(*read_model(Path(file)), replace(how, form=NormalForm.none))
+            for file, how in zip(files, normalizations(config, languages), strict=True)
         )
         return cls(source, target, config.one_model)
 
@@ -196,8 +191,13 @@ class Tokenizers:
     def identity(self) -> dict[str, Any]:
         """What decides how text is split, as JSON can hold it."""
         both = (self.source, self.target)
-        names = ("sha256", "nfkc", "symbols", "language")
-        return {name: [getattr(side, name) for side in both] for name in names}
+        return {
+            "sha256": [side.sha256 for side in both],
+            "normalization": [
+                asdict(side.normalization) | {"form": side.normalization.form.value}
+                for side in both
+            ],
+        }
 
     def save(self, folder: Path) -> None:
         """Write models, vocabularies and tokenizer.json."""
@@ -209,8 +209,12 @@ class Tokenizers:
             "joint": self.joint,
             "kind": source.kind.value,
             "target_kind": target.kind.value,
-            "nfkc": source.nfkc,
-            "symbols": source.symbols,
+            "normalization": {
+                "source": source.normalization.form.value,
+                "target": target.normalization.form.value,
+                "markup": source.normalization.markup,
+            },
+            "symbols": source.normalization.symbols,
             "source_language": source.language,
             "target_language": target.language,
             "sha256": {name: tokenizer.sha256 for name, tokenizer in files.items()},
@@ -224,20 +228,36 @@ class Tokenizers:
             settings = json.loads(path.read_text(encoding="utf-8"))
             kinds = [TokenizerKind(settings["kind"])] * 2
             kinds[1] = TokenizerKind(settings.get("target_kind", settings["kind"]))
-            nfkc, symbols = bool(settings["nfkc"]), list(settings.get("symbols", ()))
-            languages = [settings["source_language"], settings["target_language"]]
-            if not all(isinstance(language, str) for language in languages):
-                raise ValueError(f"languages {languages}; expected two names")
+            both_ways = _stored_normalizations(settings)
             joint, sha256 = bool(settings.get("joint")), dict(settings.get("sha256", {}))
         both = []
-        for name, kind, language in zip(_model_names(joint), kinds, languages, strict=True):
+        for name, kind, how in zip(_model_names(joint), kinds, both_ways, strict=True):
             with _naming_damage(folder / name) as path:
-                model = path.read_bytes()
-                both.append(Tokenizer(model, kind, language, nfkc, symbols))
+                both.append(Tokenizer(path.read_bytes(), kind, how))
                 found, expected = both[-1].sha256, sha256.get(name, both[-1].sha256)
                 if found != expected:  # a model that lost its last pieces can still be loaded
                     raise ValueError(f"SHA-256 is {found}, expected {expected}")
         return cls(both[0], both[1], joint)
+
+
+def _stored_normalizations(settings: dict[str, Any]) -> list[Normalization]:
+    """Return the normalisation of both sides, as tokenizer.json has it.
+
+    Earlier versions stored one normal form, NFKC or none, and left markup alone.
+    """
+    languages = [settings["source_language"], settings["target_language"]]
+    if not all(isinstance(language, str) for language in languages):
+        raise ValueError(f"languages {languages}; expected two names")
+    if "normalization" in settings:
+        stored = dict(settings["normalization"])
+    else:
+        form = "nfkc" if settings["nfkc"] else "none"
+        stored = {"source": form, "target": form, "markup": False}
+    symbols = tuple(map(str, settings.get("symbols", ())))
+    return [
+        Normalization(language, NormalForm(stored[side]), bool(stored["markup"]), symbols)
+        for language, side in zip(languages, ("source", "target"), strict=True)
+    ]
 
 
 def _model_names(joint: bool) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
-from ..config import Config, OptimizerConfig
+from ..config import Config, OptimizerConfig, TokenizerConfig
 from ..config.settings import plain
 from ..files import write_text
 from ..rnn.config import MEANINGFUL, NormConfig, NormKind
@@ -58,6 +58,8 @@ def _typed(value: Any, kind: Any, key: str) -> Any:
 
 
 def _dataclass(value: dict[str, Any], kind: Any, key: str) -> Any:
+    if kind is TokenizerConfig:
+        value = _with_normalization(value)
     types, names = get_type_hints(kind), {f.name for f in fields(kind)}
     if unknown := [name for name in value if name not in names]:
         raise ValueError(f"{f'{key}.' if key else ''}{unknown[0]}: unknown setting")
@@ -77,3 +79,12 @@ def _meaningful(norm: dict[str, Any]) -> dict[str, Any]:
 def _with_decay(optimizer: dict[str, Any]) -> dict[str, Any]:
     """Add what weight decay pulls to the settings of an earlier version: every parameter."""
     return {"decay_vectors": bool(optimizer.get("weight_decay")), **optimizer}
+
+
+def _with_normalization(tokenizer: dict[str, Any]) -> dict[str, Any]:
+    """Replace an earlier version's nfkc, which held for both sides; it left markup alone."""
+    if "nfkc" not in tokenizer:
+        return tokenizer
+    form = "nfkc" if tokenizer["nfkc"] else "none"
+    others = {name: value for name, value in tokenizer.items() if name != "nfkc"}
+    return {**others, "normalization": {"source": form, "target": form, "markup": False}}

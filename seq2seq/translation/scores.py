@@ -1,10 +1,10 @@
 """BLEU, chrF and TER by sacreBLEU with their signatures, and paired significance tests.
 
 Hypotheses and references are compared in Unicode's normal form NFC: a letter with an accent is the
-same whether it is written as one character or as two.
+same whether it is written as one character or as two. HTML entities count as the characters that
+they stand for, and marks of the writing direction do not count.
 """
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from sacrebleu.metrics.ter import TER
 from sacrebleu.significance import PairedTest, Result
 
 from ..config.languages import language
+from ..data.normalization import comparable
 
 BLEU_ORDER = 4
 """BLEU counts sequences of 1 to so many tokens."""
@@ -92,8 +93,8 @@ def metrics(
 
 
 def composed(lines: Sequence[str]) -> list[str]:
-    """Return lines in the normal form in which text is compared, NFC."""
-    return [unicodedata.normalize("NFC", line) for line in lines]
+    """Return lines in the form in which text is compared."""
+    return [comparable(line) for line in lines]
 
 
 def check_counts(hypotheses: Sequence[str], references: Sequence[str]) -> None:

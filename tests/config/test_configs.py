@@ -5,6 +5,7 @@ import re
 import sys
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -149,8 +150,7 @@ def test_every_choice_is_accepted(composed: Composed, key: str) -> None:
         override = f"{key}=[{member.name}]" if key in LISTS else f"{key}={member.name}"
         needed = NEEDED.get(override, NEEDED.get(key, []))
         config = composed(*needed, override)
-        group, _, name = key.rpartition(".")
-        value = getattr(getattr(config, group) if group else config, name)
+        value = attrgetter(key)(config)
         assert value == [member] if key in LISTS else value is member
 
 

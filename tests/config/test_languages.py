@@ -5,7 +5,7 @@ from sacrebleu.metrics.bleu import BLEU
 
 from seq2seq.config import DataConfig, TokenizerKind, languages, saved_settings
 from seq2seq.config.languages import BLEU_TOKENIZERS, bleu_tokenizer, counted_units, language
-from seq2seq.data.text import nfkc
+from seq2seq.data.normalization import Normalization
 from seq2seq.data.tokenizer import Tokenizer, normalise
 from seq2seq.translation.scores import score
 
@@ -24,8 +24,8 @@ def test_what_is_written_in_chinese_characters(tag: str) -> None:
     assert language(tag).is_chinese
     assert not language(tag).has_spaces
     assert bleu_tokenizer(tag) == "zh"
-    assert nfkc("ＡＢ，ﬁ", tag) == "AB，fi"
-    assert normalise("我们学习", TokenizerKind.word, tag, True) == "我们 学习"
+    assert Normalization(tag)("ＡＢ，ﬁ") == "AB，fi"
+    assert normalise("我们学习", TokenizerKind.word, Normalization(tag)) == "我们 学习"
 
 
 @pytest.mark.parametrize("tag", JAPANESE)
@@ -33,7 +33,7 @@ def test_what_is_written_as_japanese(tag: str) -> None:
     assert language(tag).is_japanese
     assert not language(tag).has_spaces
     assert bleu_tokenizer(tag) == "ja-mecab"
-    assert nfkc("ＡＢ，ﬁ", tag) == "ＡＢ，fi"
+    assert Normalization(tag)("ＡＢ，ﬁ") == "ＡＢ，fi"
 
 
 @pytest.mark.parametrize("tag", [*NOT_CHINESE, *NOT_JAPANESE, "de", "en-GB", "vi", "hi", "qaa"])
@@ -42,7 +42,7 @@ def test_what_only_begins_like_them_is_neither(tag: str) -> None:
     assert not language(tag).is_japanese
     assert language(tag).has_spaces
     assert bleu_tokenizer(tag) == "13a"
-    assert nfkc("ＡＢ，ﬁ", tag) == "AB,fi"
+    assert Normalization(tag)("ＡＢ，ﬁ") == "AB,fi"
 
 
 @pytest.mark.parametrize("tag", LETTERS)
@@ -132,5 +132,5 @@ def test_a_run_that_was_trained_with_such_a_tag_is_read() -> None:
 def test_parts_of_a_sentence_are_joined_as_its_language_does() -> None:
     for tag, text in (("cmn", "ab"), ("th", "ab"), ("jav", "a b"), ("kor", "a b")):
         tokenizer = object.__new__(Tokenizer)
-        tokenizer.language = tag
+        tokenizer.normalization = Normalization(tag)
         assert tokenizer.join(["a", "b"]) == text

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from seq2seq import data
 from seq2seq.data.dataset import Counts, Manifest, ParallelDataset, ids_dtype
+from seq2seq.data.normalization import Change
 from seq2seq.data.preparation import Encoded, SplitWriter
 from seq2seq.data.tokenizer import Tokenizers
 from seq2seq.errors import DataError
@@ -37,9 +38,14 @@ MANIFEST = """\
       "too_long": 2,
       "ratio": 0,
       "duplicates": 3,
-      "odd": {
-        "\u00a0": 4
-      }
+      "blank": 5,
+      "changes": [
+        {
+          "before": "\u00a0",
+          "after": " ",
+          "count": 4
+        }
+      ]
     },
     "valid": {
       "pairs": 2,
@@ -48,7 +54,8 @@ MANIFEST = """\
       "too_long": 0,
       "ratio": 0,
       "duplicates": 0,
-      "odd": {}
+      "blank": 0,
+      "changes": []
     }
   }
 }
@@ -59,7 +66,7 @@ def test_a_manifest_is_read_and_written_byte_for_byte(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     path.write_text(MANIFEST, encoding="utf-8")
     manifest = Manifest.read(path)
-    train = Counts(9, 3, 1, 2, 0, 3, Counter({"\u00a0": 4}))
+    train = Counts(9, 3, 1, 2, 0, 3, 5, Counter({Change("\u00a0", " "): 4}))
     assert manifest.splits == {"train": train, "valid": Counts(pairs=2, kept=2)}
     assert train.dropped == {"empty": 1, "too_long": 2, "ratio": 0, "duplicates": 3}
     manifest.write(tmp_path / "again.json")
@@ -68,7 +75,11 @@ def test_a_manifest_is_read_and_written_byte_for_byte(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"splits": None}, {"splits": {"train": {}}}, {"splits": {"train": {"odd": {}, "more": 1}}}],
+    [
+        {"splits": None},
+        {"splits": {"train": {}}},
+        {"splits": {"train": {"changes": [], "more": 1}}},
+    ],
 )
 def test_a_manifest_of_another_form_is_named(tmp_path: Path, change: dict[str, Any]) -> None:
     path = tmp_path / "manifest.json"
@@ -78,8 +89,10 @@ def test_a_manifest_of_another_form_is_named(tmp_path: Path, change: dict[str, A
 
 
 def test_counts_of_two_parts_add_up() -> None:
-    one, other = Counts(5, 3, 1, odd=Counter("aab")), Counts(4, 4, 0, 1, odd=Counter("bc"))
-    assert one + other == Counts(9, 7, 1, 1, odd=Counter(a=2, b=2, c=1))
+    a, b = Change("\u00a0", " "), Change("\u200b", "")
+    one, other = Counts(5, 3, 1, changes=Counter([a, a, b])), Counts(4, 4, 0, 1, blank=2)
+    other.changes[b] = 3
+    assert one + other == Counts(9, 7, 1, 1, blank=2, changes=Counter({a: 2, b: 4}))
 
 
 SENTENCES = st.lists(st.lists(st.integers(0, 299), max_size=5), max_size=8)

@@ -9,7 +9,7 @@ import pytest
 from invented_text import corpus, sentences
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
-from seq2seq.config import TokenizerConfig, TokenizerKind
+from seq2seq.config import NormalForm, NormalizationConfig, TokenizerConfig, TokenizerKind
 from seq2seq.data.preparation import prepare
 from seq2seq.data.tokenizer import Tokenizer, Tokenizers
 from seq2seq.errors import DataError
@@ -161,7 +161,6 @@ def test_the_content_of_the_model_decides_the_prepared_corpus(tmp_path: Path) ->
         ("kind", TokenizerKind.word),
         ("vocab_size", 500),
         ("joint", False),
-        ("nfkc", False),
         ("byte_fallback", True),
         ("character_coverage", 0.99),
         ("user_defined_symbols", "<url>"),
@@ -170,6 +169,14 @@ def test_the_content_of_the_model_decides_the_prepared_corpus(tmp_path: Path) ->
 def test_settings_that_a_model_decides_are_refused(setting: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf"tokenizer\.{setting}=.*tokenizer\.model=null"):
         replace(TokenizerConfig(model="m.model"), **{setting: value})
+
+
+def test_a_model_brings_its_own_normal_form() -> None:
+    for form in (NormalizationConfig(NormalForm.nfc), NormalizationConfig(target=NormalForm.none)):
+        with pytest.raises(ValueError, match=r"normalization\..*: .*tokenizer\.model=null"):
+            TokenizerConfig(normalization=form, model="m.model")
+    kept = TokenizerConfig(normalization=NormalizationConfig(markup=False), model="m.model")
+    assert not kept.normalization.markup
 
 
 def test_a_targets_model_alone_is_refused() -> None:

@@ -11,7 +11,13 @@ import pytest
 import torch
 from small_corpora import TOKENIZER, corpus, sentences
 
-from seq2seq.config import DataConfig, TokenizerConfig, TokenizerKind
+from seq2seq.config import (
+    DataConfig,
+    NormalForm,
+    NormalizationConfig,
+    TokenizerConfig,
+    TokenizerKind,
+)
 from seq2seq.data import preparation
 from seq2seq.data.batches import BatchSampler
 from seq2seq.data.corpora import read_split
@@ -85,9 +91,10 @@ def test_cleaning_drops_and_counts_only_training_pairs(tmp_path: Path) -> None:
     assert list(prepared.manifest.splits) == ["train", "valid"]
     assert (train.pairs, train.kept) == (46, 40)
     assert train.dropped == {"empty": 2, "too_long": 1, "ratio": 1, "duplicates": 2}
-    assert train.odd == {"\u00a0": 2, "\u200b": 1}
+    odd = {("\u00a0", " "): 2, ("\u200b", ""): 1, (" ", ""): 5}
+    assert train.changes == odd
     assert (valid.pairs, valid.kept) == (6, 6)
-    assert valid.odd == {"\u00a0": 2, "\u200b": 1}
+    assert valid.changes == odd
     assert prepared.manifest == Manifest.read(prepared.folder / "manifest.json")
 
 
@@ -196,7 +203,7 @@ def test_text_and_settings_of_preparation_change_the_folder(
         {"kind": TokenizerKind.char},
         {"vocab_size": 80},
         {"joint": False},
-        {"nfkc": False},
+        {"normalization": NormalizationConfig(target=NormalForm.nfkc)},
     ]
     folders = [
         folder(),
@@ -290,7 +297,8 @@ def test_the_manifest_is_plain_json(tmp_path: Path) -> None:
     folder = prepare(corpus(tmp_path, pairs), TOKENIZER, progress=False).folder
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["languages"] == ["en", "de"]
-    assert manifest["splits"]["train"]["odd"].keys() <= {"\u00a0"}
+    change = {"before": "\u00a0", "after": " "}
+    assert manifest["splits"]["train"]["changes"] == [{**change, "count": 3}]
     assert set(manifest["splits"]) == {"train", "valid"}
 
 

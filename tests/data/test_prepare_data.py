@@ -32,7 +32,7 @@ def files(tmp_path: Path, src: bytes, tgt: bytes) -> list[str]:
         path = tmp_path / side
         path.write_bytes(text)
         paths.append(f"data.train.{side}={path}")
-    return ["data=files", "data.name=mine", *paths]
+    return ["data=files", "data.name=mine", "data.target_language=de", *paths]
 
 
 def test_it_shows_the_counts_of_cleaning_and_the_steps_of_a_sentence(tmp_path: Path) -> None:
@@ -55,9 +55,10 @@ def test_it_shows_the_counts_of_cleaning_and_the_steps_of_a_sentence(tmp_path: P
         if line[:5] in ("train", "valid")
     }
     train, valid = ([int(cell) for cell in rows[name]] for name in ("train", "valid"))
-    assert train == [122, 1, 0, 0, 1, 120]
-    assert valid == [122, 0, 0, 0, 0, 122]
-    assert "U+00A0     no-break space" in done.stdout
+    assert train == [122, 1, 0, 0, 1, 0, 120]
+    assert valid == [122, 0, 0, 0, 0, 0, 122]
+    [changed] = [line for line in done.stdout.splitlines() if "U+00A0" in line]
+    assert changed.split() == ["U+00A0", "no-break", "space", "U+0020", "space", "242", "242"]
     shown = {
         line.split()[0]: line.split(maxsplit=1)[1]
         for line in done.stdout.splitlines()

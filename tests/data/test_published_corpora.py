@@ -18,6 +18,7 @@ from typed import present
 
 from seq2seq.config import DataConfig, Origin, SplitConfig, SplitRule
 from seq2seq.data import corpora
+from seq2seq.data.columns import Columns
 from seq2seq.data.corpora import (
     is_here,
     locate,
@@ -302,14 +303,14 @@ def test_an_upstream_file_is_checked_by_its_git_hash(tmp_path: Path, server: Ser
 )
 def test_a_damaged_upstream_file_is_named(tmp_path: Path, data: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        list(tsv_pairs(write(tmp_path / "all.txt", data), RULE))
+        list(tsv_pairs(write(tmp_path / "all.txt", data), Columns()))
 
 
 def test_a_zip_without_the_member(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("other.txt", "a\tb\n")
     with pytest.raises(DataError, match=r"a\.zip: the zip archive has no member 'deu\.txt'"):
-        list(tsv_pairs(tmp_path / "a.zip", SplitRule(file="deu.txt")))
+        list(tsv_pairs(tmp_path / "a.zip", Columns(), member="deu.txt"))
 
 
 # -- the configurations ---

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from conftest import composed
 
+from seq2seq.data.language_check import check_scripts
 from seq2seq.data.preparation import prepare
-from seq2seq.data.scripts import FEW_LINES, ScriptCount, check_scripts
+from seq2seq.data.scripts import FEW_LINES, ScriptCount
 from seq2seq.errors import DataError
 
 GERMAN = "Der kleine Hund läuft schnell über die Straße."

@@ -1,6 +1,5 @@
 import gzip
 import tempfile
-import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seq2seq.data import text
+from seq2seq.data.normalization import CONTROLS, INVISIBLE, SPACES
 from seq2seq.data.text import (
-    clean,
     decoded_lines,
     join_chinese,
-    nfkc,
-    odd_characters,
     read_lines,
     segment_chinese,
     text_sha256,
@@ -83,35 +80,10 @@ def test_spaces_are_removed_next_to_chinese_and_kept_between_other_words() -> No
     assert join_chinese("我 喜欢 New York 的 3 个 苹果 。") == "我喜欢New York的3个苹果。"
 
 
-@pytest.mark.parametrize(
-    ("language", "line", "expected"),
-    [
-        ("en", "ｆｕｌｌ，ﬁne…", "full,fine..."),
-        ("zh", "你好，ＡＢＣ１２？（好）！……", "你好，ABC12？（好）！……"),
-        ("ja", "１０ｃｍ、ｶﾞ？", "１０ｃｍ、ガ？"),
-    ],
-)
-def test_nfkc_keeps_full_width_characters_of_chinese_and_japanese_references(
-    language: str, line: str, expected: str
-) -> None:
-    assert nfkc(line, language) == expected
-
-
-def test_odd_characters_are_counted_and_replaced() -> None:
-    line = "a\u00a0b\u202fc\u2009d\u200be\u00adf\u3000g\th\x07i\u0085j"
-    assert clean(line) == "a b c def g h i j"
-    assert sum(odd_characters(line).values()) == 9
-    assert odd_characters("plain text") == {}
-    assert clean("  two   spaces ") == "two spaces"
-    assert (
-        clean("می\u200cخواهم") == "می\u200cخواهم"
-    )  # the zero-width non-joiner is part of the spelling
-
-
 # -- for any text ---
 
 SETTINGS = settings(max_examples=100, deadline=None)
-ODD = st.sampled_from(text.SPACES + text.INVISIBLE + text.CONTROLS)
+ODD = st.sampled_from(SPACES + INVISIBLE + CONTROLS)
 LINE = st.text(st.one_of(st.characters(codec="utf-8"), ODD), max_size=30)
 
 
@@ -125,21 +97,3 @@ def test_lines_are_read_as_they_were_written(lines: list[str], crlf: bool) -> No
     if lines:
         lines[0] = lines[0].removeprefix("\ufeff")
     assert list(decoded_lines(raw, "a.txt")) == lines
-
-
-@SETTINGS
-@given(LINE)
-def test_cleaning_twice_equals_cleaning_once(line: str) -> None:
-    plain = clean(line)
-    assert not odd_characters(plain)
-    assert clean(plain) == plain == " ".join(plain.split())
-    kept = [c for c in line if not c.isspace() and c not in text.INVISIBLE + text.CONTROLS]
-    assert "".join(plain.split()) == "".join(kept)
-
-
-@SETTINGS
-@given(LINE, st.sampled_from(["en", "zh", "zh-Hant", "ja"]))
-def test_nfkc_twice_is_nfkc_once(line: str, language: str) -> None:
-    once = nfkc(line, language)
-    assert nfkc(once, language) == once
-    assert unicodedata.normalize("NFKC", once) == unicodedata.normalize("NFKC", line)

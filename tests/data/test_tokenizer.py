@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
-from seq2seq.config import TokenizerConfig, TokenizerKind
+from seq2seq.config import NormalForm, NormalizationConfig, TokenizerConfig, TokenizerKind
+from seq2seq.data.normalization import Normalization
 from seq2seq.data.tokenizer import Tokenizer, Tokenizers
 from seq2seq.errors import DataError
 
 KINDS = list(TokenizerKind)
+PLAIN = NormalizationConfig(NormalForm.none, NormalForm.none)
 ENGLISH = [
     "the happy dog walks home",
     "an unlucky cat walks slowly",
@@ -106,7 +108,7 @@ def test_chinese_punctuation_agrees_with_the_reference(kind: str) -> None:
 def test_nfkc_can_be_turned_off() -> None:
     lines = ["ｆｕｌｌ width", *english()]
     assert train(lines=lines).pieces("ｆｕｌｌ") == train(lines=lines).pieces("full")
-    plain = train("char", 80, lines, nfkc=False)
+    plain = train("char", 80, lines, normalization=PLAIN)
     assert plain.decode(plain.encode("ｆｕｌｌ")) == "ｆｕｌｌ"
 
 
@@ -156,10 +158,11 @@ def test_training_is_deterministic(kind: str) -> None:
 
 
 def test_a_tokenizer_is_saved_with_a_readable_vocabulary(tmp_path: Path) -> None:
-    tokenizer = train("word", 50, CHINESE, "zh", nfkc=False)
+    tokenizer = train("word", 50, CHINESE, "zh", normalization=PLAIN)
     Tokenizers(tokenizer, tokenizer, joint=True).save(tmp_path)
     again = Tokenizers.load(tmp_path).target
-    assert (again.kind, again.language, again.nfkc) == (TokenizerKind.word, "zh", False)
+    assert (again.kind, again.language) == (TokenizerKind.word, "zh")
+    assert again.normalization == tokenizer.normalization == Normalization("zh", NormalForm.none)
     assert again.encode(CHINESE[0]) == tokenizer.encode(CHINESE[0])
     vocabulary = (tmp_path / "tokenizer.vocab").read_text(encoding="utf-8").splitlines()
     assert [line.split("\t")[0] for line in vocabulary] == [
@@ -234,7 +237,9 @@ def test_a_model_with_other_special_ids_is_refused(tmp_path: Path) -> None:
         {"kind": "syllable"},
         {"kind": None},
         {"source_language": 7},
-        {"nfkc": ...},
+        {"normalization": ...},
+        {"normalization": {"source": "nfkc", "target": "nfd", "markup": True}},
+        {"normalization": {"source": "nfkc", "target": "nfc"}},
     ],
 )
 def test_damaged_settings_are_refused_by_name(tmp_path: Path, change: dict[str, Any]) -> None:
