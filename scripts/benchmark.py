@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from seq2seq.app.exit_codes import guarded
+from seq2seq.app.options import parser
 from seq2seq.app.utf8 import restart_in_utf8
 from seq2seq.benchmark.figure import speed_figure
 from seq2seq.benchmark.layers import PRODUCTS
@@ -86,32 +87,30 @@ def draw(tables: Tables, path: Path) -> None:
 
 def parsed() -> argparse.Namespace:
     """Return the checked options of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    command = parser(__doc__)
     choices = [*TABLES, "memory", "all"]
-    parser.add_argument(
+    command.add_argument(
         "what", nargs="?", choices=choices, default="all", help="what to measure (default: all)"
     )
-    parser.add_argument(
+    command.add_argument(
         "--size", choices=list(SIZES), default="full", help="small takes a second, for a first look"
     )
-    parser.add_argument(
+    command.add_argument(
         "--rounds", type=int, default=11, metavar="N", help="interleaved rounds (default: 11)"
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="number of CPU threads")
-    parser.add_argument(
+    command.add_argument("--threads", type=int, metavar="N", help="number of CPU threads")
+    command.add_argument(
         "--compile",
         action="store_true",
         help="layers: torch.compile of the reference, too; compiling it takes minutes",
     )
-    parser.add_argument("--figure", type=Path, metavar="PNG", help="layers: draw the ratios there")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    options = parser.parse_args()
+    command.add_argument("--figure", type=Path, metavar="PNG", help="layers: draw the ratios there")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    options = command.parse_args()
     if options.rounds < 1:
-        parser.error(f"--rounds {options.rounds}: expected at least 1")
+        command.error(f"--rounds {options.rounds}: expected at least 1")
     if options.figure is not None and options.what not in ("layers", "all"):
-        parser.error(f"--figure {options.figure}: {options.what} has no figure; expected layers")
+        command.error(f"--figure {options.figure}: {options.what} has no figure; expected layers")
     return options
 
 

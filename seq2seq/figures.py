@@ -1,4 +1,4 @@
-"""What figures share: colours of the norms, fonts, rendering; and the attention map.
+"""What figures share: colours of the norms, rendering; and the attention map.
 
 matplotlib is imported when the first figure is drawn: the charts need the colours alone.
 """
@@ -8,31 +8,21 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unicodedata import east_asian_width
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .files import replacing
+from .fonts import drawable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NORM_COLOURS = {"none": "#000000", "batch": "#D55E00", "layer": "#0072B2", "rms": "#009E73"}
 """Colour of each norm, from Okabe & Ito's palette for colour-blind readers."""
-
-
-@cache
-def use_fonts() -> None:
-    """Let figures show Chinese and Japanese too, in a font of the zhplot package."""
-    import matplotlib
-    from matplotlib import font_manager
-
-    font_manager.fontManager.addfont(str(files("zhplot") / "fonts" / "NotoSansSC-Regular.ttf"))
-    matplotlib.rcParams["font.family"] = ["DejaVu Sans", "Noto Sans SC"]
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -61,6 +51,9 @@ def rendered(figure: Figure, kind: str, dpi: int = 150) -> bytes:
 
 # -- attention ---
 
+LONGEST_LABEL = 24
+"""The most characters of a piece that are shown."""
+
 
 def _inches(pieces: int) -> float:
     """Return the size of one piece's row or column; a long sentence has smaller ones."""
@@ -70,7 +63,18 @@ def _inches(pieces: int) -> float:
 def _labels(pieces: Sequence[str]) -> tuple[list[int], list[str]]:
     """Return positions and texts of the labels: of every piece, or of as many as there is room."""
     shown = range(0, len(pieces), math.ceil(0.17 / _inches(len(pieces))))
-    return list(shown), [pieces[i].replace("▁", " ").strip() or "␣" for i in shown]
+    labels = [pieces[i].replace("▁", " ").strip(" ") or "␣" for i in shown]
+    return list(shown), [
+        label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"
+        for label in drawable(labels)
+    ]
+
+
+def _room(labels: Sequence[str]) -> float:
+    """Return the inches that the longest label takes."""
+    wide = {"F", "W"}  # the characters of East Asia
+    lengths = [sum(1 + (east_asian_width(c) in wide) for c in label) for label in labels]
+    return 0.1 * max(lengths, default=0)
 
 
 def attention_figure(
@@ -82,13 +86,17 @@ def attention_figure(
     """
     from matplotlib.figure import Figure
 
-    use_fonts()
-    size = (1.8 + _inches(len(src)) * len(src), 1.2 + _inches(len(tgt)) * len(tgt))
+    columns, rows = _labels(src), _labels(tgt)  # first, since they add the fonts that they need
+    left, top = (_room(labels) for _, labels in (rows, columns))
+    size = (
+        1.2 + left + top / 2 + _inches(len(src)) * len(src),
+        0.8 + top + _inches(len(tgt)) * len(tgt),
+    )
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(weights, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
-    axes.set_xticks(*_labels(src), rotation=60, ha="left", rotation_mode="anchor", parse_math=False)
-    axes.set_yticks(*_labels(tgt), parse_math=False)
+    axes.set_xticks(*columns, rotation=60, ha="left", rotation_mode="anchor", parse_math=False)
+    axes.set_yticks(*rows, parse_math=False)
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
     axes.set_xlabel("source")

@@ -51,6 +51,7 @@ NEEDED = {
     "trainer.recalibrate": ["norm=batch"],
     "trainer.recalibrate_batches": ["norm=batch"],
     "trainer.validate_sentences": LEARNT,
+    "decode.no_repeat_ngram": ["decode.min_length=9"],
     "decode.replace_unk": ["tokenizer.vocab_size=8"],
 }
 """What a setting needs to have an effect on the small training here."""
@@ -68,6 +69,8 @@ VALUES = {
     "data.vocab_size": ["8"],
     "data.valid_share": ["0.4"],
     "decode.max_length": ["1"],
+    "decode.min_length": ["9"],
+    "decode.no_repeat_ngram": ["1"],
     "model.hidden_size": ["32"],
     "norm.terms": ["joint"],
     "norm.cell": ["carried", "none"],

@@ -13,7 +13,8 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from seq2seq.figures import NORM_COLOURS, attention_figure, use_fonts
+from seq2seq.figures import NORM_COLOURS, attention_figure
+from seq2seq.fonts import use_fonts
 from seq2seq.rnn import NormKind
 
 pytest_plugins = ["run_fixtures"]

@@ -83,26 +83,31 @@ ROOMS = {
     "files": set(),
     "rnn": set(),
     "config": {"rnn"},
-    "figures": {"files"},
+    "shown": set(),
+    "fonts": {"shown"},
+    "figures": {"files", "fonts"},
     "device": {"config"},
     "loss": {"rnn"},
     "data": {"config", "errors", "files"},
     "model": {"rnn", "config", "loss"},
-    "runs": {"rnn", "config", "files", "programs"},
+    "runs": {"rnn", "config", "files", "programs", "shown"},
     "translation": {"config", "data", "runs", "model", "device", "figures"},
     "probes": {"rnn", "config", "data", "runs", "model", "device", "translation"},
     "training": {
         *("rnn", "config", "data", "runs", "model", "device", "errors", "files", "figures"),
+        "shown",
         *("translation", "probes"),
     },
-    "report": {"rnn", "config", "runs", "errors", "files", "figures", "translation"},
+    "report": {
+        *("rnn", "config", "runs", "errors", "files", "figures", "fonts", "shown", "translation"),
+    },
     "app": {
-        *("config", "data", "runs", "device", "errors", "files", "programs"),
+        *("config", "data", "runs", "device", "errors", "files", "programs", "shown"),
         *("translation", "training", "report", "data_report", "figures"),
     },
-    "data_report": {"config", "data", "figures"},
+    "data_report": {"config", "data", "figures", "fonts"},
     "train": {"app"},
-    "benchmark": {"rnn", "config", "model", "figures", "translation"},
+    "benchmark": {"rnn", "config", "model", "figures", "fonts", "translation"},
 }
 """What each room, or module outside of them, may import."""
 
@@ -199,9 +204,9 @@ LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
 BUDGETS = {
     ("rnn",): 1430,
-    ("model", "loss", "translation", "training"): 2810,
+    ("model", "loss", "translation", "training"): 3100,
     ("data",): 3300,
-    ("report",): 2950,
+    ("report",): 2970,
 }
 """The most lines of Python that rooms may have together; kernels are not counted."""
 KERNELS = ("rnn/cpu/", "rnn/gpu/")

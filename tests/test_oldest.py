@@ -19,10 +19,9 @@ OLDEST: dict[str, Version] = {
     )
 }
 USED = [
-    *PROJECT["dependencies"],
     *(line for extra in ("app", "report", "ja", "slurm") for line in EXTRAS[extra]),
 ]
-"""What the commands need; tools for development have their pinned versions alone."""
+"""What the commands need, but for torch, which people have already and which is not replaced."""
 
 
 def lowest(line: str) -> tuple[str, Version]:

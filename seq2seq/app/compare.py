@@ -6,12 +6,10 @@ The folder gets report.html, report.md, results.csv and figures/. Runs of an exp
 (python train.py -m experiment=convergence, length, ...) get a verdict on its claim.
 """
 
-import argparse
 import os
 import shlex
 from pathlib import Path
 
-from rich.markup import escape
 from rich.table import Table
 
 from ..config.languages import counted_units
@@ -19,7 +17,8 @@ from ..programs import program
 from ..report.columns import COLUMNS, status
 from ..report.groups import labels
 from ..report.page import Report, write_report
-from .options import console
+from ..shown import escaped
+from .options import console, parser
 
 LISTED = 6
 """The command in the report names so many runs or fewer; of more it gives folder and number."""
@@ -27,18 +26,16 @@ LISTED = 6
 
 def main() -> None:
     """Parse the command line, write the report, and print what it found."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder")
-    parser.add_argument(
+    command_line = parser(__doc__)
+    command_line.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder")
+    command_line.add_argument(
         "--out",
         type=Path,
         default=Path("."),
         metavar="DIR",
         help="the folder for the report (default: the current one)",
     )
-    arguments = parser.parse_args()
+    arguments = command_line.parse_args()
     report = write_report(arguments.runs, arguments.out, command(arguments.runs, arguments.out))
     console().print(runs_table(report))
     for words in tokenizers(report):
@@ -46,13 +43,13 @@ def main() -> None:
     for section in report.sections:
         for verdict in section.verdicts:
             claim = f"{section.title}: {verdict.claim} {verdict.missing}".rstrip()
-            print(f"{verdict.outcome.value}: {claim}")
+            print(f"{verdict.outcome.value}: {escaped(claim)}")
     for answer in report.answers:
-        print(f"\n{answer}")
+        print(f"\n{escaped(answer)}")
     for note in report.notes:
-        print(f"note: {note}")
-    print(f"\nWrote {', '.join(str(file) for file in report.files)}.")
-    folder = shlex.quote(common_folder(arguments.runs))
+        print(f"note: {escaped(note)}")
+    print(f"\nWrote {escaped(', '.join(str(file) for file in report.files))}.")
+    folder = escaped(shlex.quote(common_folder(arguments.runs)))
     print(f"Curves by run in TensorBoard: tensorboard --logdir {folder}")
 
 
@@ -79,7 +76,7 @@ def runs_table(report: Report) -> Table:
         )
     for run, label in zip(report.runs, labels(report.runs), strict=True):
         cells = (label if column.key == "run" else column.text(run) for column in shown)
-        table.add_row(*map(escape, cells))
+        table.add_row(*map(escaped, cells))
     return table
 
 

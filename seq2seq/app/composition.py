@@ -28,6 +28,8 @@ from hydra_plugins import seq2seq as sweeper
 
 from ..config import Config, TokenizerConfig, saved_settings
 from ..config.settings import CHANGEABLE, CONFIGS, EXTENDABLE, NOT_SETTINGS, plain
+from ..shown import escaped as visible
+from ..shown import shortened
 from .exit_codes import wants_traceback
 from .explanations import explained
 from .fine_tuning import check_origins, with_architecture
@@ -227,5 +229,6 @@ def job() -> Iterator[None]:
     except (ValueError, RuntimeError, OSError) as error:
         if HydraConfig.get().mode is not RunMode.MULTIRUN:
             raise JobFailed(error) from error
-        print(f"failed: {' '.join(HydraConfig.get().overrides.task)}: {error}", file=sys.stderr)
+        overrides = " ".join(HydraConfig.get().overrides.task)
+        print(f"failed: {visible(overrides)}: {shortened(visible(str(error)))}", file=sys.stderr)
         raise

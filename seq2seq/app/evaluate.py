@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.languages import BLEU_TOKENIZERS
 from ..files import write_text
-from .options import add_search_options, open_translator, parser
+from .options import add_search_options, open_ensemble, parser
 
 if TYPE_CHECKING:
     from ..runs.folder import Run
@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 def options() -> argparse.Namespace:
     """Parse the command line."""
     command = parser(__doc__)
-    command.add_argument("runs", nargs="+", metavar="RUN", help="the folder of a run")
+    command.add_argument("runs", nargs="*", metavar="RUN", help="the folder of a run")
+    command.add_argument(
+        "--ensemble",
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="several runs as one more system: the mean of their probabilities",
+    )
     command.add_argument(
         "--hypotheses",
         nargs="+",
@@ -57,11 +64,18 @@ def options() -> argparse.Namespace:
         help="write the translations and references there, as they are compared",
     )
     asked = command.parse_args()
+    check(command, asked)
+    return asked
+
+
+def check(command: argparse.ArgumentParser, asked: argparse.Namespace) -> None:
+    """Exit with code 2 unless the options name systems and a text."""
     if (asked.source is None) != (asked.reference is None):
         command.error("--source and --reference go together")
+    if not asked.runs and not asked.ensemble:
+        command.error("expected the folder of a run, or --ensemble RUN RUN ...")
     if len({Path(run).resolve() for run in asked.runs}) < len(asked.runs):
         command.error("a run is named twice")
-    return asked
 
 
 def add_scoring_options(command: argparse.ArgumentParser) -> None:
@@ -106,6 +120,7 @@ class Evaluation:
 
     def __init__(self, asked: argparse.Namespace) -> None:
         self.asked = asked
+        self.first = [*asked.runs, *asked.ensemble][0]
         self.source: list[str] = []
         self.references: list[list[str]] = []
         """One list of lines for each reference."""
@@ -113,15 +128,21 @@ class Evaluation:
         self.systems: dict[str, list[str]] = {}
         self.rows: list[dict[str, Any]] = []
 
-    def add_run(self, folder: str) -> None:
-        """Translate and score with a run; ValueError if it can't be compared with the first."""
+    def add_runs(self, folders: list[str]) -> None:
+        """Translate and score with a run, or with several as one.
+
+        ValueError if one can't be compared with the first.
+        """
         from ..runs.folder import Run
 
-        run = Run.open(folder)
-        self._take_test_set(folder, run)
-        session = open_translator(folder, self.asked)
+        for folder in folders:
+            self._take_test_set(folder, Run.open(folder))
+        session = open_ensemble(folders, self.asked)
         found = [best[0].text for best in session.translate(self.source, progress=True)]
-        self._add(folder, found, {"decode": asdict(session.decode)})
+        how = {"decode": asdict(session.decode)}
+        if session.sampling is not None:
+            how["sampling"] = asdict(session.sampling)
+        self._add(" + ".join(folders), found, how)
 
     def add_file(self, name: str, file: str) -> None:
         """Score the translations in a file, a line for each of the source."""
@@ -152,7 +173,7 @@ class Evaluation:
         """Read the text to score on; ValueError where a run before had other text or language."""
         from ..data.corpora import read_parallel, read_split
 
-        asked, data, first = self.asked, run.config().data, self.asked.runs[0]
+        asked, data, first = self.asked, run.config().data, self.first
         tokenizer = asked.tokenize or data.splits_for_bleu
         if asked.source is None:
             source, reference = read_split(data, asked.split)
@@ -239,7 +260,9 @@ def main() -> None:
     files = named_files(asked)
     evaluation = Evaluation(asked)
     for folder in asked.runs:
-        evaluation.add_run(folder)
+        evaluation.add_runs([folder])
+    if asked.ensemble:
+        evaluation.add_runs(asked.ensemble)
     for name, file in files.items():
         evaluation.add_file(name, file)
     results = evaluation.results()

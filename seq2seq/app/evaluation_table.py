@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from ..config.languages import BLEU_UNITS
 from ..files import write_text
+from ..shown import escaped
 from ..translation.scores import composed, ter_metric
 from .options import console
 
@@ -36,17 +36,17 @@ def show(results: dict[str, Any], is_saved: bool) -> None:
             f" ({compared[0]['signature']})"
         )
     for remark in results["remarks"]:
-        print(f"note: {remark}")
+        print(f"note: {escaped(remark)}")
     how = "" if is_saved else " (--save DIR writes these files)"
     print(f"sacreBLEU's own command{how}:")
     for line in results["sacrebleu"]:
-        print(f"    {line}")
+        print(f"    {escaped(line)}")
 
 
 def table(results: dict[str, Any], compared: list[dict[str, Any]]) -> Table:
     """Return a row of scores for each system; `compared` holds the tests of BLEU and chrF."""
     title = f"{results['test_set']}, {results['sentences']} sentences"
-    found = Table(box=None, pad_edge=False, title=escape(title), title_justify="left")
+    found = Table(box=None, pad_edge=False, title=escaped(title), title_justify="left")
     is_run = all("decode" in row for row in results["runs"])
     shown = {key: name for key, name in TITLES.items() if key in results["runs"][0]}
     tests = ("95% interval", "p", "p (chrF)") if compared else ()
@@ -54,7 +54,7 @@ def table(results: dict[str, Any], compared: list[dict[str, Any]]) -> Table:
     for name in (*shown.values(), *tests):
         found.add_column(name, justify="right", overflow="fold")
     for i, row in enumerate(results["runs"]):
-        cells = [escape(row["run"]), *(f"{row[key]:.2f}" for key in shown)]
+        cells = [escaped(row["run"]), *(f"{row[key]:.2f}" for key in shown)]
         if compared:
             bleu, chrf = (test["runs"][i] for test in compared)
             cells.append(f"{bleu['mean']:.2f} ± {bleu['interval']:.2f}")

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from ..errors import Stopped
 from ..files import place
+from ..shown import escaped, shortened
 from .utf8 import use_utf8
 
 PACKAGES = {
@@ -80,7 +81,9 @@ def fail(error: BaseException, code: int) -> int:
         missing = isinstance(error, FileNotFoundError)
         where = place(str(error.filename)) if missing else ""
         message = f"{error.filename}: {error.strerror}{where}"
-    message = " ".join(message.split())
+    message = escaped(" ".join(line.strip() for line in message.split("\n")).strip())
+    if not isinstance(error, Stopped):  # which names the command that goes on
+        message = shortened(message)
     print(f"{Path(sys.argv[0]).name}: {message or type(error).__name__}", file=sys.stderr)
     return code
 

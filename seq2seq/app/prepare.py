@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
-from rich.markup import escape
 from rich.table import Table
 
+from ..shown import escaped
 from .composition import job, run, settings
 from .options import console
 
@@ -69,7 +69,7 @@ def character_table(rows: "Mapping[str, Counts]") -> Table:
     for change in shown:
         counts = (f"{row.changes[change]:,}" for row in rows.values())
         before, after = described(change.before), described(change.after)
-        table.add_row(*map(escape, (*before, *after)), *counts)
+        table.add_row(*before, *after, *counts)
     return table
 
 
@@ -102,7 +102,7 @@ def show_example(line: str, tokenizer: "Tokenizer", embedding_size: int) -> None
         ("decoded", tokenizer.decode(ids)),
         ("embeddings", f"{tuple(embedded.shape)}  (sentences, pieces, model.embedding_size)"),
     ):
-        print(f"  {title:<10}  {value}")
+        print(f"  {title:<10}  {escaped(str(value))}")
 
 
 def show_vocabularies(prepared: "Prepared", languages: tuple[str, str]) -> None:
@@ -133,7 +133,9 @@ def show_prepared(config: "Config") -> None:
     from ..data.preparation import prepare
     from ..translation.loading import ready_tokenizers
 
-    prepared = prepare(config.data, config.tokenizer, ready=ready_tokenizers(config))
+    prepared = prepare(
+        config.data, config.tokenizer, config.trainer.progress, ready=ready_tokenizers(config)
+    )
     rows = prepared.manifest.splits
     out = console()
     out.print(clean_up_table(rows))
@@ -148,7 +150,7 @@ def show_prepared(config: "Config") -> None:
         prepared.tokenizers.source,
         config.model.embedding_size,
     )
-    print(f"\n{prepared.folder}")
+    print(f"\n{escaped(str(prepared.folder))}")
 
 
 def main() -> None:

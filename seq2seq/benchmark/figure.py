@@ -5,7 +5,8 @@ import math
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..figures import NORM_COLOURS, use_fonts
+from ..figures import NORM_COLOURS
+from ..fonts import use_fonts
 
 Ratios = dict[str, float]
 """Time divided by torch.nn.LSTM's, by contestant, such as "LSTM norm=layer fused bfloat16"."""

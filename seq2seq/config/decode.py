@@ -16,6 +16,10 @@ class DecodeConfig:
     """Exponent alpha: a hypothesis is scored by its log-probability / length ** alpha."""
     max_length: str = "2.0x+10"
     """Longest translation in pieces: 'Ax+B' for a source of x pieces, or a number."""
+    min_length: int = number(0, at_least=0, at_most=MOST)
+    """Shortest translation in pieces; it also raises max_length where a source is short."""
+    no_repeat_ngram: int = number(0, at_least=0, at_most=MOST)
+    """No N pieces in a row occur twice in a translation; 0: no such rule."""
     batch_size: int = number(64, at_least=1, at_most=MOST)
     """Sentences decoded together."""
     replace_unk: bool = False
@@ -23,7 +27,12 @@ class DecodeConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, "decode")
-        length_limit(self.max_length)
+        factor, extra = length_limit(self.max_length)
+        if not factor and extra < self.min_length:
+            raise ValueError(
+                f"decode.min_length={self.min_length}: expected at most"
+                f" decode.max_length={self.max_length}"
+            )
 
 
 def length_limit(rule: str) -> tuple[float, float]:

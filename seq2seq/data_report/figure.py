@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..figures import NORM_COLOURS, use_fonts
+from ..figures import NORM_COLOURS
+from ..fonts import use_fonts
 from .survey import Split
 
 if TYPE_CHECKING:

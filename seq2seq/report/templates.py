@@ -7,11 +7,20 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import (
+    Environment,
+    PackageLoader,
+    StrictUndefined,
+    pass_eval_context,
+    select_autoescape,
+)
+from jinja2.nodes import EvalContext
+from markupsafe import Markup
 
 from ..config.languages import counted_units
 from ..figures import attention_figure, rendered
 from ..runs.examples import WorkedExample
+from ..shown import escaped, markdown
 
 
 def rendered_template(name: str, content: Mapping[str, Any]) -> str:
@@ -24,18 +33,31 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("seq2seq.report", ""),
         autoescape=select_autoescape(["html.jinja"]),
+        finalize=visible,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "cell": lambda text: text.replace("|", "\\|"),  # in a Markdown table
+        "md": markdown,
+        "visible": escaped,
         "base64": lambda content: base64.b64encode(content).decode(),
         "packaged": lambda name: (files("seq2seq.report") / name).read_bytes(),
         "attention_map": attention_map,
     }
     environment.filters["units"] = counted_units
     return environment
+
+
+@pass_eval_context
+def visible(context: EvalContext, value: Any) -> Any:
+    """Return a value of the page with control characters by their codes, except line ends.
+
+    HTML stays as it is, and so does what is not HTML.
+    """
+    if not context.autoescape or isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return "\n".join(map(escaped, value.split("\n")))
 
 
 def attention_map(example: WorkedExample) -> bytes:

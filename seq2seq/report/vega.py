@@ -7,6 +7,7 @@ panel.json.jinja is a panel's specification; style.json is the configuration of 
 import io
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -17,6 +18,8 @@ import vl_convert
 from PIL import Image
 
 from ..figures import NORM_COLOURS
+from ..fonts import drawable
+from ..shown import escaped
 from .charts import Chart, Line, Panel
 from .templates import rendered_template
 
@@ -39,6 +42,8 @@ WIDTH, HEIGHT, PAGE_HEIGHT = 300, 240, 300
 """Size of a panel in a file and its height on the page, in pixels."""
 LETTER, SYMBOL = 7, 60
 """Width of a legend's letter and of the rest of an entry, in pixels."""
+OTHER_SCRIPTS = re.compile("[^\\x00-\\u052f\\u2000-\\u22ff]+")
+"""Text in other scripts than Latin, Greek and Cyrillic, for which there may be no font."""
 Spec = dict[str, Any]
 
 
@@ -59,13 +64,15 @@ class Drawing:
     @property
     def pictures(self) -> dict[str, bytes]:
         """Ending -> content of each file."""
-        png = vl_convert.svg_to_png(self.svg.decode(), scale=2)
+        shown = OTHER_SCRIPTS.sub(lambda run: drawable([run[0]])[0], self.svg.decode())
+        png = vl_convert.svg_to_png(shown, scale=2)
         return {"png": small_png(png), "svg": self.svg}
 
     @property
     def json(self) -> str:
         """Specifications of the panels, safe inside a script element."""
-        return json.dumps([page_spec(panel) for panel in self.chart.panels]).replace("</", "<\\/")
+        content = json.dumps([page_spec(panel) for panel in self.chart.panels])
+        return content.replace("<", "\\u003c")
 
 
 def small_png(png: bytes) -> bytes:
@@ -99,7 +106,7 @@ def file_spec(chart: Chart) -> Spec:
     specs = [_panel_spec(panel, False) for panel in chart.panels]
     if len(specs) > 1:
         for spec, panel in zip(specs, chart.panels, strict=True):
-            spec["title"] = panel.title
+            spec["title"] = escaped(panel.title)
     fitting = max(1, columns * WIDTH // _entry_width(chart.panels))
     return {"concat": specs, "columns": columns, "config": _config(fitting)}
 
@@ -131,7 +138,17 @@ def _panel_spec(panel: Panel, on_page: bool) -> Spec:
     }
     spec: Spec = json.loads(rendered_template("panel.json.jinja", content))
     spec["data"]["values"] = list(_rows(panel))
-    return spec
+    visible: Spec = _visible(spec)
+    return visible
+
+
+def _visible(value: Any) -> Any:
+    """Return a specification whose texts have no control characters, which SVG does not allow."""
+    if isinstance(value, dict):
+        return {key: _visible(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_visible(part) for part in value]
+    return escaped(value) if isinstance(value, str) else value
 
 
 # -- data ---

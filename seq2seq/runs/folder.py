@@ -171,10 +171,10 @@ class Run:
                 "hydra.run.dir=DIR puts this one elsewhere"
             )
         if config.resume is None and config.init_from is not None:
-            self._check_origin(config.init_from)
+            self.check_origin(config.init_from)
         return Status.finished if self.results_file.exists() else Status.unfinished
 
-    def _check_origin(self, init_from: str) -> None:
+    def check_origin(self, init_from: str) -> None:
         """Raise RunError if the weights that the run has started with have changed since."""
         began = self.origin()
         if began is not None and began.sha256 != Run.open(init_from).as_origin().sha256:

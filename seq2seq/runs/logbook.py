@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
+from ..shown import escaped
 from .entries import MetricEntry
 from .jsonl import JsonLines
 
@@ -101,7 +102,7 @@ class Logbook:
 
     def say(self, message: str) -> None:
         """Print a line above the progress bar."""
-        self.bar.write(message)
+        self.bar.write(escaped(message))
 
     def remark(self, kind: str, message: str) -> None:
         """Print a remark above the progress bar, unless it is empty or one of its kind has been."""

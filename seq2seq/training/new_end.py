@@ -22,14 +22,14 @@ def check_new_end(state: TrainingState, before: Config) -> list[str]:
     was, now = (
         learning_rate(state.config.optimizer, state.progress.update + 1, part) for part in done
     )
+    if was == now:  # still in the warm-up, which has no end to fall to
+        return []
     if done[0] >= 1 > done[1]:
         raise RunError(
             f"{asked}: the cosine of {state.run.folder} has ended, and its learning rate would rise"
             f" from {was:.3g} to {now:.3g}; init_from={state.run.folder} trains its weights on with"
             " a new schedule"
         )
-    if was == now:
-        return []
     said = (
         f"{asked}: the cosine falls to another end; the learning rate after update"
         f" {state.progress.update} is about {now:.2g} instead of {was:.2g}"

@@ -10,6 +10,7 @@ from ..data.dataset import Prepared
 from ..model import count_parameters
 from ..runs.folder import Run
 from ..runs.logbook import Logbook
+from ..shown import escaped
 from .state import Interval, TrainingState
 
 LARGEST_EXPONENT = 100
@@ -73,8 +74,8 @@ def show_progress(state: TrainingState, logbook: Logbook) -> None:
 def heading(state: TrainingState) -> str:
     """Return one line about model, device, processes and data."""
     return (
-        f"{state.run.folder}: {count_parameters([state.model]):,} parameters, {state.device}, "
-        f"{state.processes.size} x {torch.get_num_threads()} threads, "
+        f"{escaped(str(state.run.folder))}: {count_parameters([state.model]):,} parameters, "
+        f"{state.device}, {state.processes.size} x {torch.get_num_threads()} threads, "
         f"{training_pairs(state.prepared)}"
     )
 
@@ -99,7 +100,8 @@ def summary(run: Run, results: dict[str, Any]) -> str:
         f"{split} {shown_score(results[split])}" for split in ("valid", "test") if split in results
     )
     return (
-        f"{run.folder}: {scores}  best at update {results['best_update']} of {results['update']}, "
+        f"{escaped(str(run.folder))}: {scores}  "
+        f"best at update {results['best_update']} of {results['update']}, "
         f"{results['tokens_per_second']:,.0f} target tokens/s, "
         f"{results['wall_seconds'] / 60:.1f} minutes"
     )

@@ -22,6 +22,8 @@ def first_weights(state: TrainingState) -> list[str]:
     if not config.overwrite and state.run.checkpoint("last").exists():
         return []
     if config.init_from is not None:
+        if not config.overwrite:
+            state.run.check_origin(config.init_from)
         return [_from_run(state, Run.open(config.init_from))]
     asked = (
         ("source", config.model.source_embeddings, tokenizers.source, model.src_embedding),

@@ -4,6 +4,7 @@ from ..figures import attention_figure
 from ..probes import Subject, probe
 from ..probes.histograms import write_histograms
 from ..runs.logbook import Logbook
+from ..shown import markdown
 from ..translation.attention import attention_map
 from .evaluation import score_remarks, standing, teacher_forced_loss, validation_bleu
 from .reporting import perplexity
@@ -78,7 +79,8 @@ def write_samples(state: TrainingState, logbook: Logbook, texts: list[str]) -> N
     """Write some validation translations to TensorBoard, and the first pair's attention map."""
     src, tgt = state.valid_set.source_lines(), state.valid_set.target_lines()
     update = state.progress.update
-    rows = [f"| {src[i]} | {tgt[i]} | {texts[i]} |" for i in range(min(SAMPLES, len(texts)))]
+    shown = zip(src, tgt, texts[:SAMPLES], strict=False)
+    rows = [f"| {' | '.join(map(markdown, sentences))} |" for sentences in shown]
     table = ["| source | reference | translation |", "| --- | --- | --- |", *rows]
     logbook.text("translations", "\n".join(table), update)
     state.model.eval()

@@ -1,7 +1,7 @@
 """Text to text: lines in, detokenized translations out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
@@ -13,6 +13,8 @@ from ..device import autocast
 from ..figures import attention_figure, save_figure
 from ..model import Translator
 from ..runs.logbook import refresh_seconds
+from .ensemble import Ensemble
+from .sampling import Sampling
 from .search import Hypothesis, search_in_batches
 from .unknown_words import source_words, with_source_words
 
@@ -29,6 +31,17 @@ class Translation:
     src_pieces: list[str]  # as written in the line, also those that the vocabulary does not know
     tgt_pieces: list[str]
     attention: Tensor | None  # (T, S) over pieces and eos, on request
+    log_probability: float = 0.0  # of its pieces and its end, in nats
+    length: int = 0  # its pieces and its end, which is missing where it was cut
+
+    @property
+    def alignment(self) -> list[int] | None:
+        """The place of the source piece that each piece attends to most; None where unknown."""
+        if self.attention is None:
+            return None if self.tgt_pieces else []
+        weights = self.attention[: len(self.tgt_pieces), : len(self.src_pieces)]
+        found: list[int] = weights.argmax(dim=1).tolist()
+        return found
 
 
 @dataclass
@@ -39,14 +52,31 @@ class Session:
     tokenizers: Tokenizers
     decode: DecodeConfig
     precision: Precision
+    sampling: Sampling | None = None
+    """How to draw translations; None: search for the best ones."""
+    others: list[Translator] = field(default_factory=list)
+    """Translators that search together with the model, as an ensemble."""
+    lines: int = 0
+    """How many lines it has translated: what is drawn depends on a line's number."""
 
     def translate(
         self, lines: Sequence[str], n_best: int = 1, attention: bool = False, progress: bool = False
     ) -> list[list[Translation]]:
         """Return the n_best translations of every line, as `translate_lines` does."""
-        model, tokenizers, decode = self.model, self.tokenizers, self.decode
+        first = self.lines
+        self.lines += len(lines)
+        model = Ensemble([self.model, *self.others]) if self.others else self.model
         return translate_lines(
-            model, tokenizers, lines, decode, n_best, attention, self.precision, progress
+            model,
+            self.tokenizers,
+            lines,
+            self.decode,
+            n_best,
+            attention,
+            self.precision,
+            progress,
+            self.sampling,
+            first,
         )
 
     def draw_attention(self, translation: Translation, path: Path) -> None:
@@ -63,7 +93,7 @@ class Session:
 
 
 def translate_lines(
-    model: Translator,
+    model: Translator | Ensemble,
     tokenizers: Tokenizers,
     lines: Sequence[str],
     config: DecodeConfig,
@@ -71,10 +101,14 @@ def translate_lines(
     attention: bool = False,
     precision: Precision = Precision.fp32,
     progress: bool = False,
+    sampling: Sampling | None = None,
+    first: int = 0,
 ) -> list[list[Translation]]:
     """Return the n_best translations of every line, in the order of the lines.
 
-    An empty line has the empty translation. The progress bar starts once the kernels are loaded.
+    An empty line has the empty translation. With `sampling` there are n_best independent draws,
+    which depend on the number of the `first` line. The progress bar starts once the kernels are
+    loaded.
     """
     model.load_kernels()
     wants_attention = attention or config.replace_unk
@@ -91,7 +125,9 @@ def translate_lines(
         dynamic_ncols=True,
     )
     with autocast(device, precision), bar:
-        for i, hypotheses in search_in_batches(model, sentences, config, n_best, wants_attention):
+        for i, hypotheses in search_in_batches(
+            model, sentences, config, n_best, wants_attention, sampling, first
+        ):
             src_pieces = tokenizers.source.pieces(lines[i])
             translations[i] = [
                 _translation(h, src_pieces, tokenizers, config.replace_unk) for h in hypotheses
@@ -110,4 +146,7 @@ def _translation(
     else:
         text = tokenizer.decode(hypothesis.ids)
     pieces = [tokenizer.id_to_piece(piece) for piece in hypothesis.ids]
-    return Translation(text, hypothesis.score, src_pieces, pieces, weights)
+    length = len(pieces) + hypothesis.ended
+    return Translation(
+        text, hypothesis.score, src_pieces, pieces, weights, hypothesis.log_prob, length
+    )

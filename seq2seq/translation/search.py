@@ -1,20 +1,25 @@
-"""Batched beam search over a translator's steps; greedy search is a beam of 1.
+"""Batched beam search over a translator's steps, or drawing; greedy search is a beam of 1.
 
 B sentences in the batch, A of them still active, K hypotheses each, S source steps, t target steps
 so far, V vocabulary.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..config import DecodeConfig, length_limit
-from ..model import DecoderState, Memory, Translator
+from ..model import Translator
+from .constraints import MINUS_INFINITY, forbid
+from .ensemble import Ensemble
+from .sampling import Draws, Sampling
 
-MINUS_INFINITY = float("-inf")
+LONGEST = 2**31
+"""Pieces that no translation reaches; more would overflow."""
 
 
 @dataclass
@@ -25,6 +30,7 @@ class Hypothesis:
     log_prob: float  # sum over pieces and eos, in nats
     score: float  # log_prob / length ** length_penalty; the length counts eos
     attention: Tensor | None = None  # (T, S) over source pieces and eos, on request
+    ended: bool = True  # false: cut at the largest length
 
 
 @dataclass
@@ -41,41 +47,64 @@ class _Search:
     limits: Tensor  # (A,) largest length of a translation
     log_probs: Tensor  # (A, K) of the hypotheses so far, in nats
     tokens: Tensor  # (A, K, t) pieces so far
-    attention: Tensor | None  # (A, K, t, S) on request
-    state: DecoderState
-    memory: Memory
+    attends: bool  # whether attention is asked for
+    attention: Tensor | None  # (A, K, t, S); None before the first step
+    state: Any  # of the model: a DecoderState, or Several of an ensemble
+    memory: Any  # of the model: a Memory, or Several
+    draws: Draws | None  # random numbers; None: beam search
 
     def width(self) -> int:
         """Return the hypotheses per sentence in the state: 1 before the first step, then K."""
-        return self.state.layers[0][0].size(0) // self.sentences.size(0)
+        return self.tokens.size(1)
 
     def advance(self, log_probs: Tensor, weights: Tensor | None, eos_id: int) -> None:
         """Take one step of every beam: finish the hypotheses that end, extend the best others.
 
         log_probs (A * K, V) are those of the next piece, weights (A * K, S) its attention.
         """
-        beams, width, beam_size = self.sentences.size(0), self.width(), self.config.beam_size
-        vocabulary = log_probs.size(1)
+        beams, width = self.sentences.size(0), self.width()
         if weights is not None:
             weights = weights.view(beams, width, -1)
-        totals = (self.log_probs[:, :, None] + log_probs.view(beams, width, vocabulary)).flatten(1)
-        # One candidate of each hypothesis ends: `width` more than a beam are enough.
-        best, index = totals.topk(min(beam_size + width, totals.size(1)), dim=1)
-        parents, words = index // vocabulary, index % vocabulary
+            if self.attends and self.attention is None:
+                self.attention = weights.new_zeros(beams, width, 0, weights.size(2))
+        log_probs = log_probs.view(beams, width, -1)
+        choose = self.best if self.draws is None else self.drawn
+        best, parents, words = choose(self.log_probs[:, :, None] + log_probs, log_probs)
         ends = words == eos_id
-        competing = torch.arange(best.size(1), device=ends.device) < beam_size
+        competing = torch.arange(best.size(1), device=ends.device) < self.config.beam_size
         for beam, rank in (ends & competing & best.isfinite()).nonzero().tolist():
             self.finish(beam, int(parents[beam, rank]), float(best[beam, rank]), True, weights)
-        # The candidates that do not end, best first.
-        order = ends.long().argsort(dim=1, stable=True)[:, :beam_size]
-        self.log_probs = best.masked_fill(ends, MINUS_INFINITY).gather(1, order)
-        self.extend(parents.gather(1, order), words.gather(1, order), weights)
+        best = best.masked_fill(ends, MINUS_INFINITY)
+        if self.draws is None:  # those that do not end, best first
+            order = ends.long().argsort(dim=1, stable=True)[:, : self.config.beam_size]
+            best, parents, words = (x.gather(1, order) for x in (best, parents, words))
+        self.log_probs = best
+        self.extend(parents, words, weights)
+
+    def best(self, totals: Tensor, _: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the best candidates' log-probabilities, parents and words.
+
+        totals (A, K, V) are the log-probabilities with each next word. One candidate of each
+        hypothesis ends: `width` more than a beam are enough.
+        """
+        count = min(self.config.beam_size + totals.size(1), totals[0].numel())
+        best, index = totals.flatten(1).topk(count, dim=1)
+        return best, index // totals.size(2), index % totals.size(2)
+
+    def drawn(self, totals: Tensor, log_probs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return each draw's log-probability, parent and next word, which is drawn."""
+        assert self.draws is not None
+        beams, width, count = *totals.shape[:2], self.draws.count
+        parents = torch.arange(count, device=totals.device).clamp(max=width - 1).expand(beams, -1)
+        words = self.draws.words(log_probs.expand(-1, count, -1), self.sentences)
+        chosen = totals.expand(-1, count, -1).gather(2, words[:, :, None])[:, :, 0]
+        return chosen, parents, words
 
     def extend(self, parents: Tensor, words: Tensor, weights: Tensor | None) -> None:
         """Continue the hypotheses parents (A, K) by words (A, K); weights (A, K, S)."""
         beams = torch.arange(parents.size(0), device=parents.device)[:, None]
-        self.tokens = torch.cat([self.tokens[beams, parents], words[:, :, None]], dim=2)
         self.state = self.state.select((beams * self.width() + parents).flatten())
+        self.tokens = torch.cat([self.tokens[beams, parents], words[:, :, None]], dim=2)
         if self.attention is not None and weights is not None:
             chosen = weights[beams, parents][:, :, None]
             self.attention = torch.cat([self.attention[beams, parents], chosen], dim=2)
@@ -92,7 +121,7 @@ class _Search:
                 attention = torch.cat([attention, weights[beam, rank][None]])
             attention = attention[:, : self.src_lengths[sentence]]  # without the batch's padding
         score = log_prob / (len(ids) + ended) ** self.config.length_penalty
-        self.finished[sentence].append(Hypothesis(ids, log_prob, score, attention))
+        self.finished[sentence].append(Hypothesis(ids, log_prob, score, attention, ended))
 
     def retire(self) -> None:
         """Take finished sentences out of the batch.
@@ -125,27 +154,32 @@ class _Search:
 
 @torch.no_grad()
 def beam_search(
-    model: Translator,
+    model: Translator | Ensemble,
     src: Tensor,
     src_lengths: Tensor,
     config: DecodeConfig,
     n_best: int = 1,
     return_attention: bool = False,
+    draws: Draws | None = None,
 ) -> list[list[Hypothesis]]:
     """Return the n_best translations of each sentence, best first.
 
     src (B, S) are ids that end in eos, src_lengths (B,). A sentence is finished once beam_size of
     its hypotheses have ended, or at its largest length: there, unfinished hypotheses compete as
-    they are. Raises ValueError for settings out of range, RuntimeError for a model whose
-    probabilities are not finite.
+    they are. With `draws` each hypothesis is drawn word by word instead, beam_size of them.
+    Raises ValueError for settings out of range, RuntimeError for a model whose probabilities are
+    not finite.
     """
     if not 1 <= n_best <= config.beam_size:
         raise ValueError(f"n_best={n_best}: expected 1 to beam_size={config.beam_size}")
-    search, ids = _start(model, src, src_lengths, config, return_attention), model.vocabulary
+    memory, state = model.encode(src, src_lengths)
+    search = _start(memory, state, src, src_lengths, config, return_attention, draws)
+    ids = model.vocabulary
     words = torch.full((src.size(0),), ids.bos_id, device=src.device)
     while search.sentences.numel():
         log_probs, search.state, weights = model.step(words, search.state, search.memory)
         log_probs[:, [ids.pad_id, ids.bos_id]] = MINUS_INFINITY
+        forbid(log_probs, search.tokens.flatten(0, 1), config, ids.eos_id)
         search.advance(log_probs, weights, ids.eos_id)
         search.retire()
         words = search.tokens[:, :, -1].flatten()
@@ -155,46 +189,62 @@ def beam_search(
 
 
 def _start(
-    model: Translator, src: Tensor, src_lengths: Tensor, config: DecodeConfig, attention: bool
+    memory: Any,
+    state: Any,
+    src: Tensor,
+    src_lengths: Tensor,
+    config: DecodeConfig,
+    attends: bool,
+    draws: Draws | None,
 ) -> _Search:
-    memory, state = model.encode(src, src_lengths)
     batch = src.size(0)
     factor, extra = length_limit(config.max_length)
-    attends = attention and model.decoder.attention is not None
+    limits = (src_lengths.to(src.device) - 1) * factor + extra
     return _Search(
         config,
         src_lengths.tolist(),
         finished=[[] for _ in range(batch)],
         sentences=torch.arange(batch, device=src.device),
-        limits=((src_lengths.to(src.device) - 1) * factor + extra).long().clamp(min=1),
+        limits=limits.clamp(max=LONGEST).long().clamp(min=max(1, config.min_length)),
         log_probs=src.new_zeros(batch, 1, dtype=torch.float),
         tokens=src.new_zeros(batch, 1, 0),
-        attention=memory.states.new_zeros(batch, 1, 0, src.size(1)) if attends else None,
+        attends=attends,
+        attention=None,
         state=state,
         memory=memory,
+        draws=draws,
     )
 
 
 def search_in_batches(
-    model: Translator,
+    model: Translator | Ensemble,
     sentences: Sequence[Sequence[int]],
     config: DecodeConfig,
     n_best: int = 1,
     return_attention: bool = False,
+    sampling: Sampling | None = None,
+    first: int = 0,
 ) -> Iterator[tuple[int, list[Hypothesis]]]:
     """Yield (position, hypotheses) of each sentence, in batches from the longest to the shortest.
 
     Sentences are ids without eos. One without pieces has the empty translation, and comes first.
+    With `sampling` there are n_best independent draws instead of a beam; `first` is the number of
+    the first sentence, on which they depend.
     """
+    if sampling is not None:
+        config = replace(config, beam_size=n_best)
     vocabulary, device = model.vocabulary, next(model.parameters()).device
     order = sorted((i for i, s in enumerate(sentences) if len(s)), key=lambda i: -len(sentences[i]))
     for i, s in enumerate(sentences):
         if not len(s):
-            yield i, [Hypothesis([], 0.0, 0.0)]
+            yield i, [Hypothesis([], 0.0, 0.0, ended=False)]
     for start in range(0, len(order), config.batch_size):
         chosen = order[start : start + config.batch_size]
         rows = [torch.tensor([*sentences[i], vocabulary.eos_id]) for i in chosen]
         src = pad_sequence(rows, batch_first=True, padding_value=vocabulary.pad_id).to(device)
         lengths = torch.tensor([row.numel() for row in rows])
-        found = beam_search(model, src, lengths, config, n_best, return_attention)
+        draws = None
+        if sampling is not None:
+            draws = Draws(sampling, [first + i for i in chosen], n_best)
+        found = beam_search(model, src, lengths, config, n_best, return_attention, draws)
         yield from zip(chosen, found, strict=True)

@@ -69,6 +69,8 @@ def test_scores_equal_sacrebleu_on_the_translations(
     )
     assert row["decode"] == {
         "beam_size": 3,
+        "min_length": 0,
+        "no_repeat_ngram": 0,
         "length_penalty": 1.0,
         "max_length": "2.0x+10",
         "batch_size": 64,

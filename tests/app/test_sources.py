@@ -17,7 +17,8 @@ defaults: [data_schema, _self_]
 name: 0123
 origin: files
 source_language: no
-target_language: on
+target_language: no
+mirror: on
 joint: yes
 vocab_size: 20
 lr: 1e-2
@@ -45,7 +46,7 @@ def test_text_is_taken_as_it_is_written(tmp_path: Path, monkeypatch: pytest.Monk
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         found = compose("train", ["data=mine", f"hydra.searchpath=[file://{folder}]"])
         data = composition.composed(found).data
-    assert (data.name, data.source_language, data.target_language) == ("0123", "no", "on")
+    assert (data.name, data.source_language, data.mirror) == ("0123", "no", "on")
     assert (data.joint, data.vocab_size, data.lr) == (True, 20, 0.01)
     train, valid, test = data.train, data.valid, data.test
     assert (train.source, train.target, train.source_sha256) == ("1e3", "12:30", "0x1F")

@@ -11,7 +11,7 @@ from matplotlib.image import imread
 from runs import Command, Runs, Script, settings, trained, translation
 from typed import present
 
-from seq2seq.app.options import open_translator
+from seq2seq.app.options import add_search_options, open_translator, parser
 from seq2seq.config import Attention, ModelConfig
 from seq2seq.data import decoded_lines
 from seq2seq.translation.lines import Session, Translation
@@ -124,17 +124,11 @@ def test_scores_are_divided_by_the_length(two_runs: Runs, translate: Command) ->
         ].split("\t")
         for alpha in (0, 1)
     )
+    command = parser(None)
+    add_search_options(command)
     ids = open_translator(
         str(two_runs.layer),
-        translate.module.argparse.Namespace(
-            beam=None,
-            batch_size=None,
-            length_penalty=None,
-            replace_unk=False,
-            precision=None,
-            device="cpu",
-            threads=None,
-        ),
+        command.parse_args(["--device", "cpu"]),
     ).tokenizers.target.encode(plain[1])
     assert float(plain[0]) / float(halved[0]) == pytest.approx(len(ids) + 1, rel=0.01)
     assert plain[1] == halved[1] == "一狗看见二猫。"
@@ -175,13 +169,13 @@ def test_options_reach_the_search(
     two_runs: Runs, translate: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Session] = []
-    original = translate.module.open_translator
+    original = translate.module.open_ensemble
 
     def spy(*arguments: Any) -> Session:
         seen.append(original(*arguments))
         return seen[-1]
 
-    monkeypatch.setattr(translate.module, "open_translator", spy)
+    monkeypatch.setattr(translate.module, "open_ensemble", spy)
     options = [
         "--beam",
         3,
@@ -266,7 +260,7 @@ def test_the_attention_of_the_first_line_with_words_is_drawn(
 ) -> None:
     png = tmp_path / "new" / "a.png"
     drawn: list[Translation] = []
-    original = translate.module.open_translator
+    original = translate.module.open_ensemble
 
     def spy(*arguments: Any) -> Session:
         session: Session = original(*arguments)
@@ -279,7 +273,7 @@ def test_the_attention_of_the_first_line_with_words_is_drawn(
         monkeypatch.setattr(session, "draw_attention", draw_and_note)
         return session
 
-    monkeypatch.setattr(translate.module, "open_translator", spy)
+    monkeypatch.setattr(translate.module, "open_ensemble", spy)
     asked = ["", *two_runs.sources[:4]]
     done = lines(
         translate(two_runs.layer, "--attention", png, "--n-best", 2, stdin="\n".join(asked))

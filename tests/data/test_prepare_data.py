@@ -44,6 +44,7 @@ def test_it_shows_the_counts_of_cleaning_and_the_steps_of_a_sentence(tmp_path: P
         *files(tmp_path, src, tgt),
         f"data.valid.source={tmp_path}/source",
         f"data.valid.target={tmp_path}/target",
+        "data.target_language=en",
         "tokenizer.vocab_size=70",
         "model.embedding_size=24",
     )

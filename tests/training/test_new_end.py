@@ -70,6 +70,15 @@ def test_an_interrupted_cosine_says_what_becomes_of_the_rate(
     assert "learning rate" not in capsys.readouterr().out
 
 
+def test_a_training_that_ended_in_its_warm_up_goes_on(
+    train_here: TrainHere, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train_here(tmp_path / "run", "optimizer.warmup_updates=50", "trainer.max_epochs=1")
+    resume(run, max_epochs=2)
+    assert "learning rate" not in capsys.readouterr().out
+    assert rates(run)[16] == pytest.approx(0.01 * 16 / 50)
+
+
 @pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt", "plateau"])
 def test_other_schedules_go_on_without_a_word(
     schedule: str, train_here: TrainHere, tmp_path: Path, capsys: pytest.CaptureFixture[str]
