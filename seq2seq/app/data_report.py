@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
-from rich.markup import escape
 from rich.table import Table
 
 from ..files import write_text
+from ..shown import escaped
 from .composition import job, run, settings
 from .options import console
 
@@ -114,7 +114,7 @@ def show(survey: "Survey", found: Sequence[str]) -> None:
             show_examples(split.name, split.in_train.examples)
     print("\nadvice")
     for sentence in found:
-        print(f"  - {sentence}")
+        print(f"  - {escaped(sentence)}")
 
 
 def pairs_table(splits: "Sequence[Split]") -> Table:
@@ -176,5 +176,6 @@ def show_examples(name: str, examples: "Sequence[Example]") -> None:
     out = console()
     for example in examples:
         place = f"{name}:{example.line}"
-        text = f"  {place}  {example.found}\n    {example.source}\n    {example.target}"
-        out.print(escape(text), highlight=False, soft_wrap=True)
+        out.print(f"  {place}  {example.found}", soft_wrap=True)
+        for text in (example.source, example.target):
+            out.print(f"    {escaped(text)}", soft_wrap=True)

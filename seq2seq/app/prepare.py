@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
-from rich.markup import escape
 from rich.table import Table
 
 from ..shown import escaped
@@ -70,7 +69,7 @@ def character_table(rows: "Mapping[str, Counts]") -> Table:
     for change in shown:
         counts = (f"{row.changes[change]:,}" for row in rows.values())
         before, after = described(change.before), described(change.after)
-        table.add_row(*map(escape, (*before, *after)), *counts)
+        table.add_row(*before, *after, *counts)
     return table
 
 
