@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LINKED = ("train.py", "scripts")
 """What the commands need of the repository, linked into the new folder."""
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.M | re.S)
-PUBLISHED = re.compile(r"\bdata=(?!files|grammar)")
+PUBLISHED = re.compile(r"\bdata=(multi30k|tatoeba|small|iwslt)")
 """In a block that reads published corpora."""
 VARYING = (
     (re.compile(r"\d+(?:\.\d+)?(?= ?(?:s|seconds|minutes)\b)"), "..."),

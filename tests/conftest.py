@@ -50,6 +50,16 @@ def event_files() -> None:
     event_file_writer._global_uid = event_file_writer.AtomicCounter(1000)
 
 
+@pytest.fixture(autouse=True)
+def log_handlers() -> Iterator[None]:
+    """Remove the handlers that Hydra adds: they write to the captured output of this test."""
+    before = logging.root.handlers[:]
+    yield
+    for handler in logging.root.handlers[:]:
+        if type(handler) is logging.StreamHandler and handler not in before:
+            logging.root.removeHandler(handler)
+
+
 @pytest.fixture(scope="session")
 def mirror() -> Path:
     """Return the folder with copies of the published corpora.

@@ -190,4 +190,5 @@ def test_a_path_that_is_not_unicode_is_accepted(
     shutil.copytree(two_runs.none, odd)
     done = compare(odd, two_runs.layer)
     assert (done.code, done.err) == (0, "")
-    assert "odd?" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert r"odd\\udcff" in text

@@ -42,6 +42,7 @@ def numeric(kind: Any = Config, prefix: str = "") -> Iterator[str]:
 KEYS = list(numeric())
 ZERO = {
     *("data.lr", "data.grammar_seed", "data.grammar_splits.train.count", "decode.length_penalty"),
+    *("decode.min_length", "decode.no_repeat_ngram"),
     *("data.upstream_split.source_column", "model.dropout", "norm.gain", "norm.momentum"),
     *("optimizer.clip_norm", "optimizer.eps", "optimizer.lr", "optimizer.min_lr_ratio"),
     *("optimizer.momentum", "optimizer.warmup_updates", "optimizer.weight_decay", "seed"),
