@@ -27,6 +27,7 @@ PUBLISHED = re.compile(r"\bdata=(multi30k|tatoeba|small|iwslt)")
 VARYING = (
     (re.compile(r"\d+(?:\.\d+)?(?= ?(?:s|seconds|minutes)\b)"), "..."),
     (re.compile(r"\d[\d,]*(?= (?:target )?tokens/s)"), "..."),
+    (re.compile(r"(?<=cpu, 1 x )\d+(?= threads)"), "..."),
     (re.compile(r"\b[0-9a-f]{16,}\b"), "..."),
 )
 """What differs from run to run -> what is written for it."""
@@ -84,6 +85,7 @@ def shell(folder: Path, mirror: str | None) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HYDRA", "SEQ2SEQ"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
     own = {"PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "LC_ALL": "C.UTF-8"}
+    own["OMP_NUM_THREADS"] = "1"  # two threads wait for each other where other work runs
     return kept | own | ({"SEQ2SEQ_DATA_MIRROR": mirror} if mirror else {})
 
 

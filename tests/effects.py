@@ -121,7 +121,7 @@ CONSUMERS = {
     "data.upstream_is_gzip": ("data/corpora.py", r"config\.upstream_is_gzip"),
     "data.upstream_split": ("data/corpora.py", r"config\.upstream_split"),
     **{f"data.upstream_split.{name}": ("data/splitting.py", rf"rule\.{name}") for name in RULE},
-    **{f"data.upstream_split.{name}": ("data/corpora.py", rf"columns\.{name}") for name in COLUMNS},
+    **{f"data.upstream_split.{name}": ("data/corpora.py", rf"rule\.{name}") for name in COLUMNS},
     "data.upstream_split.git_blob": ("data/corpora.py", r"rule\.git_blob"),
     **{
         f"data.{split}.mirror_folder": ("data/corpora.py", r"split\.mirror_folder")

@@ -77,6 +77,8 @@ def main() -> None:
     with new_folder(Path({str(tmp_path / "made")!r}), prefix=".making-"):
         os.kill(os.getpid(), {int(number)})
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup and shells in the background ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.exit(guarded(main))
 """
     done = subprocess.run(

@@ -331,7 +331,8 @@ def test_every_console_command_is_a_function() -> None:
     scripts = PROJECT["project"]["scripts"]
     for command, target in scripts.items():
         module, _, function = target.partition(":")
-        assert (module, f"seq2seq-{function}") == ("seq2seq.app.commands", command)
+        named = f"seq2seq-{function.replace('_', '-')}"
+        assert (module, named) == ("seq2seq.app.commands", command)
         assert callable(getattr(import_module(module), function))
     assert {f"seq2seq-{name}" for name in ("train", "prepare", "translate", "evaluate")} <= set(
         scripts

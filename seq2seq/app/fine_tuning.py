@@ -88,10 +88,10 @@ def _refuse_experiments(cfg: DictConfig) -> None:
 
 def _asked_for(key: str, asked: Mapping[str, str], cfg: DictConfig) -> str | None:
     """Return the override that sets a setting; of a group only where its file has a value."""
-    group, _, name = key.partition(".")
     if key in asked:
         return asked[key]
-    if group in asked and not OmegaConf.is_interpolation(cfg[group], name):
+    group, (parent, _, name) = key.partition(".")[0], key.rpartition(".")
+    if group in asked and not OmegaConf.is_interpolation(OmegaConf.select(cfg, parent), name):
         return asked[group]
     return None
 

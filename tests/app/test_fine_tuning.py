@@ -148,7 +148,8 @@ def test_the_folder_records_its_origin_and_stands_by_itself(
 ) -> None:
     more = other_text(tmp_path)
     command = [f"init_from={copied.folder}", *more]
-    assert train_command(*command).code == 0
+    done = train_command(*command)
+    assert done.code == 0, done.err
     run = only_run(tmp_path)
     assert run.origin() == copied.as_origin()
     assert json.loads(run.origin_file.read_text())["run"] == str(copied.folder)
@@ -203,7 +204,8 @@ def test_weights_that_have_changed_since_are_another_configuration(
     copied: Run, train_command: Command, tmp_path: Path
 ) -> None:
     command = [f"init_from={copied.folder}", *other_text(tmp_path)]
-    assert train_command(*command).code == 0
+    done = train_command(*command)
+    assert done.code == 0, done.err
     shutil.copyfile(copied.checkpoint("last"), copied.checkpoint("best"))
     done = train_command(*command)
     assert done.code == 2
@@ -256,7 +258,8 @@ def test_what_agrees_with_the_other_run_is_taken(
     agreeing = ["norm=layer", "cell=lstm", "model=tiny", "model.hidden_size=48", "tokenizer=word"]
     changed = ["model.dropout=0.2", "optimizer=sgd", "optimizer.lr=0.01"]
     command = [f"init_from={finished.folder}", *other_text(tmp_path), *agreeing, *changed]
-    assert train_command(*command).code == 0
+    done = train_command(*command)
+    assert done.code == 0, done.err
     assert only_run(tmp_path).config().model.dropout == 0.2
 
 

@@ -243,6 +243,7 @@ def test_every_setting_that_is_a_path_is_marked_as_one() -> None:
     paths = {key for key, kind in texts.items() if kind.is_path}
     assert paths == {key for key in texts if set(key.rpartition(".")[2].split("_")) & PLACES} - {
         *("data.source_language", "data.target_language", "data.mirror_folder"),
+        *("data.source_column", "data.target_column"),
         *(f"data.{split}.{side}_sha256" for split in SPLITS for side in SIDES),
         *(f"data.{split}.mirror_folder" for split in SPLITS),
     }
