@@ -13,7 +13,7 @@ bfloat16   3e-2   products keep 8 bits (4e-3); compared with the reference under
 
 import copy
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -192,6 +192,43 @@ def arguments(
         for t in (u, weight, *state, torch.randn(vectors * hidden))
     ]
     return *tensors, sizes, cell, norm, 1e-5, packs(dtype), save
+
+
+def refused(first: Sequence[Any]) -> list[tuple[tuple[Any, ...], str]]:
+    """Return wrong first arguments of seq2seq::recurrence, up to the norm, and what is expected.
+
+    `first` are right ones, of an LSTM as `arguments` makes it.
+    """
+    u, weight, h, c, vectors, sizes, cell, norm = first
+    falling = "expected falling batch_sizes that add up to 7"
+    return [
+        (
+            (u, weight, h, c, vectors, sizes, cell, "batch"),
+            "norm=batch: expected none, layer or rms",
+        ),
+        (
+            (u, weight, h, c, vectors, sizes, "rnn", norm),
+            "cell=rnn: expected lstm, gru, rnn_tanh or rnn_relu",
+        ),
+        (
+            (u, weight, h, c, vectors[1:], sizes, cell, norm),
+            "expected float vectors of 84 elements, got 83",
+        ),
+        (
+            (u, weight, h, c[:1], vectors, sizes, cell, norm),
+            r"expected float states \(3, 6\), got \[1, 6\]",
+        ),
+        ((u, weight, h, c, vectors, [3, 3, 2], cell, norm), falling),
+        ((u, weight, h, c, vectors, [1, 3, 3], cell, norm), falling),
+        (
+            (u, weight.bfloat16(), h, c, vectors, sizes, cell, norm),
+            "expected u and weight_hh of one type",
+        ),
+        (
+            (u, weight, h, c, vectors, sizes, "gru", norm),
+            r"expected u \(N, 18\) and weight_hh \(18, 6\)",
+        ),
+    ]
 
 
 def small(norm: str = "layer", **options: Any) -> LSTM:

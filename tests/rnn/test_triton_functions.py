@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 import triton_cases
-from kernel_cases import NORMS, SIZES, arguments, batch_arguments
+from kernel_cases import NORMS, SIZES, arguments, batch_arguments, refused
 from torch import Tensor
 from triton_cases import DEVICE, detached, on
 from triton_cases import interpreted as interpreted  # the fixture of MARKS
@@ -118,51 +118,21 @@ def test_autocast_changes_nothing() -> None:
 
 
 def test_wrong_types_and_names_are_refused() -> None:
-    u, weight, h, c, vectors, sizes, cell, norm, *settings = detached(arguments(save=False))
-    for wrong, message in [
-        (
-            (u, weight, h, c, vectors, sizes, cell, "batch"),
-            "norm=batch: expected none, layer or rms",
-        ),
-        (
-            (u, weight, h, c, vectors, sizes, "rnn", norm),
-            "cell=rnn: expected lstm, gru, rnn_tanh or rnn_relu",
-        ),
-        (
-            (u, weight, h, c, vectors[1:], sizes, cell, norm),
-            "expected float vectors of 84 elements, got 83",
-        ),
-        (
-            (u, weight, h, c[:1], vectors, sizes, cell, norm),
-            r"expected float states \(3, 6\), got \[1, 6\]",
-        ),
-        (
-            (u, weight, h, c, vectors, [3, 3, 2], cell, norm),
-            "expected falling batch_sizes that add up to 7",
-        ),
-        (
-            (u, weight, h, c, vectors, [1, 3, 3], cell, norm),
-            "expected falling batch_sizes that add up to 7",
-        ),
+    right = detached(arguments(save=False))
+    u, weight, h, c, vectors, sizes, cell, norm = right[:8]
+    of_the_gpu = [
         (
             (u, weight, h, c, vectors, [], cell, norm),
             "expected falling batch_sizes that add up to 7",
         ),
         (
-            (u, weight.bfloat16(), h, c, vectors, sizes, cell, norm),
-            "expected u and weight_hh of one type",
-        ),
-        (
             (u, weight.double(), h, c, vectors, sizes, cell, norm),
             "expected products in float or bfloat16",
         ),
-        (
-            (u, weight, h, c, vectors, sizes, "gru", norm),
-            r"expected u \(N, 18\) and weight_hh \(18, 6\)",
-        ),
-    ]:
+    ]
+    for wrong, message in refused(right[:8]) + of_the_gpu:
         with pytest.raises(RuntimeError, match=message):
-            row_operators.recurrence(*on(DEVICE, wrong), *settings)
+            row_operators.recurrence(*on(DEVICE, wrong), *right[8:])
 
 
 def test_batch_norm_refuses_wrong_types() -> None:
