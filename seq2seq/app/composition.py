@@ -28,15 +28,14 @@ from hydra_plugins import seq2seq as sweeper
 
 from ..config import Config, TokenizerConfig, saved_settings
 from ..config.settings import CHANGEABLE, CONFIGS, EXTENDABLE, NOT_SETTINGS, plain
-from ..shown import escaped as visible
-from ..shown import shortened
+from ..shown import escaped, shortened
 from .exit_codes import wants_traceback
 from .explanations import explained
 from .fine_tuning import check_origins, with_architecture
 from .names import key_of, run_folder, run_name
 from .overrides import check, choices
 from .sources import register_source
-from .typed import as_typed, escaped
+from .typed import as_typed, without_references
 from .utf8 import use_utf8
 
 if TYPE_CHECKING:
@@ -192,7 +191,7 @@ def _resumed_run(cfg: DictConfig) -> tuple[Config, "Run"]:
 
 def _as_hydra(config: Config) -> DictConfig:
     """Return settings as Hydra has them, where ${ in a text is that and no reference."""
-    made = OmegaConf.merge(OmegaConf.structured(Config), escaped(plain(config)))
+    made = OmegaConf.merge(OmegaConf.structured(Config), without_references(plain(config)))
     assert isinstance(made, DictConfig)
     return made
 
@@ -230,5 +229,5 @@ def job() -> Iterator[None]:
         if HydraConfig.get().mode is not RunMode.MULTIRUN:
             raise JobFailed(error) from error
         overrides = " ".join(HydraConfig.get().overrides.task)
-        print(f"failed: {visible(overrides)}: {shortened(visible(str(error)))}", file=sys.stderr)
+        print(f"failed: {escaped(overrides)}: {shortened(escaped(str(error)))}", file=sys.stderr)
         raise

@@ -9,7 +9,7 @@ from hydra.core.override_parser.types import QuotedString
 from omegaconf import DictConfig, OmegaConf
 
 from ..config.settings import CONFIGS, flatten, plain
-from .typed import escaped
+from .typed import without_references
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -45,7 +45,7 @@ def with_architecture(cfg: DictConfig, origin: "Config", asked: Mapping[str, str
                     f"{override}: init_from={cfg.init_from} has {key}={value}, which its weights"
                     " depend on; leave this out"
                 )
-        OmegaConf.update(cfg, key, escaped(value))
+        OmegaConf.update(cfg, key, without_references(value))
     for key in LANGUAGES if cfg.data.origin.name == "files" else ():
         if key not in asked:
             OmegaConf.update(cfg, key, flatten(plain(origin))[key])

@@ -39,12 +39,12 @@ def as_typed(arguments: Sequence[str], sweep: bool) -> list[str]:
     return [_quoted(argument, sweep) for argument in arguments]
 
 
-def escaped(value: Any) -> Any:
+def without_references(value: Any) -> Any:
     """Return a value as OmegaConf has it, for which ${ begins a reference."""
     if isinstance(value, dict):
-        return {key: escaped(v) for key, v in value.items()}
+        return {key: without_references(v) for key, v in value.items()}
     if isinstance(value, list):
-        return [escaped(v) for v in value]
+        return [without_references(v) for v in value]
     return value.replace("${", r"\${") if isinstance(value, str) else value
 
 
