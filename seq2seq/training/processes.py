@@ -6,6 +6,7 @@ random numbers of dropout, and the rows that batch norm's statistics are over. E
 normalises by its own share, and all store the main process' statistics.
 """
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,6 +115,10 @@ def joined(device: torch.device) -> Iterator[Processes]:
     if size == 1:
         yield ONE_PROCESS
         return
+    # Its functions keep the group that exists when it is imported, as a default argument. Torch
+    # imports it with the first optimizer: by then the group would never end, and its threads
+    # could end the process with an error while Python shuts down.
+    importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
     try:
         together = Processes(dist.get_rank(), size, device)

@@ -149,6 +149,34 @@ def test_one_process_needs_no_group() -> None:
     assert one.gather(values).shape == (1, 2)
 
 
+ENDED = """
+from pathlib import Path
+
+import torch
+from seq2seq.training.processes import joined
+
+with joined(torch.device("cpu")) as processes:
+    torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1).step()
+    processes.wait()
+print([name for file in Path("/proc/self/task").glob("*/comm") if "gloo" in (name := file.read_text())])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are read from /proc")
+def test_no_thread_outlives_the_group(tmp_path: Path) -> None:
+    script = tmp_path / "ended.py"
+    script.write_text(ENDED, encoding="utf-8")
+    output = subprocess.run(
+        [sys.executable, *TWO[:-1], script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "USE_LIBUV": "0"},
+        timeout=120,
+    ).stdout
+    assert output.splitlines() == ["[]", "[]"]
+
+
 # -- the layers alone, in PyTorch's own wrapper ---
 
 ROWS, STEPS, INPUTS, HIDDEN = 6, 5, 4, 7
