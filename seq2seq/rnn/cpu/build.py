@@ -55,7 +55,7 @@ class Kernels:
     """C++ files of one folder, which become one library."""
 
     name: str
-    """What they are for, in messages and in the name of the library's folder."""
+    """What they are for, in the name of the library's folder."""
     folder: Path
 
 
@@ -147,9 +147,7 @@ def build(kernels: Kernels, library: Path) -> None:
             " CXX=COMMAND"
         )
     LOG.warning(
-        "compiling the fused kernels of the %s into %s: takes about half a minute, only once",
-        kernels.name,
-        library.parent,
+        "compiling the fused kernels into %s: takes about half a minute, only once", library.parent
     )
     includes = [
         f"-I{HEADERS}",
