@@ -1,0 +1,94 @@
+"""Search as contestants: greedy and with a beam, of the rival and of our translator by norm."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from ..config import Config, DecodeConfig
+from ..data.tokenizer import Tokenizers
+from ..runs.checkpoint import group, load_checkpoint
+from ..runs.folder import Run as RunFolder
+from ..translation.loading import load_translator
+from ..translation.search import search_in_batches
+from .contestants import PRODUCTS, Contestant
+from .floor import Floor, search_products
+from .plain import PlainTranslator, as_plain, vocabulary_of
+from .plain_search import search_in_batches as plain_search
+from .timing import Run, Speed, interleaved_speeds
+from .trained import trained_run
+from .training import CPU
+from .workload import Workload
+
+BEAMS = (1, 5)
+Sentences = list[list[int]]
+"""Ids of each sentence, without eos."""
+Search = Callable[[Sentences, DecodeConfig], Sentences]
+
+
+def plain_translator(run: RunFolder, config: Config) -> PlainTranslator:
+    """Return the plain translator with the weights of a run without a norm."""
+    model = PlainTranslator(config, vocabulary_of(Tokenizers.load(run.folder)))
+    weights = group(load_checkpoint(run.checkpoint("best"))[0], "model")
+    model.load_state_dict(as_plain(weights, config.model.input_feeding))
+    return model.eval()
+
+
+def new_search(contestant: Contestant, run: RunFolder) -> Search:
+    """Return the search of a contestant's trained translator, in the order of the sentences."""
+    if contestant.norm is None:
+        plain = plain_translator(run, contestant.config)
+        return lambda sentences, config: plain_search(plain, sentences, config)[0]
+    model, _ = load_translator(run, CPU)
+    model.load_kernels()
+
+    def search(sentences: Sentences, config: DecodeConfig) -> Sentences:
+        found = dict(search_in_batches(model, sentences, config))
+        return [found[i][0].ids for i in range(len(sentences))]
+
+    return search
+
+
+def floor(work: Workload, run: RunFolder, config: DecodeConfig) -> Run:
+    """Return a run of the products of a search with as many rows as the rival's search has."""
+    plain = plain_translator(run, work.config)
+    size, beam = config.batch_size, config.beam_size
+    lengths = np.array(sorted((len(s) + 1 for s in work.sentences), reverse=True))
+    products = []
+    for number, steps in enumerate(plain_search(plain, work.sentences, config)[1]):
+        rows = [int((steps > t).sum()) * (beam if t else 1) for t in range(int(steps.max()))]
+        batch = lengths[number * size : (number + 1) * size]
+        vocabulary = work.prepared.tokenizers.target.vocab_size
+        products += list(search_products(work.config.model, vocabulary, batch, rows))
+    return Floor().run(products)
+
+
+def decoding_speeds(
+    work: Workload, found: Sequence[Contestant], updates: int, rounds: int
+) -> dict[str, list[Speed]]:
+    """Measure greedy and beam search in sentences a second: the tables, by their titles.
+
+    The translators have been trained by so many updates.
+    """
+    runs = {c.name: trained_run(c, work.prepared, updates) for c in found}
+    searches = {c.name: new_search(c, runs[c.name]) for c in found}
+    tables, count = {}, len(work.sentences)
+    for beam in BEAMS:
+        config = replace(work.config.decode, beam_size=beam)
+        first = work.sentences[: config.batch_size]
+        timed: dict[str, tuple[Run, Run]] = {
+            name: (partial(search, first, config), partial(search, work.sentences, config))
+            for name, search in searches.items()
+        }
+        alone = floor(work, runs[found[0].name], config)
+        timed[PRODUCTS] = (alone, alone)
+        title = f"{named(beam)}, {work.config.data.name}: {count} sentences in batches of"
+        title += f" {config.batch_size}"
+        tables[title] = interleaved_speeds(timed, count, rounds)
+    return tables
+
+
+def named(beam: int) -> str:
+    """Return what a beam is called in titles."""
+    return "greedy" if beam == 1 else f"beam {beam}"
