@@ -13,9 +13,8 @@ import argparse
 import json
 import shlex
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from seq2seq.app.exit_codes import guarded
 from seq2seq.app.options import parser
@@ -43,9 +42,15 @@ not counted.""",
 The first row is a translator on torch.nn.LSTM that has the weights of norm=none and gives the same
 translations. All are trained a little beforehand and kept in outputs/benchmark. The ratio compares
 speeds: 1.2 is 20% faster than the first row.""",
-    "memory": """Measure the memory of training one layer, each in a process of its own.
+    "memory": """Measure memory, each contestant in a process of its own.
 
-MiB is the largest growth of the process, without parameters.""",
+Of layers: the largest growth of the process in training, without parameters. Of translators: the
+largest resident memory of the whole process, Python and libraries included; imports have rows of
+their own.""",
+    "startup": """Measure start-up: seconds from the start of a process, as a user starts it.
+
+The first update of a prepared corpus, the first translation by a trained run, train.py --help, an
+error, and compare.py on three runs.""",
     "all": "Measure everything, with the defaults of each command.",
 }
 """What --help of each command explains."""
@@ -64,6 +69,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
             allow_abbrev=False,
         )
         add_options(one, name)
+        one.set_defaults(profile=None)
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["all", *arguments]
     options = command.parse_args(arguments)
@@ -84,19 +90,20 @@ def add_options(command: argparse.ArgumentParser, name: str) -> None:
         default="full",
         help="small takes seconds, for a first look",
     )
+    add("--threads", type=int, metavar="N", help="number of CPU threads")
+    add("--json", type=Path, metavar="FILE", help="write the figures and what they depend on there")
     if name != "memory":
         rounds = 11 if name == "layers" else 5
         add("--rounds", type=int, default=rounds, metavar="N", help=f"rounds (default: {rounds})")
+    if name in ("layers", "train", "decode", "all"):
         add("--figure", type=Path, metavar="PNG", help="draw the ratios there")
-    add("--threads", type=int, metavar="N", help="number of CPU threads")
-    add("--json", type=Path, metavar="FILE", help="write the figures and what they depend on there")
     if name in ("layers", "all"):
         add(
             "--compile",
             action="store_true",
             help="torch.compile of the layers' reference, too; compiling it takes minutes",
         )
-    if name not in ("layers", "memory"):
+    if name != "layers":
         add_translators(command, name)
 
 
@@ -111,36 +118,34 @@ def add_translators(command: argparse.ArgumentParser, name: str) -> None:
         " other toolkits were measured with: 8,000 joint pieces, 256, 512, 64 sentences a batch",
     )
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings as for train.py")
-    add("--norms", default=NORMS, metavar="NAMES", help=f"norms with commas (default: {NORMS})")
-    add("--feeding", action="store_true", help="all translators with input feeding, too")
-    if name != "decode":
+    what = "the first one is started" if name == "startup" else "with commas"
+    add("--norms", default=NORMS, metavar="NAMES", help=f"norms, {what} (default: {NORMS})")
+    if name != "startup":
+        add("--feeding", action="store_true", help="all translators with input feeding, too")
+    if name in ("train", "memory", "all"):
         add("--updates", type=int, default=8, metavar="N", help="updates in each turn (default: 8)")
-    if name != "train":
+    if name in ("decode", "memory", "all"):
         add("--sentences", type=int, default=256, metavar="N", help="sentences (default: 256)")
+    if name != "train":
         add(
             "--trained",
             type=int,
             default=200,
             metavar="N",
-            help="updates before the search is measured (default: 200)",
+            help="updates that translators are trained for beforehand (default: 200)",
+        )
+    if name in ("train", "decode"):
+        add(
+            "--profile",
+            metavar="NAME",
+            help="a profile by module instead: of the rival (plain) or of ours with this norm",
         )
 
 
 def as_json(results: "Results", options: argparse.Namespace) -> str:
     """Return all figures as JSON, and what they depend on."""
-    found: dict[str, Any] = {
-        "command": shlex.join(sys.argv),
-        "machine": results.machine,
-        "rounds": getattr(options, "rounds", None),
-        "settings": results.settings,
-        "tables": {
-            title: [asdict(row) for row in rows]
-            for title, rows in (results.timings | results.speeds).items()
-        },
-        "means": results.means,
-        "memory": {title: [asdict(m) for m in rows] for title, rows in results.memory.items()},
-    }
-    return json.dumps(found, indent=2) + "\n"
+    asked = {"command": shlex.join(sys.argv), "rounds": getattr(options, "rounds", None)}
+    return json.dumps({**asked, **results.as_json()}, indent=2) + "\n"
 
 
 def main() -> None:

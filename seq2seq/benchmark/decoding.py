@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+from torch import nn
 
 from ..config import Config, DecodeConfig
 from ..data.tokenizer import Tokenizers
@@ -35,11 +36,11 @@ def plain_translator(run: RunFolder, config: Config) -> PlainTranslator:
     return model.eval()
 
 
-def new_search(contestant: Contestant, run: RunFolder) -> Search:
-    """Return the search of a contestant's trained translator, in the order of the sentences."""
+def new_search(contestant: Contestant, run: RunFolder) -> tuple[nn.Module, Search]:
+    """Return a contestant's trained translator and its search, in the order of the sentences."""
     if contestant.norm is None:
         plain = plain_translator(run, contestant.config)
-        return lambda sentences, config: plain_search(plain, sentences, config)[0]
+        return plain, lambda sentences, config: plain_search(plain, sentences, config)[0]
     model, _ = load_translator(run, CPU)
     model.load_kernels()
 
@@ -47,7 +48,7 @@ def new_search(contestant: Contestant, run: RunFolder) -> Search:
         found = dict(search_in_batches(model, sentences, config))
         return [found[i][0].ids for i in range(len(sentences))]
 
-    return search
+    return model, search
 
 
 def floor(work: Workload, run: RunFolder, config: DecodeConfig) -> Run:
@@ -72,7 +73,7 @@ def decoding_speeds(
     The translators have been trained by so many updates.
     """
     runs = {c.name: trained_run(c, work.prepared, updates) for c in found}
-    searches = {c.name: new_search(c, runs[c.name]) for c in found}
+    searches = {c.name: new_search(c, runs[c.name])[1] for c in found}
     tables, count = {}, len(work.sentences)
     for beam in BEAMS:
         config = replace(work.config.decode, beam_size=beam)

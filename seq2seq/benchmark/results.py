@@ -1,6 +1,7 @@
 """What a command of the benchmark has measured, shown and drawn."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,16 @@ from ..figures import save_figure
 from .figure import speed_figure, speeds_figure
 from .machine import load, machine
 from .memory import Memory
-from .show import show_means, show_memory, show_speeds, show_timings
+from .profiling import Share
+from .show import (
+    show_means,
+    show_memory,
+    show_profiles,
+    show_speeds,
+    show_starts,
+    show_timings,
+)
+from .startup import Start
 from .tables import means
 from .timing import Speed, Timing
 
@@ -24,6 +34,10 @@ class Results:
     training: dict[str, list[Speed]] = field(default_factory=dict)
     decoding: dict[str, list[Speed]] = field(default_factory=dict)
     memory: dict[str, list[Memory]] = field(default_factory=dict)
+    starts: dict[str, list[Start]] = field(default_factory=dict)
+    profiles: dict[str, list[Share]] = field(default_factory=dict)
+    operators: dict[str, str] = field(default_factory=dict)
+    """The profiler's own tables, by the profiles' titles."""
 
     @property
     def means(self) -> dict[str, dict[str, float]]:
@@ -48,6 +62,22 @@ class Results:
         show_speeds(self.training, "tokens")
         show_speeds(self.decoding, "sentences")
         show_memory(self.memory)
+        show_starts(self.starts)
+        show_profiles(self.profiles, self.operators)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all tables as JSON can hold them, and where they were measured."""
+        kinds: dict[str, Mapping[str, Sequence[Any]]] = {
+            "tables": {**self.timings, **self.speeds},
+            "memory": self.memory,
+            "startup": self.starts,
+            "profiles": self.profiles,
+        }
+        rows = {
+            kind: {title: [asdict(row) for row in found] for title, found in tables.items()}
+            for kind, tables in kinds.items()
+        }
+        return {"machine": self.machine, "settings": self.settings, "means": self.means, **rows}
 
     def draw(self, path: Path) -> None:
         """Draw the speeds of translators, or the ratios of the LSTM's tables."""

@@ -11,6 +11,8 @@ from .timing import Speed, Timing
 
 if TYPE_CHECKING:
     from .memory import Memory
+    from .profiling import Share
+    from .startup import Start
 
 
 def titled(title: str, *columns: str) -> Table:
@@ -63,3 +65,25 @@ def show_memory(found: "Mapping[str, Sequence[Memory]]") -> None:
         for m in rows:
             table.add_row(m.name, f"{m.mebibytes:.0f}", f"{m.ratio:.2f}")
         Console().print(table)
+
+
+def show_starts(found: "Mapping[str, Sequence[Start]]") -> None:
+    """Print tables of start-up."""
+    for title, rows in found.items():
+        table = titled(title, "seconds", "range")
+        for s in rows:
+            table.add_row(s.name, f"{s.seconds:.2f}", f"{s.least:.2f} to {s.most:.2f}")
+        Console().print(table)
+
+
+def show_profiles(
+    found: "Mapping[str, Sequence[Share]]", operators: Mapping[str, str], least: float = 0.005
+) -> None:
+    """Print profiles by module, without shares under `least`, each with a table of operators."""
+    for title, shares in found.items():
+        table = titled(title, "forward ms", "backward ms", "share")
+        for s in shares:
+            if s.share >= least:
+                table.add_row(s.module, f"{s.forward:.1f}", f"{s.backward:.1f}", f"{s.share:.1%}")
+        Console().print(table)
+        print(operators[title])

@@ -60,12 +60,20 @@ def updates(work: Workload, contestant: Contestant) -> tuple[Run, Run]:
     """Return a run of the first update, and one of all; each batch is made in the run."""
     _, update = new_update(contestant, work.prepared.tokenizers)
     batches = work.by_length if contestant.by_length else work.batches
+    return partial(each, work, update, batches[:1]), partial(each, work, update, batches)
 
-    def run(some: Sequence[NDArray[np.int64]]) -> None:
-        for indices in some:
-            update(work.train.batch(indices))
 
-    return partial(run, batches[:1]), partial(run, batches)
+def training_run(work: Workload, contestant: Contestant) -> tuple[nn.Module, Run]:
+    """Return a contestant's new model, and a run of all its updates."""
+    model, update = new_update(contestant, work.prepared.tokenizers)
+    batches = work.by_length if contestant.by_length else work.batches
+    return model, partial(each, work, update, batches)
+
+
+def each(work: Workload, update: Update, batches: Sequence[NDArray[np.int64]]) -> None:
+    """Make each batch and its update."""
+    for indices in batches:
+        update(work.train.batch(indices))
 
 
 def floor(work: Workload) -> Run:

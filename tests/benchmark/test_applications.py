@@ -112,7 +112,8 @@ def test_the_rival_has_the_weights_and_translations_of_no_norm(
     for beam in (1, 5):
         decode = DecodeConfig(beam_size=beam, batch_size=8)
         found, expected = (
-            new_search(contestant, runs[0])(work.sentences, decode) for contestant in (rival, ours)
+            new_search(contestant, runs[0])[1](work.sentences, decode)
+            for contestant in (rival, ours)
         )
         assert found == expected
         assert len({tuple(ids) for ids in found}) > 1

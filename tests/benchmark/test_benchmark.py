@@ -12,10 +12,12 @@ from matplotlib.image import imread
 from runs import Command, Script
 from torch import Tensor
 
-from seq2seq.benchmark import layers, memory, tables, timing
+from seq2seq.benchmark import commands, layers, memory, tables, timing
 from seq2seq.benchmark.figure import speed_figure
 from seq2seq.benchmark.layers import NORMS
-from seq2seq.benchmark.timing import Timing, geometric_means, interleave
+from seq2seq.benchmark.results import Results
+from seq2seq.benchmark.startup import Start
+from seq2seq.benchmark.timing import Speed, Timing, geometric_means, interleave
 from seq2seq.figures import NORM_COLOURS
 from seq2seq.rnn import packs
 
@@ -231,15 +233,27 @@ def test_each_table_is_shown_and_written(measure: Command, tmp_path: Path) -> No
     assert lines == []  # no means over one size
 
 
-def test_memory_of_each_size_is_shown_and_written(
+def test_without_a_command_everything_is_measured(
     measure: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "memory", lambda shape: [memory.Memory("a", 2.0, 1.0)])
-    done = measure("memory", "--json", tmp_path / "a.json")
+    parts = {
+        "layers": Results(timings={"layer": [Timing("a", 1.0, 1.0, 1.0, 1.0)]}),
+        "train": Results(training={"training": [Speed("b", 1.0, 1.0, 1.0, 1.0)]}),
+        "decode": Results(decoding={"greedy": [Speed("c", 1.0, 1.0, 1.0, 1.0)]}),
+        "memory": Results(memory={"peak": [memory.Memory("d", 1.0, 1.0)]}, settings=["data=e"]),
+        "startup": Results(starts={"start-up": [Start("f", 1.0, 1.0, 1.0)]}),
+    }
+    for name, found in parts.items():
+        monkeypatch.setattr(commands, name, lambda _, found=found: found)
+    done = measure("--json", tmp_path / "a.json", "--figure", tmp_path / "a.png")
     assert done.code == 0
     results = json.loads((tmp_path / "a.json").read_text())
-    assert (results["tables"], len(results["memory"])) == ({}, 4)
-    assert done.out.splitlines()[-1].split() == ["a", "2", "1.00"]
+    assert list(results["tables"]) == ["layer", "training", "greedy"]
+    assert results["settings"] == ["data=e"]
+    assert results["machine"]["commit"] is None or len(results["machine"]["commit"]) >= 40
+    assert (list(results["memory"]), list(results["startup"])) == (["peak"], ["start-up"])
+    rows = [line.split()[0] for line in done.out.splitlines() if line[:1] in set("abcdf")]
+    assert rows == ["a", "b", "c", "d", "f"]
 
 
 def test_means_over_sizes_are_shown_and_written(
