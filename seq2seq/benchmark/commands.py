@@ -19,7 +19,7 @@ from .profiling import profiled
 from .results import Results
 from .startup import starts
 from .timing import Run
-from .trained import FOLDER, trained_run
+from .trained import trained_run
 from .training import training_run, training_speeds
 from .workload import Workload, preset, workload
 
@@ -108,7 +108,7 @@ def startup(options: Options) -> Results:
     run = trained_run(Contestant(config, norm), work.prepared, options.trained)
     line = work.prepared.split("valid").source_lines()[0]
     asked = [*results.settings, f"norm={norm}"]
-    results.starts = starts(asked, run, line, FOLDER / "compared", options.rounds)
+    results.starts = starts(asked, run, line, options.rounds)
     return results
 
 

@@ -25,8 +25,7 @@ class Contestant:
     @property
     def name(self) -> str:
         """Its name in the tables."""
-        name = RIVAL if self.norm is None else f"norm={self.norm}"
-        name += ", input feeding" * self.config.model.input_feeding
+        name = fed(RIVAL if self.norm is None else f"norm={self.norm}", self.config)
         return name + ", sorted" * (self.by_length and self.norm is not None)
 
 
@@ -45,9 +44,14 @@ def contestants(
     for feeds in (False, True) if feeding else (base.model.input_feeding,):
         found.append(Contestant(with_feeding(base, feeds), None, True))
         for norm, config in configs.items():
-            fed = with_feeding(config, feeds)
-            found += [Contestant(fed, norm, by_length) for by_length in orders]
+            settings = with_feeding(config, feeds)
+            found += [Contestant(settings, norm, by_length) for by_length in orders]
     return found
+
+
+def fed(name: str, config: Config) -> str:
+    """Return a name, which says so where there is input feeding."""
+    return name + ", input feeding" * config.model.input_feeding
 
 
 def with_feeding(config: Config, feeds: bool) -> Config:

@@ -3,17 +3,18 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from statistics import mean
 
 import numpy as np
 from torch import nn
 
-from ..config import Config, DecodeConfig
+from ..config import Config, DecodeConfig, ModelConfig
 from ..data.tokenizer import Tokenizers
 from ..runs.checkpoint import group, load_checkpoint
 from ..runs.folder import Run as RunFolder
 from ..translation.loading import load_translator
 from ..translation.search import search_in_batches
-from .contestants import PRODUCTS, Contestant
+from .contestants import PRODUCTS, Contestant, fed
 from .floor import Floor, search_products
 from .plain import PlainTranslator, as_plain, vocabulary_of
 from .plain_search import search_in_batches as plain_search
@@ -51,18 +52,22 @@ def new_search(contestant: Contestant, run: RunFolder) -> tuple[nn.Module, Searc
     return model, search
 
 
-def floor(work: Workload, run: RunFolder, config: DecodeConfig) -> Run:
+def floor(work: Workload, plain: PlainTranslator, model: ModelConfig, config: DecodeConfig) -> Run:
     """Return a run of the products of a search with as many rows as the rival's search has."""
-    plain = plain_translator(run, work.config)
     size, beam = config.batch_size, config.beam_size
-    lengths = np.array(sorted((len(s) + 1 for s in work.sentences), reverse=True))
+    lengths = np.array([len(sentence) + 1 for sentence in longest_first(work.sentences)])
     products = []
     for number, steps in enumerate(plain_search(plain, work.sentences, config)[1]):
         rows = [int((steps > t).sum()) * (beam if t else 1) for t in range(int(steps.max()))]
         batch = lengths[number * size : (number + 1) * size]
         vocabulary = work.prepared.tokenizers.target.vocab_size
-        products += list(search_products(work.config.model, vocabulary, batch, rows))
+        products += list(search_products(model, vocabulary, batch, rows))
     return Floor().run(products)
+
+
+def longest_first(sentences: Sentences) -> Sentences:
+    """Return sentences by falling length, as both searches order them."""
+    return sorted(sentences, key=lambda sentence: -len(sentence))
 
 
 def decoding_speeds(
@@ -74,19 +79,24 @@ def decoding_speeds(
     """
     runs = {c.name: trained_run(c, work.prepared, updates) for c in found}
     searches = {c.name: new_search(c, runs[c.name])[1] for c in found}
-    tables, count = {}, len(work.sentences)
+    tables = {}
     for beam in BEAMS:
         config = replace(work.config.decode, beam_size=beam)
-        first = work.sentences[: config.batch_size]
+        first = longest_first(work.sentences)[: config.batch_size]
         timed: dict[str, tuple[Run, Run]] = {
             name: (partial(search, first, config), partial(search, work.sentences, config))
             for name, search in searches.items()
         }
-        alone = floor(work, runs[found[0].name], config)
-        timed[PRODUCTS] = (alone, alone)
-        title = f"{named(beam)}, {work.config.data.name}: {count} sentences in batches of"
-        title += f" {config.batch_size}"
-        tables[title] = interleaved_speeds(timed, count, rounds)
+        for rival in (contestant for contestant in found if contestant.norm is None):
+            plain = plain_translator(runs[rival.name], rival.config)
+            alone = floor(work, plain, rival.config.model, config)
+            timed[fed(PRODUCTS, rival.config)] = (alone, alone)
+        speeds = interleaved_speeds(timed, len(work.sentences), rounds)
+        for speed in speeds:
+            if speed.name in searches:
+                speed.pieces = mean(map(len, searches[speed.name](work.sentences, config)))
+        title = f"{named(beam)}, {work.config.data.name}: {len(work.sentences)} sentences"
+        tables[f"{title} in batches of {config.batch_size}"] = speeds
     return tables
 
 

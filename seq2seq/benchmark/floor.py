@@ -104,34 +104,29 @@ def training_products(
 ) -> Iterator[Product]:
     """Yield the products of an update: forward, and the gradients of input and weight.
 
-    The lengths (B,) count eos. Without input feeding all but W_hh h run over all steps at once.
+    The lengths (B,) count eos. Input feeding needs the decoder's products step by step; without it
+    all but W_hh h run over all steps at once.
     """
     embedding, hidden, sentences = config.embedding_size, config.hidden_size, len(src_lengths)
-    src, tgt = int(src_lengths.sum()), int(tgt_lengths.sum())
+    src, tgt, words = int(src_lengths.sum()), [int(tgt_lengths.sum())], alive(tgt_lengths)
     for _ in range(2):
-        yield from trained(src, embedding, 2 * hidden)
-        yield from trained_by_step(alive(src_lengths), hidden // 2)
-        yield from trained(sentences, hidden, hidden)  # the bridge, h and c
-    yield from trained(src, hidden, hidden)  # keys
-    yield from trained(tgt, embedding, 4 * hidden)
-    yield from trained_by_step(alive(tgt_lengths), hidden)
-    yield from trained(tgt, 2 * hidden, hidden)
+        yield from trained([src], embedding, 2 * hidden)
+        yield from trained(alive(src_lengths), hidden // 2, 2 * hidden)
+        yield from trained([sentences], hidden, hidden)  # the bridge, h and c
+    yield from trained([src], hidden, hidden)  # keys
+    fed = config.input_feeding
+    yield from trained(words if fed else tgt, embedding + fed * hidden, 4 * hidden)
+    yield from trained(words, hidden, 4 * hidden)
+    yield from trained(words if fed else tgt, 2 * hidden, hidden)
     yield from trained(tgt, hidden, vocabulary)
 
 
-def trained(rows: int, inner: int, columns: int) -> Iterator[Product]:
-    """Yield x W^T, the gradient dy W of x, and the gradient dy^T x of W."""
-    yield rows, inner, columns, True
-    yield rows, columns, inner, True
-    yield columns, rows, inner, False
-
-
-def trained_by_step(rows: list[int], hidden: int) -> Iterator[Product]:
-    """Yield the products of W_hh (4H, H) at steps of so many rows, and their gradients."""
-    for count in rows:
-        yield count, hidden, 4 * hidden, True
-        yield count, 4 * hidden, hidden, True
-    yield 4 * hidden, sum(rows), hidden, False
+def trained(steps: list[int], inner: int, columns: int) -> Iterator[Product]:
+    """Yield x W^T and the gradient dy W of x, at steps of so many rows; then that of W at once."""
+    for rows in steps:
+        yield rows, inner, columns, True
+        yield rows, columns, inner, True
+    yield columns, sum(steps), inner, False
 
 
 def search_products(
@@ -149,7 +144,7 @@ def search_products(
         yield sentences, hidden, hidden, True
     yield src, hidden, hidden, True
     for count in rows:
-        yield count, embedding, 4 * hidden, True
+        yield count, embedding + config.input_feeding * hidden, 4 * hidden, True
         yield count, hidden, 4 * hidden, True
         yield count, 2 * hidden, hidden, True
         yield count, hidden, vocabulary, True

@@ -38,9 +38,11 @@ def show_timings(tables: Mapping[str, Sequence[Timing]]) -> None:
 def show_speeds(tables: Mapping[str, Sequence[Speed]], unit: str) -> None:
     """Print tables of speeds in units a second."""
     for title, speeds in tables.items():
-        table = titled(title, f"{unit}/s", "ratio", "quartiles")
+        translates = any(s.pieces is not None for s in speeds)
+        table = titled(title, f"{unit}/s", "ratio", "quartiles", *["pieces"] * translates)
         for s in speeds:
-            table.add_row(s.name, f"{s.per_second:,.0f}", f"{s.ratio:.2f}", quartiles(s))
+            pieces = [] if s.pieces is None else [f"{s.pieces:.1f}"]
+            table.add_row(s.name, f"{s.per_second:,.0f}", f"{s.ratio:.2f}", quartiles(s), *pieces)
         Console().print(table)
 
 

@@ -74,7 +74,7 @@ def first_translation(run: Run, line: str) -> None:
 
 
 def compared_runs(folder: Path) -> list[str]:
-    """Train the runs that are compared, for a few updates, unless they are there already."""
+    """Train runs for a few updates in a folder; return theirs."""
     runs = []
     for norm in COMPARED:
         runs.append(str(folder / norm))
@@ -84,16 +84,13 @@ def compared_runs(folder: Path) -> list[str]:
     return runs
 
 
-def starts(
-    overrides: Sequence[str], run: Run, line: str, folder: Path, rounds: int
-) -> dict[str, list[Start]]:
+def starts(overrides: Sequence[str], run: Run, line: str, rounds: int) -> dict[str, list[Start]]:
     """Measure start-up: the table by its title. Every round starts each command once.
 
-    `overrides` are those of the training, `run` a trained run, `line` one to translate. The runs
-    to compare are kept in `folder`.
+    `overrides` are those of the training, `run` a trained run, `line` one to translate.
     """
-    runs = compared_runs(folder)
-    with TemporaryDirectory() as out:
+    with TemporaryDirectory() as folder:
+        runs, out = compared_runs(Path(folder)), str(Path(folder) / "out")
         jobs: dict[str, Callable[[], None]] = {
             "train.py --help": partial(finish, command("train", "--help")),
             "train.py, an error": partial(finish, command("train", "norm=nothing"), 2),
@@ -102,9 +99,8 @@ def starts(
             "compare.py, three runs": partial(finish, command("compare", *runs, "--out", out)),
         }
         times = timed(jobs, tqdm(range(1 + rounds), "start-up", unit="round", disable=None))
-    return {
-        "start-up": [Start(name, median(s), min(s), max(s)) for name, s in times.items()],
-    }
+    found = [Start(name, median(s), min(s), max(s)) for name, s in times.items()]
+    return {f"start-up, {rounds} times": found}
 
 
 def timed(jobs: dict[str, Callable[[], None]], rounds: Iterable[int]) -> dict[str, list[float]]:

@@ -36,6 +36,8 @@ class Speed:
     """First quartile of that ratio."""
     high: float
     """Third quartile of that ratio."""
+    pieces: float | None = None
+    """Mean length of its translations; None in training."""
 
 
 def interleave(contestants: dict[str, Run], rounds: int, warm_up: int = 1) -> list[Timing]:

@@ -8,7 +8,7 @@ from tqdm import tqdm
 from ..config import Config
 from ..data.dataset import Prepared
 from ..runs.checkpoint import prefixed, save_checkpoint
-from ..runs.folder import Run
+from ..runs.folder import Run, RunError
 from .contestants import Contestant
 from .training import new_update
 from .workload import first_batches
@@ -30,9 +30,17 @@ def trained_run(contestant: Contestant, prepared: Prepared, updates: int) -> Run
     """
     ours = replace(contestant, norm=contestant.norm or "none")
     run = run_of(ours.config, ours.norm or "none", updates)
-    if not run.config_file.exists() or run.config() != ours.config:
+    if not is_of(run, ours.config):
         train(ours, run, prepared, updates)
     return run
+
+
+def is_of(run: Run, config: Config) -> bool:
+    """Return whether a run has been trained with these settings, by this version's reading."""
+    try:
+        return run.config_file.exists() and run.config() == config
+    except RunError:  # written by another version
+        return False
 
 
 def train(contestant: Contestant, run: Run, prepared: Prepared, updates: int) -> None:

@@ -8,13 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..config import Config
+from ..config import Config, ModelConfig
 from ..data.batches import Batch
 from ..data.tokenizer import Tokenizers
 from ..training.optimizer import make_optimizer
 from ..training.step import train_step
 from ..translation.loading import build_translator
-from .contestants import PRODUCTS, Contestant
+from .contestants import PRODUCTS, Contestant, fed
 from .floor import Floor, training_products
 from .plain import PlainTranslator, vocabulary_of
 from .timing import Run, Speed, interleaved_speeds
@@ -57,10 +57,14 @@ def new_update(contestant: Contestant, tokenizers: Tokenizers) -> tuple[nn.Modul
 
 
 def updates(work: Workload, contestant: Contestant) -> tuple[Run, Run]:
-    """Return a run of the first update, and one of all; each batch is made in the run."""
+    """Return a run of the update with the most steps, and one of all; each run makes its batches.
+
+    The first one lets the process have all the memory that the second one needs.
+    """
     _, update = new_update(contestant, work.prepared.tokenizers)
     batches = work.by_length if contestant.by_length else work.batches
-    return partial(each, work, update, batches[:1]), partial(each, work, update, batches)
+    longest = max(batches, key=lambda batch: int(work.train.tgt_lengths[batch].max()))
+    return partial(each, work, update, [longest]), partial(each, work, update, batches)
 
 
 def training_run(work: Workload, contestant: Contestant) -> tuple[nn.Module, Run]:
@@ -76,18 +80,14 @@ def each(work: Workload, update: Update, batches: Sequence[NDArray[np.int64]]) -
         update(work.train.batch(indices))
 
 
-def floor(work: Workload) -> Run:
+def floor(work: Workload, config: ModelConfig) -> Run:
     """Return a run of the matrix products of all updates, without padding."""
     vocabulary = work.prepared.tokenizers.target.vocab_size
+    lengths = work.train.src_lengths, work.train.tgt_lengths
     return Floor().run(
         product
         for indices in work.batches
-        for product in training_products(
-            work.config.model,
-            vocabulary,
-            work.train.src_lengths[indices],
-            work.train.tgt_lengths[indices],
-        )
+        for product in training_products(config, vocabulary, *(side[indices] for side in lengths))
     )
 
 
@@ -96,8 +96,9 @@ def training_speeds(
 ) -> dict[str, list[Speed]]:
     """Measure training in target tokens a second: the table, by its title."""
     runs = {contestant.name: updates(work, contestant) for contestant in found}
-    alone = floor(work)
-    runs[PRODUCTS] = (alone, alone)
+    for rival in (contestant for contestant in found if contestant.norm is None):
+        alone = floor(work, rival.config.model)
+        runs[fed(PRODUCTS, rival.config)] = (alone, alone)
     sentences = sum(len(batch) for batch in work.batches)
     title = (
         f"training, {work.config.data.name}: {len(work.batches)} updates, {sentences} sentences,"

@@ -59,6 +59,7 @@ def test_training_is_measured(measure: Command, tmp_path: Path) -> None:
         "plain nn.LSTM, input feeding",
         *(f"{name}, input feeding{mark}" for name in OURS for mark in ("", ", sorted")),
         "products alone",
+        "products alone, input feeding",
     ]
     assert all(row["per_second"] > 0 for row in rows)
     assert rows[0]["ratio"] == 1
@@ -80,6 +81,7 @@ def test_search_is_measured_on_translators_that_are_kept(measure: Command, tmp_p
     for rows in results["tables"].values():
         names = [row["name"] for row in rows]
         assert names == ["plain nn.LSTM", "norm=layer", "products alone"]
+        assert [row["pieces"] is None for row in rows] == [False, False, True]
     weights = sorted((tmp_path / "outputs/benchmark/grammar_en_zh").glob("*/checkpoints/*"))
     assert [path.parts[-3] for path in weights] == ["layer-3", "none-3"]
     before = [path.stat().st_mtime_ns for path in weights]
@@ -119,6 +121,17 @@ def test_the_rival_has_the_weights_and_translations_of_no_norm(
         assert len({tuple(ids) for ids in found}) > 1
     plain = plain_translator(runs[0], config)
     assert search_in_batches(plain, work.sentences, decode)[0] == expected
+
+
+def test_a_run_of_another_version_is_trained_again(
+    train_here: TrainHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = train_here.config("norm=none")
+    prepared = workload(config, 1, 1).prepared
+    run = trained_run(Contestant(config, "none"), prepared, 1)
+    run.config_file.write_text("nothing: 1\n")
+    assert trained_run(Contestant(config, None), prepared, 1).config() == config
 
 
 def test_updates_of_both_translators_learn(train_here: TrainHere) -> None:
@@ -182,6 +195,10 @@ def test_the_floor_has_the_products_of_a_translator() -> None:
     assert found == 3 * (encoder + bridge + keys + decoder)
     searched = count(floor.search_products(config, 10, src, rows=[2, 4]))
     assert searched == encoder + bridge + keys + decoder
+    fed = replace(config, input_feeding=True)
+    more = 6 * 4 * 16  # h~ of the last step is part of the input
+    assert count(floor.training_products(fed, 10, src, tgt)) == found + 3 * more
+    assert count(floor.search_products(fed, 10, src, rows=[2, 4])) == searched + more
 
 
 def test_every_way_computes_a_product_of_its_shape() -> None:

@@ -64,11 +64,16 @@ def test_start_up_is_shown_and_written(
     measure: Command = script("benchmark")
     done = measure("startup", *small, "--json", tmp_path / "a.json")
     assert (done.code, done.err) == (0, "")
-    trained = Path("outputs/benchmark")
-    once = ["--help", "norm=nothing", "norm=rms", trained / "grammar_en_zh/rms-2"]
+    once = ["--help", "norm=nothing", "norm=rms", Path("outputs/benchmark/grammar_en_zh/rms-2")]
     norms = [f"norm={norm}" for norm in startup.COMPARED]
-    assert started == [*norms, *[*once, str(trained / "compared/none")] * 3]
-    rows = json.loads((tmp_path / "a.json").read_text())["startup"]["start-up"]
+    assert started[:3] == norms
+    for number in range(3):
+        *found, compared = started[3 + 5 * number :][:5]
+        assert found == once
+        assert Path(compared).name == startup.COMPARED[0]
+    assert len(started) == 18
+    [(title, rows)] = json.loads((tmp_path / "a.json").read_text())["startup"].items()
+    assert title == "start-up, 2 times"
     assert [row["name"] for row in rows] == [
         "train.py --help",
         "train.py, an error",
@@ -81,12 +86,8 @@ def test_start_up_is_shown_and_written(
 
 
 @pytest.mark.slow
-def test_three_small_runs_are_trained_once_and_compared(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_three_small_runs_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     runs = startup.compared_runs(tmp_path / "compared")
-    written = [Path(run, "results.json").stat().st_mtime_ns for run in runs]
     startup.finish(startup.command("compare", *runs, "--out", str(tmp_path / "out")))
-    assert startup.compared_runs(tmp_path / "compared") == runs
-    assert [Path(run, "results.json").stat().st_mtime_ns for run in runs] == written
+    assert (tmp_path / "out" / "report.html").is_file()
