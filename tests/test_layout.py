@@ -107,7 +107,10 @@ ROOMS = {
     },
     "data_report": {"config", "data", "figures", "fonts"},
     "train": {"app"},
-    "benchmark": {"rnn", "config", "model", "figures", "fonts", "translation"},
+    "benchmark": {
+        *("rnn", "config", "data", "runs", "model", "device", "figures", "fonts"),
+        *("translation", "training", "app"),
+    },
 }
 """What each room, or module outside of them, may import."""
 
