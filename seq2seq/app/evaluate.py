@@ -254,9 +254,9 @@ class Evaluation:
 
 def main() -> None:
     """Parse the command line, score each system, print, and write files on request."""
-    from .evaluation_table import sacrebleu_command, save, show
-
     asked = options()
+    from .evaluation_table import sacrebleu_command, save, show  # with sacreBLEU
+
     files = named_files(asked)
     evaluation = Evaluation(asked)
     for folder in asked.runs:

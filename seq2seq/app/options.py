@@ -158,14 +158,15 @@ def open_translator(folder: str, options: argparse.Namespace) -> "Session":
 
 def open_run(folder: str, options: argparse.Namespace) -> "Session":
     """Return a run's best model on the device asked for, with the search of the run."""
-    from ..device import choose_device, set_threads
     from ..runs.folder import Run
+
+    run = Run.open(folder)
+    config = run.config()
+    from ..device import choose_device, set_threads  # with torch, for which no mistake waits
     from ..translation.lines import Session
     from ..translation.loading import load_translator
 
     set_threads(options.threads)
-    run = Run.open(folder)
-    config = run.config()
     precision = (
         config.trainer.precision if options.precision is None else Precision[options.precision]
     )

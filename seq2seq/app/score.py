@@ -62,12 +62,13 @@ def summary(found: "list[Likelihood]") -> dict[str, Any]:
 
 def main() -> None:
     """Parse the command line, score each pair of lines, print."""
-    from ..data.corpora import read_parallel
-    from ..translation.likelihood import likelihoods
-
     asked = options()
+    from ..data.corpora import read_parallel
+
     source, target = read_parallel([asked.source, asked.target])
     session = open_run(asked.run, asked)
+    from ..translation.likelihood import likelihoods  # with torch, for which no mistake waits
+
     found = likelihoods(
         session.model, session.tokenizers, source, target, session.precision, asked.batch_size
     )

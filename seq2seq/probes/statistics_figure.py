@@ -1,8 +1,12 @@
 """A figure of batch norm's stored statistics by time step, for TensorBoard."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Moments = tuple[NDArray[np.floating], NDArray[np.floating]]
 """Means and variances, each (steps, F)."""
@@ -10,13 +14,15 @@ TERM_STYLES = {"ih": "-", "hh": "--", "c": ":"}
 TITLES = ("stored means, root mean square", "stored variances, mean")
 
 
-def statistics_figure(places: dict[str, dict[str, Moments]]) -> Figure:
+def statistics_figure(places: dict[str, dict[str, Moments]]) -> "Figure":
     """Return a figure of each place's and term's statistics by step.
 
     Means are drawn as their root mean square over features, variances as their mean. A place has
     its colour, a term its line style. Fixed margins: a constrained layout would take three times
     as long, at each validation.
     """
+    from matplotlib.figure import Figure  # not before the first figure: it takes half a second
+
     figure = Figure(figsize=(6, 7))
     panels = figure.subplots(2, 1, sharex=True)
     bottom = 0.1 + 0.03 * len(places)  # room for the legend

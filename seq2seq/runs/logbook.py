@@ -3,18 +3,18 @@
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
 from ..shown import escaped
 from .entries import MetricEntry
 from .jsonl import JsonLines
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LAYOUT = {
     "Runs side by side": {
@@ -58,6 +58,8 @@ class Logbook:
             folder / "probes.jsonl",
             lambda entry: 0 < resumed_at >= entry["update"] and not entry["final"],
         )
+        from torch.utils.tensorboard import SummaryWriter  # who translates needs no TensorBoard
+
         self.writer = SummaryWriter(str(folder), purge_step=resumed_at + 1)
         self.writer.add_custom_scalars(LAYOUT)
         self.remarks: set[str] = set()
@@ -114,7 +116,7 @@ class Logbook:
         """Write a text to TensorBoard."""
         self.writer.add_text(tag, markdown, update)
 
-    def figure(self, tag: str, figure: Figure, update: int) -> None:
+    def figure(self, tag: str, figure: "Figure", update: int) -> None:
         """Write an image to TensorBoard."""
         self.writer.add_figure(tag, figure, update)
 
@@ -133,6 +135,8 @@ class Logbook:
         Without it TensorBoard makes its own from all runs and puts first those that differ.
         A truth value is written as text; torch would write it as a number.
         """
+        from torch.utils.tensorboard.summary import hparams
+
         known = {
             k: v if isinstance(v, (int, float)) and not isinstance(v, bool) else str(v)
             for k, v in settings.items()
