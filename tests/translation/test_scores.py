@@ -1,5 +1,10 @@
 import pytest
 import sacrebleu
+from sacrebleu.metrics.base import Metric
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.metrics.ter import TER
+from sacrebleu.significance import PairedTest, Result
 from typed import present
 
 from seq2seq.config.languages import bleu_tokenizer
@@ -63,3 +68,32 @@ def test_paired_bootstrap_detects_a_difference() -> None:
     assert present(rows[2].p_value) > 0.05
     assert rows[1].score < rows[0].score
     assert "bs:200" in signature
+
+
+@pytest.mark.parametrize("metric", [BLEU, CHRF, TER], ids=lambda metric: str(metric.__name__))
+@pytest.mark.parametrize("seed", [None, "7"])
+def test_paired_bootstrap_equals_sacrebleus_bit_for_bit(
+    metric: type[Metric], seed: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three references of different lengths make TER's counts fractions."""
+    if seed is not None:
+        monkeypatch.setenv("SACREBLEU_SEED", seed)
+    line = "the old captain of the small boat counts {} birds above the harbour"
+    references = [
+        [line.format(i) + " today" * (i % extra) for i in range(50)] for extra in (1, 2, 5)
+    ]
+    systems = {
+        name: [r.replace(word, wrong) if i % part else r for i, r in enumerate(references[0])]
+        for name, word, wrong, part in (("a", "old", "odd", 3), ("b", "birds", "", 4))
+    }
+    systems["c"] = [r.replace("small ", "") for r in systems["a"]]
+    signatures, theirs = PairedTest(
+        list(systems.items()), {"": metric()}, references, test_type="bs", n_samples=300
+    )()
+    [(name, signature)] = signatures.items()
+    results = [each for each in theirs[name] if isinstance(each, Result)]
+    ours, rows = paired_bootstrap(systems, references, metric(), samples=300)
+    assert ours == str(signature)
+    assert [(r.score, r.mean, r.interval, r.p_value) for r in rows] == [
+        (r.score, r.mean, r.ci, r.p_value) for r in results
+    ]
