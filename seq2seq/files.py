@@ -1,13 +1,14 @@
 """Files and folders that are written whole or not at all."""
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
 import socket
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 TEMPORARY = ".tmp"
@@ -146,3 +147,26 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def kept_text(path: Path, make: Callable[[], str]) -> str:
+    """Return what `make` returns, from a file of a cache if one was written before.
+
+    A file that is damaged or cannot be read or written is as good as none.
+    """
+    try:
+        checksum, _, kept = path.read_bytes().partition(b"\n")
+        if checksum == _digest(kept):
+            return kept.decode()
+    except OSError:
+        pass
+    text = make()
+    content = text.encode()
+    with contextlib.suppress(OSError), replacing(path) as temporary:
+        temporary.write_bytes(_digest(content) + b"\n" + content)
+    return text
+
+
+def _digest(content: bytes) -> bytes:
+    """Return the SHA-256 of some bytes in hexadecimal."""
+    return hashlib.sha256(content).hexdigest().encode()

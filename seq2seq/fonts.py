@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from importlib.resources import files
+from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 
@@ -30,13 +30,21 @@ _lacking: set[str] = set()
 """Characters that no font has."""
 
 
+def bundled_fonts() -> Path:
+    """Return the folder of the zhplot package's fonts; to import it would import matplotlib."""
+    package = find_spec("zhplot")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("No module named 'zhplot'", name="zhplot")
+    return Path(package.origin).parent / "fonts"
+
+
 @cache
 def use_fonts() -> None:
     """Let figures show Chinese and Japanese too, in a font of the zhplot package."""
     import matplotlib
     from matplotlib import font_manager
 
-    font_manager.fontManager.addfont(str(files("zhplot") / "fonts" / "NotoSansSC-Regular.ttf"))
+    font_manager.fontManager.addfont(str(bundled_fonts() / "NotoSansSC-Regular.ttf"))
     matplotlib.rcParams["font.family"] = BUNDLED
 
 

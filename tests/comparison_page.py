@@ -33,7 +33,7 @@ def p_values(folder: Path) -> dict[str, str]:
 
 
 class Page(HTMLParser):
-    """The content of a page: the texts of each kind of element, its images and its classes."""
+    """The content of a page: texts by kind of element, images, classes, and attention maps."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -41,6 +41,8 @@ class Page(HTMLParser):
         self.images: list[dict[str, str]] = []
         self.open: list[str] = []
         self.classes: list[str] = []
+        self.maps: dict[str, list[list[str]]] = {}
+        """Label of an attention map -> its rows of cells, each with its title or empty."""
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -48,9 +50,21 @@ class Page(HTMLParser):
         self.classes += found.get("class", "").split()
         if tag == "img":
             self.images.append(found)
+        self.read_map(tag, found)
         if tag not in ("img", "meta", "br", "link", "input"):
             self.open.append(tag)
             self.texts.setdefault(tag, []).append("")
+
+    def read_map(self, tag: str, found: dict[str, str]) -> None:
+        """Add what an element adds to an attention map; other tables have no cells in `maps`."""
+        if tag == "table":
+            self.cells: list[list[str]] = []
+            if "map" in found.get("class", "").split():
+                self.maps[f"{len(self.maps)}: {found['aria-label']}"] = self.cells
+        elif tag == "tr":
+            self.cells.append([])
+        elif tag == "td":
+            self.cells[-1].append(found.get("title", ""))
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag

@@ -3,7 +3,7 @@ from typing import NoReturn
 
 import pytest
 
-from seq2seq.files import new_folder, replacing, write_text
+from seq2seq.files import kept_text, new_folder, replacing, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -69,3 +69,33 @@ def test_a_folder_that_another_process_made_first_is_kept(tmp_path: Path) -> Non
             (theirs / "a.txt").write_text("theirs")
     assert names(tmp_path) == ["made"]
     assert (tmp_path / "made" / "a.txt").read_text() == "theirs"
+
+
+# -- a cache ---
+
+
+def unwanted() -> NoReturn:
+    raise AssertionError("made again")
+
+
+def test_a_kept_text_is_made_once(tmp_path: Path) -> None:
+    path, text = tmp_path / "cache" / "a.js", "a\r\nb\nc\r\u2028"
+    assert kept_text(path, lambda: text) == text
+    assert kept_text(path, unwanted) == text
+    assert names(path.parent) == ["a.js"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no checksum", b"ab\xff", "cut"])
+def test_a_damaged_kept_text_is_made_again(content: bytes | str, tmp_path: Path) -> None:
+    path = tmp_path / "a.js"
+    kept_text(path, lambda: "text")
+    path.write_bytes(path.read_bytes()[:-1] if isinstance(content, str) else content)
+    assert kept_text(path, lambda: "text") == "text"
+    assert kept_text(path, unwanted) == "text"
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert kept_text(tmp_path / "file" / "a.js", lambda: "text") == "text"
+    (tmp_path / "folder").mkdir()
+    assert kept_text(tmp_path / "folder", lambda: "text") == "text"

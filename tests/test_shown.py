@@ -278,12 +278,7 @@ def test_a_chart_shows_the_text_and_cannot_end_the_script(text: str) -> None:
 
 @every_text
 def test_the_page_shows_the_text(text: str) -> None:
-    example = {text: WorkedExample(0, text, text, text)}
-    content: dict[str, Any] = dict.fromkeys(("norms", "date", "machine", "javascript"), "")
-    empty = ("overview", "sections", "columns", "runs", "commands", "trained_on", "signatures")
-    content |= {key: [] for key in empty}
-    content |= {"title": text, "notes": [text], "examples": [example], "diagrams": {}}
-    content |= {"words": {}, "text": texts()}
+    content = page_of(text, WorkedExample(0, text, text, text))
     page = rendered_template("page.html.jinja", content)
     found = re.findall(r'<(?:dd|li) dir="auto">(.*?)</(?:dd|li)>', page, re.DOTALL)
     lines = "\n".join(map(escaped, text.split("\n")))
@@ -295,6 +290,28 @@ def test_the_page_shows_the_text(text: str) -> None:
     shown = rendered_template("page.md.jinja", content)
     assert f"# {markdown(text)}\n" in shown
     assert f"- Note: {markdown(text)}\n" in shown
+
+
+@every_text
+def test_an_attention_map_of_the_page_shows_the_text(text: str) -> None:
+    piece = text[:4]
+    example = WorkedExample(0, text, text, text, [piece, "</s>"], [piece], [[0.25, 0.75]])
+    page = rendered_template("page.html.jinja", page_of(text, example))
+    label = escaped(piece.replace("▁", " ").strip(" ")) or "␣"
+    found = re.findall(r"<bdi>(.*?)</bdi>", page, re.DOTALL)
+    assert [html.unescape(shown) for shown in found] == [label, "</s>", label]
+    titles = re.findall(r'<td style="background:#[0-9a-f]{6}" title="(.*?)"></td>', page, re.DOTALL)
+    shown = [html.unescape(title) for title in titles]
+    assert shown == [f"{label} ← {label}: 0.25", f"{label} ← </s>: 0.75"]
+
+
+def page_of(text: str, example: WorkedExample) -> dict[str, Any]:
+    """Return the content of a page without runs that shows a text and an example."""
+    content: dict[str, Any] = dict.fromkeys(("norms", "date", "machine", "javascript"), "")
+    empty = ("overview", "sections", "columns", "runs", "commands", "trained_on", "signatures")
+    content |= {key: [] for key in empty}
+    content |= {"title": text, "notes": [text], "examples": [{text: example}], "diagrams": {}}
+    return content | {"words": {}, "text": texts()}
 
 
 # -- files ---

@@ -44,6 +44,7 @@ PACKAGES = {
     "zhplot": ("zhplot", "app"),
     "PIL": ("pillow", "report"),
     "jinja2": ("jinja2", "report"),
+    "platformdirs": ("platformdirs", "report"),
     "vl_convert": ("vl-convert-python", "report"),
 }
 """Module -> the distribution that has it, and the extra of this project that installs it."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-from scipy import special  # loads in a third of the time of scipy.stats
 
 CONFIDENCE = 0.95
 POWER = 0.8
@@ -48,6 +47,8 @@ def interval(values: Sequence[float]) -> Interval:
 
 def _quantile(n: int) -> float:
     """Return half the width of the interval of n values, in standard errors."""
+    from scipy import special  # not for single seeds: it takes as long as all else; stats thrice
+
     return float(special.stdtrit(n - 1, (1 + CONFIDENCE) / 2))
 
 
@@ -74,6 +75,8 @@ def detectable_effect(values: Sequence[float]) -> float:
     n = len(values)
     if n < 2:
         return math.inf
+    from scipy import special
+
     return float(special.nctdtrinc(n - 1, 1 - POWER, _quantile(n))) * _standard_error(values)
 
 

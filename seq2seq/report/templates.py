@@ -1,12 +1,11 @@
 """The package's templates: the page, its text in Markdown, and a chart's panel."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-import numpy as np
 from jinja2 import (
     Environment,
     PackageLoader,
@@ -18,8 +17,7 @@ from jinja2.nodes import EvalContext
 from markupsafe import Markup
 
 from ..config.languages import counted_units
-from ..figures import attention_figure, rendered
-from ..runs.examples import WorkedExample
+from ..figures import SHADES, piece_label, shade, short_label
 from ..shown import escaped, markdown
 
 
@@ -38,14 +36,17 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    filters: dict[str, Callable[[Any], Any]] = {
         "md": markdown,
         "visible": escaped,
         "base64": lambda content: base64.b64encode(content).decode(),
         "packaged": lambda name: (files("seq2seq.report") / name).read_bytes(),
-        "attention_map": attention_map,
+        "label": lambda piece: short_label(escaped(piece_label(piece))),
+        "shade": shade,
+        "units": counted_units,
     }
-    environment.filters["units"] = counted_units
+    environment.filters |= filters
+    environment.globals |= {"shades": SHADES, "zip": zip}
     return environment
 
 
@@ -58,10 +59,3 @@ def visible(context: EvalContext, value: Any) -> Any:
     if not context.autoescape or isinstance(value, Markup) or not isinstance(value, str):
         return value
     return "\n".join(map(escaped, value.split("\n")))
-
-
-def attention_map(example: WorkedExample) -> bytes:
-    """Return an example's attention as a PNG."""
-    weights = np.array(example.attention)
-    figure = attention_figure(weights, example.source_pieces, example.target_pieces)
-    return rendered(figure, "png", dpi=96)

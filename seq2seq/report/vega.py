@@ -4,21 +4,22 @@ vl-convert renders without a browser or a network, and bundles the JavaScript th
 panel.json.jinja is a panel's specification; style.json is the configuration of every chart.
 """
 
-import io
 import json
 import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
+from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
 import vl_convert
-from PIL import Image
+from platformdirs import user_cache_path
 
-from ..figures import NORM_COLOURS
-from ..fonts import drawable
+from ..figures import NORM_COLOURS, small_png
+from ..files import kept_text
+from ..fonts import bundled_fonts, drawable
 from ..shown import escaped
 from .charts import Chart, Line, Panel
 from .templates import rendered_template
@@ -58,7 +59,7 @@ class Drawing:
     @cached_property
     def svg(self) -> bytes:
         """The panels side by side."""
-        vl_convert.register_font_directory(str(files("zhplot") / "fonts"))  # for Chinese, Japanese
+        vl_convert.register_font_directory(str(bundled_fonts()))  # for Chinese and Japanese
         return vl_convert.vegalite_to_svg(file_spec(self.chart)).encode()
 
     @property
@@ -75,19 +76,14 @@ class Drawing:
         return content.replace("<", "\\u003c")
 
 
-def small_png(png: bytes) -> bytes:
-    """Return a PNG with 256 colours, which needs a tenth of the space."""
-    with Image.open(io.BytesIO(png)) as image:
-        palette = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    file = io.BytesIO()
-    palette.save(file, "png", optimize=True)
-    return file.getvalue()
-
-
 @cache
 def javascript() -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one script that defines `vegaEmbed`."""
-    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    """Return Vega, Vega-Lite and Vega-Embed as one script that defines `vegaEmbed`.
+
+    It takes over a second to make and depends on the version alone: the user's cache keeps it.
+    """
+    file = user_cache_path("seq2seq") / f"vega-embed-{version('vl-convert-python')}.js"
+    bundle = kept_text(file, partial(vl_convert.javascript_bundle, "window.vegaEmbed = vegaEmbed;"))
     return bundle.replace("</script", "<\\/script")
 
 

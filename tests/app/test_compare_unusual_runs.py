@@ -7,11 +7,13 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from comparison_page import Page, p_values
 from fixture_types import Compare, Variant
 from runs import Runs
 from typed import present
 
+from seq2seq.runs.examples import read_examples
 from seq2seq.runs.folder import Run
 
 pytest_plugins = ["run_fixtures", "compare_fixtures"]
@@ -105,8 +107,11 @@ def test_a_report_needs_neither_the_corpus_nor_the_model(
     assert compare(*folders).code == 0
     page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
     assert len([text for text in page.texts["dd"] if text in two_runs.sources]) == 5
-    maps = [image for image in page.images if image["alt"].startswith("Attention of")]
-    assert len(maps) == 4
+    assert len(page.maps) == 4
+    stored = read_examples(Run(folders[0]).translations)[1].attention
+    first, *_ = page.maps.values()
+    shown = [[float(title.rpartition(": ")[2] or 0) for title in row] for row in first if row]
+    assert shown == [pytest.approx(row, abs=0.0051) for row in stored]
     assert p_values(tmp_path)["layer"] != "–"
 
 

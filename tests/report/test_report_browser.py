@@ -1,8 +1,10 @@
 """report.html in a real browser, opened from disk: it draws, it reacts to input, and it needs no network."""
 
+import re
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browser import wait_until
 from experiment_runs import BUILDERS
@@ -11,6 +13,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.remote.webelement import WebElement
 
+from seq2seq.figures import shade
 from seq2seq.report.page import write_report
 
 READY = """
@@ -47,6 +50,13 @@ return [cells.map(cell => getComputedStyle(cell, '::before').content),
 AXES = """
 const plot = document.querySelector('.plot'), title = plot.querySelector('.role-axis-title text').textContent;
 return [title, plot.view.scale('x').type, plot.view.scale('y').type];
+"""
+MAPS = """
+return [...document.querySelectorAll('.map')].map(map => [
+  map.offsetWidth, ...[...map.querySelectorAll('td')].flatMap(cell => [cell.offsetWidth, cell.offsetHeight])]);
+"""
+SHADED = """
+return [...document.querySelectorAll('.map td[title]')].map(cell => [cell.title, getComputedStyle(cell).backgroundColor]);
 """
 TOO_WIDE = "return arguments[0].scrollWidth > arguments[0].clientWidth"
 SEEN = (
@@ -103,17 +113,34 @@ def phone(browser: Chrome, experiments: Path) -> Chrome:
 
 def test_a_phone_shows_attention_maps_in_their_own_size(browser: Chrome, report: Path) -> None:
     """Labels of smaller maps could not be read; wide maps scroll horizontally."""
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": 280, "height": 800, "deviceScaleFactor": 1, "mobile": True},
-    )
+    sizes = []
+    for width in (1600, 240):
+        browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": True},
+        )
+        browser.get(report.as_uri())
+        sizes.append(browser.execute_script(MAPS))
+        assert browser.execute_script(OVERFLOW) <= 0
+    assert sizes[0] == sizes[1]
+    assert sizes[1]
+    assert max(width for width, *_ in sizes[1]) > 240
+    assert {size for _, *cells in sizes[1] for size in cells} == {24}  # every cell is a square
+
+
+def test_a_cell_of_an_attention_map_has_the_colour_of_its_weight(
+    browser: Chrome, report: Path
+) -> None:
     browser.get(report.as_uri())
-    sizes = browser.execute_script(
-        "return [...document.querySelectorAll('.map')].map(e => [e.width, e.naturalWidth])"
-    )
-    assert sizes
-    assert all(shown == own > 280 for shown, own in sizes)
-    assert browser.execute_script(OVERFLOW) <= 0
+    cells = browser.execute_script(SHADED)
+    assert cells
+    for title, colour in cells:
+        weight = float(title.rpartition(": ")[2])
+        near = [shade(w) for w in (weight - 0.005, weight + 0.005)]
+        low, high = (np.array(list(bytes.fromhex(each[1:]))) for each in near)
+        red_green_blue = [int(part) for part in re.findall(r"\d+", colour)]
+        assert (np.minimum(low, high) <= red_green_blue).all()
+        assert (red_green_blue <= np.maximum(low, high)).all()
 
 
 def control(place: WebElement, label: str) -> WebElement:

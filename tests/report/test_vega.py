@@ -6,13 +6,17 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import vl_convert
 from matplotlib.image import imread
+from PIL import Image
 
-from seq2seq.figures import NORM_COLOURS
+from seq2seq.figures import NORM_COLOURS, small_png
 from seq2seq.report.charts import Chart, Line, Panel
 from seq2seq.report.vega import (
     DASHES,
@@ -279,8 +283,37 @@ def test_chinese_characters_are_drawn() -> None:
     assert pictures[0] != pictures[1]
 
 
+def test_the_script_of_the_page_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    made = javascript.__wrapped__()
+    (file,) = (tmp_path / "seq2seq").iterdir()
+    assert version("vl-convert-python") in file.name
+
+    def unwanted(snippet: str) -> str:
+        raise AssertionError(f"made again: {snippet}")
+
+    monkeypatch.setattr(vl_convert, "javascript_bundle", unwanted)
+    assert javascript.__wrapped__() == made
+    assert "vegaEmbed" in made
+
+
+@pytest.mark.parametrize("colours", [3, 256, 400])
+def test_a_small_png_has_the_colours_of_the_picture(colours: int) -> None:
+    """Up to 256 colours all are kept; of more the rarest change a little."""
+    draw = np.random.default_rng(1)
+    palette = draw.permutation(np.arange(colours))[:, None] * [1, 3, 7] % 256
+    runs = draw.integers(colours, size=2000) * (draw.random(2000) < 0.5)
+    pixels = np.repeat(palette[runs], 3, axis=0).reshape(60, 100, 3).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    with Image.open(io.BytesIO(small_png(file.getvalue()))) as image:
+        assert image.mode == "P"
+        change = np.abs(np.asarray(image.convert("RGB")).astype(int) - pixels)
+    assert change.max() == 0 if colours <= 256 else change.mean() < 2
+
+
 def test_a_page_does_not_import_matplotlib() -> None:
-    """Its import takes half a second, and only attention maps need it."""
+    """Its import takes half a second, and only attention maps for TensorBoard need it."""
     code = "import sys, seq2seq.report.page; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
