@@ -290,7 +290,7 @@ def _facts(run: RunRecord, with_settings: bool) -> dict[str, str]:
     results, own = run.results, _others(run, ("norm.",)) if with_settings else {}
     if results is None:
         return own
-    where = {k: getattr(results, k) for k in ("device", "processor", "threads")}
+    where = {k: getattr(results, k) for k in ("device", "processor", "threads", "commit")}
     versions = {f"version of {k}": v for k, v in results.versions.items()}
     return {k: str(v) for k, v in (own | where | versions).items() if v is not None}
 

@@ -188,10 +188,13 @@ def page_title(runs: Sequence[RunRecord], found: Sequence[Group]) -> str:
 
 
 def trained_on(results: Results) -> str:
-    """Return device, threads and versions of a run."""
+    """Return device, threads, versions and, where it is known, the commit of a run."""
     threads = f"{results.threads} thread{'s' if results.threads > 1 else ''}"
     where = [results.device, *([results.processor] if results.processor else []), threads]
-    return ", ".join([*where, *(f"{name} {version}" for name, version in results.versions.items())])
+    versions = dict(results.versions)
+    if "seq2seq" in versions and results.commit:
+        versions["seq2seq"] += f" (commit {results.commit})"
+    return ", ".join([*where, *(f"{name} {version}" for name, version in versions.items())])
 
 
 def distinct(values: Iterable[str]) -> list[str]:

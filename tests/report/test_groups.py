@@ -265,6 +265,11 @@ def test_machines_and_versions_that_differ_are_noted() -> None:
     ]
 
 
+def test_commits_that_differ_are_noted() -> None:
+    found = group([record(seed=1, results={"commit": "0123456789ab"}), record(seed=2)])
+    assert [note.partition(":")[0] for note in found.notes] == ["commit differs"]
+
+
 def test_a_run_is_labelled_by_its_norm_if_that_is_enough() -> None:
     def names(*runs: RunRecord) -> list[str]:
         group(runs)

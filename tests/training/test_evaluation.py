@@ -20,6 +20,7 @@ from seq2seq.model import Translator
 from seq2seq.rnn import NormConfig, NormKind, Statistics, batch_statistics
 from seq2seq.runs.checkpoint import group, load_checkpoint, load_weights
 from seq2seq.runs.folder import Run
+from seq2seq.training.commit import code_commit
 from seq2seq.training.evaluation import (
     recalibrate,
     teacher_forced_loss,
@@ -202,6 +203,7 @@ def test_results_hold_the_documented_values(run_name: str, request: pytest.Fixtu
     assert results["versions"]["python"] == platform.python_version()
     assert results["versions"]["seq2seq"] == __version__
     assert results["versions"].keys() >= {"sentencepiece", "sacrebleu"}
+    assert results.get("commit") == code_commit()
     assert results["parameters"] == sum(p.numel() for p in model.parameters())
     assert (results["seed"], results["corpus"], results["cell"], results["update"]) == (
         1,
