@@ -66,7 +66,7 @@ def titled(title: str, *columns: str) -> Table:
 
 
 def as_json(tables: Tables, grown: dict[str, list[Memory]], rounds: int) -> str:
-    """Return all figures as JSON."""
+    """Return all numbers as JSON."""
     found = {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
@@ -105,7 +105,7 @@ def parsed() -> argparse.Namespace:
         help="layers: torch.compile of the reference, too; compiling it takes minutes",
     )
     command.add_argument("--figure", type=Path, metavar="PNG", help="layers: draw the ratios there")
-    command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
     options = command.parse_args()
     if options.rounds < 1:
         command.error(f"--rounds {options.rounds}: expected at least 1")

@@ -4,13 +4,13 @@ import csv
 import io
 import platform
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from ..errors import DataError
 from ..figures import NORM_COLOURS
 from ..files import replacing, write_text
@@ -173,7 +173,7 @@ def page_content(runs: Sequence[RunRecord], sections: Sequence[Section]) -> dict
         "columns": COLUMNS,
         "runs": runs,
         "trained_on": distinct(trained_on(run.results) for run in runs if run.results),
-        "machine": f"{platform.machine()}, {platform.system()}, Python {sys.version.split()[0]}",
+        "writer": written_by(),
         "javascript": javascript(),
     }
 
@@ -195,6 +195,12 @@ def trained_on(results: Results) -> str:
     if "seq2seq" in versions and results.commit:
         versions["seq2seq"] += f" (commit {results.commit})"
     return ", ".join([*where, *(f"{name} {version}" for name, version in versions.items())])
+
+
+def written_by() -> str:
+    """Return version, Python and system of the program that writes the report."""
+    python = f"Python {platform.python_version()}"
+    return f"seq2seq {__version__}, {python} on {platform.system()} ({platform.machine()})"
 
 
 def distinct(values: Iterable[str]) -> list[str]:

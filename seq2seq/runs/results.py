@@ -1,4 +1,4 @@
-"""results.json: the final figures of a run."""
+"""results.json: the final numbers of a run."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -28,7 +28,7 @@ class Score:
 
 @dataclass(kw_only=True)
 class Results:
-    """The figures that a run ends with, in the order of the file."""
+    """The numbers that a run ends with, in the order of the file."""
 
     norm: str | None = None
     cell: str | None = None

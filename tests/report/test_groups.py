@@ -62,16 +62,16 @@ def test_runs_are_found_by_their_settings_in_order_of_seed() -> None:
         3,
     ]
     assert found.values("optimizer.lr") == [0.1, 0.2]
-    assert found.figures(
+    assert found.by_seed(
         lambda run: run.config.seed * 2.0, {"norm": "none", "optimizer.lr": 0.2}
     ) == {
         1: 2.0,
         2: 4.0,
         3: 6.0,
     }
-    assert found.figures(lambda run: None, {"norm": "none", "optimizer.lr": 0.2}) == {}
+    assert found.by_seed(lambda run: None, {"norm": "none", "optimizer.lr": 0.2}) == {}
     with pytest.raises(ValueError, match="expected one run of each seed"):
-        found.figures(lambda run: 1.0, {"norm": "none"})
+        found.by_seed(lambda run: 1.0, {"norm": "none"})
 
 
 def test_the_plain_variant_of_a_norm_comes_first() -> None:

@@ -28,7 +28,7 @@ STATEMENT = Statement("A larger model is better.", "Nobody 2026.", "It is not.")
 
 
 def verdicts(group):
-    small, large = (group.figures(group.bleu, {KEY: size, "norm": "layer"}) for size in (8, 16))
+    small, large = (group.by_seed(group.bleu, {KEY: size, "norm": "layer"}) for size in (8, 16))
     return [Verdict(STATEMENT.claim, [higher("16 units beat 8", "BLEU", large, small, decides=True)])]
 
 

@@ -1,4 +1,4 @@
-"""The warm-up: no figure includes set-up, and the training does not change."""
+"""The warm-up: no number includes set-up, and the training does not change."""
 
 import json
 import os

@@ -37,7 +37,7 @@ def buckets(run: RunRecord, statistics: str = "running") -> list[LengthBucket]:
 def within_and_beyond(
     run: RunRecord, key: str, statistics: str = "running"
 ) -> tuple[float, float] | None:
-    """Return a figure of the longest bucket within the training lengths, and its mean beyond them.
+    """Return a quantity in the longest bucket of training lengths, and its mean in longer ones.
 
     A bucket with sentences on both sides counts on neither.
     """
@@ -71,14 +71,14 @@ class Measure:
     """(run, statistics) -> what longer sentences cost"""
     lost_unit: str
     key: str
-    """The probe's figure."""
+    """Its name in the probe's records."""
     unit: str
     better: str
     is_better: Callable[..., Finding]
     """`lower` or `higher`"""
 
     def beyond(self, run: RunRecord) -> float | None:
-        """Return a run's figure beyond the training lengths."""
+        """Return a run's value beyond the training lengths."""
         found = within_and_beyond(run, self.key)
         return None if found is None else found[1]
 
