@@ -21,14 +21,13 @@ from .answers import listed, overview
 from .charts import Table
 from .columns import COLUMNS
 from .examples import worked_examples
-from .experiments import charts, groups, statement, tables, verdicts
+from .experiments import EXPERIMENTS, charts, groups, tables, verdicts
 from .experiments.base import Statement
 from .experiments.verdict import Verdict
-from .glossary import glossary
 from .groups import Group
 from .norms import NormRow, norm_rows, norms_table
 from .templates import rendered_template
-from .texts import texts
+from .texts import glossary, texts
 from .vega import Drawing, javascript
 
 FEW = 2
@@ -129,7 +128,7 @@ def section(group: Group, rows: list[NormRow], title: str, stem: str) -> Section
         if any(panel.lines for panel in chart.panels)
     ]
     found = verdicts(group)
-    claim = statement(group.experiment or "") if found else None
+    claim = EXPERIMENTS[group.experiment or ""].statement if found else None
     norms = norms_table(group, rows) if rows else None
     return Section(group, title, norms, claim, found, tables(group), drawings)
 

@@ -72,7 +72,7 @@ def validation_bleu(
     Greedy: a beam of 1.
     """
     count = config.trainer.validate_sentences
-    src, tgt = dataset.source_lines()[:count], dataset.target_lines()[:count]
+    src, tgt = dataset.lines("source")[:count], dataset.lines("target")[:count]
     greedy = replace(config.decode, beam_size=1)
     found = translate_lines(model, tokenizers, src, greedy, precision=config.trainer.precision)
     texts = [best[0].text for best in found]
@@ -92,8 +92,7 @@ def recalibrate(
     model.eval()
     with recalibrating(model), autocast(device, config.trainer.precision):
         for batch in islice(dataset.batches(sampler), config.trainer.recalibrate_batches):
-            moved = batch.to(device)
-            model(moved.src, moved.src_lengths, moved.tgt, moved.tgt_lengths)
+            model(*batch.to(device).inputs)
 
 
 def use_best(
@@ -154,7 +153,7 @@ def standing(scores: Scores, loss: float, config: Config, valid: ParallelDataset
 
 def score_remarks(config: Config, valid: ParallelDataset) -> dict[str, str]:
     """Return what a reader of the validation's scores has to know; empty texts for nothing."""
-    references = valid.target_lines()[: config.trainer.validate_sentences]
+    references = valid.lines("target")[: config.trainer.validate_sentences]
     return {
         "short": short_remark(references, config.data.splits_for_bleu),
         "tokenized": tokenized_remark("validation references", references),

@@ -35,7 +35,7 @@ def validate(state: TrainingState, logbook: Logbook) -> None:
     The main process measures; every process has to call this.
     """
     numbers = measure(state, logbook) if state.processes.is_main else []
-    keep_best(state, state.processes.all_from_main(numbers))
+    keep_best(state, state.processes.from_main(numbers))
     if state.config.trainer.average_last > 1:
         keep_for_average(state)
 
@@ -77,7 +77,7 @@ def make_remarks(state: TrainingState, logbook: Logbook, numbers: list[float]) -
 
 def write_samples(state: TrainingState, logbook: Logbook, texts: list[str]) -> None:
     """Write some validation translations to TensorBoard, and the first pair's attention map."""
-    src, tgt = state.valid_set.source_lines(), state.valid_set.target_lines()
+    src, tgt = state.valid_set.lines("source"), state.valid_set.lines("target")
     update = state.progress.update
     shown = zip(src, tgt, texts[:SAMPLES], strict=False)
     rows = [f"| {' | '.join(map(markdown, sentences))} |" for sentences in shown]

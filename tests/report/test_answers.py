@@ -13,9 +13,9 @@ from seq2seq.config import DataConfig
 from seq2seq.report import norms as summary
 from seq2seq.report.answers import overview
 from seq2seq.report.experiments import verdicts
-from seq2seq.report.glossary import glossary
 from seq2seq.report.groups import Group
 from seq2seq.report.norms import norm_cells, norm_rows, norms_table
+from seq2seq.report.texts import glossary
 from seq2seq.rnn import Statistics
 from seq2seq.runs.records import RunRecord
 

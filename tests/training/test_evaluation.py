@@ -107,7 +107,7 @@ def test_only_some_validation_sentences(finished: Run) -> None:
     few = replace(config, trainer=replace(config.trainer, validate_sentences=5))
     scores, texts = validation_bleu(model, prepared.tokenizers, valid, few)
     assert len(texts) == 5
-    assert scores == score(texts, valid.target_lines()[:5], "13a")
+    assert scores == score(texts, valid.lines("target")[:5], "13a")
     everything = validation_bleu(model, prepared.tokenizers, valid, config)[1]
     assert len(everything) == len(valid) == 24
     assert everything[:5] == texts
