@@ -201,7 +201,7 @@ BUDGETS = {
     ("rnn",): 1430,
     ("model", "loss", "translation", "training"): 3095,
     ("data",): 3200,
-    ("report",): 2965,
+    ("report",): 2970,
 }
 """The most lines of Python that rooms may have together; kernels are not counted.
 

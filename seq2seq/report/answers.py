@@ -74,7 +74,8 @@ def _compared(group: Group, none: str, rows: Sequence[NormRow]) -> Answer:
             }
             table.append(cells | _cost(row))
     title = f"{group.label}: the norms compared with {none}"
-    return Answer(sentences, Table(title, table, caption("significant", "compared")))
+    seeds = "significant" if group.has_several_seeds else "one_seed"
+    return Answer(sentences, Table(title, table, caption(seeds, "compared")))
 
 
 def _shared(scores: Mapping[str, Values]) -> set[int]:
@@ -117,14 +118,9 @@ def _significance(scores: Mapping[str, Values]) -> list[str]:
     """Return which norms the best one is significantly better than, as sentences."""
     best, *others = _means(scores)
     ahead = {norm: difference(scores[best], scores[norm]) for norm in others}
-    beaten = [norm for norm in others if _outcome(ahead[norm]) is Outcome.supported]
+    beaten = [norm for norm in others if outcome(ahead[norm]) is Outcome.supported]
     better = [f"The best, {best}, is significantly better than {listed(beaten)}."] if beaten else []
     return better + _undecided({n: d for n, d in ahead.items() if n not in beaten}, best)
-
-
-def _outcome(differences: Sequence[float]) -> Outcome:
-    """Return what differences by seed decide; without a seed nothing."""
-    return outcome(differences or [0.0])
 
 
 def _undecided(differences: Mapping[str, Sequence[float]], other: str) -> list[str]:
@@ -235,7 +231,7 @@ def _who_loses(more: Mapping[str, Sequence[float]], none: str) -> list[str]:
     """Return which norms lose significantly less or more than none, as sentences."""
     norms: dict[Outcome, list[str]] = {kind: [] for kind in Outcome}
     for norm, differences in more.items():
-        norms[_outcome(differences)].append(norm)
+        norms[outcome(differences)].append(norm)
     clear = [
         f"significantly {word} is lost with {listed(found)}"
         for word, found in (("less", norms[Outcome.refuted]), ("more", norms[Outcome.supported]))

@@ -67,6 +67,11 @@ class Group:
     """Differences in machine, threads and versions; without an experiment in settings too."""
 
     @property
+    def has_several_seeds(self) -> bool:
+        """Whether there are means over seeds, with their intervals."""
+        return len({run.seed for run in self.runs}) > 1
+
+    @property
     def searches_rates(self) -> bool:
         """Whether a norm was trained at several learning rates, the best of which counts."""
         return any(len({r.settings[RATE] for r in self.where({"norm": n})}) > 1 for n in self.norms)

@@ -23,9 +23,9 @@ STATEMENT = Statement(
     "Ba, Kiros & Hinton 2016, section 3.1: statistics for each time step are “problematic if a"
     " test sequence is longer than any of the training sequences”.",
     "From the longest bucket within the training lengths to those beyond, batch norm loses less"
-    " than no norm does; or layer norm loses, beyond no norm, more than half of what batch norm"
-    " does. One verdict is by the loss, where the model is given the reference's earlier words. One"
-    " is by the share of the translations' BLEU that is lost.",
+    " than no norm does; or layer norm's extra loss, compared with no norm, is more than half of"
+    " batch norm's. One verdict is by the loss, where the model is given the reference's earlier"
+    " words. One is by the share of the translations' BLEU that is lost.",
 )
 
 

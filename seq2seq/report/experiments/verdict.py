@@ -34,8 +34,8 @@ class Finding:
     @property
     def outcome(self) -> Outcome:
         """What the values say of the statement."""
-        if self.exact or not self.differences:
-            return self.exact or Outcome.undecided
+        if self.exact:
+            return self.exact
         above, below = self.above, self.below
         return outcome([d - above if below is None else below - d for d in self.differences])
 
