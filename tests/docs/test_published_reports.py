@@ -1,6 +1,9 @@
 """The reports under docs/results use the program's present words, and name their versions."""
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +52,15 @@ def test_the_claims_are_those_of_the_experiments() -> None:
     for experiment in EXPERIMENTS.values():
         assert f"\nSource: {markdown(experiment.statement.source)}\n" in text
         assert f"\nRefuted if: {markdown(experiment.statement.refuted_if)}\n" in text
+
+
+def test_a_report_that_was_written_does_not_fail_the_spelling_check(tmp_path: Path) -> None:
+    """It contains the code of libraries; make compare and make results write one."""
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for folder in (tmp_path, tmp_path / "docs" / "results" / "quick"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.html").write_text("rec" + "ieve")
+    checked = [sys.executable, "-m", "codespell_lib"]
+    assert subprocess.run(checked, cwd=tmp_path, check=False).returncode == 0
+    (tmp_path / "page.md").write_text("rec" + "ieve")
+    assert subprocess.run(checked, cwd=tmp_path, check=False).returncode != 0
