@@ -10,7 +10,6 @@ tables of several sizes are their geometric means. Compiling kernels is in none 
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from seq2seq.app.exit_codes import guarded
+from seq2seq.app.exit_codes import exiting
 from seq2seq.app.options import parser
 from seq2seq.app.utf8 import restart_in_utf8
 from seq2seq.benchmark.figure import speed_figure
@@ -134,4 +133,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     restart_in_utf8()
-    sys.exit(guarded(main))
+    with exiting():
+        main()
