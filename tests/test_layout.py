@@ -102,7 +102,10 @@ ROOMS = {
     },
     "data_report": {"config", "data", "figures", "fonts"},
     "train": {"app"},
-    "benchmark": {"rnn", "config", "model", "figures", "fonts", "translation"},
+    "benchmark": {
+        *("rnn", "config", "data", "runs", "model", "device", "figures", "fonts"),
+        *("translation", "training", "app"),
+    },
 }
 """What each room, or module outside of them, may import."""
 
@@ -199,7 +202,7 @@ LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
 BUDGETS = {
     ("rnn",): 1430,
-    ("model", "loss", "translation", "training"): 3095,
+    ("model", "loss", "translation", "training"): 3620,
     ("data",): 3200,
     ("report",): 2970,
 }

@@ -18,7 +18,7 @@ def code_commit(package: Path = PACKAGE) -> str | None:
     try:
         for arguments in (
             ["ls-files", "--error-unmatch", "__init__.py"],
-            ["describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"],
+            ["describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"],
         ):
             done = subprocess.run([*git, *arguments], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

@@ -34,7 +34,7 @@ def package(tmp_path: Path) -> Path:
 
 def test_the_commit_and_whether_files_were_changed(package: Path) -> None:
     found = code_commit(package)
-    assert found == git(package, "rev-parse", "--short=12", "HEAD")
+    assert found == git(package, "rev-parse", "HEAD")
     (package / "__init__.py").write_text("changed = True\n")
     assert code_commit(package) == found  # what was loaded, not what is there by now
     code_commit.cache_clear()
