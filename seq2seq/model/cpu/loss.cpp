@@ -26,7 +26,7 @@ namespace {
 
 using at::Tensor;
 
-constexpr int64_t kBlockRows = 2048;  // rows whose logits exist at a time
+constexpr int64_t kBlockRows = 512;  // rows whose logits exist at a time
 constexpr int64_t kPartRows = 64;     // rows whose gradients of the bias are summed together
 
 struct Losses {
