@@ -43,6 +43,26 @@ ALSO_IN = {
     "hak": "Latn", "vi": "Hani", "za": "Hani",
 }  # fmt: skip
 """Code -> further scripts that it is often written in (CLDR, languageData)."""
+UNLISTED = {
+    **dict.fromkeys(["cdo", "cjy", "cnp", "cpx", "csp", "czh", "czo", "mnp", "ltc", "och"], "Hani"),
+    **dict.fromkeys(["ams", "kzg", "mvi", "ojp", "okn", "rys", "xug", "yoi"], "Jpan"),
+    **dict.fromkeys(["aio", "blk", "int", "kjp", "ksw", "kyu", "phk", "pwo", "rki", "tvn"], "Mymr"),
+    **dict.fromkeys(["adx", "kbg", "khg", "xct"], "Tibt"),
+}
+"""Code -> script of languages without spaces between words that CLDR has no likely script for.
+
+Chinese, Japanese and Ryukyuan ones, and those in the scripts of Burma and Tibet.
+"""
+OWN_NAMES = {
+    "deutsch": "de", "english": "en", "español": "es", "français": "fr", "italiano": "it",
+    "português": "pt", "nederlands": "nl", "svenska": "sv", "dansk": "da", "norsk": "no",
+    "suomi": "fi", "polski": "pl", "čeština": "cs", "magyar": "hu", "română": "ro",
+    "türkçe": "tr", "ελληνικά": "el", "русский": "ru", "українська": "uk", "العربية": "ar",
+    "עברית": "he", "فارسی": "fa", "हिन्दी": "hi", "ไทย": "th", "tiếng việt": "vi",
+    "bahasa indonesia": "id", "中文": "zh", "汉语": "zh", "漢語": "zh", "日本語": "ja",
+    "한국어": "ko",
+}  # fmt: skip
+"""Name of a language in that language -> its code, for some with many speakers."""
 BLEU_UNITS = {
     "13a": "words and punctuation marks",
     "intl": "words, punctuation marks and symbols of any script",
@@ -109,7 +129,7 @@ def language(tag: str) -> Language:
     code = found.language or "und"
     broader = found.prefer_macrolanguage().language  # zh of cmn
     known = found.script is not None or bool({code, broader} & LIKELY_SUBTAGS.keys() - _SPECIAL)
-    script = found.maximize().script if known else None
+    script = found.maximize().script if known else UNLISTED.get(code)
     return Language(code, script, found.script is not None)
 
 
@@ -164,13 +184,36 @@ def _similar(tag: str) -> Iterator[str]:
     country = LIKELY_SUBTAGS.get(f"und-{plain.upper()}")
     if len(plain) == 2 and country:
         yield country.partition("-")[0]
-    names, typed = _names(), plain.lower()
+    typed = plain.lower()
+    if typed in OWN_NAMES:
+        yield OWN_NAMES[typed]
+    names = _names()
     words = [name for name in names if typed in name.split()]
     for name in (*words, *get_close_matches(typed, names, n=1, cutoff=0.8)):
         yield names.get(typed, names[name])
     first = plain.partition("-")[0].lower()
     if language(first).code:
         yield first
+
+
+@cache
+def names(tag: str) -> frozenset[str]:
+    """Return the names of a language in lower case, in English and in the language itself."""
+    code = language(tag).code
+    english = (
+        name.lower()
+        for entry in parse_registry()
+        if entry["Type"] == "language" and entry.get("Subtag") == code
+        for name in entry["Description"]
+    )
+    own = (name for name, found in OWN_NAMES.items() if found == code)
+    return frozenset({*english, *own})
+
+
+def is_called(word: str, tag: str) -> bool:
+    """Return whether a word is a language's code (deu, DE) or its name (German, Deutsch)."""
+    code = language(tag).code
+    return bool(code) and (language(word).code == code or word.lower() in names(tag))
 
 
 def _names() -> dict[str, str]:
