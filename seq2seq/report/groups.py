@@ -161,6 +161,10 @@ class Group:
         """Return the BLEU of a finished run on that split."""
         return self.scores(run).bleu
 
+    def chrf(self, run: RunRecord) -> float:
+        """Return a run's chrF on the split that the group is judged by."""
+        return self.scores(run).chrf
+
     def figures(self, figure: Figure, wanted: Mapping[str, Any]) -> Figures:
         """Return a figure by seed, of the runs with these settings."""
         return by_seed(self.where(wanted), figure)
