@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from messages import assert_explained
 from tensorboard.summary.writer import event_file_writer
 
 from seq2seq.app import composition
@@ -202,6 +203,12 @@ class Done:
     code: int
     out: str
     err: str
+    asked: tuple[str, ...] = ()
+    """Its arguments."""
+
+    def __post_init__(self) -> None:
+        if self.code == 2 and os.environ.get("HYDRA_FULL_ERROR") != "1":
+            assert_explained(self.err, self.asked)
 
 
 def exit_code(main: Callable[[], None]) -> int:
@@ -234,6 +241,6 @@ def train_command(
             code = exit_code(train_module.main)
         finally:
             logging.root.handlers[:] = handlers  # Hydra's write to this call's standard output
-        return Done(code, *capfd.readouterr())
+        return Done(code, *capfd.readouterr(), tuple(map(str, overrides)))
 
     return run

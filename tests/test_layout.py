@@ -88,9 +88,9 @@ ROOMS = {
     "figures": {"files", "fonts"},
     "device": {"config"},
     "loss": {"rnn"},
-    "data": {"config", "errors", "files"},
+    "data": {"config", "errors", "files", "shown"},
     "model": {"rnn", "config", "loss"},
-    "runs": {"rnn", "config", "files", "programs", "shown"},
+    "runs": {"rnn", "config", "errors", "files", "programs", "shown"},
     "translation": {"config", "data", "runs", "model", "device", "figures"},
     "probes": {"rnn", "config", "data", "runs", "model", "device", "translation"},
     "training": {
@@ -206,7 +206,7 @@ BUDGETS = {
     ("rnn",): 1430,
     ("model", "loss", "translation", "training"): 3100,
     ("data",): 3300,
-    ("report",): 2970,
+    ("report",): 3000,
 }
 """The most lines of Python that rooms may have together; kernels are not counted."""
 KERNELS = ("rnn/cpu/", "rnn/gpu/")
