@@ -18,13 +18,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from seq2seq.app.arguments import one_of, parser, whole
 from seq2seq.app.exit_codes import guarded
-from seq2seq.app.options import parser
+from seq2seq.app.options import add_threads
 from seq2seq.app.utf8 import restart_in_utf8
 from seq2seq.benchmark.figure import speed_figure
 from seq2seq.benchmark.layers import PRODUCTS
 from seq2seq.benchmark.memory import Memory
 from seq2seq.benchmark.tables import SIZES, TABLES, Tables, means, memories
+from seq2seq.config.checks import Range
 from seq2seq.device import set_threads
 from seq2seq.figures import save_figure
 from seq2seq.files import write_text
@@ -90,15 +92,28 @@ def parsed() -> argparse.Namespace:
     command = parser(__doc__)
     choices = [*TABLES, "memory", "all"]
     command.add_argument(
-        "what", nargs="?", choices=choices, default="all", help="what to measure (default: all)"
+        "what",
+        nargs="?",
+        type=one_of(choices),
+        default="all",
+        metavar="WHAT",
+        help=f"what to measure: {', '.join(choices)} (default: all)",
     )
     command.add_argument(
-        "--size", choices=list(SIZES), default="full", help="small takes a second, for a first look"
+        "--size",
+        type=one_of(SIZES),
+        default="full",
+        metavar=f"{{{','.join(SIZES)}}}",
+        help="small takes a second, for a first look",
     )
     command.add_argument(
-        "--rounds", type=int, default=11, metavar="N", help="interleaved rounds (default: 11)"
+        "--rounds",
+        type=whole(Range(at_least=1)),
+        default=11,
+        metavar="N",
+        help="interleaved rounds (default: 11)",
     )
-    command.add_argument("--threads", type=int, metavar="N", help="number of CPU threads")
+    add_threads(command)
     command.add_argument(
         "--compile",
         action="store_true",
@@ -107,8 +122,6 @@ def parsed() -> argparse.Namespace:
     command.add_argument("--figure", type=Path, metavar="PNG", help="layers: draw the ratios there")
     command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     options = command.parse_args()
-    if options.rounds < 1:
-        command.error(f"--rounds {options.rounds}: expected at least 1")
     if options.figure is not None and options.what not in ("layers", "all"):
         command.error(f"--figure {options.figure}: {options.what} has no figure; expected layers")
     return options

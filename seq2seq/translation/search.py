@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ..config import DecodeConfig, length_limit
+from ..config import DecodeConfig, Sampling, length_limit
 from ..model import Translator
 from .constraints import MINUS_INFINITY, forbid
 from .ensemble import Ensemble
-from .sampling import Draws, Sampling
+from .sampling import Draws
 
 LONGEST = 2**31
 """Pieces that no translation reaches; more would overflow."""

@@ -10,10 +10,9 @@ from functools import cache
 import pytest
 import torch
 
-from seq2seq.config import CellConfig, DecodeConfig, ModelConfig
+from seq2seq.config import CellConfig, DecodeConfig, ModelConfig, Sampling
 from seq2seq.model import Translator, Vocabulary
 from seq2seq.rnn import NormConfig
-from seq2seq.translation.sampling import Sampling
 from seq2seq.translation.search import Hypothesis, search_in_batches
 
 SENTENCES = [[5, 6, 7], [4, 4, 9, 10, 11], [8]]
