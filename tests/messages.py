@@ -9,7 +9,7 @@ from collections.abc import Sequence
 LINE = re.compile(r"^\w[\w-]*(?:\.py)?: (?P<text>.+)$", re.DOTALL)
 """An error: the program, and what is wrong."""
 SUBJECT = re.compile(
-    r"(?P<option>(?<!\S)--?[a-z])|(?P<setting>[\w.]+=|\$\{)|(?P<file>[^\s:]*[/.]\S|<stdin>)"
+    r"^no run|(?P<option>(?<!\S)--?[a-z])|(?P<setting>[\w.]+=|\$\{)|(?P<file>[^\s:]*[/.]\S|<stdin>)"
 )
 """An option, a setting, or a file."""
 WAY_OUT = re.compile(
