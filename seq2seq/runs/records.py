@@ -117,7 +117,9 @@ def read_runs(folders: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
         except RunError as error:
             left_out.append(f"{name}: left out: {error}")
     if not found:
-        raise RunError(f"no run can be compared (expected one that train.py has begun): {'; '.join(left_out)}")
+        raise RunError(
+            f"no run can be compared (expected one that train.py has begun): {'; '.join(left_out)}"
+        )
     return found, left_out
 
 
