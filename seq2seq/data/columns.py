@@ -108,8 +108,12 @@ def _chosen(
 
 
 def _first(columns: Sequence[Sequence[str]], texts: Sequence[int], tag: str) -> int:
-    """Return the first column in the script of a language; among two or without one, the first."""
-    if not languages.language(tag).scripts:
+    """Return the first column in the script of a language; without one, the first.
+
+    Of two columns a few lines tell nothing: source, tab, target is what people write.
+    """
+    few = len(columns) == 2 and len(columns[0]) < FEW_LINES
+    if few or not languages.language(tag).scripts:
         return texts[0]
     counts = ((i, ScriptCount(columns[i], tag)) for i in texts)
     return next((i for i, count in counts if 2 * count.written > count.lines), texts[0])
