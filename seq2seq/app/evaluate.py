@@ -288,9 +288,9 @@ class Evaluation:
 
 def main() -> None:
     """Parse the command line, score each system, print, and write files on request."""
+    asked = options()  # first: --help needs no package
     from .evaluation_table import sacrebleu_command, save, show
 
-    asked = options()
     evaluation = Evaluation(asked)
     evaluation.begin()
     for folder in asked.runs:

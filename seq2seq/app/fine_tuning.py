@@ -9,6 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from omegaconf import DictConfig, OmegaConf
 
+from ..config.checks import as_text
 from ..config.settings import CONFIGS, flatten, plain
 from .typed import without_references
 
@@ -43,8 +44,8 @@ def with_architecture(cfg: DictConfig, origin: "Config", asked: Mapping[str, str
             found = plain(OmegaConf.select(cfg, key))
             if found != value and key not in OWN:
                 raise ValueError(
-                    f"{override}: init_from={cfg.init_from} has {key}={value}, which its weights"
-                    " depend on; leave this out"
+                    f"{override}: init_from={cfg.init_from} has {key}={as_text(value)}, which its"
+                    " weights depend on; leave this out"
                 )
         OmegaConf.update(cfg, key, without_references(value))
     for key in LANGUAGES if cfg.data.origin.name == "files" else ():

@@ -61,10 +61,10 @@ def summary(found: "list[Likelihood]") -> dict[str, Any]:
 
 def main() -> None:
     """Parse the command line, score each pair of lines, print."""
+    asked = options()  # first: --help needs no package
     from ..data.corpora import read_parallel
     from ..translation.likelihood import likelihoods
 
-    asked = options()
     source, target = read_parallel([asked.source, asked.target])
     session = open_run(asked.run, asked)
     found = likelihoods(

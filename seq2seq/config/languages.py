@@ -1,6 +1,7 @@
 """Languages: BCP 47 tags and ISO 639 codes, their script, and what depends on it.
 
-The registry of tags and the likely script of each language (CLDR) are those of langcodes.
+The registry of tags and the likely script of each language (CLDR) are those of langcodes. It is
+loaded where it is needed: a command without it can still show its --help.
 """
 
 import importlib.util
@@ -8,10 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-
-import langcodes
-from langcodes.data_dicts import LIKELY_SUBTAGS
-from langcodes.registry_parser import parse_registry
 
 from .checks import refuse
 
@@ -120,6 +117,9 @@ def language(tag: str) -> Language:
 
     A tag that is not valid has an empty code and no script.
     """
+    import langcodes
+    from langcodes.data_dicts import LIKELY_SUBTAGS
+
     try:
         found = langcodes.Language.get(tag)
         if not found.is_valid():
@@ -178,6 +178,8 @@ def _similar(tag: str) -> Iterator[str]:
     A locale (de_DE.UTF-8), a country (cz), the English name of a language (German, germn), or a
     code with more behind it.
     """
+    from langcodes.data_dicts import LIKELY_SUBTAGS
+
     plain = tag.strip().replace("_", "-").partition(".")[0].partition("@")[0]
     if language(plain).code:
         yield plain
@@ -199,6 +201,8 @@ def _similar(tag: str) -> Iterator[str]:
 @cache
 def names(tag: str) -> frozenset[str]:
     """Return the names of a language in lower case, in English and in the language itself."""
+    from langcodes.registry_parser import parse_registry
+
     code = language(tag).code
     english = (
         name.lower()
@@ -218,6 +222,8 @@ def is_called(word: str, tag: str) -> bool:
 
 def _names() -> dict[str, str]:
     """Return the code of each language whose script is known by its English names in lower case."""
+    from langcodes.registry_parser import parse_registry
+
     return {
         name.lower(): entry["Subtag"]
         for entry in parse_registry()

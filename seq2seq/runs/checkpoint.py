@@ -93,8 +93,8 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> 
     ]
     if differences:
         raise CheckpointError(
-            f"{source}: a checkpoint of another architecture; expected that of config.yaml: "
-            + "; ".join(sorted(differences)[:3])
+            f"{source}: a checkpoint of another architecture: {'; '.join(sorted(differences)[:3])};"
+            " expected the one that config.yaml says"
         )
     model.load_state_dict(weights)
 

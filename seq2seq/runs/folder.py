@@ -14,6 +14,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from ..config import Config, saved_settings
+from ..config.checks import as_text
 from ..config.settings import EXTENDABLE, differences
 from ..errors import AGAIN
 from ..files import TEMPORARY, exists, place, write_text
@@ -171,7 +172,8 @@ class Run:
         if different:
             key, (old, new) = next(iter(different.items()))
             raise RunError(
-                f"{self.folder}: holds a run of another configuration ({key}={old} there, {new} now"
+                f"{self.folder}: holds a run of another configuration ({key}={as_text(old)} there,"
+                f" {as_text(new)} now"
                 f"{', and more' if len(different) > 1 else ''}); overwrite=true replaces it, "
                 "hydra.run.dir=DIR puts this one elsewhere"
             )
