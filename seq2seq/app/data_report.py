@@ -79,7 +79,8 @@ def tokenizers_of(config: "Config") -> "tuple[list[Tokenizer] | None, str]":
 
     ready = ready_tokenizers(config)
     try:
-        tokenizers = prepare(config.data, config.tokenizer, ready=ready).tokenizers
+        shows = config.trainer.progress
+        tokenizers = prepare(config.data, config.tokenizer, shows, ready).tokenizers
     except DataError as error:
         return None, f"It cannot be prepared for training: {error}."
     return [tokenizers.source, tokenizers.target], ""

@@ -110,8 +110,9 @@ def test_the_command_prints_writes_and_draws(tmp_path: Path, report: Report) -> 
     for name, pairs in (("train", [*TRAIN, FOUND["long"]]), ("test", [*VALID, TRAIN[0]])):
         write(tmp_path / name, "".join(f"{src}\t{tgt}\n" for src, tgt in pairs))
     settings = [f"data.{name}.source={tmp_path / name}" for name in ("train", "test")]
-    done = report(*settings, "--json", "found.json", "--figure", "lengths.png")
-    assert done.code == 0, done.err
+    quiet = "trainer.progress=false"
+    done = report(*settings, quiet, "--json", "found.json", "--figure", "lengths.png")
+    assert (done.code, done.err) == (0, "")
     for part in (
         "lengths (words)",
         "lengths (pieces)",
