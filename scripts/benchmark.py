@@ -1,148 +1,181 @@
-"""Measure speed and memory: our layers, training steps and search, compared with torch.nn.LSTM.
+"""Measure speed and memory, compared with torch.nn.LSTM and a translator written on it.
 
     python scripts/benchmark.py
-    python scripts/benchmark.py layers --json layers.json
+    python scripts/benchmark.py train --data multi30k_de_en --json train.json
+    python scripts/benchmark.py decode --help
 
-ms is the median over interleaved rounds; ratio is the median of the ratios to the first row of the
-same round. products: the part of a row's time that its matrix products alone would take. Below the
-tables of several sizes are their geometric means. Compiling kernels is in none of the times.
+Contestants run in turn in one process. A figure is the median over rounds, and a ratio the median
+of the ratios to the first row of the same round. Compiling kernels, preparing text and warming up
+are in none of the times. Without a command all of them run.
 """
 
 import argparse
 import json
+import shlex
 import sys
-from dataclasses import asdict
 from pathlib import Path
-
-import torch
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING
 
 from seq2seq.app.arguments import one_of, parser, whole
 from seq2seq.app.exit_codes import guarded
 from seq2seq.app.options import add_threads
 from seq2seq.app.utf8 import restart_in_utf8
-from seq2seq.benchmark.figure import speed_figure
-from seq2seq.benchmark.layers import PRODUCTS
-from seq2seq.benchmark.memory import Memory
-from seq2seq.benchmark.tables import SIZES, TABLES, Tables, means, memories
 from seq2seq.config.checks import Range
-from seq2seq.device import set_threads
-from seq2seq.figures import save_figure
 from seq2seq.files import write_text
 
+if TYPE_CHECKING:
+    from seq2seq.benchmark.results import Results
 
-def show(tables: Tables) -> None:
-    """Print every table, and the means over sizes."""
-    for title, timings in tables.items():
-        floor = next((t.milliseconds for t in timings if t.name == PRODUCTS), None)
-        table = titled(title, "ms", "ratio", "quartiles", *(["products"] if floor else []))
-        for t in timings:
-            share = [f"{floor / t.milliseconds:.0%}"] if floor and "bfloat16" not in t.name else []
-            quartiles = f"{t.low:.2f} to {t.high:.2f}"
-            table.add_row(t.name, f"{t.milliseconds:.1f}", f"{t.ratio:.2f}", quartiles, *share)
-        Console().print(table)
-    for title, ratios in means(tables).items():
-        table = titled(title, "ratio")
-        for name, ratio in ratios.items():
-            table.add_row(name, f"{ratio:.2f}")
-        Console().print(table)
+SIZES = ("small", "full")
+at_least_one = whole(Range(at_least=1))
+NORMS = "none,batch,layer,rms"
+ABOUT = {
+    "layers": """Measure one recurrent layer, compared with torch.nn's.
 
+ms is a time, and the ratio compares times: 1.2 is 20% slower than the first row. products: the part
+of a row's time that its matrix products alone would take. Below the tables of several sizes are
+their geometric means.""",
+    "train": """Measure parameter updates of whole translators, in target tokens a second.
 
-def show_memory(found: dict[str, list[Memory]]) -> None:
-    """Print the tables of memory."""
-    for title, rows in found.items():
-        table = titled(title, "MiB", "ratio")
-        for m in rows:
-            table.add_row(m.name, f"{m.mebibytes:.0f}", f"{m.ratio:.2f}")
-        Console().print(table)
+The first row is a translator on torch.nn.LSTM as one writes it in an hour, with sentences of
+similar lengths in a batch. Ours run the training loop's own step, on batches of any length, and
+sorted on the rival's. The ratio compares speeds: 1.2 is 20% faster than the first row. Padding is
+not counted.""",
+    "decode": """Measure greedy and beam search, in sentences a second.
 
+The first row is a translator on torch.nn.LSTM that has the weights of norm=none and gives the same
+translations. All are trained a little beforehand and kept in outputs/benchmark. The ratio compares
+speeds: 1.2 is 20% faster than the first row.""",
+    "memory": """Measure memory, each contestant in a process of its own.
 
-def titled(title: str, *columns: str) -> Table:
-    """Print a title; return an empty table whose first column names the contestants."""
-    Console().print(title, soft_wrap=True)
-    table = Table(box=None, pad_edge=False)
-    for column in ("", *columns):
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
-    return table
+Of layers: the largest growth of the process in training, without parameters. Of translators: the
+largest resident memory of the whole process, Python and libraries included; imports have rows of
+their own.""",
+    "startup": """Measure start-up: seconds from the start of a process, as a user starts it.
 
-
-def as_json(tables: Tables, grown: dict[str, list[Memory]], rounds: int) -> str:
-    """Return all figures as JSON."""
-    found = {
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "rounds": rounds,
-        "tables": {title: [asdict(t) for t in timings] for title, timings in tables.items()},
-        "means": means(tables),
-        "memory": {title: [asdict(m) for m in rows] for title, rows in grown.items()},
-    }
-    return json.dumps(found, indent=2) + "\n"
+The first update of a prepared corpus, the first translation by a trained run, train.py --help, an
+error, and compare.py on three runs.""",
+    "all": "Measure everything, with the defaults of each command.",
+}
+"""What --help of each command explains."""
 
 
-def draw(tables: Tables, path: Path) -> None:
-    """Draw the ratios of the LSTM's tables."""
-    ratios = {title: {t.name: t.ratio for t in timings} for title, timings in tables.items()}
-    drawn = {title: r for title, r in ratios.items() if next(iter(r)) == "torch.nn.LSTM"}
-    save_figure(speed_figure(drawn), path)
-
-
-def parsed() -> argparse.Namespace:
-    """Return the checked options of the command line."""
+def parsed(arguments: list[str]) -> argparse.Namespace:
+    """Return the checked options of the command line; a command is put in where none is given."""
     command = parser(__doc__)
-    choices = [*TABLES, "memory", "all"]
-    command.add_argument(
-        "what",
-        nargs="?",
-        type=one_of(choices),
-        default="all",
-        metavar="WHAT",
-        help=f"what to measure: {', '.join(choices)} (default: all)",
-    )
-    command.add_argument(
+    commands = command.add_subparsers(dest="what", metavar="COMMAND")
+    for name, about in ABOUT.items():
+        one = commands.add_parser(
+            name,
+            description=about,
+            help=about.partition("\n")[0].removesuffix("."),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        add_options(one, name)
+        one.set_defaults(profile=None)
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
+        arguments = ["all", *arguments]
+    return command.parse_args(arguments)
+
+
+def add_options(command: argparse.ArgumentParser, name: str) -> None:
+    """Add the options of a command: those of all, and its own."""
+    add = command.add_argument
+    add(
         "--size",
         type=one_of(SIZES),
         default="full",
         metavar=f"{{{','.join(SIZES)}}}",
-        help="small takes a second, for a first look",
-    )
-    command.add_argument(
-        "--rounds",
-        type=whole(Range(at_least=1)),
-        default=11,
-        metavar="N",
-        help="interleaved rounds (default: 11)",
+        help="small takes seconds, for a first look",
     )
     add_threads(command)
-    command.add_argument(
-        "--compile",
-        action="store_true",
-        help="layers: torch.compile of the reference, too; compiling it takes minutes",
+    add("--json", type=Path, metavar="FILE", help="write the figures and what they depend on there")
+    if name != "memory":
+        rounds = 11 if name == "layers" else 5
+        add(
+            "--rounds",
+            type=at_least_one,
+            default=rounds,
+            metavar="N",
+            help=f"rounds (default: {rounds})",
+        )
+    if name in ("layers", "train", "decode", "all"):
+        add("--figure", type=Path, metavar="PNG", help="draw the ratios there")
+    if name in ("layers", "all"):
+        add(
+            "--compile",
+            action="store_true",
+            help="torch.compile of the layers' reference, too; compiling it takes minutes",
+        )
+    if name != "layers":
+        add_translators(command, name)
+
+
+def add_translators(command: argparse.ArgumentParser, name: str) -> None:
+    """Add the options of a command that measures translators."""
+    add = command.add_argument
+    add(
+        "--data",
+        default="grammar_en_zh",
+        metavar="NAME",
+        help="corpus of configs/data (default: grammar_en_zh); a published one has the sizes that"
+        " other toolkits were measured with: 8,000 joint pieces, 256, 512, 64 sentences a batch",
     )
-    command.add_argument("--figure", type=Path, metavar="PNG", help="layers: draw the ratios there")
-    command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    options = command.parse_args()
-    if options.figure is not None and options.what not in ("layers", "all"):
-        command.error(f"--figure {options.figure}: {options.what} has no figure; expected layers")
-    return options
+    add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings as for train.py")
+    what = "the first one is started" if name == "startup" else "with commas"
+    add("--norms", default=NORMS, metavar="NAMES", help=f"norms, {what} (default: {NORMS})")
+    if name != "startup":
+        add("--feeding", action="store_true", help="all translators with input feeding, too")
+    if name in ("train", "memory", "all"):
+        add(
+            "--updates",
+            type=at_least_one,
+            default=8,
+            metavar="N",
+            help="updates in each turn (default: 8)",
+        )
+    if name in ("decode", "memory", "all"):
+        add(
+            "--sentences",
+            type=at_least_one,
+            default=256,
+            metavar="N",
+            help="sentences (default: 256)",
+        )
+    if name != "train":
+        add(
+            "--trained",
+            type=at_least_one,
+            default=200,
+            metavar="N",
+            help="updates that translators are trained for beforehand (default: 200)",
+        )
+    if name in ("train", "decode"):
+        add(
+            "--profile",
+            metavar="NAME",
+            help="a profile by module instead: of the rival (plain) or of ours with this norm",
+        )
+
+
+def as_json(results: "Results", options: argparse.Namespace) -> str:
+    """Return all figures as JSON, and what they depend on."""
+    asked = {"command": shlex.join(sys.argv), "rounds": getattr(options, "rounds", None)}
+    return json.dumps({**asked, **results.as_json()}, indent=2) + "\n"
 
 
 def main() -> None:
     """Measure what the command line asks for, print it, and write it to files on request."""
-    options = parsed()
-    set_threads(options.threads)
-    tables: Tables = {}
-    for name, measure in TABLES.items():
-        if options.what in (name, "all"):
-            tables |= measure(options.size, options.rounds, options.compile)
-    grown = memories(options.size) if options.what in ("memory", "all") else {}
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.rounds} rounds")
-    show(tables)
-    show_memory(grown)
-    if options.figure is not None:
-        draw(tables, options.figure)
+    options = parsed(sys.argv[1:])
+    from seq2seq.benchmark.commands import COMMANDS  # with torch, which --help need not wait for
+
+    results = COMMANDS[options.what](options)
+    results.show()
+    if getattr(options, "figure", None) is not None:
+        results.draw(options.figure)
     if options.json is not None:
-        write_text(options.json, as_json(tables, grown, options.rounds))
+        write_text(options.json, as_json(results, options))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
 import re
 from collections.abc import Sequence
 
-LINE = re.compile(r"^\w[\w-]*(?:\.py)?: (?P<text>.+)$", re.DOTALL)
+LINE = re.compile(r"^\w[\w-]*(?:\.py)?(?: \w+)?: (?P<text>.+)$", re.DOTALL)
 """An error: the program, and what is wrong."""
 SUBJECT = re.compile(
     r"^no run|(?P<option>(?<!\S)--?[a-z])|(?P<setting>[\w.]+=|\$\{)|(?P<file>[^\s:]*[/.]\S|<stdin>)"

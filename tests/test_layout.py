@@ -107,7 +107,10 @@ ROOMS = {
     },
     "data_report": {"config", "data", "figures", "fonts"},
     "train": {"app"},
-    "benchmark": {"rnn", "config", "model", "figures", "fonts", "translation"},
+    "benchmark": {
+        *("rnn", "config", "data", "runs", "model", "device", "figures", "fonts"),
+        *("translation", "training", "app"),
+    },
 }
 """What each room, or module outside of them, may import."""
 
@@ -204,7 +207,7 @@ LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
 BUDGETS = {
     ("rnn",): 1430,
-    ("model", "loss", "translation", "training"): 3100,
+    ("model", "loss", "translation", "training"): 3650,
     ("data",): 3300,
     ("report",): 3000,
 }

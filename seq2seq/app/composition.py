@@ -138,6 +138,20 @@ def composed(cfg: DictConfig) -> Config:
     return config
 
 
+def compose_here(overrides: Sequence[str]) -> Config:
+    """Return the settings of train.py with these overrides, outside of a command of Hydra's.
+
+    ValueError for settings that can't be composed.
+    """
+    register()
+    try:
+        check(list(overrides), [CONFIGS])
+        with initialize_config_dir(str(CONFIGS), version_base=VERSION_BASE):
+            return composed(compose("train", list(overrides)))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(explained(error)) from error
+
+
 def settings(cfg: DictConfig) -> Config:
     """Return the settings of this job; with init_from=RUN the architecture is RUN's."""
     from ..runs.folder import Run

@@ -1,12 +1,14 @@
-"""A figure of the layers' speed: time relative to torch.nn.LSTM, by norm and type."""
+"""Figures of speed: layers relative to torch.nn.LSTM, translators relative to the rival."""
 
 import math
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..figures import NORM_COLOURS
 from ..fonts import use_fonts
+from .timing import Speed
 
 Ratios = dict[str, float]
 """Time divided by torch.nn.LSTM's, by contestant, such as "LSTM norm=layer fused bfloat16"."""
@@ -69,3 +71,29 @@ def draw_bars(axes: Axes, bars: list[Bar], groups: list[Ratios]) -> None:
             linewidth=0.3,
             label=f"{norm}{dtype}",
         )
+
+
+def speeds_figure(tables: Mapping[str, Sequence[Speed]]) -> Figure:
+    """Return a figure of speeds relative to the first row: a panel a table, a bar a contestant.
+
+    A line on each bar goes from the first to the third quartile.
+    """
+    use_fonts()
+    heights = [0.3 * len(speeds) + 0.8 for speeds in tables.values()]
+    figure = Figure(figsize=(6.4, sum(heights)), layout="constrained")
+    all_axes = figure.subplots(len(tables), squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (title, speeds) in zip(all_axes, tables.items(), strict=True):
+        names = [s.name for s in speeds]
+        spread = [[s.ratio - s.low for s in speeds], [s.high - s.ratio for s in speeds]]
+        colours = [NORM_COLOURS.get(norm_of(name), "grey") for name in names]
+        axes.barh(names, [s.ratio for s in speeds], xerr=spread, color=colours, ecolor="grey")
+        axes.axvline(1.0, color="grey", linewidth=1)
+        axes.invert_yaxis()
+        axes.set_title(title.partition(":")[0])
+        axes.set_xlabel(f"speed / speed of {names[0]}")
+    return figure
+
+
+def norm_of(name: str) -> str:
+    """Return the norm in a contestant's name, such as "norm=layer, sorted"."""
+    return name.partition("norm=")[2].partition(",")[0]

@@ -10,11 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..rnn import GRU, LSTM, RNN, NormKind, load_kernels, packs
+from .contestants import PRODUCTS
 from .timing import Run
 
 NORMS = tuple(NormKind.__members__)
-PRODUCTS = "products alone"
-"""The contestant that no recurrence with these products can beat."""
 CELLS: dict[str, tuple[type[nn.Module], type[LSTM] | type[GRU] | type[RNN]]] = {
     "LSTM": (nn.LSTM, LSTM),
     "GRU": (nn.GRU, GRU),

@@ -1,24 +1,33 @@
-"""Memory of a training step, each contestant in a process of its own. Linux only."""
+"""Memory of layers and translators, each contestant in a process of its own. Linux only."""
 
+from collections.abc import Mapping, Sequence
 from ctypes import CDLL
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import nn
+from tqdm import tqdm
 
+from ..data.dataset import Prepared
 from ..rnn import LSTM
+from ..runs.folder import Run
+from .contestants import Contestant
 from .layers import NORMS, Size, forward_and_backward
+from .peak import Job, peak, resident
+from .trained import trained_run
 
 
 @dataclass
 class Memory:
-    """Growth of a process by training steps of one contestant."""
+    """Memory of a process that runs one contestant."""
 
     name: str
     mebibytes: float
+    """Growth by a layer's training steps; for translators the peak of the whole process."""
     ratio: float
     """Compared with the first contestant's."""
 
@@ -53,9 +62,48 @@ def growth(name: str, size: Size) -> float:
     return resident("VmHWM") - before
 
 
-def resident(which: str) -> float:
-    """Return the MiB of this process in memory: now (VmRSS), or the largest so far (VmHWM)."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return (
-        next(int(line.split()[1]) for line in status.splitlines() if line.startswith(which)) / 1024
-    )
+# -- translators ---
+
+
+def training_peaks(
+    found: Sequence[Contestant], updates: int, threads: int
+) -> dict[str, list[Memory]]:
+    """Return the largest resident memory of whole processes that train: a table by its title."""
+    jobs = dict[str, Job]()
+    with TemporaryDirectory() as folder:
+        for number, contestant in enumerate(found):
+            run = Run(Path(folder) / str(number))
+            run.save_config(contestant.config)
+            jobs[contestant.name] = Job("train", str(run.folder), contestant.norm, updates, threads)
+        title = f"peak of the process, training, {found[0].config.data.name}: {updates} updates"
+        return {title: peaks(jobs)}
+
+
+def decoding_peaks(
+    found: Sequence[Contestant], prepared: Prepared, trained: int, sentences: int, threads: int
+) -> dict[str, list[Memory]]:
+    """Return the largest resident memory of whole processes that translate: a table by its title.
+
+    The translators have been trained by so many updates.
+    """
+    jobs = {
+        contestant.name: Job(
+            "decode",
+            str(trained_run(contestant, prepared, trained).folder),
+            contestant.norm,
+            sentences,
+            threads,
+        )
+        for contestant in found
+    }
+    config = found[0].config
+    title = f"peak of the process, beam {config.decode.beam_size}, {config.data.name}:"
+    return {f"{title} {sentences} sentences": peaks(jobs)}
+
+
+def peaks(jobs: Mapping[str, Job]) -> list[Memory]:
+    """Return the peak of each job in a new process, compared with the first job, and of imports."""
+    imports = {"import torch": Job("torch"), "import of train.py": Job("application")}
+    found = {name: peak(job) for name, job in tqdm({**jobs, **imports}.items(), disable=None)}
+    baseline = next(iter(found.values()))
+    return [Memory(name, mebibytes, mebibytes / baseline) for name, mebibytes in found.items()]

@@ -1,18 +1,15 @@
-"""The speed tables: which contestants meet in each, by size."""
+"""The tables of the layers: which contestants meet in each, by size."""
 
 from collections.abc import Callable
 from functools import partial
 
 from tqdm import tqdm
 
-from ..config import ModelConfig
-from ..model import Translator
 from ..rnn import load_kernels
 from . import layers as contestants
 from .layers import Size
 from .memory import Memory, memory
 from .timing import Run, Timing, geometric_means, interleave
-from .translators import searches, translators, updates
 
 SIZES = {
     "small": [(10, 8, 32, 32)],
@@ -37,30 +34,6 @@ def layers(size: str, rounds: int, compiled: bool) -> Tables:
     load_kernels()
     bar = tqdm(runs.items(), "layers", unit="table")
     return {title: interleave(make(), rounds) for title, make in bar}
-
-
-def train(size: str, rounds: int, compiled: bool) -> Tables:
-    """Measure one parameter update of the whole translator, by norm."""
-    sentences, words = (8, 5) if size == "small" else (64, 15)
-    runs = updates(models(size), sentences, words)
-    return {f"one update, {sentences} sentences of {words} words": interleave(runs, rounds)}
-
-
-def decode(size: str, rounds: int, compiled: bool) -> Tables:
-    """Measure search, greedy and with a beam, by norm."""
-    count, words = (4, 5) if size == "small" else (64, 15)
-    runs = searches(models(size), count, words)
-    return {f"{count} sentences of {words} words": interleave(runs, rounds)}
-
-
-TABLES = {"layers": layers, "train": train, "decode": decode}
-
-
-def models(size: str) -> dict[str, Translator]:
-    """Return a translator of each norm, of the chosen size."""
-    if size == "small":
-        return translators(ModelConfig(32, 32, dropout=0.0), vocabulary=100)
-    return translators(ModelConfig(), vocabulary=8000)
 
 
 def memories(size: str) -> dict[str, list[Memory]]:

@@ -1,0 +1,161 @@
+"""The commands of scripts/benchmark.py: from its options to results."""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import nn
+
+from ..app.composition import compose_here
+from ..config import Config
+from ..device import set_threads
+from . import tables
+from .contestants import Contestant, contestants
+from .decoding import decoding_speeds, new_search
+from .memory import decoding_peaks, training_peaks
+from .plain import check
+from .profiling import profiled
+from .results import Results
+from .startup import starts
+from .timing import Run
+from .trained import trained_run
+from .training import training_run, training_speeds
+from .workload import Workload, preset, workload
+
+Options = argparse.Namespace
+
+
+def begun(options: Options) -> Results:
+    """Set the number of threads; return results without any table."""
+    set_threads(options.threads)
+    return Results()
+
+
+def layers(options: Options) -> Results:
+    """Measure single layers."""
+    results = begun(options)
+    results.timings = tables.layers(options.size, options.rounds, options.compile)
+    return results
+
+
+def train(options: Options) -> Results:
+    """Measure parameter updates of whole translators, or profile one of them."""
+    results = begun(options)
+    base, configs, results.settings = composed(options)
+    work = prepared(base, options)
+    if options.profile is not None:
+        contestant = chosen(base, options)
+        model, run = training_run(work, contestant)
+        profile(results, f"training, {contestant.name}, {base.data.name}", run, model)
+        return results
+    found = contestants(base, configs, options.feeding, orders=(False, True))
+    results.training = training_speeds(work, found, options.rounds)
+    return results
+
+
+def decode(options: Options) -> Results:
+    """Measure search, or profile one."""
+    results = begun(options)
+    base, configs, results.settings = composed(options)
+    work = prepared(base, options)
+    if options.profile is not None:
+        contestant = chosen(base, options)
+        run = trained_run(contestant, work.prepared, options.trained)
+        model, search = new_search(contestant, run)
+        title = f"beam {base.decode.beam_size}, {contestant.name}, {base.data.name}"
+        profile(results, title, partial(search, work.sentences, base.decode), model)
+        return results
+    found = contestants(base, configs, options.feeding)
+    results.decoding = decoding_speeds(work, found, options.trained, options.rounds)
+    return results
+
+
+def chosen(base: Config, options: Options) -> Contestant:
+    """Return the contestant to profile: the rival, or ours with a norm."""
+    if options.profile == "plain":
+        return Contestant(base, None, by_length=True)
+    return Contestant(
+        compose_here([*overrides(options), f"norm={options.profile}"]), options.profile
+    )
+
+
+def profile(results: Results, title: str, run: Run, model: nn.Module) -> None:
+    """Profile a run and add its tables to the results."""
+    shares, operators = profiled(run, model, "translator")
+    results.profiles[title], results.operators[title] = shares, operators
+
+
+def memory(options: Options) -> Results:
+    """Measure memory of layers and of translators."""
+    results = begun(options)
+    results.memory = tables.memories(options.size)
+    base, configs, results.settings = composed(options)
+    work, threads = prepared(base, options), torch.get_num_threads()
+    found = contestants(base, configs, options.feeding)
+    results.memory |= training_peaks(found, len(work.batches), threads)
+    sentences = len(work.sentences)
+    results.memory |= decoding_peaks(found, work.prepared, options.trained, sentences, threads)
+    return results
+
+
+def startup(options: Options) -> Results:
+    """Measure start-up, of the commands as a user starts them."""
+    results = begun(options)
+    base, configs, results.settings = composed(options)
+    work = prepared(base, options)
+    norm, config = next(iter(configs.items()))
+    run = trained_run(Contestant(config, norm), work.prepared, options.trained)
+    line = work.prepared.split("valid").source_lines()[0]
+    asked = [*results.settings, f"norm={norm}"]
+    results.starts = starts(asked, run, line, options.rounds)
+    return results
+
+
+def overrides(options: Options) -> list[str]:
+    """Return the settings that the options ask for, as overrides of train.py."""
+    corpus = f"data={options.data}"
+    return [corpus, *preset(compose_here([corpus]).data.origin, options.size), *options.set]
+
+
+def composed(options: Options) -> tuple[Config, dict[str, Config], list[str]]:
+    """Return the settings of norm=none, those of each norm asked for, and their overrides.
+
+    ValueError for settings that the rival does not have.
+    """
+    asked = overrides(options)
+    norms = dict.fromkeys(options.norms.split(","))
+    configs = {norm: compose_here([*asked, f"norm={norm}"]) for norm in norms}
+    base = compose_here([*asked, "norm=none"])
+    check(base)
+    return base, configs, asked
+
+
+def prepared(base: Config, options: Options) -> Workload:
+    """Return the corpus and the parts of it that the options ask for."""
+    updates, sentences = getattr(options, "updates", 1), getattr(options, "sentences", 0)
+    if options.size == "small":
+        updates, sentences = min(updates, 2), min(sentences, 8)
+    return workload(base, updates, sentences)
+
+
+def everything(options: Options) -> Results:
+    """Measure everything."""
+    results = layers(options)
+    results.training = train(options).training
+    results.decoding = decode(options).decoding
+    remembered = memory(options)
+    results.memory, results.settings = remembered.memory, remembered.settings
+    results.starts = startup(options).starts
+    return results
+
+
+COMMANDS: dict[str, Callable[[Options], Results]] = {
+    "layers": layers,
+    "train": train,
+    "decode": decode,
+    "memory": memory,
+    "startup": startup,
+    "all": everything,
+}
+"""What each command of the script does."""

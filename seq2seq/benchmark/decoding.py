@@ -1,0 +1,105 @@
+"""Search as contestants: greedy and with a beam, of the rival and of our translator by norm."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from statistics import mean
+
+import numpy as np
+from torch import nn
+
+from ..config import Config, DecodeConfig, ModelConfig
+from ..data.tokenizer import Tokenizers
+from ..runs.checkpoint import group, load_checkpoint
+from ..runs.folder import Run as RunFolder
+from ..translation.loading import load_translator
+from ..translation.search import search_in_batches
+from .contestants import PRODUCTS, Contestant, fed
+from .floor import Floor, search_products
+from .plain import PlainTranslator, as_plain, vocabulary_of
+from .plain_search import search_in_batches as plain_search
+from .timing import Run, Speed, interleaved_speeds
+from .trained import trained_run
+from .training import CPU
+from .workload import Workload
+
+BEAMS = (1, 5)
+Sentences = list[list[int]]
+"""Ids of each sentence, without eos."""
+Search = Callable[[Sentences, DecodeConfig], Sentences]
+
+
+def plain_translator(run: RunFolder, config: Config) -> PlainTranslator:
+    """Return the plain translator with the weights of a run without a norm."""
+    model = PlainTranslator(config, vocabulary_of(Tokenizers.load(run.folder)))
+    weights = group(load_checkpoint(run.checkpoint("best"))[0], "model")
+    model.load_state_dict(as_plain(weights, config.model.input_feeding))
+    return model.eval()
+
+
+def new_search(contestant: Contestant, run: RunFolder) -> tuple[nn.Module, Search]:
+    """Return a contestant's trained translator and its search, in the order of the sentences."""
+    if contestant.norm is None:
+        plain = plain_translator(run, contestant.config)
+        return plain, lambda sentences, config: plain_search(plain, sentences, config)[0]
+    model, _ = load_translator(run, CPU)
+    model.load_kernels()
+
+    def search(sentences: Sentences, config: DecodeConfig) -> Sentences:
+        found = dict(search_in_batches(model, sentences, config))
+        return [found[i][0].ids for i in range(len(sentences))]
+
+    return model, search
+
+
+def floor(work: Workload, plain: PlainTranslator, model: ModelConfig, config: DecodeConfig) -> Run:
+    """Return a run of the products of a search with as many rows as the rival's search has."""
+    size, beam = config.batch_size, config.beam_size
+    lengths = np.array([len(sentence) + 1 for sentence in longest_first(work.sentences)])
+    products = []
+    for number, steps in enumerate(plain_search(plain, work.sentences, config)[1]):
+        rows = [int((steps > t).sum()) * (beam if t else 1) for t in range(int(steps.max()))]
+        batch = lengths[number * size : (number + 1) * size]
+        vocabulary = work.prepared.tokenizers.target.vocab_size
+        products += list(search_products(model, vocabulary, batch, rows))
+    return Floor().run(products)
+
+
+def longest_first(sentences: Sentences) -> Sentences:
+    """Return sentences by falling length, as both searches order them."""
+    return sorted(sentences, key=lambda sentence: -len(sentence))
+
+
+def decoding_speeds(
+    work: Workload, found: Sequence[Contestant], updates: int, rounds: int
+) -> dict[str, list[Speed]]:
+    """Measure greedy and beam search in sentences a second: the tables, by their titles.
+
+    The translators have been trained by so many updates.
+    """
+    runs = {c.name: trained_run(c, work.prepared, updates) for c in found}
+    searches = {c.name: new_search(c, runs[c.name])[1] for c in found}
+    tables = {}
+    for beam in BEAMS:
+        config = replace(work.config.decode, beam_size=beam)
+        first = longest_first(work.sentences)[: config.batch_size]
+        timed: dict[str, tuple[Run, Run]] = {
+            name: (partial(search, first, config), partial(search, work.sentences, config))
+            for name, search in searches.items()
+        }
+        for rival in (contestant for contestant in found if contestant.norm is None):
+            plain = plain_translator(runs[rival.name], rival.config)
+            alone = floor(work, plain, rival.config.model, config)
+            timed[fed(PRODUCTS, rival.config)] = (alone, alone)
+        speeds = interleaved_speeds(timed, len(work.sentences), rounds)
+        for speed in speeds:
+            if speed.name in searches:
+                speed.pieces = mean(map(len, searches[speed.name](work.sentences, config)))
+        title = f"{named(beam)}, {work.config.data.name}: {len(work.sentences)} sentences"
+        tables[f"{title} in batches of {config.batch_size}"] = speeds
+    return tables
+
+
+def named(beam: int) -> str:
+    """Return what a beam is called in titles."""
+    return "greedy" if beam == 1 else f"beam {beam}"

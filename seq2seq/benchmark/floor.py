@@ -1,0 +1,150 @@
+"""The matrix products of a translator alone: the floor of training and search.
+
+The same shapes, and as many rows as there are without padding. Attention's own products, less than
+1% of all, are left out. N rows, E embedding, H hidden, V vocabulary.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from functools import cache, partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..config import ModelConfig
+from .timing import Run
+
+Product = tuple[int, int, int, bool]
+"""Rows N, inner size K, columns M of x (N, K) W^T; whether W (M, K) stays for a whole update."""
+TRIALS = 2
+
+
+class Floor:
+    """Products, each computed in the way that is fastest on this machine for shapes like it."""
+
+    def __init__(self) -> None:
+        """Start without any shape."""
+        self.fastest: dict[tuple[int, int, int, bool], int] = {}
+
+    def run(self, products: Iterable[Product]) -> Run:
+        """Return a run of all these products; the ways are chosen now."""
+        made = [self.way(*product) for product in products]
+
+        def run() -> None:
+            for way in made:
+                way()
+
+        return run
+
+    def way(self, rows: int, inner: int, columns: int, kept: bool) -> Run:
+        """Return a run of one product; sizes of as many binary digits share their choice."""
+        found = ways(rows, inner, columns, kept)
+        like = (rows.bit_length(), inner.bit_length(), columns.bit_length(), kept)
+        if like not in self.fastest:
+            times = [seconds(way) for way in found]
+            self.fastest[like] = times.index(min(times))
+        return found[self.fastest[like]]
+
+
+def ways(rows: int, inner: int, columns: int, kept: bool) -> list[Run]:
+    """Return the ways to compute x W^T, of x (rows, inner) and W (columns, inner).
+
+    PyTorch's product, with either operand transposed; oneDNN's with a packed W, if W is kept.
+    """
+    x, weight = operand(rows, inner), operand(columns, inner)
+    out, turned = torch.empty(rows, columns), torch.empty(columns, rows)
+    found: list[Run] = [
+        partial(torch.mm, x, weight.t(), out=out),
+        partial(torch.mm, x, operand(inner, columns), out=out),
+        partial(torch.mm, weight, x.t(), out=turned),
+    ]
+    if kept and torch.backends.mkldnn.is_available():
+        linear = torch.ops.mkldnn._linear_pointwise
+        packed = packed_operand(columns, inner, 1 << (rows - 1).bit_length())
+        found.append(partial(linear, x, packed, B=None, attr="none", scalars=[], algorithm=""))
+    return found
+
+
+@cache
+def operand(rows: int, columns: int) -> Tensor:
+    """Return a matrix of this shape, the same one each time."""
+    return torch.randn(rows, columns)
+
+
+@cache
+def packed_operand(rows: int, columns: int, batch: int) -> Tensor:
+    """Return a matrix as oneDNN packs it for `batch` rows on the other side."""
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(operand(rows, columns), batch)
+    return packed
+
+
+def seconds(run: Run) -> float:
+    """Return the shortest time of some trials, after one that is not timed."""
+    run()
+    times = []
+    for _ in range(TRIALS):
+        started = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def alive(lengths: NDArray[np.int64]) -> list[int]:
+    """Return the number of sentences that are longer than t, for each step t."""
+    return [int((lengths > t).sum()) for t in range(int(lengths.max()))]
+
+
+def training_products(
+    config: ModelConfig,
+    vocabulary: int,
+    src_lengths: NDArray[np.int64],
+    tgt_lengths: NDArray[np.int64],
+) -> Iterator[Product]:
+    """Yield the products of an update: forward, and the gradients of input and weight.
+
+    The lengths (B,) count eos. Input feeding needs the decoder's products step by step; without it
+    all but W_hh h run over all steps at once.
+    """
+    embedding, hidden, sentences = config.embedding_size, config.hidden_size, len(src_lengths)
+    src, tgt, words = int(src_lengths.sum()), [int(tgt_lengths.sum())], alive(tgt_lengths)
+    for _ in range(2):
+        yield from trained([src], embedding, 2 * hidden)
+        yield from trained(alive(src_lengths), hidden // 2, 2 * hidden)
+        yield from trained([sentences], hidden, hidden)  # the bridge, h and c
+    yield from trained([src], hidden, hidden)  # keys
+    fed = config.input_feeding
+    yield from trained(words if fed else tgt, embedding + fed * hidden, 4 * hidden)
+    yield from trained(words, hidden, 4 * hidden)
+    yield from trained(words if fed else tgt, 2 * hidden, hidden)
+    yield from trained(tgt, hidden, vocabulary)
+
+
+def trained(steps: list[int], inner: int, columns: int) -> Iterator[Product]:
+    """Yield x W^T and the gradient dy W of x, at steps of so many rows; then that of W at once."""
+    for rows in steps:
+        yield rows, inner, columns, True
+        yield rows, columns, inner, True
+    yield columns, sum(steps), inner, False
+
+
+def search_products(
+    config: ModelConfig, vocabulary: int, src_lengths: NDArray[np.int64], rows: list[int]
+) -> Iterator[Product]:
+    """Yield the products of translating a batch, with so many rows at each step.
+
+    The lengths (B,) of the source count eos.
+    """
+    embedding, hidden, sentences = config.embedding_size, config.hidden_size, len(src_lengths)
+    src = int(src_lengths.sum())
+    for _ in range(2):
+        yield src, embedding, 2 * hidden, True
+        yield from ((count, hidden // 2, 2 * hidden, True) for count in alive(src_lengths))
+        yield sentences, hidden, hidden, True
+    yield src, hidden, hidden, True
+    for count in rows:
+        yield count, embedding + config.input_feeding * hidden, 4 * hidden, True
+        yield count, hidden, 4 * hidden, True
+        yield count, 2 * hidden, hidden, True
+        yield count, hidden, vocabulary, True

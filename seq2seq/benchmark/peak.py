@@ -1,0 +1,88 @@
+"""One contestant in a process of its own, which prints how much memory it took. Linux only.
+
+    python -m seq2seq.benchmark.peak < JOB
+
+JOB is a `Job` as JSON. What a job does not need is not imported.
+"""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass
+class Job:
+    """What a process does: a `kind` of work, and what it needs for it."""
+
+    kind: str
+    """torch, application (imports alone), train, or decode."""
+    folder: str = ""
+    """A run's folder: of train its settings, of decode also its weights."""
+    norm: str | None = None
+    """None: the rival."""
+    count: int = 1
+    """Updates, or sentences to translate."""
+    threads: int = 1
+
+
+def peak(job: Job) -> float:
+    """Return the largest resident memory, in MiB, of a new process that does a job."""
+    command = [sys.executable, "-m", __spec__.name]
+    done = subprocess.run(
+        command, input=json.dumps(asdict(job)), stdout=subprocess.PIPE, text=True, check=True
+    )
+    return float(done.stdout)
+
+
+def resident(which: str) -> float:
+    """Return the MiB of this process in memory: now (VmRSS), or the largest so far (VmHWM)."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return (
+        next(int(line.split()[1]) for line in status.splitlines() if line.startswith(which)) / 1024
+    )
+
+
+def train(job: Job) -> None:
+    """Make updates of a new translator."""
+    from ..runs.folder import Run
+    from .contestants import Contestant
+    from .training import updates
+    from .workload import workload
+
+    config = Run.open(job.folder).config()
+    contestant = Contestant(config, job.norm, by_length=job.norm is None)
+    _, run = updates(workload(config, job.count, 1), contestant)
+    run()
+
+
+def decode(job: Job) -> None:
+    """Translate sentences by beam search with a trained translator."""
+    from ..runs.folder import Run
+    from .contestants import Contestant
+    from .decoding import new_search
+    from .workload import workload
+
+    run = Run.open(job.folder)
+    config = run.config()
+    _, search = new_search(Contestant(config, job.norm), run)
+    search(workload(config, 1, job.count).sentences, config.decode)
+
+
+def do(job: Job) -> None:
+    """Do a job in this process."""
+    import torch
+
+    if job.kind == "application":
+        from ..app import train as _application  # noqa: F401
+        from ..training import loop as _loop  # noqa: F401
+    torch.set_num_threads(job.threads)
+    work = {"train": train, "decode": decode}.get(job.kind)
+    if work is not None:
+        work(job)
+
+
+if __name__ == "__main__":
+    do(Job(**json.load(sys.stdin)))
+    print(resident("VmHWM"))

@@ -1,0 +1,115 @@
+"""Start-up: from the start of a process to help, an error, the first update or translation."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from tqdm import tqdm
+
+from ..runs.folder import Run
+from .workload import FEW_PAIRS, SMALL
+
+POLL = 0.002
+"""Seconds between two looks at what a process has written."""
+COMPARED = ("none", "batch", "layer")
+
+
+@dataclass
+class Start:
+    """How long a command takes, each time in a new process."""
+
+    name: str
+    seconds: float
+    """Median."""
+    least: float
+    most: float
+
+
+def command(name: str, *arguments: str) -> list[str]:
+    """Return the words that start one of our commands, as in `seq2seq.app.commands`."""
+    return [sys.executable, "-c", f"from seq2seq.app.commands import {name}; {name}()", *arguments]
+
+
+def finish(words: Sequence[str], code: int = 0) -> None:
+    """Run a command; RuntimeError if it ends with another code."""
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode != code:
+        raise RuntimeError(f"{' '.join(words)}: exit code {done.returncode}: {done.stderr}")
+
+
+def first_update(overrides: Sequence[str]) -> None:
+    """Train until the first update is logged."""
+    with TemporaryDirectory() as folder:
+        log = Path(folder) / "run" / "metrics.jsonl"
+        options = ["trainer.log_every=1", "trainer.progress=false", f"hydra.run.dir={log.parent}"]
+        process = subprocess.Popen(
+            command("train", *overrides, *options),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            while not log.exists() and process.poll() is None:
+                time.sleep(POLL)
+            found = log.exists()
+        finally:
+            process.kill()
+            _, error = process.communicate()
+        if not found:
+            raise RuntimeError(f"no update was logged: {error}")
+
+
+def first_translation(run: Run, line: str) -> None:
+    """Translate one line."""
+    words = command("translate", str(run.folder))
+    done = subprocess.run(words, input=line + "\n", capture_output=True, text=True, check=False)
+    if done.returncode or not done.stdout.endswith("\n"):
+        raise RuntimeError(f"{' '.join(words)}: exit code {done.returncode}: {done.stderr}")
+
+
+def compared_runs(folder: Path) -> list[str]:
+    """Train runs for a few updates in a folder; return theirs."""
+    runs = []
+    for norm in COMPARED:
+        runs.append(str(folder / norm))
+        few = ["trainer.max_updates=4", "trainer.validate_sentences=8", "trainer.progress=false"]
+        settings = [*SMALL, *FEW_PAIRS, *few]
+        finish(command("train", f"norm={norm}", *settings, f"hydra.run.dir={runs[-1]}"))
+    return runs
+
+
+def starts(overrides: Sequence[str], run: Run, line: str, rounds: int) -> dict[str, list[Start]]:
+    """Measure start-up: the table by its title. Every round starts each command once.
+
+    `overrides` are those of the training, `run` a trained run, `line` one to translate.
+    """
+    with TemporaryDirectory() as folder:
+        runs, out = compared_runs(Path(folder)), str(Path(folder) / "out")
+        jobs: dict[str, Callable[[], None]] = {
+            "train.py --help": partial(finish, command("train", "--help")),
+            "train.py, an error": partial(finish, command("train", "norm=nothing"), 2),
+            "train.py, first update": partial(first_update, overrides),
+            "translate.py, first translation": partial(first_translation, run, line),
+            "compare.py, three runs": partial(finish, command("compare", *runs, "--out", out)),
+        }
+        times = timed(jobs, tqdm(range(1 + rounds), "start-up", unit="round", disable=None))
+    found = [Start(name, median(s), min(s), max(s)) for name, s in times.items()]
+    return {f"start-up, {rounds} times": found}
+
+
+def timed(jobs: dict[str, Callable[[], None]], rounds: Iterable[int]) -> dict[str, list[float]]:
+    """Return the seconds of every job in each round; the first one, of cold files, is left out."""
+    times: dict[str, list[float]] = {name: [] for name in jobs}
+    for number in rounds:
+        for name, job in jobs.items():
+            started = time.perf_counter()
+            job()
+            if number:
+                times[name].append(time.perf_counter() - started)
+    return times

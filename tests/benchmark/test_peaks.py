@@ -1,0 +1,81 @@
+"""Memory of translators: each contestant does its work in a process of its own."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TrainHere
+from runs import Command, Script
+
+from seq2seq.benchmark import memory, peak, tables
+from seq2seq.benchmark.contestants import Contestant
+from seq2seq.benchmark.trained import trained_run
+from seq2seq.benchmark.workload import workload
+
+pytest_plugins = ["run_fixtures"]
+
+
+def test_a_new_process_reports_the_peak_of_its_job() -> None:
+    found = peak.peak(peak.Job("torch"))
+    assert 50 < found < 1000  # torch alone takes some 200 MiB
+
+
+@pytest.mark.parametrize("norm", [None, "none"])
+def test_jobs_train_and_translate(
+    norm: str | None, train_here: TrainHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = train_here.config("norm=none")
+    run = trained_run(Contestant(config, norm), workload(config, 1, 1).prepared, 2)
+    threads = torch.get_num_threads()
+    for kind in ("application", "train", "decode"):
+        peak.do(peak.Job(kind, str(run.folder), norm, count=2, threads=threads))
+
+
+def test_memory_of_layers_and_translators_is_shown_and_written(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[peak.Job] = []
+
+    def measured(job: peak.Job) -> float:
+        jobs.append(job)
+        return 100.0 * len(jobs)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(memory, "peak", measured)
+    monkeypatch.setattr(tables, "memory", lambda _: [memory.Memory("a", 2.0, 1.0)])
+    small = ("--size", "small", "--threads", 1, "--trained", 2, "--norms", "layer")
+    few = ("--updates", 2, "--sentences", 3, "--feeding")
+    measure: Command = script("benchmark")
+    done = measure("memory", *small, *few, "--json", tmp_path / "a.json")
+    assert (done.code, done.err) == (0, "")
+    found = json.loads((tmp_path / "a.json").read_text())["memory"]
+    assert list(found) == [
+        "LSTM, training, T=10 B=8 I=32 H=32",
+        "peak of the process, training, grammar_en_zh: 2 updates",
+        "peak of the process, beam 5, grammar_en_zh: 3 sentences",
+    ]
+    names = [
+        f"{name}{mark}"
+        for mark in ("", ", input feeding")
+        for name in ("plain nn.LSTM", "norm=layer")
+    ]
+    for rows in list(found.values())[1:]:
+        assert [row["name"] for row in rows] == [*names, "import torch", "import of train.py"]
+        assert [row["ratio"] for row in rows] == [
+            row["mebibytes"] / rows[0]["mebibytes"] for row in rows
+        ]
+    once = [(None, 2), ("layer", 2), (None, 2), ("layer", 2), (None, 1), (None, 1)]
+    twice = [(norm, 3 if count == 2 else 1) for norm, count in once]
+    assert [(job.norm, job.count) for job in jobs] == once + twice
+    assert [job.kind for job in jobs] == [
+        *["train"] * 4,
+        "torch",
+        "application",
+        *["decode"] * 4,
+        "torch",
+        "application",
+    ]
+    assert {job.threads for job in jobs[:4]} == {1}
+    assert done.out.splitlines()[-1].split()[-2:] == ["1200", "1.71"]
