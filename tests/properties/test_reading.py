@@ -17,7 +17,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("properties")
 
 
-@profile(150, 1000)
+@profile(150, 200)
 @given(
     st.lists(st.one_of(LINES, long_lines(MOST)), max_size=6),
     ENDS,

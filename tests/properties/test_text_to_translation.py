@@ -76,7 +76,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("properties")
 
 
-@profile(25, 60)
+@profile(25, 20)
 @given(
     st.lists(st.tuples(ANY, ANY), max_size=5),
     st.sampled_from(KINDS),
@@ -124,7 +124,7 @@ def test_any_text_is_prepared_or_refused_by_name(
 # -- training ---
 
 
-@profile(6, 40)
+@profile(6, 12)
 @given(
     pairs=st.lists(st.tuples(ANY, ANY), max_size=4),
     kind=st.sampled_from(KINDS),
