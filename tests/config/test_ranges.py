@@ -122,6 +122,7 @@ def test_a_value_that_some_numbers_have(value: str, bases: dict[str, DictConfig]
         ("optimizer.betas", "[0.9]", "=[0.9]: expected 2 numbers, each at least 0 and less than 1"),
         ("optimizer.betas", "[0.9,1.5]", "=[0.9,1.5]: expected 2 numbers, each at least 0"),
         ("optimizer.betas", "[0.9,0.9,0.9]", "=[0.9,0.9,0.9]: expected 2 numbers"),
+        ("optimizer.eps", "1e-46", "=1e-46: expected at least 1e-30 and at most 1"),
         ("model.hidden_size", "-4", "=-4: expected at least 1 and at most 131072"),
         ("data.train_pairs", "-3", "=-3: expected at least 1"),
         ("data.train_pairs", str(10**13), f"={10**13}: expected at most 1000000000000"),
