@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from messages import assert_explained
 from tensorboard.summary.writer import event_file_writer
 
 from seq2seq.app import commands, composition
@@ -201,6 +202,12 @@ class Done:
     code: int
     out: str
     err: str
+    asked: tuple[str, ...] = ()
+    """Its arguments."""
+
+    def __post_init__(self) -> None:
+        if self.code == 2 and os.environ.get("HYDRA_FULL_ERROR") != "1":
+            assert_explained(self.err, self.asked)
 
 
 def exit_code(main: Callable[[], object]) -> int:
@@ -235,6 +242,6 @@ def train_command(
             code = exit_code(commands.train)
         finally:
             logging.root.handlers[:] = handlers  # Hydra's write to this call's standard output
-        return Done(code, *capfd.readouterr())
+        return Done(code, *capfd.readouterr(), tuple(map(str, overrides)))
 
     return run

@@ -107,6 +107,9 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "shut").chmod(0o755)
 
 
+DENIED = ": Permission denied; its owner can change that (chmod), or choose another place\n"
+
+
 def test_a_refused_permission_is_called_one(
     locked: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,13 +121,13 @@ def test_a_refused_permission_is_called_one(
     (locked / "shut").chmod(0)
     with another_user():
         assert exit_code(lambda: load_checkpoint(locked / "last.safetensors")) == 2
-        assert "last.safetensors: Permission denied\n" in capsys.readouterr().err
+        assert f"last.safetensors{DENIED}" in capsys.readouterr().err
         with pytest.raises(DataError, match=r"a\.txt: cannot be read \(Permission denied"):
             list(read_lines(locked / "a.txt"))
         assert exit_code(lambda: Run.open(locked / "shut")) == 2
-        assert "config.yaml: Permission denied\n" in capsys.readouterr().err
+        assert f"config.yaml{DENIED}" in capsys.readouterr().err
         assert exit_code(lambda: write_text(locked / "new.txt", "a")) == 2
-        assert "new.txt: Permission denied\n" in capsys.readouterr().err
+        assert f"new.txt{DENIED}" in capsys.readouterr().err
         with pytest.raises(PermissionError):
             exists(locked / "shut" / "a")
     assert exists(locked)

@@ -82,9 +82,9 @@ ROOMS = {
     "fonts": {"shown"},
     "figures": {"files", "fonts"},
     "device": {"config"},
-    "data": {"config", "errors", "files"},
+    "data": {"config", "errors", "files", "shown"},
     "model": {"rnn", "config"},
-    "runs": {"rnn", "config", "files", "programs", "shown"},
+    "runs": {"rnn", "config", "errors", "files", "programs", "shown"},
     "translation": {"config", "data", "runs", "model", "device", "figures"},
     "probes": {"rnn", "config", "data", "runs", "model", "device", "translation"},
     "training": {
@@ -201,9 +201,9 @@ LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
 BUDGETS = {
     ("rnn",): 1430,
-    ("model", "translation", "training"): 3630,
-    ("data",): 3200,
-    ("report",): 2970,
+    ("model", "translation", "training"): 3650,
+    ("data",): 3300,
+    ("report",): 3000,
 }
 """The most lines of Python that rooms may have together; kernels are not counted.
 

@@ -59,6 +59,15 @@ WRONG_PLACE = (
 """Errors of the system about a path that the user has given."""
 
 
+WAYS_OUT: dict[type[OSError], str] = {
+    PermissionError: "its owner can change that (chmod), or choose another place",
+    NotADirectoryError: "expected a folder",
+    IsADirectoryError: "expected a file",
+    FileExistsError: "expected a folder, or a new name",
+}
+"""Error of the system -> what to do about it; what a missing file is relative to says enough."""
+
+
 class MissingPackage(RuntimeError):
     """A package that a command needs and that is not installed."""
 
@@ -72,6 +81,11 @@ def wants_traceback() -> bool:
     return os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
+def _instead(error: OSError) -> str:
+    """Return what a person can do about an error of the system."""
+    return next((f"; {way}" for kind, way in WAYS_OUT.items() if isinstance(error, kind)), "")
+
+
 def fail(error: BaseException, code: int) -> int:
     """Print an error as one line and return the exit code."""
     if wants_traceback() and not isinstance(error, Stopped):
@@ -80,7 +94,7 @@ def fail(error: BaseException, code: int) -> int:
     if isinstance(error, OSError) and error.filename is not None:
         missing = isinstance(error, FileNotFoundError)
         where = place(str(error.filename)) if missing else ""
-        message = f"{error.filename}: {error.strerror}{where}"
+        message = f"{error.filename}: {error.strerror}{where}{_instead(error)}"
     message = escaped(" ".join(line.strip() for line in message.split("\n")).strip())
     if not isinstance(error, Stopped):  # which names the command that goes on
         message = shortened(message)

@@ -57,6 +57,7 @@ def _compared(group: Group, none: str, rows: Sequence[NormRow]) -> Answer:
         rates = f", each at the best of {len(group.values(RATE))} learning rates"
     order = ", ".join(f"{norm} {mean:.1f}" for norm, mean in _means(scores).items())
     sentences = [f"{group.label}: {group.split} BLEU {order} ({_seeds(scores)}{rates})."]
+    sentences += _equal_in_bleu(group, rows, scores)
     if all(len(values) == 1 for values in scores.values()) and len(_shared(scores)) == 1:
         sentences += [*_of_two_models(rows, none), ONE_SEED]
     else:
@@ -76,6 +77,25 @@ def _compared(group: Group, none: str, rows: Sequence[NormRow]) -> Answer:
     title = f"{group.label}: the norms compared with {none}"
     seeds = "significant" if group.has_several_seeds else "one_seed"
     return Answer(sentences, Table(title, table, caption(seeds, "compared")))
+
+
+def _equal_in_bleu(
+    group: Group, rows: Sequence[NormRow], scores: Mapping[str, Values]
+) -> list[str]:
+    """Return chrF, or else the validation loss, of norms with the same BLEU, as sentences."""
+    alike: dict[tuple[tuple[int, float], ...], list[NormRow]] = {}
+    for row in rows:
+        alike.setdefault(tuple(sorted(scores[row.norm].items())), []).append(row)
+    found = []
+    for same in (rows for rows in alike.values() if len(rows) > 1):
+        chrf, loss = (
+            [f"{fmean(by_seed(row.runs, quantity).values()):.{places}f}" for row in same]
+            for quantity, places in ((group.chrf, 1), (result("valid_loss"), 3))
+        )
+        other = f"chrF is {listed(chrf)}" if len(set(chrf)) > 1 else f"loss is {listed(loss)}"
+        norms = listed([row.norm for row in same])
+        found.append(f"BLEU does not tell {norms} apart: their {other}.")
+    return found
 
 
 def _shared(scores: Mapping[str, Values]) -> set[int]:

@@ -166,6 +166,10 @@ class Group:
         """Return the BLEU of a finished run on that split."""
         return self.scores(run).bleu
 
+    def chrf(self, run: RunRecord) -> float:
+        """Return a run's chrF on the split that the group is judged by."""
+        return self.scores(run).chrf
+
     def by_seed(self, quantity: Quantity, wanted: Mapping[str, Any]) -> Values:
         """Return a quantity by seed, of the runs with these settings."""
         return by_seed(self.where(wanted), quantity)

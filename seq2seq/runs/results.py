@@ -56,7 +56,8 @@ class Results:
     """The same with each batch's own statistics; batch norm alone."""
     valid: Score
     test: Score | None = None
-    decode: dict[str, float] | None = None
+    decode: dict[str, Any] | None = None
+    """Settings of the search; older runs have beam_size and length_penalty alone."""
     device: str
     processor: str | None = None
     threads: int

@@ -1,6 +1,7 @@
 """The end of a run: scores, translations, worked examples and results.json."""
 
 import platform
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -100,7 +101,6 @@ def finish_run(
         split: score_split(run, config, prepared, model, split)
         for split in ("valid", *({"test"} & splits(config.data).keys()))
     }
-    decode = config.decode
     versions = {"seq2seq": __version__, "python": platform.python_version()}
     return Results(
         norm=config.norm.kind.value,
@@ -114,7 +114,7 @@ def finish_run(
         valid_loss_batch_statistics=by_batch,
         valid=scores["valid"],
         test=scores.get("test"),
-        decode={"beam_size": decode.beam_size, "length_penalty": decode.length_penalty},
+        decode=asdict(config.decode),
         device=str(device),
         processor=processor(device),
         threads=torch.get_num_threads(),

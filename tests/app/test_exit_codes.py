@@ -1,6 +1,8 @@
 """Errors become one line of text and an exit code."""
 
 import pickle
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -97,3 +99,22 @@ def test_every_optional_package_is_in_an_extra() -> None:
     for distribution, extra in exit_codes.PACKAGES.values():
         needed = project["dependencies"] + project["optional-dependencies"][extra]
         assert distribution in {canonicalize_name(Requirement(r).name) for r in needed}
+
+
+@pytest.mark.parametrize("command", ["translate", "evaluate", "score"])
+def test_help_needs_no_package(command: str) -> None:
+    """Where nothing but the wheel is installed, --help still says what a command does."""
+    program = f"""
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {set(exit_codes.PACKAGES) - {"hydra_plugins"}!r}:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Missing())
+from seq2seq.app.commands import {command}
+sys.argv = ["{command}", "--help"]
+{command}()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: ")

@@ -57,6 +57,32 @@ def test_numbers_are_not_trained_on(tmp_path: Path, caplog: pytest.LogCaptureFix
     )
 
 
+def test_a_guess_between_two_columns_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing tells the source of two languages in one script, so that a person has to look."""
+    caplog.set_level(logging.INFO)
+    columns._log_once.cache_clear()
+    data = corpus(tmp_path, "".join(f"{de}\t{en}\n" for en, de in LINES))
+    assert found(data) == Columns(0, 1)
+    [record] = caplog.records
+    assert ": source is column 1, target is column 2 of 2 (" in record.getMessage()
+    assert record.getMessage().endswith("data.source_column and data.target_column choose others")
+    caplog.clear()
+    data.source_column, data.target_column = "2", "1"
+    assert found(data) == Columns(1, 0)
+    assert caplog.records == []
+
+
+def test_the_name_of_the_file_is_escaped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    data = corpus(tmp_path, numbered(LINES))
+    odd = write(tmp_path / "a\x1b[31m[red]\r.tsv", numbered(LINES))
+    columns_of(odd, data)
+    [record] = caplog.records
+    assert record.getMessage().startswith(f"{tmp_path}/a\\x1b[31m[red]\\r.tsv: source is")
+
+
 @pytest.mark.parametrize(
     ("line", "target", "expected"),
     [
@@ -69,6 +95,8 @@ def test_numbers_are_not_trained_on(tmp_path: Path, caplog: pytest.LogCaptureFix
         ("{i}\t{i}{i}\t{i}", "zh", (0, 1)),
         ("{i}\t{i}", "zh", (0, 1)),
         ("{en}\t{de}", "de", (0, 1)),
+        ("{zh}\t{en}", "zh", (1, 0)),
+        ("{en}\t{zh}", "zh", (0, 1)),
     ],
 )
 def test_the_likely_columns(
@@ -85,6 +113,9 @@ def test_the_likely_columns(
         ("id\ten\tid2\tde\n", True),
         ("#id\tsource\tscore\ttarget\n", True),
         ("sentence_id\tsentence\tid\ttranslation\n", True),
+        ("id\tEnglish\tid\tGerman\n", True),
+        ("id\teng\tid\tDeutsch\n", True),
+        ("id\tEnglish\tid\tFrench\n", False),
         ("1\tthe source\t2\tthe target\n", False),
     ],
 )

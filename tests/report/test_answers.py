@@ -52,6 +52,19 @@ def test_the_answer_names_a_significantly_better_norm() -> None:
     assert table["layer"]["significant?"] == "yes, better"
 
 
+def test_where_bleu_is_equal_another_score_tells_norms_apart() -> None:
+    """Names and transliterations have BLEU 0 whatever was learnt."""
+    found = list(runs({"none": (0, 0), "layer": (0, 0), "batch": (0, 1)}))
+    text, _ = short_answer(group(found))
+    assert "BLEU does not tell none and layer apart: their loss is 1.000 and 1.000. " in text
+    for run, chrf in zip(found, (40, 42, 61, 63, 9, 9), strict=True):
+        results = present(run.results)
+        results.test = replace(present(results.test), chrf=chrf)
+    text, _ = short_answer(group(found))
+    assert "BLEU does not tell none and layer apart: their chrF is 41.0 and 62.0. " in text
+    assert "apart" not in short_answer(group(runs({"none": (30,), "layer": (31,)})))[0]
+
+
 @pytest.mark.parametrize(
     ("p_values", "printed"),
     [([], "–"), ([0.01], "0.010"), ([0.001, 0.001], "0.001 each"), ([0.001, 0.2], "0.001, 0.200")],

@@ -1,7 +1,7 @@
 import json
 import math
 import platform
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -216,7 +216,8 @@ def test_results_hold_the_documented_values(run_name: str, request: pytest.Fixtu
     device = next(model.parameters()).device
     assert (results["device"], results["threads"]) == (str(device), 1)
     assert results["processor"] == processor(device)
-    assert results["decode"] == {"beam_size": 2, "length_penalty": 1.0}
+    assert results["decode"] == asdict(config.decode)
+    assert results["decode"]["max_length"] == "2.0x+10"
     assert ("valid_loss_batch_statistics" in results) is (results["norm"] == "batch")
 
 
