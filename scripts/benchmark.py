@@ -4,7 +4,7 @@
     python scripts/benchmark.py train --data multi30k_de_en --json train.json
     python scripts/benchmark.py decode --help
 
-Contestants run in turn in one process. A figure is the median over rounds, and a ratio the median
+Contestants run in turn in one process. A number is the median over rounds, and a ratio the median
 of the ratios to the first row of the same round. Compiling kernels, preparing text and warming up
 are in none of the times. Without a command all of them run.
 """
@@ -16,14 +16,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seq2seq.app.exit_codes import guarded
-from seq2seq.app.options import parser
+from seq2seq.app.arguments import one_of, parser, whole
+from seq2seq.app.exit_codes import exiting
+from seq2seq.app.options import add_threads
 from seq2seq.app.utf8 import restart_in_utf8
+from seq2seq.config.checks import Range
 from seq2seq.files import write_text
 
 if TYPE_CHECKING:
     from seq2seq.benchmark.results import Results
 
+SIZES = ("small", "full")
+at_least_one = whole(Range(at_least=1))
 NORMS = "none,batch,layer,rms"
 ABOUT = {
     "layers": """Measure one recurrent layer, compared with torch.nn's.
@@ -72,13 +76,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         one.set_defaults(profile=None)
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["all", *arguments]
-    options = command.parse_args(arguments)
-    for key in ("rounds", "updates", "sentences", "trained"):
-        if getattr(options, key, 1) < 1:
-            commands.choices[options.what].error(
-                f"--{key} {getattr(options, key)}: expected at least 1"
-            )
-    return options
+    return command.parse_args(arguments)
 
 
 def add_options(command: argparse.ArgumentParser, name: str) -> None:
@@ -86,15 +84,22 @@ def add_options(command: argparse.ArgumentParser, name: str) -> None:
     add = command.add_argument
     add(
         "--size",
-        choices=["small", "full"],
+        type=one_of(SIZES),
         default="full",
+        metavar=f"{{{','.join(SIZES)}}}",
         help="small takes seconds, for a first look",
     )
-    add("--threads", type=int, metavar="N", help="number of CPU threads")
-    add("--json", type=Path, metavar="FILE", help="write the figures and what they depend on there")
+    add_threads(command)
+    add("--json", type=Path, metavar="FILE", help="write the numbers and what they depend on there")
     if name != "memory":
         rounds = 11 if name == "layers" else 5
-        add("--rounds", type=int, default=rounds, metavar="N", help=f"rounds (default: {rounds})")
+        add(
+            "--rounds",
+            type=at_least_one,
+            default=rounds,
+            metavar="N",
+            help=f"rounds (default: {rounds})",
+        )
     if name in ("layers", "train", "decode", "all"):
         add("--figure", type=Path, metavar="PNG", help="draw the ratios there")
     if name in ("layers", "all"):
@@ -123,13 +128,25 @@ def add_translators(command: argparse.ArgumentParser, name: str) -> None:
     if name != "startup":
         add("--feeding", action="store_true", help="all translators with input feeding, too")
     if name in ("train", "memory", "all"):
-        add("--updates", type=int, default=8, metavar="N", help="updates in each turn (default: 8)")
+        add(
+            "--updates",
+            type=at_least_one,
+            default=8,
+            metavar="N",
+            help="updates in each turn (default: 8)",
+        )
     if name in ("decode", "memory", "all"):
-        add("--sentences", type=int, default=256, metavar="N", help="sentences (default: 256)")
+        add(
+            "--sentences",
+            type=at_least_one,
+            default=256,
+            metavar="N",
+            help="sentences (default: 256)",
+        )
     if name != "train":
         add(
             "--trained",
-            type=int,
+            type=at_least_one,
             default=200,
             metavar="N",
             help="updates that translators are trained for beforehand (default: 200)",
@@ -143,7 +160,7 @@ def add_translators(command: argparse.ArgumentParser, name: str) -> None:
 
 
 def as_json(results: "Results", options: argparse.Namespace) -> str:
-    """Return all figures as JSON, and what they depend on."""
+    """Return all numbers as JSON, and what they depend on."""
     asked = {"command": shlex.join(sys.argv), "rounds": getattr(options, "rounds", None)}
     return json.dumps({**asked, **results.as_json()}, indent=2) + "\n"
 
@@ -163,4 +180,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     restart_in_utf8()
-    sys.exit(guarded(main))
+    with exiting():
+        main()

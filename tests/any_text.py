@@ -2,12 +2,15 @@
 
 import bz2
 import gzip
+import io
 import lzma
 import os
 import sys
 import unicodedata
+import zipfile
 from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -19,6 +22,8 @@ else:
 
 LONG = os.environ.get("SEQ2SEQ_PROPERTIES") == "long"
 """Whether the long profile is asked for: more examples, and lines of up to 1 MB everywhere."""
+MOST = 1_000_000 if LONG else 20_000
+"""Characters of the longest lines."""
 
 
 def profile(fast: int, long: int) -> settings:
@@ -90,13 +95,33 @@ def long_lines(draw: st.DrawFn, most: int) -> str:
     return line if is_one_line(line) else "x"
 
 
+def zipped(data: bytes) -> bytes:
+    """Return a zip archive of one file."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("text", data)
+    return file.getvalue()
+
+
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "plain": bytes,
+    "zip": zipped,
     "gz": gzip.compress,
     "xz": lzma.compress,
     "bz2": bz2.compress,
     "zst": zstd.compress,
 }
 """Suffix -> how to pack; a property gives each any suffix."""
+MEMBERS = st.lists(st.integers(0, 200), max_size=4)
+"""Where a file is cut into members that are packed one by one."""
+
+
+def packed(data: bytes, kind: str, cuts: list[int]) -> bytes:
+    """Return packed bytes; a zip archive cannot have several members in a row."""
+    places = sorted({0, *(min(cut, len(data)) for cut in cuts if kind != "zip"), len(data)})
+    parts = [data[start:end] for start, end in pairwise(places)] or [b""]
+    return b"".join(map(PACKERS[kind], parts))
+
+
 ENDS = st.sampled_from(["\n", "\r\n"])
 LAST_ENDS = st.sampled_from(["", "\n", "\r\n"])

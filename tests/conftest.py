@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from messages import assert_explained
 from tensorboard.summary.writer import event_file_writer
 
-from seq2seq.app import composition
-from seq2seq.app import train as train_module
-from seq2seq.app.exit_codes import guarded
+from seq2seq.app import commands, composition
+from seq2seq.app.exit_codes import exiting
 from seq2seq.config import Config
 from seq2seq.rnn import load_kernels
 from seq2seq.runs.folder import Run
@@ -202,14 +202,22 @@ class Done:
     code: int
     out: str
     err: str
+    asked: tuple[str, ...] = ()
+    """Its arguments."""
+
+    def __post_init__(self) -> None:
+        if self.code == 2 and os.environ.get("HYDRA_FULL_ERROR") != "1":
+            assert_explained(self.err, self.asked)
 
 
-def exit_code(main: Callable[[], None]) -> int:
+def exit_code(main: Callable[[], object]) -> int:
     """Run a command's main function and return its exit code."""
     try:
-        return guarded(main)
-    except SystemExit as error:  # argparse
+        with exiting():
+            main()
+    except SystemExit as error:
         return int(error.code or 0)
+    return 0
 
 
 class TrainCommand(Protocol):
@@ -231,9 +239,9 @@ def train_command(
         capfd.readouterr()
         handlers = logging.root.handlers[:]
         try:
-            code = exit_code(train_module.main)
+            code = exit_code(commands.train)
         finally:
             logging.root.handlers[:] = handlers  # Hydra's write to this call's standard output
-        return Done(code, *capfd.readouterr())
+        return Done(code, *capfd.readouterr(), tuple(map(str, overrides)))
 
     return run

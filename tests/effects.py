@@ -45,7 +45,10 @@ NEEDED = {
     "probe.sentences": ["probe.kinds=[gradient_flow]"],
     "probe.test_sets": ["probe.kinds=[length]"],
     "tokenizer.byte_fallback": ["tokenizer=unigram", "tokenizer.vocab_size=20"],
-    "trainer.average_last": EVERY_UPDATE,
+    "trainer.average_last": [
+        *(*EVERY_UPDATE, "trainer.best_metric=loss"),
+        "optimizer.schedule=constant",  # a loss that still goes up and down, so that averages help
+    ],
     "trainer.best_metric": EVERY_UPDATE,
     "trainer.patience": EVERY_UPDATE,
     "trainer.recalibrate": ["norm=batch"],

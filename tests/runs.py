@@ -184,7 +184,7 @@ class Command:
             self.capfd.readouterr()
             code = exit_code(self.module.main)
             captured = self.capfd.readouterr()
-        return Done(code, captured.out, captured.err)
+            return Done(code, captured.out, captured.err, tuple(map(str, arguments)))
 
 
 Script = Callable[[str], Command]

@@ -16,8 +16,9 @@ from markdown_it import MarkdownIt
 from rich.table import Table
 
 from seq2seq.app import evaluation_table, prepare
+from seq2seq.app.arguments import parser
 from seq2seq.app.exit_codes import fail
-from seq2seq.app.options import console, parser
+from seq2seq.app.options import console
 from seq2seq.app.translate import as_json, show
 from seq2seq.config import Config, DataConfig
 from seq2seq.figures import attention_figure, rendered

@@ -19,6 +19,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from seq2seq.shown import escaped, shortened
+
 
 @dataclass
 class Result:
@@ -56,13 +58,16 @@ class Recorder(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run the jobs.
+        """Run the jobs; raise the error of the first failed one, for which Hydra prints a line.
 
         If one was killed or the sweep was stopped, the launcher raises and returns none of them.
         """
         self.launched = True
         returned = self.launcher.launch(job_overrides, initial_job_idx)
         self.returned += returned
+        for job in returned:
+            if job.status is JobStatus.FAILED:
+                raise job._return_value
         return returned
 
 
@@ -147,9 +152,10 @@ def summarise(results: Sequence[Result], stopped: bool) -> None:
     print(f"sweep{' stopped' if stopped else ''}: {said}{rest}")
     for result in results:
         if result.state == "unfinished":
-            print(f"unfinished: {result.overrides}")
+            print(f"unfinished: {escaped(result.overrides)}")
         elif result.state == "failed":
-            print(f"failed: {result.overrides}: {result.reason}", file=sys.stderr)
+            reason = shortened(escaped(str(result.reason)))
+            print(f"failed: {escaped(result.overrides)}: {reason}", file=sys.stderr)
 
 
 def register() -> None:

@@ -18,7 +18,8 @@ from ..report.columns import COLUMNS, status
 from ..report.groups import labels
 from ..report.page import Report, write_report
 from ..shown import escaped
-from .options import console, parser
+from .arguments import parser
+from .options import console
 
 LISTED = 6
 """The command in the report names so many runs or fewer; of more it gives folder and number."""

@@ -28,6 +28,7 @@ from hydra_plugins import seq2seq as sweeper
 
 from ..config import Config, TokenizerConfig, saved_settings
 from ..config.settings import CHANGEABLE, CONFIGS, EXTENDABLE, NOT_SETTINGS, plain
+from ..files import place
 from ..shown import escaped, shortened
 from .exit_codes import wants_traceback
 from .explanations import explained
@@ -83,10 +84,13 @@ def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
     sweep = get_args_parser().parse_args().multirun
     sys.argv[1:] = as_typed(sys.argv[1:], sweep)
     options = get_args_parser().parse_args()
+    own = [Path(options.config_dir)] if options.config_dir else []
+    for folder in own:
+        if not folder.is_dir():
+            raise ValueError(f"--config-dir {folder}: no such folder{place(folder)}")
     traceback = wants_traceback()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises; otherwise it prints and exits
     try:
-        own = [Path(options.config_dir)] if options.config_dir else []
         check(options.overrides, [CONFIGS, *own])
         check_origins(options.overrides)
         if options.help:

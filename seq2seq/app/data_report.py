@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 from rich.table import Table
+from rich.text import Text
 
 from ..files import write_text
 from ..shown import escaped
+from .arguments import Parser
 from .composition import job, run, settings
 from .options import console
 
@@ -29,10 +31,12 @@ if TYPE_CHECKING:
 
 def options() -> argparse.Namespace:
     """Take --json and --figure off the command line; the rest are settings."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--figure", type=Path)
-    asked, sys.argv[1:] = parser.parse_known_args()
+    command = Parser(add_help=False, allow_abbrev=False)
+    command.knows_others = False  # what else is there is Hydra's
+    command.add_argument("--json", type=Path)
+    command.add_argument("--figure", type=Path)
+    asked = argparse.Namespace()
+    _, sys.argv[1:] = command.parse_known_args(namespace=asked)
     return asked
 
 
@@ -75,7 +79,8 @@ def tokenizers_of(config: "Config") -> "tuple[list[Tokenizer] | None, str]":
 
     ready = ready_tokenizers(config)
     try:
-        tokenizers = prepare(config.data, config.tokenizer, ready=ready).tokenizers
+        shows = config.trainer.progress
+        tokenizers = prepare(config.data, config.tokenizer, shows, ready).tokenizers
     except DataError as error:
         return None, f"It cannot be prepared for training: {error}."
     return [tokenizers.source, tokenizers.target], ""
@@ -86,7 +91,12 @@ def progress() -> "Iterator[Callable[[str], object]]":
     """Give a function that shows how far the survey is, at a terminal."""
     out = console(stderr=True)
     with out.status("reading") as status:
-        yield status.update if out.is_terminal else lambda text: None
+        # As Text: a string would be read as markup, in which [brackets] are commands.
+        yield (
+            (lambda text: status.update(Text(escaped(text))))
+            if out.is_terminal
+            else (lambda text: None)
+        )
 
 
 def as_json(splits: "Sequence[Split]") -> list[dict[str, Any]]:
@@ -107,10 +117,10 @@ def show(survey: "Survey", found: Sequence[str]) -> None:
             out.print(length_table(splits, unit))
     for split in splits:
         if split.worst:
-            out.print(f"\n{split.name}: the most unusual length ratios")
+            out.print(f"\n{escaped(split.name)}: the most unusual length ratios")
             show_examples(split.name, split.worst)
         if split.in_train is not None and split.in_train.examples:
-            out.print(f"\n{split.name}: sentences that are in train too")
+            out.print(f"\n{escaped(split.name)}: sentences that are in train too")
             show_examples(split.name, split.in_train.examples)
     print("\nadvice")
     for sentence in found:
@@ -142,7 +152,7 @@ def pairs_table(splits: "Sequence[Split]") -> Table:
     table = Table(box=None, pad_edge=False, title="counts", title_justify="left")
     table.add_column("")
     for split in splits:
-        table.add_column(split.name, justify="right")
+        table.add_column(escaped(split.name), justify="right")
     for title, count in rows.items():
         counts = [count(split) for split in splits]
         table.add_row(title, *("" if n is None else f"{n:,}" for n in counts))
@@ -167,7 +177,7 @@ def length_table(splits: "Sequence[Split]", unit: str) -> Table:
     for split in splits:
         for side in split.sides:
             lengths = getattr(side, unit).values()
-            table.add_row(split.name, side.language, *(f"{n:,.0f}" for n in lengths))
+            table.add_row(escaped(split.name), side.language, *(f"{n:,.0f}" for n in lengths))
     return table
 
 
@@ -175,7 +185,7 @@ def show_examples(name: str, examples: "Sequence[Example]") -> None:
     """Print pairs with the numbers of their lines."""
     out = console()
     for example in examples:
-        place = f"{name}:{example.line}"
+        place = escaped(f"{name}:{example.line}")
         out.print(f"  {place}  {example.found}", soft_wrap=True)
         for text in (example.source, example.target):
             out.print(f"    {escaped(text)}", soft_wrap=True)

@@ -3,8 +3,8 @@
     python scripts/evaluate.py outputs/grammar_en_zh/layer-lstm-small-seed1 --split test_long
 
 Two systems or more are compared with the first one by paired bootstrap (Koehn 2004): runs, and
-translations of other systems by --hypotheses. Text is compared in Unicode NFC. Where the project is
-installed, `seq2seq-evaluate` is the same command.
+translations of other systems by --hypotheses. Where the project is installed, `seq2seq-evaluate` is
+the same command.
 """
 
 import argparse
@@ -13,9 +13,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..config import DataConfig
 from ..config.languages import BLEU_TOKENIZERS
 from ..files import write_text
-from .options import add_search_options, open_ensemble, parser
+from .arguments import one_of, parser
+from .options import add_search_options, open_ensemble
 
 if TYPE_CHECKING:
     from ..runs.folder import Run
@@ -71,11 +73,16 @@ def options() -> argparse.Namespace:
 def check(command: argparse.ArgumentParser, asked: argparse.Namespace) -> None:
     """Exit with code 2 unless the options name systems and a text."""
     if (asked.source is None) != (asked.reference is None):
-        command.error("--source and --reference go together")
+        options = ("--source", "--reference")
+        found, missing = options if asked.source else options[::-1]
+        typed = asked.source or " ".join(asked.reference)
+        command.error(f"{found} {typed}: expected {missing} FILE with it")
     if not asked.runs and not asked.ensemble:
-        command.error("expected the folder of a run, or --ensemble RUN RUN ...")
-    if len({Path(run).resolve() for run in asked.runs}) < len(asked.runs):
-        command.error("a run is named twice")
+        command.error("no run; expected the folder of one, or --ensemble RUN RUN ...")
+    folders = [Path(run).resolve() for run in asked.runs]
+    for i, run in enumerate(asked.runs):
+        if folders[i] in folders[:i]:
+            command.error(f"{run}: a run is named twice; expected each once")
 
 
 def add_scoring_options(command: argparse.ArgumentParser) -> None:
@@ -83,7 +90,7 @@ def add_scoring_options(command: argparse.ArgumentParser) -> None:
     scoring = command.add_argument_group("scores")
     scoring.add_argument(
         "--tokenize",
-        choices=BLEU_TOKENIZERS,
+        type=one_of(BLEU_TOKENIZERS),
         metavar="NAME",
         help=f"how BLEU splits text: {', '.join(BLEU_TOKENIZERS)} (default: data.bleu_tokenizer of"
         " the run, else by its target language)",
@@ -110,16 +117,35 @@ def named_files(asked: argparse.Namespace) -> dict[str, str]:
         if Path(typed).exists() or not file:
             name, file = typed, typed
         if name in found or name in asked.runs:
-            raise ValueError(f"--hypotheses {typed}: a system is already named {name}")
+            raise ValueError(
+                f"--hypotheses {typed}: a system is already named {name}; NAME=FILE gives another"
+                " name, expected one for each system"
+            )
         found[name] = file
     return found
+
+
+def check_split(folder: str, data: DataConfig, name: str) -> None:
+    """Raise ValueError for a split that a run's corpus does not have."""
+    from ..data.corpora import splits
+
+    known = {**splits(data), "valid": data.valid}  # part of train where there is none
+    if name not in known:
+        raise ValueError(
+            f"--split {name}: the corpus of {folder} has none of this name; expected one of"
+            f" {', '.join(known)}, or --source FILE --reference FILE"
+        )
 
 
 class Evaluation:
     """Translations by several systems of one test set, and their scores."""
 
     def __init__(self, asked: argparse.Namespace) -> None:
-        self.asked = asked
+        from ..data.text import read_lines
+
+        self.asked, self.paths = asked, named_files(asked)
+        self.files = {name: list(read_lines(Path(file))) for name, file in self.paths.items()}
+        """Translations of other systems: read first, as to translate takes longer."""
         self.first = [*asked.runs, *asked.ensemble][0]
         self.source: list[str] = []
         self.references: list[list[str]] = []
@@ -128,15 +154,19 @@ class Evaluation:
         self.systems: dict[str, list[str]] = {}
         self.rows: list[dict[str, Any]] = []
 
-    def add_runs(self, folders: list[str]) -> None:
-        """Translate and score with a run, or with several as one.
+    def begin(self) -> None:
+        """Read the text to score on, before anything is translated.
 
-        ValueError if one can't be compared with the first.
+        ValueError if a run or a file can't be compared with the first run.
         """
         from ..runs.folder import Run
 
-        for folder in folders:
+        for folder in [*self.asked.runs, *self.asked.ensemble]:
             self._take_test_set(folder, Run.open(folder))
+        self._check_files()
+
+    def add_runs(self, folders: list[str]) -> None:
+        """Translate and score with a run, or with several as one."""
         session = open_ensemble(folders, self.asked)
         found = [best[0].text for best in session.translate(self.source, progress=True)]
         how = {"decode": asdict(session.decode)}
@@ -144,17 +174,20 @@ class Evaluation:
             how["sampling"] = asdict(session.sampling)
         self._add(" + ".join(folders), found, how)
 
-    def add_file(self, name: str, file: str) -> None:
-        """Score the translations in a file, a line for each of the source."""
-        from ..data.text import read_lines
+    def add_files(self) -> None:
+        """Score the translations of other systems."""
+        for name, lines in self.files.items():
+            self._add(name, lines, {"hypotheses": self.paths[name]})
 
-        lines = list(read_lines(Path(file)))
-        if len(lines) != len(self.source):
-            raise ValueError(
-                f"--hypotheses {file}: has {len(lines)} lines; expected {len(self.source)}, one for"
-                f" each line of {self.asked.source or self.asked.split}"
-            )
-        self._add(name, lines, {"hypotheses": file})
+    def _check_files(self) -> None:
+        """Raise ValueError unless each file has a line for each of the source."""
+        for name, lines in self.files.items():
+            if len(lines) != len(self.source):
+                raise ValueError(
+                    f"--hypotheses {self.paths[name]}: has {len(lines)} lines; expected"
+                    f" {len(self.source)}, one for each line of"
+                    f" {self.asked.source or self.asked.split}"
+                )
 
     def _add(self, name: str, lines: list[str], how: dict[str, Any]) -> None:
         from ..data.corpora import scored_text
@@ -176,6 +209,7 @@ class Evaluation:
         asked, data, first = self.asked, run.config().data, self.first
         tokenizer = asked.tokenize or data.splits_for_bleu
         if asked.source is None:
+            check_split(folder, data, asked.split)
             source, reference = read_split(data, asked.split)
             references = [reference]
         elif not self.source:
@@ -254,17 +288,16 @@ class Evaluation:
 
 def main() -> None:
     """Parse the command line, score each system, print, and write files on request."""
-    asked = options()
-    from .evaluation_table import sacrebleu_command, save, show  # with sacreBLEU
+    asked = options()  # first: --help needs no package
+    from .evaluation_table import sacrebleu_command, save, show
 
-    files = named_files(asked)
     evaluation = Evaluation(asked)
+    evaluation.begin()
     for folder in asked.runs:
         evaluation.add_runs([folder])
     if asked.ensemble:
         evaluation.add_runs(asked.ensemble)
-    for name, file in files.items():
-        evaluation.add_file(name, file)
+    evaluation.add_files()
     results = evaluation.results()
     results["sacrebleu"] = sacrebleu_command(results, evaluation.language, asked.save)
     if asked.save is not None:

@@ -10,7 +10,7 @@ from rich.table import Table
 from ..config.languages import BLEU_UNITS
 from ..files import write_text
 from ..shown import escaped
-from ..translation.scores import composed, ter_metric
+from ..translation.scores import COMPARED, composed, ter_metric
 from .options import console
 
 TITLES = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER"}
@@ -30,6 +30,7 @@ def show(results: dict[str, Any], is_saved: bool) -> None:
     for key in shown:
         print(results["runs"][0][f"{key}_signature"])
     print(in_words(results))
+    print(f"systems and references are compared {COMPARED}")
     if compared:
         print(
             "p: probability of a difference from the first system at least this large by chance"
@@ -71,7 +72,7 @@ def in_words(results: dict[str, Any]) -> str:
     count = len(results["references"])
     many = f", {count} references" if count > 1 else ""
     name = results["tokenizer"]
-    return f"BLEU on {BLEU_UNITS[name]} (tokenizer {name}), {case} regard to case, in NFC{many}"
+    return f"BLEU on {BLEU_UNITS[name]} (tokenizer {name}), {case} regard to case{many}"
 
 
 # -- files, and sacreBLEU's command ---

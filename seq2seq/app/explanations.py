@@ -7,7 +7,9 @@ from typing import get_origin
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from ..config.settings import kind_of
+from ..config import Config
+from ..config.checks import as_text
+from ..config.settings import kind_of, settings
 from .overrides import did_you_mean, keys, unknown
 
 TYPES = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
@@ -16,6 +18,8 @@ TYPES = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or f
 
 def explained(error: HydraException | OmegaConfBaseException) -> str:
     """Return what Hydra found wrong as one line, with the cause and a close choice."""
+    if (own := _own(error)) is not None:
+        return str(own)
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
     reason = str(cause or error).partition("\n")[0]
     if key := re.search(r"Interpolation key '(.*)' not found", reason):
@@ -30,6 +34,14 @@ def explained(error: HydraException | OmegaConfBaseException) -> str:
         return f"{error}: {reason}" if cause is not None else str(error)
     expected = _expected(reason, merged[1].partition("=")[0].lstrip("+"))
     return f"{merged[1]}: {expected or reason}"
+
+
+def _own(error: BaseException) -> ValueError | None:
+    """Return the error of this program that OmegaConf has wrapped into one of its own, if any."""
+    found: BaseException | None = error
+    while isinstance(found, (HydraException, OmegaConfBaseException)):
+        found = found.__cause__
+    return found if isinstance(found, ValueError) else None
 
 
 def _instead_of_a_sweep(key: str, values: str) -> str:
@@ -64,8 +76,10 @@ def _expected(reason: str, key: str) -> str | None:
     if is_text and reason.startswith("Cannot convert"):
         return "expected text"
     if reason.endswith(("is not a ListConfig, list or tuple.", "DictConfig with ListConfig")):
+        default = settings(Config()).get(key)
+        example = as_text(default) if default else "[1,2]"
         is_texts = kind is not None and kind.type == list[str]
-        return f"expected a list, as in {'[a,b]' if is_texts else '[1,2]'}"
+        return f"expected a list, as in {'[a,b]' if is_texts else example}"
     if "is not a valid bool" in reason:
         return f"expected {TYPES['Boolean']}"
     if "is not a subclass of" in reason:

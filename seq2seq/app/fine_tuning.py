@@ -1,5 +1,6 @@
 """init_from=RUN: the settings of a run that starts with the weights of another one."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from omegaconf import DictConfig, OmegaConf
 
+from ..config.checks import as_text
 from ..config.settings import CONFIGS, flatten, plain
 from .typed import without_references
 
@@ -42,8 +44,8 @@ def with_architecture(cfg: DictConfig, origin: "Config", asked: Mapping[str, str
             found = plain(OmegaConf.select(cfg, key))
             if found != value and key not in OWN:
                 raise ValueError(
-                    f"{override}: init_from={cfg.init_from} has {key}={value}, which its weights"
-                    " depend on; leave this out"
+                    f"{override}: init_from={cfg.init_from} has {key}={as_text(value)}, which its"
+                    " weights depend on; leave this out"
                 )
         OmegaConf.update(cfg, key, without_references(value))
     for key in LANGUAGES if cfg.data.origin.name == "files" else ():
@@ -52,7 +54,10 @@ def with_architecture(cfg: DictConfig, origin: "Config", asked: Mapping[str, str
 
 
 def check_origins(overrides: Sequence[str]) -> None:
-    """Raise RunError for init_from=RUN without such a run, before Hydra makes a folder for it."""
+    """Raise RunError for init_from=RUN without such a run, its settings or its weights.
+
+    It is called before Hydra makes a folder, and before a corpus is prepared.
+    """
     from ..runs.folder import Run
 
     parser = OverridesParser.create()
@@ -61,7 +66,10 @@ def check_origins(overrides: Sequence[str]) -> None:
             swept = override.is_sweep_override()
             for value in override.sweep_iterator() if swept else [override.value()]:
                 if value is not None:
-                    Run.open(value.text if isinstance(value, QuotedString) else str(value))
+                    text = value.text if isinstance(value, QuotedString) else str(value)
+                    origin = Run.open(os.path.expanduser(text))
+                    origin.config()
+                    origin.first_weights()
 
 
 def choices_of(folder: str) -> dict[str, str]:

@@ -4,95 +4,111 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import takewhile
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
-from ..config import Device, Precision
-from ..shown import escaped, shortened
-from .foreign import ours
+from ..config import (
+    Attention,
+    DecodeConfig,
+    Device,
+    Precision,
+    Sampling,
+    TrainerConfig,
+    length_limit,
+)
+from .arguments import one_of, setting, wrong
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ..translation.lines import Session
-    from ..translation.sampling import Sampling
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are safe to show and explain what other toolkits call an option."""
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse; exit with code 2 where an unknown option has another name here."""
-        given = sys.argv[1:] if args is None else list(args)
-        for option in takewhile(lambda word: word != "--", given):
-            known = option.partition("=")[0] in self._option_string_actions
-            if not known and (found := ours(option)):
-                self.error(f"{option}: not an option here; instead: {found}")
-        return super().parse_known_args(given, namespace)
-
-    def error(self, message: str) -> NoReturn:
-        """Exit with code 2 after the usage and the message."""
-        super().error(shortened(escaped(message)))
-
-
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """Return a parser of a command line whose --help shows the description as it is written.
-
-    Options have to be written in full: a part of another option's name is no option.
-    """
-    return Parser(
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
 
 
 def add_search_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the search, each of which replaces the run's own setting."""
     search = parser.add_argument_group("search", "without an option, the run's own setting holds")
-    search.add_argument("--beam", type=int, metavar="N", help="hypotheses per sentence; 1: greedy")
-    search.add_argument("--batch-size", type=int, metavar="N", help="sentences decoded together")
+    search.add_argument(
+        "--beam",
+        type=setting(DecodeConfig, "beam_size"),
+        metavar="N",
+        help="hypotheses per sentence; 1: greedy",
+    )
+    search.add_argument(
+        "--batch-size",
+        type=setting(DecodeConfig, "batch_size"),
+        metavar="N",
+        help="sentences decoded together",
+    )
     search.add_argument(
         "--length-penalty",
-        type=float,
+        type=setting(DecodeConfig, "length_penalty"),
         metavar="X",
         help="exponent of the length that divides a hypothesis' log-probability",
-    )
-    search.add_argument(
-        "--max-length",
-        metavar="Ax+B",
-        help="longest translation in pieces, for a source of x pieces: 2x+10; or a number",
-    )
-    search.add_argument(
-        "--min-length", type=int, metavar="N", help="shortest translation in pieces"
-    )
-    search.add_argument(
-        "--no-repeat-ngram",
-        type=int,
-        metavar="N",
-        help="no N pieces in a row occur twice in a translation; 0: no such rule",
     )
     search.add_argument(
         "--replace-unk",
         action="store_true",
         help="replace <unk> by the most attended source word",
     )
+    add_rules(search)
     add_sampling_options(parser)
     add_hardware_options(parser)
+
+
+def add_rules(search: argparse._ArgumentGroup) -> None:
+    """Add the options that say what a translation may be."""
+    search.add_argument(
+        "--max-length",
+        type=length_rule,
+        metavar="Ax+B",
+        help="longest translation in pieces, for a source of x pieces: 2x+10; or a number",
+    )
+    search.add_argument(
+        "--min-length",
+        type=setting(DecodeConfig, "min_length"),
+        metavar="N",
+        help="shortest translation in pieces",
+    )
+    search.add_argument(
+        "--no-repeat-ngram",
+        type=setting(DecodeConfig, "no_repeat_ngram"),
+        metavar="N",
+        help="no N pieces in a row occur twice in a translation; 0: no such rule",
+    )
+
+
+def length_rule(typed: str) -> str:
+    """Return a rule for the longest translation, Ax+B."""
+    try:
+        length_limit(typed)
+    except ValueError as error:
+        raise wrong(typed, str(error).partition(": expected ")[2]) from error
+    return typed
 
 
 def add_hardware_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where and how to compute."""
     hardware = parser.add_argument_group("hardware")
+    precisions, devices = [p.value for p in Precision], [d.value for d in Device]
     hardware.add_argument(
         "--precision",
-        choices=[p.value for p in Precision],
+        type=one_of(precisions),
+        metavar=f"{{{','.join(precisions)}}}",
         help="type of the matrix products (default: the run's own)",
     )
     hardware.add_argument(
-        "--device", choices=[d.value for d in Device], default="auto", help="default: auto"
+        "--device",
+        type=one_of(devices),
+        default="auto",
+        metavar=f"{{{','.join(devices)}}}",
+        help="default: auto",
     )
-    hardware.add_argument("--threads", type=int, metavar="N", help="number of CPU threads")
+    add_threads(hardware)
+
+
+def add_threads(group: argparse._ActionsContainer) -> None:
+    """Add the option that limits the CPU threads."""
+    kind = setting(TrainerConfig, "threads")
+    group.add_argument("--threads", type=kind, metavar="N", help="number of CPU threads")
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
@@ -105,30 +121,34 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--temperature",
-        type=float,
+        type=setting(Sampling, "temperature"),
         metavar="T",
         help="draw with probability proportional to p^(1/T) (default: 1)",
     )
     group.add_argument(
-        "--top-k", type=int, metavar="K", help="draw among the K likeliest pieces (default: all)"
+        "--top-k",
+        type=setting(Sampling, "top_k"),
+        metavar="K",
+        help="draw among the K likeliest pieces; 0: all, the default",
     )
     group.add_argument(
         "--seed",
-        type=int,
+        type=setting(Sampling, "seed"),
         metavar="S",
         help="the same seed draws the same translations of the same lines (default: 1)",
     )
 
 
-def sampling(options: argparse.Namespace) -> "Sampling | None":
+def sampling(options: argparse.Namespace) -> Sampling | None:
     """Return how to draw translations; None for a search. ValueError for options at odds."""
-    from ..translation.sampling import Sampling
-
     named = {"temperature": options.temperature, "top_k": options.top_k, "seed": options.seed}
     given = {key: value for key, value in named.items() if value is not None}
     if not options.sample:
         for key, value in given.items():
-            raise ValueError(f"--{key.replace('_', '-')} {value}: has an effect only with --sample")
+            raise ValueError(
+                f"--{key.replace('_', '-')} {value:g}: has an effect only with --sample, which"
+                " draws at random; add that, or leave this out"
+            )
         return None
     if options.beam not in (None, 1):
         raise ValueError(f"--beam {options.beam}: with --sample there is no beam; leave it out")
@@ -140,20 +160,35 @@ def open_translator(folder: str, options: argparse.Namespace) -> "Session":
     from ..runs.folder import Run
 
     config = Run.open(folder).config()
-    named = {
-        "beam_size": options.beam,
-        "batch_size": options.batch_size,
-        "length_penalty": options.length_penalty,
-        "max_length": options.max_length,
-        "min_length": options.min_length,
-        "no_repeat_ngram": options.no_repeat_ngram,
-        "replace_unk": options.replace_unk or None,
-    }
-    decode = replace(
-        config.decode, **{key: value for key, value in named.items() if value is not None}
-    )
+    if options.replace_unk and config.model.attention is Attention.none:
+        raise ValueError(
+            f"--replace-unk: {folder} has model.attention=none, and no word is attended to most;"
+            " leave this out"
+        )
+    decode = with_options(config.decode, options)
     drawn = sampling(options)
     return replace(open_run(folder, options), decode=decode, sampling=drawn)
+
+
+def with_options(decode: DecodeConfig, options: argparse.Namespace) -> DecodeConfig:
+    """Return a run's search as changed by the options; ValueError, in their names, if at odds."""
+    named = {
+        "beam_size": ("--beam", options.beam),
+        "batch_size": ("--batch-size", options.batch_size),
+        "length_penalty": ("--length-penalty", options.length_penalty),
+        "max_length": ("--max-length", options.max_length),
+        "min_length": ("--min-length", options.min_length),
+        "no_repeat_ngram": ("--no-repeat-ngram", options.no_repeat_ngram),
+        "replace_unk": ("--replace-unk", options.replace_unk or None),
+    }
+    given = {key: value for key, (_, value) in named.items() if value is not None}
+    try:
+        return replace(decode, **given)
+    except ValueError as error:
+        message = str(error)
+        for key, value in given.items():
+            message = message.replace(f"decode.{key}={value}", f"{named[key][0]} {value}")
+        raise ValueError(message) from error
 
 
 def open_run(folder: str, options: argparse.Namespace) -> "Session":
@@ -170,7 +205,7 @@ def open_run(folder: str, options: argparse.Namespace) -> "Session":
     precision = (
         config.trainer.precision if options.precision is None else Precision[options.precision]
     )
-    model, tokenizers = load_translator(run, choose_device(Device[options.device]))
+    model, tokenizers = load_translator(run, choose_device(Device[options.device], "--device "))
     return Session(model, tokenizers, config.decode, precision)
 
 

@@ -15,8 +15,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..config import DecodeConfig
 from ..files import write_text
-from .options import add_hardware_options, open_run, parser
+from .arguments import parser, setting
+from .options import add_hardware_options, open_run
 
 if TYPE_CHECKING:
     from ..translation.likelihood import Likelihood
@@ -32,7 +34,7 @@ def options() -> argparse.Namespace:
     )
     command.add_argument(
         "--batch-size",
-        type=int,
+        type=setting(DecodeConfig, "batch_size"),
         default=64,
         metavar="N",
         help="sentences scored together (default: 64)",
@@ -41,10 +43,7 @@ def options() -> argparse.Namespace:
         "--json", type=Path, metavar="FILE", help="also write the results there, with the totals"
     )
     add_hardware_options(command)
-    asked = command.parse_args()
-    if asked.batch_size < 1:
-        command.error(f"--batch-size {asked.batch_size}: expected at least 1")
-    return asked
+    return command.parse_args()
 
 
 def summary(found: "list[Likelihood]") -> dict[str, Any]:
@@ -62,7 +61,7 @@ def summary(found: "list[Likelihood]") -> dict[str, Any]:
 
 def main() -> None:
     """Parse the command line, score each pair of lines, print."""
-    asked = options()
+    asked = options()  # first: --help needs no package
     from ..data.corpora import read_parallel
 
     source, target = read_parallel([asked.source, asked.target])

@@ -14,8 +14,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..config.checks import Range
 from ..shown import escaped, json_line
-from .options import add_search_options, open_ensemble, parser
+from .arguments import parser, whole
+from .options import add_search_options, open_ensemble
 
 if TYPE_CHECKING:
     from ..translation.lines import Session, Translation
@@ -38,7 +40,7 @@ def options() -> argparse.Namespace:
     output = command.add_argument_group("output")
     output.add_argument(
         "--n-best",
-        type=int,
+        type=whole(Range(at_least=1)),
         default=1,
         metavar="N",
         help="N translations per line, best first, one per output line; missing ones are empty "
@@ -65,7 +67,8 @@ def options() -> argparse.Namespace:
     )
     asked = command.parse_args()
     if (asked.run is None) == (asked.ensemble is None):
-        command.error("expected the folder of a run, or --ensemble RUN RUN ...")
+        found = "no run" if asked.run is None else f"{asked.run}: a run besides --ensemble"
+        command.error(f"{found}; expected the folder of a run, or --ensemble RUN RUN ...")
     return asked
 
 
@@ -127,16 +130,14 @@ def translate(session: "Session", asked: argparse.Namespace) -> None:
                 show(translations, asked.n_best, asked.scores)
         sys.stdout.flush()
     if draws:
-        raise ValueError(f"--attention {asked.attention}: no line has words; nothing was drawn")
+        raise ValueError(f"--attention {asked.attention}: no line has words; expected one to draw")
 
 
 def main() -> None:
     """Parse the command line, load the run, translate."""
     asked = options()
     session = open_ensemble(asked.ensemble or [asked.run], asked)
-    if session.sampling is not None and asked.n_best < 1:
-        raise ValueError(f"--n-best {asked.n_best}: expected at least 1")
-    if session.sampling is None and not 1 <= asked.n_best <= session.decode.beam_size:
+    if session.sampling is None and asked.n_best > session.decode.beam_size:
         raise ValueError(
             f"--n-best {asked.n_best}: expected 1 to {session.decode.beam_size}, the beam"
             " (--beam N makes it wider)"

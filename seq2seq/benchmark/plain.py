@@ -158,7 +158,7 @@ def check(config: Config) -> None:
         if value != expected:
             shown, wanted = (getattr(v, "name", v) for v in (value, expected))
             raise ValueError(
-                f"{key}={shown}: the translator on torch.nn.LSTM has {key}={wanted} alone"
+                f"{key}={shown}: expected {wanted}: the translator on torch.nn.LSTM has no other"
             )
 
 

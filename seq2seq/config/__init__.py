@@ -7,7 +7,7 @@ neither Hydra nor torch.
 from ..rnn import NormConfig
 from .checks import saved_settings
 from .data import CleaningConfig, DataConfig, GrammarSplit, Origin, SplitConfig, SplitRule
-from .decode import DecodeConfig, length_limit
+from .decode import DecodeConfig, Sampling, length_limit
 from .model import Attention, CellConfig, CellKind, ModelConfig, Nonlinearity, Tying
 from .optimizer import OptimizerConfig, OptimizerKind, Schedule
 from .probe import ProbeConfig, ProbeKind, has_statistics
@@ -38,6 +38,7 @@ __all__ = [
     "Precision",
     "ProbeConfig",
     "ProbeKind",
+    "Sampling",
     "Schedule",
     "SplitConfig",
     "SplitRule",

@@ -48,6 +48,10 @@ class Range:
         }
         return " and ".join(f"{words} {n}" for words, n in limits.items() if n is not None)
 
+    def expected(self, value: float) -> str:
+        """Return in words the limits that a value breaks."""
+        return f"at most {MOST}" if self.at_most == MOST < value else str(self)
+
 
 def number(
     default: Any,
@@ -102,7 +106,7 @@ def check_ranges(settings: Any, group: str) -> None:
         wrong = [n for n in parts if n is not None and n not in bounds]
         if wrong or len(parts) != count:
             each = f"{count} numbers, each " if isinstance(f.default, tuple) else ""
-            limit = f"at most {MOST}" if wrong and bounds.at_most == MOST < wrong[0] else bounds
+            limit = bounds.expected(wrong[0]) if wrong else bounds
             raise ValueError(f"{key_of(group, f.name)}={as_text(value)}: expected {each}{limit}")
 
 

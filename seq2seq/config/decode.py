@@ -1,4 +1,4 @@
-"""Settings of the search for a translation."""
+"""Settings of the search for a translation, or of its random draw."""
 
 import re
 from dataclasses import dataclass
@@ -35,11 +35,25 @@ class DecodeConfig:
             )
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How to draw: each piece in turn, with probability proportional to p ** (1 / temperature)."""
+
+    temperature: float = number(1.0, above=0)
+    """Below 1 likely pieces are drawn more often, above 1 less often."""
+    top_k: int = number(0, at_least=0)
+    """Draw among the K most likely pieces only (Fan et al. 2018, arXiv:1805.04833); 0: all."""
+    seed: int = number(1, at_least=0)
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "")
+
+
 def length_limit(rule: str) -> tuple[float, float]:
     """Return (A, B) of the rule 'Ax+B' for the longest translation; a plain number is (0, B)."""
     match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)x)?(?:\+?(\d+))?", rule.strip())
     if match is None or not any(float(part or 0) for part in match.groups()):
         raise ValueError(
-            f"decode.max_length={rule!r}: expected 'Ax+B', such as '2x+10', or a number of pieces"
+            f"decode.max_length={rule}: expected 'Ax+B', such as '2x+10', or a number of pieces"
         )
     return float(match[1] or 0), float(match[2] or 0)

@@ -1,6 +1,7 @@
 """Languages: BCP 47 tags and ISO 639 codes, their script, and what depends on it.
 
-The registry of tags and the likely script of each language (CLDR) are those of langcodes.
+The registry of tags and the likely script of each language (CLDR) are those of langcodes. It is
+loaded where it is needed: a command without it can still show its --help.
 """
 
 import importlib.util
@@ -8,10 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-
-import langcodes
-from langcodes.data_dicts import LIKELY_SUBTAGS
-from langcodes.registry_parser import parse_registry
 
 from .checks import refuse
 
@@ -43,6 +40,26 @@ ALSO_IN = {
     "hak": "Latn", "vi": "Hani", "za": "Hani",
 }  # fmt: skip
 """Code -> further scripts that it is often written in (CLDR, languageData)."""
+UNLISTED = {
+    **dict.fromkeys(["cdo", "cjy", "cnp", "cpx", "csp", "czh", "czo", "mnp", "ltc", "och"], "Hani"),
+    **dict.fromkeys(["ams", "kzg", "mvi", "ojp", "okn", "rys", "xug", "yoi"], "Jpan"),
+    **dict.fromkeys(["aio", "blk", "int", "kjp", "ksw", "kyu", "phk", "pwo", "rki", "tvn"], "Mymr"),
+    **dict.fromkeys(["adx", "kbg", "khg", "xct"], "Tibt"),
+}
+"""Code -> script of languages without spaces between words that CLDR has no likely script for.
+
+Chinese, Japanese and Ryukyuan ones, and those in the scripts of Burma and Tibet.
+"""
+OWN_NAMES = {
+    "deutsch": "de", "english": "en", "español": "es", "français": "fr", "italiano": "it",
+    "português": "pt", "nederlands": "nl", "svenska": "sv", "dansk": "da", "norsk": "no",
+    "suomi": "fi", "polski": "pl", "čeština": "cs", "magyar": "hu", "română": "ro",
+    "türkçe": "tr", "ελληνικά": "el", "русский": "ru", "українська": "uk", "العربية": "ar",
+    "עברית": "he", "فارسی": "fa", "हिन्दी": "hi", "ไทย": "th", "tiếng việt": "vi",
+    "bahasa indonesia": "id", "中文": "zh", "汉语": "zh", "漢語": "zh", "日本語": "ja",
+    "한국어": "ko",
+}  # fmt: skip
+"""Name of a language in that language -> its code, for some with many speakers."""
 BLEU_UNITS = {
     "13a": "words and punctuation marks",
     "intl": "words, punctuation marks and symbols of any script",
@@ -100,6 +117,9 @@ def language(tag: str) -> Language:
 
     A tag that is not valid has an empty code and no script.
     """
+    import langcodes
+    from langcodes.data_dicts import LIKELY_SUBTAGS
+
     try:
         found = langcodes.Language.get(tag)
         if not found.is_valid():
@@ -109,7 +129,7 @@ def language(tag: str) -> Language:
     code = found.language or "und"
     broader = found.prefer_macrolanguage().language  # zh of cmn
     known = found.script is not None or bool({code, broader} & LIKELY_SUBTAGS.keys() - _SPECIAL)
-    script = found.maximize().script if known else None
+    script = found.maximize().script if known else UNLISTED.get(code)
     return Language(code, script, found.script is not None)
 
 
@@ -158,13 +178,18 @@ def _similar(tag: str) -> Iterator[str]:
     A locale (de_DE.UTF-8), a country (cz), the English name of a language (German, germn), or a
     code with more behind it.
     """
+    from langcodes.data_dicts import LIKELY_SUBTAGS
+
     plain = tag.strip().replace("_", "-").partition(".")[0].partition("@")[0]
     if language(plain).code:
         yield plain
     country = LIKELY_SUBTAGS.get(f"und-{plain.upper()}")
     if len(plain) == 2 and country:
         yield country.partition("-")[0]
-    names, typed = _names(), plain.lower()
+    typed = plain.lower()
+    if typed in OWN_NAMES:
+        yield OWN_NAMES[typed]
+    names = _names()
     words = [name for name in names if typed in name.split()]
     for name in (*words, *get_close_matches(typed, names, n=1, cutoff=0.8)):
         yield names.get(typed, names[name])
@@ -173,8 +198,32 @@ def _similar(tag: str) -> Iterator[str]:
         yield first
 
 
+@cache
+def names(tag: str) -> frozenset[str]:
+    """Return the names of a language in lower case, in English and in the language itself."""
+    from langcodes.registry_parser import parse_registry
+
+    code = language(tag).code
+    english = (
+        name.lower()
+        for entry in parse_registry()
+        if entry["Type"] == "language" and entry.get("Subtag") == code
+        for name in entry["Description"]
+    )
+    own = (name for name, found in OWN_NAMES.items() if found == code)
+    return frozenset({*english, *own})
+
+
+def is_called(word: str, tag: str) -> bool:
+    """Return whether a word is a language's code (deu, DE) or its name (German, Deutsch)."""
+    code = language(tag).code
+    return bool(code) and (language(word).code == code or word.lower() in names(tag))
+
+
 def _names() -> dict[str, str]:
     """Return the code of each language whose script is known by its English names in lower case."""
+    from langcodes.registry_parser import parse_registry
+
     return {
         name.lower(): entry["Subtag"]
         for entry in parse_registry()

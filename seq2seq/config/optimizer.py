@@ -32,8 +32,8 @@ class OptimizerConfig:
     """Peak learning rate."""
     betas: tuple[float, float] = number((0.9, 0.999), at_least=0, below=1)
     """Decay rates of Adam's averages of gradients and of their squares."""
-    eps: float = number(1e-8, at_least=0, at_most=1)
-    """Added to the root of Adam's second average."""
+    eps: float = number(1e-8, at_least=1e-30, at_most=1)
+    """Added to the root of Adam's second average, which may be 0: float32 has to hold it."""
     momentum: float = number(0.0, at_least=0, below=1)
     """Momentum of SGD."""
     weight_decay: float = number(0.0, at_least=0, at_most=10)

@@ -5,16 +5,17 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
 from ..config import DataConfig, languages
 from ..errors import DataError
+from ..shown import escaped
 from .scripts import ScriptCount
 from .text import read_lines
 
 LOG = logging.getLogger(__name__)
-LOGGED: set[str] = set()
 FIRST_LINES = 1000
 """So many lines tell what a column holds."""
 FEW_LINES = 20
@@ -45,8 +46,8 @@ def columns_of(path: Path, data: DataConfig) -> Columns:
     """Return the columns that the settings name, or the likely ones.
 
     These are the first two that hold text: no numbers, and no labels such as the name of a language
-    or a user. Where source and target are written in different scripts, each has its own. What was
-    chosen among more than two columns is logged once.
+    or a user. Where source and target are written in different scripts, each has its own. In one
+    script, nothing tells the source: it is the first of both. What was chosen is logged once.
     """
     rows = [line.split("\t") for line in islice(read_lines(path), FIRST_LINES) if line.strip()]
     first = rows[0] if rows else []
@@ -59,7 +60,7 @@ def columns_of(path: Path, data: DataConfig) -> Columns:
     given = [c if c is None else _position(path, c, names, count) for c in wanted]
     source, target = _chosen(columns, given, (data.source_language, data.target_language))
     found = Columns(source, target, has_header)
-    if has_header or (count > 2 and None in given):
+    if has_header or None in given:
         _log_once(_remark(path, found, columns))
     return found
 
@@ -69,10 +70,13 @@ def _cells(rows: Iterable[Sequence[str]], column: int) -> list[str]:
 
 
 def _is_header(row: Sequence[str], data: DataConfig) -> bool:
-    """Return whether a line names columns: each of its cells is such a name, or a language."""
-    tags = {data.source_language.casefold(), data.target_language.casefold()}
+    """Return whether a line names columns: each of its cells is such a name, or a language's."""
     words = [cell.strip().casefold() for cell in row if cell.strip()]
-    return len(words) > 1 and all(word in tags or HEADER_WORDS.fullmatch(word) for word in words)
+    tags = (data.source_language, data.target_language)
+    return len(words) > 1 and all(
+        HEADER_WORDS.fullmatch(word) or any(languages.is_called(word, tag) for tag in tags)
+        for word in words
+    )
 
 
 def _position(path: Path, column: str, names: Sequence[str], count: int) -> int:
@@ -104,8 +108,12 @@ def _chosen(
 
 
 def _first(columns: Sequence[Sequence[str]], texts: Sequence[int], tag: str) -> int:
-    """Return the first column in the script of a language; among two or without one, the first."""
-    if len(columns) == 2 or not languages.language(tag).scripts:
+    """Return the first column in the script of a language; without one, the first.
+
+    Of two columns a few lines tell nothing: source, tab, target is what people write.
+    """
+    few = len(columns) == 2 and len(columns[0]) < FEW_LINES
+    if few or not languages.language(tag).scripts:
         return texts[0]
     counts = ((i, ScriptCount(columns[i], tag)) for i in texts)
     return next((i for i, count in counts if 2 * count.written > count.lines), texts[0])
@@ -134,7 +142,6 @@ def _remark(path: Path, found: Columns, columns: Sequence[Sequence[str]]) -> str
     )
 
 
+@cache
 def _log_once(message: str) -> None:
-    if message not in LOGGED:
-        LOGGED.add(message)
-        LOG.info(message)
+    LOG.info(escaped(message))

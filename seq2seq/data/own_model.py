@@ -7,6 +7,7 @@ from sentencepiece import SentencePieceProcessor
 
 from ..config import TokenizerKind
 from ..errors import DataError
+from ..files import place
 
 KINDS = {
     1: TokenizerKind.unigram,
@@ -25,6 +26,8 @@ def read_model(file: Path) -> tuple[bytes, TokenizerKind]:
         model = file.read_bytes()
         SentencePieceProcessor().LoadFromSerializedProto(model)
         return model, model_kind(model)
+    except FileNotFoundError as error:
+        raise DataError(f"{file}: no such file{place(file)}; {EXPECTED}") from error
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror}); {EXPECTED}") from error
     except (RuntimeError, IndexError, KeyError) as error:

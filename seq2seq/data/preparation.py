@@ -30,6 +30,7 @@ from tqdm import tqdm
 from ..config import DataConfig, TokenizerConfig
 from ..errors import DataError
 from ..files import new_folder
+from ..shown import escaped
 from .corpora import Skipped, locate, split_pairs, splits, unzipped
 from .dataset import ENDS_DTYPE, SIDES, Counts, Manifest, Prepared, ids_dtype
 from .language_check import check_scripts
@@ -38,7 +39,7 @@ from .splitting import Pair
 from .text import text_sha256
 from .tokenizer import Tokenizers
 
-VERSION = 4
+VERSION = 5
 """Version of the code that decides what the arrays hold: increase it where that changes."""
 LIBRARIES = ("sentencepiece", "jieba")
 """Libraries whose version decides how text is split."""
@@ -102,7 +103,6 @@ def prepare(
         if not (folder / "manifest.json").exists():
             check_scripts(data)
             shutil.rmtree(folder, ignore_errors=True)
-            check_scripts(data)
             with new_folder(folder, prefix=MAKING) as made:
                 make(made, data, ready or train_tokenizers(data, tokenizer), progress)
     return Prepared.open(folder)
@@ -165,7 +165,11 @@ def encode_split(
     pairs = split_pairs(data, name, skipped)
     pairs = pairs if is_train else _keeping_text(pairs, folder, name)
     bar = tqdm(
-        desc=f"preparing {name}", unit="pair", unit_scale=True, leave=False, disable=not progress
+        desc=escaped(f"preparing {name}"),
+        unit="pair",
+        unit_scale=True,
+        leave=False,
+        disable=not progress,
     )
     with closing(SplitWriter(folder, name)) as writer, closing(SeenPairs(folder)) as seen, bar:
         for encoded in encoded_chunks(pairs, encoder):

@@ -18,7 +18,7 @@ from sentencepiece import SentencePieceProcessor
 
 from ..config import NormalForm, TokenizerConfig, TokenizerKind, languages
 from ..config.tokenizer import SPECIAL
-from ..errors import DataError
+from ..errors import AGAIN, DataError
 from ..files import replacing, write_text
 from .normalization import Changes, Normalization, around
 from .own_model import Renumbering, read_model
@@ -271,8 +271,8 @@ def _naming_damage(path: Path) -> Iterator[Path]:
     try:
         yield path
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such tokenizer") from error
+        raise DataError(f"{path}: no such tokenizer; {AGAIN}") from error
     except KeyError as error:
-        raise DataError(f"{path}: damaged tokenizer (no key {error})") from error
+        raise DataError(f"{path}: damaged tokenizer (no key {error}); {AGAIN}") from error
     except (ValueError, RuntimeError, TypeError) as error:
-        raise DataError(f"{path}: damaged tokenizer ({error})") from error
+        raise DataError(f"{path}: damaged tokenizer ({error}); {AGAIN}") from error

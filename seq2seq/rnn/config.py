@@ -105,7 +105,7 @@ class NormConfig:
         if not isinstance(self.kind, NormKind):
             raise ValueError(f"norm.kind={self.kind!r}: expected a NormKind")
         checks = (
-            ("eps", 0 < self.eps <= 1000, "a finite number above 0 and at most 1000"),
+            ("eps", 1e-30 <= self.eps <= 1000, "a finite number above 0: 1e-30 to 1000"),
             (
                 "gain",
                 self.gain is None or 0 <= self.gain <= LARGEST_GAIN,

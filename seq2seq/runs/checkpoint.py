@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..errors import AGAIN
 from ..files import place, replacing
 
 HEADER_KEY = "state"
@@ -52,13 +53,17 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         path.open("rb").close()  # safetensors reports any error as a missing file
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such checkpoint{place(path)}") from error
+        raise CheckpointError(
+            f"{path}: no such checkpoint{place(path)}; expected a run that has been validated"
+        ) from error
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             state = json.loads((file.metadata() or {})[HEADER_KEY])
     except (SafetensorError, KeyError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: damaged or truncated checkpoint ({error})") from error
+        raise CheckpointError(
+            f"{path}: damaged or truncated checkpoint ({error}); {AGAIN}"
+        ) from error
     return tensors, state
 
 
@@ -88,7 +93,8 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> 
     ]
     if differences:
         raise CheckpointError(
-            f"{source}: a checkpoint of another architecture: " + "; ".join(sorted(differences)[:3])
+            f"{source}: a checkpoint of another architecture: {'; '.join(sorted(differences)[:3])};"
+            " expected the one that config.yaml says"
         )
     model.load_state_dict(weights)
 

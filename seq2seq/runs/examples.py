@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from ..errors import AGAIN
 from ..files import write_text
 from .jsonl import record_of
 
@@ -54,7 +55,7 @@ def read_examples(folder: Path) -> list[WorkedExample]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: damaged ({error})") from error
+        raise ValueError(f"{file}: damaged ({error}); {AGAIN}") from error
     return [record_of(WorkedExample, entry, file) for entry in content]
 
 

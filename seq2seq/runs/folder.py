@@ -14,7 +14,9 @@ import yaml
 from filelock import FileLock, Timeout
 
 from ..config import Config, saved_settings
+from ..config.checks import as_text
 from ..config.settings import EXTENDABLE, differences
+from ..errors import AGAIN
 from ..files import TEMPORARY, exists, place, write_text
 from ..programs import program
 from .configuration import read_config, read_yaml, write_config
@@ -70,14 +72,18 @@ class Run:
         """Return the file of checkpoint `last`, `best`, or one that is to be averaged."""
         return self.checkpoints / f"{name}.safetensors"
 
-    def as_origin(self) -> Origin:
-        """Return this run as one that others start from; RunError if it has no weights yet."""
+    def first_weights(self) -> Path:
+        """Return the checkpoint that other runs start from; RunError if there is none yet."""
         best = self.checkpoint("best")
         if not best.is_file():
             raise RunError(
                 f"{best}: no such checkpoint; init_from expects a run that has been validated"
             )
-        return Origin.of(str(self.folder), best)
+        return best
+
+    def as_origin(self) -> Origin:
+        """Return this run as one that others start from; RunError if it has no weights yet."""
+        return Origin.of(str(self.folder), self.first_weights())
 
     def origin(self) -> Origin | None:
         """Return what the run has started from; None for random weights."""
@@ -95,7 +101,7 @@ class Run:
                 return read_config(self.config_file)
         except (ValueError, yaml.YAMLError) as error:
             raise RunError(
-                f"{self.config_file}: not a configuration of this program ({error})"
+                f"{self.config_file}: not a configuration of this program ({error}); {AGAIN}"
             ) from error
 
     def save_config(self, config: Config) -> None:
@@ -114,7 +120,7 @@ class Run:
         try:
             found = read_yaml(self.overrides_file.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise RunError(f"{self.overrides_file}: damaged ({error})") from error
+            raise RunError(f"{self.overrides_file}: damaged ({error}); {AGAIN}") from error
         return [str(override) for override in found or ()]
 
     def results(self) -> dict[str, Any] | None:
@@ -124,7 +130,7 @@ class Run:
         try:
             results: dict[str, Any] = json.loads(self.results_file.read_text(encoding="utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise RunError(f"{self.results_file}: damaged ({error})") from error
+            raise RunError(f"{self.results_file}: damaged ({error}); {AGAIN}") from error
         return results
 
     def failure(self) -> str | None:
@@ -166,7 +172,8 @@ class Run:
         if different:
             key, (old, new) = next(iter(different.items()))
             raise RunError(
-                f"{self.folder}: holds a run of another configuration ({key}={old} there, {new} now"
+                f"{self.folder}: holds a run of another configuration ({key}={as_text(old)} there,"
+                f" {as_text(new)} now"
                 f"{', and more' if len(different) > 1 else ''}); overwrite=true replaces it, "
                 "hydra.run.dir=DIR puts this one elsewhere"
             )
@@ -218,7 +225,10 @@ class Run:
                         abandoned.unlink()
                 yield
         except Timeout as error:
-            raise RunError(f"{self.folder}: another process is training here") from error
+            raise RunError(
+                f"{self.folder}: another process is training here; wait for its"
+                " end, or put this run elsewhere (hydra.run.dir=DIR)"
+            ) from error
 
     @contextmanager
     def beginning(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from ..errors import AGAIN
 from ..files import naming, write_text
 
 Record = TypeVar("Record")
@@ -30,7 +31,9 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
         except ValueError as error:
             if line and number < len(lines):
                 shown = line[:80].decode(errors="replace")
-                raise ValueError(f"{file}:{number}: not a JSON object: {shown!r}") from error
+                raise ValueError(
+                    f"{file}:{number}: not a JSON object: {shown!r}; {AGAIN}"
+                ) from error
     return entries
 
 

@@ -5,6 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..errors import AGAIN
 from ..files import write_text
 
 
@@ -31,7 +32,7 @@ class Origin:
         try:
             return cls(**json.loads(file.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{file}: damaged ({error})") from error
+            raise ValueError(f"{file}: damaged ({error}); {AGAIN}") from error
 
     def write(self, file: Path) -> None:
         """Write origin.json."""

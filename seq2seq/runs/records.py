@@ -117,7 +117,9 @@ def read_runs(folders: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
         except RunError as error:
             left_out.append(f"{name}: left out: {error}")
     if not found:
-        raise RunError(f"no run can be compared: {'; '.join(left_out)}")
+        raise RunError(
+            f"no run can be compared (expected one that train.py has begun): {'; '.join(left_out)}"
+        )
     return found, left_out
 
 
@@ -150,7 +152,8 @@ def named(folders: Sequence[str]) -> dict[str, str]:
     """Return the folders by the shortest ends of their paths that tell them apart."""
     paths = [Path(folder).resolve().parts for folder in folders]
     if len(set(paths)) < len(paths):
-        raise RunError("a run is named twice; expected each once")
+        twice = next(f for f, path in zip(folders, paths, strict=True) if paths.count(path) > 1)
+        raise RunError(f"{twice}: a run is named twice; expected each once")
     depth = 1
     while len({path[-depth:] for path in paths}) < len(paths):
         depth += 1

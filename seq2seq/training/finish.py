@@ -1,6 +1,7 @@
 """The end of a run: scores, translations, worked examples and results.json."""
 
 import platform
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..runs.results import Results, Score
 from ..translation.attention import attention_map
 from ..translation.lines import translate_lines
 from ..translation.scores import score
+from .commit import code_commit
 from .evaluation import teacher_forced_loss
 
 VERSIONS = ("torch", "sentencepiece", "sacrebleu", "hydra-core", "numpy")
@@ -99,7 +101,6 @@ def finish_run(
         split: score_split(run, config, prepared, model, split)
         for split in ("valid", *({"test"} & splits(config.data).keys()))
     }
-    decode = config.decode
     versions = {"seq2seq": __version__, "python": platform.python_version()}
     return Results(
         norm=config.norm.kind.value,
@@ -113,9 +114,10 @@ def finish_run(
         valid_loss_batch_statistics=by_batch,
         valid=scores["valid"],
         test=scores.get("test"),
-        decode={"beam_size": decode.beam_size, "length_penalty": decode.length_penalty},
+        decode=asdict(config.decode),
         device=str(device),
         processor=processor(device),
         threads=torch.get_num_threads(),
         versions=versions | {name: version(name) for name in VERSIONS},
+        commit=code_commit(),
     ).write(run.results_file)

@@ -7,14 +7,13 @@ from pathlib import Path
 from torch import Tensor
 from tqdm import tqdm
 
-from ..config import DecodeConfig, Precision
+from ..config import DecodeConfig, Precision, Sampling
 from ..data.tokenizer import Tokenizers
 from ..device import autocast
 from ..figures import attention_figure, save_figure
 from ..model import Translator
 from ..runs.logbook import refresh_seconds
 from .ensemble import Ensemble
-from .sampling import Sampling
 from .search import Hypothesis, search_in_batches
 from .unknown_words import source_words, with_source_words
 
@@ -84,7 +83,7 @@ class Session:
         if translation.attention is None:
             raise ValueError(
                 f"{path}: no attention to draw: the line is empty, or the run has"
-                " model.attention=none"
+                " model.attention=none; expected a line with words, and another run"
             )
         weights = translation.attention.float().cpu().numpy()
         ended = [END] * (len(weights) - len(translation.tgt_pieces))  # none if cut at the limit

@@ -4,36 +4,12 @@ A sentences, K draws of each, V vocabulary.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..config.checks import Range
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How to draw: each piece in turn, with probability proportional to p ** (1 / temperature)."""
-
-    temperature: float = 1.0
-    """Below 1 likely pieces are drawn more often, above 1 less often."""
-    top_k: int = 0
-    """Draw among the K most likely pieces only (Fan et al. 2018, arXiv:1805.04833); 0: all."""
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a value out of range, under the name of its option."""
-        ranges = {
-            "temperature": Range(above=0),
-            "top_k": Range(at_least=0),
-            "seed": Range(at_least=0),
-        }
-        for name, bounds in ranges.items():
-            value = getattr(self, name)
-            if value not in bounds:
-                raise ValueError(f"--{name.replace('_', '-')} {value}: expected {bounds}")
+from ..config import Sampling
 
 
 class Draws:
@@ -56,9 +32,7 @@ class Draws:
         scores, words = log_probs.double(), None
         if 0 < self.sampling.top_k < scores.size(2):
             scores, words = scores.topk(self.sampling.top_k, dim=2)
-        scores = scores - scores.amax(
-            dim=2, keepdim=True
-        )  # so that the division overflows for none
+        scores = scores - scores.amax(dim=2, keepdim=True)  # the division overflows for none
         cumulative = torch.softmax(scores / self.sampling.temperature, dim=2).cumsum(dim=2)
         numbers = [[stream.random() for stream in self.streams_of(i)] for i in sentences]
         uniform = torch.tensor(numbers, dtype=torch.double, device=scores.device)[:, :, None]

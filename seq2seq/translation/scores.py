@@ -1,8 +1,9 @@
 """BLEU, chrF and TER by sacreBLEU with their signatures, and paired significance tests.
 
-Hypotheses and references are compared in Unicode's normal form NFC: a letter with an accent is the
-same whether it is written as one character or as two. HTML entities count as the characters that
-they stand for, and marks of the writing direction do not count.
+Hypotheses and references are compared in one form, that of target text in training. It is Unicode's
+NFC: a letter with an accent is the same whether it is written as one character or as two. HTML
+entities count as the characters that they stand for, also where a text means the entity itself.
+Marks of the writing direction and other invisible characters do not count.
 """
 
 import os
@@ -24,6 +25,11 @@ BLEU_ORDER = 4
 """BLEU counts sequences of 1 to so many tokens."""
 CHRF_WORDS = 2
 """chrF++ counts sequences of 1 to so many words (Popović 2017)."""
+COMPARED = (
+    "in Unicode NFC, with HTML entities as characters, without direction marks, soft hyphens and"
+    " zero-width spaces"
+)
+"""The form in which texts are compared, in words."""
 TOKENIZED_LINES = 100
 """So many lines that end in a separate full stop look tokenized (sacreBLEU's own number)."""
 PACKAGES = {"ja-mecab": "ja", "ko-mecab": "ko"}

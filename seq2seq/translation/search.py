@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ..config import DecodeConfig, length_limit
+from ..config import DecodeConfig, Sampling, length_limit
 from ..model import Translator, packed_weights
 from ..model.kernels import log_sum_exp
 from .beams import Beams, Candidates
@@ -22,7 +22,7 @@ from .constraints import MINUS_INFINITY, forbid
 from .ensemble import Ensemble
 from .history import Chosen, History
 from .next_words import drawn, likeliest
-from .sampling import Draws, Sampling
+from .sampling import Draws
 
 REFILL = 16
 """Waiting sentences are taken in once a REFILL-th of the places is free."""

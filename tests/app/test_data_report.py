@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from conftest import Done
 from corpus_files import write
+from rich.text import Text
 from runs import Command
 from small_corpora import sentences
 
+from seq2seq.app import data_report
 from seq2seq.config import DataConfig, SplitConfig
 from seq2seq.data_report.advice import advice, counted
 from seq2seq.data_report.survey import Survey
@@ -108,8 +110,9 @@ def test_the_command_prints_writes_and_draws(tmp_path: Path, report: Report) -> 
     for name, pairs in (("train", [*TRAIN, FOUND["long"]]), ("test", [*VALID, TRAIN[0]])):
         write(tmp_path / name, "".join(f"{src}\t{tgt}\n" for src, tgt in pairs))
     settings = [f"data.{name}.source={tmp_path / name}" for name in ("train", "test")]
-    done = report(*settings, "--json", "found.json", "--figure", "lengths.png")
-    assert done.code == 0, done.err
+    quiet = "trainer.progress=false"
+    done = report(*settings, quiet, "--json", "found.json", "--figure", "lengths.png")
+    assert (done.code, done.err) == (0, "")
     for part in (
         "lengths (words)",
         "lengths (pieces)",
@@ -144,3 +147,29 @@ def test_help_names_the_options(report: Report) -> None:
     assert done.code == 0
     assert "--json FILE" in done.out
     assert "--figure PNG" in done.out
+
+
+def test_progress_shows_the_name_of_a_split_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """rich takes brackets in a string for commands."""
+    shown: list[object] = []
+
+    class Terminal:
+        is_terminal = True
+
+        def status(self, text: str) -> "Terminal":
+            return self
+
+        def __enter__(self) -> "Terminal":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def update(self, text: object) -> None:
+            shown.append(text)
+
+    monkeypatch.setattr(data_report, "console", lambda stderr: Terminal())
+    with data_report.progress() as show:
+        show("[red]\x1b[2J: 10 pairs")
+    [text] = shown
+    assert isinstance(text, Text)
+    assert text.plain == r"[red]\x1b[2J: 10 pairs"

@@ -128,7 +128,7 @@ def test_evaluate_gives_the_scores_that_training_stored(
 def test_the_table_shows_scores_and_signatures(two_runs: Runs, evaluate: Command) -> None:
     done = evaluate(two_runs.layer)
     assert done.code == 0
-    title, headings, row, bleu, chrf, ter, words, _, command = (
+    title, headings, row, bleu, chrf, ter, words, compared, _, command = (
         line.strip() for line in done.out.splitlines()
     )
     assert title == "test, 30 sentences"
@@ -138,9 +138,9 @@ def test_the_table_shows_scores_and_signatures(two_runs: Runs, evaluate: Command
     assert chrf.startswith("chrF2|nrefs:1|")
     assert ter.startswith("TER|nrefs:1|case:lc|tok:tercom|norm:yes|punct:yes|asian:yes|")
     assert words == (
-        "BLEU on Chinese characters, and words of other scripts (tokenizer zh), with regard to"
-        " case, in NFC"
+        "BLEU on Chinese characters, and words of other scripts (tokenizer zh), with regard to case"
     )
+    assert compared.startswith("systems and references are compared in Unicode NFC, with HTML")
     assert command.startswith(
         "sacrebleu reference.txt -i 1-layer-lstm-tiny-seed1.txt -m bleu chrf ter -tok zh"
     )
@@ -161,7 +161,8 @@ def test_any_split_of_the_corpus_can_be_scored(
         assert results["runs"][0]["decode"]["beam_size"] == 1
     done = evaluate(two_runs.layer, "--split", "tset")
     assert (done.code, done.out) == (2, "")
-    assert "no split 'tset'; expected one of train, valid, test, test_other" in done.err
+    assert "--split tset: the corpus of" in done.err
+    assert "expected one of train, valid, test, test_other, or --source FILE" in done.err
 
 
 # -- own text ---
@@ -189,8 +190,8 @@ def test_the_users_own_text_can_be_scored(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--source", "a"], "--source and --reference go together"),
-        (["--reference", "a"], "--source and --reference go together"),
+        (["--source", "a"], "--source {tmp}/a: expected --reference FILE with it"),
+        (["--reference", "a"], "--reference {tmp}/a: expected --source FILE with it"),
         (
             ["--source", "two", "--reference", "three"],
             "two has 2 lines, {tmp}/three has 3; expected the same number",
@@ -277,7 +278,7 @@ def test_other_references_cannot_be_compared(
     other = relabelled(two_runs, tmp_path / "other", test=SplitConfig(data.test.source, target))
     done = evaluate(two_runs.none, other)
     assert (done.code, done.out) == (2, "")
-    assert f"{other}: has other test references than {two_runs.none}" in done.err
+    assert done.err.startswith(f"evaluate.py: {other}: has other test references than")
     assert (
         evaluate(
             two_runs.none, other, "--source", data.test.source, "--reference", data.test.target
@@ -314,7 +315,8 @@ def test_a_missing_run_or_split_is_named(two_runs: Runs, evaluate: Command, tmp_
     run = trained(tmp_path / "run", config)
     done = evaluate(run)
     assert done.code == 2
-    assert "no split 'test'; expected one of train, valid" in done.err
+    assert f"--split test: the corpus of {run} has none of this name" in done.err
+    assert "expected one of train, valid, test_other, or --source FILE" in done.err
     assert evaluate(run, "--split", "valid").code == 0
 
 

@@ -104,6 +104,7 @@ def test_translations_that_do_not_fit_are_named(
     )
     assert (done.code, done.out) == (2, "")
     assert message.format(tmp=tmp_path) in done.err
+    assert done.err.startswith("evaluate.py: "), "nothing is translated first"
 
 
 def printed_by(command: str) -> str:
@@ -172,4 +173,4 @@ def test_the_words_below_the_table(two_runs: Runs, evaluate: Command, tmp_path: 
 def test_an_unknown_tokenizer_is_refused(two_runs: Runs, evaluate: Command) -> None:
     done = evaluate(two_runs.none, "--tokenize", "moses")
     assert done.code == 2
-    assert "argument --tokenize: invalid choice: 'moses'" in done.err
+    assert "--tokenize moses: expected one of 13a, intl" in done.err

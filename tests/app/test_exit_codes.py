@@ -1,15 +1,17 @@
 """Errors become one line of text and an exit code."""
 
 import pickle
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from conftest import exit_code
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from seq2seq.app import exit_codes
-from seq2seq.app.exit_codes import guarded
 from seq2seq.app.names import run_name
 from seq2seq.errors import Stopped, TrainingError
 
@@ -40,7 +42,7 @@ def test_exit_codes(
     def main() -> None:
         raise error
 
-    assert guarded(main) == code
+    assert exit_code(main) == code
     printed = capsys.readouterr().err
     assert "Traceback" not in printed
     assert printed.count("\n") == 1
@@ -55,13 +57,13 @@ def test_a_traceback_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ValueError("bad value")
 
     with pytest.raises(ValueError, match="bad value"):
-        guarded(main)
+        exit_code(main)
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     with pytest.raises(TypeError):
-        guarded(lambda: run_name(None, [], 1))  # type: ignore[arg-type]
+        exit_code(lambda: run_name(None, [], 1))  # type: ignore[arg-type]
 
 
 def test_a_stop_keeps_its_message_and_code_when_pickled() -> None:
@@ -83,13 +85,13 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
         def main(module: str = module) -> None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
-        assert guarded(main) == 2
+        assert exit_code(main) == 2
         assert capsys.readouterr().err == line
 
 
 def test_a_missing_module_of_this_project_is_a_bug() -> None:
     with pytest.raises(ModuleNotFoundError):
-        guarded(lambda: __import__("seq2seq.nothing"))
+        exit_code(lambda: __import__("seq2seq.nothing"))
 
 
 def test_every_optional_package_is_in_an_extra() -> None:
@@ -97,3 +99,22 @@ def test_every_optional_package_is_in_an_extra() -> None:
     for distribution, extra in exit_codes.PACKAGES.values():
         needed = project["dependencies"] + project["optional-dependencies"][extra]
         assert distribution in {canonicalize_name(Requirement(r).name) for r in needed}
+
+
+@pytest.mark.parametrize("command", ["translate", "evaluate", "score"])
+def test_help_needs_no_package(command: str) -> None:
+    """Where nothing but the wheel is installed, --help still says what a command does."""
+    program = f"""
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {set(exit_codes.PACKAGES) - {"hydra_plugins"}!r}:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Missing())
+from seq2seq.app.commands import {command}
+sys.argv = ["{command}", "--help"]
+{command}()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: ")

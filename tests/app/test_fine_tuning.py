@@ -287,6 +287,19 @@ def test_a_missing_run_makes_no_folder(
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.parametrize("sweep", [[], ["-m"]])
+def test_a_run_with_damaged_settings_is_named_in_plain_words(
+    copied: Run, train_command: Command, tmp_path: Path, sweep: list[str]
+) -> None:
+    """Hydra reads them while it composes the name of the new folder."""
+    copied.config_file.write_text("{{")
+    done = train_command(*sweep, f"init_from={copied.folder}", *other_text(tmp_path))
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert done.err.startswith(f"train.py: {copied.config_file}: not a configuration of this")
+    assert "interpolation" not in done.err
+    assert not (tmp_path / "outputs").exists()
+
+
 def test_a_run_without_weights_is_refused(
     copied: Run, train_command: Command, tmp_path: Path
 ) -> None:
@@ -294,6 +307,8 @@ def test_a_run_without_weights_is_refused(
     done = train_command(f"init_from={copied.folder}", *other_text(tmp_path))
     assert done.code == 2
     assert "best.safetensors: no such checkpoint" in done.err
+    assert not (tmp_path / "outputs").exists()
+    assert "preparing" not in done.err
 
 
 def test_its_own_folder_is_refused(copied: Run, train_command: Command, tmp_path: Path) -> None:

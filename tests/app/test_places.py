@@ -27,6 +27,8 @@ def test_a_relative_path_that_fails_says_where_it_begins(
     assert f"outputs/x: no such run in {tmp_path} (expected" in refused("resume=outputs/x")
     said = refused("data=multi30k_de_en", "data.mirror=there")
     assert f"there/multi30k: no such folder in {tmp_path} in the mirror" in said
+    said = refused("--config-dir", "mine", "data=mine")
+    assert f"--config-dir mine: no such folder in {tmp_path}\n" in said
     said = refused("data.grammar=mine.txt")
     assert f"data.grammar=mine.txt: no such file in {tmp_path} or in the package" in said
 

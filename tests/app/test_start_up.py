@@ -13,10 +13,12 @@ import sys
 from seq2seq.app import commands
 command = sys.argv[1]
 sys.argv = [command, *sys.argv[2:]]
+code = 0
 try:
     getattr(commands, command)()
 except SystemExit as end:
-    print("EXIT", end.code)
+    code = end.code
+print("EXIT", code)
 print("MODULES", *sys.modules)
 """
 DRAWING = {"matplotlib", "zhplot", "PIL", "vl_convert", "jinja2", "pandas"}

@@ -48,10 +48,8 @@ def test_a_failed_job_does_not_stop_the_others(
     done = train_command("-m", *toy, *SHORT, "model.hidden_size=47,48", "seed=1,2")
     assert done.code == 2
     lines = done.err.splitlines()
-    assert len(lines) == 6
-    for line, seed in zip(
-        lines[:2] + lines[3:5], (1, 2, 1, 2), strict=True
-    ):  # immediately, and again at the end
+    assert "Error executing" not in done.err  # Hydra's own line
+    for line, seed in zip(lines[:-1], (1, 2, 1, 2), strict=True):  # at once, and at the end
         assert line.startswith("failed: ")
         assert (
             f"model.hidden_size=47 seed={seed}: model.hidden_size=47: expected an even number"
@@ -66,10 +64,7 @@ def test_a_failed_job_does_not_stop_the_others(
         if "left out: failed: model.hidden_size=47: e" in line
     ]
     assert len(reasons) == 2
-    assert lines[2].startswith(
-        "Error executing job with overrides: "
-    )  # Hydra's own message about the first failure
-    assert lines[5].startswith("train.py: model.hidden_size=47")
+    assert lines[-1].startswith("train.py: model.hidden_size=47")
     assert len(list(tmp_path.rglob("results.json"))) == 2
 
 

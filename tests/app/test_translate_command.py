@@ -11,9 +11,10 @@ from matplotlib.image import imread
 from runs import Command, Runs, Script, settings, trained, translation
 from typed import present
 
-from seq2seq.app.options import add_search_options, open_translator, parser
+from seq2seq.app.arguments import parser
+from seq2seq.app.options import add_search_options, open_translator
 from seq2seq.config import Attention, ModelConfig
-from seq2seq.data import decoded_lines
+from seq2seq.data.text import decoded_lines
 from seq2seq.translation.lines import Session, Translation
 
 pytest_plugins = ["run_fixtures"]
@@ -139,14 +140,14 @@ def test_scores_are_divided_by_the_length(two_runs: Runs, translate: Command) ->
     [
         (["--n-best", 6], "--n-best 6: expected 1 to 5, the beam (--beam N makes it wider)"),
         (["--n-best", 3, "--beam", 2], "--n-best 3: expected 1 to 2, the beam"),
-        (["--n-best", 0], "--n-best 0: expected 1"),
-        (["--beam", 0], "beam_size=0: expected at least 1"),
-        (["--batch-size", 0], "batch_size=0: expected at least 1"),
-        (["--threads", 0], "threads=0: expected at least 1"),
-        (["--precision", "fp8"], "invalid choice: 'fp8'"),
-        (["--device", "cuda"], "no CUDA device"),
-        (["--device", "tpu"], "invalid choice: 'tpu'"),
-        (["--beam", "many"], "invalid int value: 'many'"),
+        (["--n-best", 0], "--n-best 0: expected at least 1"),
+        (["--beam", 0], "--beam 0: expected at least 1"),
+        (["--batch-size", 0], "--batch-size 0: expected at least 1"),
+        (["--threads", 0], "--threads 0: expected at least 1"),
+        (["--precision", "fp8"], "--precision fp8: expected one of fp32, bf16"),
+        (["--device", "cuda"], "--device cuda: torch finds no CUDA device"),
+        (["--device", "tpu"], "--device tpu: expected one of auto, cpu, cuda"),
+        (["--beam", "many"], "--beam many: expected a whole number"),
         (["--unknown"], "unrecognized arguments: --unknown"),
     ],
 )
@@ -301,7 +302,9 @@ def test_a_run_without_attention_has_no_attention_to_draw(
 ) -> None:
     config = settings(two_runs.data, updates=1, model=ModelConfig(8, 8, attention=Attention.none))
     run = trained(tmp_path / "run", config)
-    assert len(lines(translate(run, "--replace-unk", stdin="one dogs\n"))) == 1
+    refused = translate(run, "--replace-unk", stdin="one dogs\n")
+    assert (refused.code, refused.out) == (2, "")
+    assert f"--replace-unk: {run} has model.attention=none" in refused.err
     done = translate(run, "--attention", tmp_path / "a.png", stdin="one dogs\n")
     assert done.code == 2
     assert "a.png: no attention to draw" in done.err

@@ -302,13 +302,16 @@ def test_the_reference_is_compiled_on_request(measure: Command, tmp_path: Path) 
     [
         (["layers", "--rounds", 0], "--rounds 0: expected at least 1"),
         (["everything"], "invalid choice: 'everything'"),
-        (["layers", "--threads", 0], "threads=0: expected at least 1"),
-        (["layers", "--size", "huge"], "invalid choice: 'huge'"),
+        (["layers", "--threads", 0], "--threads 0: expected at least 1"),
+        (["layers", "--size", "huge"], "--size huge: expected one of small, full"),
         (["memory", "--figure", "a.png"], "unrecognized arguments: --figure a.png"),
         (["train", "--updates", 0], "--updates 0: expected at least 1"),
         (["train", "--norms", "none,nothing"], "norm=nothing: expected one of batch"),
         (["decode", "--data", "nowhere"], "data=nowhere: expected one of files"),
-        (["decode", "--set", "model.encoder_layers=2"], "model.encoder_layers=2: the translator"),
+        (
+            ["decode", "--set", "model.encoder_layers=2"],
+            "model.encoder_layers=2: expected 1: the translator",
+        ),
     ],
 )
 def test_wrong_options_are_named(

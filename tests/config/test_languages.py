@@ -9,11 +9,45 @@ from seq2seq.data.normalization import Normalization
 from seq2seq.data.tokenizer import Tokenizer, normalise
 from seq2seq.translation.scores import score
 
-CHINESE = ("zh", "ZH", "zho", "chi", "cmn", "yue", "wuu", "lzh", "zh-Hant", "zh_TW", "cmn-Hans-CN")
+CHINESE = (
+    "zh",
+    "ZH",
+    "zho",
+    "chi",
+    "cmn",
+    "yue",
+    "wuu",
+    "lzh",
+    "zh-Hant",
+    "zh_TW",
+    "cmn-Hans-CN",
+    "cdo",
+    "cpx",
+    "mnp",
+    "ltc",
+)
 NOT_CHINESE = ("zha", "za", "zun", "zap", "zh-Latn")
 JAPANESE = ("ja", "jpn", "JA", "ja-JP", "ja-Jpan")
 NOT_JAPANESE = ("jav", "jv", "jam", "jbo", "ja-Latn")
-LETTERS = ("th", "tha", "th-TH", "lo", "lao", "km", "khm", "my", "mya", "bur", "bo", "bod", "dz")
+LETTERS = (
+    "th",
+    "tha",
+    "th-TH",
+    "lo",
+    "lao",
+    "km",
+    "khm",
+    "my",
+    "mya",
+    "bur",
+    "bo",
+    "bod",
+    "dz",
+    "rki",
+    "ksw",
+    "xct",
+    "ams",
+)
 """Written without spaces, and sacreBLEU has no tokenizer of its own for them."""
 THAI = "ฉันจะไปตลาดกับแม่ของฉันพรุ่งนี้"
 """I go to the market with my mother tomorrow."""
@@ -108,6 +142,7 @@ def test_the_tokenizers_are_sacrebleus() -> None:
     [
         *(("german", "de"), ("Germn", "de"), ("mandarin", "cmn"), ("cantonese", "yue")),
         *(("cn", "zh"), ("jp", "ja"), ("cz", "cs"), ("ua", "uk")),
+        *(("Deutsch", "de"), ("中文", "zh"), ("ไทย", "th")),
         *(("de_DE.UTF-8", "de-DE"), ("zh-simplified", "zh")),
     ],
 )
@@ -116,7 +151,7 @@ def test_a_tag_that_is_no_language_is_refused(tag: str, meant: str) -> None:
         DataConfig(target_language=tag)
 
 
-@pytest.mark.parametrize("tag", ["xx", "", "de,en", "中文"])
+@pytest.mark.parametrize("tag", ["xx", "", "de,en", "мова"])
 def test_nothing_is_proposed_for_what_resembles_nothing(tag: str) -> None:
     with pytest.raises(ValueError, match=f"^data.source_language={tag}: no such .* zh-Hant$"):
         DataConfig(source_language=tag)

@@ -79,7 +79,7 @@ def with_splits(origin: Origin = Origin.grammar, **changes: Any) -> DataConfig:
             "trainer.recalibrate_batches=3: .* trainer.recalibrate=true",
         ),
         (lambda: DecodeConfig(beam_size=0), "decode.beam_size=0: expected at least 1"),
-        (lambda: DecodeConfig(max_length="long"), "decode.max_length='long': expected 'Ax"),
+        (lambda: DecodeConfig(max_length="long"), "decode.max_length=long: expected 'Ax"),
         (lambda: CellConfig(nonlinearity=CellConfig().nonlinearity.relu), "cell.nonlin.*kind=rnn"),
         (lambda: CleaningConfig(0.5), "data.cleaning.max_length_ratio=0.5: expected at least 1"),
         (lambda: SplitRule(train_share=0.9, valid_share=0.1), "data.upstream_split.valid_share="),

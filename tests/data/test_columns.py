@@ -45,7 +45,7 @@ def numbered(pairs: list[tuple[str, str]]) -> str:
 
 def test_numbers_are_not_trained_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    columns.LOGGED.clear()
+    columns._log_once.cache_clear()
     data = corpus(tmp_path, numbered(LINES))
     assert read_split(data, "train") != (ENGLISH, GERMAN)  # a part is held out
     assert set(read_split(data, "train")[0]) <= set(ENGLISH)
@@ -55,6 +55,32 @@ def test_numbers_are_not_trained_on(tmp_path: Path, caplog: pytest.LogCaptureFix
         f"{data.train.source}: source is column 2, target is column 4 of 4 ({ENGLISH[0][:40]!r} ->"
         f" {GERMAN[0][:40]!r}); data.source_column and data.target_column choose others"
     )
+
+
+def test_a_guess_between_two_columns_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing tells the source of two languages in one script, so that a person has to look."""
+    caplog.set_level(logging.INFO)
+    columns._log_once.cache_clear()
+    data = corpus(tmp_path, "".join(f"{de}\t{en}\n" for en, de in LINES))
+    assert found(data) == Columns(0, 1)
+    [record] = caplog.records
+    assert ": source is column 1, target is column 2 of 2 (" in record.getMessage()
+    assert record.getMessage().endswith("data.source_column and data.target_column choose others")
+    caplog.clear()
+    data.source_column, data.target_column = "2", "1"
+    assert found(data) == Columns(1, 0)
+    assert caplog.records == []
+
+
+def test_the_name_of_the_file_is_escaped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    data = corpus(tmp_path, numbered(LINES))
+    odd = write(tmp_path / "a\x1b[31m[red]\r.tsv", numbered(LINES))
+    columns_of(odd, data)
+    [record] = caplog.records
+    assert record.getMessage().startswith(f"{tmp_path}/a\\x1b[31m[red]\\r.tsv: source is")
 
 
 @pytest.mark.parametrize(
@@ -69,6 +95,8 @@ def test_numbers_are_not_trained_on(tmp_path: Path, caplog: pytest.LogCaptureFix
         ("{i}\t{i}{i}\t{i}", "zh", (0, 1)),
         ("{i}\t{i}", "zh", (0, 1)),
         ("{en}\t{de}", "de", (0, 1)),
+        ("{zh}\t{en}", "zh", (1, 0)),
+        ("{en}\t{zh}", "zh", (0, 1)),
     ],
 )
 def test_the_likely_columns(
@@ -85,6 +113,9 @@ def test_the_likely_columns(
         ("id\ten\tid2\tde\n", True),
         ("#id\tsource\tscore\ttarget\n", True),
         ("sentence_id\tsentence\tid\ttranslation\n", True),
+        ("id\tEnglish\tid\tGerman\n", True),
+        ("id\teng\tid\tDeutsch\n", True),
+        ("id\tEnglish\tid\tFrench\n", False),
         ("1\tthe source\t2\tthe target\n", False),
     ],
 )
@@ -162,7 +193,7 @@ def test_blank_lines_of_a_tsv_file_are_skipped_and_counted(tmp_path: Path) -> No
     data.valid = SplitConfig(data.train.source)
     again = prepare(data, TokenizerConfig(vocab_size=60), progress=False)
     assert again.manifest.splits["valid"].blank == 13
-    assert again.split("valid").source_lines() == ENGLISH
+    assert again.split("valid").lines("source") == ENGLISH
 
 
 def test_a_blank_line_in_one_of_two_files_drops_its_pair_alone(tmp_path: Path) -> None:

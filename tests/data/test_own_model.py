@@ -131,6 +131,14 @@ def test_what_is_no_model_is_refused_by_name(tmp_path: Path, content: bytes | No
         Tokenizers.own(TokenizerConfig(model=str(file)), ("en", "en"))
 
 
+def test_a_missing_model_says_where_its_path_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=rf"^m\.model: no such file in {tmp_path}; expected"):
+        Tokenizers.own(TokenizerConfig(model="m.model"), ("en", "en"))
+
+
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.99])
 def test_a_truncated_model_is_refused_by_name(tmp_path: Path, part: float) -> None:
     model = foreign()

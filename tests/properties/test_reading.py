@@ -1,10 +1,9 @@
 """Whatever a file holds, its lines are those that were written."""
 
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from any_text import ENDS, LAST_ENDS, LINES, PACKERS, long_lines, profile
+from any_text import ENDS, LAST_ENDS, LINES, MEMBERS, MOST, PACKERS, long_lines, packed, profile
 from corpus_files import own, write
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -12,24 +11,15 @@ from hypothesis import strategies as st
 from seq2seq.data.corpora import split_pairs
 from seq2seq.data.text import read_lines, text_sha256
 
-MEMBERS = st.lists(st.integers(0, 200), max_size=4)
-"""Where a file is cut into members that are packed one by one."""
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("properties")
 
 
-def packed(data: bytes, kind: str, cuts: list[int]) -> bytes:
-    places = sorted({0, *(min(cut, len(data)) for cut in cuts), len(data)})
-    parts = [data[start:end] for start, end in pairwise(places)] or [b""]
-    return b"".join(map(PACKERS[kind], parts))
-
-
-@profile(150, 3000)
+@profile(150, 200)
 @given(
-    st.lists(st.one_of(LINES, long_lines(1000)), max_size=6),
+    st.lists(st.one_of(LINES, long_lines(MOST)), max_size=6),
     ENDS,
     LAST_ENDS,
     st.sampled_from(sorted(PACKERS)),
@@ -58,14 +48,20 @@ CELLS = LINES.filter(lambda line: "\t" not in line and line.strip(" ") != "")
 
 
 @profile(60, 1000)
-@given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=8), st.integers(0, 3), ENDS)
+@given(
+    st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=8),
+    st.integers(0, 3),
+    ENDS,
+    st.sampled_from(sorted(PACKERS)),
+    MEMBERS,
+)
 def test_pairs_stay_together(
-    folder: Path, pairs: list[tuple[str, str]], blank: int, end: str
+    folder: Path, pairs: list[tuple[str, str]], blank: int, end: str, kind: str, cuts: list[int]
 ) -> None:
     sides = ["".join(f"{side}{end}" for side in column) for column in zip(*pairs, strict=True)]
     files = own(folder, train="x|x", valid="a|a", test="a|a")
     for split, text in zip((files.train.source, files.train.target), sides, strict=True):
-        write(Path(str(split)), text)
+        write(Path(str(split)), packed(text.encode(), kind, cuts))
     expected = [
         (
             src.removeprefix("\ufeff") if i == 0 else src,
@@ -76,6 +72,6 @@ def test_pairs_stay_together(
     assert list(split_pairs(files, "train")) == expected
     tsv = own(folder, train="x", valid="a\tb")
     rows = (end * blank).join(f"{src}\t{tgt}{end}" for src, tgt in pairs)
-    write(Path(str(tsv.train.source)), rows)
+    write(Path(str(tsv.train.source)), packed(rows.encode(), kind, cuts))
     expected[0] = (expected[0][0], pairs[0][1])
     assert list(split_pairs(tsv, "train")) == expected

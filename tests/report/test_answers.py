@@ -12,10 +12,10 @@ from typed import present
 from seq2seq.config import DataConfig
 from seq2seq.report import norms as summary
 from seq2seq.report.answers import overview
-from seq2seq.report.experiments import verdicts
-from seq2seq.report.glossary import glossary
+from seq2seq.report.experiments import charts, verdicts
 from seq2seq.report.groups import Group
 from seq2seq.report.norms import norm_cells, norm_rows, norms_table
+from seq2seq.report.texts import glossary
 from seq2seq.rnn import Statistics
 from seq2seq.runs.records import RunRecord
 
@@ -50,6 +50,19 @@ def test_the_answer_names_a_significantly_better_norm() -> None:
     assert table["batch"]["significant?"] == "no (detectable: 1.9)"
     assert table["layer"]["test BLEU difference (95%)"] == "+10.0 (+10.0 to +10.0)"
     assert table["layer"]["significant?"] == "yes, better"
+
+
+def test_where_bleu_is_equal_another_score_tells_norms_apart() -> None:
+    """Names and transliterations have BLEU 0 whatever was learnt."""
+    found = list(runs({"none": (0, 0), "layer": (0, 0), "batch": (0, 1)}))
+    text, _ = short_answer(group(found))
+    assert "BLEU does not tell none and layer apart: their loss is 1.000 and 1.000. " in text
+    for run, chrf in zip(found, (40, 42, 61, 63, 9, 9), strict=True):
+        results = present(run.results)
+        results.test = replace(present(results.test), chrf=chrf)
+    text, _ = short_answer(group(found))
+    assert "BLEU does not tell none and layer apart: their chrF is 41.0 and 62.0. " in text
+    assert "apart" not in short_answer(group(runs({"none": (30,), "layer": (31,)})))[0]
 
 
 @pytest.mark.parametrize(
@@ -105,6 +118,20 @@ def test_one_seed_compares_two_models_and_not_the_norms(
     )
     assert table["layer"]["test BLEU difference (95%)"] == "+10.0"
     assert table["layer"]["significant?"] == "one seed cannot tell"
+
+
+def test_one_seed_has_no_means_and_no_intervals() -> None:
+    captions = {}
+    for count in (1, 3):
+        made = group(runs({"none": (30, 31, 32)[:count], "layer": (40, 41, 42)[:count]}))
+        rows = norm_rows(made)
+        [answer] = overview([made], [rows])
+        tables = [present(answer.table), norms_table(made, rows)]
+        captions[count] = [t.caption for t in tables] + [c.caption for c in charts(made)]
+    for one, several in zip(captions[1], captions[3], strict=True):
+        assert re.match("One seed of each norm|There is no interval", one)
+        assert not re.search("Means?|±|Student|shaded|Detectable", one)
+        assert re.match("Means? over seeds", several)
 
 
 def test_without_stored_text_one_seed_does_not_compare_models() -> None:

@@ -28,6 +28,7 @@ OTHER: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
+        ("layer", {"eps": 1e-46}, r"norm\.eps=1e-46: expected .*: 1e-30 to 1000"),
         ("layer", {"eps": 0.0}, r"norm\.eps=0\.0: expected a finite number above 0"),
         ("batch", {"eps": -1.0}, r"norm\.eps=-1\.0: expected a finite number above 0"),
         ("rms", {"eps": math.inf}, r"norm\.eps=inf: expected a finite number above 0"),

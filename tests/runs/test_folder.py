@@ -119,6 +119,9 @@ def test_the_status_of_a_run_depends_on_its_files_and_configuration(
     assert copied.status(replace(longer, resume="here")) is Status.unfinished
     with pytest.raises(RunError, match=r"\(seed=1 there, 9 now, and more\)"):
         copied.status(replace(longer, resume="here", seed=9))
+    endless = replace(config, trainer=replace(config.trainer, max_updates=9))
+    with pytest.raises(RunError, match=r"\(trainer.max_updates=null there, 9 now\)"):
+        copied.status(endless)
     copied.results_file.unlink()
     assert copied.status(config) is Status.unfinished
 

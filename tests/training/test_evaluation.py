@@ -1,7 +1,7 @@
 import json
 import math
 import platform
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from seq2seq.model import Translator
 from seq2seq.rnn import NormConfig, NormKind, Statistics, batch_statistics
 from seq2seq.runs.checkpoint import group, load_checkpoint, load_weights
 from seq2seq.runs.folder import Run
+from seq2seq.training.commit import code_commit
 from seq2seq.training.evaluation import (
     recalibrate,
     teacher_forced_loss,
@@ -106,7 +107,7 @@ def test_only_some_validation_sentences(finished: Run) -> None:
     few = replace(config, trainer=replace(config.trainer, validate_sentences=5))
     scores, texts = validation_bleu(model, prepared.tokenizers, valid, few)
     assert len(texts) == 5
-    assert scores == score(texts, valid.target_lines()[:5], "13a")
+    assert scores == score(texts, valid.lines("target")[:5], "13a")
     everything = validation_bleu(model, prepared.tokenizers, valid, config)[1]
     assert len(everything) == len(valid) == 24
     assert everything[:5] == texts
@@ -202,6 +203,7 @@ def test_results_hold_the_documented_values(run_name: str, request: pytest.Fixtu
     assert results["versions"]["python"] == platform.python_version()
     assert results["versions"]["seq2seq"] == __version__
     assert results["versions"].keys() >= {"sentencepiece", "sacrebleu"}
+    assert results.get("commit") == code_commit()
     assert results["parameters"] == sum(p.numel() for p in model.parameters())
     assert (results["seed"], results["corpus"], results["cell"], results["update"]) == (
         1,
@@ -214,7 +216,8 @@ def test_results_hold_the_documented_values(run_name: str, request: pytest.Fixtu
     device = next(model.parameters()).device
     assert (results["device"], results["threads"]) == (str(device), 1)
     assert results["processor"] == processor(device)
-    assert results["decode"] == {"beam_size": 2, "length_penalty": 1.0}
+    assert results["decode"] == asdict(config.decode)
+    assert results["decode"]["max_length"] == "2.0x+10"
     assert ("valid_loss_batch_statistics" in results) is (results["norm"] == "batch")
 
 

@@ -9,11 +9,10 @@ import pytest
 import torch
 from typed import present
 
-from seq2seq.config import Attention, CellConfig, DecodeConfig, ModelConfig
+from seq2seq.config import Attention, CellConfig, DecodeConfig, ModelConfig, Sampling
 from seq2seq.model import Translator, Vocabulary
 from seq2seq.rnn import NormConfig
 from seq2seq.translation.ensemble import Ensemble
-from seq2seq.translation.sampling import Sampling
 from seq2seq.translation.search import search_in_batches
 
 SENTENCES = [[5, 6, 7], [4, 4, 9, 10, 11], [8]]

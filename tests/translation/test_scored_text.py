@@ -9,7 +9,8 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 
-from seq2seq.config import DataConfig
+from seq2seq.config import DataConfig, NormalForm
+from seq2seq.data.normalization import Normalization
 from seq2seq.translation.scores import (
     TOKENIZED_LINES,
     bleu_metric,
@@ -24,6 +25,27 @@ from seq2seq.translation.scores import (
 
 LINES = ["Ngày mai tôi sẽ đi đến trường học với mẹ.", "Élève très doué, à côté du café fermé."]
 DECOMPOSED = [unicodedata.normalize("NFD", line) for line in LINES]
+
+
+@pytest.mark.parametrize(
+    ("reference", "tokenizer"),
+    [
+        ("\u200b".join(["ខ្ញុំ", "ទៅ", "ផ្សារ", "ថ្ងៃនេះ"]), "char"),
+        ("Die Donau\u00addampf\u00adschiff\u00adfahrt endet dort.", "13a"),
+        ("\ufeffThe first line of a file that had a mark.", "13a"),
+        ("He wrote &amp; and &lt;b&gt; on the old wall.", "13a"),
+        ("A\u00a0bell\x07 rings in the old\u3000house.", "13a"),
+    ],
+)
+def test_what_training_removes_from_the_target_is_no_error(reference: str, tokenizer: str) -> None:
+    """A model cannot write it, however good it is; what is an error still counts."""
+    written = Normalization("und", NormalForm.nfc)(reference)
+    assert written != reference
+    for ours, theirs in ((written, reference), (reference, written)):
+        found = score([ours], [theirs], tokenizer)
+        assert found.bleu == pytest.approx(100)
+        assert found.chrf == pytest.approx(100)
+    assert score([written[1:]], [reference], tokenizer).bleu < 100
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(LINES, DECOMPOSED), (DECOMPOSED, LINES)])

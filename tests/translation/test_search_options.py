@@ -10,10 +10,9 @@ from functools import cache
 import pytest
 import torch
 
-from seq2seq.config import CellConfig, DecodeConfig, ModelConfig
+from seq2seq.config import CellConfig, DecodeConfig, ModelConfig, Sampling
 from seq2seq.model import Translator, Vocabulary
 from seq2seq.rnn import NormConfig
-from seq2seq.translation.sampling import Sampling
 from seq2seq.translation.search import Hypothesis, search_in_batches
 
 SENTENCES = [[5, 6, 7], [4, 4, 9, 10, 11], [8]]
@@ -236,10 +235,10 @@ def test_draws_obey_the_rules(model: Translator) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"temperature": 0.0}, "--temperature 0.0: expected more than 0"),
-        ({"temperature": math.inf}, "--temperature inf: expected more than 0"),
-        ({"top_k": -1}, "--top-k -1: expected at least 0"),
-        ({"seed": -1}, "--seed -1: expected at least 0"),
+        ({"temperature": 0.0}, "temperature=0.0: expected more than 0"),
+        ({"temperature": math.inf}, "temperature=inf: expected more than 0"),
+        ({"top_k": -1}, "top_k=-1: expected at least 0"),
+        ({"seed": -1}, "seed=-1: expected at least 0"),
     ],
 )
 def test_sampling_out_of_range_is_refused(wrong: dict[str, float], message: str) -> None:
