@@ -125,7 +125,13 @@ def add_translators(command: argparse.ArgumentParser, name: str) -> None:
     if name in ("train", "memory", "all"):
         add("--updates", type=int, default=8, metavar="N", help="updates in each turn (default: 8)")
     if name in ("decode", "memory", "all"):
-        add("--sentences", type=int, default=256, metavar="N", help="sentences (default: 256)")
+        add(
+            "--sentences",
+            type=int,
+            default=256,
+            metavar="N",
+            help="lines of valid (default: 256)",
+        )
     if name != "train":
         add(
             "--trained",
