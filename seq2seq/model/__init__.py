@@ -6,6 +6,7 @@ Everything but attention works on packed rows, so that padding costs nothing.
 from .attention import Memory
 from .decoder import DecoderState
 from .encoder import as_state
+from .linear import packed_weights
 from .packing import Dropout, Packing
 from .translator import Translator, Vocabulary, count_parameters
 
@@ -18,4 +19,5 @@ __all__ = [
     "Vocabulary",
     "as_state",
     "count_parameters",
+    "packed_weights",
 ]

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Attention
+from .kernels import attend, masked_softmax
+from .linear import Linear
 
 
 def take(x: Tensor, rows: Tensor | slice) -> Tensor:
@@ -26,7 +28,33 @@ class Memory:
 
     def select(self, sentences: Tensor | slice) -> "Memory":
         """Return the memory of these sentences (R,), in this order."""
-        return Memory(*(take(x, sentences) for x in (self.states, self.keys, self.mask)))
+        return Memory(*(take(x, sentences) for x in self.parts()))
+
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return states, keys and mask."""
+        return self.states, self.keys, self.mask
+
+    def empty(self, capacity: int) -> "Memory":
+        """Return a memory of `capacity` sentences to be `put` there, none longer than these."""
+        states = self.states.new_zeros(capacity, *self.states.shape[1:])
+        keys = states if self.keys is self.states else torch.zeros_like(states)
+        return Memory(states, keys, self.mask.new_zeros(capacity, self.mask.size(1)))
+
+    def put(self, other: "Memory", taken: slice, place: int) -> None:
+        """Copy sentences of another memory to the places from `place` on."""
+        places = slice(place, place + taken.stop - taken.start)
+        self.mask[places] = False
+        for part, new in zip(self.parts(), other.parts(), strict=True):
+            part[places, : new.size(1)] = new[taken]
+
+    def move(self, sources: Tensor, places: Tensor) -> None:
+        """Copy the sentences in places `sources` to others."""
+        for part in self.parts():
+            part.index_copy_(0, places, part.index_select(0, sources))
+
+    def first(self, sentences: int, steps: int) -> "Memory":
+        """Return the first sentences and source steps, as a view."""
+        return Memory(*(part[:sentences, :steps] for part in self.parts()))
 
 
 class AttentionLayer(nn.Module):
@@ -44,10 +72,10 @@ class AttentionLayer(nn.Module):
         super().__init__()
         self.kind = kind
         if kind is not Attention.dot:
-            self.memory_projection = nn.Linear(size, size, bias=False)
+            self.memory_projection = Linear(size, size, bias=False)
         if kind is Attention.additive:
-            self.query_projection = nn.Linear(size, size)
-            self.score = nn.Linear(size, 1, bias=False)
+            self.query_projection = Linear(size, size)
+            self.score = Linear(size, 1, bias=False)
 
     def keys(self, memory: Tensor) -> Tensor:
         """Return W m (B, S, H) of encoder states (B, S, H), computed once for all steps."""
@@ -59,7 +87,6 @@ class AttentionLayer(nn.Module):
             hidden = torch.tanh(self.query_projection(query)[:, :, None] + memory.keys[:, None])
             scores = self.score(hidden).squeeze(3)  # (B, T, S, H) -> (B, T, S)
         else:
-            scores = torch.bmm(query, memory.keys.transpose(1, 2))
-        scores = scores.float().masked_fill(~memory.mask[:, None], float("-inf"))
-        weights = torch.softmax(scores, dim=2).to(query.dtype)
+            return attend(query, memory.keys, memory.states, memory.mask)
+        weights = masked_softmax(scores, memory.mask).to(query.dtype)
         return torch.bmm(weights, memory.states), weights

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Attention, CellConfig, ModelConfig, Tying
-from ..rnn import NormConfig, State
+from ..rnn import NormConfig, NormKind, State, Statistics
 from .attention import AttentionLayer, Memory, take
 from .encoder import as_hx, as_state, recurrent_layer
+from .linear import Linear
 from .packing import NO_DROPOUT, Dropout, Packing
 
 
@@ -28,6 +29,17 @@ class DecoderState:
         """Return the state of these hypotheses (R',), in this order."""
         layers = [tuple(take(part, rows) for part in state) for state in self.layers]
         feed = None if self.feed is None else take(self.feed, rows)
+        return DecoderState(layers, feed, self.step)
+
+    def with_rows(self, other: "DecoderState") -> "DecoderState":
+        """Return the state with the hypotheses of another one behind its own."""
+        layers = [
+            tuple(torch.cat(parts) for parts in zip(*states, strict=True))
+            for states in zip(self.layers, other.layers, strict=True)
+        ]
+        feed = None
+        if self.feed is not None and other.feed is not None:
+            feed = torch.cat([self.feed, other.feed])
         return DecoderState(layers, feed, self.step)
 
 
@@ -55,9 +67,11 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(
             recurrent_layer(cell, norm, backend, size, hidden) for size in sizes
         )
+        per_step = norm.statistics is not Statistics.shared
+        self.steps_differ = norm.kind is NormKind.batch and per_step
         attends = config.attention is not Attention.none
         self.attention = AttentionLayer(config.attention, hidden) if attends else None
-        self.combine = nn.Linear(2 * hidden if attends else hidden, self.size)
+        self.combine = Linear(2 * hidden if attends else hidden, self.size)
 
     def memory(self, states: Tensor, mask: Tensor) -> Memory:
         """Return encoder states (B, S, H) and the mask of words (B, S) as attention reads them."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..config import CellConfig, CellKind, ModelConfig
 from ..rnn import GRU, LSTM, RNN, NormConfig, RecurrentLayers, State
+from .linear import Linear
 from .packing import Dropout, Packing
 
 
@@ -101,7 +102,7 @@ class Bridge(nn.Module):
         parts = 2 if cell.kind is CellKind.lstm else 1
         self.sources = [min(i, config.encoder_layers - 1) for i in range(config.decoder_layers)]
         self.projections = nn.ModuleList(
-            nn.ModuleList(nn.Linear(config.hidden_size, config.hidden_size) for _ in range(parts))
+            nn.ModuleList(Linear(config.hidden_size, config.hidden_size) for _ in range(parts))
             for _ in self.sources
         )
 

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from ..config import CellConfig, ModelConfig, Tying
 from ..loss import linear_cross_entropy
 from ..rnn import NormConfig, is_norm_parameter, load_kernels
+from . import kernels
 from .attention import Memory
 from .decoder import Decoder, DecoderState
 from .encoder import Bridge, Encoder
+from .linear import Linear
 from .packing import Dropout, Packing
 
 
@@ -63,7 +65,7 @@ class Translator(nn.Module):
         self.encoder = Encoder(config, norm, cell, backend)
         self.bridge = Bridge(config, cell)
         self.decoder = Decoder(config, norm, cell, backend)
-        self.output = nn.Linear(self.decoder.size, vocabulary.tgt_size)
+        self.output = Linear(self.decoder.size, vocabulary.tgt_size)
         if config.tying is not Tying.none:
             self.output.weight = self.tgt_embedding.weight
         if config.tying is Tying.all:
@@ -88,7 +90,9 @@ class Translator(nn.Module):
 
         Raises RuntimeError if backend=fused is configured and cannot be had.
         """
-        load_kernels(self.output.weight.device, self.backend)
+        device = self.output.weight.device
+        if load_kernels(device, self.backend) and device.type == "cpu":
+            kernels.load()
 
     def _dropout(self, packing: Packing) -> Dropout:
         p = self.config.dropout if self.training else 0.0
@@ -140,12 +144,17 @@ class Translator(nn.Module):
     def step(
         self, tokens: Tensor, state: DecoderState, memory: Memory
     ) -> tuple[Tensor, DecoderState, Tensor | None]:
-        """Return log-probabilities (R, V) of the next word, the next state and weights (R, S).
+        """Return logits (R, V) of the next word, the next state and weights (R, S).
 
         tokens (R,) are the previous words.
         """
         states, state, weights = self.decoder.step(self.tgt_embedding(tokens), state, memory)
-        return torch.log_softmax(self.output(states).float(), dim=1), state, weights
+        return self.output(states).float(), state, weights
+
+    @property
+    def steps_differ(self) -> bool:
+        """Whether a decoder step depends on its number: with batch norm's statistics per step."""
+        return self.decoder.steps_differ
 
     def attention(
         self, src: Tensor, src_lengths: Tensor, tgt: Tensor, tgt_lengths: Tensor

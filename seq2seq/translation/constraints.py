@@ -10,24 +10,32 @@ from ..config import DecodeConfig
 MINUS_INFINITY = float("-inf")
 
 
-def forbid(log_probs: Tensor, tokens: Tensor, config: DecodeConfig, eos_id: int) -> None:
-    """Set the log-probabilities (R, V) of forbidden next pieces to minus infinity, in place.
+def forbid(
+    logits: Tensor,
+    words: Tensor | None,
+    lengths: Tensor,
+    config: DecodeConfig,
+    eos_id: int,
+) -> None:
+    """Set the logits (R, V) of forbidden next pieces to minus infinity, in place.
 
-    tokens (R, t) are the pieces so far. A hypothesis that no piece may continue may end, even
-    before its shortest length.
+    lengths (R,) count the pieces so far; words (R, t) are the pieces themselves, -1 before the
+    first one, or None where no rule needs them. A hypothesis that no piece may continue may end,
+    even before its shortest length.
     """
-    if 0 < config.no_repeat_ngram <= tokens.size(1):
-        forbid_repeats(log_probs, tokens, config.no_repeat_ngram)
-    if tokens.size(1) < config.min_length:
-        end = log_probs[:, eos_id].clone()
-        log_probs[:, eos_id] = MINUS_INFINITY
-        stuck = log_probs.isneginf().all(dim=1)
-        log_probs[stuck, eos_id] = end[stuck]
+    if words is not None and words.size(1) >= config.no_repeat_ngram:
+        forbid_repeats(logits, words, config.no_repeat_ngram)
+    early = lengths < config.min_length
+    if early.any():
+        end = logits[:, eos_id].clone()
+        logits[:, eos_id] = end.masked_fill(early, MINUS_INFINITY)
+        stuck = logits.isneginf().all(dim=1)
+        logits[stuck, eos_id] = end[stuck]
 
 
-def forbid_repeats(log_probs: Tensor, tokens: Tensor, n: int) -> None:
-    """Forbid in place each piece that would complete an n-gram of tokens (R, t) a second time."""
-    ngrams = tokens.unfold(1, n, 1)  # (R, t - n + 1, n)
-    last = tokens[:, tokens.size(1) - n + 1 :]  # (R, n - 1)
+def forbid_repeats(logits: Tensor, words: Tensor, n: int) -> None:
+    """Forbid in place each piece that would complete an n-gram of words (R, t) a second time."""
+    ngrams = words.unfold(1, n, 1)  # (R, t - n + 1, n)
+    last = words[:, words.size(1) - n + 1 :]  # (R, n - 1)
     rows, places = (ngrams[:, :, :-1] == last[:, None]).all(dim=2).nonzero(as_tuple=True)
-    log_probs[rows, ngrams[rows, places, -1]] = MINUS_INFINITY
+    logits[rows, ngrams[rows, places, -1]] = MINUS_INFINITY

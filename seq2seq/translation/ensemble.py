@@ -24,6 +24,29 @@ class Several:
         """Return those of these rows, in this order."""
         return Several([part.select(rows) for part in self.parts])
 
+    def with_rows(self, other: "Several") -> "Several":
+        """Return the states with the rows of others behind their own."""
+        both = zip(self.parts, other.parts, strict=True)
+        return Several([part.with_rows(new) for part, new in both])
+
+    def empty(self, capacity: int) -> "Several":
+        """Return memories of `capacity` sentences to be `put` there."""
+        return Several([part.empty(capacity) for part in self.parts])
+
+    def put(self, other: "Several", taken: slice, place: int) -> None:
+        """Copy sentences of other memories to the places from `place` on."""
+        for part, new in zip(self.parts, other.parts, strict=True):
+            part.put(new, taken, place)
+
+    def move(self, sources: Tensor, places: Tensor) -> None:
+        """Copy the sentences in places `sources` to others."""
+        for part in self.parts:
+            part.move(sources, places)
+
+    def first(self, sentences: int, steps: int) -> "Several":
+        """Return the first sentences and source steps, as views."""
+        return Several([part.first(sentences, steps) for part in self.parts])
+
 
 class Ensemble(nn.Module):
     """Translators with one vocabulary, as one: p(y_t) is the mean of theirs."""
@@ -43,6 +66,11 @@ class Ensemble(nn.Module):
         for member in self.translators:
             member.load_kernels()
 
+    @property
+    def steps_differ(self) -> bool:
+        """Whether a step of any member depends on its number."""
+        return any(member.steps_differ for member in self.translators)
+
     def encode(self, src: Tensor, src_lengths: Tensor) -> tuple[Several, Several]:
         """Return the memory of src (B, S) and the first state of every member."""
         encoded = [member.encode(src, src_lengths) for member in self.translators]
@@ -53,7 +81,8 @@ class Ensemble(nn.Module):
     ) -> tuple[Tensor, Several, Tensor | None]:
         """Return log-probabilities (R, V) of the next word, the next states and weights (R, S).
 
-        The weights are the mean over the members that have attention.
+        The logits are the logarithm of the mean of the members' probabilities, the weights the mean
+        over the members that have attention.
         """
         steps = [
             member.step(tokens, own, its_memory)
@@ -61,7 +90,8 @@ class Ensemble(nn.Module):
                 self.translators, state.parts, memory.parts, strict=True
             )
         ]
-        log_probs = torch.stack([log_probs for log_probs, _, _ in steps]).logsumexp(dim=0)
+        each = torch.stack([torch.log_softmax(logits, dim=1) for logits, _, _ in steps])
+        log_probs = each.logsumexp(dim=0)
         weights = [weight for _, _, weight in steps if weight is not None]
         mean = torch.stack(weights).mean(dim=0) if weights else None
         return log_probs - math.log(len(steps)), Several([own for _, own, _ in steps]), mean

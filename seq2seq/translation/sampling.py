@@ -37,24 +37,21 @@ class Sampling:
 
 
 class Draws:
-    """Random numbers for `count` draws of each sentence of a batch.
+    """Random numbers for K draws of each sentence.
 
     They depend on the seed, the sentence's number and the draw's number alone, so that neither the
     batch nor the number of draws matters.
     """
 
-    def __init__(self, sampling: Sampling, numbers: Sequence[int], count: int) -> None:
-        """Begin the streams of the sentences with these numbers."""
-        self.sampling, self.count = sampling, count
-        self.streams = [
-            [np.random.default_rng([sampling.seed, number, draw]) for draw in range(count)]
-            for number in numbers
-        ]
+    def __init__(self, sampling: Sampling, first: int, count: int) -> None:
+        """Draw `count` times for each sentence; they are numbered from `first` on."""
+        self.sampling, self.first, self.count = sampling, first, count
+        self.streams: dict[int, list[np.random.Generator]] = {}
 
-    def words(self, log_probs: Tensor, sentences: Tensor) -> Tensor:
+    def words(self, log_probs: Tensor, sentences: Sequence[int]) -> Tensor:
         """Return a next piece (A, K) for each draw.
 
-        log_probs (A, K, V) are the model's, sentences (A,) the sentences' indices in the batch.
+        log_probs (A, K, V) are the model's, sentences (A,) their positions among all.
         """
         scores, words = log_probs.double(), None
         if 0 < self.sampling.top_k < scores.size(2):
@@ -63,8 +60,21 @@ class Draws:
             dim=2, keepdim=True
         )  # so that the division overflows for none
         cumulative = torch.softmax(scores / self.sampling.temperature, dim=2).cumsum(dim=2)
-        numbers = [[stream.random() for stream in self.streams[i]] for i in sentences.tolist()]
+        numbers = [[stream.random() for stream in self.streams_of(i)] for i in sentences]
         uniform = torch.tensor(numbers, dtype=torch.double, device=scores.device)[:, :, None]
         place = torch.searchsorted(cumulative, uniform * cumulative[:, :, -1:], right=True)
         place = place.clamp(max=scores.size(2) - 1)
         return (place if words is None else words.gather(2, place))[:, :, 0]
+
+    def streams_of(self, sentence: int) -> list[np.random.Generator]:
+        """Return the random numbers of a sentence's draws, begun at its first step."""
+        if sentence not in self.streams:
+            self.streams[sentence] = [
+                np.random.default_rng([self.sampling.seed, self.first + sentence, draw])
+                for draw in range(self.count)
+            ]
+        return self.streams[sentence]
+
+    def forget(self, sentence: int) -> None:
+        """Drop the random numbers of a sentence that is over."""
+        self.streams.pop(sentence, None)

@@ -1,23 +1,31 @@
 """Batched beam search over a translator's steps, or drawing; greedy search is a beam of 1.
 
-B sentences in the batch, A of them still active, K hypotheses each, S source steps, t target steps
-so far, V vocabulary.
+A sentences are active at a time, K hypotheses each: R = A * K rows. S source steps, V vocabulary.
+Sentences that are over make room for waiting ones, so that a step always has many rows.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..config import DecodeConfig, length_limit
-from ..model import Translator
+from ..model import Translator, packed_weights
+from ..model.kernels import log_sum_exp
+from .beams import Beams, Candidates
 from .constraints import MINUS_INFINITY, forbid
 from .ensemble import Ensemble
+from .history import Chosen, History
+from .next_words import drawn, likeliest
 from .sampling import Draws, Sampling
 
+REFILL = 16
+"""Waiting sentences are taken in once a REFILL-th of the places is free."""
 LONGEST = 2**31
 """Pieces that no translation reaches; more would overflow."""
 
@@ -34,188 +42,184 @@ class Hypothesis:
 
 
 @dataclass
-class _Search:
-    """The beams of a batch's active sentences, and the finished hypotheses of all sentences.
+class Encoded:
+    """Sentences that wait to be translated, encoded together."""
 
-    The rows of `state` are A * K: the hypotheses of a sentence lie together.
-    """
+    sentences: NDArray[np.int64]  # their positions among all
+    memory: Any  # of the model: a Memory, or Several of an ensemble
+    state: Any  # of the model: a DecoderState, or Several
+    used: int = 0
+    """How many of them have been taken."""
 
-    config: DecodeConfig
-    src_lengths: list[int]  # of each of the B sentences
-    finished: list[list[Hypothesis]]  # of each of the B sentences
-    sentences: Tensor  # (A,) index in the batch of each beam's sentence
-    limits: Tensor  # (A,) largest length of a translation
-    log_probs: Tensor  # (A, K) of the hypotheses so far, in nats
-    tokens: Tensor  # (A, K, t) pieces so far
-    attends: bool  # whether attention is asked for
-    attention: Tensor | None  # (A, K, t, S); None before the first step
-    state: Any  # of the model: a DecoderState, or Several of an ensemble
-    memory: Any  # of the model: a Memory, or Several
-    draws: Draws | None  # random numbers; None: beam search
+    def __len__(self) -> int:
+        return len(self.sentences) - self.used
 
-    def width(self) -> int:
-        """Return the hypotheses per sentence in the state: 1 before the first step, then K."""
-        return self.tokens.size(1)
 
-    def advance(self, log_probs: Tensor, weights: Tensor | None, eos_id: int) -> None:
-        """Take one step of every beam: finish the hypotheses that end, extend the best others.
+class Search:
+    """A search under way: the model's tensors of the active sentences, and their hypotheses."""
 
-        log_probs (A * K, V) are those of the next piece, weights (A * K, S) its attention.
-        """
-        beams, width = self.sentences.size(0), self.width()
-        if weights is not None:
-            weights = weights.view(beams, width, -1)
-            if self.attends and self.attention is None:
-                self.attention = weights.new_zeros(beams, width, 0, weights.size(2))
-        log_probs = log_probs.view(beams, width, -1)
-        choose = self.best if self.draws is None else self.drawn
-        best, parents, words = choose(self.log_probs[:, :, None] + log_probs, log_probs)
-        ends = words == eos_id
-        competing = torch.arange(best.size(1), device=ends.device) < self.config.beam_size
-        for beam, rank in (ends & competing & best.isfinite()).nonzero().tolist():
-            self.finish(beam, int(parents[beam, rank]), float(best[beam, rank]), True, weights)
-        best = best.masked_fill(ends, MINUS_INFINITY)
-        if self.draws is None:  # those that do not end, best first
-            order = ends.long().argsort(dim=1, stable=True)[:, : self.config.beam_size]
-            best, parents, words = (x.gather(1, order) for x in (best, parents, words))
-        self.log_probs = best
-        self.extend(parents, words, weights)
-
-    def best(self, totals: Tensor, _: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the best candidates' log-probabilities, parents and words.
-
-        totals (A, K, V) are the log-probabilities with each next word. One candidate of each
-        hypothesis ends: `width` more than a beam are enough.
-        """
-        count = min(self.config.beam_size + totals.size(1), totals[0].numel())
-        best, index = totals.flatten(1).topk(count, dim=1)
-        return best, index // totals.size(2), index % totals.size(2)
-
-    def drawn(self, totals: Tensor, log_probs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return each draw's log-probability, parent and next word, which is drawn."""
-        assert self.draws is not None
-        beams, width, count = *totals.shape[:2], self.draws.count
-        parents = torch.arange(count, device=totals.device).clamp(max=width - 1).expand(beams, -1)
-        words = self.draws.words(log_probs.expand(-1, count, -1), self.sentences)
-        chosen = totals.expand(-1, count, -1).gather(2, words[:, :, None])[:, :, 0]
-        return chosen, parents, words
-
-    def extend(self, parents: Tensor, words: Tensor, weights: Tensor | None) -> None:
-        """Continue the hypotheses parents (A, K) by words (A, K); weights (A, K, S)."""
-        beams = torch.arange(parents.size(0), device=parents.device)[:, None]
-        self.state = self.state.select((beams * self.width() + parents).flatten())
-        self.tokens = torch.cat([self.tokens[beams, parents], words[:, :, None]], dim=2)
-        if self.attention is not None and weights is not None:
-            chosen = weights[beams, parents][:, :, None]
-            self.attention = torch.cat([self.attention[beams, parents], chosen], dim=2)
-
-    def finish(
-        self, beam: int, rank: int, log_prob: float, ended: bool, weights: Tensor | None = None
+    def __init__(
+        self,
+        model: Translator | Ensemble,
+        sentences: Sequence[Sequence[int]],
+        config: DecodeConfig,
+        n_best: int,
+        attends: bool,
+        draws: Draws | None,
     ) -> None:
-        """Add a beam's hypothesis to the finished ones; `ended`: eos follows, with its weights."""
-        sentence, ids = int(self.sentences[beam]), self.tokens[beam, rank].tolist()
-        attention = None
-        if self.attention is not None:
-            attention = self.attention[beam, rank]
-            if weights is not None:
-                attention = torch.cat([attention, weights[beam, rank][None]])
-            attention = attention[:, : self.src_lengths[sentence]]  # without the batch's padding
-        score = log_prob / (len(ids) + ended) ** self.config.length_penalty
-        self.finished[sentence].append(Hypothesis(ids, log_prob, score, attention, ended))
+        """Let the sentences that have pieces wait, the longest first."""
+        self.model, self.sentences, self.config = model, sentences, config
+        self.attends, self.draws = attends, draws
+        self.device = next(model.parameters()).device
+        self.lengths = np.array([len(s) + 1 for s in sentences])  # with eos
+        self.waiting = np.argsort(-self.lengths, kind="stable")
+        self.waiting = self.waiting[self.lengths[self.waiting] > 1]
+        self.beams = Beams(config, n_best, draws is not None)
+        self.history = History()
+        self.number = 0  # of the next step
+        self.encoded: Encoded | None = None
+        self.memory: Any = None  # of up to batch_size sentences, in the order of the beams
+        self.state: Any = None  # of R rows
+        self.words = torch.zeros(0, dtype=torch.long, device=self.device)  # (R,) the last ones
 
-    def retire(self) -> None:
-        """Take finished sentences out of the batch.
+    def run(self) -> Iterator[tuple[int, list[Hypothesis]]]:
+        """Yield (position, hypotheses) of each sentence once it is over."""
+        while self.admit():
+            yield from self.step()
 
-        At its largest length a sentence's unfinished hypotheses count as they are.
+    def admit(self) -> bool:
+        """Let waiting sentences fill the room; return whether any sentence is active.
+
+        A model whose steps differ, as with batch norm's statistics per step, takes new sentences
+        only once all others are over.
         """
-        length, active = self.tokens.size(2), []
-        limits, possible = self.limits.tolist(), self.log_probs.isfinite().any(dim=1).tolist()
-        for beam, sentence in enumerate(self.sentences.tolist()):
-            if len(self.finished[sentence]) >= self.config.beam_size:
-                continue
-            if length < limits[beam] and possible[beam]:
-                active.append(beam)
-                continue
-            for rank, log_prob in enumerate(self.log_probs[beam].tolist()):
-                if log_prob > MINUS_INFINITY:
-                    self.finish(beam, rank, log_prob, ended=False)
-        if len(active) < self.sentences.size(0):
-            self.keep(torch.tensor(active, dtype=torch.long, device=self.sentences.device))
+        capacity = self.config.batch_size
+        room = capacity - len(self.beams)
+        if len(self.beams) and (self.model.steps_differ or room * REFILL < capacity):
+            return True
+        while room and (encoded := self.next_encoded()) is not None:
+            taken = slice(encoded.used, encoded.used + min(room, len(encoded)))
+            self.join(encoded, taken)
+            encoded.used = taken.stop
+            room = capacity - len(self.beams)
+        return len(self.beams) > 0
 
-    def keep(self, beams: Tensor) -> None:
-        """Keep these beams (A',) alone."""
-        width = self.width()
-        rows = (beams[:, None] * width + torch.arange(width, device=beams.device)).flatten()
-        self.state, self.memory = self.state.select(rows), self.memory.select(beams)
-        self.sentences, self.limits = self.sentences[beams], self.limits[beams]
-        self.log_probs, self.tokens = self.log_probs[beams], self.tokens[beams]
-        self.attention = None if self.attention is None else self.attention[beams]
+    def next_encoded(self) -> Encoded | None:
+        """Return sentences that are encoded but not yet active; encode waiting ones if need be."""
+        if self.encoded is None or not len(self.encoded):
+            chosen, self.waiting = np.split(self.waiting, [self.config.batch_size])
+            if not len(chosen):
+                return None
+            ids = self.model.vocabulary
+            rows = [torch.tensor([*self.sentences[i], ids.eos_id]) for i in chosen]
+            src = pad_sequence(rows, batch_first=True, padding_value=ids.pad_id).to(self.device)
+            memory, state = self.model.encode(src, torch.from_numpy(self.lengths[chosen]))
+            self.encoded = Encoded(chosen, memory, state)
+        return self.encoded
+
+    def join(self, encoded: Encoded, taken: slice) -> None:
+        """Make encoded sentences active, behind the others."""
+        sentences, places = encoded.sentences[taken], len(self.beams)
+        factor, extra = length_limit(self.config.max_length)
+        limits = np.minimum((self.lengths[sentences] - 1) * factor + extra, LONGEST)
+        limits = np.maximum(limits.astype(np.int64), max(1, self.config.min_length))
+        self.beams.admit(sentences, limits, self.number)
+        if self.memory is None:
+            self.memory = encoded.memory.empty(self.config.batch_size)
+        self.memory.put(encoded.memory, taken, places)
+        size = self.config.beam_size
+        rows = torch.arange(taken.start, taken.stop, device=self.device).repeat_interleave(size)
+        first = encoded.state.select(rows)
+        self.state = first if not places else self.state.with_rows(first)
+        bos = self.words.new_full((len(rows),), self.model.vocabulary.bos_id)
+        self.words = torch.cat([self.words, bos])
+
+    def step(self) -> Iterator[tuple[int, list[Hypothesis]]]:
+        """Extend every hypothesis by a word; yield the sentences that are over."""
+        beams, steps = self.beams, int(self.lengths[self.beams.table["sentence"]].max())
+        memory = self.memory.first(len(beams), steps)
+        logits, state, weights = self.model.step(self.words, self.state, memory)
+        parents, words = beams.advance(
+            self.candidates(logits.float()), self.number, self.model.vocabulary.eos_id
+        )
+        over = beams.over(self.number)
+        kept = len(over) - int(over.sum())
+        order = kept_first(over)
+        beams.keep(order)
+        parents, words = parents[order], words[order]
+        self.history.append(
+            Chosen(words.ravel(), parents.ravel(), weights if self.attends else None)
+        )
+        beams.cut(kept, self.number)
+        self.number += 1
+        yield from (self.finished(place) for place in range(kept, len(over)))
+        self.keep(order, kept, state, parents[:kept].ravel(), words[:kept].ravel())
+
+    def candidates(self, logits: Tensor) -> Candidates:
+        """Return the best next words of the active sentences, or drawn ones."""
+        ids = self.model.vocabulary
+        normaliser = log_sum_exp(logits)
+        logits[:, [ids.pad_id, ids.bos_id]] = MINUS_INFINITY
+        if self.config.min_length or self.config.no_repeat_ngram:
+            starts = self.beams.table["start"].repeat(self.config.beam_size)
+            words = None
+            if self.config.no_repeat_ngram:
+                words = torch.from_numpy(self.history.words(starts)).to(self.device)
+            lengths = torch.from_numpy(self.number - starts).to(self.device)
+            forbid(logits, words, lengths, self.config, ids.eos_id)
+        if self.draws is not None:
+            return drawn(logits, normaliser, self.beams, self.draws)
+        return likeliest(logits, normaliser, self.beams)
+
+    def finished(self, place: int) -> tuple[int, list[Hypothesis]]:
+        """Return the position of a sentence that is over, and its best hypotheses."""
+        sentence, start = (int(self.beams.table[name][place]) for name in ("sentence", "start"))
+        found = []
+        for row, end, ended, log_prob, score in self.beams.best(place).tolist():
+            ids, attention = self.history.read(row, start, end)
+            if ended and (weights := self.history.weights(end)) is not None:
+                attention.append(weights[row])
+            length = int(self.lengths[sentence])
+            map_ = torch.stack([w[:length] for w in attention]) if attention else None
+            found.append(Hypothesis(ids, log_prob, score, map_, ended))
+        if not found:
+            raise RuntimeError(
+                "search found no translation: the model's probabilities are not finite"
+            )
+        if self.draws is not None:
+            self.draws.forget(sentence)
+        return sentence, found
+
+    def keep(
+        self,
+        order: NDArray[np.int64],
+        kept: int,
+        state: Any,
+        parents: NDArray[np.int64],
+        words: NDArray[np.int64],
+    ) -> None:
+        """Keep the first `kept` sentences of a new order, with these rows and last words."""
+        moved = np.flatnonzero(order[:kept] != np.arange(kept))
+        if kept < len(order):
+            self.beams.keep(np.arange(kept))
+            self.history.forget(int(self.beams.table["start"].min(initial=self.number)))
+        if len(moved):
+            self.memory.move(*(torch.from_numpy(x).to(self.device) for x in (order[moved], moved)))
+        if len(parents) < len(order) * self.config.beam_size or (np.diff(parents) != 1).any():
+            state = state.select(torch.from_numpy(parents).to(self.device))
+        self.state, self.words = state, torch.from_numpy(words).to(self.device)
+
+
+def kept_first(over: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return an order of places in which those that are over come last, and few others move."""
+    kept = len(over) - int(over.sum())
+    order = np.arange(len(over))
+    holes, movers = np.flatnonzero(over[:kept]), kept + np.flatnonzero(~over[kept:])
+    order[holes], order[movers] = movers, holes
+    return order
 
 
 @torch.no_grad()
-def beam_search(
-    model: Translator | Ensemble,
-    src: Tensor,
-    src_lengths: Tensor,
-    config: DecodeConfig,
-    n_best: int = 1,
-    return_attention: bool = False,
-    draws: Draws | None = None,
-) -> list[list[Hypothesis]]:
-    """Return the n_best translations of each sentence, best first.
-
-    src (B, S) are ids that end in eos, src_lengths (B,). A sentence is finished once beam_size of
-    its hypotheses have ended, or at its largest length: there, unfinished hypotheses compete as
-    they are. With `draws` each hypothesis is drawn word by word instead, beam_size of them.
-    Raises ValueError for settings out of range, RuntimeError for a model whose probabilities are
-    not finite.
-    """
-    if not 1 <= n_best <= config.beam_size:
-        raise ValueError(f"n_best={n_best}: expected 1 to beam_size={config.beam_size}")
-    memory, state = model.encode(src, src_lengths)
-    search = _start(memory, state, src, src_lengths, config, return_attention, draws)
-    ids = model.vocabulary
-    words = torch.full((src.size(0),), ids.bos_id, device=src.device)
-    while search.sentences.numel():
-        log_probs, search.state, weights = model.step(words, search.state, search.memory)
-        log_probs[:, [ids.pad_id, ids.bos_id]] = MINUS_INFINITY
-        forbid(log_probs, search.tokens.flatten(0, 1), config, ids.eos_id)
-        search.advance(log_probs, weights, ids.eos_id)
-        search.retire()
-        words = search.tokens[:, :, -1].flatten()
-    if not all(search.finished):
-        raise RuntimeError("search found no translation: the model's probabilities are not finite")
-    return [sorted(found, key=lambda h: -h.score)[:n_best] for found in search.finished]
-
-
-def _start(
-    memory: Any,
-    state: Any,
-    src: Tensor,
-    src_lengths: Tensor,
-    config: DecodeConfig,
-    attends: bool,
-    draws: Draws | None,
-) -> _Search:
-    batch = src.size(0)
-    factor, extra = length_limit(config.max_length)
-    limits = (src_lengths.to(src.device) - 1) * factor + extra
-    return _Search(
-        config,
-        src_lengths.tolist(),
-        finished=[[] for _ in range(batch)],
-        sentences=torch.arange(batch, device=src.device),
-        limits=limits.clamp(max=LONGEST).long().clamp(min=max(1, config.min_length)),
-        log_probs=src.new_zeros(batch, 1, dtype=torch.float),
-        tokens=src.new_zeros(batch, 1, 0),
-        attends=attends,
-        attention=None,
-        state=state,
-        memory=memory,
-        draws=draws,
-    )
-
-
 def search_in_batches(
     model: Translator | Ensemble,
     sentences: Sequence[Sequence[int]],
@@ -225,26 +229,25 @@ def search_in_batches(
     sampling: Sampling | None = None,
     first: int = 0,
 ) -> Iterator[tuple[int, list[Hypothesis]]]:
-    """Yield (position, hypotheses) of each sentence, in batches from the longest to the shortest.
+    """Yield (position, the n_best translations, best first) of each sentence, as they are found.
 
-    Sentences are ids without eos. One without pieces has the empty translation, and comes first.
-    With `sampling` there are n_best independent draws instead of a beam; `first` is the number of
-    the first sentence, on which they depend.
+    Sentences are ids without eos; those without pieces have the empty translation, and come first.
+    At most batch_size sentences are active at a time. A sentence is over once beam_size of its
+    hypotheses have ended, or n_best that none of the others can beat, or at its largest length:
+    there, unfinished hypotheses compete as they are. With `sampling` there are n_best independent
+    draws instead of a beam; `first` is the number of the first sentence, on which they depend.
+
+    Raises ValueError for settings out of range, RuntimeError for a model whose probabilities are
+    not finite.
     """
     if sampling is not None:
         config = replace(config, beam_size=n_best)
-    vocabulary, device = model.vocabulary, next(model.parameters()).device
-    order = sorted((i for i, s in enumerate(sentences) if len(s)), key=lambda i: -len(sentences[i]))
+    if not 1 <= n_best <= config.beam_size:
+        raise ValueError(f"n_best={n_best}: expected 1 to beam_size={config.beam_size}")
     for i, s in enumerate(sentences):
         if not len(s):
             yield i, [Hypothesis([], 0.0, 0.0, ended=False)]
-    for start in range(0, len(order), config.batch_size):
-        chosen = order[start : start + config.batch_size]
-        rows = [torch.tensor([*sentences[i], vocabulary.eos_id]) for i in chosen]
-        src = pad_sequence(rows, batch_first=True, padding_value=vocabulary.pad_id).to(device)
-        lengths = torch.tensor([row.numel() for row in rows])
-        draws = None
-        if sampling is not None:
-            draws = Draws(sampling, [first + i for i in chosen], n_best)
-        found = beam_search(model, src, lengths, config, n_best, return_attention, draws)
-        yield from zip(chosen, found, strict=True)
+    draws = None if sampling is None else Draws(sampling, first, n_best)
+    model.load_kernels()
+    with packed_weights(model):
+        yield from Search(model, sentences, config, n_best, return_attention, draws).run()

@@ -41,8 +41,8 @@ def by_steps(model: Translator, tokenizers: Tokenizers, src: str, tgt: str) -> t
     memory, state = model.encode(ids, torch.tensor([ids.size(1)]))
     total, previous, words = 0.0, tokenizer.bos_id, [*tokenizer.encode(tgt), tokenizer.eos_id]
     for word in words:
-        log_p, state, _ = model.step(torch.tensor([previous]), state, memory)
-        total, previous = total + log_p[0, word].item(), word
+        logits, state, _ = model.step(torch.tensor([previous]), state, memory)
+        total, previous = total + logits.log_softmax(dim=1)[0, word].item(), word
     return total, len(words)
 
 

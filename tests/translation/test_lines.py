@@ -132,7 +132,7 @@ def test_kernels_are_loaded_before_the_progress_bar_starts(
     monkeypatch.setattr(Translator, "load_kernels", lambda self: happened.append("kernels"))
     monkeypatch.setattr(translation, "tqdm", bar)
     opened.translate(two_runs.sources[:1], progress=True)
-    assert happened == ["kernels", "bar"]
+    assert happened[:2] == ["kernels", "bar"]
 
 
 def test_a_trained_run_copies_unknown_words(two_runs: Runs, tmp_path: Path) -> None:

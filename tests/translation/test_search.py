@@ -9,7 +9,7 @@ from typed import present
 from seq2seq.config import Attention, CellConfig, DecodeConfig, ModelConfig, length_limit
 from seq2seq.model import Translator, Vocabulary
 from seq2seq.rnn import NormConfig
-from seq2seq.translation.search import beam_search, search_in_batches
+from seq2seq.translation.search import search_in_batches
 
 SENTENCES = [[5, 6, 7], [4, 4, 9, 10, 11], [], [8]]
 WORDS = (1, 4, 5)  # the ids of a target vocabulary of 6 without special ones: unk and two words
@@ -134,10 +134,9 @@ def test_no_translation_is_longer_than_the_limit() -> None:
 
 
 def test_wrong_settings_are_named() -> None:
-    model, src = translator(), torch.tensor([[5, 3]])
     with pytest.raises(ValueError, match="beam_size=0"):
-        beam_search(model, src, torch.tensor([2]), DecodeConfig(beam_size=0))
+        DecodeConfig(beam_size=0)
     with pytest.raises(ValueError, match="n_best=3"):
-        beam_search(model, src, torch.tensor([2]), DecodeConfig(beam_size=2), n_best=3)
+        list(search_in_batches(translator(), [[5]], DecodeConfig(beam_size=2), n_best=3))
     with pytest.raises(ValueError, match="batch_size=0"):
-        beam_search(model, src, torch.tensor([2]), DecodeConfig(batch_size=0))
+        DecodeConfig(batch_size=0)

@@ -8,13 +8,14 @@ import shutil
 import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 LOG = logging.getLogger(__name__)
-SOURCES = Path(__file__).parent
-LIBRARY = "seq2seq_cpu.so"
+HEADERS = Path(__file__).parent
+LIBRARY = "kernels.so"
 MAKING = ".making-"
 """Start of the name of the folder that is compiled in."""
 VECTOR_FLAGS = {
@@ -49,6 +50,18 @@ class BuildError(RuntimeError):
     """A failure to compile or load the kernels."""
 
 
+@dataclass(frozen=True)
+class Kernels:
+    """C++ files of one folder, which become one library."""
+
+    name: str
+    """What they are for, in the name of the library's folder."""
+    folder: Path
+
+
+LAYERS = Kernels("layers", HEADERS)
+
+
 def flags() -> list[str]:
     """Return the compiler's flags, except for the paths of PyTorch."""
     vectors = VECTOR_FLAGS.get(torch.backends.cpu.get_cpu_capability(), [])
@@ -59,12 +72,11 @@ def flags() -> list[str]:
     ]
 
 
-def fingerprint() -> str:
+def fingerprint(kernels: Kernels) -> str:
     """Return a hash of everything that the compiled library depends on."""
     parts = [torch.__version__, *compiler(), *flags()]
-    parts += [
-        file.name + file.read_text(encoding="utf-8") for file in sorted(SOURCES.glob("*.[ch]*"))
-    ]
+    files = {*kernels.folder.glob("*.[ch]*"), *HEADERS.glob("*.h")}
+    parts += [file.name + file.read_text(encoding="utf-8") for file in sorted(files)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -73,23 +85,23 @@ def compiler() -> list[str]:
     return shlex.split(os.environ.get("CXX", "")) or ["c++"]
 
 
-def cache() -> Path:
-    """Return the folder of this library in PyTorch's extension cache, TORCH_EXTENSIONS_DIR."""
+def cache(kernels: Kernels = LAYERS) -> Path:
+    """Return the folder of a library in PyTorch's extension cache, TORCH_EXTENSIONS_DIR."""
     root = os.environ.get("TORCH_EXTENSIONS_DIR") or Path.home() / ".cache" / "torch_extensions"
-    return Path(root) / f"seq2seq_cpu_{fingerprint()}"
+    return Path(root) / f"seq2seq_{kernels.name}_{fingerprint(kernels)}"
 
 
-def failure() -> str | None:
+def failure(kernels: Kernels = LAYERS) -> str | None:
     """Load the kernels, compiled first if need be; return why that failed, or None."""
     try:
-        load(cache())
+        load(kernels, cache(kernels))
     except (OSError, RuntimeError, ValueError) as error:  # PyTorch, file locks, a malformed CXX
         return str(error) if error.__cause__ is None else f"{error}: {error.__cause__}"
     return None
 
 
-def load(folder: Path) -> None:
-    """Load the library in a folder.
+def load(kernels: Kernels, folder: Path) -> None:
+    """Load the library of these kernels in a folder.
 
     One process compiles it while others wait. A damaged library is compiled again.
     """
@@ -102,7 +114,7 @@ def load(folder: Path) -> None:
             if library.exists() and not is_whole(library):
                 LOG.warning("%s is damaged: compiling it again", library)
             if not is_whole(library):
-                build(library)
+                build(kernels, library)
                 checksum(library).write_bytes(digest(library))
     torch.ops.load_library(library)
 
@@ -126,7 +138,7 @@ def digest(file: Path) -> bytes:
     return hashlib.sha256(file.read_bytes()).hexdigest().encode()
 
 
-def build(library: Path) -> None:
+def build(kernels: Kernels, library: Path) -> None:
     """Compile and link the library under a temporary name, then rename it."""
     command, torch_home = compiler(), Path(torch.__file__).parent
     if shutil.which(command[0]) is None:
@@ -138,6 +150,7 @@ def build(library: Path) -> None:
         "compiling the fused kernels into %s: takes about half a minute, only once", library.parent
     )
     includes = [
+        f"-I{HEADERS}",
         f"-isystem{torch_home / 'include'}",
         f"-isystem{torch_home / 'include/torch/csrc/api/include'}",
     ]
@@ -149,7 +162,7 @@ def build(library: Path) -> None:
         shutil.rmtree(abandoned, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=library.parent, prefix=MAKING) as temporary:
         linked = Path(temporary) / LIBRARY
-        sources = sorted(SOURCES.glob("*.cpp"))
+        sources = sorted(kernels.folder.glob("*.cpp"))
         compiled = [str(Path(temporary) / f"{source.stem}.o") for source in sources]
         commands = [
             [*command, *flags(), *includes, "-c", str(source), "-o", target]

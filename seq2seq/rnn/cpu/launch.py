@@ -19,7 +19,7 @@ def run(
     """Return what `reference.recurrence` returns."""
     on_gpu, dtype = x.is_cuda, product_dtype(p.weight_hh)
     pack_weight = len(batch_sizes) >= PACKED_FROM and not on_gpu and packs(dtype)
-    operands = prepare(p, dtype, batch_sizes[0])
+    operands = prepare(p, dtype)
     x, weight_ih = x.to(dtype), operands.weight_ih
     if on_gpu:
         u = F.linear(x, weight_ih)

@@ -9,6 +9,11 @@ from torch import Tensor, nn
 from ..reference import CellParameters
 from .operators import packs
 
+ROWS = 64
+"""Number of rows that a kept weight is packed for. It is fixed, so that no result depends on the
+batch; with other numbers of rows the product is as fast.
+"""
+
 
 @dataclass
 class Operands:
@@ -59,11 +64,11 @@ class OperandCache(nn.Module):
         return self.__dict__ | {"_kept": {}}
 
 
-def prepare(p: CellParameters, dtype: torch.dtype, rows: int) -> Operands:
+def prepare(p: CellParameters, dtype: torch.dtype) -> Operands:
     """Return the operands for products of a type.
 
     Where the cell's parameters may be kept, the operands are kept too, with packed weights, until a
-    parameter changes. `rows` is the number of rows that weights are packed for.
+    parameter changes.
     """
     parts = [part for term in (p.ih, p.hh, p.c) for part in (term.gain, term.bias)]
     sources = [t for t in (p.weight_ih, p.weight_hh, *parts) if t is not None]
@@ -75,7 +80,7 @@ def prepare(p: CellParameters, dtype: torch.dtype, rows: int) -> Operands:
         weight_ih, weight_hh = p.weight_ih.to(dtype), p.weight_hh.to(dtype)
         if not weight_hh.is_cuda and packs(dtype):
             weight_ih, weight_hh = (
-                torch.ops.mkldnn._reorder_linear_weight(w, rows) for w in (weight_ih, weight_hh)
+                torch.ops.mkldnn._reorder_linear_weight(w, ROWS) for w in (weight_ih, weight_hh)
             )
         found = Operands(weight_ih, weight_hh, vectors(p), sources, versions)
         p.kept[dtype] = found

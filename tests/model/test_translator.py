@@ -70,13 +70,14 @@ def test_stepwise_decoding_gives_the_probabilities_of_training(options: dict[str
     previous, stepwise = torch.full((4,), 2), torch.zeros((), dtype=torch.double)
     weights = model.attention(src, src_lengths, tgt, tgt_lengths)
     for t in range(tgt.size(1)):
-        log_probs, state, seen = model.step(previous, state, memory)
+        logits, state, seen = model.step(previous, state, memory)
+        log_probs = logits.log_softmax(dim=1)
         previous, active = tgt[:, t], t < tgt_lengths
         stepwise -= (log_probs.gather(1, previous[:, None]).squeeze(1) * active).sum()
         if weights is not None:
             assert seen is not None
             torch.testing.assert_close(seen[active], weights[active, t])
-    # log_softmax of the steps is in float32, so the two agree to its rounding.
+    # The logits of the steps are in float32, so the two agree to its rounding.
     torch.testing.assert_close(stepwise, nll, rtol=1e-6, atol=1e-5)
 
 

@@ -1,0 +1,77 @@
+"""The operations of a search step: fused C++ kernels on a CPU, else plain torch.
+
+Both give the same up to rounding. The kernels' result for a row depends on that row alone, whatever
+the batch, its padding and the number of threads are.
+
+A sentences, K hypotheses each, R = A * K, S source steps, H hidden, V vocabulary.
+"""
+
+import functools
+import logging
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..rnn.cpu import build
+
+LOG = logging.getLogger(__name__)
+SEARCH = build.Kernels("search", Path(__file__).parent / "cpu")
+
+
+@functools.cache
+def load() -> bool:
+    """Compile or load the kernels; return whether that worked, and warn once if it did not."""
+    cause = build.failure(SEARCH)
+    if cause:
+        LOG.warning("search runs in plain torch, more slowly: %s", cause)
+    return cause is None
+
+
+def serves(x: Tensor, *others: Tensor) -> bool:
+    """Return whether the kernels are loaded and take these tensors.
+
+    They take float tensors on a CPU, and have no gradients.
+    """
+    tensors = (x, *others)
+    return (
+        load.cache_info().currsize > 0
+        and load()
+        and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
+        and not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
+    )
+
+
+def attend(query: Tensor, keys: Tensor, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return context (A, K, H) and weights (A, K, S) of queries (A, K, H) by dot products.
+
+    keys and states (A, S, H); mask (A, S) is true on words. Weights are 0 on padding.
+    """
+    if serves(query, keys, states):
+        context, weights = torch.ops.seq2seq.attention_step(query, keys, states, mask)
+        return context, weights
+    scores = torch.bmm(query, keys.transpose(1, 2))
+    weights = masked_softmax(scores, mask).to(query.dtype)
+    return torch.bmm(weights, states), weights
+
+
+def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """Return the softmax of scores (B, T, S) over words, in float; mask (B, S) is true on them."""
+    return torch.softmax(scores.float().masked_fill(~mask[:, None], float("-inf")), dim=2)
+
+
+def log_sum_exp(logits: Tensor) -> Tensor:
+    """Return log sum_v exp logits_v (R,) of logits (R, V)."""
+    if serves(logits):
+        found: Tensor = torch.ops.seq2seq.log_sum_exp(logits)
+        return found
+    return torch.logsumexp(logits, dim=1)
+
+
+def best_words(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the largest logits (R, count), falling, and their words, of logits (R, V)."""
+    if serves(logits):
+        values, words = torch.ops.seq2seq.best_words(logits, count)
+        return values, words
+    found = logits.topk(count, dim=1)
+    return found.values, found.indices

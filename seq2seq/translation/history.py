@@ -1,0 +1,71 @@
+"""What a search has chosen at each step, from which its translations are read back.
+
+R hypotheses at a step, S source steps.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass
+class Chosen:
+    """The hypotheses after one step, and what they continue."""
+
+    words: NDArray[np.int64]  # (R,) the last word of each
+    parents: NDArray[np.int64]  # (R,) its row in the step before, without this word
+    weights: Tensor | None  # (rows of the step before, S) attention, if asked for
+
+
+@dataclass
+class History:
+    """The steps of a search, as far back as an active sentence needs them."""
+
+    first: int = 0
+    """Number of the oldest step that is kept."""
+    steps: deque[Chosen] = field(default_factory=deque)
+
+    def append(self, chosen: Chosen) -> None:
+        """Add the next step."""
+        self.steps.append(chosen)
+
+    def forget(self, before: int) -> None:
+        """Drop the steps before this one."""
+        while self.steps and self.first < before:
+            self.steps.popleft()
+            self.first += 1
+
+    def read(self, row: int, start: int, end: int) -> tuple[list[int], list[Tensor]]:
+        """Return the words of steps start to end - 1, and their attention (S,) where it is kept.
+
+        `row` is the hypothesis' row after the last of these steps.
+        """
+        words, attention = [], []
+        for number in range(end - 1, start - 1, -1):
+            chosen = self.steps[number - self.first]
+            words.append(int(chosen.words[row]))
+            row = int(chosen.parents[row])
+            if chosen.weights is not None:
+                attention.append(chosen.weights[row])
+        return words[::-1], attention[::-1]
+
+    def weights(self, number: int) -> Tensor | None:
+        """Return the attention of a step's rows, if it is kept."""
+        return self.steps[number - self.first].weights
+
+    def words(self, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the words so far (R, t) of the last step's hypotheses, with -1 before the first.
+
+        starts (R,) are the steps of their first words.
+        """
+        end, rows = self.first + len(self.steps), np.arange(len(starts))
+        oldest = int(starts.min(initial=end))
+        words = np.full((len(starts), end - oldest), -1)
+        for number in range(end - 1, oldest - 1, -1):
+            chosen, begun = self.steps[number - self.first], starts <= number
+            words[begun, number - oldest] = chosen.words[rows[begun]]
+            rows[begun] = chosen.parents[rows[begun]]
+        return words

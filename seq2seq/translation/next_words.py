@@ -1,0 +1,40 @@
+"""The best next words of every hypothesis, from a model's scores of all words.
+
+A sentences, K hypotheses each, R = A * K, V vocabulary, M candidates of a sentence.
+"""
+
+import numpy as np
+from torch import Tensor
+
+from ..model.kernels import best_words
+from .beams import Beams, Candidates
+from .sampling import Draws
+
+
+def likeliest(logits: Tensor, normaliser: Tensor, beams: Beams) -> Candidates:
+    """Return the best 2K candidates of each sentence: of K of them at most K end.
+
+    log p = logits (R, V) - normaliser (R,), whatever the logits of forbidden words are.
+    """
+    size = beams.config.beam_size
+    count = min(2 * size, logits.size(1))
+    best, words = best_words(logits, count)  # (R, count)
+    next_ones = (best - normaliser[:, None]).cpu().numpy().reshape(len(beams), size, count)
+    log_probs = (next_ones + beams.table["log_prob"][:, :, None]).reshape(len(beams), -1)
+    order = np.argsort(-log_probs, axis=1, kind="stable")[:, : 2 * size]
+    rows = np.repeat(np.arange(len(beams) * size), count).reshape(len(beams), -1)
+    found = [
+        np.take_along_axis(x, order, axis=1)
+        for x in (log_probs, rows, words.cpu().numpy().reshape(len(beams), -1))
+    ]
+    return Candidates(*found)
+
+
+def drawn(logits: Tensor, normaliser: Tensor, beams: Beams, draws: Draws) -> Candidates:
+    """Return one candidate for each hypothesis, drawn at random."""
+    size = beams.config.beam_size
+    log_probs = (logits - normaliser[:, None]).view(len(beams), size, -1)
+    words = draws.words(log_probs, beams.table["sentence"].tolist())
+    chosen = log_probs.gather(2, words[:, :, None])[:, :, 0].cpu().numpy()
+    rows = np.arange(len(beams) * size).reshape(-1, size)
+    return Candidates(beams.table["log_prob"] + chosen, rows, words.cpu().numpy())

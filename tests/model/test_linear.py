@@ -1,0 +1,67 @@
+"""Linear layers whose weights are packed for a search."""
+
+import pytest
+import torch
+from torch import nn
+
+from seq2seq.model.linear import Linear, packed_weights
+from seq2seq.rnn import packs
+
+needs_packing = pytest.mark.skipif(not packs(torch.float32), reason="no oneDNN")
+
+
+def layer(bias: bool = True) -> Linear:
+    torch.manual_seed(0)
+    return Linear(24, 50, bias=bias)
+
+
+@needs_packing
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(24,), (1, 24), (70, 24), (3, 5, 24)])
+@torch.no_grad()
+def test_a_packed_weight_gives_the_same_product(bias: bool, shape: tuple[int, ...]) -> None:
+    linear, x = layer(bias), torch.randn(shape)
+    expected = linear(x)
+    with packed_weights(linear):
+        assert linear.packed is not None
+        torch.testing.assert_close(linear(x), expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(linear(x), expected)
+
+
+@needs_packing
+@torch.no_grad()
+def test_a_row_of_a_packed_product_depends_on_that_row_alone() -> None:
+    linear, x = layer(), torch.randn(300, 24)
+    with packed_weights(linear):
+        whole = linear(x)
+        for rows in (1, 2, 5, 16, 33, 64, 100):
+            assert torch.equal(linear(x[:rows]), whole[:rows])
+
+
+def test_weights_are_unpacked_after_a_failure() -> None:
+    linear = layer()
+    with pytest.raises(KeyError), packed_weights(nn.Sequential(linear)):
+        raise KeyError
+    assert linear.packed is None
+
+
+@torch.no_grad()
+def test_types_that_onednn_does_not_know_are_left_to_torch() -> None:
+    linear, x = layer().double(), torch.randn(4, 24).double()
+    with packed_weights(linear):
+        assert linear.packed is None
+        assert linear(x).dtype == torch.double
+
+
+@needs_packing
+@torch.no_grad()
+def test_under_autocast_the_product_has_its_type() -> None:
+    if not packs(torch.bfloat16):
+        pytest.skip("the CPU has no bfloat16 products")
+    linear, x = layer(), torch.randn(8, 24)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = linear(x)
+        with packed_weights(linear):
+            found = linear(x)
+    assert found.dtype == expected.dtype == torch.bfloat16
+    torch.testing.assert_close(found, expected, rtol=2e-2, atol=2e-2)
