@@ -87,9 +87,8 @@ ROOMS = {
     "fonts": {"shown"},
     "figures": {"files", "fonts"},
     "device": {"config"},
-    "loss": {"rnn"},
     "data": {"config", "errors", "files"},
-    "model": {"rnn", "config", "loss"},
+    "model": {"rnn", "config"},
     "runs": {"rnn", "config", "files", "programs", "shown"},
     "translation": {"config", "data", "runs", "model", "device", "figures"},
     "probes": {"rnn", "config", "data", "runs", "model", "device", "translation"},
@@ -207,7 +206,7 @@ LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
 BUDGETS = {
     ("rnn",): 1430,
-    ("model", "loss", "translation", "training"): 3650,
+    ("model", "translation", "training"): 3650,
     ("data",): 3300,
     ("report",): 2970,
 }

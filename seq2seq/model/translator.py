@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import CellConfig, ModelConfig, Tying
-from ..loss import linear_cross_entropy
 from ..rnn import NormConfig, is_norm_parameter, load_kernels
 from . import kernels
 from .attention import Memory
 from .decoder import Decoder, DecoderState
 from .encoder import Bridge, Encoder
 from .linear import Linear
+from .loss import linear_cross_entropy
 from .packing import Dropout, Packing
 
 
