@@ -5,7 +5,7 @@
 A command is a line that begins with `$ ` in a ```console block; the lines below it are what it
 prints. Lines that end with a backslash, or that follow `<<'END'`, belong to the command. All
 commands of a page run in one new folder, one after the other, as in one shell session. `...` in
-the text stands for what differs from run to run, such as times. Figures of a model, which differ
+the text stands for what differs from run to run, such as times. Numbers of a model, which differ
 from processor to processor, are kept as they were.
 """
 
@@ -33,7 +33,7 @@ VARYING = (
 """What differs from run to run -> what is written for it."""
 
 OF_THE_MODEL = re.compile(r"-?\d+\.\d+|(?<=update )\d+(?= of)")
-"""Figures that depend on the processor: a model's losses, scores and best update."""
+"""Numbers that depend on the processor: a model's losses, scores and best update."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Command:
     def prints(self, output: str) -> bool:
         """Return whether an output is the documented one.
 
-        `...` stands for any text and a model's figures for any figure. Of translations only the
+        `...` stands for any text and a model's numbers for any number. Of translations only the
         number of lines counts.
         """
         if "translate.py" in self.text:

@@ -4,7 +4,7 @@
     python scripts/benchmark.py train --data multi30k_de_en --json train.json
     python scripts/benchmark.py decode --help
 
-Contestants run in turn in one process. A figure is the median over rounds, and a ratio the median
+Contestants run in turn in one process. A number is the median over rounds, and a ratio the median
 of the ratios to the first row of the same round. Compiling kernels, preparing text and warming up
 are in none of the times. Without a command all of them run.
 """
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seq2seq.app.exit_codes import guarded
+from seq2seq.app.exit_codes import exiting
 from seq2seq.app.options import parser
 from seq2seq.app.utf8 import restart_in_utf8
 from seq2seq.files import write_text
@@ -91,7 +91,7 @@ def add_options(command: argparse.ArgumentParser, name: str) -> None:
         help="small takes seconds, for a first look",
     )
     add("--threads", type=int, metavar="N", help="number of CPU threads")
-    add("--json", type=Path, metavar="FILE", help="write the figures and what they depend on there")
+    add("--json", type=Path, metavar="FILE", help="write the numbers and what they depend on there")
     if name != "memory":
         rounds = 11 if name == "layers" else 5
         add("--rounds", type=int, default=rounds, metavar="N", help=f"rounds (default: {rounds})")
@@ -149,7 +149,7 @@ def add_translators(command: argparse.ArgumentParser, name: str) -> None:
 
 
 def as_json(results: "Results", options: argparse.Namespace) -> str:
-    """Return all figures as JSON, and what they depend on."""
+    """Return all numbers as JSON, and what they depend on."""
     asked = {"command": shlex.join(sys.argv), "rounds": getattr(options, "rounds", None)}
     return json.dumps({**asked, **results.as_json()}, indent=2) + "\n"
 
@@ -169,4 +169,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     restart_in_utf8()
-    sys.exit(guarded(main))
+    with exiting():
+        main()

@@ -15,9 +15,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from tensorboard.summary.writer import event_file_writer
 
-from seq2seq.app import composition
-from seq2seq.app import train as train_module
-from seq2seq.app.exit_codes import guarded
+from seq2seq.app import commands, composition
+from seq2seq.app.exit_codes import exiting
 from seq2seq.config import Config
 from seq2seq.rnn import load_kernels
 from seq2seq.runs.folder import Run
@@ -204,12 +203,14 @@ class Done:
     err: str
 
 
-def exit_code(main: Callable[[], None]) -> int:
+def exit_code(main: Callable[[], object]) -> int:
     """Run a command's main function and return its exit code."""
     try:
-        return guarded(main)
-    except SystemExit as error:  # argparse
+        with exiting():
+            main()
+    except SystemExit as error:
         return int(error.code or 0)
+    return 0
 
 
 class TrainCommand(Protocol):
@@ -231,7 +232,7 @@ def train_command(
         capfd.readouterr()
         handlers = logging.root.handlers[:]
         try:
-            code = exit_code(train_module.main)
+            code = exit_code(commands.train)
         finally:
             logging.root.handlers[:] = handlers  # Hydra's write to this call's standard output
         return Done(code, *capfd.readouterr())

@@ -70,7 +70,7 @@ def test_a_signal_leaves_no_temporary_folder(tmp_path: Path, number: signal.Sign
     program = f"""
 import os, signal, sys
 from pathlib import Path
-from seq2seq.app.exit_codes import guarded
+from seq2seq.app.exit_codes import exiting
 from seq2seq.files import new_folder
 
 def main() -> None:
@@ -79,7 +79,8 @@ def main() -> None:
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup and shells in the background ignore it
 signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.exit(guarded(main))
+with exiting():
+    main()
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
@@ -93,9 +94,10 @@ sys.exit(guarded(main))
 def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
     """As nohup starts a program."""
     program = """
-import os, signal, sys
-from seq2seq.app.exit_codes import guarded
+import os, signal
+from seq2seq.app.exit_codes import exiting
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
-sys.exit(guarded(lambda: os.kill(os.getpid(), signal.SIGHUP)))
+with exiting():
+    os.kill(os.getpid(), signal.SIGHUP)
 """
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import exit_code
 
-from seq2seq.app.exit_codes import guarded
 from seq2seq.data import corpora
 from seq2seq.data.text import read_lines
 from seq2seq.errors import DataError
@@ -117,13 +117,13 @@ def test_a_refused_permission_is_called_one(
     (locked / "shut" / "config.yaml").touch()
     (locked / "shut").chmod(0)
     with another_user():
-        assert guarded(lambda: load_checkpoint(locked / "last.safetensors")) == 2
+        assert exit_code(lambda: load_checkpoint(locked / "last.safetensors")) == 2
         assert "last.safetensors: Permission denied\n" in capsys.readouterr().err
         with pytest.raises(DataError, match=r"a\.txt: cannot be read \(Permission denied"):
             list(read_lines(locked / "a.txt"))
-        assert guarded(lambda: Run.open(locked / "shut")) == 2
+        assert exit_code(lambda: Run.open(locked / "shut")) == 2
         assert "config.yaml: Permission denied\n" in capsys.readouterr().err
-        assert guarded(lambda: write_text(locked / "new.txt", "a")) == 2
+        assert exit_code(lambda: write_text(locked / "new.txt", "a")) == 2
         assert "new.txt: Permission denied\n" in capsys.readouterr().err
         with pytest.raises(PermissionError):
             exists(locked / "shut" / "a")

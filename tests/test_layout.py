@@ -1,22 +1,17 @@
-"""Rules for the whole code: imports between rooms, sizes, no dead options, commands that exist."""
+"""Rules for the whole code: imports between rooms, sizes, no dead options."""
 
 import ast
 import re
-import shlex
-from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from seq2seq import config
-from seq2seq.app import composition
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "seq2seq").rglob("*.py"))
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def name_of(path: Path) -> str:
@@ -206,11 +201,14 @@ LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
 BUDGETS = {
     ("rnn",): 1430,
-    ("model", "translation", "training"): 3650,
-    ("data",): 3300,
+    ("model", "translation", "training"): 3630,
+    ("data",): 3200,
     ("report",): 2970,
 }
-"""The most lines of Python that rooms may have together; kernels are not counted."""
+"""The most lines of Python that rooms may have together; kernels are not counted.
+
+docs/architecture.md says what each room's lines are for.
+"""
 KERNELS = ("rnn/cpu/", "rnn/gpu/")
 PYTHON = [*FILES, *sorted((ROOT / "scripts").glob("*.py")), ROOT / "train.py"]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
@@ -227,6 +225,13 @@ def is_kernel(path: Path) -> bool:
 @pytest.mark.parametrize("path", [*PYTHON, *TESTS], ids=str)
 def test_no_file_is_too_long(path: Path) -> None:
     assert len(lines_of(path)) < LONGEST_FILE
+
+
+def test_the_architecture_page_has_the_budgets() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[^|]+`) \| ([\d,]+) \| [\d,]+ \|", text, re.M)
+    found = {tuple(re.findall(r"\w+", rooms)): int(n.replace(",", "")) for rooms, n in rows}
+    assert found == BUDGETS
 
 
 @pytest.mark.parametrize("rooms", BUDGETS, ids="+".join)
@@ -293,106 +298,3 @@ def test_no_option_is_dead() -> None:
         if f.name not in read | referred
     ]
     assert not dead
-
-
-# -- what the README promises ---
-
-COMMANDS = [
-    "make compare",
-    "make test",
-    "make help",
-    "python train.py norm=layer",
-    "python train.py norm=batch data=multi30k_de_en model=base seed=3",
-    "python train.py -m norm=none,batch,layer seed=1,2,3",
-    "python train.py resume=RUN",
-    "torchrun --nproc-per-node 2 train.py norm=layer",
-    "python scripts/prepare_data.py data=multi30k_de_en",
-    "python scripts/evaluate.py RUN [RUN ...] --split test --beam 5",
-    "python scripts/translate.py RUN < input.txt > output.txt",
-    "python scripts/compare.py RUN [RUN ...]",
-    "python scripts/benchmark.py",
-    "tensorboard --logdir outputs",
-]
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_the_readme_names_every_command(command: str) -> None:
-    assert command in README
-
-
-def shown_commands(text: str) -> Iterator[str]:
-    """Yield the commands that a text shows in backticks or indented.
-
-    Comments are left out, and continued lines are joined.
-    """
-    text = text.replace("\\\n", " ")
-    for line in re.findall(r"`(python [^`]+)`", text) + re.findall(
-        r"^ {4}(python .*)$", text, re.M
-    ):
-        yield re.split(r"  +(?=[^-\s\w]|[a-z]+ [a-z])|\s#", line.strip())[0].strip()
-
-
-def overrides(command: str) -> list[list[str]]:
-    """Return the overrides of a command, one list for each job.
-
-    A sweep has as many jobs as are needed to use each value once.
-    """
-    words = [word.partition("=") for word in shlex.split(command)[2:] if "=" in word]
-    values = {
-        key: value.split(",") if "-m" in shlex.split(command) else [value]
-        for key, _, value in words
-    }
-    jobs = max(map(len, values.values()), default=1)
-    return [[f"{key}={each[i % len(each)]}" for key, each in values.items()] for i in range(jobs)]
-
-
-HELP = "".join(
-    path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("configs/hydra/help/*.yaml"))
-)
-SHOWN = sorted(
-    {
-        command
-        for command in shown_commands(README + HELP)
-        if re.match(r"python (train|scripts/prepare_data)\.py", command)
-    }
-)
-
-
-def test_enough_commands_are_found() -> None:
-    assert len(SHOWN) > 15
-    assert "python train.py -m norm=none,batch,layer seed=1,2,3" in SHOWN
-    assert sum("data.train.source" in command for command in SHOWN) >= 2
-
-
-@pytest.mark.parametrize("command", SHOWN)
-def test_each_command_that_is_shown_composes(command: str) -> None:
-    composition.register()
-    name = "prepare_data" if "prepare_data" in command else "train"
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        for job in overrides(command):
-            composed = composition.composed(compose(name, job))
-            assert isinstance(composed, config.Config)
-
-
-@pytest.mark.parametrize("name", ["evaluate", "translate", "compare", "benchmark"])
-def test_each_option_that_is_shown_exists(name: str) -> None:
-    shown = [line for line in README.splitlines() if f"scripts/{name}.py" in line]
-    assert shown
-    own = ROOT / "seq2seq" / "app" / f"{name}.py"
-    file = own if own.exists() else ROOT / "scripts" / f"{name}.py"
-    source = file.read_text() + (ROOT / "seq2seq" / "app" / "options.py").read_text()
-    for option in re.findall(r"(--[a-z-]+)", "".join(shown)):
-        assert f'"{option}"' in source
-
-
-def test_each_make_target_that_is_named_exists() -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
-    named = set(re.findall(r"(?:^ {4}|`)make ([a-z-]+)", README, re.M))
-    assert {"compare", "test", "help"} <= named <= targets
-
-
-def test_each_file_that_is_named_exists() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert target.startswith("http") or (ROOT / target).exists(), target
-    for path in re.findall(r"`((?:seq2seq|scripts|configs|data|tests)/[\w/.-]*)`", README):
-        assert (ROOT / path).exists(), path

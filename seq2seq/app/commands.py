@@ -2,18 +2,19 @@
 
 import os
 import sys
+from functools import partial
 from importlib import import_module
-from typing import NoReturn
 
-from .exit_codes import guarded
+from .exit_codes import exiting
 from .utf8 import restart_in_utf8
 
 
-def _run(name: str) -> NoReturn:
+def command(name: str) -> None:
     """Run the `main` of a module of this package; a missing package is an error like others."""
     restart_in_utf8()
     sys.argv[1:] = map(_with_home, sys.argv[1:])
-    sys.exit(guarded(lambda: import_module(f"{__package__}.{name}").main()))
+    with exiting():
+        import_module(f"{__package__}.{name}").main()
 
 
 def _with_home(argument: str) -> str:
@@ -22,36 +23,17 @@ def _with_home(argument: str) -> str:
     return option + sign + os.path.expanduser(value) if option.startswith("--") else argument
 
 
-def train() -> NoReturn:
-    """Train a translator: `seq2seq-train norm=layer`."""
-    _run("train")
-
-
-def prepare() -> NoReturn:
-    """Prepare a corpus: `seq2seq-prepare data=multi30k_de_en`."""
-    _run("prepare")
-
-
-def data_report() -> NoReturn:
-    """Report on the text of a corpus: `seq2seq-data-report data=multi30k_de_en`."""
-    _run("data_report")
-
-
-def translate() -> NoReturn:
-    """Translate lines: `seq2seq-translate RUN < input.txt > output.txt`."""
-    _run("translate")
-
-
-def evaluate() -> NoReturn:
-    """Score runs: `seq2seq-evaluate RUN [RUN ...]`."""
-    _run("evaluate")
-
-
-def score() -> NoReturn:
-    """Score given translations: `seq2seq-score RUN --source FILE --target FILE`."""
-    _run("score")
-
-
-def compare() -> NoReturn:
-    """Compare runs in a report: `seq2seq-compare RUN [RUN ...] --out DIR`."""
-    _run("compare")
+train = partial(command, "train")
+"""Train a translator: `seq2seq-train norm=layer`."""
+prepare = partial(command, "prepare")
+"""Prepare a corpus: `seq2seq-prepare data=multi30k_de_en`."""
+data_report = partial(command, "data_report")
+"""Report on the text of a corpus: `seq2seq-data-report data=multi30k_de_en`."""
+translate = partial(command, "translate")
+"""Translate lines: `seq2seq-translate RUN < input.txt > output.txt`."""
+evaluate = partial(command, "evaluate")
+"""Score runs: `seq2seq-evaluate RUN [RUN ...]`."""
+score = partial(command, "score")
+"""Score given translations: `seq2seq-score RUN --source FILE --target FILE`."""
+compare = partial(command, "compare")
+"""Compare runs in a report: `seq2seq-compare RUN [RUN ...] --out DIR`."""

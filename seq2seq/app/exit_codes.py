@@ -8,11 +8,11 @@ signal, with nothing to save. There is no traceback unless HYDRA_FULL_ERROR=1.
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from ..errors import Stopped
 from ..files import place
@@ -110,27 +110,29 @@ def ended_by_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-def guarded(main: Callable[[], Any]) -> int:
-    """Run a command; return its exit code, after one line about an error that it raised."""
+@contextmanager
+def exiting() -> Iterator[None]:
+    """Turn an error raised inside into one line about it, and SystemExit with its exit code."""
     use_utf8()
+    code = 0
     try:
         with ended_by_signals():
-            main()
-        return 0
+            yield
     except Stopped as error:
-        return fail(error, error.exit_code)
+        code = fail(error, error.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        code = 130
     except BrokenPipeError:  # the reader of our output has gone, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except ModuleNotFoundError as error:
         module = (error.name or "").partition(".")[0]
         if module not in PACKAGES:
             raise
-        return fail(MissingPackage(module), 2)
+        code = fail(MissingPackage(module), 2)
     except (MissingPackage, ValueError, *WRONG_PLACE) as error:
-        return fail(error, 2)
+        code = fail(error, 2)
     except (RuntimeError, OSError) as error:
-        return fail(error, 1)
+        code = fail(error, 1)
+    if code:
+        sys.exit(code)

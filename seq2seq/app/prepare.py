@@ -144,7 +144,7 @@ def show_prepared(config: "Config") -> None:
         out.print(character_table(rows))
     languages = (config.data.source_language, config.data.target_language)
     show_vocabularies(prepared, languages)
-    lines = prepared.split("valid").source_lines()
+    lines = prepared.split("valid").lines("source")
     show_example(
         next((line for line in lines if line.strip()), ""),
         prepared.tokenizers.source,

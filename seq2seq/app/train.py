@@ -1,5 +1,6 @@
 """Train a translator, or a sweep of them; the configuration decides what."""
 
+from functools import partial
 from typing import Any
 
 from omegaconf import DictConfig
@@ -18,6 +19,5 @@ def task(cfg: DictConfig) -> dict[str, Any]:
         return train(config, folder)
 
 
-def main() -> None:
-    """Train what the command line asks for."""
-    run(task, "train")
+main = partial(run, task, "train")
+"""Train what the command line asks for."""

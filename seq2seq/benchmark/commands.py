@@ -108,7 +108,7 @@ def startup(options: Options) -> Results:
     work = prepared(base, options)
     norm, config = next(iter(configs.items()))
     run = trained_run(Contestant(config, norm), work.prepared, options.trained)
-    line = work.prepared.split("valid").source_lines()[0]
+    line = work.prepared.split("valid").lines("source")[0]
     asked = [*results.settings, f"norm={norm}"]
     results.starts = starts(asked, run, line, options.threads, options.rounds)
     return results

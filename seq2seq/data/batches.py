@@ -46,6 +46,11 @@ class Batch:
     indices: Tensor  # (B,) positions in the dataset
 
     @property
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Source and target with their lengths, as the model takes them."""
+        return self.src, self.src_lengths, self.tgt, self.tgt_lengths
+
+    @property
     def tgt_tokens(self) -> int:
         """Number of target tokens without padding."""
         return int(self.tgt_lengths.sum())

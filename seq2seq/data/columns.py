@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from .scripts import ScriptCount
 from .text import read_lines
 
 LOG = logging.getLogger(__name__)
-LOGGED: set[str] = set()
 FIRST_LINES = 1000
 """So many lines tell what a column holds."""
 FEW_LINES = 20
@@ -134,7 +134,6 @@ def _remark(path: Path, found: Columns, columns: Sequence[Sequence[str]]) -> str
     )
 
 
+@cache
 def _log_once(message: str) -> None:
-    if message not in LOGGED:
-        LOGGED.add(message)
-        LOG.info(message)
+    LOG.info(message)

@@ -62,15 +62,8 @@ class ParallelDataset:
         start = self.ends[side][index - 1] if index else 0
         return self.ids[side][start : self.ends[side][index]].astype(np.int64)
 
-    def source_lines(self) -> list[str]:
-        """Return the source text; raise DataError for train, whose text is not kept."""
-        return self._lines("source")
-
-    def target_lines(self) -> list[str]:
-        """Return the target text; raise DataError for train, whose text is not kept."""
-        return self._lines("target")
-
-    def _lines(self, side: str) -> list[str]:
+    def lines(self, side: str) -> list[str]:
+        """Return the text of a side; raise DataError for train, whose text is not kept."""
         path = self.folder / f"{self.name}.{side}.txt"
         if not path.exists():
             raise DataError(f"{path}: no such file; the text of split {self.name!r} is not kept")

@@ -102,7 +102,6 @@ def prepare(
         if not (folder / "manifest.json").exists():
             check_scripts(data)
             shutil.rmtree(folder, ignore_errors=True)
-            check_scripts(data)
             with new_folder(folder, prefix=MAKING) as made:
                 make(made, data, ready or train_tokenizers(data, tokenizer), progress)
     return Prepared.open(folder)

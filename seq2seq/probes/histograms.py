@@ -121,7 +121,7 @@ def histograms(model: Translator, batch: Batch) -> Iterator[tuple[str, Tensor]]:
     Pre-activations are the summed inputs of the nonlinearities, gates are their outputs.
     """
     with calls(model) as found:
-        model(batch.src, batch.src_lengths, batch.tgt, batch.tgt_lengths)
+        model(*batch.inputs)
     for name, made in found.items():
         layer = model.get_submodule(name)
         assert isinstance(layer, RecurrentLayers)

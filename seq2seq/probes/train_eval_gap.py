@@ -112,8 +112,7 @@ def distances(subject: Subject, found: Sequence[Batch]) -> dict[str, dict[str, l
         autocast(subject.device, subject.config.trainer.precision),
     ):
         for batch in found:
-            moved = batch.to(subject.device)
-            model(moved.src, moved.src_lengths, moved.tgt, moved.tgt_lengths)
+            model(*batch.to(subject.device).inputs)
         return {
             f"{name}.{term}": _distance(layer, term, pool)
             for name, layer in batch_norm_layers(model).items()

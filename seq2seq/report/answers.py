@@ -14,7 +14,7 @@ from .columns import number, result
 from .experiments.convergence import common_loss, pairs, time_to
 from .experiments.length import lost_bleu, within_and_beyond
 from .experiments.verdict import difference, doublings
-from .groups import RATE, Figures, Group, by_seed
+from .groups import RATE, Group, Values, by_seed
 from .norms import NormRow
 from .statistics import Outcome, detectable_effect, interval, outcome
 from .texts import caption
@@ -50,14 +50,14 @@ def overview(found: Sequence[Group], of_norms: Sequence[list[NormRow]]) -> list[
 
 
 def _compared(group: Group, none: str, rows: Sequence[NormRow]) -> Answer:
-    """Return the order of the norms, and the figures of each compared with those of `none`."""
+    """Return the order of the norms, and each compared with `none`."""
     scores = {row.norm: by_seed(row.runs, group.bleu) for row in rows}
     rates = ""
     if group.searches_rates:
         rates = f", each at the best of {len(group.values(RATE))} learning rates"
     order = ", ".join(f"{norm} {mean:.1f}" for norm, mean in _means(scores).items())
     sentences = [f"{group.label}: {group.split} BLEU {order} ({_seeds(scores)}{rates})."]
-    if all(len(figures) == 1 for figures in scores.values()) and len(_shared(scores)) == 1:
+    if all(len(values) == 1 for values in scores.values()) and len(_shared(scores)) == 1:
         sentences += [*_of_two_models(rows, none), ONE_SEED]
     else:
         sentences += _significance(scores)
@@ -74,27 +74,28 @@ def _compared(group: Group, none: str, rows: Sequence[NormRow]) -> Answer:
             }
             table.append(cells | _cost(row))
     title = f"{group.label}: the norms compared with {none}"
-    return Answer(sentences, Table(title, table, caption("significant", "compared")))
+    seeds = "significant" if group.has_several_seeds else "one_seed"
+    return Answer(sentences, Table(title, table, caption(seeds, "compared")))
 
 
-def _shared(scores: Mapping[str, Figures]) -> set[int]:
+def _shared(scores: Mapping[str, Values]) -> set[int]:
     """Return the seeds that all norms have."""
-    return set.intersection(*(set(figures) for figures in scores.values()))
+    return set.intersection(*(set(values) for values in scores.values()))
 
 
-def _means(scores: Mapping[str, Figures]) -> dict[str, float]:
+def _means(scores: Mapping[str, Values]) -> dict[str, float]:
     """Return the means over the seeds that all norms have, the highest first."""
     shared = _shared(scores)
     means = {norm: fmean(found[seed] for seed in shared or found) for norm, found in scores.items()}
     return dict(sorted(means.items(), key=lambda item: -item[1]))
 
 
-def _seeds(scores: Mapping[str, Figures]) -> str:
+def _seeds(scores: Mapping[str, Values]) -> str:
     """Return which seeds the means are over."""
     count = len(_shared(scores))
     if not count:
         return "means over different seeds"
-    if all(len(figures) == count for figures in scores.values()):
+    if all(len(values) == count for values in scores.values()):
         return "one seed each" if count == 1 else f"means over {count} seeds"
     return "the one seed that all have" if count == 1 else f"means over the {count} common seeds"
 
@@ -113,18 +114,13 @@ def _of_two_models(rows: Sequence[NormRow], none: str) -> list[str]:
     return [f"On this test set the model with {listed(models)}, by paired bootstrap."]
 
 
-def _significance(scores: Mapping[str, Figures]) -> list[str]:
+def _significance(scores: Mapping[str, Values]) -> list[str]:
     """Return which norms the best one is significantly better than, as sentences."""
     best, *others = _means(scores)
     ahead = {norm: difference(scores[best], scores[norm]) for norm in others}
-    beaten = [norm for norm in others if _outcome(ahead[norm]) is Outcome.supported]
+    beaten = [norm for norm in others if outcome(ahead[norm]) is Outcome.supported]
     better = [f"The best, {best}, is significantly better than {listed(beaten)}."] if beaten else []
     return better + _undecided({n: d for n, d in ahead.items() if n not in beaten}, best)
-
-
-def _outcome(differences: Sequence[float]) -> Outcome:
-    """Return what differences by seed decide; without a seed nothing."""
-    return outcome(differences or [0.0])
 
 
 def _undecided(differences: Mapping[str, Sequence[float]], other: str) -> list[str]:
@@ -182,7 +178,7 @@ def _factor(doubled: Sequence[float]) -> str:
 
 def _long_sentences(group: Group) -> list[Answer]:
     """Return the share of BLEU that each norm loses, and who loses significantly more or less."""
-    every = {norm: figures for norm, figures in group.by_norm(lost_bleu).items() if figures}
+    every = {norm: values for norm, values in group.by_norm(lost_bleu).items() if values}
     if not every:
         return []
     shared = _shared(every)
@@ -212,7 +208,7 @@ def _trained_on(group: Group) -> str:
 
 
 def _loss_row(
-    group: Group, norm: str, lost: Figures, more: Sequence[float] | None, none: str
+    group: Group, norm: str, lost: Values, more: Sequence[float] | None, none: str
 ) -> dict[str, str]:
     """Return a norm's BLEU within and beyond the training lengths, and its loss against none's."""
     runs = [run for run in group.where({"norm": norm}) if run.seed in lost]
@@ -235,7 +231,7 @@ def _who_loses(more: Mapping[str, Sequence[float]], none: str) -> list[str]:
     """Return which norms lose significantly less or more than none, as sentences."""
     norms: dict[Outcome, list[str]] = {kind: [] for kind in Outcome}
     for norm, differences in more.items():
-        norms[_outcome(differences)].append(norm)
+        norms[outcome(differences)].append(norm)
     clear = [
         f"significantly {word} is lost with {listed(found)}"
         for word, found in (("less", norms[Outcome.refuted]), ("more", norms[Outcome.supported]))

@@ -10,7 +10,7 @@ from ..runs.records import RunRecord
 
 @dataclass(frozen=True)
 class Column:
-    """A setting or figure of every run."""
+    """A setting or result of every run."""
 
     key: str
     """Its name in results.csv."""

@@ -25,9 +25,9 @@ WORDS = {
 RATE = "optimizer.lr"
 ALL: Mapping[str, Any] = {}
 """No settings wanted: all runs."""
-Figure = Callable[[RunRecord], float | None]
-Figures = dict[int, float]
-"""seed -> a figure of its run"""
+Quantity = Callable[[RunRecord], float | None]
+Values = dict[int, float]
+"""seed -> the value of a quantity in its run"""
 Found = TypeVar("Found")
 
 
@@ -67,6 +67,11 @@ class Group:
     """Differences in machine, threads and versions; without an experiment in settings too."""
 
     @property
+    def has_several_seeds(self) -> bool:
+        """Whether there are means over seeds, with their intervals."""
+        return len({run.seed for run in self.runs}) > 1
+
+    @property
     def searches_rates(self) -> bool:
         """Whether a norm was trained at several learning rates, the best of which counts."""
         return any(len({r.settings[RATE] for r in self.where({"norm": n})}) > 1 for n in self.norms)
@@ -103,7 +108,7 @@ class Group:
         may remain.
         """
         losses = {
-            rate: list(self.figures(valid_loss, {**wanted, RATE: rate}).values())
+            rate: list(self.by_seed(valid_loss, {**wanted, RATE: rate}).values())
             for rate in sorted({run.settings[RATE] for run in self.where(wanted)})
         }
         most = max(map(len, losses.values()))
@@ -161,23 +166,23 @@ class Group:
         """Return the BLEU of a finished run on that split."""
         return self.scores(run).bleu
 
-    def figures(self, figure: Figure, wanted: Mapping[str, Any]) -> Figures:
-        """Return a figure by seed, of the runs with these settings."""
-        return by_seed(self.where(wanted), figure)
+    def by_seed(self, quantity: Quantity, wanted: Mapping[str, Any]) -> Values:
+        """Return a quantity by seed, of the runs with these settings."""
+        return by_seed(self.where(wanted), quantity)
 
-    def by_norm(self, figure: Figure, wanted: Mapping[str, Any] = ALL) -> dict[str, Figures]:
-        """Return a figure of each norm by seed, of the runs with these settings."""
-        return {norm: self.figures(figure, {**wanted, "norm": norm}) for norm in self.norms}
+    def by_norm(self, quantity: Quantity, wanted: Mapping[str, Any] = ALL) -> dict[str, Values]:
+        """Return a quantity of each norm by seed, of the runs with these settings."""
+        return {norm: self.by_seed(quantity, {**wanted, "norm": norm}) for norm in self.norms}
 
 
-def by_seed(runs: Sequence[RunRecord], figure: Figure) -> Figures:
-    """Return a figure by seed, where it is finite; ValueError if a seed has several runs."""
+def by_seed(runs: Sequence[RunRecord], quantity: Quantity) -> Values:
+    """Return a quantity by seed, where it is finite; ValueError if a seed has several runs."""
     if len({run.seed for run in runs}) < len(runs):
         raise ValueError(
             f"{', '.join(run.name for run in runs)}: differ in a setting that this experiment does"
             " not compare; expected one run of each seed"
         )
-    found = {run.seed: figure(run) for run in runs}
+    found = {run.seed: quantity(run) for run in runs}
     return {seed: v for seed, v in found.items() if v is not None and math.isfinite(v)}
 
 
@@ -286,11 +291,11 @@ def _differences(runs: Sequence[RunRecord], with_settings: bool) -> Iterator[str
 
 
 def _facts(run: RunRecord, with_settings: bool) -> dict[str, str]:
-    """Return what a run's figures depend on besides its norm and seed."""
+    """Return what a run's results depend on besides its norm and seed."""
     results, own = run.results, _others(run, ("norm.",)) if with_settings else {}
     if results is None:
         return own
-    where = {k: getattr(results, k) for k in ("device", "processor", "threads")}
+    where = {k: getattr(results, k) for k in ("device", "processor", "threads", "commit")}
     versions = {f"version of {k}": v for k, v in results.versions.items()}
     return {k: str(v) for k, v in (own | where | versions).items() if v is not None}
 

@@ -48,10 +48,13 @@ class NormRow:
 def norms_table(group: Group, rows: Sequence[NormRow]) -> Table:
     """Return the rows as a table for people."""
     rates = ", each at the rate with its lowest validation loss" if group.searches_rates else ""
+    seeds, spread = "One seed of each norm", "one_seed"
+    if group.has_several_seeds:
+        seeds, spread = "Means over seeds", "spread"
     return Table(
         f"{group.label}: the norms side by side",
         [norm_cells(row) for row in rows],
-        f"Means over seeds{rates}. {caption('norms')}",
+        f"{seeds}{rates}. {caption(spread, 'norms')}",
     )
 
 

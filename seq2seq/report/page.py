@@ -4,13 +4,13 @@ import csv
 import io
 import platform
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from ..errors import DataError
 from ..figures import NORM_COLOURS
 from ..files import replacing, write_text
@@ -21,14 +21,13 @@ from .answers import listed, overview
 from .charts import Table
 from .columns import COLUMNS
 from .examples import worked_examples
-from .experiments import charts, groups, statement, tables, verdicts
+from .experiments import EXPERIMENTS, charts, groups, tables, verdicts
 from .experiments.base import Statement
 from .experiments.verdict import Verdict
-from .glossary import glossary
 from .groups import Group
 from .norms import NormRow, norm_rows, norms_table
 from .templates import rendered_template
-from .texts import texts
+from .texts import glossary, texts
 from .vega import Drawing, javascript
 
 FEW = 2
@@ -129,7 +128,7 @@ def section(group: Group, rows: list[NormRow], title: str, stem: str) -> Section
         if any(panel.lines for panel in chart.panels)
     ]
     found = verdicts(group)
-    claim = statement(group.experiment or "") if found else None
+    claim = EXPERIMENTS[group.experiment or ""].statement if found else None
     norms = norms_table(group, rows) if rows else None
     return Section(group, title, norms, claim, found, tables(group), drawings)
 
@@ -173,7 +172,7 @@ def page_content(runs: Sequence[RunRecord], sections: Sequence[Section]) -> dict
         "columns": COLUMNS,
         "runs": runs,
         "trained_on": distinct(trained_on(run.results) for run in runs if run.results),
-        "machine": f"{platform.machine()}, {platform.system()}, Python {sys.version.split()[0]}",
+        "writer": written_by(),
         "javascript": javascript(),
     }
 
@@ -188,10 +187,19 @@ def page_title(runs: Sequence[RunRecord], found: Sequence[Group]) -> str:
 
 
 def trained_on(results: Results) -> str:
-    """Return device, threads and versions of a run."""
+    """Return device, threads, versions and, where it is known, the commit of a run."""
     threads = f"{results.threads} thread{'s' if results.threads > 1 else ''}"
     where = [results.device, *([results.processor] if results.processor else []), threads]
-    return ", ".join([*where, *(f"{name} {version}" for name, version in results.versions.items())])
+    versions = dict(results.versions)
+    if "seq2seq" in versions and results.commit:
+        versions["seq2seq"] += f" (commit {results.commit})"
+    return ", ".join([*where, *(f"{name} {version}" for name, version in versions.items())])
+
+
+def written_by() -> str:
+    """Return version, Python and system of the program that writes the report."""
+    python = f"Python {platform.python_version()}"
+    return f"seq2seq {__version__}, {python} on {platform.system()} ({platform.machine()})"
 
 
 def distinct(values: Iterable[str]) -> list[str]:

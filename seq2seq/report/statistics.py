@@ -58,9 +58,10 @@ def _standard_error(values: Sequence[float]) -> float:
 def outcome(values: Sequence[float]) -> Outcome:
     """Return what differences, one a seed, say of the claim that they are positive.
 
-    Supported if the whole interval of their mean is above 0, refuted if it is below 0.
+    Supported if the whole interval of their mean is above 0, refuted if it is below 0. One value
+    decides nothing, and nor does none.
     """
-    found = interval(values)
+    found = interval(values if len(values) else [0.0])
     if found.low > 0:
         return Outcome.supported
     return Outcome.refuted if found.high < 0 else Outcome.undecided

@@ -35,6 +35,7 @@ def _environment() -> Environment:
         autoescape=select_autoescape(["html.jinja"]),
         finalize=visible,
         undefined=StrictUndefined,
+        keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )

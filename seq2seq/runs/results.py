@@ -1,4 +1,4 @@
-"""results.json: the final figures of a run."""
+"""results.json: the final numbers of a run."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -8,7 +8,7 @@ from typing import Any
 from ..files import write_text
 from .jsonl import record_of
 
-OPTIONAL = ("valid_loss_batch_statistics", "test")
+OPTIONAL = ("valid_loss_batch_statistics", "test", "commit")
 """Left out of the file where a run does not have them."""
 
 
@@ -28,7 +28,7 @@ class Score:
 
 @dataclass(kw_only=True)
 class Results:
-    """The figures that a run ends with, in the order of the file."""
+    """The numbers that a run ends with, in the order of the file."""
 
     norm: str | None = None
     cell: str | None = None
@@ -61,6 +61,8 @@ class Results:
     processor: str | None = None
     threads: int
     versions: dict[str, str]
+    commit: str | None = None
+    """Of the code, where it was trained from its git repository."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of results.json."""

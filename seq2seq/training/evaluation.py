@@ -1,4 +1,4 @@
-"""Loss and BLEU of a model, its final weights, and the figures at the end of a run."""
+"""Loss and BLEU of a model, its final weights, and the numbers at the end of a run."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -72,7 +72,7 @@ def validation_bleu(
     Greedy: a beam of 1.
     """
     count = config.trainer.validate_sentences
-    src, tgt = dataset.source_lines()[:count], dataset.target_lines()[:count]
+    src, tgt = dataset.lines("source")[:count], dataset.lines("target")[:count]
     greedy = replace(config.decode, beam_size=1)
     found = translate_lines(model, tokenizers, src, greedy, precision=config.trainer.precision)
     texts = [best[0].text for best in found]
@@ -92,8 +92,7 @@ def recalibrate(
     model.eval()
     with recalibrating(model), autocast(device, config.trainer.precision):
         for batch in islice(dataset.batches(sampler), config.trainer.recalibrate_batches):
-            moved = batch.to(device)
-            model(moved.src, moved.src_lengths, moved.tgt, moved.tgt_lengths)
+            model(*batch.to(device).inputs)
 
 
 def use_best(
@@ -113,11 +112,11 @@ def use_best(
     done_before = state.get("averaged") == names  # by a process that was stopped later
     if len(averaged) > 1 and not done_before:
         load_weights(model, average_weights(averaged), averaged[-1])
-        figures = validation_standing(model, prepared, config, device)
+        numbers = validation_standing(model, prepared, config, device)
         progress = state["progress"]
-        if figures >= [progress["best"], *progress.get("best_ties", [])]:
+        if numbers >= [progress["best"], *progress.get("best_ties", [])]:
             state["averaged"] = names
-            progress["best"], *progress["best_ties"] = figures
+            progress["best"], *progress["best_ties"] = numbers
         else:
             load_weights(model, group(tensors, "model"), best)
     if config.norm.kind is NormKind.batch and config.trainer.recalibrate:
@@ -129,7 +128,7 @@ def use_best(
 def validation_standing(
     model: Translator, prepared: Prepared, config: Config, device: torch.device
 ) -> list[float]:
-    """Return the figures of the present weights that decide which are best (see `standing`)."""
+    """Return the numbers of the present weights that decide which are best (see `standing`)."""
     valid = prepared.split("valid")
     loss = teacher_forced_loss(model, valid, config, device)
     if config.trainer.best_metric is Metric.loss:
@@ -141,7 +140,7 @@ def validation_standing(
 def standing(scores: Scores, loss: float, config: Config, valid: ParallelDataset) -> list[float]:
     """Return what decides which of two models is better: compare the lists, higher is better.
 
-    Best checkpoint, patience, plateau and averaging all use this order. The first figure is BLEU;
+    Best checkpoint, patience, plateau and averaging all use this order. The first number is BLEU;
     where it is equal, chrF decides, then the negated loss. Where most references are too short for
     a sequence of four tokens, a BLEU of smoothing alone counts as 0. With
     `trainer.best_metric=loss` the negated loss decides alone.
@@ -154,7 +153,7 @@ def standing(scores: Scores, loss: float, config: Config, valid: ParallelDataset
 
 def score_remarks(config: Config, valid: ParallelDataset) -> dict[str, str]:
     """Return what a reader of the validation's scores has to know; empty texts for nothing."""
-    references = valid.target_lines()[: config.trainer.validate_sentences]
+    references = valid.lines("target")[: config.trainer.validate_sentences]
     return {
         "short": short_remark(references, config.data.splits_for_bleu),
         "tokenized": tokenized_remark("validation references", references),

@@ -20,6 +20,7 @@ from ..runs.results import Results, Score
 from ..translation.attention import attention_map
 from ..translation.lines import translate_lines
 from ..translation.scores import score
+from .commit import code_commit
 from .evaluation import teacher_forced_loss
 
 VERSIONS = ("torch", "sentencepiece", "sacrebleu", "hydra-core", "numpy")
@@ -118,4 +119,5 @@ def finish_run(
         processor=processor(device),
         threads=torch.get_num_threads(),
         versions=versions | {name: version(name) for name in VERSIONS},
+        commit=code_commit(),
     ).write(run.results_file)

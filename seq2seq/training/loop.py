@@ -16,6 +16,7 @@ from ..device import choose_device
 from ..errors import TrainingError
 from ..runs.folder import Run, Status
 from ..runs.logbook import Logbook, NoLogbook
+from .commit import code_commit
 from .evaluation import use_best
 from .finish import finish_run
 from .new_end import check_new_end
@@ -41,6 +42,7 @@ def train(config: Config, run: Run) -> dict[str, Any]:
     ):
         before = run.config() if run.config_file.exists() and not config.overwrite else None
         status = run.status(config) if processes.is_main else Status.new
+        code_commit()  # remembered: a later commit is not what this process has loaded
         if processes.from_main(status is Status.finished):
             return finished_results(run, processes.is_main)
         state = initial_state(config, run, processes)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,6 +23,7 @@ SEED_STRIDE = 1_000_003
 LONGEST_WAIT = timedelta(days=1)
 """How long the others wait for the main process, which validates and scores alone."""
 CPU = torch.device("cpu")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -68,18 +70,12 @@ class Processes:
         dist.all_reduce(shared, dist.ReduceOp.MAX)
         return float(shared)
 
-    def from_main(self, value: float) -> float:
+    def from_main(self, value: Value) -> Value:
         """Return the main process' value, in every process."""
-        if self.size == 1:
-            return value
-        shared = torch.tensor(value, dtype=torch.float64, device=self.device)
-        dist.broadcast(shared, src=0)
-        return float(shared)
-
-    def all_from_main(self, values: list[float]) -> list[float]:
-        """Return the main process' values, in every process."""
-        count = int(self.from_main(len(values)))
-        return [self.from_main(value) for value in (values or [0.0] * count)]
+        shared = [value]
+        if self.size > 1:
+            dist.broadcast_object_list(shared, src=0, device=self.device)
+        return shared[0]
 
     def wait(self) -> None:
         """Wait until every process has come here."""

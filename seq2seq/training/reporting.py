@@ -15,8 +15,6 @@ from .state import Interval, TrainingState
 
 LARGEST_EXPONENT = 100
 """Bound on a loss in nats whose perplexity is computed: exp() stays finite."""
-
-
 REASONS = {
     "empty": "empty",
     "too_long": "too long",

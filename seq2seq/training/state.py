@@ -46,7 +46,7 @@ class Progress:
     seconds: float = 0.0  # time spent in updates alone
     wall_seconds: float = 0.0  # time in the loop, validation included, set-up and pauses not
     best: float | None = None  # BLEU of the best validation, or its loss with the sign changed
-    best_ties: list[float] = field(default_factory=list)  # its further figures (see `standing`)
+    best_ties: list[float] = field(default_factory=list)  # its further numbers (see `standing`)
     best_update: int = 0  # update of the best validation
     bad_validations: int = 0  # number of validations since the best one
     plateau_scale: float = 1.0  # factor on the learning rate under the plateau schedule

@@ -46,10 +46,8 @@ def train_step(
     for share in (batch.share(processes.rank, processes.size) for batch in batches):
         if share is None:
             continue
-        batch = share.to(device)
         with autocast(device, config.trainer.precision):
-            smoothing = config.trainer.label_smoothing
-            loss, nll = model(batch.src, batch.src_lengths, batch.tgt, batch.tgt_lengths, smoothing)
+            loss, nll = model(*share.to(device).inputs, config.trainer.label_smoothing)
         (loss / tokens).backward()
         sums += torch.stack([loss.detach(), nll])
     processes.sum_gradients(model)

@@ -34,14 +34,14 @@ def validate(state: TrainingState, logbook: Logbook) -> None:
 
     The main process measures; every process has to call this.
     """
-    figures = measure(state, logbook) if state.processes.is_main else []
-    keep_best(state, state.processes.all_from_main(figures))
+    numbers = measure(state, logbook) if state.processes.is_main else []
+    keep_best(state, state.processes.from_main(numbers))
     if state.config.trainer.average_last > 1:
         keep_for_average(state)
 
 
 def measure(state: TrainingState, logbook: Logbook) -> list[float]:
-    """Log loss, perplexity, greedy BLEU and chrF; return the figures that decide which is best."""
+    """Log loss, perplexity, greedy BLEU and chrF; return the numbers that decide which is best."""
     config, model, update = state.config, state.model, state.progress.update
     model.eval()
     nll = teacher_forced_loss(model, state.valid_set, config, state.device)
@@ -54,30 +54,30 @@ def measure(state: TrainingState, logbook: Logbook) -> list[float]:
         f"update {update:>6}  epoch {position['epoch']:>3}  valid loss {nll:.3f}  "
         f"perplexity {values['perplexity']:.2f}  BLEU {scores.bleu:.2f}"
     )
-    figures = standing(scores, nll, config, state.valid_set)
-    make_remarks(state, logbook, figures)
+    numbers = standing(scores, nll, config, state.valid_set)
+    make_remarks(state, logbook, numbers)
     write_samples(state, logbook, texts)
     if config.trainer.histograms:
         write_histograms(logbook, model, state.valid_set, config, state.device, update)
     run_probes(state, logbook, final=False)
-    return figures
+    return numbers
 
 
-def make_remarks(state: TrainingState, logbook: Logbook, figures: list[float]) -> None:
+def make_remarks(state: TrainingState, logbook: Logbook, numbers: list[float]) -> None:
     """Say once what the scores do not say, and that BLEU has not decided which model is better."""
     for kind, remark in score_remarks(state.config, state.valid_set).items():
         logbook.remark(kind, remark)
-    if len(figures) > 1 and figures[0] == state.progress.best:
+    if len(numbers) > 1 and numbers[0] == state.progress.best:
         logbook.remark(
             "tie",
-            f"BLEU does not tell this model from the best one: both have {figures[0]:.2f}. chrF,"
+            f"BLEU does not tell this model from the best one: both have {numbers[0]:.2f}. chrF,"
             " then the loss, decide where that is so (best checkpoint, patience, plateau, average)",
         )
 
 
 def write_samples(state: TrainingState, logbook: Logbook, texts: list[str]) -> None:
     """Write some validation translations to TensorBoard, and the first pair's attention map."""
-    src, tgt = state.valid_set.source_lines(), state.valid_set.target_lines()
+    src, tgt = state.valid_set.lines("source"), state.valid_set.lines("target")
     update = state.progress.update
     shown = zip(src, tgt, texts[:SAMPLES], strict=False)
     rows = [f"| {' | '.join(map(markdown, sentences))} |" for sentences in shown]
@@ -99,14 +99,14 @@ def run_probes(state: TrainingState, logbook: Logbook, final: bool) -> None:
         logbook.probes.write({"update": state.progress.update, "final": final, **found})
 
 
-def keep_best(state: TrainingState, figures: list[float]) -> None:
+def keep_best(state: TrainingState, numbers: list[float]) -> None:
     """Save the best checkpoint, or count one more validation without improvement.
 
     Under the plateau schedule every `plateau_patience` of those lower the learning rate.
     """
     progress, optimizer = state.progress, state.config.optimizer
-    if progress.best is None or figures > [progress.best, *progress.best_ties]:
-        progress.best, *progress.best_ties = figures
+    if progress.best is None or numbers > [progress.best, *progress.best_ties]:
+        progress.best, *progress.best_ties = numbers
         progress.best_update = progress.update
         progress.bad_validations = 0
         state.save("best")

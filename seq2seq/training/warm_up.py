@@ -19,8 +19,8 @@ def warm_up(state: TrainingState) -> None:
     share = batch.share(state.processes.rank, state.processes.size)
     if share is not None:
         with torch.random.fork_rng([state.device] if state.device.type == "cuda" else []):
-            model, moved = copy.deepcopy(state.model).train(), share.to(state.device)
+            model = copy.deepcopy(state.model).train()
             with autocast(state.device, state.config.trainer.precision):
-                loss, _ = model(moved.src, moved.src_lengths, moved.tgt, moved.tgt_lengths)
+                loss, _ = model(*share.to(state.device).inputs)
             loss.backward()
     state.processes.wait()

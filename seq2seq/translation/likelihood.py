@@ -28,9 +28,8 @@ def mean_nll(
     """
     total, tokens = 0.0, 0
     for batch in batches:
-        moved = batch.to(device)
         with autocast(device, config.trainer.precision):
-            _, nll = model(moved.src, moved.src_lengths, moved.tgt, moved.tgt_lengths)
+            _, nll = model(*batch.to(device).inputs)
         total, tokens = total + nll.item(), tokens + batch.tgt_tokens
     return total / tokens
 
@@ -79,9 +78,8 @@ def likelihoods(
     tgt = [tokenizers.target.encode(line) for line in target]
     found = dict[int, float]()
     for batch in _batches(src, tgt, batch_sentences):
-        moved = batch.to(device)
         with autocast(device, precision):
-            log_p = log_probabilities(model, moved)
+            log_p = log_probabilities(model, batch.to(device))
         found.update(zip(batch.indices.tolist(), log_p.tolist(), strict=True))
     unk_id = tokenizers.target.unk_id
     return [Likelihood(found[i], len(ids) + 1, ids.count(unk_id)) for i, ids in enumerate(tgt)]

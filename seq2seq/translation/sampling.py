@@ -25,12 +25,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value out of range, under the name of its option."""
-        ranges = {
-            "temperature": Range(above=0),
-            "top_k": Range(at_least=0),
-            "seed": Range(at_least=0),
-        }
-        for name, bounds in ranges.items():
+        count = Range(at_least=0)
+        for name, bounds in {"temperature": Range(above=0), "top_k": count, "seed": count}.items():
             value = getattr(self, name)
             if value not in bounds:
                 raise ValueError(f"--{name.replace('_', '-')} {value}: expected {bounds}")
@@ -56,9 +52,7 @@ class Draws:
         scores, words = log_probs.double(), None
         if 0 < self.sampling.top_k < scores.size(2):
             scores, words = scores.topk(self.sampling.top_k, dim=2)
-        scores = scores - scores.amax(
-            dim=2, keepdim=True
-        )  # so that the division overflows for none
+        scores = scores - scores.amax(dim=2, keepdim=True)  # the division overflows for none
         cumulative = torch.softmax(scores / self.sampling.temperature, dim=2).cumsum(dim=2)
         numbers = [[stream.random() for stream in self.streams_of(i)] for i in sentences]
         uniform = torch.tensor(numbers, dtype=torch.double, device=scores.device)[:, :, None]

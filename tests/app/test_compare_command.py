@@ -14,6 +14,7 @@ from matplotlib.image import imread
 from runs import Runs, Script
 from typed import present
 
+from seq2seq import __version__
 from seq2seq.figures import NORM_COLOURS
 from seq2seq.report.columns import COLUMNS
 from seq2seq.report.page import write_report
@@ -141,11 +142,15 @@ def test_the_page_contains_the_results(two_runs: Runs, compared: Path) -> None:
         "On this test set the model with layer is significantly better than none (p = 0.0" in html
     )
     assert "One seed cannot tell whether the norm is the reason" in html
+    commit = f" (commit {results['commit']})" if "commit" in results else ""
     assert (
         f"Trained on cpu, {results['processor']}, 1 thread, seq2seq"
-        f" {results['versions']['seq2seq']}, " in html
+        f" {results['versions']['seq2seq']}{commit}, " in html
     )
     assert f"torch {results['versions']['torch']}" in html
+    text = (compared / "report.md").read_text(encoding="utf-8")
+    assert "\n## Terms\n\n- **none, batch, layer, rms**: " in text
+    assert f"\nWritten by seq2seq {__version__}, Python " in text
     assert not any(
         "None" in text for kind, texts in page.texts.items() for text in texts if kind != "script"
     )

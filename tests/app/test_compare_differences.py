@@ -11,7 +11,7 @@ from fixture_types import Compare, Variant
 from runs import Runs
 from typed import present
 
-from seq2seq.report.experiments import statement
+from seq2seq.report.experiments import EXPERIMENTS
 from seq2seq.runs.folder import Run, RunError
 from seq2seq.runs.records import read_runs
 
@@ -133,7 +133,7 @@ def test_an_experiments_verdict_is_printed_and_on_the_page(
     ]
     done = compare(*folders)
     assert done.code == 0, done.err
-    claim = statement("convergence").claim
+    claim = EXPERIMENTS["convergence"].statement.claim
     assert f": Convergence: {claim}" in done.out
     page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
     assert "Verdicts" in page.texts["h2"]

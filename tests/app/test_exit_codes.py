@@ -5,11 +5,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from conftest import exit_code
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from seq2seq.app import exit_codes
-from seq2seq.app.exit_codes import guarded
 from seq2seq.app.names import run_name
 from seq2seq.errors import Stopped, TrainingError
 
@@ -40,7 +40,7 @@ def test_exit_codes(
     def main() -> None:
         raise error
 
-    assert guarded(main) == code
+    assert exit_code(main) == code
     printed = capsys.readouterr().err
     assert "Traceback" not in printed
     assert printed.count("\n") == 1
@@ -55,13 +55,13 @@ def test_a_traceback_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ValueError("bad value")
 
     with pytest.raises(ValueError, match="bad value"):
-        guarded(main)
+        exit_code(main)
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     with pytest.raises(TypeError):
-        guarded(lambda: run_name(None, [], 1))  # type: ignore[arg-type]
+        exit_code(lambda: run_name(None, [], 1))  # type: ignore[arg-type]
 
 
 def test_a_stop_keeps_its_message_and_code_when_pickled() -> None:
@@ -83,13 +83,13 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
         def main(module: str = module) -> None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
-        assert guarded(main) == 2
+        assert exit_code(main) == 2
         assert capsys.readouterr().err == line
 
 
 def test_a_missing_module_of_this_project_is_a_bug() -> None:
     with pytest.raises(ModuleNotFoundError):
-        guarded(lambda: __import__("seq2seq.nothing"))
+        exit_code(lambda: __import__("seq2seq.nothing"))
 
 
 def test_every_optional_package_is_in_an_extra() -> None:

@@ -13,7 +13,7 @@ from typed import present
 
 from seq2seq.app.options import add_search_options, open_translator, parser
 from seq2seq.config import Attention, ModelConfig
-from seq2seq.data import decoded_lines
+from seq2seq.data.text import decoded_lines
 from seq2seq.translation.lines import Session, Translation
 
 pytest_plugins = ["run_fixtures"]

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import TrainCommand, composed
+from conftest import TrainCommand, composed, exit_code
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ValueType
 
 from seq2seq.app import prepare
-from seq2seq.app.exit_codes import guarded
 from seq2seq.app.overrides import check, keys
 from seq2seq.app.typed import as_typed
 from seq2seq.config.settings import kind_of
@@ -227,7 +226,7 @@ def test_prepare_data_takes_odd_paths(
     files = [f"data.{split}.{side}=~/{odd.name}" for split in ("train", "valid") for side in SIDES]
     settings = ["data=files", "data.name=1e3", "data.source_language=no", "tokenizer=word", *files]
     monkeypatch.setattr("sys.argv", ["prepare_data.py", *settings])
-    assert guarded(prepare.main) == 0
+    assert exit_code(prepare.main) == 0
     shown = capsys.readouterr().out
     assert "text        do re\n" in shown
     assert "data/prepared/1e3/" in shown

@@ -12,13 +12,12 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 from config_types import wrong
-from conftest import ROOT
+from conftest import ROOT, exit_code
 from fixture_types import Composed
 from omegaconf.errors import OmegaConfBaseException
 from typed import present
 
 from seq2seq.app import prepare, train
-from seq2seq.app.exit_codes import guarded
 from seq2seq.config import Backend, CellKind, Config, Origin, TokenizerKind
 from seq2seq.data.tokenizer_training import LEAST_PIECES
 from seq2seq.rnn import NormKind
@@ -304,7 +303,7 @@ def test_help_lists_every_group_and_choice(
 ) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     monkeypatch.setattr(sys, "argv", [program, "--help"])
-    assert guarded(module.main) == 0
+    assert exit_code(module.main) == 0
     shown = capfd.readouterr().out
     for group, choices in CHOICES.items():
         (listed,) = re.findall(rf"^{group}: (.*)$", shown, re.M)

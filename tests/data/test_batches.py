@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from typed import present
 
-from seq2seq.data import Batch, BatchSampler, pad
+from seq2seq.data.batches import Batch, BatchSampler, pad
 from seq2seq.errors import DataError
 
 Lengths = NDArray[np.int64]

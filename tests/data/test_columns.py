@@ -45,7 +45,7 @@ def numbered(pairs: list[tuple[str, str]]) -> str:
 
 def test_numbers_are_not_trained_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    columns.LOGGED.clear()
+    columns._log_once.cache_clear()
     data = corpus(tmp_path, numbered(LINES))
     assert read_split(data, "train") != (ENGLISH, GERMAN)  # a part is held out
     assert set(read_split(data, "train")[0]) <= set(ENGLISH)
@@ -162,7 +162,7 @@ def test_blank_lines_of_a_tsv_file_are_skipped_and_counted(tmp_path: Path) -> No
     data.valid = SplitConfig(data.train.source)
     again = prepare(data, TokenizerConfig(vocab_size=60), progress=False)
     assert again.manifest.splits["valid"].blank == 13
-    assert again.split("valid").source_lines() == ENGLISH
+    assert again.split("valid").lines("source") == ENGLISH
 
 
 def test_a_blank_line_in_one_of_two_files_drops_its_pair_alone(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The files of a prepared corpus, and the public names of seq2seq.data."""
+"""The files of a prepared corpus."""
 
 import ast
 import json
@@ -142,7 +142,3 @@ def test_no_module_loads_torch_before_the_first_batch() -> None:
                 else []
             )
             assert not any(name.split(".")[0] == "torch" for name in names), path
-
-
-def test_every_public_name_exists() -> None:
-    assert all(hasattr(data, name) for name in data.__all__)

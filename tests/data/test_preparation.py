@@ -127,15 +127,15 @@ def test_references_stay_as_given_and_aligned(tmp_path: Path) -> None:
     ]
     prepared = prepare(corpus(tmp_path, valid=valid), TOKENIZER, progress=False)
     dataset = prepared.split("valid")
-    assert list(zip(dataset.source_lines(), dataset.target_lines(), strict=True)) == valid
+    assert list(zip(dataset.lines("source"), dataset.lines("target"), strict=True)) == valid
     assert read_split(corpus(tmp_path, valid=valid), "valid") == (
-        dataset.source_lines(),
-        dataset.target_lines(),
+        dataset.lines("source"),
+        dataset.lines("target"),
     )
     assert len(dataset) == 4
     assert dataset.src_lengths[1] == dataset.tgt_lengths[1] == 1
     with pytest.raises(DataError, match="the text of split 'train' is not kept"):
-        prepared.split("train").source_lines()
+        prepared.split("train").lines("source")
     with pytest.raises(DataError, match="has no split 'test'; expected one of train, valid"):
         prepared.split("test")
 

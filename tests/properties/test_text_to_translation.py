@@ -91,7 +91,7 @@ def test_any_text_is_prepared_or_refused_by_name(
     assert train.pairs == valid.pairs == valid.kept == len(pairs) + len(named)
     assert train.kept + sum(train.dropped.values()) == train.pairs
     assert train.kept >= len(named)
-    lines = prepared.split("valid").source_lines()
+    lines = prepared.split("valid").lines("source")
     assert lines[1:] == [src for src, _ in [*pairs, *named]][1:]
 
 

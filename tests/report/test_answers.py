@@ -12,10 +12,10 @@ from typed import present
 from seq2seq.config import DataConfig
 from seq2seq.report import norms as summary
 from seq2seq.report.answers import overview
-from seq2seq.report.experiments import verdicts
-from seq2seq.report.glossary import glossary
+from seq2seq.report.experiments import charts, verdicts
 from seq2seq.report.groups import Group
 from seq2seq.report.norms import norm_cells, norm_rows, norms_table
+from seq2seq.report.texts import glossary
 from seq2seq.rnn import Statistics
 from seq2seq.runs.records import RunRecord
 
@@ -105,6 +105,20 @@ def test_one_seed_compares_two_models_and_not_the_norms(
     )
     assert table["layer"]["test BLEU difference (95%)"] == "+10.0"
     assert table["layer"]["significant?"] == "one seed cannot tell"
+
+
+def test_one_seed_has_no_means_and_no_intervals() -> None:
+    captions = {}
+    for count in (1, 3):
+        made = group(runs({"none": (30, 31, 32)[:count], "layer": (40, 41, 42)[:count]}))
+        rows = norm_rows(made)
+        [answer] = overview([made], [rows])
+        tables = [present(answer.table), norms_table(made, rows)]
+        captions[count] = [t.caption for t in tables] + [c.caption for c in charts(made)]
+    for one, several in zip(captions[1], captions[3], strict=True):
+        assert re.match("One seed of each norm|There is no interval", one)
+        assert not re.search("Means?|±|Student|shaded|Detectable", one)
+        assert re.match("Means? over seeds", several)
 
 
 def test_without_stored_text_one_seed_does_not_compare_models() -> None:

@@ -16,7 +16,8 @@ from experiment_runs import (
 )
 from synthetic import SEEDS, group, record
 
-from seq2seq.report.experiments import EXPERIMENTS, Finding, charts, statement, tables, verdicts
+from seq2seq.report.experiments import EXPERIMENTS, charts, tables, verdicts
+from seq2seq.report.experiments.verdict import Finding
 from seq2seq.report.statistics import Outcome, detectable_effect
 
 
@@ -206,7 +207,7 @@ def test_every_chart_has_labels_and_every_norm(name: str) -> None:
 
 @pytest.mark.parametrize("name", BUILDERS)
 def test_the_statement_is_complete(name: str) -> None:
-    found = statement(name)
+    found = EXPERIMENTS[name].statement
     assert found.claim.endswith(".")
     assert "20" in found.source  # a year
     assert len(found.refuted_if) > 20

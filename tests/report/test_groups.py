@@ -62,16 +62,16 @@ def test_runs_are_found_by_their_settings_in_order_of_seed() -> None:
         3,
     ]
     assert found.values("optimizer.lr") == [0.1, 0.2]
-    assert found.figures(
+    assert found.by_seed(
         lambda run: run.config.seed * 2.0, {"norm": "none", "optimizer.lr": 0.2}
     ) == {
         1: 2.0,
         2: 4.0,
         3: 6.0,
     }
-    assert found.figures(lambda run: None, {"norm": "none", "optimizer.lr": 0.2}) == {}
+    assert found.by_seed(lambda run: None, {"norm": "none", "optimizer.lr": 0.2}) == {}
     with pytest.raises(ValueError, match="expected one run of each seed"):
-        found.figures(lambda run: 1.0, {"norm": "none"})
+        found.by_seed(lambda run: 1.0, {"norm": "none"})
 
 
 def test_the_plain_variant_of_a_norm_comes_first() -> None:
@@ -263,6 +263,11 @@ def test_machines_and_versions_that_differ_are_noted() -> None:
         "threads differs",
         "version of torch differs",
     ]
+
+
+def test_commits_that_differ_are_noted() -> None:
+    found = group([record(seed=1, results={"commit": "0123456789ab"}), record(seed=2)])
+    assert [note.partition(":")[0] for note in found.notes] == ["commit differs"]
 
 
 def test_a_run_is_labelled_by_its_norm_if_that_is_enough() -> None:

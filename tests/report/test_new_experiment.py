@@ -11,7 +11,7 @@ from typed import present
 from seq2seq.app import composition
 from seq2seq.config import Config
 from seq2seq.config.settings import CONFIGS
-from seq2seq.report.experiments import EXPERIMENTS, charts, statement, tables, verdicts
+from seq2seq.report.experiments import EXPERIMENTS, charts, tables, verdicts
 from seq2seq.report.statistics import Outcome
 
 PYTHON = '''
@@ -28,7 +28,7 @@ STATEMENT = Statement("A larger model is better.", "Nobody 2026.", "It is not.")
 
 
 def verdicts(group):
-    small, large = (group.figures(group.bleu, {KEY: size, "norm": "layer"}) for size in (8, 16))
+    small, large = (group.by_seed(group.bleu, {KEY: size, "norm": "layer"}) for size in (8, 16))
     return [Verdict(STATEMENT.claim, [higher("16 units beat 8", "BLEU", large, small, decides=True)])]
 
 
@@ -96,7 +96,7 @@ def test_runs_of_a_new_experiment_are_compared(width: Path) -> None:
     assert (len(found.runs), found.left_out, found.norms) == (6, [], ["layer"])
     (verdict,) = verdicts(found)
     assert (verdict.claim, verdict.outcome) == ("A larger model is better.", Outcome.supported)
-    assert statement("width").source == "Nobody 2026."
+    assert EXPERIMENTS["width"].statement.source == "Nobody 2026."
     (chart,) = charts(found)
     assert chart.panels[0].lines[0].x == [8, 16]
     assert chart.panels[0].lines[0].y == pytest.approx([30.0, 31.2])

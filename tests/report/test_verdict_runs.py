@@ -129,7 +129,7 @@ def test_a_bound_without_a_loss_to_halve_is_noted(name: str) -> None:
         f for f in verdicts(group(BUILDERS[name](0)))[0].findings if "less than half" in f.statement
     )
     assert finding.in_words.endswith(
-        "; claimed: below 0; the other norm's own extra loss is not established"
+        "; claimed: below 0; it is not established that the other norm loses more at all"
     )
 
 

@@ -19,7 +19,7 @@ from tensorboard.plugins.hparams import api_pb2, get_experiment, list_session_gr
 from tensorboard.plugins.hparams.backend_context import Context
 from typed import present
 
-from seq2seq.data import Batch
+from seq2seq.data.batches import Batch
 from seq2seq.data.dataset import Prepared
 from seq2seq.data.preparation import prepare
 from seq2seq.model import Translator

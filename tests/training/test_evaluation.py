@@ -20,6 +20,7 @@ from seq2seq.model import Translator
 from seq2seq.rnn import NormConfig, NormKind, Statistics, batch_statistics
 from seq2seq.runs.checkpoint import group, load_checkpoint, load_weights
 from seq2seq.runs.folder import Run
+from seq2seq.training.commit import code_commit
 from seq2seq.training.evaluation import (
     recalibrate,
     teacher_forced_loss,
@@ -106,7 +107,7 @@ def test_only_some_validation_sentences(finished: Run) -> None:
     few = replace(config, trainer=replace(config.trainer, validate_sentences=5))
     scores, texts = validation_bleu(model, prepared.tokenizers, valid, few)
     assert len(texts) == 5
-    assert scores == score(texts, valid.target_lines()[:5], "13a")
+    assert scores == score(texts, valid.lines("target")[:5], "13a")
     everything = validation_bleu(model, prepared.tokenizers, valid, config)[1]
     assert len(everything) == len(valid) == 24
     assert everything[:5] == texts
@@ -202,6 +203,7 @@ def test_results_hold_the_documented_values(run_name: str, request: pytest.Fixtu
     assert results["versions"]["python"] == platform.python_version()
     assert results["versions"]["seq2seq"] == __version__
     assert results["versions"].keys() >= {"sentencepiece", "sacrebleu"}
+    assert results.get("commit") == code_commit()
     assert results["parameters"] == sum(p.numel() for p in model.parameters())
     assert (results["seed"], results["corpus"], results["cell"], results["update"]) == (
         1,

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_few_hops_lead_from_the_command_to_the_model(
     train_command: TrainCommand, toy: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Few of our own functions are on the stack when the loop first calls the model."""
+    """Few of our own functions are between train.py and the model when the loop first calls it."""
     forward, stacks = Translator.forward, []
 
     def watched(self: Translator, *arguments: Any) -> Any:
@@ -33,13 +33,13 @@ def test_few_hops_lead_from_the_command_to_the_model(
         ours = [
             f.name for f in frames if f.filename.startswith((f"{ROOT}/seq2seq", f"{ROOT}/train"))
         ]
-        stacks.append(ours[ours.index("main") :])
+        stacks.append(ours[ours.index("command") :])
         return forward(self, *arguments)
 
     monkeypatch.setattr(Translator, "forward", watched)
     assert train_command(*toy, "trainer.max_updates=1").code == 0
     first = next(stack for stack in stacks if "train_step" in stack)
-    assert first == ["main", "run", "task", "train", "fit", "train_step"]  # then forward
+    assert first == ["command", "run", "task", "train", "fit", "train_step"]  # then forward
     assert len(first) <= 6
 
 

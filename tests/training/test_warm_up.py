@@ -1,4 +1,4 @@
-"""The warm-up: no figure includes set-up, and the training does not change."""
+"""The warm-up: no number includes set-up, and the training does not change."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_no_figure_contains_a_slow_first_pass(
+def test_no_number_contains_a_slow_first_pass(
     clock: Clock, train_here: TrainHere, tmp_path: Path
 ) -> None:
     run = Run(tmp_path / "run")
@@ -80,7 +80,7 @@ def test_no_figure_contains_a_slow_first_pass(
     ]
 
 
-def test_no_figure_of_a_resumed_run_contains_a_slow_first_pass(
+def test_no_number_of_a_resumed_run_contains_a_slow_first_pass(
     clock: Clock, train_here: TrainHere, tmp_path: Path
 ) -> None:
     run = Run(tmp_path / "run")
@@ -124,7 +124,7 @@ def test_a_warm_up_leaves_no_trace(
 
 
 @pytest.mark.slow
-def test_a_real_compilation_is_in_no_figure(toy: list[str], tmp_path: Path) -> None:
+def test_a_real_compilation_is_in_no_number(toy: list[str], tmp_path: Path) -> None:
     """The rates are alike with an empty and with a full kernel cache."""
     environment = {
         **os.environ,

@@ -7,16 +7,14 @@ from ..charts import Chart, Table
 from ..groups import Group
 from ..groups import groups as grouped
 from . import batch_size, convergence, gradient_flow, invariance, length, train_eval_gap
-from .base import Experiment, Statement
-from .verdict import Finding, Verdict
+from .base import Experiment
+from .verdict import Verdict
 
 __all__ = [
     "EXPERIMENTS",
-    "Finding",
     "Verdict",
     "charts",
     "groups",
-    "statement",
     "tables",
     "verdicts",
 ]
@@ -30,11 +28,6 @@ EXPERIMENTS: dict[str, Experiment] = {
 def groups(runs: Sequence[RunRecord]) -> list[Group]:
     """Return the runs by experiment, size and corpus, in the order of the experiments."""
     return grouped(runs, {name: experiment.design for name, experiment in EXPERIMENTS.items()})
-
-
-def statement(experiment: str) -> Statement:
-    """Return what an experiment tests."""
-    return EXPERIMENTS[experiment].statement
 
 
 def verdicts(group: Group) -> list[Verdict]:

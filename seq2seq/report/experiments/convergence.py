@@ -132,10 +132,11 @@ def _findings(group: Group, norm: str, none: str, decides: bool) -> list[Finding
 
 def charts(group: Group) -> list[Chart]:
     """Return curves by update, second and token; times to a loss; the loss by learning rate."""
-    means = "Mean over seeds"
+    means = "Mean over seeds" if group.has_several_seeds else "One seed of each norm"
     if group.searches_rates:
         means += ", each norm at its best learning rate"
-    caption = f"{means}; shaded: from the lowest to the highest seed."
+    shaded = "; shaded: from the {} to the {} seed" if group.has_several_seeds else ""
+    caption = f"{means}{shaded.format('lowest', 'highest')}."
     batch = " Batch norm uses the running averages of training." if group.variants("batch") else ""
     found = [
         Chart(
@@ -146,7 +147,7 @@ def charts(group: Group) -> list[Chart]:
         )
         for name, (kind, key, title) in QUANTITIES.items()
     ]
-    found.append(_times_to_losses(group, means))
+    found.append(_times_to_losses(group, means + shaded.format("fastest", "slowest")))
     if len(group.values(RATE)) > 1:
         lines = mean_by(group, RATE, valid_loss)
         panel = Panel("by rate", "learning rate", LOSS_LABEL, lines, log_x=True)
@@ -187,8 +188,7 @@ def _times_to_losses(group: Group, means: str) -> Chart:
     return Chart(
         "time_to_loss",
         "Updates and seconds to reach a validation loss",
-        f"{means}; shaded: from the fastest to the slowest seed. A line ends at the lowest loss"
-        " that all seeds of its norm reach.",
+        f"{means}. A line ends at the lowest loss that all seeds of its norm reach.",
         panels,
     )
 

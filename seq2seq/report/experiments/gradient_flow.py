@@ -11,7 +11,7 @@ import numpy as np
 from ...runs.entries import GradientFlow
 from ...runs.records import RunRecord
 from ..charts import Chart, Panel
-from ..groups import Design, Figure, Group
+from ..groups import Design, Group, Quantity
 from .base import Experiment, Statement
 from .lines import Series, norm_lines
 from .verdict import Finding, Verdict, higher, needs
@@ -96,7 +96,7 @@ def slope(steps: Sequence[int], values: Sequence[float]) -> float:
     return SPAN * float(np.polyfit(steps, [math.log2(max(value, TINY)) for value in values], 1)[0])
 
 
-def growth(key: str, stage: str) -> Figure:
+def growth(key: str, stage: str) -> Quantity:
     """Return the function that gives a run's growth at the longest length."""
 
     def of(run: RunRecord) -> float | None:

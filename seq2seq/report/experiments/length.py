@@ -23,9 +23,9 @@ STATEMENT = Statement(
     "Ba, Kiros & Hinton 2016, section 3.1: statistics for each time step are “problematic if a"
     " test sequence is longer than any of the training sequences”.",
     "From the longest bucket within the training lengths to those beyond, batch norm loses less"
-    " than no norm does; or layer norm loses, beyond no norm, more than half of what batch norm"
-    " does. One verdict is by the loss, where the model is given the reference's earlier words. One"
-    " is by the share of the translations' BLEU that is lost.",
+    " than no norm does; or layer norm's extra loss, compared with no norm, is more than half of"
+    " batch norm's. One verdict is by the loss, where the model is given the reference's earlier"
+    " words. One is by the share of the translations' BLEU that is lost.",
 )
 
 
@@ -37,7 +37,7 @@ def buckets(run: RunRecord, statistics: str = "running") -> list[LengthBucket]:
 def within_and_beyond(
     run: RunRecord, key: str, statistics: str = "running"
 ) -> tuple[float, float] | None:
-    """Return a figure of the longest bucket within the training lengths, and its mean beyond them.
+    """Return a quantity in the longest bucket of training lengths, and its mean in longer ones.
 
     A bucket with sentences on both sides counts on neither.
     """
@@ -71,14 +71,14 @@ class Measure:
     """(run, statistics) -> what longer sentences cost"""
     lost_unit: str
     key: str
-    """The probe's figure."""
+    """Its name in the probe's records."""
     unit: str
     better: str
     is_better: Callable[..., Finding]
     """`lower` or `higher`"""
 
     def beyond(self, run: RunRecord) -> float | None:
-        """Return a run's figure beyond the training lengths."""
+        """Return a run's value beyond the training lengths."""
         found = within_and_beyond(run, self.key)
         return None if found is None else found[1]
 

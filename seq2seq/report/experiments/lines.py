@@ -6,7 +6,7 @@ from typing import Any
 
 from ...runs.records import RunRecord
 from ..charts import Line, mean_line
-from ..groups import ALL, Figure, Group, by_seed
+from ..groups import ALL, Group, Quantity, by_seed
 
 Series = tuple[Sequence[Any], Sequence[float]]
 """(x, y) of one run"""
@@ -39,15 +39,15 @@ def norm_lines(
     return [line for line in lines if line.x]
 
 
-def mean_by(group: Group, key: str, figure: Figure) -> list[Line]:
-    """Return for each norm the mean and range over seeds of a figure, by a setting's values."""
+def mean_by(group: Group, key: str, quantity: Quantity) -> list[Line]:
+    """Return for each norm the mean and range over seeds of a quantity, by a setting."""
     lines = []
     for norm in group.norms:
         found = {
-            value: by_seed(group.at_best_rate({"norm": norm, key: value}), figure).values()
+            value: by_seed(group.at_best_rate({"norm": norm, key: value}), quantity).values()
             for value in sorted(group.values(key))
         }
-        known = {value: list(figures) for value, figures in found.items() if figures}
+        known = {value: list(reached) for value, reached in found.items() if reached}
         band = ([min(f) for f in known.values()], [max(f) for f in known.values()])
         means = [fmean(f) for f in known.values()]
         lines.append(Line(norm, group.kind(norm), group.variant(norm), list(known), means, band))

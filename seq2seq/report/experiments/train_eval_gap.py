@@ -88,7 +88,7 @@ def _same(norm: str, apart: list[float]) -> Finding:
 def _drift(group: Group, norm: str) -> list[Finding]:
     """Compare each set that was not trained on with the training set."""
     shifts = {
-        name: group.figures(partial(shift, name=name), {"norm": norm}) for name in sets(group)
+        name: group.by_seed(partial(shift, name=name), {"norm": norm}) for name in sets(group)
     }
     train = shifts.pop("train", {})
     return [

@@ -4,16 +4,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..groups import Figures, Group
+from ..groups import Group, Values
 from ..statistics import Interval, Outcome, both, detectable_effect, interval, outcome
 
 
 @dataclass
 class Finding:
-    """One figure a seed, mostly the difference of two norms, and the bound that a claim names."""
+    """One value a seed, mostly the difference of two norms, and the bound that a claim names."""
 
     statement: str
-    """What holds where the figure is on the side claimed."""
+    """What holds where the value is on the side claimed."""
     unit: str = ""
     differences: list[float] = field(default_factory=list)
     above: float = 0.0
@@ -21,7 +21,7 @@ class Finding:
     below: float | None = None
     """The bound that they stay below; None where `above` is the bound."""
     log2: bool = False
-    """Whether figures and bound are binary logarithms, to be shown as factors."""
+    """Whether values and bound are binary logarithms, to be shown as factors."""
     decides: bool = True
     """Whether the claim's verdict depends on it; otherwise it is reported only."""
     exact: Outcome | None = None
@@ -29,19 +29,19 @@ class Finding:
     detail: str = ""
     """What was measured for an exact finding."""
     remark: str = ""
-    """What a reader has to know about the figure."""
+    """What a reader has to know about the value."""
 
     @property
     def outcome(self) -> Outcome:
-        """What the figures say of the statement."""
-        if self.exact or not self.differences:
-            return self.exact or Outcome.undecided
+        """What the values say of the statement."""
+        if self.exact:
+            return self.exact
         above, below = self.above, self.below
         return outcome([d - above if below is None else below - d for d in self.differences])
 
     @property
     def interval(self) -> Interval:
-        """The mean figure and its interval."""
+        """The mean value and its interval."""
         return interval(self.differences)
 
     def _number(self, value: float) -> str:
@@ -49,7 +49,7 @@ class Finding:
 
     @property
     def in_words(self) -> str:
-        """The mean figure, its unit, its interval and the claim, as text."""
+        """The mean value, its unit, its interval and the claim, as text."""
         if self.exact or not self.differences:
             return self.detail or "no seed has both sides"
         text = self.interval.text(self._number, f" {'times ' if self.log2 else ''}{self.unit}")
@@ -87,45 +87,45 @@ class Verdict:
 # -- findings that compare two sides ---
 
 
-def minus(a: Figures, b: Figures) -> Figures:
+def minus(a: Values, b: Values) -> Values:
     """Return a - b for each seed that both have."""
     return {seed: a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())}
 
 
-def difference(a: Figures, b: Figures) -> list[float]:
+def difference(a: Values, b: Values) -> list[float]:
     """Return a - b for each seed that both have, as a list."""
     return list(minus(a, b).values())
 
 
-def doublings(a: Figures, b: Figures) -> list[float]:
+def doublings(a: Values, b: Values) -> list[float]:
     """Return log2(a / b) for each seed that both have."""
     return [math.log2(a[seed] / b[seed]) for seed in sorted(a.keys() & b.keys())]
 
 
-def higher(statement: str, unit: str, a: Figures, b: Figures, decides: bool = False) -> Finding:
+def higher(statement: str, unit: str, a: Values, b: Values, decides: bool = False) -> Finding:
     """Return the finding that a is above b."""
     return Finding(statement, unit, difference(a, b), decides=decides)
 
 
-def lower(statement: str, unit: str, a: Figures, b: Figures, decides: bool = False) -> Finding:
+def lower(statement: str, unit: str, a: Values, b: Values, decides: bool = False) -> Finding:
     """Return the finding that a is below b."""
     return Finding(statement, unit, difference(a, b), below=0.0, decides=decides)
 
 
-def fewer(statement: str, unit: str, a: Figures, b: Figures, decides: bool = False) -> Finding:
+def fewer(statement: str, unit: str, a: Values, b: Values, decides: bool = False) -> Finding:
     """Return the finding that a is a part of b, shown as a factor."""
     return Finding(statement, unit, doublings(a, b), below=0.0, log2=True, decides=decides)
 
 
-def less_than_half(statement: str, own: Figures, other: Figures, loses: Finding) -> Finding:
+def less_than_half(statement: str, own: Values, other: Values, loses: Finding) -> Finding:
     """Return the finding that a norm loses less than half of what another one does.
 
     `loses` is the finding that the other one loses anything.
     """
     half = {seed: 0.5 * lost for seed, lost in other.items()}
-    found = lower(statement, f"{loses.unit} from that half", own, half, decides=True)
+    found = lower(statement, f"{loses.unit} above that half", own, half, decides=True)
     if loses.outcome is not Outcome.supported:
-        found.remark = "the other norm's own extra loss is not established"
+        found.remark = "it is not established that the other norm loses more at all"
     return found
 
 
