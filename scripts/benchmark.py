@@ -141,7 +141,7 @@ def add_translators(command: argparse.ArgumentParser, name: str) -> None:
             type=at_least_one,
             default=256,
             metavar="N",
-            help="sentences (default: 256)",
+            help="lines of valid (default: 256)",
         )
     if name != "train":
         add(

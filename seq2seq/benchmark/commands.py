@@ -14,6 +14,7 @@ from . import tables
 from .contestants import Contestant, contestants
 from .decoding import decoding_speeds, new_search
 from .memory import decoding_peaks, training_peaks
+from .peak import check_memory
 from .plain import check
 from .profiling import profiled
 from .results import Results
@@ -87,7 +88,8 @@ def profile(results: Results, title: str, run: Run, model: nn.Module) -> None:
 
 
 def memory(options: Options) -> Results:
-    """Measure memory of layers and of translators."""
+    """Measure memory of layers and of translators; ValueError where the system does not tell."""
+    check_memory()
     results = begun(options)
     results.memory = tables.memories(options.size)
     base, configs, results.settings = composed(options)
@@ -108,7 +110,7 @@ def startup(options: Options) -> Results:
     run = trained_run(Contestant(config, norm), work.prepared, options.trained)
     line = work.prepared.split("valid").lines("source")[0]
     asked = [*results.settings, f"norm={norm}"]
-    results.starts = starts(asked, run, line, options.rounds)
+    results.starts = starts(asked, run, line, options.threads, options.rounds)
     return results
 
 
@@ -141,6 +143,7 @@ def prepared(base: Config, options: Options) -> Workload:
 
 def everything(options: Options) -> Results:
     """Measure everything."""
+    check_memory()
     results = layers(options)
     results.training = train(options).training
     results.decoding = decode(options).decoding

@@ -53,30 +53,37 @@ def ways(rows: int, inner: int, columns: int, kept: bool) -> list[Run]:
 
     PyTorch's product, with either operand transposed; oneDNN's with a packed W, if W is kept.
     """
-    x, weight = operand(rows, inner), operand(columns, inner)
-    out, turned = torch.empty(rows, columns), torch.empty(columns, rows)
+    x, weight = matrix("x", rows, inner), matrix("weight", columns, inner)
+    out, turned = matrix("out", rows, columns), matrix("out", columns, rows)
     found: list[Run] = [
         partial(torch.mm, x, weight.t(), out=out),
-        partial(torch.mm, x, operand(inner, columns), out=out),
+        partial(torch.mm, x, matrix("weight", inner, columns), out=out),
         partial(torch.mm, weight, x.t(), out=turned),
     ]
     if kept and torch.backends.mkldnn.is_available():
         linear = torch.ops.mkldnn._linear_pointwise
-        packed = packed_operand(columns, inner, 1 << (rows - 1).bit_length())
+        packed = packed_weight(columns, inner, 1 << (rows - 1).bit_length())
         found.append(partial(linear, x, packed, B=None, attr="none", scalars=[], algorithm=""))
     return found
 
 
-@cache
-def operand(rows: int, columns: int) -> Tensor:
-    """Return a matrix of this shape, the same one each time."""
-    return torch.randn(rows, columns)
+def matrix(role: str, rows: int, columns: int) -> Tensor:
+    """Return a matrix of this shape; those of one role share their memory."""
+    size = rows * columns
+    return numbers(role, (size - 1).bit_length())[:size].view(rows, columns)
 
 
 @cache
-def packed_operand(rows: int, columns: int, batch: int) -> Tensor:
-    """Return a matrix as oneDNN packs it for `batch` rows on the other side."""
-    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(operand(rows, columns), batch)
+def numbers(role: str, bits: int) -> Tensor:
+    """Return 2 ** bits random numbers."""
+    return torch.randn(1 << bits)
+
+
+@cache
+def packed_weight(columns: int, inner: int, batch: int) -> Tensor:
+    """Return W (columns, inner) as oneDNN packs it for x of `batch` rows."""
+    weight = torch.randn(columns, inner)
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, batch)
     return packed
 
 

@@ -11,6 +11,9 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+STATUS = Path("/proc/self/status")
+"""Where Linux says how much memory a process has."""
+
 
 @dataclass
 class Job:
@@ -36,9 +39,15 @@ def peak(job: Job) -> float:
     return float(done.stdout)
 
 
+def check_memory() -> None:
+    """Raise ValueError where there is no memory to be read."""
+    if not STATUS.is_file():
+        raise ValueError(f"{STATUS}: no such file; memory is measured on Linux alone")
+
+
 def resident(which: str) -> float:
     """Return the MiB of this process in memory: now (VmRSS), or the largest so far (VmHWM)."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    status = STATUS.read_text(encoding="utf-8")
     return (
         next(int(line.split()[1]) for line in status.splitlines() if line.startswith(which)) / 1024
     )

@@ -123,11 +123,10 @@ class PlainTranslator(nn.Module):
         x (R, E) is the previous word, feed (R, H) the last attentional state. R is a multiple of
         the number of sentences: the hypotheses of a sentence lie together.
         """
-        if isinstance(self.decoder, nn.LSTMCell):
-            state = self.decoder(torch.cat([x, feed], dim=1), state)
-        else:
-            _, (h, c) = self.decoder(x[:, None], tuple(part[None] for part in state))
-            state = h[0], c[0]
+        if self.feeds:
+            x = torch.cat([x, feed], dim=1)
+        # faster than the layer on one step, where the rows are few
+        state = torch.lstm_cell(x, state, *self.decoder.parameters())
         h = state[0]
         queries = h.view(source.memory.size(0), -1, h.size(1))
         both = torch.cat([self.context(queries, source).flatten(0, 1), h], dim=1)

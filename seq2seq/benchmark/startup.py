@@ -65,9 +65,9 @@ def first_update(overrides: Sequence[str]) -> None:
             raise RuntimeError(f"no update was logged: {error}")
 
 
-def first_translation(run: Run, line: str) -> None:
+def first_translation(run: Run, line: str, options: Sequence[str]) -> None:
     """Translate one line."""
-    words = command("translate", str(run.folder))
+    words = command("translate", str(run.folder), *options)
     done = subprocess.run(words, input=line + "\n", capture_output=True, text=True, check=False)
     if done.returncode or not done.stdout.endswith("\n"):
         raise RuntimeError(f"{' '.join(words)}: exit code {done.returncode}: {done.stderr}")
@@ -84,18 +84,23 @@ def compared_runs(folder: Path) -> list[str]:
     return runs
 
 
-def starts(overrides: Sequence[str], run: Run, line: str, rounds: int) -> dict[str, list[Start]]:
+def starts(
+    overrides: Sequence[str], run: Run, line: str, threads: int | None, rounds: int
+) -> dict[str, list[Start]]:
     """Measure start-up: the table by its title. Every round starts each command once.
 
     `overrides` are those of the training, `run` a trained run, `line` one to translate.
     """
+    asked, options = list(overrides), list[str]()
+    if threads is not None:
+        asked, options = [*asked, f"trainer.threads={threads}"], ["--threads", str(threads)]
     with TemporaryDirectory() as folder:
         runs, out = compared_runs(Path(folder)), str(Path(folder) / "out")
         jobs: dict[str, Callable[[], None]] = {
             "train.py --help": partial(finish, command("train", "--help")),
             "train.py, an error": partial(finish, command("train", "norm=nothing"), 2),
-            "train.py, first update": partial(first_update, overrides),
-            "translate.py, first translation": partial(first_translation, run, line),
+            "train.py, first update": partial(first_update, asked),
+            "translate.py, first translation": partial(first_translation, run, line, options),
             "compare.py, three runs": partial(finish, command("compare", *runs, "--out", out)),
         }
         times = timed(jobs, tqdm(range(1 + rounds), "start-up", unit="round", disable=None))

@@ -14,6 +14,7 @@ from conftest import TrainHere
 from matplotlib.image import imread
 from runs import Command, Script
 
+from seq2seq.app.composition import compose_here
 from seq2seq.benchmark import floor, training
 from seq2seq.benchmark.contestants import Contestant, contestants
 from seq2seq.benchmark.decoding import new_search, plain_translator
@@ -73,7 +74,7 @@ def test_training_is_measured(measure: Command, tmp_path: Path) -> None:
 
 def test_search_is_measured_on_translators_that_are_kept(measure: Command, tmp_path: Path) -> None:
     file = tmp_path / "a.json"
-    chosen = ("--norms", "layer", "--trained", 3, "--sentences", 5)
+    chosen = ("--data", "grammar_en_zh", "--norms", "layer", "--trained", 3, "--sentences", 5)
     results = figures(measure("decode", *SMALL, *chosen, "--json", file), file)
     assert list(results["tables"]) == [
         f"{search}, grammar_en_zh: 5 sentences in batches of 64" for search in ("greedy", "beam 5")
@@ -166,6 +167,9 @@ def test_presets_write_the_sizes_out() -> None:
     assert preset(Origin.published, "full") == PEERS
     assert preset(Origin.grammar, "full") == ()
     assert preset(Origin.files, "small")[0] == "model=tiny"
+    composed = compose_here(["data=tatoeba_en_zh", *PEERS, "norm=layer"])
+    assert (composed.tokenizer.vocab_size, composed.data.batch_sentences) == (8000, 64)
+    assert (composed.model.hidden_size, composed.norm.kind.name) == (512, "layer")
     assert set(preset(Origin.files, "small")) < set(preset(Origin.grammar, "small"))
 
 

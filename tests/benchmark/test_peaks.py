@@ -79,3 +79,13 @@ def test_memory_of_layers_and_translators_is_shown_and_written(
     ]
     assert {job.threads for job in jobs[:4]} == {1}
     assert done.out.splitlines()[-1].split()[-2:] == ["1200", "1.71"]
+
+
+def test_another_system_is_named(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peak, "STATUS", tmp_path / "status")
+    for command in ("memory", "all"):
+        done = script("benchmark")(command, "--size", "small")
+        assert (done.code, done.out) == (2, "")
+        assert done.err.endswith("status: no such file; memory is measured on Linux alone\n")

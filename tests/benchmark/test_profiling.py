@@ -2,13 +2,15 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from runs import Command, Script
 from torch import nn
 
-from seq2seq.benchmark.profiling import OUTSIDE, profiled
+from seq2seq.benchmark.profiling import OUTSIDE, Share, by_module, profiled
 
 pytest_plugins = ["run_fixtures"]
 
@@ -37,14 +39,47 @@ def test_operators_and_gradients_belong_to_the_innermost_module() -> None:
     assert found.keys() == {"whole", "large", "small", "optimizer", OUTSIDE}
     assert sum(share.share for share in shares) == pytest.approx(1)
     assert [share.share for share in shares] == sorted((s.share for s in shares), reverse=True)
-    large, small = found["large"], found["small"]
-    assert large.forward > small.forward
-    assert large.backward > small.backward > 0
+    for name in ("large", "small"):
+        assert found[name].forward > 0
+        assert found[name].backward > 0
     assert found["whole"].backward > 0  # of tanh
     assert found["optimizer"].backward == 0
     assert "aten::addmm" in table
     assert not model._forward_hooks
     assert not model.large._forward_pre_hooks
+
+
+def event(
+    name: str, start: int, milliseconds: float = 0, number: int = -1, parent: Any = None
+) -> Any:
+    """Return what the profiler records of an operator or a range."""
+    return SimpleNamespace(
+        name=name,
+        time_range=SimpleNamespace(start=start),
+        self_cpu_time_total=1000 * milliseconds,
+        sequence_nr=number,
+        cpu_parent=parent,
+    )
+
+
+def test_a_gradient_belongs_to_the_last_operator_with_its_number() -> None:
+    outer = event("module outer", 0)
+    inner = event("module inner", 2, parent=outer)
+    node = event("autograd::engine::evaluate_function: MmBackward0", 4, number=7)
+    events = [
+        event("aten::mm", 5, 4, parent=event("MmBackward0", 5, number=7, parent=node)),
+        outer,
+        event("aten::empty", 1, 1, number=7, parent=outer),  # made no node of the graph
+        event("aten::mm", 3, 2, number=7, parent=inner),
+        event("aten::zero_", 6, 1),
+        event("aten::add_", 7, 2, parent=event("Optimizer.step#Adam.step", 7)),
+    ]
+    assert by_module(events) == [
+        Share("inner", 2, 4, 0.6),
+        Share("optimizer", 2, 0, 0.2),
+        Share("outer", 1, 0, 0.1),
+        Share(OUTSIDE, 1, 0, 0.1),
+    ]
 
 
 def test_without_gradients_nothing_is_backward() -> None:
@@ -62,7 +97,7 @@ def test_without_gradients_nothing_is_backward() -> None:
     ("command", "name", "title", "module"),
     [
         ("train", "layer", "training, norm=layer, grammar_en_zh", "encoder.layers.0"),
-        ("decode", "plain", "beam 5, plain nn.LSTM, grammar_en_zh", "decoder"),
+        ("decode", "plain", "beam 5, plain nn.LSTM, grammar_en_zh", "encoder"),
     ],
 )
 def test_a_profile_is_shown_and_written(

@@ -11,6 +11,7 @@ from seq2seq.benchmark import startup
 from seq2seq.runs.folder import Run
 
 pytest_plugins = ["run_fixtures"]
+RUN = "outputs/benchmark/grammar_en_zh/rms-2"
 
 
 def test_the_first_round_is_not_counted_and_commands_take_turns(
@@ -38,12 +39,12 @@ def test_a_training_that_fails_before_its_first_update_is_reported() -> None:
 
 
 def test_a_line_is_translated(finished: Run) -> None:
-    startup.first_translation(finished, "do re mi")
+    startup.first_translation(finished, "do re mi", ["--threads", "1"])
 
 
 def test_a_translation_that_fails_is_reported(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"translate; translate\(\) .*: exit code 2: .*no such"):
-        startup.first_translation(Run(tmp_path), "do re mi")
+        startup.first_translation(Run(tmp_path), "do re mi", [])
 
 
 def test_an_exit_code_other_than_expected_is_reported() -> None:
@@ -55,22 +56,33 @@ def test_an_exit_code_other_than_expected_is_reported() -> None:
 def test_start_up_is_shown_and_written(
     script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[str] = []
+    started: list[object] = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(startup, "finish", lambda words, code=0: started.append(words[3]))
-    monkeypatch.setattr(startup, "first_update", lambda overrides: started.append(overrides[-1]))
-    monkeypatch.setattr(startup, "first_translation", lambda run, _: started.append(run.folder))
-    small = ("--size", "small", "--rounds", 2, "--trained", 2, "--norms", "rms,layer")
+    monkeypatch.setattr(startup, "first_update", lambda asked: started.append(asked[-2:]))
+    monkeypatch.setattr(startup, "first_translation", lambda run, *_: started.append(run.folder))
+    small = (
+        "--size",
+        "small",
+        "--rounds",
+        2,
+        "--threads",
+        1,
+        "--trained",
+        2,
+        "--norms",
+        "rms,layer",
+    )
     measure: Command = script("benchmark")
     done = measure("startup", *small, "--json", tmp_path / "a.json")
     assert (done.code, done.err) == (0, "")
-    once = ["--help", "norm=nothing", "norm=rms", Path("outputs/benchmark/grammar_en_zh/rms-2")]
+    once = ["--help", "norm=nothing", ["norm=rms", "trainer.threads=1"], Path(RUN)]
     norms = [f"norm={norm}" for norm in startup.COMPARED]
     assert started[:3] == norms
     for number in range(3):
         *found, compared = started[3 + 5 * number :][:5]
         assert found == once
-        assert Path(compared).name == startup.COMPARED[0]
+        assert Path(str(compared)).name == startup.COMPARED[0]
     assert len(started) == 18
     [(title, rows)] = json.loads((tmp_path / "a.json").read_text())["startup"].items()
     assert title == "start-up, 2 times"
