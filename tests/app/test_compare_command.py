@@ -237,7 +237,7 @@ def test_a_failed_comparison_leaves_the_earlier_one_unchanged(
     former = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
 
     def fails(*_: object) -> None:
-        raise ValueError("no examples")
+        raise ValueError("examples.json: damaged; expected JSON")
 
     monkeypatch.setattr("seq2seq.report.page.worked_examples", fails)
     assert compare(two_runs.none, variant("b", data__name="other")).code == 2
