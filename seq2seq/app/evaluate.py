@@ -78,7 +78,7 @@ def check(command: argparse.ArgumentParser, asked: argparse.Namespace) -> None:
         typed = asked.source or " ".join(asked.reference)
         command.error(f"{found} {typed}: expected {missing} FILE with it")
     if not asked.runs and not asked.ensemble:
-        command.error("no run; expected the folder of one, or --ensemble RUN RUN ...")
+        command.error("no run; expected the folder of a run, or --ensemble RUN RUN ...")
     folders = [Path(run).resolve() for run in asked.runs]
     for i, run in enumerate(asked.runs):
         if folders[i] in folders[:i]:

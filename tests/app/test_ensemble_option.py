@@ -60,7 +60,7 @@ def test_one_run_or_an_ensemble_has_to_be_named(two_runs: Runs, translate: Comma
     for given in ([], [two_runs.none, "--ensemble", two_runs.layer]):
         done = translate(*given, stdin="one dogs\n")
         assert (done.code, done.out) == (2, "")
-        assert "expected the folder of one, or --ensemble RUN RUN ..." in done.err
+        assert "expected the folder of a run, or --ensemble RUN RUN ..." in done.err
 
 
 def test_an_ensemble_is_scored_as_one_more_system(
@@ -82,7 +82,7 @@ def test_an_ensemble_is_scored_as_one_more_system(
     assert (row["run"], row["bleu"]) == (name, ensemble)
     nothing = script("evaluate")()
     assert nothing.code == 2
-    assert "expected the folder of one, or --ensemble RUN RUN ..." in nothing.err
+    assert "expected the folder of a run, or --ensemble RUN RUN ..." in nothing.err
 
 
 def test_runs_with_other_tokenizers_are_no_ensemble(
