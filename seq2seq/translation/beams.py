@@ -99,37 +99,29 @@ class Beams:
         self.table["log_prob"] = log_probs
         return parents, words
 
-    def over(self, step: int) -> NDArray[np.bool_]:
-        """Return which sentences (A,) are over, after the words of `step`.
+    def retire(self, step: int) -> tuple[NDArray[np.int64], int]:
+        """Move the sentences that are over, after the words of `step`, behind the others.
 
         They have K finished hypotheses, or n_best that none of the others can beat, or cannot go
-        on: see `cut`.
+        on: they have the largest length, or no hypothesis with a next word. Those that cannot go on
+        finish their hypotheses as they are. Returns the new order of places, and how many go on.
         """
-        return self._decided() | self._stopped(step)
-
-    def cut(self, first: int, step: int) -> None:
-        """Finish, as they are, the hypotheses of sentences that cannot go on.
-
-        Such a sentence has the largest length, or no hypothesis with a next word. Only places from
-        `first` on are looked at.
-        """
-        cut = self._stopped(step) & ~self._decided() & (np.arange(len(self)) >= first)
-        log_probs = self.table["log_prob"]
-        alive = np.isfinite(log_probs) & cut[:, None]
-        rows = np.arange(alive.size).reshape(alive.shape)
-        self._finish(alive, log_probs, rows, step + 1, ended=False)
+        lengths, alive = step - self.table["start"] + 1, np.isfinite(self.table["log_prob"])
+        decided = self._decided()
+        over = decided | (lengths >= self.table["limit"]) | ~alive.any(axis=1)
+        order, kept = kept_first(over), len(over) - int(over.sum())
+        if kept < len(over):
+            self.keep(order)
+            cut = alive[order] & (over & ~decided)[order, None]
+            rows = np.arange(alive.size).reshape(alive.shape)
+            self._finish(cut, self.table["log_prob"], rows, step + 1, ended=False)
+        return order, kept
 
     def best(self, place: int) -> NDArray[Any]:
         """Return the n_best finished hypotheses of the sentence in a place, best first."""
         found = self.table["finished"][place, : self.table["count"][place]]
         order = np.argsort(-found["score"], kind="stable")
         return found[order[: self.n_best]]
-
-    def _stopped(self, step: int) -> NDArray[np.bool_]:
-        lengths = step - self.table["start"] + 1
-        alive = np.isfinite(self.table["log_prob"]).any(axis=1)
-        stopped: NDArray[np.bool_] = (lengths >= self.table["limit"]) | ~alive
-        return stopped
 
     def _decided(self) -> NDArray[np.bool_]:
         """Return which sentences (A,) have K finished hypotheses, or n_best that none can beat.
@@ -166,3 +158,12 @@ class Beams:
         new["score"] = new["log_prob"] / lengths**self.config.length_penalty
         self.table["finished"][at[0], place] = new
         self.table["count"] += which.sum(axis=1)
+
+
+def kept_first(over: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return an order of places in which those that are over come last, and few others move."""
+    kept = len(over) - int(over.sum())
+    order = np.arange(len(over))
+    holes, movers = np.flatnonzero(over[:kept]), kept + np.flatnonzero(~over[kept:])
+    order[holes], order[movers] = movers, holes
+    return order

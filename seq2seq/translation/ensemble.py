@@ -79,7 +79,7 @@ class Ensemble(nn.Module):
     def step(
         self, tokens: Tensor, state: Several, memory: Several
     ) -> tuple[Tensor, Several, Tensor | None]:
-        """Return log-probabilities (R, V) of the next word, the next states and weights (R, S).
+        """Return logits (R, V) of the next word, the next states and weights (R, S).
 
         The logits are the logarithm of the mean of the members' probabilities, the weights the mean
         over the members that have attention.

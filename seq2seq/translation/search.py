@@ -140,19 +140,15 @@ class Search:
         memory = self.memory.first(len(beams), steps)
         logits, state, weights = self.model.step(self.words, self.state, memory)
         parents, words = beams.advance(
-            self.candidates(logits.float()), self.number, self.model.vocabulary.eos_id
+            self.candidates(logits), self.number, self.model.vocabulary.eos_id
         )
-        over = beams.over(self.number)
-        kept = len(over) - int(over.sum())
-        order = kept_first(over)
-        beams.keep(order)
+        order, kept = beams.retire(self.number)
         parents, words = parents[order], words[order]
         self.history.append(
             Chosen(words.ravel(), parents.ravel(), weights if self.attends else None)
         )
-        beams.cut(kept, self.number)
         self.number += 1
-        yield from (self.finished(place) for place in range(kept, len(over)))
+        yield from (self.finished(place) for place in range(kept, len(order)))
         self.keep(order, kept, state, parents[:kept].ravel(), words[:kept].ravel())
 
     def candidates(self, logits: Tensor) -> Candidates:
@@ -208,15 +204,6 @@ class Search:
         if len(parents) < len(order) * self.config.beam_size or (np.diff(parents) != 1).any():
             state = state.select(torch.from_numpy(parents).to(self.device))
         self.state, self.words = state, torch.from_numpy(words).to(self.device)
-
-
-def kept_first(over: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return an order of places in which those that are over come last, and few others move."""
-    kept = len(over) - int(over.sum())
-    order = np.arange(len(over))
-    holes, movers = np.flatnonzero(over[:kept]), kept + np.flatnonzero(~over[kept:])
-    order[holes], order[movers] = movers, holes
-    return order
 
 
 @torch.no_grad()

@@ -10,10 +10,10 @@ import torch
 from seq2seq.config import CellConfig, DecodeConfig, ModelConfig
 from seq2seq.model import Translator, Vocabulary
 from seq2seq.rnn import NormConfig, NormKind, Statistics, packs
-from seq2seq.translation.beams import Beams
+from seq2seq.translation.beams import Beams, kept_first
 from seq2seq.translation.ensemble import Ensemble
 from seq2seq.translation.history import Chosen, History
-from seq2seq.translation.search import Hypothesis, kept_first, search_in_batches
+from seq2seq.translation.search import Hypothesis, search_in_batches
 
 NORMS = {
     "none": NormConfig(kind=NormKind.none),
