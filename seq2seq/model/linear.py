@@ -6,10 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..rnn import packs, product_dtype
-
-ROWS = 64
-"""Number of rows that a weight is packed for. It is fixed, so that no result depends on a batch."""
+from ..rnn import packed, packs, product_dtype
 
 
 class Linear(nn.Linear):
@@ -30,11 +27,9 @@ class Linear(nn.Linear):
     def pack(self) -> None:
         """Pack the weight in its present values, for a CPU whose products gain by that."""
         dtype = product_dtype(self.weight)
-        known = dtype in (torch.float32, torch.bfloat16) and self.weight.device.type == "cpu"
-        if not known or not packs(dtype):
-            return
-        weight = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach().to(dtype), ROWS)
-        self.packed = weight, None if self.bias is None else self.bias.detach().to(dtype)
+        if self.weight.device.type == "cpu" and packs(dtype):
+            bias = None if self.bias is None else self.bias.detach().to(dtype)
+            self.packed = packed(self.weight.detach().to(dtype)), bias
 
 
 @contextmanager

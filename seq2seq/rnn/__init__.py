@@ -17,7 +17,7 @@ from .config import CellNorm, NormConfig, NormGroup, NormKind, Statistics, Terms
 
 if TYPE_CHECKING:
     from .backends import load_kernels
-    from .cpu.operators import packs
+    from .cpu.operators import packed, packs
     from .layers import GRU, LSTM, RNN, RecurrentLayers
     from .observation import Step, steps
     from .packing import flipped_rows
@@ -51,6 +51,7 @@ __all__ = [
     "flipped_rows",
     "is_norm_parameter",
     "load_kernels",
+    "packed",
     "packs",
     "pooled_statistics",
     "product_dtype",

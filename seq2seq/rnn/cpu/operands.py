@@ -7,12 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..reference import CellParameters
-from .operators import packs
-
-ROWS = 64
-"""Number of rows that a kept weight is packed for. It is fixed, so that no result depends on the
-batch; with other numbers of rows the product is as fast.
-"""
+from .operators import packed, packs
 
 
 @dataclass
@@ -79,9 +74,7 @@ def prepare(p: CellParameters, dtype: torch.dtype) -> Operands:
     if found is None or found.versions != versions:
         weight_ih, weight_hh = p.weight_ih.to(dtype), p.weight_hh.to(dtype)
         if not weight_hh.is_cuda and packs(dtype):
-            weight_ih, weight_hh = (
-                torch.ops.mkldnn._reorder_linear_weight(w, ROWS) for w in (weight_ih, weight_hh)
-            )
+            weight_ih, weight_hh = packed(weight_ih), packed(weight_hh)
         found = Operands(weight_ih, weight_hh, vectors(p), sources, versions)
         p.kept[dtype] = found
     return found

@@ -19,6 +19,11 @@ TENSORS = 5
 MOMENTS = {"lstm": 6, "gru": 8, "rnn_tanh": 2, "rnn_relu": 2}
 """Numbers saved per row: mean and 1 / sqrt(var + eps) of each normalised part."""
 
+PACKED_ROWS = 64
+"""Number of rows that a kept weight is packed for. It is fixed, so that no result depends on the
+batch; with other numbers of rows the product is as fast.
+"""
+
 LOCK = threading.Lock()
 """Held while the operators load."""
 
@@ -65,7 +70,15 @@ def packs(dtype: torch.dtype) -> bool:
         onednn.is_available() and onednn.enabled and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     ):
         return False
-    return dtype is torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if dtype is torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype is torch.float32
+
+
+def packed(weight: Tensor) -> Tensor:
+    """Return a weight (out, in) of a type that `packs`, in the layout of oneDNN's products."""
+    found: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, PACKED_ROWS)
+    return found
 
 
 @functools.cache
