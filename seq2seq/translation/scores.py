@@ -6,17 +6,14 @@ entities count as the characters that they stand for, also where a text means th
 Marks of the writing direction and other invisible characters do not count.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from sacrebleu.metrics.base import Metric
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
-from sacrebleu.significance import estimate_ci
+from sacrebleu.significance import PairedTest, Result
 
 from ..config.languages import language
 from ..data.normalization import comparable
@@ -205,40 +202,31 @@ def paired_bootstrap(
     """Return the metric's signature and a comparison of each named system with the first one.
 
     All are hypotheses for the same references, one list of lines or several. `samples` test sets
-    are drawn. The numbers are those of sacreBLEU's PairedTest, bit for bit. That one counts the
-    n-grams of the references, and adds up the first system's samples, once for each system.
+    are drawn.
     """
     for hypotheses in systems.values():
         for lines in references:
             check_counts(hypotheses, lines)
-    seed = os.environ.get("SACREBLEU_SEED", "12345").lower()
-    draw = np.random.default_rng(None if seed == "none" else int(seed))
-    sentences = len(references[0])
-    drawn = draw.choice(sentences, size=(samples, sentences), replace=True)
-    metric._ref_cache = metric._cache_references([composed(lines) for lines in references])
-    signature = metric.get_signature()
-    signature.update("seed", seed)
-    signature.update("bs", samples)
-    found: list[Comparison] = []
-    for name, hypotheses in systems.items():
-        counts = metric._extract_corpus_statistics(composed(hypotheses), None)
-        score = float(metric._aggregate_and_compute(counts).score)
-        sums = np.array(counts, dtype="float32")[drawn].sum(1)  # (samples, counts)
-        sampled = np.array([metric._compute_score_from_stats(each).score for each in sums])
-        if not found:
-            first = sampled
-        p = _p_value(abs(score - found[0].score), np.abs(sampled - first)) if found else None
-        mean, half = estimate_ci(sampled)
-        found.append(Comparison(name, score, float(mean), float(half), p))
-    return str(signature), found
+    named: list[tuple[str, Sequence[str]]] = [(name, composed(t)) for name, t in systems.items()]
+    signatures, results = PairedTest(
+        named,
+        {"": metric},
+        references=[composed(lines) for lines in references],
+        test_type="bs",
+        n_samples=samples,
+    )()
+    [(metric_name, signature)] = signatures.items()
+    found = [result for result in results[metric_name] if isinstance(result, Result)]
+    return str(signature), [
+        _comparison(name, result, found[0]) for (name, _), result in zip(named, found, strict=True)
+    ]
 
 
-def _p_value(difference: float, sampled: NDArray[np.floating]) -> float:
-    """Return how often a difference as large is chance, by those of the samples (Koehn 2004).
-
-    Equal scores have p = 1: sacreBLEU gives them its smallest p.
-    """
-    if not difference:
-        return 1.0
-    larger = int(np.sum(sampled - sampled.mean() > difference))
-    return (larger + 1) / (len(sampled) + 1)
+def _comparison(name: str, result: Result, first: Result) -> Comparison:
+    """Return a system's row. Equal scores have p = 1: sacreBLEU gives them its smallest p."""
+    assert result.mean is not None
+    assert result.ci is not None
+    p = result.p_value
+    if p is not None and result.score == first.score:
+        p = 1.0
+    return Comparison(name, float(result.score), float(result.mean), float(result.ci), p)
