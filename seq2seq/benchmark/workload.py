@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import Config, Origin
-from ..data.batches import BatchSampler
 from ..data.dataset import ParallelDataset, Prepared
 from ..data.preparation import prepare
+from ..training.evaluation import training_batches
 
 PEERS = (
     *("tokenizer=bpe", "tokenizer.vocab_size=8000", "tokenizer.joint=true"),
@@ -73,13 +73,6 @@ def workload(config: Config, updates: int, count: int) -> Workload:
 
 def first_batches(train: ParallelDataset, config: Config, count: int) -> list[NDArray[np.int64]]:
     """Return the positions of the sentences of the first batches of a training."""
-    sampler = BatchSampler(
-        train.src_lengths,
-        train.tgt_lengths,
-        config.data.batch_tokens,
-        config.data.batch_sentences,
-        seed=config.seed,
-        bucket_batches=config.data.bucket_batches,
-    )
+    sampler = training_batches(train, config)
     epochs = chain.from_iterable(iter(lambda: list(sampler), None))
     return list(islice(epochs, count))
