@@ -28,3 +28,9 @@ def three_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def script(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> runs.Script:
     """Return a function: script("translate") is scripts/translate.py, run in this process."""
     return lambda name: runs.Command(name, monkeypatch, capfd)
+
+
+@pytest.fixture
+def translate(script: runs.Script) -> runs.Command:
+    """Return translate.py, run in this process."""
+    return script("translate")

@@ -53,6 +53,13 @@ def translation(line: str) -> str:
     return "".join(LEXICON[word] for word in line.split()) + "。"
 
 
+def printed_lines(done: Done) -> list[str]:
+    """Return the lines that a successful command printed."""
+    assert (done.code, done.err) == (0, "")
+    assert done.out.endswith("\n")
+    return done.out.split("\n")[:-1]
+
+
 def sentences(count: int, seed: int = 0) -> list[str]:
     """Return different sentences."""
     chance, found = random.Random(seed), dict[str, None]()

@@ -3,23 +3,11 @@
 import json
 from pathlib import Path
 
-import pytest
-from conftest import Done
-from runs import Command, Runs, Script, settings, trained, translation
+from runs import Command, Runs, Script, printed_lines, settings, trained, translation
 
 from seq2seq.config import TokenizerConfig
 
 pytest_plugins = ["run_fixtures"]
-
-
-@pytest.fixture
-def translate(script: Script) -> Command:
-    return script("translate")
-
-
-def lines(done: Done) -> list[str]:
-    assert (done.code, done.err) == (0, "")
-    return done.out.split("\n")[:-1]
 
 
 def right(translations: list[str], sources: list[str]) -> int:
@@ -31,13 +19,17 @@ def test_an_ensemble_translates_with_the_mean_of_its_members(
     two_runs: Runs, translate: Command
 ) -> None:
     asked = "\n".join(two_runs.sources)
-    weak, strong = (lines(translate(run, stdin=asked)) for run in (two_runs.none, two_runs.layer))
-    both = lines(translate("--ensemble", two_runs.none, two_runs.layer, stdin=asked))
-    assert both == lines(translate("--ensemble", two_runs.layer, two_runs.none, stdin=asked))
+    weak, strong = (
+        printed_lines(translate(run, stdin=asked)) for run in (two_runs.none, two_runs.layer)
+    )
+    both = printed_lines(translate("--ensemble", two_runs.none, two_runs.layer, stdin=asked))
+    assert both == printed_lines(
+        translate("--ensemble", two_runs.layer, two_runs.none, stdin=asked)
+    )
     assert right(weak, two_runs.sources) < right(both, two_runs.sources)
     assert right(both, two_runs.sources) > 0.8 * right(strong, two_runs.sources)
-    twice = lines(translate("--ensemble", two_runs.none, two_runs.none, stdin=asked))
-    assert twice == weak == lines(translate("--ensemble", two_runs.none, stdin=asked))
+    twice = printed_lines(translate("--ensemble", two_runs.none, two_runs.none, stdin=asked))
+    assert twice == weak == printed_lines(translate("--ensemble", two_runs.none, stdin=asked))
 
 
 def test_an_ensemble_takes_the_options_of_the_search(
@@ -45,12 +37,12 @@ def test_an_ensemble_takes_the_options_of_the_search(
 ) -> None:
     png = tmp_path / "map.png"
     options = ("--n-best", 3, "--scores", "--min-length", 9, "--attention", png)
-    found = lines(
+    found = printed_lines(
         translate("--ensemble", two_runs.none, two_runs.layer, *options, stdin="one dogs\n")
     )
     assert len(found) == 3
     assert png.read_bytes().startswith(b"\x89PNG")
-    drawn = lines(
+    drawn = printed_lines(
         translate("--sample", "--ensemble", two_runs.none, two_runs.layer, stdin="one dogs\n")
     )
     assert len(drawn) == 1

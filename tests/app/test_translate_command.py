@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Done
 from matplotlib.image import imread
-from runs import Command, Runs, Script, settings, trained, translation
+from runs import Command, Runs, printed_lines, settings, trained, translation
 from typed import present
 
 from seq2seq.app.arguments import parser
@@ -20,31 +19,19 @@ from seq2seq.translation.lines import Session, Translation
 pytest_plugins = ["run_fixtures"]
 
 
-@pytest.fixture
-def translate(script: Script) -> Command:
-    return script("translate")
-
-
-def lines(done: Done) -> list[str]:
-    """Return the lines that a successful command printed."""
-    assert (done.code, done.err) == (0, "")
-    assert done.out.endswith("\n")
-    return done.out.split("\n")[:-1]
-
-
 def test_a_line_in_is_a_line_out_in_order(two_runs: Runs, translate: Command) -> None:
     asked = two_runs.sources * 3
-    done = lines(translate(two_runs.layer, stdin="".join(line + "\n" for line in asked)))
+    done = printed_lines(translate(two_runs.layer, stdin="".join(line + "\n" for line in asked)))
     assert done == [translation(line) for line in asked]
 
 
 def test_lines_keep_their_order_across_chunks(
     two_runs: Runs, translate: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = lines(translate(two_runs.none, stdin="\n".join(two_runs.sources)))
+    whole = printed_lines(translate(two_runs.none, stdin="\n".join(two_runs.sources)))
     assert len(set(whole)) > 5
     monkeypatch.setattr(translate.module, "CHUNK_LINES", 7)
-    assert lines(translate(two_runs.none, stdin="\n".join(two_runs.sources))) == whole
+    assert printed_lines(translate(two_runs.none, stdin="\n".join(two_runs.sources))) == whole
 
 
 def test_lines_are_translated_chunk_by_chunk(
@@ -92,7 +79,9 @@ def test_invalid_utf8_is_named_by_line_and_byte(two_runs: Runs, translate: Comma
 
 def test_a_very_long_line_is_translated(two_runs: Runs, translate: Command) -> None:
     long = " ".join(two_runs.sources[i % 30] for i in range(120))  # 600 words
-    done = lines(translate(two_runs.layer, "--beam", 1, stdin=f"one dogs see two cats\n{long}\n\n"))
+    done = printed_lines(
+        translate(two_runs.layer, "--beam", 1, stdin=f"one dogs see two cats\n{long}\n\n")
+    )
     assert done[0] == "一狗看见二猫。"
     assert done[1]
     assert done[2:] == [""]
@@ -103,7 +92,9 @@ def test_a_very_long_line_is_translated(two_runs: Runs, translate: Command) -> N
 
 def test_n_best_gives_n_lines_for_each_sentence(two_runs: Runs, translate: Command) -> None:
     asked = ["one dogs see two cats", "", "two birds like five dogs"]
-    done = lines(translate(two_runs.none, "--n-best", 3, "--scores", stdin="\n".join(asked)))
+    done = printed_lines(
+        translate(two_runs.none, "--n-best", 3, "--scores", stdin="\n".join(asked))
+    )
     assert len(done) == 9
     groups = [[line.split("\t") for line in done[i : i + 3]] for i in (0, 3, 6)]
     assert groups[1] == [["0.0000", ""], ["-inf", ""], ["-inf", ""]]
@@ -112,7 +103,7 @@ def test_n_best_gives_n_lines_for_each_sentence(two_runs: Runs, translate: Comma
         assert scores == sorted(scores, reverse=True)
         assert scores[0] < 0
         assert len({text for _, text in group}) == 3
-    assert lines(translate(two_runs.none, stdin="\n".join(asked))) == [
+    assert printed_lines(translate(two_runs.none, stdin="\n".join(asked))) == [
         group[0][1] for group in groups
     ]
 
@@ -120,9 +111,9 @@ def test_n_best_gives_n_lines_for_each_sentence(two_runs: Runs, translate: Comma
 def test_scores_are_divided_by_the_length(two_runs: Runs, translate: Command) -> None:
     asked = "one dogs see two cats\n"
     plain, halved = (
-        lines(translate(two_runs.layer, "--scores", "--length-penalty", alpha, stdin=asked))[
-            0
-        ].split("\t")
+        printed_lines(
+            translate(two_runs.layer, "--scores", "--length-penalty", alpha, stdin=asked)
+        )[0].split("\t")
         for alpha in (0, 1)
     )
     command = parser(None)
@@ -192,7 +183,10 @@ def test_options_reach_the_search(
         1,
         "--replace-unk",
     ]
-    assert len(lines(translate(two_runs.layer, *options, stdin="one dogs see two cats\n" * 5))) == 5
+    assert (
+        len(printed_lines(translate(two_runs.layer, *options, stdin="one dogs see two cats\n" * 5)))
+        == 5
+    )
     (session,) = seen
     decode = session.decode
     assert (decode.beam_size, decode.batch_size, decode.length_penalty, decode.replace_unk) == (
@@ -202,7 +196,7 @@ def test_options_reach_the_search(
         True,
     )
     assert session.precision.value == "bf16"
-    lines(translate(two_runs.layer, stdin="one dogs see two cats\n"))
+    printed_lines(translate(two_runs.layer, stdin="one dogs see two cats\n"))
     decode = seen[1].decode
     assert (decode.beam_size, decode.batch_size, decode.length_penalty, decode.replace_unk) == (
         5,
@@ -227,7 +221,7 @@ def test_options_reach_the_search(
 def test_a_good_model_translates_the_same_with_every_option(
     two_runs: Runs, translate: Command, options: list[str | int | str]
 ) -> None:
-    done = lines(translate(two_runs.layer, *options, stdin="\n".join(two_runs.sources)))
+    done = printed_lines(translate(two_runs.layer, *options, stdin="\n".join(two_runs.sources)))
     assert done == two_runs.references
 
 
@@ -276,7 +270,7 @@ def test_the_attention_of_the_first_line_with_words_is_drawn(
 
     monkeypatch.setattr(translate.module, "open_ensemble", spy)
     asked = ["", *two_runs.sources[:4]]
-    done = lines(
+    done = printed_lines(
         translate(two_runs.layer, "--attention", png, "--n-best", 2, stdin="\n".join(asked))
     )
     assert done[::2] == ["", *two_runs.references[:4]]
@@ -319,11 +313,11 @@ def test_a_copied_run_translates_without_the_original(
 ) -> None:
     config = settings(two_runs.data, updates=2)
     first = trained(tmp_path / "first", config)
-    expected = lines(translate(first, stdin="one dogs see two cats\n"))
+    expected = printed_lines(translate(first, stdin="one dogs see two cats\n"))
     shutil.copytree(first, tmp_path / "elsewhere" / "b")
     shutil.rmtree(first)
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert lines(translate("b", stdin="one dogs see two cats\n")) == expected
+    assert printed_lines(translate("b", stdin="one dogs see two cats\n")) == expected
 
 
 def test_a_missing_or_unfinished_run_is_named(

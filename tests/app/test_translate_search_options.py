@@ -6,8 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from conftest import Done
-from runs import Command, Runs, Script
+from runs import Command, Runs, Script, printed_lines
 
 from seq2seq.app import foreign
 from seq2seq.app.arguments import parser
@@ -17,31 +16,24 @@ pytest_plugins = ["run_fixtures"]
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "commands.md"
 
 
-@pytest.fixture
-def translate(script: Script) -> Command:
-    return script("translate")
-
-
-def lines(done: Done) -> list[str]:
-    """Return the lines that a successful command printed."""
-    assert (done.code, done.err) == (0, "")
-    return done.out.split("\n")[:-1]
-
-
 # -- rules ---
 
 
 def test_the_length_of_translations_is_bounded(two_runs: Runs, translate: Command) -> None:
     asked = "\n".join(two_runs.sources)
-    longest = lines(translate(two_runs.layer, "--json-lines", "--max-length", "3", stdin=asked))
+    longest = printed_lines(
+        translate(two_runs.layer, "--json-lines", "--max-length", "3", stdin=asked)
+    )
     found = [json.loads(line)["translations"][0] for line in longest]
     assert {len(one["pieces"]) for one in found} == {3}
     assert {one["length"] for one in found} == {3}  # cut, so without an end
-    shortest = lines(translate(two_runs.layer, "--json-lines", "--min-length", 12, stdin=asked))
+    shortest = printed_lines(
+        translate(two_runs.layer, "--json-lines", "--min-length", 12, stdin=asked)
+    )
     found = [json.loads(line)["translations"][0] for line in shortest]
     assert min(len(one["pieces"]) for one in found) >= 12
     one_per_piece = translate(two_runs.layer, "--json-lines", "--max-length", "0.5x+1", stdin=asked)
-    for entry in map(json.loads, lines(one_per_piece)):
+    for entry in map(json.loads, printed_lines(one_per_piece)):
         limit = len(entry["source_pieces"]) // 2 + 1
         assert len(entry["translations"][0]["pieces"]) <= limit
 
@@ -49,7 +41,7 @@ def test_the_length_of_translations_is_bounded(two_runs: Runs, translate: Comman
 def test_no_ngram_occurs_twice(two_runs: Runs, translate: Command) -> None:
     asked = "\n".join(two_runs.sources)
     options = ("--json-lines", "--min-length", 12, "--no-repeat-ngram", 2)
-    for entry in map(json.loads, lines(translate(two_runs.layer, *options, stdin=asked))):
+    for entry in map(json.loads, printed_lines(translate(two_runs.layer, *options, stdin=asked))):
         pieces = entry["translations"][0]["pieces"]
         pairs = list(pairwise(pieces))
         assert len(set(pairs)) == len(pairs) >= 11
@@ -91,7 +83,7 @@ def test_json_lines_tell_everything_about_each_translation(
     two_runs: Runs, translate: Command
 ) -> None:
     asked = [two_runs.sources[0], "", *two_runs.sources[1:4]]
-    done = lines(
+    done = printed_lines(
         translate(
             two_runs.layer,
             *("--json-lines", "--n-best", 3, "--length-penalty", 0.5),
@@ -122,14 +114,16 @@ def test_json_lines_tell_everything_about_each_translation(
             assert found["score"] == pytest.approx(score)
             assert len(found["alignment"]) == len(found["pieces"])
             assert set(found["alignment"]) <= set(range(len(entry["source_pieces"])))
-    plain = lines(translate(two_runs.layer, "--length-penalty", 0.5, stdin="\n".join(asked)))
+    plain = printed_lines(
+        translate(two_runs.layer, "--length-penalty", 0.5, stdin="\n".join(asked))
+    )
     assert [entry["translations"][0]["text"] for entry in entries] == plain
 
 
 def test_the_alignment_follows_the_words(two_runs: Runs, translate: Command) -> None:
     """A model that has learnt its corpus attends to the words in their order."""
     asked = "\n".join(two_runs.sources)
-    entries = map(json.loads, lines(translate(two_runs.layer, "--json-lines", stdin=asked)))
+    entries = map(json.loads, printed_lines(translate(two_runs.layer, "--json-lines", stdin=asked)))
     ordered = [
         found == sorted(found)
         for entry in entries
@@ -147,20 +141,20 @@ def test_draws_depend_on_the_seed_but_not_on_the_batch(
     asked = "\n".join(two_runs.sources)
 
     def drawn(*options: object) -> list[str]:
-        return lines(translate(two_runs.none, "--sample", *options, stdin=asked))
+        return printed_lines(translate(two_runs.none, "--sample", *options, stdin=asked))
 
     first = drawn()
     assert drawn("--batch-size", 1) == drawn("--seed", 1) == drawn("--beam", 1) == first
     assert drawn("--seed", 2) != first
     monkeypatch.setattr(translate.module, "CHUNK_LINES", 7)
     assert drawn() == first
-    greedy = lines(translate(two_runs.none, "--beam", 1, stdin=asked))
+    greedy = printed_lines(translate(two_runs.none, "--beam", 1, stdin=asked))
     assert drawn("--top-k", 1) == drawn("--temperature", 0.01) == greedy != first
 
 
 def test_more_draws_than_the_beam_can_be_asked_for(two_runs: Runs, translate: Command) -> None:
     options = ("--sample", "--n-best", 20, "--scores", "--temperature", 2)
-    done = lines(translate(two_runs.none, *options, stdin=two_runs.sources[0]))
+    done = printed_lines(translate(two_runs.none, *options, stdin=two_runs.sources[0]))
     scores = [float(line.split("\t")[0]) for line in done]
     assert len(done) == 20
     assert scores == sorted(scores, reverse=True)
