@@ -21,6 +21,9 @@ PLATEAU = ["optimizer.schedule=plateau", *EVERY_UPDATE]
 LEARNT = ["data.epochs=8", "data.lr=0.03"]
 
 
+BPE = ["tokenizer=bpe", "tokenizer.vocab_size=30"]
+
+
 NEEDED = {
     "cell.nonlinearity": ["cell=rnn"],
     "data.batch_tokens": ["data.batch_sentences=null", "data.batch_tokens=300"],
@@ -44,6 +47,8 @@ NEEDED = {
     "probe.lengths": ["probe.kinds=[gradient_flow]"],
     "probe.sentences": ["probe.kinds=[gradient_flow]"],
     "probe.test_sets": ["probe.kinds=[length]"],
+    "tokenizer.bpe_dropout": BPE,
+    "tokenizer.bpe_dropout_sides": [*BPE, "tokenizer.bpe_dropout=0.5"],
     "tokenizer.byte_fallback": ["tokenizer=unigram", "tokenizer.vocab_size=20"],
     "trainer.average_last": [
         *(*EVERY_UPDATE, "trainer.best_metric=loss"),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..config import Config, TrainerConfig
 from ..data.batches import BatchSampler
+from ..data.bpe_dropout import DropoutDataset
 from ..data.corpora import read_split, splits
 from ..data.dataset import ParallelDataset, Prepared
 from ..data.preparation import prepare
@@ -217,6 +218,15 @@ class TrainingState:
         }
 
 
+def training_set(prepared: Prepared, config: Config) -> ParallelDataset:
+    """Return what is trained on: split train, with BPE-dropout if so configured."""
+    tokenizer = config.tokenizer
+    if not tokenizer.bpe_dropout:
+        return prepared.split("train")
+    rate, sides = tokenizer.bpe_dropout, tokenizer.bpe_dropout_sides
+    return DropoutDataset(prepared, rate, sides, config.seed, config.data.max_length)
+
+
 def initial_state(config: Config, run: Run, processes: Processes = ONE_PROCESS) -> TrainingState:
     """Return a run's state before the first update; prepares the corpus if need be.
 
@@ -232,7 +242,7 @@ def initial_state(config: Config, run: Run, processes: Processes = ONE_PROCESS) 
     prepared = prepare(config.data, config.tokenizer, show_progress, ready)
     if "test" in splits(config.data):
         read_split(config.data, "test")
-    train_set, valid_set = prepared.split("train"), prepared.split("valid")
+    train_set, valid_set = training_set(prepared, config), prepared.split("valid")
     torch.manual_seed(config.seed)
     model = build_translator(config, prepared.tokenizers).to(device)
     optimizer = make_optimizer(model, config.optimizer)

@@ -22,6 +22,7 @@ from seq2seq.config import (
     ProbeConfig,
     ProbeKind,
     Schedule,
+    Sides,
     SplitConfig,
     SplitRule,
     TokenizerConfig,
@@ -58,6 +59,14 @@ def with_splits(origin: Origin = Origin.grammar, **changes: Any) -> DataConfig:
         (
             lambda: TokenizerConfig(TokenizerKind.char, byte_fallback=True),
             "tokenizer.byte_fallback=true: expected false, .* tokenizer.kind=bpe or unigram",
+        ),
+        (
+            lambda: TokenizerConfig(TokenizerKind.unigram, bpe_dropout=0.1),
+            "tokenizer.bpe_dropout=0.1: expected 0.0, .* tokenizer.kind=bpe",
+        ),
+        (
+            lambda: TokenizerConfig(bpe_dropout_sides=Sides.source),
+            "tokenizer.bpe_dropout_sides=source: .* tokenizer.bpe_dropout above 0",
         ),
         (lambda: OptimizerConfig(momentum=0.9), "optimizer.momentum=0.9: .* optimizer.kind=sgd"),
         (
