@@ -15,6 +15,10 @@ NO_VALID = ["data.valid.source=null", "data.valid.target=null"]
 EVERY_UPDATE = ["trainer.validate_every=1", "data.epochs=2"]
 
 
+UP_AND_DOWN = [*EVERY_UPDATE, "trainer.best_metric=loss", "optimizer.schedule=constant"]
+"""A loss that still goes up and down, so that averages help."""
+
+
 PLATEAU = ["optimizer.schedule=plateau", *EVERY_UPDATE]
 
 
@@ -50,10 +54,8 @@ NEEDED = {
     "tokenizer.bpe_dropout": BPE,
     "tokenizer.bpe_dropout_sides": [*BPE, "tokenizer.bpe_dropout=0.5"],
     "tokenizer.byte_fallback": ["tokenizer=unigram", "tokenizer.vocab_size=20"],
-    "trainer.average_last": [
-        *(*EVERY_UPDATE, "trainer.best_metric=loss"),
-        "optimizer.schedule=constant",  # a loss that still goes up and down, so that averages help
-    ],
+    "trainer.average_best": UP_AND_DOWN,
+    "trainer.average_last": UP_AND_DOWN,
     "trainer.best_metric": EVERY_UPDATE,
     "trainer.patience": EVERY_UPDATE,
     "trainer.recalibrate": ["norm=batch"],
@@ -97,6 +99,7 @@ VALUES = {
     "probe.sentences": ["9"],
     "tokenizer.character_coverage": ["0.98"],
     "tokenizer.vocab_size": ["9"],
+    "trainer.average_best": ["2"],
     "trainer.average_last": ["2"],
     "trainer.max_epochs": ["2"],
     "trainer.patience": ["1"],

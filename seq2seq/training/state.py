@@ -140,10 +140,11 @@ class TrainingState:
 
     # -- checkpoints ---
 
-    def save(self, name: str = "last") -> None:
+    def save(self, name: str = "last", standing: list[float] | None = None) -> None:
         """Write a checkpoint: 'last' resumes training exactly, any other holds the model alone.
 
-        Every process has to call it; the main one writes.
+        `standing` are the numbers of the model's validation. Every process has to call it; the main
+        one writes.
         """
         self.progress.wall_seconds = time.perf_counter() - self.started
         tensors = self._random_states() if name == "last" else {}
@@ -157,7 +158,7 @@ class TrainingState:
             "sampler": self.sampler.state_dict(),
             "average": asdict(self.interval),
             "corpus": self.corpus,
-        }
+        } | ({} if standing is None else {"standing": standing})
         save_checkpoint(self.run.checkpoint(name), tensors, header)
 
     def restore(self) -> None:

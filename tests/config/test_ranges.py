@@ -46,7 +46,12 @@ ZERO = {
     *("data.upstream_split.source_column", "model.dropout", "norm.gain", "norm.momentum"),
     *("optimizer.clip_norm", "optimizer.lr", "optimizer.min_lr_ratio"),
     *("optimizer.momentum", "optimizer.warmup_updates", "optimizer.weight_decay", "seed"),
-    *("trainer.average_last", "trainer.label_smoothing", "tokenizer.bpe_dropout"),
+    *(
+        "trainer.average_best",
+        "trainer.average_last",
+        "trainer.label_smoothing",
+        "tokenizer.bpe_dropout",
+    ),
 }
 """Settings that may be 0."""
 

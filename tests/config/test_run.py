@@ -83,6 +83,11 @@ def with_splits(origin: Origin = Origin.grammar, **changes: Any) -> DataConfig:
         ),
         (lambda: TrainerConfig(max_epochs=None), "trainer.max_epochs=null: expected a number"),
         (lambda: TrainerConfig(average_last=1), "trainer.average_last=1: expected 0 .* or at l"),
+        (lambda: TrainerConfig(average_best=1), "trainer.average_best=1: expected 0 .* or at l"),
+        (
+            lambda: TrainerConfig(average_last=2, average_best=3),
+            "trainer.average_best=3: expected 0 with trainer.average_last=2",
+        ),
         (
             lambda: TrainerConfig(recalibrate=False, recalibrate_batches=3),
             "trainer.recalibrate_batches=3: .* trainer.recalibrate=true",
