@@ -33,6 +33,7 @@ NEEDED = {
     "data.batch_tokens": ["data.batch_sentences=null", "data.batch_tokens=300"],
     "data.valid_share": NO_VALID,
     "model.tying": ["tokenizer.joint=true"],
+    "model.residual": ["model.decoder_layers=2"],
     "model.encoder_layers": ["model.decoder_layers=2"],
     "norm.group": ["norm=layer"],
     "norm.max_steps": ["norm=batch"],

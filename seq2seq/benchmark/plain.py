@@ -147,6 +147,7 @@ def check(config: Config) -> None:
         ("cell.kind", config.cell.kind, CellKind.lstm),
         ("model.encoder_layers", model.encoder_layers, 1),
         ("model.decoder_layers", model.decoder_layers, 1),
+        ("model.residual", model.residual, False),
         ("model.bidirectional", model.bidirectional, True),
         ("model.attention", model.attention, Attention.general),
         ("model.tying", model.tying, Tying.none),

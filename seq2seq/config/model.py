@@ -70,6 +70,8 @@ class ModelConfig:
     """Features of the decoder's state. A bidirectional encoder has half of them per direction."""
     encoder_layers: int = number(1, at_least=1, at_most=DEEPEST)
     decoder_layers: int = number(1, at_least=1, at_most=DEEPEST)
+    residual: bool = False
+    """Whether each layer from the second on adds its input to its output (Wu et al. 2016, 3.1)."""
     bidirectional: bool = True
     """Whether the encoder reads the source in both directions."""
     attention: Attention = Attention.general
@@ -98,4 +100,7 @@ class ModelConfig:
                 f"model.hidden_size={self.hidden_size}: expected an even number for a"
                 " bidirectional encoder, which has half of it per direction"
             )
+        deep = max(self.encoder_layers, self.decoder_layers) > 1
+        layers = "model.encoder_layers or model.decoder_layers above 1"
+        only_with(self, "model", layers, deep, "residual")
         only_with(self, "model", "model.dropout above 0", self.dropout > 0, "variational")

@@ -54,6 +54,10 @@ def with_splits(origin: Origin = Origin.grammar, **changes: Any) -> DataConfig:
     [
         (lambda: ModelConfig(hidden_size=47), "model.hidden_size=47: expected an even number"),
         (lambda: ModelConfig(encoder_layers=0), "model.encoder_layers=0: expected at least 1"),
+        (
+            lambda: ModelConfig(residual=True),
+            "model.residual=true: .* model.decoder_layers above 1",
+        ),
         (lambda: ModelConfig(dropout=0, variational=True), "model.variational=true: .*dropout"),
         (lambda: TokenizerConfig(vocab_size=4), "tokenizer.vocab_size=4: expected at least 5"),
         (
