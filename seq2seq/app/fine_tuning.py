@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 ARCHITECTURE = ("norm", "cell", "model", "tokenizer")
 """Groups that are those of the weights."""
 OWN = (
-    *("model.dropout", "model.variational", "norm.momentum", "norm.min_rows"),
+    *(
+        "model.dropout",
+        "model.variational",
+        "model.recurrent_dropout",
+        "norm.momentum",
+        "norm.min_rows",
+    ),
     *("tokenizer.bpe_dropout", "tokenizer.bpe_dropout_sides"),
 )
 """Settings of these groups that decide how weights are trained, not what they compute."""

@@ -82,6 +82,8 @@ class ModelConfig:
     """Rate on embeddings, between recurrent layers and on the attentional state."""
     variational: bool = False
     """Whether all time steps of a sentence share one dropout mask (Gal & Ghahramani 2016)."""
+    recurrent_dropout: float = number(0.0, at_least=0, below=1)
+    """Rate of dropout on each W_hh: one mask a batch for all time steps (Merity et al. 2018)."""
     init_scale: float = number(0.1, above=0, at_most=100)
     """Weights and biases start uniform in (-init_scale, init_scale).
 

@@ -78,6 +78,7 @@ def die() -> None:
                 "cell=gru",
                 "trainer.precision=bf16",
                 "model.variational=true",
+                "model.recurrent_dropout=0.3",
                 "trainer.validate_every=1",
                 "trainer.best_metric=loss",
             ],
