@@ -23,6 +23,7 @@ OWN = (
         "model.dropout",
         "model.variational",
         "model.recurrent_dropout",
+        "model.word_dropout",
         "norm.momentum",
         "norm.min_rows",
     ),

@@ -84,6 +84,12 @@ class ModelConfig:
     """Whether all time steps of a sentence share one dropout mask (Gal & Ghahramani 2016)."""
     recurrent_dropout: float = number(0.0, at_least=0, below=1)
     """Rate of dropout on each W_hh: one mask a batch for all time steps (Merity et al. 2018)."""
+    word_dropout: float = number(0.0, at_least=0, below=1)
+    """Rate of whole pieces whose embedding is 0 (Gal & Ghahramani 2016, section 4.2).
+
+    It acts on the source and on the previous words of the target. A piece that is dropped is so
+    everywhere in its sentence.
+    """
     init_scale: float = number(0.1, above=0, at_most=100)
     """Weights and biases start uniform in (-init_scale, init_scale).
 

@@ -77,4 +77,17 @@ class Dropout:
         return x * mask[: x.size(0)]
 
 
+def drop_words(rows: Tensor, ids: Tensor, packing: Packing, p: float) -> Tensor:
+    """Return embeddings (N, F) of ids (N,), each word of a sentence set to 0 with probability p.
+
+    All places of a word in a sentence share one mask. The others are scaled by 1 / (1 - p). Source:
+    Gal & Ghahramani 2016 (arXiv:1512.05287), section 4.2. With p = 0 no mask is drawn.
+    """
+    if p == 0:
+        return rows
+    words = packing.positions() * (int(ids.max()) + 1) + ids  # one number for sentence and word
+    found, places = torch.unique(words, return_inverse=True)
+    return rows * F.dropout(rows.new_ones(found.numel(), 1), p)[places]
+
+
 NO_DROPOUT = Dropout(0.0, False)

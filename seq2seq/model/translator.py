@@ -20,7 +20,7 @@ from .decoder import Decoder, DecoderState
 from .encoder import Bridge, Encoder
 from .linear import Linear
 from .loss import linear_cross_entropy
-from .packing import Dropout, Packing
+from .packing import Dropout, Packing, drop_words
 from .weight_drop import call_with_dropped_weights
 
 
@@ -100,6 +100,11 @@ class Translator(nn.Module):
         p = self.config.dropout if self.training else 0.0
         return Dropout(p, self.config.variational, packing)
 
+    def _embed(self, embedding: nn.Module, words: Tensor, packing: Packing) -> Tensor:
+        """Return the embeddings (N, E) of words (B, T), packed, in training with word dropout."""
+        ids, p = packing.pack(words), self.config.word_dropout if self.training else 0.0
+        return drop_words(embedding(ids), ids, packing, p)
+
     def _call(self, module: nn.Module, *arguments: Any) -> Any:
         """Return what encoder or decoder return, in training with dropout on W_hh."""
         p = self.config.recurrent_dropout if self.training else 0.0
@@ -129,7 +134,7 @@ class Translator(nn.Module):
         """Return the memory of src (B, S) and the decoder's first state; src_lengths (B,)."""
         packing = Packing(src_lengths, src.size(1), src.device)
         dropout = self._dropout(packing)
-        rows = dropout("source", self.src_embedding(packing.pack(src)))  # (N, E)
+        rows = dropout("source", self._embed(self.src_embedding, src, packing))  # (N, E)
         states, last = self._call(self.encoder, rows, packing, dropout)
         mask = torch.arange(src.size(1), device=src.device) < src_lengths.to(src.device)[:, None]
         memory = self.decoder.memory(packing.pad(states), mask)
@@ -144,7 +149,7 @@ class Translator(nn.Module):
         """
         dropout = self._dropout(packing)
         previous = F.pad(tgt[:, :-1], (1, 0), value=self.vocabulary.bos_id)
-        rows = dropout("target", self.tgt_embedding(packing.pack(previous)))  # (N, E)
+        rows = dropout("target", self._embed(self.tgt_embedding, previous, packing))  # (N, E)
         states, weights = self._call(self.decoder, rows, packing, state, memory, dropout)
         return states, weights
 

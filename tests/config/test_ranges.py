@@ -47,6 +47,7 @@ ZERO = {
         "data.upstream_split.source_column",
         "model.dropout",
         "model.recurrent_dropout",
+        "model.word_dropout",
         "norm.gain",
         "norm.momentum",
     ),

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from seq2seq.config import Attention, CellConfig, CellKind, ModelConfig, Nonlinearity, Tying
 from seq2seq.model import Dropout, Packing, Translator, Vocabulary, count_parameters
+from seq2seq.model.packing import drop_words
 from seq2seq.rnn import NormConfig, NormKind
 
 SRC_LENGTHS, TGT_LENGTHS = torch.tensor([3, 5, 2, 5]), torch.tensor([6, 2, 4, 1])
@@ -136,6 +137,34 @@ def test_variational_mask_is_the_same_at_every_step() -> None:
     assert not torch.equal(plain[1, 0], plain[1, 1])
     dropout = Dropout(0.5, True, packing)
     assert torch.equal(dropout("place", torch.ones(3, 50))[:2], dropout("place", torch.ones(2, 50)))
+
+
+def test_a_word_is_dropped_everywhere_in_its_sentence() -> None:
+    torch.manual_seed(0)
+    words = torch.randint(0, 6, (200, 9))
+    lengths = torch.arange(200) % 9 + 1
+    packing = Packing(lengths, 9, torch.device("cpu"))
+    ids, rows = packing.pack(words), torch.ones(int(lengths.sum()), 3)
+    padded = packing.pad(drop_words(rows, ids, packing, 0.25))
+    kept = dict[tuple[int, int], float]()
+    for i, length in enumerate(lengths.tolist()):
+        for word, row in zip(words[i, :length].tolist(), padded[i, :length], strict=True):
+            assert torch.equal(row, row[:1].expand(3))
+            assert kept.setdefault((i, word), float(row[0])) == row[0]
+    assert {round(value, 4) for value in kept.values()} == {0.0, round(1 / 0.75, 4)}
+    share = sum(value == 0 for value in kept.values()) / len(kept)
+    assert share == pytest.approx(0.25, abs=0.05)
+    for word in range(6):  # not the same in every sentence
+        assert len({value for (_, other), value in kept.items() if other == word}) == 2
+    assert drop_words(rows, ids, packing, 0.0) is rows
+
+
+@pytest.mark.parametrize("feeding", [False, True])
+def test_word_dropout_acts_only_in_training(feeding: bool) -> None:
+    model, plain = (translator(word_dropout=p, input_feeding=feeding) for p in (0.5, 0.0))
+    first, second = (model(*batch())[0] for _ in range(2))
+    assert first != second
+    assert torch.equal(model.eval()(*batch())[0], plain.eval()(*batch())[0])
 
 
 def test_padding_and_order_change_nothing() -> None:

@@ -79,6 +79,7 @@ def die() -> None:
                 "trainer.precision=bf16",
                 "model.variational=true",
                 "model.recurrent_dropout=0.3",
+                "model.word_dropout=0.2",
                 "trainer.validate_every=1",
                 "trainer.best_metric=loss",
             ],
