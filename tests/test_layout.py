@@ -85,7 +85,7 @@ ROOMS = {
     "data": {"config", "errors", "files", "shown"},
     "model": {"rnn", "config"},
     "runs": {"rnn", "config", "errors", "files", "programs", "shown"},
-    "translation": {"config", "data", "runs", "model", "device", "figures"},
+    "translation": {"config", "data", "runs", "model", "device", "figures", "shown"},
     "probes": {"rnn", "config", "data", "runs", "model", "device", "translation"},
     "training": {
         *("rnn", "config", "data", "runs", "model", "device", "errors", "files", "figures"),

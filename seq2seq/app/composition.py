@@ -29,7 +29,7 @@ from hydra_plugins import seq2seq as sweeper
 from ..config import Config, TokenizerConfig, saved_settings
 from ..config.settings import CHANGEABLE, CONFIGS, EXTENDABLE, NOT_SETTINGS, plain
 from ..files import place
-from ..shown import escaped, shortened
+from ..shown import as_message, brief
 from .exit_codes import wants_traceback
 from .explanations import explained
 from .fine_tuning import check_origins, with_architecture
@@ -197,10 +197,10 @@ def _resumed_run(cfg: DictConfig) -> tuple[Config, "Run"]:
     for override in (*overrides.task, *places):
         key = key_of(override)
         if key not in (*accepted, "resume"):
+            names = ", ".join(name.rpartition(".")[2] for name in accepted)
             raise ValueError(
-                f"{override}: resume={cfg.resume} continues with that run's own settings;"
-                f" expected only {', '.join(accepted)}"
-                + (f" (init_from={cfg.resume} trains its weights on other text)" * _is_data(key))
+                f"{brief(override)}: resume=RUN keeps RUN's settings; expected only {names}"
+                + ("; init_from=RUN trains its weights on other text" * _is_data(key))
             )
         OmegaConf.update(resumed, key, OmegaConf.select(cfg, key))
     with saved_settings():
@@ -247,5 +247,5 @@ def job() -> Iterator[None]:
         if HydraConfig.get().mode is not RunMode.MULTIRUN:
             raise JobFailed(error) from error
         overrides = " ".join(HydraConfig.get().overrides.task)
-        print(f"failed: {escaped(overrides)}: {shortened(escaped(str(error)))}", file=sys.stderr)
+        print(as_message(f"failed: {brief(overrides)}: {error}"), file=sys.stderr)
         raise

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from ..errors import Stopped
 from ..files import place
-from ..shown import escaped, shortened
+from ..shown import as_message, escaped
 from .utf8 import use_utf8
 
 PACKAGES = {
@@ -96,10 +96,9 @@ def fail(error: BaseException, code: int) -> int:
         missing = isinstance(error, FileNotFoundError)
         where = place(str(error.filename)) if missing else ""
         message = f"{error.filename}: {error.strerror}{where}{_instead(error)}"
-    message = escaped(" ".join(line.strip() for line in message.split("\n")).strip())
-    if not isinstance(error, Stopped):  # which names the command that goes on
-        message = shortened(message)
-    print(f"{Path(sys.argv[0]).name}: {message or type(error).__name__}", file=sys.stderr)
+    line = f"{Path(sys.argv[0]).name}: {message.strip() or type(error).__name__}"
+    whole = isinstance(error, Stopped)  # which names the command that goes on
+    print(escaped(line) if whole else as_message(line), file=sys.stderr)
     return code
 
 

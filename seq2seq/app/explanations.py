@@ -9,8 +9,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..config import Config
 from ..config.checks import as_text
+from ..config.choices import expected_one_of
 from ..config.settings import kind_of, settings
-from .overrides import did_you_mean, keys, unknown
+from .overrides import keys, unknown
 
 TYPES = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
 """OmegaConf's name of a type -> what a person calls it."""
@@ -67,7 +68,7 @@ def _expected(reason: str, key: str) -> str | None:
     kind = kind_of(key)
     is_text = kind is not None and kind.type is str
     if choice := re.search(r"Invalid value '(.*)', expected one of \[(.*)\]", reason):
-        return f"expected one of {choice[2]}{did_you_mean(choice[1], choice[2].split(', '))}"
+        return expected_one_of(choice[1], choice[2].split(", "), "its documentation lists")
     if found := re.search(r"could not be converted to (\w+)", reason):
         return f"expected {TYPES.get(found[1], found[1])}"
     if reason.endswith("is not Optional") or "value 'None' for field" in reason:

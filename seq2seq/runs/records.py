@@ -118,7 +118,8 @@ def read_runs(folders: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
             left_out.append(f"{name}: left out: {error}")
     if not found:
         raise RunError(
-            f"no run can be compared (expected one that train.py has begun): {'; '.join(left_out)}"
+            f"no run can be compared: expected one that train.py has begun; {left_out[0]}"
+            + (f"; {len(left_out) - 1} more are left out" * (len(left_out) > 1))
         )
     return found, left_out
 

@@ -15,6 +15,7 @@ from ..data.corpora import read_split, splits
 from ..data.dataset import ParallelDataset, Prepared
 from ..data.preparation import prepare
 from ..device import choose_device, set_threads
+from ..errors import AGAIN
 from ..files import exists
 from ..model import Translator
 from ..runs.checkpoint import (
@@ -171,9 +172,9 @@ class TrainingState:
         tensors, header = load_checkpoint(path)
         if header.get("corpus", self.corpus) != self.corpus:
             raise RunError(
-                f"{path}: trained on other text: the corpus or its tokenizer has changed since; "
-                f"expected {header['corpus']}, found {self.corpus} (init_from={self.run.folder}"
-                " trains its weights on other text)"
+                f"{path}: trained on other text or pieces: expected corpus {header['corpus']},"
+                f" found {self.corpus} (init_from={self.run.folder} trains its weights on other"
+                " text)"
             )
         load_weights(self.model, group(tensors, "model"), path)
         try:
@@ -184,7 +185,7 @@ class TrainingState:
             self.interval = Interval(**header.get("average", {}))
         except (KeyError, TypeError) as error:
             raise CheckpointError(
-                f"{path}: not a checkpoint that training can resume from ({error})"
+                f"{path}: not a checkpoint that training can resume from ({error}); {AGAIN}"
             ) from error
 
     def _random_states(self) -> dict[str, Tensor]:
