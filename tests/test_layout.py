@@ -77,7 +77,7 @@ ROOMS = {
     "programs": set(),
     "files": set(),
     "rnn": set(),
-    "config": {"rnn"},
+    "config": {"rnn", "shown"},
     "shown": set(),
     "fonts": {"shown"},
     "figures": {"files", "fonts"},

@@ -28,7 +28,7 @@ HEADER_WORDS = re.compile(
     r"sentence|lang|language|source|target))?"
 )
 """What a cell of a header says, in lower case."""
-SHOWN = 40
+SHOWN = 25
 """Characters of a sentence that the remark shows."""
 
 

@@ -103,7 +103,7 @@ class Run:
         except ValueError as error:
             raise RunError(
                 f"{self.config_file}: not a configuration of this program"
-                f" ({brief(str(error), 80)}); {AGAIN}"
+                f" ({brief(str(error))}); {AGAIN}"
             ) from error
 
     def save_config(self, config: Config) -> None:
