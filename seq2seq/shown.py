@@ -54,7 +54,7 @@ def as_message(text: str) -> str:
     counted = _counted(line)
     if len(counted) <= LONGEST:
         return line
-    end = (LONGEST - len(GAP)) // 3
+    end = (LONGEST - len(GAP)) * 2 // 3  # which says what to do
     return line[: counted[LONGEST - len(GAP) - end]] + GAP + line[counted[-end] :]
 
 

@@ -199,8 +199,12 @@ def _resumed_run(cfg: DictConfig) -> tuple[Config, "Run"]:
         if key not in (*accepted, "resume"):
             names = ", ".join(name.rpartition(".")[2] for name in accepted)
             raise ValueError(
-                f"{brief(override)}: resume=RUN keeps RUN's settings; expected only {names}"
-                + ("; init_from=RUN trains its weights on other text" * _is_data(key))
+                f"{brief(override)}: resume={cfg.resume} keeps that run's settings;"
+                + (
+                    f" init_from={cfg.resume} trains its weights on other text"
+                    if key.split(".")[0] == "data"
+                    else f" expected only {names}"
+                )
             )
         OmegaConf.update(resumed, key, OmegaConf.select(cfg, key))
     with saved_settings():
@@ -212,10 +216,6 @@ def _as_hydra(config: Config) -> DictConfig:
     made = OmegaConf.merge(OmegaConf.structured(Config), without_references(plain(config)))
     assert isinstance(made, DictConfig)
     return made
-
-
-def _is_data(key: str) -> bool:
-    return key.split(".")[0] == "data"
 
 
 def _without_bars(config: Config) -> Config:

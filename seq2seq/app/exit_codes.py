@@ -5,6 +5,7 @@ configuration, data, or a package that is not installed. 130: Ctrl-C. 128 plus i
 signal, with nothing to save. There is no traceback unless HYDRA_FULL_ERROR=1.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -84,6 +85,8 @@ def wants_traceback() -> bool:
 
 def _instead(error: OSError) -> str:
     """Return what a person can do about an error of the system."""
+    if error.errno == errno.ENAMETOOLONG:
+        return "; expected a shorter one"
     return next((f"; {way}" for kind, way in WAYS_OUT.items() if isinstance(error, kind)), "")
 
 
@@ -147,6 +150,7 @@ def exiting() -> Iterator[None]:
     except (MissingPackage, ValueError, *WRONG_PLACE) as error:
         code = fail(error, 2)
     except (RuntimeError, OSError) as error:
-        code = fail(error, 1)
+        too_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+        code = fail(error, 2 if too_long else 1)
     if code:
         sys.exit(code)

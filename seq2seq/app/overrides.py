@@ -84,10 +84,15 @@ def _check_added(override: Override, group: str) -> None:
     """Raise ValueError for a new name with settings of its own: OmegaConf can't add it."""
     kind = kind_of(f"{group}.NAME")
     if override.is_add() and kind is not None and is_dataclass(kind.type):
-        raise ValueError(
-            f"{override.input_line}: expected it in a file, DIR/data/NAME.yaml, with --config-dir"
-            f" DIR: the command line adds no name to {group}"
-        )
+        raise ValueError(f"{override.input_line}: {no_name_added(group)}")
+
+
+def no_name_added(group: str) -> str:
+    """Describe a new name in a group whose names have settings of their own."""
+    return (
+        "expected it in a file, DIR/data/NAME.yaml, with --config-dir DIR:"
+        f" the command line adds no name to {group}"
+    )
 
 
 def _parsed(override: str) -> Override:

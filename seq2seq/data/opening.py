@@ -146,7 +146,9 @@ def _check_text(path: Path, head: bytes) -> None:
 def _unreadable(path: Path, kind: str, error: Exception) -> DataError:
     """Return the error about a file that the system refuses, or that is damaged."""
     if isinstance(error, OSError) and error.errno is not None:
-        return DataError(f"{path}: cannot be read ({error.strerror or error})")
+        return DataError(
+            f"{path}: cannot be read ({error.strerror or error}); expected a text file"
+        )
     return DataError(
         f"{path}: damaged {kind} ({error}); expected a whole one: copy or pack it again"
     )

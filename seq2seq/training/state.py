@@ -170,11 +170,12 @@ class TrainingState:
         if not exists(path):
             return
         tensors, header = load_checkpoint(path)
-        if header.get("corpus", self.corpus) != self.corpus:
+        before = header.get("corpus", self.corpus)
+        if different := [key for key, now in self.corpus.items() if before.get(key) != now]:
+            key = different[0]
             raise RunError(
-                f"{path}: trained on other text or pieces: expected corpus {header['corpus']},"
-                f" found {self.corpus} (init_from={self.run.folder} trains its weights on other"
-                " text)"
+                f"{path}: trained on other text: expected {key} {before.get(key)}, found"
+                f" {self.corpus[key]} (init_from={self.run.folder} trains its weights on it)"
             )
         load_weights(self.model, group(tensors, "model"), path)
         try:

@@ -26,6 +26,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
         (FileNotFoundError(2, "No such file", "x.txt"), 2),
         (TrainingError("not finite"), 1),
         (OSError(28, "No space left on device", "x.txt"), 1),
+        (OSError(36, "File name too long", "x.txt"), 2),
         (Stopped("saved", 0), 0),
         (Stopped("saved", 130), 130),
         (KeyboardInterrupt(), 130),
