@@ -42,7 +42,8 @@ class Parser(argparse.ArgumentParser):
         if found is not None:
             value = "" if found[2] is None else f" {found[2]}"
             message = f"{found[1]}{value}: {message[found.end() :]}"
-        self.exit(2, as_message(f"{self.prog}: {message} ({LISTS} the options)") + "\n")
+        tail = "" if LISTS in message else f" ({LISTS} the options)"
+        self.exit(2, as_message(f"{self.prog}: {message}{tail}") + "\n")
 
 
 def parser(description: str | None) -> Parser:

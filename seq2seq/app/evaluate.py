@@ -134,8 +134,8 @@ def check_split(folder: str, data: DataConfig, name: str) -> None:
     if name not in known:
         expected = expected_one_of(name, list(known), "its config.yaml names")
         raise ValueError(
-            f"--split {name}: {folder} has no such split; {expected},"
-            " or --source FILE --reference FILE"
+            f"--split {name}: {folder} has no such split; {expected}"
+            " (any text: --source FILE --reference FILE)"
         )
 
 

@@ -120,8 +120,9 @@ def _training_error(
         return DataError(f"{asked}: {text} supports at most {largest[1]} pieces ({kind})")
     if least := re.search(r"required_chars\. \d+ vs (\d+)", message):
         return DataError(
-            f"{asked}: too few for the characters of {text}; expected at least {least[1]}, or a"
-            f" lower tokenizer.character_coverage={config.character_coverage:g}, such as 0.9995"
+            f"{asked}: too few for the characters of {text}; lower"
+            f" tokenizer.character_coverage={config.character_coverage:g} (to 0.9995, say),"
+            f" or expected at least {least[1]}"
         )
     if "sentences_.empty()" in message and left_out:
         return DataError(

@@ -174,7 +174,7 @@ class Run:
         if different:
             key, (old, new) = next(iter(different.items()))
             raise RunError(
-                f"{self.folder}: holds another run ({key}={brief(as_text(old))} there,"
+                f"{self.folder}: holds another configuration ({key}={brief(as_text(old))} there,"
                 f" {brief(as_text(new))} now{', and more' * (len(different) > 1)});"
                 " overwrite=true replaces it, hydra.run.dir=DIR puts this one elsewhere"
             )

@@ -80,7 +80,7 @@ def test_a_corpus_in_another_language_is_refused_with_its_counts(tmp_path: Path)
 def test_sides_that_are_exchanged_are_said_to_be(tmp_path: Path) -> None:
     source, target = write(tmp_path, "a", CHINESE), write(tmp_path, "b", GERMAN)
     data = composed("data=files", f"data.train.source={source}", f"data.train.target={target}").data
-    with pytest.raises(DataError, match=r"a: expected source text in en .*are source and target"):
+    with pytest.raises(DataError, match=r"a: expected source text in en, .*are source and target"):
         check_scripts(data)
 
 
