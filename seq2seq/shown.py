@@ -58,6 +58,13 @@ def as_message(text: str) -> str:
     return line[: counted[LONGEST - len(GAP) - end]] + GAP + line[counted[-end] :]
 
 
+def failed_job(overrides: str, reason: str) -> str:
+    """Return the message about a failed job; of many overrides the last, which a sweep varies."""
+    room = max(LONGEST - len(f"failed: : {reason}"), VALUE)
+    named = overrides if len(overrides) <= room else ELLIPSIS + overrides[1 - room :]
+    return as_message(f"failed: {named}: {reason}")
+
+
 def _cut(line: str, words: "re.Pattern[str]", most: int) -> str:
     return words.sub(lambda word: brief(word[0], most), line)
 

@@ -29,7 +29,7 @@ from seq2seq.report.vega import Drawing, page_spec
 from seq2seq.runs.examples import WorkedExample, read_examples, write_examples
 from seq2seq.runs.folder import Run
 from seq2seq.runs.logbook import Logbook
-from seq2seq.shown import LONGEST, as_message, brief, escaped, json_line, markdown
+from seq2seq.shown import LONGEST, as_message, brief, escaped, failed_job, json_line, markdown
 from seq2seq.translation.lines import Translation
 
 NASTY = [
@@ -120,6 +120,16 @@ def test_the_folders_of_a_path_do_not_count() -> None:
     assert cut.startswith(f"{folders}a.de: word word")
     assert cut.endswith(f"{folders}b.de: the end")
     assert " [...] " in cut
+
+
+def test_a_failed_job_is_named_by_its_last_overrides() -> None:
+    many = " ".join(f"data.key{i}=1" for i in range(50)) + " norm=batch seed=3"
+    found = failed_job(many, "seed=3: expected 2")
+    assert len(found) == LONGEST
+    assert found.startswith("failed: …")
+    assert found.endswith("data.key49=1 norm=batch seed=3: seed=3: expected 2")
+    assert failed_job("seed=3", "bad") == "failed: seed=3: bad"
+    assert "norm=batch seed=3: word" in failed_job(many, "word " * 20)
 
 
 def test_a_message_is_one_line_without_acting_characters() -> None:

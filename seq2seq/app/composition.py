@@ -29,7 +29,7 @@ from hydra_plugins import seq2seq as sweeper
 from ..config import Config, TokenizerConfig, saved_settings
 from ..config.settings import CHANGEABLE, CONFIGS, EXTENDABLE, NOT_SETTINGS, plain
 from ..files import place
-from ..shown import as_message, brief
+from ..shown import brief, failed_job
 from .exit_codes import wants_traceback
 from .explanations import explained
 from .fine_tuning import check_origins, with_architecture
@@ -247,5 +247,5 @@ def job() -> Iterator[None]:
         if HydraConfig.get().mode is not RunMode.MULTIRUN:
             raise JobFailed(error) from error
         overrides = " ".join(HydraConfig.get().overrides.task)
-        print(as_message(f"failed: {brief(overrides)}: {error}"), file=sys.stderr)
+        print(failed_job(overrides, str(error)), file=sys.stderr)
         raise

@@ -90,7 +90,7 @@ def _check_added(override: Override, group: str) -> None:
 def no_name_added(group: str) -> str:
     """Describe a new name in a group whose names have settings of their own."""
     return (
-        "expected it in a file, DIR/data/NAME.yaml, with --config-dir DIR:"
+        "expected it in a file of settings, as in --config-dir DIR with DIR/data/NAME.yaml:"
         f" the command line adds no name to {group}"
     )
 
