@@ -7,7 +7,8 @@ N rows, A features, V classes. With a row x, its target class y and smoothing e:
     loss = -sum_k q_k log p_k    nll = -log p_y
     dloss/dlogits = p - q
 
-The gradient of a row needs its own logits alone, so forward computes it chunk by chunk.
+The gradient of a row needs its own logits alone, so forward computes it chunk by chunk: in a C++
+kernel on a CPU (cpu/loss.cpp), else in plain torch.
 """
 
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..rnn import product_dtype
+from ..rnn import packs, product_dtype
+from . import kernels
 
 BLOCK_ROWS = 2048
 """Number of rows whose logits exist at a time in the products' type."""
@@ -54,6 +56,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         wants_grad = any(ctx.needs_input_grad[:3])
         dtype = product_dtype(x)
+        if kernels.serves(x.detach(), weight.detach(), bias.detach()):
+            losses, *grads = torch.ops.seq2seq.linear_cross_entropy(
+                x.to(dtype), weight.to(dtype), bias, target, smoothing, packs(dtype), wants_grad
+            )
+            ctx.save_for_backward(*grads)
+            loss, nll = losses
+            ctx.mark_non_differentiable(nll)
+            return loss, nll
         x_cast, weight_cast, bias_cast = x.to(dtype), weight.to(dtype), bias.to(dtype)
         loss, nll = weight.new_zeros(()), weight.new_zeros(())
         dx, dweight, dbias = torch.empty_like(x), torch.zeros_like(weight), torch.zeros_like(bias)
