@@ -308,7 +308,7 @@ def test_an_attention_map_of_the_page_shows_the_text(text: str) -> None:
 
 def page_of(text: str, example: WorkedExample) -> dict[str, Any]:
     """Return the content of a page without runs that shows a text and an example."""
-    content: dict[str, Any] = dict.fromkeys(("norms", "date", "machine", "javascript"), "")
+    content: dict[str, Any] = dict.fromkeys(("norms", "date", "writer", "javascript"), "")
     empty = ("overview", "sections", "columns", "runs", "commands", "trained_on", "signatures")
     content |= {key: [] for key in empty}
     content |= {"title": text, "notes": [text], "examples": [{text: example}], "diagrams": {}}

@@ -52,11 +52,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, target: Tensor, smoothing: float
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        target: Tensor,
+        smoothing: float,
+        backend: str,
     ) -> tuple[Tensor, Tensor]:
         wants_grad = any(ctx.needs_input_grad[:3])
         dtype = product_dtype(x)
-        if kernels.serves(x.detach(), weight.detach(), bias.detach()):
+        if kernels.serves(backend, x.detach(), weight.detach(), bias.detach()):
             losses, *grads = torch.ops.seq2seq.linear_cross_entropy(
                 x.to(dtype), weight.to(dtype), bias, target, smoothing, packs(dtype), wants_grad
             )
@@ -98,16 +104,21 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_loss: Tensor, grad_nll: Tensor) -> tuple[Tensor | None, ...]:
         dx, dweight, dbias = ctx.saved_tensors
-        return dx * grad_loss, dweight * grad_loss, dbias * grad_loss, None, None
+        return dx * grad_loss, dweight * grad_loss, dbias * grad_loss, None, None, None
 
 
 def linear_cross_entropy(
-    x: Tensor, weight: Tensor, bias: Tensor, target: Tensor, smoothing: float = 0.0
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    target: Tensor,
+    smoothing: float = 0.0,
+    backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Return loss and negative log-likelihood of softmax(x W^T + b), summed over rows, in nats.
 
     x (N, A), weight (V, A), bias (V,), target (N,) ids. The loss is label-smoothed and has a
     gradient; the negative log-likelihood has none.
     """
-    loss, nll = _LinearCrossEntropy.apply(x, weight, bias, target, smoothing)  # type: ignore[no-untyped-call]
+    loss, nll = _LinearCrossEntropy.apply(x, weight, bias, target, smoothing, backend)  # type: ignore[no-untyped-call]
     return loss, nll

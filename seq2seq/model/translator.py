@@ -16,10 +16,11 @@ from ..rnn import NormConfig, is_norm_parameter, load_kernels
 from . import kernels
 from .attention import Memory
 from .decoder import Decoder, DecoderState
+from .dropout import Dropout
 from .encoder import Bridge, Encoder
 from .linear import Linear
 from .loss import linear_cross_entropy
-from .packing import Dropout, Packing
+from .packing import Packing
 
 
 @dataclass
@@ -114,8 +115,9 @@ class Translator(nn.Module):
         memory, state = self.encode(src, src_lengths)
         packing = Packing(tgt_lengths, tgt.size(1), tgt.device)
         states, _ = self.decode(memory, state, tgt, packing)  # (N, A)
+        weight, bias = self.output.weight, self.output.bias
         return linear_cross_entropy(
-            states, self.output.weight, self.output.bias, packing.pack(tgt), smoothing
+            states, weight, bias, packing.pack(tgt), smoothing, self.backend
         )
 
     def encode(self, src: Tensor, src_lengths: Tensor) -> tuple[Memory, DecoderState]:

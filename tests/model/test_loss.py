@@ -137,6 +137,22 @@ def test_no_bit_of_the_kernel_depends_on_the_threads() -> None:
     assert all(torch.equal(bias_grad[0], other) for other in bias_grad)
 
 
+@needs_compiler
+def test_no_bit_depends_on_what_ran_before() -> None:
+    kernels.load.cache_clear()
+    *parts, target = case(70)
+    first = losses_and_gradients(parts, target, 0.1)
+    assert kernels.load()
+    second = losses_and_gradients(parts, target, 0.1)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_the_reference_is_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "load", lambda: pytest.fail("the kernels are loaded"))
+    x, weight, bias, target = case(4)
+    assert linear_cross_entropy(x, weight, bias, target, 0.1, "reference")[0].isfinite()
+
+
 def wrong_arguments() -> Iterator[tuple[Tensor, ...]]:
     """Yield arguments that the operator refuses."""
     x, weight, bias, target = case(4)

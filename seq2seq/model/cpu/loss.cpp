@@ -77,11 +77,12 @@ Losses block_loss(const Tensor& logits, const float* bias, const int64_t* target
   std::vector<float> gradients(dbias ? parts * V : 0);
   P* first = logits.mutable_data_ptr<P>();
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> z(V);
+    const Tensor room = at::empty({V}, at::kFloat);  // aligned: no sum depends on its place
+    float* z = room.mutable_data_ptr<float>();
     for (int64_t part = begin; part < end; ++part) {
       float* own = dbias ? gradients.data() + part * V : nullptr;
       for (int64_t r = part * kPartRows; r < std::min((part + 1) * kPartRows, rows); ++r) {
-        const Losses row = row_loss(first + r * V, bias, V, target[r], smoothing, z.data(), own);
+        const Losses row = row_loss(first + r * V, bias, V, target[r], smoothing, z, own);
         losses[part].smoothed += row.smoothed;
         losses[part].nll += row.nll;
       }
