@@ -64,10 +64,12 @@ def case(rows: int, words: int = 90, features: int = 24) -> tuple[Tensor, Tensor
     return x, weight, torch.randn(words), torch.randint(words, (rows,))
 
 
-def losses_and_gradients(parts: Sequence[Tensor], target: Tensor, smoothing: float) -> list[Tensor]:
+def losses_and_gradients(
+    parts: Sequence[Tensor], target: Tensor, smoothing: float, divisor: float = 1.0
+) -> list[Tensor]:
     """Return loss, nll and the gradients of parts (x, weight, bias), in double precision."""
     x, weight, bias = inputs = [t.clone().requires_grad_() for t in parts]
-    loss, nll = linear_cross_entropy(x, weight, bias, target, smoothing)
+    loss, nll = linear_cross_entropy(x, weight, bias, target, smoothing, divisor)
     found = [loss.detach(), nll, *torch.autograd.grad(0.37 * loss, inputs)]
     return [t.double() for t in found]
 
@@ -126,7 +128,7 @@ def test_the_kernel_in_bfloat16_is_that_of_torch_in_bfloat16(
 @torch.no_grad()
 def test_no_bit_of_the_kernel_depends_on_the_threads() -> None:
     assert kernels.load()
-    arguments = (*case(500), 0.1, packs(torch.float32), True)
+    arguments = (*case(500), 0.1, 1.0, packs(torch.float32), True)
     threads, found = torch.get_num_threads(), []
     for count in (1, 2, 3):
         torch.set_num_threads(count)
@@ -135,6 +137,20 @@ def test_no_bit_of_the_kernel_depends_on_the_threads() -> None:
     losses, _, _, bias_grad = zip(*found, strict=True)
     assert all(torch.equal(losses[0], other) for other in losses)
     assert all(torch.equal(bias_grad[0], other) for other in bias_grad)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_divisor_divides_the_loss_and_its_gradients(dtype: torch.dtype) -> None:
+    *parts, target = case(200)
+    parts = [t.to(dtype).requires_grad_() for t in parts]
+    loss, nll = linear_cross_entropy(parts[0], parts[1], parts[2], target, 0.1, 7.0)
+    whole, whole_nll = linear_cross_entropy(parts[0], parts[1], parts[2], target, 0.1)
+    assert torch.equal(nll, whole_nll)
+    torch.testing.assert_close(7 * loss, whole)
+    gradients = torch.autograd.grad(loss, parts), torch.autograd.grad(whole / 7, parts)
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 @needs_compiler
@@ -150,7 +166,7 @@ def test_no_bit_depends_on_what_ran_before() -> None:
 def test_the_reference_is_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "load", lambda: pytest.fail("the kernels are loaded"))
     x, weight, bias, target = case(4)
-    assert linear_cross_entropy(x, weight, bias, target, 0.1, "reference")[0].isfinite()
+    assert linear_cross_entropy(x, weight, bias, target, 0.1, 1.0, "reference")[0].isfinite()
 
 
 def wrong_arguments() -> Iterator[tuple[Tensor, ...]]:
@@ -172,4 +188,4 @@ def wrong_arguments() -> Iterator[tuple[Tensor, ...]]:
 def test_wrong_arguments_are_refused(arguments: tuple[Tensor, ...]) -> None:
     assert kernels.load()
     with pytest.raises(RuntimeError, match=r"expected .* got"):
-        torch.ops.seq2seq.linear_cross_entropy(*arguments, 0.1, False, True)
+        torch.ops.seq2seq.linear_cross_entropy(*arguments, 0.1, 1.0, False, True)

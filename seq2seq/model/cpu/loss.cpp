@@ -26,17 +26,21 @@ namespace {
 
 using at::Tensor;
 
-constexpr int64_t kBlockRows = 512;  // rows whose logits exist at a time
-constexpr int64_t kPartRows = 64;     // rows whose gradients of the bias are summed together
+constexpr int64_t kBlockRows = 2048;  // rows whose logits exist at a time
+constexpr int64_t kPartRows = 64;    // rows whose gradients of the bias are summed together
 
 struct Losses {
   double smoothed = 0, nll = 0;
 };
 
-// One row of logits without bias, in place: p - q. `z` has room for V. Adds p - q to dbias too,
-// unless it is null: then the logits stay as they are.
+struct Target {
+  float smoothing, divisor;  // e of the equations, and what the gradients are divided by
+};
+
+// One row of logits without bias, in place: (p - q) / divisor. `z` has room for V. Adds that to
+// dbias too, unless it is null: then the logits stay as they are.
 template <typename P>
-Losses row_loss(P* logits, const float* bias, int64_t V, int64_t target, float smoothing, float* z,
+Losses row_loss(P* logits, const float* bias, int64_t V, int64_t target, const Target& q, float* z,
                 float* dbias) {
   float most = -std::numeric_limits<float>::infinity(), sum = 0, exponentials = 0;
 #pragma omp simd reduction(max : most) reduction(+ : sum)
@@ -55,8 +59,9 @@ Losses row_loss(P* logits, const float* bias, int64_t V, int64_t target, float s
   const double normaliser = static_cast<double>(most) + std::log(static_cast<double>(exponentials));
   const double nll = normaliser - at_target, mean = sum / static_cast<double>(V);
   if (dbias) {
-    const float scale = 1.0f / exponentials, even = smoothing / static_cast<float>(V);
-    z[target] -= (1.0f - smoothing) * exponentials;
+    const float scale = 1.0f / (exponentials * q.divisor);
+    const float even = q.smoothing / (static_cast<float>(V) * q.divisor);
+    z[target] -= (1.0f - q.smoothing) * exponentials;
 #pragma omp simd
     for (int64_t k = 0; k < V; ++k) {
       const float gradient = z[k] * scale - even;
@@ -64,12 +69,13 @@ Losses row_loss(P* logits, const float* bias, int64_t V, int64_t target, float s
       logits[k] = rounded<P>(gradient);
     }
   }
-  return {(1 - smoothing) * nll + smoothing * (normaliser - mean), nll};
+  return {(1 - q.smoothing) * nll + q.smoothing * (normaliser - mean), nll};
 }
 
-// The losses of a block's logits (rows, V), which become p - q where dbias (V,) is to grow.
+// The losses of a block's logits (rows, V), which become (p - q) / divisor where dbias (V,) is to
+// grow.
 template <typename P>
-Losses block_loss(const Tensor& logits, const float* bias, const int64_t* target, float smoothing,
+Losses block_loss(const Tensor& logits, const float* bias, const int64_t* target, const Target& q,
                   float* dbias) {
   const int64_t rows = logits.size(0), V = logits.size(1);
   const int64_t parts = (rows + kPartRows - 1) / kPartRows;
@@ -82,7 +88,7 @@ Losses block_loss(const Tensor& logits, const float* bias, const int64_t* target
     for (int64_t part = begin; part < end; ++part) {
       float* own = dbias ? gradients.data() + part * V : nullptr;
       for (int64_t r = part * kPartRows; r < std::min((part + 1) * kPartRows, rows); ++r) {
-        const Losses row = row_loss(first + r * V, bias, V, target[r], smoothing, z, own);
+        const Losses row = row_loss(first + r * V, bias, V, target[r], q, z, own);
         losses[part].smoothed += row.smoothed;
         losses[part].nll += row.nll;
       }
@@ -117,11 +123,21 @@ void check(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tens
                 weight.size(0) - 1, ", got ", id[r]);
 }
 
-// Losses (2,): smoothed and nll, sums over the rows; then the gradients of the first, all float,
-// which are empty without `grad`.
+// dweight (V, A) += d^T x; the first block's product makes it.
+void add_weight_gradient(Tensor& dweight, const Tensor& d, const Tensor& x) {
+  if (!dweight.defined())
+    dweight = at::mm(d.t(), x).to(at::kFloat);
+  else if (x.scalar_type() == at::kFloat)
+    dweight.addmm_(d.t(), x);
+  else
+    dweight.add_(at::mm(d.t(), x));
+}
+
+// Losses (2,): smoothed and nll, sums over the rows; then the gradients of the first one divided by
+// `divisor`, all float, which are empty without `grad`.
 std::tuple<Tensor, Tensor, Tensor, Tensor> linear_cross_entropy(
     const Tensor& x_given, const Tensor& weight, const Tensor& bias_given,
-    const Tensor& target_given, double smoothing, bool onednn, bool grad) {
+    const Tensor& target_given, double smoothing, double divisor, bool onednn, bool grad) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   const Tensor x = x_given.contiguous(), bias = bias_given.contiguous(),
                target = target_given.contiguous();
@@ -133,6 +149,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> linear_cross_entropy(
   Tensor dweight;
   const Tensor dbias = at::zeros({grad ? bias.size(0) : 0}, floats);
   float* bias_gradient = grad ? dbias.mutable_data_ptr<float>() : nullptr;
+  const Target q{static_cast<float>(smoothing), static_cast<float>(divisor)};
   Losses all;
   for (int64_t from = 0; from < N; from += kBlockRows) {
     const int64_t rows = std::min(kBlockRows, N - from);
@@ -140,18 +157,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> linear_cross_entropy(
     const Tensor d = product(part, weight, large).contiguous();
     const int64_t* ids = target.const_data_ptr<int64_t>() + from;
     const float* b = bias.const_data_ptr<float>();
-    const float e = static_cast<float>(smoothing);
-    const Losses block = narrow ? block_loss<BFloat16>(d, b, ids, e, bias_gradient)
-                                : block_loss<float>(d, b, ids, e, bias_gradient);
+    const Losses block = narrow ? block_loss<BFloat16>(d, b, ids, q, bias_gradient)
+                                : block_loss<float>(d, b, ids, q, bias_gradient);
     all.smoothed += block.smoothed;
     all.nll += block.nll;
     if (!grad) continue;
     dx.narrow(0, from, rows).copy_(product(d, weight.t(), large));
-    const Tensor own = weight_gradient(d, part, onednn);
-    if (!dweight.defined())
-      dweight = own.to(at::kFloat);
-    else
-      dweight.add_(own);
+    add_weight_gradient(dweight, d, part);
   }
   if (!dweight.defined()) dweight = at::zeros({grad ? weight.size(0) : 0, weight.size(1)}, floats);
   const Tensor losses = at::empty({2}, floats);
@@ -166,8 +178,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> linear_cross_entropy(
 TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
   library.def(
       "linear_cross_entropy(Tensor x, Tensor weight, Tensor bias, Tensor target, float smoothing, "
-      "bool onednn, bool grad) -> (Tensor losses, Tensor x_grad, Tensor weight_grad, Tensor "
-      "bias_grad)");
+      "float divisor, bool onednn, bool grad) -> (Tensor losses, Tensor x_grad, Tensor "
+      "weight_grad, Tensor bias_grad)");
 }
 
 TORCH_LIBRARY_IMPL(seq2seq, CPU, library) {
