@@ -90,6 +90,12 @@ def one_of(names: Iterable[str]) -> Callable[[str], str]:
     return read
 
 
+def some_of(names: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return the type of an option that is some of these names, with commas."""
+    one = one_of(names)
+    return lambda typed: list(dict.fromkeys(one(name) for name in typed.split(",")))
+
+
 def wrong(typed: str, expected: str) -> argparse.ArgumentTypeError:
     """Return the error of a type: what was typed, and what was expected."""
     return argparse.ArgumentTypeError(f"'{typed}': expected {expected}")
