@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from ..errors import Stopped
 from ..files import place
-from ..shown import as_message, escaped
+from ..shown import GAP, as_message, escaped
 from .utf8 import use_utf8
 
 PACKAGES = {
@@ -51,6 +51,8 @@ PACKAGES = {
 """Module -> the distribution that has it, and the extra of this project that installs it."""
 
 
+FAILURE = 1
+"""Exit code of a failure during the work."""
 WRONG_PLACE = (
     FileNotFoundError,
     PermissionError,
@@ -101,7 +103,10 @@ def fail(error: BaseException, code: int) -> int:
         message = f"{error.filename}: {error.strerror}{where}{_instead(error)}"
     line = f"{Path(sys.argv[0]).name}: {message.strip() or type(error).__name__}"
     whole = isinstance(error, Stopped)  # which names the command that goes on
-    print(escaped(line) if whole else as_message(line), file=sys.stderr)
+    shown = escaped(line) if whole else as_message(line)
+    print(shown, file=sys.stderr)
+    if code == FAILURE and GAP in shown:
+        print("HYDRA_FULL_ERROR=1 shows the whole message and where it comes from", file=sys.stderr)
     return code
 
 
@@ -151,6 +156,6 @@ def exiting() -> Iterator[None]:
         code = fail(error, 2)
     except (RuntimeError, OSError) as error:
         too_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
-        code = fail(error, 2 if too_long else 1)
+        code = fail(error, 2 if too_long else FAILURE)
     if code:
         sys.exit(code)

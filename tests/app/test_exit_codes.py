@@ -51,6 +51,20 @@ def test_exit_codes(
         assert "x.txt: " in printed
 
 
+def test_a_long_failure_says_how_to_see_all_of_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+    def main() -> None:
+        raise RuntimeError("out of memory " * 50)
+
+    assert exit_code(main) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert len(first) <= 200
+    assert second.startswith("HYDRA_FULL_ERROR=1 shows the whole message")
+
+
 def test_a_traceback_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
 
