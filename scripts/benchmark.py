@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seq2seq.app.arguments import one_of, parser, whole
+from seq2seq.app.arguments import one_of, parser, some_of, whole
 from seq2seq.app.exit_codes import exiting
 from seq2seq.app.options import add_threads
 from seq2seq.app.utf8 import restart_in_utf8
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from seq2seq.benchmark.results import Results
 
 SIZES = ("small", "full")
+PRECISIONS = ("fp32", "bf16")
 at_least_one = whole(Range(at_least=1))
 NORMS = "none,batch,layer,rms"
 ABOUT = {
@@ -127,6 +128,14 @@ def add_translators(command: argparse.ArgumentParser, name: str) -> None:
     add("--norms", default=NORMS, metavar="NAMES", help=f"norms, {what} (default: {NORMS})")
     if name != "startup":
         add("--feeding", action="store_true", help="all translators with input feeding, too")
+    if name in ("train", "all"):
+        add(
+            "--precisions",
+            type=some_of(PRECISIONS),
+            default=["fp32"],
+            metavar="NAMES",
+            help="types of the matrix products, with commas: fp32 or bf16 (default: fp32)",
+        )
     if name in ("train", "memory", "all"):
         add(
             "--updates",

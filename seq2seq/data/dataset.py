@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..config.choices import expected_one_of
 from ..errors import DataError
 from ..files import write_text
 from .batches import Batch, BatchSampler, as_batch
@@ -181,6 +182,6 @@ class Prepared:
     def split(self, name: str) -> ParallelDataset:
         """Return one split; raise DataError where it does not exist or is damaged."""
         if name not in self.manifest.splits:
-            expected = ", ".join(self.manifest.splits)
-            raise DataError(f"{self.folder}: has no split {name!r}; expected one of {expected}")
+            expected = expected_one_of(name, list(self.manifest.splits), "its manifest.json names")
+            raise DataError(f"{self.folder}: has no split {name!r}; {expected}")
         return ParallelDataset(self.folder, name, self.tokenizers)

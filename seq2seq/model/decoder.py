@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from ..config import Attention, CellConfig, ModelConfig, Tying
 from ..rnn import NormConfig, NormKind, State, Statistics
 from .attention import AttentionLayer, Memory, take
+from .dropout import NO_DROPOUT, Dropout
 from .encoder import as_hx, as_state, recurrent_layer
 from .linear import Linear
-from .packing import NO_DROPOUT, Dropout, Packing
+from .packing import Packing
 
 
 @dataclass
@@ -70,7 +71,7 @@ class Decoder(nn.Module):
         per_step = norm.statistics is not Statistics.shared
         self.steps_differ = norm.kind is NormKind.batch and per_step
         attends = config.attention is not Attention.none
-        self.attention = AttentionLayer(config.attention, hidden) if attends else None
+        self.attention = AttentionLayer(config.attention, hidden, backend) if attends else None
         self.combine = Linear(2 * hidden if attends else hidden, self.size)
 
     def memory(self, states: Tensor, mask: Tensor) -> Memory:

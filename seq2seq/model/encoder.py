@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from ..config import CellConfig, CellKind, ModelConfig
 from ..rnn import GRU, LSTM, RNN, NormConfig, RecurrentLayers, State
+from .dropout import Dropout
 from .linear import Linear
-from .packing import Dropout, Packing
+from .packing import Packing
 
 
 def recurrent_layer(

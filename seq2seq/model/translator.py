@@ -17,10 +17,11 @@ from ..rnn import NormConfig, is_norm_parameter, load_kernels
 from . import kernels
 from .attention import Memory
 from .decoder import Decoder, DecoderState
+from .dropout import Dropout, drop_words
 from .encoder import Bridge, Encoder
 from .linear import Linear
 from .loss import linear_cross_entropy
-from .packing import Dropout, Packing, drop_words
+from .packing import Packing
 from .weight_drop import call_with_dropped_weights
 
 
@@ -117,17 +118,19 @@ class Translator(nn.Module):
         tgt: Tensor,
         tgt_lengths: Tensor,
         smoothing: float = 0.0,
+        divisor: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
-        """Return the loss with label smoothing and the negative log-likelihood, in nats.
+        """Return the loss with label smoothing, and the negative log-likelihood, in nats.
 
-        Both are sums over target tokens. src (B, S) and tgt (B, T) are ids that end in eos and are
-        padded; the lengths (B,) count eos.
+        Both are sums over target tokens; the loss is divided by `divisor`. src (B, S) and tgt
+        (B, T) are ids that end in eos and are padded; the lengths (B,) count eos.
         """
         memory, state = self.encode(src, src_lengths)
         packing = Packing(tgt_lengths, tgt.size(1), tgt.device)
         states, _ = self.decode(memory, state, tgt, packing)  # (N, A)
+        weight, bias = self.output.weight, self.output.bias
         return linear_cross_entropy(
-            states, self.output.weight, self.output.bias, packing.pack(tgt), smoothing
+            states, weight, bias, packing.pack(tgt), smoothing, divisor, self.backend
         )
 
     def encode(self, src: Tensor, src_lengths: Tensor) -> tuple[Memory, DecoderState]:

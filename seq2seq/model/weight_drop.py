@@ -2,9 +2,10 @@
 
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
+
+from .dropout import dropout_mask
 
 
 def dropped_weights(module: nn.Module, p: float) -> dict[str, Tensor]:
@@ -14,7 +15,7 @@ def dropped_weights(module: nn.Module, p: float) -> dict[str, Tensor]:
     Merity et al. 2018 (arXiv:1708.02182), section 2.
     """
     return {
-        name: F.dropout(weight, p)
+        name: weight * dropout_mask(weight, weight.shape, p)
         for name, weight in module.named_parameters()
         if name.rpartition(".")[2].startswith("weight_hh")
     }

@@ -110,8 +110,9 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> 
         if expected[name].shape != weights[name].shape
     ]
     if differences:
+        others = f", and {len(differences) - 1} more" if len(differences) > 1 else ""
         raise CheckpointError(
-            f"{source}: a checkpoint of another architecture: {'; '.join(sorted(differences)[:3])};"
+            f"{source}: a checkpoint of another architecture: {min(differences)}{others};"
             " expected the one that config.yaml says"
         )
     model.load_state_dict(weights)

@@ -16,6 +16,7 @@ from ..data.corpora import read_split, splits
 from ..data.dataset import ParallelDataset, Prepared
 from ..data.preparation import prepare
 from ..device import choose_device, set_threads
+from ..errors import AGAIN
 from ..files import exists
 from ..model import Translator
 from ..runs.checkpoint import (
@@ -171,11 +172,12 @@ class TrainingState:
         if not exists(path):
             return
         tensors, header = load_checkpoint(path)
-        if header.get("corpus", self.corpus) != self.corpus:
+        before = header.get("corpus", self.corpus)
+        if different := [key for key, now in self.corpus.items() if before.get(key) != now]:
+            key = different[0]
             raise RunError(
-                f"{path}: trained on other text: the corpus or its tokenizer has changed since; "
-                f"expected {header['corpus']}, found {self.corpus} (init_from={self.run.folder}"
-                " trains its weights on other text)"
+                f"{path}: trained on other text: expected {key} {before.get(key)}, found"
+                f" {self.corpus[key]} (init_from={self.run.folder} trains its weights on it)"
             )
         load_weights(self.model, group(tensors, "model"), path)
         try:
@@ -186,7 +188,7 @@ class TrainingState:
             self.interval = Interval(**header.get("average", {}))
         except (KeyError, TypeError) as error:
             raise CheckpointError(
-                f"{path}: not a checkpoint that training can resume from ({error})"
+                f"{path}: not a checkpoint that training can resume from ({error}); {AGAIN}"
             ) from error
 
     def _random_states(self) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from seq2seq.config import Attention, CellConfig, CellKind, ModelConfig, Nonlinearity, Tying
 from seq2seq.model import Dropout, Packing, Translator, Vocabulary, count_parameters
-from seq2seq.model.packing import drop_words
+from seq2seq.model.dropout import drop_words
 from seq2seq.rnn import NormConfig, NormKind
 
 SRC_LENGTHS, TGT_LENGTHS = torch.tensor([3, 5, 2, 5]), torch.tensor([6, 2, 4, 1])
