@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..config import Config, TrainerConfig
 from ..data.batches import BatchSampler
+from ..data.bpe_dropout import DropoutDataset
 from ..data.corpora import read_split, splits
 from ..data.dataset import ParallelDataset, Prepared
 from ..data.preparation import prepare
@@ -140,10 +141,11 @@ class TrainingState:
 
     # -- checkpoints ---
 
-    def save(self, name: str = "last") -> None:
+    def save(self, name: str = "last", standing: list[float] | None = None) -> None:
         """Write a checkpoint: 'last' resumes training exactly, any other holds the model alone.
 
-        Every process has to call it; the main one writes.
+        `standing` are the numbers of the model's validation. Every process has to call it; the main
+        one writes.
         """
         self.progress.wall_seconds = time.perf_counter() - self.started
         tensors = self._random_states() if name == "last" else {}
@@ -157,7 +159,7 @@ class TrainingState:
             "sampler": self.sampler.state_dict(),
             "average": asdict(self.interval),
             "corpus": self.corpus,
-        }
+        } | ({} if standing is None else {"standing": standing})
         save_checkpoint(self.run.checkpoint(name), tensors, header)
 
     def restore(self) -> None:
@@ -219,6 +221,15 @@ class TrainingState:
         }
 
 
+def training_set(prepared: Prepared, config: Config) -> ParallelDataset:
+    """Return what is trained on: split train, with BPE-dropout if so configured."""
+    tokenizer = config.tokenizer
+    if not tokenizer.bpe_dropout:
+        return prepared.split("train")
+    rate, sides = tokenizer.bpe_dropout, tokenizer.bpe_dropout_sides
+    return DropoutDataset(prepared, rate, sides, config.seed, config.data.max_length)
+
+
 def initial_state(config: Config, run: Run, processes: Processes = ONE_PROCESS) -> TrainingState:
     """Return a run's state before the first update; prepares the corpus if need be.
 
@@ -234,7 +245,7 @@ def initial_state(config: Config, run: Run, processes: Processes = ONE_PROCESS) 
     prepared = prepare(config.data, config.tokenizer, show_progress, ready)
     if "test" in splits(config.data):
         read_split(config.data, "test")
-    train_set, valid_set = prepared.split("train"), prepared.split("valid")
+    train_set, valid_set = training_set(prepared, config), prepared.split("valid")
     torch.manual_seed(config.seed)
     model = build_translator(config, prepared.tokenizers).to(device)
     optimizer = make_optimizer(model, config.optimizer)
