@@ -28,7 +28,11 @@ class Step:
 
 
 def steps(
-    x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters, first_step: int = 0
+    x: Tensor,
+    batch_sizes: list[int],
+    state: State | None,
+    p: CellParameters,
+    first_step: int | Tensor = 0,
 ) -> Iterator[Step]:
     """Yield every step of a recurrence; arguments are those of `reference.recurrence`."""
     inputs = product(x, p.weight_ih).split(batch_sizes)

@@ -19,3 +19,11 @@ def flipped_rows(batch_sizes: list[int], device: torch.device) -> Tensor:
     rows = torch.arange(steps.size(0)) - starts[steps]
     lengths = (sizes > torch.arange(batch_sizes[0]).unsqueeze(1)).sum(1)
     return (starts[lengths[rows] - 1 - steps] + rows).to(device)
+
+
+def time_step(first_step: int | Tensor, t: int, rows: int) -> int | Tensor:
+    """Return the time step of the t-th rows of sequences that begin at first_step.
+
+    It is one number for all, or (rows,) where first_step is (B,): a number for each sequence.
+    """
+    return first_step[:rows] + t if isinstance(first_step, Tensor) else first_step + t

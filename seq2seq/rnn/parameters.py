@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .backends import check_backend
 from .config import CellNorm, NormConfig, NormGroup, NormKind, Statistics, Terms, norm_config
@@ -168,17 +168,43 @@ class RecurrentParameters(OperandCache):
             pool=self._pools.get(term + suffix),
         )
 
-    def _check_steps(self, first_step: int, steps: int) -> None:
-        """Raise ValueError where statistics are kept of fewer steps than a sequence has."""
+    @property
+    def _keeps_steps(self) -> bool:
+        """Whether batch norm keeps statistics of each time step."""
+        return self.norm.kind is NormKind.batch and self.norm.statistics is not Statistics.shared
+
+    def _checked_steps(self, first_step: int | Tensor, steps: int, batch: int) -> int | Tensor:
+        """Return first_step, checked for so many steps and sequences; 0 where it has no effect."""
+        if isinstance(first_step, Tensor):
+            return self._by_sequence(first_step, batch)
         if first_step < 0:
             raise ValueError(f"first_step={first_step}: expected a time step, 0 or later")
         norm, steps = self.norm, first_step + steps
-        keeps_steps = norm.kind is NormKind.batch and norm.statistics is not Statistics.shared
-        if keeps_steps and (self.training or self._pools) and steps > norm.max_steps:
+        if self._keeps_steps and (self.training or self._pools) and steps > norm.max_steps:
             raise ValueError(
                 f"input has {steps} time steps, but batch norm keeps statistics for"
                 f" norm.max_steps={norm.max_steps}: train on shorter sequences or raise max_steps"
             )
+        return first_step
+
+    def _by_sequence(self, first_step: Tensor, batch: int) -> int | Tensor:
+        """Return the first steps (B,) of sequences, checked; 0 where they have no effect."""
+        shape, dtype = tuple(first_step.shape), first_step.dtype
+        if shape != (batch,) or dtype not in (torch.int32, torch.int64):
+            raise ValueError(
+                f"first_step is {dtype} of shape {shape}: expected an int, or whole numbers of"
+                f" shape {(batch,)}, one for each sequence"
+            )
+        if not torch.compiler.is_compiling() and (lowest := int(first_step.min())) < 0:
+            raise ValueError(f"first_step has {lowest}: expected time steps, 0 or later")
+        if not self._keeps_steps:
+            return 0
+        if self.training or self._by_batch:
+            raise ValueError(
+                "first_step has a number for each sequence: batch norm normalises the rows of one"
+                " time step together in training; expected an int, or eval mode"
+            )
+        return first_step
 
 
 def is_norm_parameter(name: str) -> bool:
