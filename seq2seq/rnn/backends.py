@@ -13,6 +13,7 @@ from torch import Tensor
 
 from . import fused, reference
 from .cpu import operators
+from .packing import Steps
 from .reference import CellParameters, State
 
 LOG = logging.getLogger(__name__)
@@ -34,11 +35,10 @@ def recurrence(
     batch_sizes: list[int],
     state: State | None,
     p: CellParameters,
-    first_step: int | Tensor = 0,
+    first_step: Steps = 0,
 ) -> tuple[Tensor, State]:
     """Return what `reference.recurrence` returns; raise what `fused_serves` raises."""
-    by_row = isinstance(first_step, Tensor)
-    serves = fused_serves(backend, p.weight_hh.device, p, by_row)
+    serves = fused_serves(backend, p.weight_hh.device, p, isinstance(first_step, Tensor))
     run = fused.recurrence if serves else reference.recurrence
     return run(x, batch_sizes, state, p, first_step)
 

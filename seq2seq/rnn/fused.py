@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from .cpu.launch import run
+from .packing import Steps
 from .precision import product_dtype
 from .reference import CellParameters, State
 
@@ -20,7 +21,7 @@ SEGMENTS = {"lstm": 1, "gru": 2, "rnn": 1}
 def unsupported(p: CellParameters, by_row: bool = False) -> str | None:
     """Return what the kernels do not support in a case; None if they support it.
 
-    by_row: first_step has a number for each row.
+    by_row: first_step is (B,).
     """
     device, dtype, normalised = p.weight_hh.device, p.weight_hh.dtype, p.ih.kind != "none"
     products = product_dtype(p.weight_hh)
@@ -43,11 +44,7 @@ def unsupported(p: CellParameters, by_row: bool = False) -> str | None:
 
 
 def recurrence(
-    x: Tensor,
-    batch_sizes: list[int],
-    state: State | None,
-    p: CellParameters,
-    first_step: int | Tensor = 0,
+    x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters, first_step: Steps = 0
 ) -> tuple[Tensor, State]:
     """Return what `reference.recurrence` returns, for a case that the kernels support."""
     if p.kept is None:

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .backends import fused_serves, recurrence
 from .config import NormConfig, NormKind
-from .packing import flipped_rows
+from .packing import Steps, flipped_rows
 from .parameters import RecurrentParameters
 from .reference import State
 
@@ -66,7 +66,7 @@ class RecurrentLayers(RecurrentParameters):
         """Do nothing; torch.nn's layers have this method."""
 
     def forward(
-        self, input: Tensor | PackedSequence, hx: Any = None, *, first_step: int | Tensor = 0
+        self, input: Tensor | PackedSequence, hx: Any = None, *, first_step: Steps = 0
     ) -> tuple[Any, Any]:
         """Run over whole sequences.
 
@@ -75,9 +75,8 @@ class RecurrentLayers(RecurrentParameters):
             hx: (h_0, c_0) for the LSTM, else h_0, each (L * D, B, H), or (L * D, H) for an
                 unbatched input. None: no earlier state.
             first_step: Time step of the first input, where sequences are fed in parts. Batch norm
-                reads its statistics there. In eval mode also (B,), or () for an unbatched input:
-                each sequence has its own, whole numbers. Steps after the last that was seen in
-                training read its statistics.
+                reads its statistics there. In eval mode also whole numbers (B,), or () for an
+                unbatched input: one for each sequence.
 
         Returns:
             The output (..., D * H) in the layout of the input, and the last state, shaped as hx.
@@ -101,7 +100,7 @@ class RecurrentLayers(RecurrentParameters):
         return output.transpose(0, 1) if self.batch_first else output, self._hx(last)
 
     def _forward_packed(
-        self, packed: PackedSequence, hx: Any, first_step: int | Tensor
+        self, packed: PackedSequence, hx: Any, first_step: Steps
     ) -> tuple[PackedSequence, Any]:
         self._check_input(packed.data, (2,))
         sizes = packed.batch_sizes.tolist()
@@ -120,7 +119,7 @@ class RecurrentLayers(RecurrentParameters):
         return output, self._hx(last)
 
     def _run(
-        self, x: Tensor, batch_sizes: list[int], state: State | None, first_step: int | Tensor
+        self, x: Tensor, batch_sizes: list[int], state: State | None, first_step: Steps
     ) -> tuple[Tensor, State]:
         """Return the output (N, D * H) of the last layer, and all last states, each (L * D, B, H).
 
@@ -140,12 +139,7 @@ class RecurrentLayers(RecurrentParameters):
         return x, tuple(torch.stack(parts) for parts in zip(*last, strict=True))
 
     def _run_direction(
-        self,
-        suffix: str,
-        x: Tensor,
-        batch_sizes: list[int],
-        state: State | None,
-        first_step: int | Tensor,
+        self, suffix: str, x: Tensor, batch_sizes: list[int], state: State | None, first_step: Steps
     ) -> tuple[Tensor, State]:
         """Return the output (N, H) of one layer and direction, and its last state."""
         p = self.cell_parameters(suffix)

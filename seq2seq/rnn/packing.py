@@ -7,6 +7,9 @@ follow those of the step before.
 import torch
 from torch import Tensor
 
+Steps = int | Tensor
+"""A time step of all rows, or one of each: (rows,)."""
+
 
 def flipped_rows(batch_sizes: list[int], device: torch.device) -> Tensor:
     """Return where each packed row (N,) goes when every sequence is flipped by itself.
@@ -21,9 +24,6 @@ def flipped_rows(batch_sizes: list[int], device: torch.device) -> Tensor:
     return (starts[lengths[rows] - 1 - steps] + rows).to(device)
 
 
-def time_step(first_step: int | Tensor, t: int, rows: int) -> int | Tensor:
-    """Return the time step of the t-th rows of sequences that begin at first_step.
-
-    It is one number for all, or (rows,) where first_step is (B,): a number for each sequence.
-    """
+def time_steps(first_step: Steps, t: int, rows: int) -> Steps:
+    """Return the steps of the t-th rows of sequences that begin at first_step, of all or (B,)."""
     return first_step[:rows] + t if isinstance(first_step, Tensor) else first_step + t

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from .normalization import Term
-from .packing import time_step
+from .packing import Steps, time_steps
 from .precision import product
 from .statistics import BatchStatistics
 
@@ -69,9 +69,7 @@ class CellParameters:
         return [t.statistics for t in (self.ih, self.hh, self.c) if t.statistics is not None]
 
 
-def lstm_step(
-    p: CellParameters, y_ih: Tensor, state: State | None, t: int | Tensor
-) -> tuple[Sums, State]:
+def lstm_step(p: CellParameters, y_ih: Tensor, state: State | None, t: Steps) -> tuple[Sums, State]:
     """Return the pre-activations, and h_t and c_t of an LSTM.
 
     Ba et al. 2016, eqs. 20 to 22, with their two betas as bias_ih and bias_hh:
@@ -92,9 +90,7 @@ def lstm_step(
     return (sums,), (o * torch.tanh(normalised), normalised if p.carried else c)
 
 
-def gru_step(
-    p: CellParameters, y_ih: Tensor, state: State | None, t: int | Tensor
-) -> tuple[Sums, State]:
+def gru_step(p: CellParameters, y_ih: Tensor, state: State | None, t: Steps) -> tuple[Sums, State]:
     """Return the pre-activations and h_t of a GRU.
 
     torch.nn.GRU's cell, its (r z) and n parts normalised separately (Ba et al. 2016, supplement):
@@ -122,9 +118,7 @@ def gru_step(
     return (sums_rz, sums_n), ((1 - z) * n + z * h,)
 
 
-def rnn_step(
-    p: CellParameters, y_ih: Tensor, state: State | None, t: int | Tensor
-) -> tuple[Sums, State]:
+def rnn_step(p: CellParameters, y_ih: Tensor, state: State | None, t: Steps) -> tuple[Sums, State]:
     """Return the pre-activations and h_t of a vanilla RNN (Ba et al. 2016, eq. 4).
 
         h_t = f(gain_ih * N(u + z) + bias_ih + bias_hh)
@@ -141,11 +135,7 @@ STEPS = {"lstm": lstm_step, "gru": gru_step, "rnn": rnn_step}
 
 
 def unroll(
-    x: Tensor,
-    batch_sizes: list[int],
-    state: State | None,
-    p: CellParameters,
-    first_step: int | Tensor = 0,
+    x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters, first_step: Steps = 0
 ) -> Iterator[tuple[Sums, State]]:
     """Yield what each step returns for its active rows: the loop over time.
 
@@ -156,17 +146,12 @@ def unroll(
     for t, rows in enumerate(y_ih.split(batch_sizes)):
         if state is not None and rows.size(0) < state[0].size(0):
             state = tuple(s[: rows.size(0)] for s in state)
-        step = time_step(first_step, t, rows.size(0))
-        sums, state = STEPS[p.cell](p, rows, state, step)
+        sums, state = STEPS[p.cell](p, rows, state, time_steps(first_step, t, rows.size(0)))
         yield sums, state
 
 
 def recurrence(
-    x: Tensor,
-    batch_sizes: list[int],
-    state: State | None,
-    p: CellParameters,
-    first_step: int | Tensor = 0,
+    x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters, first_step: Steps = 0
 ) -> tuple[Tensor, State]:
     """Return the output (N, H) of one layer in one direction, and the last states, each (B, H).
 

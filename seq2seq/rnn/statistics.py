@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .config import NormConfig
+from .packing import Steps
 
 
 class Pool:
@@ -71,11 +72,10 @@ class BatchStatistics:
     _means: list[Tensor] = field(default_factory=list)
     _variances: list[Tensor] = field(default_factory=list)
 
-    def normalise(self, v: Tensor, gain: Tensor, bias: Tensor | None, step: int | Tensor) -> Tensor:
+    def normalise(self, v: Tensor, gain: Tensor, bias: Tensor | None, step: Steps) -> Tensor:
         """Return gain * N(v) + bias for the rows v (rows, F) of one time step.
 
-        step (rows,) gives each row a time step of its own, whose running statistics it is
-        normalised by.
+        Where rows have time steps of their own they are normalised by the running statistics.
         """
         eps = self.norm.eps
         if isinstance(step, Tensor):
