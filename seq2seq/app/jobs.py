@@ -13,9 +13,6 @@ from multiprocessing.connection import Connection, wait
 from threading import RLock
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from ..config.checks import Range
-from .arguments import whole
-
 if TYPE_CHECKING:
     from ..translation.lines import Session
 
@@ -29,17 +26,6 @@ REPORTED = (ValueError, RuntimeError, OSError, ImportError)
 """Errors that a process reports as its result; any other is a fault of ours, and ends it."""
 SECONDS = 5
 """How long a process may take to end before it is killed."""
-
-
-def add_jobs(group: argparse._ActionsContainer) -> None:
-    """Add the option that divides the lines among processes."""
-    group.add_argument(
-        "--jobs",
-        type=whole(Range(at_least=1)),
-        default=1,
-        metavar="N",
-        help="number of processes that share the lines and the CPU threads (default: 1)",
-    )
 
 
 def check_jobs(options: argparse.Namespace) -> None:

@@ -15,8 +15,8 @@ from ..config import (
     TrainerConfig,
     length_limit,
 )
-from .arguments import one_of, setting, wrong
-from .jobs import add_jobs
+from ..config.checks import Range
+from .arguments import one_of, setting, whole, wrong
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -111,6 +111,17 @@ def add_threads(group: argparse._ActionsContainer) -> None:
     """Add the option that limits the CPU threads."""
     kind = setting(TrainerConfig, "threads")
     group.add_argument("--threads", type=kind, metavar="N", help="number of CPU threads")
+
+
+def add_jobs(group: argparse._ActionsContainer) -> None:
+    """Add the option that divides the lines among processes."""
+    group.add_argument(
+        "--jobs",
+        type=whole(Range(at_least=1)),
+        default=1,
+        metavar="N",
+        help="number of processes that share the lines and the CPU threads (default: 1)",
+    )
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
