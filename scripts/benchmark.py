@@ -111,6 +111,7 @@ def add_options(command: argparse.ArgumentParser, name: str) -> None:
         )
     if name != "layers":
         add_translators(command, name)
+        add_amounts(command, name)
 
 
 def add_translators(command: argparse.ArgumentParser, name: str) -> None:
@@ -136,6 +137,17 @@ def add_translators(command: argparse.ArgumentParser, name: str) -> None:
             metavar="NAMES",
             help="types of the matrix products, with commas: fp32 or bf16 (default: fp32)",
         )
+    if name in ("train", "decode"):
+        add(
+            "--profile",
+            metavar="NAME",
+            help="a profile by module instead: of the rival (plain) or of ours with this norm",
+        )
+
+
+def add_amounts(command: argparse.ArgumentParser, name: str) -> None:
+    """Add the options of how much a command trains and translates."""
+    add = command.add_argument
     if name in ("train", "memory", "all"):
         add(
             "--updates",
@@ -159,12 +171,6 @@ def add_translators(command: argparse.ArgumentParser, name: str) -> None:
             default=200,
             metavar="N",
             help="updates that translators are trained for beforehand (default: 200)",
-        )
-    if name in ("train", "decode"):
-        add(
-            "--profile",
-            metavar="NAME",
-            help="a profile by module instead: of the rival (plain) or of ours with this norm",
         )
 
 

@@ -50,6 +50,11 @@ def set_threads(threads: int | None) -> None:
     torch.set_num_threads(threads)
 
 
+def divide_threads(processes: int) -> None:
+    """Leave this process its share of its CPU threads, at least one."""
+    torch.set_num_threads(max(1, torch.get_num_threads() // processes))
+
+
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """Return a context in which matrix products are in bfloat16, or one that does nothing.
 

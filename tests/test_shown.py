@@ -19,7 +19,7 @@ from seq2seq.app import evaluation_table, prepare
 from seq2seq.app.arguments import parser
 from seq2seq.app.exit_codes import fail
 from seq2seq.app.options import console
-from seq2seq.app.translate import as_json, show
+from seq2seq.app.translate import as_json, shown
 from seq2seq.config import Config, DataConfig
 from seq2seq.figures import attention_figure, rendered
 from seq2seq.report.charts import Chart, Line, Panel
@@ -250,13 +250,10 @@ def translated(text: str) -> Translation:
 
 @every_text
 def test_translations_are_printed_as_they_are_but_not_to_a_terminal(
-    text: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    text: str,
 ) -> None:
-    show([translated(text)], 1, scores=False)
-    assert capsys.readouterr().out == text + "\n"
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    show([translated(text)], 1, scores=False)
-    assert capsys.readouterr().out == escaped(text) + "\n"
+    assert [*shown([translated(text)], 1, scores=False, is_seen=False)] == [text]
+    assert [*shown([translated(text)], 1, scores=False, is_seen=True)] == [escaped(text)]
 
 
 @every_text

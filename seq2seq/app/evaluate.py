@@ -18,7 +18,8 @@ from ..config.choices import expected_one_of
 from ..config.languages import BLEU_TOKENIZERS
 from ..files import write_text
 from .arguments import one_of, parser
-from .options import add_search_options, open_ensemble
+from .jobs import check_jobs, translated
+from .options import add_search_options, open_ensemble, search_of
 
 if TYPE_CHECKING:
     from ..runs.folder import Run
@@ -169,11 +170,15 @@ class Evaluation:
 
     def add_runs(self, folders: list[str]) -> None:
         """Translate and score with a run, or with several as one."""
-        session = open_ensemble(folders, self.asked)
-        found = [best[0].text for best in session.translate(self.source, progress=True)]
-        how = {"decode": asdict(session.decode)}
-        if session.sampling is not None:
-            how["sampling"] = asdict(session.sampling)
+        decode, drawn = search_of(folders[0], self.asked)
+        if self.asked.jobs > 1:
+            found = translated(folders, self.source, self.asked)
+        else:
+            session = open_ensemble(folders, self.asked)
+            found = [best[0].text for best in session.translate(self.source, progress=True)]
+        how = {"decode": asdict(decode)}
+        if drawn is not None:
+            how["sampling"] = asdict(drawn)
         self._add(" + ".join(folders), found, how)
 
     def add_files(self) -> None:
@@ -291,6 +296,8 @@ class Evaluation:
 def main() -> None:
     """Parse the command line, score each system, print, and write files on request."""
     asked = options()  # first: --help needs no package
+    if asked.jobs > 1:
+        check_jobs(asked)
     from .evaluation_table import sacrebleu_command, save, show
 
     evaluation = Evaluation(asked)

@@ -15,7 +15,8 @@ from ..config import (
     TrainerConfig,
     length_limit,
 )
-from .arguments import one_of, setting, wrong
+from ..config.checks import Range
+from .arguments import one_of, setting, whole, wrong
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,7 +52,7 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     )
     add_rules(search)
     add_sampling_options(parser)
-    add_hardware_options(parser)
+    add_jobs(add_hardware_options(parser))
 
 
 def add_rules(search: argparse._ArgumentGroup) -> None:
@@ -85,8 +86,8 @@ def length_rule(typed: str) -> str:
     return typed
 
 
-def add_hardware_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where and how to compute."""
+def add_hardware_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add the options that say where and how to compute; return their group."""
     hardware = parser.add_argument_group("hardware")
     precisions, devices = [p.value for p in Precision], [d.value for d in Device]
     hardware.add_argument(
@@ -103,12 +104,24 @@ def add_hardware_options(parser: argparse.ArgumentParser) -> None:
         help="default: auto",
     )
     add_threads(hardware)
+    return hardware
 
 
 def add_threads(group: argparse._ActionsContainer) -> None:
     """Add the option that limits the CPU threads."""
     kind = setting(TrainerConfig, "threads")
     group.add_argument("--threads", type=kind, metavar="N", help="number of CPU threads")
+
+
+def add_jobs(group: argparse._ActionsContainer) -> None:
+    """Add the option that divides the lines among processes."""
+    group.add_argument(
+        "--jobs",
+        type=whole(Range(at_least=1)),
+        default=1,
+        metavar="N",
+        help="number of processes that share the lines and the CPU threads (default: 1)",
+    )
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
@@ -155,8 +168,8 @@ def sampling(options: argparse.Namespace) -> Sampling | None:
     return Sampling(**given)
 
 
-def open_translator(folder: str, options: argparse.Namespace) -> "Session":
-    """Return a run's best model and its search, as changed by the options."""
+def search_of(folder: str, options: argparse.Namespace) -> tuple[DecodeConfig, Sampling | None]:
+    """Return a run's search, as changed by the options, and how to draw; None: not at random."""
     from ..runs.folder import Run
 
     config = Run.open(folder).config()
@@ -165,8 +178,12 @@ def open_translator(folder: str, options: argparse.Namespace) -> "Session":
             f"--replace-unk: {folder} has model.attention=none, and no word is attended to most;"
             " leave this out"
         )
-    decode = with_options(config.decode, options)
-    drawn = sampling(options)
+    return with_options(config.decode, options), sampling(options)
+
+
+def open_translator(folder: str, options: argparse.Namespace) -> "Session":
+    """Return a run's best model and its search, as changed by the options."""
+    decode, drawn = search_of(folder, options)
     return replace(open_run(folder, options), decode=decode, sampling=drawn)
 
 

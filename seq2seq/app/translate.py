@@ -8,16 +8,17 @@ Where the project is installed, `seq2seq-translate` is the same command.
 import argparse
 import math
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config.checks import Range
 from ..shown import escaped, json_line
 from .arguments import parser, whole
-from .options import add_search_options, open_ensemble
+from .jobs import JOB_LINES, Chunk, check_jobs, chunks_of, in_order, open_job
+from .options import add_search_options, open_ensemble, search_of
 
 if TYPE_CHECKING:
     from ..translation.lines import Session, Translation
@@ -102,44 +103,98 @@ def as_json(number: int, source: str, translations: "list[Translation]") -> str:
     )
 
 
-def show(translations: "list[Translation]", n_best: int, scores: bool) -> None:
-    """Print n_best lines, each after its score on request; missing translations are empty lines."""
+def shown(
+    translations: "list[Translation]", n_best: int, scores: bool, is_seen: bool
+) -> Iterator[str]:
+    """Yield n_best lines, each after its score on request; missing translations are empty lines."""
     missing = n_best - len(translations)
     found = [(t.score, t.text) for t in translations] + [(-math.inf, "")] * missing
     for score, text in found:
-        seen = escaped(text) if sys.stdout.isatty() else text
-        print(f"{score:.4f}\t{seen}" if scores else seen)
+        seen = escaped(text) if is_seen else text
+        yield f"{score:.4f}\t{seen}" if scores else seen
 
 
-def translate(session: "Session", asked: argparse.Namespace) -> None:
-    """Translate standard input, chunk by chunk, to standard output."""
-    from ..data.text import decoded_lines
+def text_of(
+    found: "list[list[Translation]]", chunk: Chunk, asked: argparse.Namespace, is_seen: bool
+) -> str:
+    """Return the output for a chunk; is_seen: a terminal shows it."""
+    lines = list[str]()
+    for number, (source, translations) in enumerate(zip(chunk.lines, found, strict=True)):
+        if asked.json_lines:
+            lines.append(as_json(chunk.first + number, source, translations))
+        else:
+            lines += shown(translations, asked.n_best, asked.scores, is_seen)
+    return "".join(line + "\n" for line in lines)
 
-    interactive, draws = sys.stdin.isatty(), asked.attention is not None
-    lines = asked_for() if interactive else decoded_lines(sys.stdin.buffer, "<stdin>")
-    while chunk := list(islice(lines, 1 if interactive or draws else CHUNK_LINES)):
-        found = session.translate(chunk, asked.n_best, attention=draws or asked.json_lines)
+
+def translate(session: "Session", lines: Iterable[str], asked: argparse.Namespace) -> None:
+    """Translate lines, chunk by chunk, to standard output."""
+    draws, is_seen = asked.attention is not None, sys.stdout.isatty()
+    for chunk in chunks_of(lines, 1 if sys.stdin.isatty() or draws else CHUNK_LINES):
+        found = session.translate(chunk.lines, asked.n_best, attention=draws or asked.json_lines)
         if draws and found[0][0].src_pieces:
             session.draw_attention(found[0][0], asked.attention)
             draws = False
-        first = session.lines - len(chunk) + 1
-        for number, translations in enumerate(found, first):
-            if asked.json_lines:
-                print(as_json(number, chunk[number - first], translations))
-            else:
-                show(translations, asked.n_best, asked.scores)
-        sys.stdout.flush()
+        print(text_of(found, chunk, asked, is_seen), end="", flush=True)
     if draws:
         raise ValueError(f"--attention {asked.attention}: no line has words; expected one to draw")
 
 
-def main() -> None:
-    """Parse the command line, load the run, translate."""
-    asked = options()
-    session = open_ensemble(asked.ensemble or [asked.run], asked)
-    if session.sampling is None and asked.n_best > session.decode.beam_size:
+def job(folders: Sequence[str], asked: argparse.Namespace, is_seen: bool) -> Callable[[Chunk], str]:
+    """Return the function of one of several processes: from a chunk to the output for it."""
+    session = open_job(folders, asked)
+
+    def work(chunk: Chunk) -> str:
+        session.lines = chunk.first - 1
+        found = session.translate(chunk.lines, asked.n_best, attention=asked.json_lines)
+        return text_of(found, chunk, asked, is_seen)
+
+    return work
+
+
+def translate_by_jobs(
+    folders: Sequence[str], lines: Iterable[str], asked: argparse.Namespace
+) -> None:
+    """Translate lines by several processes, to standard output."""
+    make = partial(job, folders, asked, sys.stdout.isatty())
+    with closing(in_order(make, chunks_of(lines, JOB_LINES), asked.jobs)) as texts:
+        for text in texts:
+            print(text, end="", flush=True)
+
+
+def check(asked: argparse.Namespace, folders: Sequence[str]) -> None:
+    """Raise ValueError for options at odds, before anything is loaded."""
+    for folder in folders[::-1]:
+        decode, drawn = search_of(folder, asked)
+    if drawn is None and asked.n_best > decode.beam_size:
         raise ValueError(
-            f"--n-best {asked.n_best}: expected 1 to {session.decode.beam_size}, the beam"
+            f"--n-best {asked.n_best}: expected 1 to {decode.beam_size}, the beam"
             " (--beam N makes it wider)"
         )
-    translate(session, asked)
+    if asked.jobs == 1:
+        return
+    check_jobs(asked)
+    if asked.attention is not None:
+        raise ValueError(
+            f"--jobs {asked.jobs}: --attention {asked.attention} draws a single line; leave one out"
+        )
+    if sys.stdin.isatty():
+        raise ValueError(
+            f"--jobs {asked.jobs}: a terminal gives one line at a time; expected text from a file,"
+            " < FILE, or no --jobs"
+        )
+
+
+def main() -> None:
+    """Parse the command line, load the run, translate."""
+    asked = options()  # first: --help needs no package
+    from ..data.text import decoded_lines
+
+    folders = asked.ensemble or [asked.run]
+    check(asked, folders)
+    typed = sys.stdin.isatty()
+    lines = asked_for() if typed else decoded_lines(sys.stdin.buffer, "<stdin>")
+    if asked.jobs > 1:
+        translate_by_jobs(folders, lines, asked)
+    else:
+        translate(open_ensemble(folders, asked), lines, asked)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Attention, CellConfig, ModelConfig, Tying
-from ..rnn import NormConfig, NormKind, State, Statistics
+from ..rnn import NormConfig, State
 from .attention import AttentionLayer, Memory, take
 from .dropout import NO_DROPOUT, Dropout
 from .encoder import as_hx, as_state, recurrent_layer
@@ -24,13 +24,21 @@ class DecoderState:
 
     layers: list[State]  # of each layer, parts (R, H)
     feed: Tensor | None  # (R, A): the last attentional state, with input feeding
-    step: int = 0
+    step: int | Tensor = 0  # of the next word; (R,) where hypotheses began at different times
 
     def select(self, rows: Tensor | slice) -> "DecoderState":
         """Return the state of these hypotheses (R',), in this order."""
         layers = [tuple(take(part, rows) for part in state) for state in self.layers]
         feed = None if self.feed is None else take(self.feed, rows)
-        return DecoderState(layers, feed, self.step)
+        step = take(self.step, rows) if isinstance(self.step, Tensor) else self.step
+        return DecoderState(layers, feed, step)
+
+    def steps(self) -> Tensor:
+        """Return the step of each hypothesis (R,)."""
+        if isinstance(self.step, Tensor):
+            return self.step
+        h = self.layers[0][0]
+        return torch.full((h.size(0),), self.step, device=h.device)
 
     def with_rows(self, other: "DecoderState") -> "DecoderState":
         """Return the state with the hypotheses of another one behind its own."""
@@ -41,7 +49,7 @@ class DecoderState:
         feed = None
         if self.feed is not None and other.feed is not None:
             feed = torch.cat([self.feed, other.feed])
-        return DecoderState(layers, feed, self.step)
+        return DecoderState(layers, feed, torch.cat([self.steps(), other.steps()]))
 
 
 class Decoder(nn.Module):
@@ -68,8 +76,6 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(
             recurrent_layer(cell, norm, backend, size, hidden) for size in sizes
         )
-        per_step = norm.statistics is not Statistics.shared
-        self.steps_differ = norm.kind is NormKind.batch and per_step
         attends = config.attention is not Attention.none
         self.attention = AttentionLayer(config.attention, hidden, backend) if attends else None
         self.combine = Linear(2 * hidden if attends else hidden, self.size)

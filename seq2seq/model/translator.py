@@ -166,11 +166,6 @@ class Translator(nn.Module):
         states, state, weights = self.decoder.step(self.tgt_embedding(tokens), state, memory)
         return self.output(states).float(), state, weights
 
-    @property
-    def steps_differ(self) -> bool:
-        """Whether a decoder step depends on its number: with batch norm's statistics per step."""
-        return self.decoder.steps_differ
-
     def attention(
         self, src: Tensor, src_lengths: Tensor, tgt: Tensor, tgt_lengths: Tensor
     ) -> Tensor | None:

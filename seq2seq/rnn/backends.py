@@ -13,6 +13,7 @@ from torch import Tensor
 
 from . import fused, reference
 from .cpu import operators
+from .packing import Steps
 from .reference import CellParameters, State
 
 LOG = logging.getLogger(__name__)
@@ -34,22 +35,24 @@ def recurrence(
     batch_sizes: list[int],
     state: State | None,
     p: CellParameters,
-    first_step: int = 0,
+    first_step: Steps = 0,
 ) -> tuple[Tensor, State]:
     """Return what `reference.recurrence` returns; raise what `fused_serves` raises."""
-    serves = fused_serves(backend, p.weight_hh.device, p)
+    serves = fused_serves(backend, p.weight_hh.device, p, isinstance(first_step, Tensor))
     run = fused.recurrence if serves else reference.recurrence
     return run(x, batch_sizes, state, p, first_step)
 
 
-def fused_serves(backend: str, device: torch.device, p: CellParameters | None = None) -> bool:
+def fused_serves(
+    backend: str, device: torch.device, p: CellParameters | None = None, by_row: bool = False
+) -> bool:
     """Return whether the fused kernels of a device load and support a case; log the answer once.
 
     Raises RuntimeError if backend="fused" and they do not.
     """
     if backend == "reference":
         return False
-    on_gpu, unsupported = device.type == "cuda", None if p is None else fused.unsupported(p)
+    on_gpu, unsupported = device.type == "cuda", None if p is None else fused.unsupported(p, by_row)
     if on_gpu and backend == "auto":  # these kernels have not run on a GPU yet
         unsupported = unsupported or "parameters on a GPU and backend=auto"
     cause: str | None

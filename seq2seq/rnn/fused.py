@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from .cpu.launch import run
+from .packing import Steps
 from .precision import product_dtype
 from .reference import CellParameters, State
 
@@ -17,8 +18,11 @@ SEGMENTS = {"lstm": 1, "gru": 2, "rnn": 1}
 """Separately normalised parts of the input term with norm.group=vector."""
 
 
-def unsupported(p: CellParameters) -> str | None:
-    """Return what the kernels do not support in a case; None if they support it."""
+def unsupported(p: CellParameters, by_row: bool = False) -> str | None:
+    """Return what the kernels do not support in a case; None if they support it.
+
+    by_row: first_step is (B,).
+    """
     device, dtype, normalised = p.weight_hh.device, p.weight_hh.dtype, p.ih.kind != "none"
     products = product_dtype(p.weight_hh)
     cases = {  # formatted only where one holds, since every call comes here
@@ -29,6 +33,8 @@ def unsupported(p: CellParameters) -> str | None:
         "norm.group=gate": len(p.ih.segments) > SEGMENTS[p.cell],
         "device {device}": device.type not in DEVICES,
         "parameters of {dtype}": dtype != torch.float32,
+        "a first_step of each row on a GPU": by_row and device.type == "cuda",
+        "a first_step of each row with gradients": by_row and torch.is_grad_enabled(),
         "functions of torch.func": torch._C._are_functorch_transforms_active(),
         "forward-mode derivatives": forward_ad._current_level >= 0,
         "autocast to {products}": products not in (torch.float32, torch.bfloat16),
@@ -38,7 +44,7 @@ def unsupported(p: CellParameters) -> str | None:
 
 
 def recurrence(
-    x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters, first_step: int = 0
+    x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters, first_step: Steps = 0
 ) -> tuple[Tensor, State]:
     """Return what `reference.recurrence` returns, for a case that the kernels support."""
     if p.kept is None:

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .backends import fused_serves, recurrence
 from .config import NormConfig, NormKind
-from .packing import flipped_rows
+from .packing import Steps, flipped_rows
 from .parameters import RecurrentParameters
 from .reference import State
 
@@ -66,7 +66,7 @@ class RecurrentLayers(RecurrentParameters):
         """Do nothing; torch.nn's layers have this method."""
 
     def forward(
-        self, input: Tensor | PackedSequence, hx: Any = None, *, first_step: int = 0
+        self, input: Tensor | PackedSequence, hx: Any = None, *, first_step: Steps = 0
     ) -> tuple[Any, Any]:
         """Run over whole sequences.
 
@@ -75,7 +75,8 @@ class RecurrentLayers(RecurrentParameters):
             hx: (h_0, c_0) for the LSTM, else h_0, each (L * D, B, H), or (L * D, H) for an
                 unbatched input. None: no earlier state.
             first_step: Time step of the first input, where sequences are fed in parts. Batch norm
-                reads its statistics there.
+                reads its statistics there. In eval mode also whole numbers (B,), or () for an
+                unbatched input: one for each sequence.
 
         Returns:
             The output (..., D * H) in the layout of the input, and the last state, shaped as hx.
@@ -87,8 +88,11 @@ class RecurrentLayers(RecurrentParameters):
         x = input if batched else input.unsqueeze(1)
         if batched and self.batch_first:
             x = x.transpose(0, 1)
+        elif not batched and isinstance(first_step, Tensor) and not first_step.dim():
+            first_step = first_step.unsqueeze(0)
         steps, batch = x.size(0), x.size(1)
         state = self._state(hx, batch if batched else None)
+        first_step = self._checked_steps(first_step, steps, batch)
         output, last = self._run(x.flatten(0, 1), [batch] * steps, state, first_step)
         output = output.view(steps, batch, -1)
         if not batched:
@@ -96,13 +100,16 @@ class RecurrentLayers(RecurrentParameters):
         return output.transpose(0, 1) if self.batch_first else output, self._hx(last)
 
     def _forward_packed(
-        self, packed: PackedSequence, hx: Any, first_step: int
+        self, packed: PackedSequence, hx: Any, first_step: Steps
     ) -> tuple[PackedSequence, Any]:
         self._check_input(packed.data, (2,))
         sizes = packed.batch_sizes.tolist()
         state = self._state(hx, sizes[0])
         if state is not None and packed.sorted_indices is not None:
             state = tuple(s.index_select(1, packed.sorted_indices) for s in state)
+        first_step = self._checked_steps(first_step, len(sizes), sizes[0])
+        if isinstance(first_step, Tensor) and packed.sorted_indices is not None:
+            first_step = first_step.index_select(0, packed.sorted_indices)
         data, last = self._run(packed.data, sizes, state, first_step)
         if packed.unsorted_indices is not None:
             last = tuple(s.index_select(1, packed.unsorted_indices) for s in last)
@@ -112,13 +119,12 @@ class RecurrentLayers(RecurrentParameters):
         return output, self._hx(last)
 
     def _run(
-        self, x: Tensor, batch_sizes: list[int], state: State | None, first_step: int
+        self, x: Tensor, batch_sizes: list[int], state: State | None, first_step: Steps
     ) -> tuple[Tensor, State]:
         """Return the output (N, D * H) of the last layer, and all last states, each (L * D, B, H).
 
         x (N, I) and the output are packed; state is (L * D, B, H) each, or None.
         """
-        self._check_steps(first_step, len(batch_sizes))
         last: list[State] = []
         for layer in range(self.num_layers):
             outputs = []
@@ -133,7 +139,7 @@ class RecurrentLayers(RecurrentParameters):
         return x, tuple(torch.stack(parts) for parts in zip(*last, strict=True))
 
     def _run_direction(
-        self, suffix: str, x: Tensor, batch_sizes: list[int], state: State | None, first_step: int
+        self, suffix: str, x: Tensor, batch_sizes: list[int], state: State | None, first_step: Steps
     ) -> tuple[Tensor, State]:
         """Return the output (N, H) of one layer and direction, and its last state."""
         p = self.cell_parameters(suffix)

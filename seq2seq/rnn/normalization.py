@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .packing import Steps, time_steps
 from .statistics import BatchStatistics
 
 
@@ -37,11 +38,11 @@ class Term:
     """Of batch norm."""
 
     @overload
-    def __call__(self, v: Tensor, step: int) -> Tensor: ...
+    def __call__(self, v: Tensor, step: Steps) -> Tensor: ...
     @overload
-    def __call__(self, v: Tensor | float, step: int) -> Tensor | float: ...
-    def __call__(self, v: Tensor | float, step: int) -> Tensor | float:
-        """Return the term at one time step.
+    def __call__(self, v: Tensor | float, step: Steps) -> Tensor | float: ...
+    def __call__(self, v: Tensor | float, step: Steps) -> Tensor | float:
+        """Return the term at one time step, or at one for each row (rows,).
 
         For v = 0.0, where a cell has no earlier state, N(v) is 0 and no statistic changes.
         """
@@ -63,9 +64,9 @@ class Term:
         y = F.rms_norm(v, gain.shape, gain, self.eps)
         return y if bias is None else y + bias
 
-    def over_sequence(self, v: Tensor, batch_sizes: list[int], first_step: int) -> Tensor:
+    def over_sequence(self, v: Tensor, batch_sizes: list[int], first_step: Steps) -> Tensor:
         """Return the term for the packed rows v (N, F) of all time steps."""
         if self.statistics is None or self.statistics.whole_sequence:
-            return self(v, first_step)
-        parts = v.split(batch_sizes)
-        return torch.cat([self(rows, t) for t, rows in enumerate(parts, first_step)])
+            return self(v, 0)
+        parts = enumerate(v.split(batch_sizes))
+        return torch.cat([self(p, time_steps(first_step, t, p.size(0))) for t, p in parts])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from . import reference
+from .packing import Steps
 from .precision import product
 from .reference import CellParameters, State
 
@@ -28,7 +29,7 @@ class Step:
 
 
 def steps(
-    x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters, first_step: int = 0
+    x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters, first_step: Steps = 0
 ) -> Iterator[Step]:
     """Yield every step of a recurrence; arguments are those of `reference.recurrence`."""
     inputs = product(x, p.weight_ih).split(batch_sizes)

@@ -4,12 +4,13 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .backends import check_backend
 from .config import CellNorm, NormConfig, NormGroup, NormKind, Statistics, Terms, norm_config
 from .cpu.operands import OperandCache
 from .normalization import Term
+from .packing import Steps
 from .reference import CellParameters
 from .statistics import BatchStatistics, Pool
 
@@ -168,17 +169,38 @@ class RecurrentParameters(OperandCache):
             pool=self._pools.get(term + suffix),
         )
 
-    def _check_steps(self, first_step: int, steps: int) -> None:
-        """Raise ValueError where statistics are kept of fewer steps than a sequence has."""
+    def _checked_steps(self, first_step: Steps, steps: int, batch: int) -> Steps:
+        """Return first_step, checked for so many steps and sequences; 0 where it has no effect."""
+        norm = self.norm
+        keeps = norm.kind is NormKind.batch and norm.statistics is not Statistics.shared
+        if isinstance(first_step, Tensor):
+            check_steps(first_step, batch)
+            if keeps and (self.training or self._by_batch):
+                raise ValueError(
+                    "first_step has a number for each sequence: batch norm takes the rows of one"
+                    " step together in training; expected an int, or eval mode"
+                )
+            return first_step if keeps else 0
         if first_step < 0:
             raise ValueError(f"first_step={first_step}: expected a time step, 0 or later")
-        norm, steps = self.norm, first_step + steps
-        keeps_steps = norm.kind is NormKind.batch and norm.statistics is not Statistics.shared
-        if keeps_steps and (self.training or self._pools) and steps > norm.max_steps:
+        steps += first_step
+        if keeps and (self.training or self._pools) and steps > norm.max_steps:
             raise ValueError(
                 f"input has {steps} time steps, but batch norm keeps statistics for"
                 f" norm.max_steps={norm.max_steps}: train on shorter sequences or raise max_steps"
             )
+        return first_step
+
+
+def check_steps(steps: Tensor, batch: int) -> None:
+    """Raise ValueError unless these are time steps (B,)."""
+    if steps.shape != (batch,) or steps.dtype not in (torch.int32, torch.int64):
+        raise ValueError(
+            f"first_step is {steps.dtype} of shape {tuple(steps.shape)}: expected an int, or whole"
+            f" numbers of shape {(batch,)}, one for each sequence"
+        )
+    if not torch.compiler.is_compiling() and (lowest := int(steps.min())) < 0:
+        raise ValueError(f"first_step has {lowest}: expected time steps, 0 or later")
 
 
 def is_norm_parameter(name: str) -> bool:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from .normalization import Term
+from .packing import Steps, time_steps
 from .precision import product
 from .statistics import BatchStatistics
 
@@ -68,7 +69,7 @@ class CellParameters:
         return [t.statistics for t in (self.ih, self.hh, self.c) if t.statistics is not None]
 
 
-def lstm_step(p: CellParameters, y_ih: Tensor, state: State | None, t: int) -> tuple[Sums, State]:
+def lstm_step(p: CellParameters, y_ih: Tensor, state: State | None, t: Steps) -> tuple[Sums, State]:
     """Return the pre-activations, and h_t and c_t of an LSTM.
 
     Ba et al. 2016, eqs. 20 to 22, with their two betas as bias_ih and bias_hh:
@@ -89,7 +90,7 @@ def lstm_step(p: CellParameters, y_ih: Tensor, state: State | None, t: int) -> t
     return (sums,), (o * torch.tanh(normalised), normalised if p.carried else c)
 
 
-def gru_step(p: CellParameters, y_ih: Tensor, state: State | None, t: int) -> tuple[Sums, State]:
+def gru_step(p: CellParameters, y_ih: Tensor, state: State | None, t: Steps) -> tuple[Sums, State]:
     """Return the pre-activations and h_t of a GRU.
 
     torch.nn.GRU's cell, its (r z) and n parts normalised separately (Ba et al. 2016, supplement):
@@ -117,7 +118,7 @@ def gru_step(p: CellParameters, y_ih: Tensor, state: State | None, t: int) -> tu
     return (sums_rz, sums_n), ((1 - z) * n + z * h,)
 
 
-def rnn_step(p: CellParameters, y_ih: Tensor, state: State | None, t: int) -> tuple[Sums, State]:
+def rnn_step(p: CellParameters, y_ih: Tensor, state: State | None, t: Steps) -> tuple[Sums, State]:
     """Return the pre-activations and h_t of a vanilla RNN (Ba et al. 2016, eq. 4).
 
         h_t = f(gain_ih * N(u + z) + bias_ih + bias_hh)
@@ -134,7 +135,7 @@ STEPS = {"lstm": lstm_step, "gru": gru_step, "rnn": rnn_step}
 
 
 def unroll(
-    x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters, first_step: int = 0
+    x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters, first_step: Steps = 0
 ) -> Iterator[tuple[Sums, State]]:
     """Yield what each step returns for its active rows: the loop over time.
 
@@ -142,20 +143,20 @@ def unroll(
     """
     u = product(x, p.weight_ih)
     y_ih = u if p.joint else p.ih.over_sequence(u, batch_sizes, first_step)
-    for t, rows in enumerate(y_ih.split(batch_sizes), first_step):
+    for t, rows in enumerate(y_ih.split(batch_sizes)):
         if state is not None and rows.size(0) < state[0].size(0):
             state = tuple(s[: rows.size(0)] for s in state)
-        sums, state = STEPS[p.cell](p, rows, state, t)
+        sums, state = STEPS[p.cell](p, rows, state, time_steps(first_step, t, rows.size(0)))
         yield sums, state
 
 
 def recurrence(
-    x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters, first_step: int = 0
+    x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters, first_step: Steps = 0
 ) -> tuple[Tensor, State]:
     """Return the output (N, H) of one layer in one direction, and the last states, each (B, H).
 
     x (N, I) and the output are packed. The initial state is (B, H) each, or None. first_step is the
-    time step of the first rows.
+    time step of the first rows, or (B,) one for each of them.
     """
     outputs: list[Tensor] = []
     finished: list[State] = []

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .config import NormConfig
+from .packing import Steps
 
 
 class Pool:
@@ -71,9 +72,17 @@ class BatchStatistics:
     _means: list[Tensor] = field(default_factory=list)
     _variances: list[Tensor] = field(default_factory=list)
 
-    def normalise(self, v: Tensor, gain: Tensor, bias: Tensor | None, step: int) -> Tensor:
-        """Return gain * N(v) + bias for the rows v (rows, F) of one time step."""
+    def normalise(self, v: Tensor, gain: Tensor, bias: Tensor | None, step: Steps) -> Tensor:
+        """Return gain * N(v) + bias for the rows v (rows, F) of one time step.
+
+        Where rows have time steps of their own they are normalised by the running statistics.
+        """
         eps = self.norm.eps
+        if isinstance(step, Tensor):
+            places = step.clamp(max=self.last)
+            mean, var = (s.index_select(0, places) for s in (self.running_mean, self.running_var))
+            y = (v - mean) * torch.rsqrt(var + eps) * gain
+            return y if bias is None else y + bias
         if self.by_batch(v.size(0)):
             mean, var = v.new_zeros(v.size(1)), v.new_zeros(v.size(1))
             # With momentum 1, batch_norm writes the batch's statistics into mean and var.

@@ -66,11 +66,6 @@ class Ensemble(nn.Module):
         for member in self.translators:
             member.load_kernels()
 
-    @property
-    def steps_differ(self) -> bool:
-        """Whether a step of any member depends on its number."""
-        return any(member.steps_differ for member in self.translators)
-
     def encode(self, src: Tensor, src_lengths: Tensor) -> tuple[Several, Several]:
         """Return the memory of src (B, S) and the first state of every member."""
         encoded = [member.encode(src, src_lengths) for member in self.translators]

@@ -88,14 +88,10 @@ class Search:
             yield from self.step()
 
     def admit(self) -> bool:
-        """Let waiting sentences fill the room; return whether any sentence is active.
-
-        A model whose steps differ, as with batch norm's statistics per step, takes new sentences
-        only once all others are over.
-        """
+        """Let waiting sentences fill the room; return whether any sentence is active."""
         capacity = self.config.batch_size
         room = capacity - len(self.beams)
-        if len(self.beams) and (self.model.steps_differ or room * REFILL < capacity):
+        if len(self.beams) and room * REFILL < capacity:
             return True
         while room and (encoded := self.next_encoded()) is not None:
             taken = slice(encoded.used, encoded.used + min(room, len(encoded)))

@@ -189,3 +189,17 @@ def test_the_cpu_kernels_are_restored_afterwards() -> None:
     after = layer(x)[0]
     assert ran == ["recurrence"] * (DEVICE == "cpu")
     assert torch.equal(before, after)
+
+
+def test_a_first_step_of_each_sequence_runs_none_of_these_kernels() -> None:
+    layer = layer_of(5, BATCH["per_step"]).float().eval()
+    layer.get_buffer("running_mean_hh_l0").normal_()
+    layer.get_buffer("steps_seen_l0").fill_(9)
+    layer.backend = "auto"
+    x, hx = torch.randn(1, 2, 13), (torch.randn(1, 2, 5),) * 2
+    with kernels_in_layers() as ran:
+        each = [layer(x, hx, first_step=step)[0][:, i] for i, step in enumerate((2, 7))]
+        assert ran.count("batch_norm_recurrence") == 2
+        found, _ = layer(x, hx, first_step=torch.tensor([2, 7]))
+        assert ran.count("batch_norm_recurrence") == 2
+    torch.testing.assert_close(found, torch.stack(each, dim=1))

@@ -9,6 +9,7 @@ import torch
 
 from seq2seq.config import CellConfig, DecodeConfig, ModelConfig
 from seq2seq.model import Translator, Vocabulary
+from seq2seq.model.decoder import DecoderState
 from seq2seq.rnn import NormConfig, NormKind, Statistics, packs
 from seq2seq.translation.beams import Beams, kept_first
 from seq2seq.translation.ensemble import Ensemble
@@ -73,8 +74,10 @@ def test_no_bit_depends_on_the_batch_or_the_threads(
     torch.set_num_threads(threads)
 
 
-def test_the_order_of_the_input_does_not_matter() -> None:
-    model, config = translator(NORMS["layer"]), DecodeConfig(3, batch_size=8)
+@pytest.mark.skipif(not packs(torch.float32), reason="no oneDNN: products depend on the batch")
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_order_of_the_input_does_not_matter(norm: str) -> None:
+    model, config = translator(NORMS[norm]), DecodeConfig(3, batch_size=8)
     forward = dict(search_in_batches(model, sentences(), config))
     backward = dict(search_in_batches(model, sentences()[::-1], config))
     last = len(forward) - 1
@@ -95,7 +98,7 @@ def test_attention_is_that_of_a_sentence_alone() -> None:
 
 
 def test_rules_and_ensembles_also_take_sentences_at_any_step() -> None:
-    model = Ensemble([translator(NORMS["layer"]), translator(NORMS["none"], seed=4)])
+    model = Ensemble([translator(NORMS["layer"]), translator(NORMS["per step"], seed=4)])
     config = DecodeConfig(3, max_length="12", min_length=3, no_repeat_ngram=2, batch_size=5)
     together, alone = (search(model, c, 2) for c in (config, replace(config, batch_size=1)))
     for these, those in zip(together, alone, strict=True):
@@ -106,10 +109,18 @@ def test_rules_and_ensembles_also_take_sentences_at_any_step() -> None:
             assert len(set(pairs)) == len(pairs)
 
 
-def test_a_model_whose_steps_differ_takes_sentences_only_at_the_first_step() -> None:
-    differ = {name: translator(norm).steps_differ for name, norm in NORMS.items()}
-    assert differ == {"none": False, "layer": False, "per step": True, "shared": False}
-    assert Ensemble([translator(NORMS["none"]), translator(NORMS["per step"])]).steps_differ
+def test_sentences_join_a_search_with_statistics_per_step_before_the_others_end() -> None:
+    model, found = translator(NORMS["per step"]), set[int]()
+    step = model.step
+
+    def noting(tokens: Any, state: DecoderState, memory: Any) -> Any:
+        found.add(len(set(state.steps().tolist())))
+        return step(tokens, state, memory)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(model, "step", noting)
+        search(model, DecodeConfig(2, batch_size=8))
+    assert max(found) > 3
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])

@@ -58,6 +58,53 @@ Outputs forward(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& 
   return {done.output, done.h_n, done.c_n, done.z, done.c, mean, var};
 }
 
+// Calls `each` with the parts of a step whose rows read the same place of the statistics, and with
+// that place. Neighbouring rows often do: the hypotheses of a sentence.
+template <typename U, typename P, typename F>
+void for_places(const Step<U, P>& s, int64_t width, int64_t hidden, const int64_t* places,
+                const F& each) {
+  const auto from = [](auto* first, int64_t elements) {
+    return first == nullptr ? nullptr : first + elements;
+  };
+  for (int64_t row = 0, end; row < s.rows; row = end) {
+    for (end = row + 1; end < s.rows && places[end] == places[row];) ++end;
+    const int64_t gates = row * width, states = row * hidden;
+    each(Step<U, P>{s.t, s.start + row, end - row, from(s.u, gates), from(s.z, gates),
+                    from(s.h_before, states), from(s.c_before, states), from(s.h, states),
+                    from(s.c, states), nullptr},
+         places[row]);
+  }
+}
+
+using Inferred = std::tuple<Tensor, Tensor, Tensor>;
+
+template <typename Cell>
+Inferred infer(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
+               const OptionalTensor& c_0, const Tensor& vectors, const Tensor& mean,
+               const Tensor& var, const Tensor& places, const Settings& settings) {
+  using U = typename Cell::Input;
+  using P = typename Cell::Products;
+  const int64_t H = weight_hh.size(1), F = mean.size(1);
+  const typename Cell::Layer layer(vectors.const_data_ptr<float>(), H, settings.eps,
+                                   settings.normalises_input);
+  // Only the statistics of a step itself would be written.
+  float* means = const_cast<float*>(mean.const_data_ptr<float>());
+  float* variances = const_cast<float*>(var.const_data_ptr<float>());
+  const Forward done = forward_steps<U, P>(
+      u, weight_hh, h_0, c_0, settings.batch_sizes, Cell::kHasCell, settings.pack_weight, false,
+      [&](const Step<U, P>& s) {
+        const int64_t* of_rows = places.const_data_ptr<int64_t>() + s.start;
+        for_blocks(s.rows, H, [&](int64_t first, int64_t width) {
+          for_places(s, Cell::kGates * H, H, of_rows, [&](const Step<U, P>& part, int64_t place) {
+            Cell::forward(layer,
+                          ColumnStep<U, P>{part, false, means + place * F, variances + place * F},
+                          first, width);
+          });
+        });
+      });
+  return {done.output, done.h_n, done.c_n};
+}
+
 using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 template <typename Cell>
@@ -140,6 +187,37 @@ Outputs batch_norm_recurrence(const Tensor& u, const Tensor& weight_hh, const Op
   });
 }
 
+Inferred batch_norm_inference(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
+                              const OptionalTensor& c_0, const Tensor& vectors, const Tensor& mean,
+                              const Tensor& var, const Tensor& places, at::IntArrayRef batch_sizes,
+                              std::string_view cell, double eps, bool normalises_input,
+                              bool pack_weight) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
+  return with_types(u, weight_hh, cell, [&](auto tag) {
+    using Cell = typename decltype(tag)::type;
+    const int64_t H = weight_hh.size(1);
+    check_shapes(u, weight_hh, h_0, c_0, batch_sizes, Cell::kGates);
+    check_vectors(vectors, Cell::template Vectors<float*>::kCount * H);
+    for (const Tensor& statistics : {mean, var})
+      TORCH_CHECK(statistics.dim() == 2 && statistics.size(0) == mean.size(0) &&
+                      statistics.size(1) == Cell::kStatistics * H &&
+                      statistics.scalar_type() == at::kFloat,
+                  "expected float statistics (S, ", Cell::kStatistics * H, "), got ",
+                  statistics.sizes(), " of type ", statistics.scalar_type());
+    TORCH_CHECK(places.sizes() == at::IntArrayRef({u.size(0)}) &&
+                    places.scalar_type() == at::kLong,
+                "expected places (", u.size(0), ",) of type Long, got ", places.sizes(),
+                " of type ", places.scalar_type());
+    const Tensor rows = places.contiguous();
+    for (const int64_t place : at::IntArrayRef(rows.const_data_ptr<int64_t>(), rows.numel()))
+      TORCH_CHECK(0 <= place && place < mean.size(0), "expected places of ", mean.size(0),
+                  " steps, got ", place);
+    return infer<Cell>(u.contiguous(), weight_hh, contiguous(h_0), contiguous(c_0),
+                       vectors.contiguous(), mean.contiguous(), var.contiguous(), rows,
+                       {batch_sizes, 0, eps, normalises_input, pack_weight});
+  });
+}
+
 Gradients batch_norm_recurrence_backward(
     const OptionalTensor& d_output, const OptionalTensor& d_h_n, const OptionalTensor& d_c_n,
     const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0, const OptionalTensor& c_0,
@@ -177,13 +255,19 @@ TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
       "int[] batch_sizes, int batch_steps, str cell, float eps, bool normalises_input, bool "
       "pack_weight, bool "
       "weight_grad) -> (Tensor u, Tensor weight_hh, Tensor h_0, Tensor c_0, Tensor vectors)");
+  library.def(
+      "batch_norm_inference(Tensor u, Tensor weight_hh, Tensor? h_0, Tensor? c_0, Tensor vectors, "
+      "Tensor mean, Tensor var, Tensor places, int[] batch_sizes, str cell, float eps, "
+      "bool normalises_input, bool pack_weight) -> (Tensor output, Tensor h_n, Tensor c_n)");
 }
 
 TORCH_LIBRARY_IMPL(seq2seq, MkldnnCPU, library) {  // for packed weights
   library.impl("batch_norm_recurrence", &seq2seq::batch_norm_recurrence);
+  library.impl("batch_norm_inference", &seq2seq::batch_norm_inference);
 }
 
 TORCH_LIBRARY_IMPL(seq2seq, CPU, library) {
+  library.impl("batch_norm_inference", &seq2seq::batch_norm_inference);
   library.impl("batch_norm_recurrence", &seq2seq::batch_norm_recurrence);
   library.impl("batch_norm_recurrence_backward", &seq2seq::batch_norm_recurrence_backward);
 }

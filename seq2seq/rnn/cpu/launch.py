@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..precision import product_dtype
 from ..reference import CellParameters, State
-from .operands import prepare, record_statistics, running_statistics
+from .operands import last_place, prepare, record_statistics, running_statistics
 from .operators import packs
 
 PACKED_FROM = 4
@@ -14,12 +14,16 @@ PACKED_FROM = 4
 
 
 def run(
-    x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters, first_step: int
+    x: Tensor,
+    batch_sizes: list[int],
+    state: State | None,
+    p: CellParameters,
+    first_step: int | Tensor,
 ) -> tuple[Tensor, State]:
     """Return what `reference.recurrence` returns."""
     on_gpu, dtype = x.is_cuda, product_dtype(p.weight_hh)
     pack_weight = len(batch_sizes) >= PACKED_FROM and not on_gpu and packs(dtype)
-    operands = prepare(p, dtype)
+    operands = prepare(p, dtype, by_place=isinstance(first_step, Tensor))
     x, weight_ih = x.to(dtype), operands.weight_ih
     if on_gpu:
         u = F.linear(x, weight_ih)
@@ -27,14 +31,28 @@ def run(
         u = torch.ops.seq2seq.projection(x, weight_ih, pack_weight)
     h_0, c_0 = (*(() if state is None else (s.float() for s in state)), None, None)[:2]
     name = p.cell if p.cell != "rnn" else "rnn_relu" if p.activation is torch.relu else "rnn_tanh"
+    if p.ih.statistics is not None and p.ih.statistics.whole_sequence:
+        u = p.ih(u.float(), 0)
     tensors = (u, operands.weight_hh, h_0, c_0, operands.vectors)
     if p.ih.statistics is None:
         output, h_n, c_n, *_ = torch.ops.seq2seq.recurrence(
             *tensors, batch_sizes, name, p.ih.kind, p.ih.eps, pack_weight, _saves(tensors)
         )
+    elif isinstance(first_step, Tensor):
+        places = _places(first_step, batch_sizes, p)
+        settings = (batch_sizes, name, p.ih.eps, not p.ih.statistics.whole_sequence, pack_weight)
+        output, h_n, c_n = torch.ops.seq2seq.batch_norm_inference(
+            *tensors, *operands.statistics, places, *settings
+        )
     else:
         output, h_n, c_n = _batch_norm(name, tensors, batch_sizes, p, first_step, pack_weight)
     return output, (h_n, c_n) if p.cell == "lstm" else (h_n,)
+
+
+def _places(first_step: Tensor, batch_sizes: list[int], p: CellParameters) -> Tensor:
+    """Return where each packed row (N,) finds the statistics of its time step."""
+    steps = [first_step[:rows] + t for t, rows in enumerate(batch_sizes)]
+    return torch.cat(steps).long().clamp(max=last_place(p))
 
 
 def _batch_norm(
@@ -46,28 +64,22 @@ def _batch_norm(
     pack_weight: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return output, h_n and c_n with batch norm, and record the statistics of its terms."""
-    u, *others = tensors
-    assert u is not None
     assert p.ih.statistics is not None
-    normalises_input = not p.ih.statistics.whole_sequence
-    if not normalises_input:
-        u = p.ih(u.float(), first_step)
     # Batch sizes fall, so that the steps with statistics of their own are the first ones.
     batch_steps = sum(map(p.ih.statistics.by_batch, batch_sizes))
     output, h_n, c_n, _, _, mean, var = torch.ops.seq2seq.batch_norm_recurrence(
-        u,
-        *others,
+        *tensors,
         *running_statistics(p, first_step, len(batch_sizes)),
         batch_sizes,
         batch_steps,
         name,
         p.ih.eps,
-        normalises_input,
+        not p.ih.statistics.whole_sequence,
         pack_weight,
-        _saves((u, *others)),
+        _saves(tensors),
     )
     own = batch_sizes[:batch_steps]
-    record_statistics(p, first_step, own, mean, var, has_state=others[1] is not None)
+    record_statistics(p, first_step, own, mean, var, has_state=tensors[2] is not None)
     return output, h_n, c_n
 
 

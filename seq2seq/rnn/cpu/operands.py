@@ -1,6 +1,6 @@
 """The operands of the fused operators: weights, gains and biases, and batch norm's statistics."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
@@ -21,9 +21,11 @@ class Operands:
     vectors: Tensor
     """Gains and biases in one, float."""
     sources: list[Tensor]
-    """The parameters that these were made of."""
+    """The parameters and statistics that these were made of."""
     versions: list[tuple[int, int, int]]
     """Identity, version and address of each source, which tell whether it has changed."""
+    statistics: list[Tensor] = field(default_factory=list)
+    """Running means and variances (S', F) of batch norm up to the last place that has any."""
 
 
 class OperandCache(nn.Module):
@@ -59,25 +61,42 @@ class OperandCache(nn.Module):
         return self.__dict__ | {"_kept": {}}
 
 
-def prepare(p: CellParameters, dtype: torch.dtype) -> Operands:
-    """Return the operands for products of a type.
+def prepare(p: CellParameters, dtype: torch.dtype, by_place: bool = False) -> Operands:
+    """Return the operands for products of a type; `by_place` with batch norm's statistics.
 
     Where the cell's parameters may be kept, the operands are kept too, with packed weights, until a
-    parameter changes.
+    parameter or a statistic changes.
     """
     parts = [part for term in (p.ih, p.hh, p.c) for part in (term.gain, term.bias)]
-    sources = [t for t in (p.weight_ih, p.weight_hh, *parts) if t is not None]
+    buffers = [b for s in p.statistics() for b in (s.running_mean, s.running_var, s.steps_seen)]
+    sources = [t for t in (p.weight_ih, p.weight_hh, *parts, *buffers) if t is not None]
     if p.kept is None or any(t.is_inference() for t in sources):  # these have no versions
-        return Operands(p.weight_ih.to(dtype), p.weight_hh.to(dtype), vectors(p), [], [])
+        found = Operands(p.weight_ih.to(dtype), p.weight_hh.to(dtype), vectors(p), [], [])
+    else:
+        found = kept(p.kept, p, dtype, sources)
+    if by_place and not found.statistics:
+        found.statistics = running_statistics(p, 0, last_place(p) + 1)
+    return found
+
+
+def kept(
+    known: dict[torch.dtype, Operands], p: CellParameters, dtype: torch.dtype, sources: list[Tensor]
+) -> Operands:
+    """Return the operands that are known; make them, with packed weights, if `sources` changed."""
     versions = [(id(t), t._version, t.data_ptr()) for t in sources]
-    found: Operands | None = p.kept.get(dtype)
+    found = known.get(dtype)
     if found is None or found.versions != versions:
         weight_ih, weight_hh = p.weight_ih.to(dtype), p.weight_hh.to(dtype)
         if not weight_hh.is_cuda and packs(dtype):
             weight_ih, weight_hh = packed(weight_ih), packed(weight_hh)
         found = Operands(weight_ih, weight_hh, vectors(p), sources, versions)
-        p.kept[dtype] = found
+        known[dtype] = found
     return found
+
+
+def last_place(p: CellParameters) -> int:
+    """Return the last place of all terms that has statistics."""
+    return max(s.last for s in p.statistics())
 
 
 def vectors(p: CellParameters) -> Tensor:

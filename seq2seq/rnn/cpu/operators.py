@@ -52,6 +52,7 @@ def load() -> str | None:
             setup_context=functools.partial(keep, settings),
         )
         torch.library.register_autograd(f"seq2seq::{name}_backward", no_second_gradients)
+    torch.library.register_fake("seq2seq::batch_norm_inference", inference_shapes)
     torch.library.register_fake(
         "seq2seq::projection", lambda x, weight, _: x.new_empty(x.size(0), weight.size(0))
     )
@@ -137,6 +138,23 @@ def column_shapes(
     """Return empty outputs of seq2seq::batch_norm_recurrence."""
     first = shapes(u, weight_hh, vectors, batch_sizes[0], cell == "lstm", save)
     return *first, torch.empty_like(mean), torch.empty_like(var)
+
+
+def inference_shapes(
+    u: Tensor,
+    weight_hh: Tensor,
+    h_0: Any,
+    c_0: Any,
+    vectors: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    places: Tensor,
+    batch_sizes: list[int],
+    cell: str,
+    *settings: Any,
+) -> tuple[Tensor, ...]:
+    """Return empty outputs of seq2seq::batch_norm_inference."""
+    return shapes(u, weight_hh, vectors, batch_sizes[0], cell == "lstm", False)[:3]
 
 
 def shapes(

@@ -1,0 +1,188 @@
+"""Several processes that work on chunks of lines; results come in the order of the chunks."""
+
+import argparse
+import signal
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from multiprocessing import active_children, get_context
+from threading import RLock
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from ..translation.lines import Session
+
+C = TypeVar("C")
+R = TypeVar("R")
+JOB_LINES = 250
+"""Lines of a chunk: few enough to share a small file, enough to fill batches."""
+UNPRINTED = 4
+"""Finished chunks for each process that may wait for an earlier one."""
+REPORTED = (ValueError, RuntimeError, OSError)
+"""Errors of the reader of the chunks; any other is a fault of ours."""
+MADE: list[Any] = []
+"""In one of several processes: what makes its function, and the function once it is made."""
+
+
+def check_jobs(options: argparse.Namespace) -> None:
+    """Raise ValueError for options that several processes cannot keep."""
+    if options.threads is not None and options.threads < options.jobs:
+        raise ValueError(
+            f"--jobs {options.jobs}: more processes than --threads {options.threads}; expected a"
+            " thread for each"
+        )
+    if options.device == "cuda":
+        raise ValueError(f"--jobs {options.jobs}: {SHARED}")
+
+
+SHARED = "processes share a CPU, and not a GPU; expected --device cpu, or no --jobs"
+
+
+def open_job(folders: Sequence[str], options: argparse.Namespace) -> "Session":
+    """Return the session of one of several processes, with its share of the threads."""
+    from tqdm import tqdm
+
+    from ..device import divide_threads
+    from .options import open_ensemble
+
+    tqdm.set_lock(RLock())  # its own would be left behind by a process that is killed
+    session = open_ensemble(folders, options)
+    if next(session.model.parameters()).device.type != "cpu":
+        raise ValueError(f"--jobs {options.jobs}: {SHARED}")
+    divide_threads(options.jobs)
+    return session
+
+
+@dataclass
+class Chunk:
+    """Lines that are translated together."""
+
+    first: int
+    """Number of the first one."""
+    lines: list[str]
+
+
+def chunks_of(lines: Iterable[str], size: int) -> Iterator[Chunk]:
+    """Yield lines, so many at a time; the first of all is number 1."""
+    left, first = iter(lines), 1
+    while chunk := list(islice(left, size)):
+        yield Chunk(first, chunk)
+        first += len(chunk)
+
+
+def in_order(
+    make: Callable[[], Callable[[C], R]], chunks: Iterable[C], count: int
+) -> Generator[R, None, None]:
+    """Yield the result of each chunk in order, found by up to `count` processes.
+
+    Each process makes its own function by `make`, which has to be picklable, at its first chunk. A
+    chunk is read once a process is free, and results are yielded as soon as their turn comes. An
+    error is raised in the turn of its chunk. When the caller stops, all processes end.
+    """
+    others = active_children()
+    pool = ProcessPoolExecutor(count, get_context("spawn"), begin, (make,))
+    waiting = deque[Future[R]]()
+    try:
+        for coming in submitted(pool, chunks):
+            waiting.append(coming)
+            while waiting and (waiting[0].done() or not has_room(waiting, count)):
+                if waiting[0].done():
+                    yield waiting.popleft().result()
+                else:
+                    wait([future for future in waiting if not future.done()], None, FIRST_COMPLETED)
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "--jobs: a process ended before its lines were done; if memory was short, fewer jobs"
+            " need less"
+        ) from error
+    finally:
+        for process in set(active_children()) - set(others):
+            process.terminate()
+        pool.shutdown(cancel_futures=True)
+
+
+def submitted(pool: ProcessPoolExecutor, chunks: Iterable[C]) -> Iterator["Future[Any]"]:
+    """Yield the future result of each chunk; an error of their reader becomes the last one."""
+    try:
+        for chunk in chunks:
+            with interrupts_blocked():  # of the process that may start now
+                coming = pool.submit(answer, chunk)
+            yield coming
+    except REPORTED as error:
+        failed = Future[Any]()
+        failed.set_exception(error)
+        yield failed
+
+
+def has_room(waiting: Iterable["Future[R]"], count: int) -> bool:
+    """Return whether one of the processes is free, and not too many results wait for their turn."""
+    is_done = [future.done() for future in waiting]
+    return is_done.count(False) < count and len(is_done) < UNPRINTED * count
+
+
+def begin(make: Callable[[], Callable[[C], R]]) -> None:
+    """Remember how this process makes its function."""
+    MADE[:] = [make]
+
+
+def answer(chunk: object) -> Any:
+    """Return the result of a chunk; the function is made at the first one."""
+    if len(MADE) == 1:
+        MADE.append(MADE[0]())
+    return MADE[1](chunk)
+
+
+@contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """Hold back Ctrl-C inside; a process that starts here does not get it at all."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def job(folders: Sequence[str], options: argparse.Namespace) -> Callable[[Chunk], list[str]]:
+    """Return the function of one of several processes: from a chunk to its translations."""
+    session = open_job(folders, options)
+
+    def work(chunk: Chunk) -> list[str]:
+        session.lines = chunk.first - 1
+        return [best[0].text for best in session.translate(chunk.lines)]
+
+    return work
+
+
+def translated(
+    folders: Sequence[str], lines: Sequence[str], options: argparse.Namespace
+) -> list[str]:
+    """Return the best translation of each line, found by several processes, with a progress bar."""
+    from tqdm import tqdm
+
+    from ..runs.logbook import refresh_seconds
+
+    bar = tqdm(
+        total=len(lines),
+        unit="sentence",
+        desc="translating",
+        leave=False,
+        mininterval=refresh_seconds(),
+        dynamic_ncols=True,
+    )
+    found = list[str]()
+    make = partial(job, folders, options)
+    with bar, closing(in_order(make, chunks_of(lines, JOB_LINES), options.jobs)) as results:
+        for texts in results:
+            found += texts
+            bar.update(len(texts))
+    return found
