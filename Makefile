@@ -66,8 +66,8 @@ format: $(STAMP)  ## lay out Python and C++ as make lint wants it
 types: $(STAMP)  ## mypy, strict
 	$(BIN)/mypy
 
-coverage: $(STAMP)  ## the tests with branch coverage
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+coverage: $(STAMP)  ## the tests with branch coverage, without tests/properties: tracing makes these take an hour
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --ignore tests/properties
 
 results: $(STAMP)  ## write the tables and figures of docs/results from the runs of make compare and make experiments
 	$(BIN)/python scripts/compare.py $(COMPARED) --out docs/results/compare
