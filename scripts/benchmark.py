@@ -20,6 +20,7 @@ from seq2seq.app.arguments import one_of, parser, whole
 from seq2seq.app.exit_codes import exiting
 from seq2seq.app.options import add_threads
 from seq2seq.app.utf8 import restart_in_utf8
+from seq2seq.config import Precision
 from seq2seq.config.checks import Range
 from seq2seq.files import write_text
 
@@ -112,6 +113,12 @@ def add_options(command: argparse.ArgumentParser, name: str) -> None:
         add_translators(command, name)
 
 
+def precisions(typed: str) -> list[str]:
+    """Return the names of precisions, in the order typed."""
+    known = one_of(precision.value for precision in Precision)
+    return list(dict.fromkeys(map(known, typed.split(","))))
+
+
 def add_translators(command: argparse.ArgumentParser, name: str) -> None:
     """Add the options of a command that measures translators."""
     add = command.add_argument
@@ -142,6 +149,14 @@ def add_translators(command: argparse.ArgumentParser, name: str) -> None:
             default=256,
             metavar="N",
             help="lines of valid (default: 256)",
+        )
+    if name in ("decode", "all"):
+        add(
+            "--precisions",
+            type=precisions,
+            default="fp32",
+            metavar="NAMES",
+            help="precisions of the products, with commas: fp32, bf16 (default: fp32)",
         )
     if name != "train":
         add(

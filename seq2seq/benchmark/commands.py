@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..app.composition import compose_here
-from ..config import Config
+from ..config import Config, Precision
 from ..device import set_threads
 from . import tables
 from .contestants import Contestant, contestants
@@ -68,7 +68,8 @@ def decode(options: Options) -> Results:
         profile(results, title, partial(search, work.sentences, base.decode), model)
         return results
     found = contestants(base, configs, options.feeding)
-    results.decoding = decoding_speeds(work, found, options.trained, options.rounds)
+    precisions = [Precision[name] for name in options.precisions]
+    results.decoding = decoding_speeds(work, found, options.trained, options.rounds, precisions)
     return results
 
 

@@ -8,8 +8,9 @@ from statistics import mean
 import numpy as np
 from torch import nn
 
-from ..config import Config, DecodeConfig, ModelConfig
+from ..config import Config, DecodeConfig, ModelConfig, Precision
 from ..data.tokenizer import Tokenizers
+from ..device import autocast
 from ..runs.checkpoint import group, load_checkpoint
 from ..runs.folder import Run as RunFolder
 from ..translation.loading import load_translator
@@ -70,15 +71,35 @@ def longest_first(sentences: Sentences) -> Sentences:
     return sorted(sentences, key=lambda sentence: -len(sentence))
 
 
+def in_precision(search: Search, precision: Precision) -> Search:
+    """Return a search whose products have a precision."""
+
+    def run(sentences: Sentences, config: DecodeConfig) -> Sentences:
+        with autocast(CPU, precision):
+            return search(sentences, config)
+
+    return run
+
+
 def decoding_speeds(
-    work: Workload, found: Sequence[Contestant], updates: int, rounds: int
+    work: Workload,
+    found: Sequence[Contestant],
+    updates: int,
+    rounds: int,
+    precisions: Sequence[Precision] = (Precision.fp32,),
 ) -> dict[str, list[Speed]]:
     """Measure greedy and beam search in sentences a second: the tables, by their titles.
 
-    The translators have been trained by so many updates.
+    The translators have been trained by so many updates. Each searches in every precision.
     """
     runs = {c.name: trained_run(c, work.prepared, updates) for c in found}
-    searches = {c.name: new_search(c, runs[c.name])[1] for c in found}
+    made = {c.name: new_search(c, runs[c.name])[1] for c in found}
+    searches = {
+        name + mark: in_precision(search, precision)
+        for precision in precisions
+        for mark in ["" if precision is Precision.fp32 else f", {precision.value}"]
+        for name, search in made.items()
+    }
     tables = {}
     for beam in BEAMS:
         config = replace(work.config.decode, beam_size=beam)
