@@ -142,6 +142,26 @@ def add_translators(command: argparse.ArgumentParser, name: str) -> None:
             metavar="N",
             help="updates in each turn (default: 8)",
         )
+    add_search(command, name)
+    if name != "train":
+        add(
+            "--trained",
+            type=at_least_one,
+            default=200,
+            metavar="N",
+            help="updates that translators are trained for beforehand (default: 200)",
+        )
+    if name in ("train", "decode"):
+        add(
+            "--profile",
+            metavar="NAME",
+            help="a profile by module instead: of the rival (plain) or of ours with this norm",
+        )
+
+
+def add_search(command: argparse.ArgumentParser, name: str) -> None:
+    """Add the options of a command that searches."""
+    add = command.add_argument
     if name in ("decode", "memory", "all"):
         add(
             "--sentences",
@@ -157,20 +177,6 @@ def add_translators(command: argparse.ArgumentParser, name: str) -> None:
             default="fp32",
             metavar="NAMES",
             help="precisions of the products, with commas: fp32, bf16 (default: fp32)",
-        )
-    if name != "train":
-        add(
-            "--trained",
-            type=at_least_one,
-            default=200,
-            metavar="N",
-            help="updates that translators are trained for beforehand (default: 200)",
-        )
-    if name in ("train", "decode"):
-        add(
-            "--profile",
-            metavar="NAME",
-            help="a profile by module instead: of the rival (plain) or of ours with this norm",
         )
 
 
