@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seq2seq.app.arguments import one_of, parser, whole
+from seq2seq.app.arguments import one_of, parser, some_of, whole
 from seq2seq.app.exit_codes import exiting
 from seq2seq.app.options import add_threads
 from seq2seq.app.utf8 import restart_in_utf8
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from seq2seq.benchmark.results import Results
 
 SIZES = ("small", "full")
+PRECISIONS = ("fp32", "bf16")
 at_least_one = whole(Range(at_least=1))
 NORMS = "none,batch,layer,rms"
 ABOUT = {
@@ -111,6 +112,7 @@ def add_options(command: argparse.ArgumentParser, name: str) -> None:
         )
     if name != "layers":
         add_translators(command, name)
+        add_amounts(command, name)
 
 
 def precisions(typed: str) -> list[str]:
@@ -134,6 +136,25 @@ def add_translators(command: argparse.ArgumentParser, name: str) -> None:
     add("--norms", default=NORMS, metavar="NAMES", help=f"norms, {what} (default: {NORMS})")
     if name != "startup":
         add("--feeding", action="store_true", help="all translators with input feeding, too")
+    if name in ("train", "all"):
+        add(
+            "--precisions",
+            type=some_of(PRECISIONS),
+            default=["fp32"],
+            metavar="NAMES",
+            help="types of the matrix products, with commas: fp32 or bf16 (default: fp32)",
+        )
+    if name in ("train", "decode"):
+        add(
+            "--profile",
+            metavar="NAME",
+            help="a profile by module instead: of the rival (plain) or of ours with this norm",
+        )
+
+
+def add_amounts(command: argparse.ArgumentParser, name: str) -> None:
+    """Add the options of how much a command trains and translates."""
+    add = command.add_argument
     if name in ("train", "memory", "all"):
         add(
             "--updates",
@@ -150,12 +171,6 @@ def add_translators(command: argparse.ArgumentParser, name: str) -> None:
             default=200,
             metavar="N",
             help="updates that translators are trained for beforehand (default: 200)",
-        )
-    if name in ("train", "decode"):
-        add(
-            "--profile",
-            metavar="NAME",
-            help="a profile by module instead: of the rival (plain) or of ours with this norm",
         )
 
 

@@ -13,9 +13,18 @@ _ACTS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _MARKDOWN = re.compile(r"[&<~$\\`*\[\]|#]|(?<![^\W_])_|_(?![^\W_])")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", "~": "&#126;", "$": "&#36;"}
 """Characters that some Markdown programs act on but that a backslash does not protect in all."""
-LONGEST = 600
-"""The most characters of an error message."""
-GAP = " [...] "
+LONGEST = 200
+"""The most characters of a message, its paths counted by their last names: two lines of 100."""
+FOLDERS = re.compile(r"(?:[^\s/'\"=:;,()]*/)+(?=[^\s/])")
+"""The folders of a path."""
+WORD, VALUE_WORD = re.compile(r"[^\s/]+"), re.compile(r"[^\s/=]+")
+"""A word or the name of a file; the same, with a setting's key and its value apart."""
+NAME = 255
+"""The most characters of a file's name."""
+VALUE = 60
+"""The most characters of a value in a message."""
+ELLIPSIS, GAP = "…", " [...] "
+"""In place of the middle of a value, and of a whole message."""
 
 
 def escaped(text: str) -> str:
@@ -23,12 +32,47 @@ def escaped(text: str) -> str:
     return _ACTS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-def shortened(text: str, most: int = LONGEST) -> str:
-    """Return text of at most so many characters: a longer one without its middle."""
-    if len(text) <= most:
-        return text
-    start = (most - len(GAP)) * 2 // 3
-    return text[:start] + GAP + text[start + len(GAP) - most :]
+def brief(value: str, most: int = VALUE) -> str:
+    """Return a value of at most so many characters: a longer one without its middle."""
+    if len(value) <= most:
+        return value
+    end = (most - len(ELLIPSIS)) // 3
+    return value[: most - len(ELLIPSIS) - end] + ELLIPSIS + value[-end:]
+
+
+def as_message(text: str) -> str:
+    """Return a message on one line of at most LONGEST characters, besides the folders of paths.
+
+    Control characters have their codes. Long words are cut first, then the middle of the rest.
+    """
+    line = escaped(" ".join(part.strip() for part in text.split("\n")).strip())
+    line = _cut(line, WORD, NAME)  # also so that the search for folders takes no time
+    for words, most in ((VALUE_WORD, 80), (VALUE_WORD, 40), (WORD, 80), (WORD, 40)):
+        if len(_counted(line)) <= LONGEST:
+            return line
+        line = _cut(line, words, most)
+    counted = _counted(line)
+    if len(counted) <= LONGEST:
+        return line
+    end = (LONGEST - len(GAP)) * 2 // 3  # which says what to do
+    return line[: counted[LONGEST - len(GAP) - end]] + GAP + line[counted[-end] :]
+
+
+def failed_job(overrides: str, reason: str) -> str:
+    """Return the message about a failed job; of many overrides the last, which a sweep varies."""
+    room = max(LONGEST - len(f"failed: : {reason}"), VALUE)
+    named = overrides if len(overrides) <= room else ELLIPSIS + overrides[1 - room :]
+    return as_message(f"failed: {named}: {reason}")
+
+
+def _cut(line: str, words: "re.Pattern[str]", most: int) -> str:
+    return words.sub(lambda word: brief(word[0], most), line)
+
+
+def _counted(line: str) -> list[int]:
+    """Return the positions of the characters that are not those of a path's folders."""
+    folders = {i for found in FOLDERS.finditer(line) for i in range(*found.span())}
+    return [i for i in range(len(line)) if i not in folders]
 
 
 def markdown(text: str) -> str:

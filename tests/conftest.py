@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from messages import assert_explained
+from messages import assert_explained, assert_short
 from tensorboard.summary.writer import event_file_writer
 
 from seq2seq.app import commands, composition
@@ -206,7 +206,11 @@ class Done:
     """Its arguments."""
 
     def __post_init__(self) -> None:
-        if self.code == 2 and os.environ.get("HYDRA_FULL_ERROR") != "1":
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            return
+        for line in self.err.split("\n"):
+            assert_short(line.rpartition("\r")[2], self.asked)
+        if self.code == 2:
             assert_explained(self.err, self.asked)
 
 

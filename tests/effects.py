@@ -15,10 +15,17 @@ NO_VALID = ["data.valid.source=null", "data.valid.target=null"]
 EVERY_UPDATE = ["trainer.validate_every=1", "data.epochs=2"]
 
 
+UP_AND_DOWN = [*EVERY_UPDATE, "trainer.best_metric=loss", "optimizer.schedule=constant"]
+"""A loss that still goes up and down, so that averages help."""
+
+
 PLATEAU = ["optimizer.schedule=plateau", *EVERY_UPDATE]
 
 
 LEARNT = ["data.epochs=8", "data.lr=0.03"]
+
+
+BPE = ["tokenizer=bpe", "tokenizer.vocab_size=30"]
 
 
 NEEDED = {
@@ -26,6 +33,7 @@ NEEDED = {
     "data.batch_tokens": ["data.batch_sentences=null", "data.batch_tokens=300"],
     "data.valid_share": NO_VALID,
     "model.tying": ["tokenizer.joint=true"],
+    "model.residual": ["model.decoder_layers=2"],
     "model.encoder_layers": ["model.decoder_layers=2"],
     "norm.group": ["norm=layer"],
     "norm.max_steps": ["norm=batch"],
@@ -44,11 +52,11 @@ NEEDED = {
     "probe.lengths": ["probe.kinds=[gradient_flow]"],
     "probe.sentences": ["probe.kinds=[gradient_flow]"],
     "probe.test_sets": ["probe.kinds=[length]"],
+    "tokenizer.bpe_dropout": BPE,
+    "tokenizer.bpe_dropout_sides": [*BPE, "tokenizer.bpe_dropout=0.5"],
     "tokenizer.byte_fallback": ["tokenizer=unigram", "tokenizer.vocab_size=20"],
-    "trainer.average_last": [
-        *(*EVERY_UPDATE, "trainer.best_metric=loss"),
-        "optimizer.schedule=constant",  # a loss that still goes up and down, so that averages help
-    ],
+    "trainer.average_best": UP_AND_DOWN,
+    "trainer.average_last": UP_AND_DOWN,
     "trainer.best_metric": EVERY_UPDATE,
     "trainer.patience": EVERY_UPDATE,
     "trainer.recalibrate": ["norm=batch"],
@@ -92,6 +100,7 @@ VALUES = {
     "probe.sentences": ["9"],
     "tokenizer.character_coverage": ["0.98"],
     "tokenizer.vocab_size": ["9"],
+    "trainer.average_best": ["2"],
     "trainer.average_last": ["2"],
     "trainer.max_epochs": ["2"],
     "trainer.patience": ["1"],

@@ -77,7 +77,7 @@ ROOMS = {
     "programs": set(),
     "files": set(),
     "rnn": set(),
-    "config": {"rnn"},
+    "config": {"rnn", "shown"},
     "shown": set(),
     "fonts": {"shown"},
     "figures": {"files", "fonts"},
@@ -85,7 +85,7 @@ ROOMS = {
     "data": {"config", "errors", "files", "shown"},
     "model": {"rnn", "config"},
     "runs": {"rnn", "config", "errors", "files", "programs", "shown"},
-    "translation": {"config", "data", "runs", "model", "device", "figures"},
+    "translation": {"config", "data", "runs", "model", "device", "figures", "shown"},
     "probes": {"rnn", "config", "data", "runs", "model", "device", "translation"},
     "training": {
         *("rnn", "config", "data", "runs", "model", "device", "errors", "files", "figures"),
@@ -201,8 +201,8 @@ LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
 BUDGETS = {
     ("rnn",): 1490,
-    ("model", "translation", "training"): 3650,
-    ("data",): 3300,
+    ("model", "translation", "training"): 3750,
+    ("data",): 3500,
     ("report",): 3000,
 }
 """The most lines of Python that rooms may have together; kernels are not counted.

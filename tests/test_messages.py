@@ -11,6 +11,8 @@ def test_a_good_message_passes() -> None:
     assert_explained(GOOD, [])
     assert_explained(f"\rpreparing: 10%\rsome remark\n{GOOD}", [])
     assert_explained(f"failed: seed=1: optimizer.lr=-1: expected 0\n{GOOD}", ["-m"])
+    assert_explained(f"train.py: {'/folder' * 100}/a.de: no such file\n", [])
+    assert_explained("train.py: data.name=x: [...] expected another\n", ["data.name=" + "x" * 90])
     assert_explained("train.py: here: another process writes; wait for it\n", ["run=here"])
 
 
@@ -25,7 +27,10 @@ def test_a_good_message_passes() -> None:
         f"Error executing job with overrides: ['seed=1']\n{GOOD}",
         f"Traceback (most recent call last):\n{GOOD}",
         "train.py: a.yaml: expected a key\n    full_key: optimizer.lr\n    object_type=Config\n",
-        f"train.py: optimizer.lr=-1: expected {'x' * 700}\n",
+        f"train.py: optimizer.lr=-1: expected {'x' * 180}\n",
+        f"train.py: /tmp/a/{'x' * 200}: expected another\n",
+        "train.py: optimizer.lr=-1: [...] expected another\n",
+        f"a remark of {'x' * 200} characters\n{GOOD}",
     ],
 )
 def test_any_other_is_refused(err: str) -> None:

@@ -29,7 +29,7 @@ from seq2seq.report.vega import Drawing, page_spec
 from seq2seq.runs.examples import WorkedExample, read_examples, write_examples
 from seq2seq.runs.folder import Run
 from seq2seq.runs.logbook import Logbook
-from seq2seq.shown import LONGEST, escaped, json_line, markdown, shortened
+from seq2seq.shown import LONGEST, as_message, brief, escaped, failed_job, json_line, markdown
 from seq2seq.translation.lines import Translation
 
 NASTY = [
@@ -86,13 +86,62 @@ def test_json_is_one_line_of_real_characters(text: str) -> None:
     assert "한" not in text or "한" in line
 
 
-def test_a_long_message_loses_its_middle() -> None:
-    assert shortened("a" * LONGEST) == "a" * LONGEST
-    found = shortened("start" + "x" * 100_000 + "end")
+def test_a_long_value_loses_its_middle() -> None:
+    assert brief("a" * 60) == "a" * 60
+    found = brief("start" + "x" * 10_000 + "end")
+    assert len(found) == 60
+    assert re.fullmatch("startx+…x+end", found)
+    assert len(brief("x" * 100, 10)) == 10
+
+
+def test_a_message_of_many_words_loses_its_middle() -> None:
+    short = "ab " * (LONGEST // 3)
+    assert as_message(short) == short.strip()
+    found = as_message("start " + "word " * 20_000 + "end")
     assert len(found) == LONGEST
-    assert found.startswith("startx")
-    assert found.endswith("xend")
+    assert found.startswith("start word")
+    assert found.endswith("word end")
     assert " [...] " in found
+
+
+def test_a_long_value_of_a_message_is_cut_before_its_key_and_the_way_out() -> None:
+    way_out = "expected false, the default: another value has an effect only with data.origin=files"
+    found = as_message(f"data.train.source={'x' * 10_000}: {way_out}")
+    assert re.fullmatch(f"data.train.source=x+…x+:? {re.escape(way_out)}", found)
+    assert len(found) <= LONGEST
+
+
+def test_the_folders_of_a_path_do_not_count() -> None:
+    folders = "/".join(["", *["folder"] * 100, ""])
+    message = f"data.name=x: no such file in {folders}a.de or '{folders}a.en'; expected text"
+    assert as_message(message) == message
+    words = "word " * 38
+    cut = as_message(f"{folders}a.de: {words}: {folders}b.de: the end")
+    assert cut.startswith(f"{folders}a.de: word word")
+    assert cut.endswith(f"{folders}b.de: the end")
+    assert " [...] " in cut
+
+
+def test_a_failed_job_is_named_by_its_last_overrides() -> None:
+    many = " ".join(f"data.key{i}=1" for i in range(50)) + " norm=batch seed=3"
+    found = failed_job(many, "seed=3: expected 2")
+    assert len(found) == LONGEST
+    assert found.startswith("failed: …")
+    assert found.endswith("data.key49=1 norm=batch seed=3: seed=3: expected 2")
+    assert failed_job("seed=3", "bad") == "failed: seed=3: bad"
+    assert "norm=batch seed=3: word" in failed_job(many, "word " * 20)
+
+
+def test_a_message_is_one_line_without_acting_characters() -> None:
+    assert as_message(" one\n  two\x1b\n") == r"one two\x1b"
+
+
+def test_a_name_is_cut_where_nothing_else_makes_a_message_short() -> None:
+    run = "layer-lstm-tiny-seed1," + ",".join(f"optimizer.lr=0.00{i}" for i in range(9))
+    found = as_message(f"outputs/{run}: holds another run; overwrite=true replaces it: expected x")
+    assert len(run) > 180
+    assert found.startswith("outputs/layer-lstm-tiny-seed1,")
+    assert found.endswith(": holds another run; overwrite=true replaces it: expected x")
 
 
 # -- Markdown ---

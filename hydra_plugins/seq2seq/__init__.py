@@ -19,7 +19,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from seq2seq.shown import escaped, shortened
+from seq2seq.shown import escaped, failed_job
 
 
 @dataclass
@@ -154,8 +154,7 @@ def summarise(results: Sequence[Result], stopped: bool) -> None:
         if result.state == "unfinished":
             print(f"unfinished: {escaped(result.overrides)}")
         elif result.state == "failed":
-            reason = shortened(escaped(str(result.reason)))
-            print(f"failed: {escaped(result.overrides)}: {reason}", file=sys.stderr)
+            print(failed_job(result.overrides, str(result.reason)), file=sys.stderr)
 
 
 def register() -> None:

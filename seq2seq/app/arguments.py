@@ -9,12 +9,14 @@ from itertools import takewhile
 from typing import Any, NoReturn, TypeVar, get_args
 
 from ..config.checks import RANGE, Range
-from ..shown import escaped, shortened
+from ..config.choices import expected_one_of
+from ..shown import as_message, escaped
 from .foreign import ours
 
 N = TypeVar("N", int, float)
-ARGUMENT = re.compile(r"argument (\S+): (?:'(.*)': (?=expected ))?", re.DOTALL)
+ARGUMENT = re.compile(r"argument (\S+): (?:'(.*)': (?=expected |did you mean ))?", re.DOTALL)
 """How argparse begins an error, and the value that the types below put before "expected"."""
+LISTS = "--help lists"
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,7 +42,8 @@ class Parser(argparse.ArgumentParser):
         if found is not None:
             value = "" if found[2] is None else f" {found[2]}"
             message = f"{found[1]}{value}: {message[found.end() :]}"
-        self.exit(2, f"{self.prog}: {shortened(escaped(message))} (--help lists the options)\n")
+        tail = "" if LISTS in message else f" ({LISTS} the options)"
+        self.exit(2, as_message(f"{self.prog}: {message}{tail}") + "\n")
 
 
 def parser(description: str | None) -> Parser:
@@ -81,10 +84,16 @@ def one_of(names: Iterable[str]) -> Callable[[str], str]:
 
     def read(typed: str) -> str:
         if typed not in known:
-            raise wrong(typed, f"one of {', '.join(known)}")
+            raise argparse.ArgumentTypeError(f"'{typed}': {expected_one_of(typed, known, LISTS)}")
         return typed
 
     return read
+
+
+def some_of(names: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return the type of an option that is some of these names, with commas."""
+    one = one_of(names)
+    return lambda typed: list(dict.fromkeys(one(name) for name in typed.split(",")))
 
 
 def wrong(typed: str, expected: str) -> argparse.ArgumentTypeError:

@@ -29,7 +29,7 @@ from hydra_plugins import seq2seq as sweeper
 from ..config import Config, TokenizerConfig, saved_settings
 from ..config.settings import CHANGEABLE, CONFIGS, EXTENDABLE, NOT_SETTINGS, plain
 from ..files import place
-from ..shown import escaped, shortened
+from ..shown import brief, failed_job
 from .exit_codes import wants_traceback
 from .explanations import explained
 from .fine_tuning import check_origins, with_architecture
@@ -197,10 +197,14 @@ def _resumed_run(cfg: DictConfig) -> tuple[Config, "Run"]:
     for override in (*overrides.task, *places):
         key = key_of(override)
         if key not in (*accepted, "resume"):
+            names = ", ".join(name.rpartition(".")[2] for name in accepted)
             raise ValueError(
-                f"{override}: resume={cfg.resume} continues with that run's own settings;"
-                f" expected only {', '.join(accepted)}"
-                + (f" (init_from={cfg.resume} trains its weights on other text)" * _is_data(key))
+                f"{brief(override)}: resume={cfg.resume} keeps that run's settings;"
+                + (
+                    f" init_from={cfg.resume} trains its weights on other text"
+                    if key.split(".")[0] == "data"
+                    else f" expected only {names}"
+                )
             )
         OmegaConf.update(resumed, key, OmegaConf.select(cfg, key))
     with saved_settings():
@@ -212,10 +216,6 @@ def _as_hydra(config: Config) -> DictConfig:
     made = OmegaConf.merge(OmegaConf.structured(Config), without_references(plain(config)))
     assert isinstance(made, DictConfig)
     return made
-
-
-def _is_data(key: str) -> bool:
-    return key.split(".")[0] == "data"
 
 
 def _without_bars(config: Config) -> Config:
@@ -247,5 +247,5 @@ def job() -> Iterator[None]:
         if HydraConfig.get().mode is not RunMode.MULTIRUN:
             raise JobFailed(error) from error
         overrides = " ".join(HydraConfig.get().overrides.task)
-        print(f"failed: {escaped(overrides)}: {shortened(escaped(str(error)))}", file=sys.stderr)
+        print(failed_job(overrides, str(error)), file=sys.stderr)
         raise

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import DataConfig
+from ..config.choices import expected_one_of
 from ..config.languages import BLEU_TOKENIZERS
 from ..files import write_text
 from .arguments import one_of, parser
@@ -132,9 +133,10 @@ def check_split(folder: str, data: DataConfig, name: str) -> None:
 
     known = {**splits(data), "valid": data.valid}  # part of train where there is none
     if name not in known:
+        expected = expected_one_of(name, list(known), "its config.yaml names")
         raise ValueError(
-            f"--split {name}: the corpus of {folder} has none of this name; expected one of"
-            f" {', '.join(known)}, or --source FILE --reference FILE"
+            f"--split {name}: {folder} has no such split; {expected}"
+            " (any text: --source FILE --reference FILE)"
         )
 
 

@@ -5,6 +5,7 @@ configuration, data, or a package that is not installed. 130: Ctrl-C. 128 plus i
 signal, with nothing to save. There is no traceback unless HYDRA_FULL_ERROR=1.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ from typing import NoReturn
 
 from ..errors import Stopped
 from ..files import place
-from ..shown import escaped, shortened
+from ..shown import GAP, as_message, escaped
 from .utf8 import use_utf8
 
 PACKAGES = {
@@ -50,6 +51,8 @@ PACKAGES = {
 """Module -> the distribution that has it, and the extra of this project that installs it."""
 
 
+FAILURE = 1
+"""Exit code of a failure during the work."""
 WRONG_PLACE = (
     FileNotFoundError,
     PermissionError,
@@ -84,6 +87,8 @@ def wants_traceback() -> bool:
 
 def _instead(error: OSError) -> str:
     """Return what a person can do about an error of the system."""
+    if error.errno == errno.ENAMETOOLONG:
+        return "; expected a shorter one"
     return next((f"; {way}" for kind, way in WAYS_OUT.items() if isinstance(error, kind)), "")
 
 
@@ -96,10 +101,12 @@ def fail(error: BaseException, code: int) -> int:
         missing = isinstance(error, FileNotFoundError)
         where = place(str(error.filename)) if missing else ""
         message = f"{error.filename}: {error.strerror}{where}{_instead(error)}"
-    message = escaped(" ".join(line.strip() for line in message.split("\n")).strip())
-    if not isinstance(error, Stopped):  # which names the command that goes on
-        message = shortened(message)
-    print(f"{Path(sys.argv[0]).name}: {message or type(error).__name__}", file=sys.stderr)
+    line = f"{Path(sys.argv[0]).name}: {message.strip() or type(error).__name__}"
+    whole = isinstance(error, Stopped)  # which names the command that goes on
+    shown = escaped(line) if whole else as_message(line)
+    print(shown, file=sys.stderr)
+    if code == FAILURE and GAP in shown:
+        print("HYDRA_FULL_ERROR=1 shows the whole message and where it comes from", file=sys.stderr)
     return code
 
 
@@ -148,6 +155,7 @@ def exiting() -> Iterator[None]:
     except (MissingPackage, ValueError, *WRONG_PLACE) as error:
         code = fail(error, 2)
     except (RuntimeError, OSError) as error:
-        code = fail(error, 1)
+        too_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+        code = fail(error, 2 if too_long else FAILURE)
     if code:
         sys.exit(code)

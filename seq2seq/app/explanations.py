@@ -9,8 +9,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..config import Config
 from ..config.checks import as_text
+from ..config.choices import expected_one_of
 from ..config.settings import kind_of, settings
-from .overrides import did_you_mean, keys, unknown
+from .overrides import keys, no_name_added, unknown
 
 TYPES = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
 """OmegaConf's name of a type -> what a person calls it."""
@@ -29,6 +30,9 @@ def explained(error: HydraException | OmegaConfBaseException) -> str:
         return _explained_in_file(in_file[1], str(error))
     if swept := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", str(error)):
         return f"{swept[1]}: expected one value; {_instead_of_a_sweep(*swept[1].split('=', 1))}"
+    added = re.search(r"To append to your config use \+((.*)\.[^.=]+\.[^.=]+=.*)", str(error))
+    if added is not None:
+        return f"{added[1]}: {no_name_added(added[2])}"
     merged = re.match(r"Error merging override (.*)", str(error))
     if merged is None:
         return f"{error}: {reason}" if cause is not None else str(error)
@@ -67,7 +71,7 @@ def _expected(reason: str, key: str) -> str | None:
     kind = kind_of(key)
     is_text = kind is not None and kind.type is str
     if choice := re.search(r"Invalid value '(.*)', expected one of \[(.*)\]", reason):
-        return f"expected one of {choice[2]}{did_you_mean(choice[1], choice[2].split(', '))}"
+        return expected_one_of(choice[1], choice[2].split(", "), "its documentation lists")
     if found := re.search(r"could not be converted to (\w+)", reason):
         return f"expected {TYPES.get(found[1], found[1])}"
     if reason.endswith("is not Optional") or "value 'None' for field" in reason:

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
 ARCHITECTURE = ("norm", "cell", "model", "tokenizer")
 """Groups that are those of the weights."""
-OWN = ("model.dropout", "model.variational", "norm.momentum", "norm.min_rows")
+OWN = (
+    *(
+        "model.dropout",
+        "model.variational",
+        "model.recurrent_dropout",
+        "norm.momentum",
+        "norm.min_rows",
+    ),
+    *("tokenizer.bpe_dropout", "tokenizer.bpe_dropout_sides"),
+)
 """Settings of these groups that decide how weights are trained, not what they compute."""
 FRESH = ("model.source_embeddings", "model.target_embeddings")
 """Files of first weights, which a run that has others does not need."""

@@ -2,16 +2,17 @@
 
 import argparse
 import signal
-import traceback
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
+from multiprocessing import active_children, get_context
 from threading import RLock
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from ..translation.lines import Session
@@ -22,10 +23,10 @@ JOB_LINES = 250
 """Lines of a chunk: few enough to share a small file, enough to fill batches."""
 UNPRINTED = 4
 """Finished chunks for each process that may wait for an earlier one."""
-REPORTED = (ValueError, RuntimeError, OSError, ImportError)
-"""Errors that a process reports as its result; any other is a fault of ours, and ends it."""
-SECONDS = 5
-"""How long a process may take to end before it is killed."""
+REPORTED = (ValueError, RuntimeError, OSError)
+"""Errors of the reader of the chunks; any other is a fault of ours."""
+MADE: list[Any] = []
+"""In one of several processes: what makes its function, and the function once it is made."""
 
 
 def check_jobs(options: argparse.Namespace) -> None:
@@ -74,74 +75,68 @@ def chunks_of(lines: Iterable[str], size: int) -> Iterator[Chunk]:
         first += len(chunk)
 
 
-@dataclass
-class Failure:
-    """An error in the place of a result."""
+def in_order(
+    make: Callable[[], Callable[[C], R]], chunks: Iterable[C], count: int
+) -> Generator[R, None, None]:
+    """Yield the result of each chunk in order, found by up to `count` processes.
 
-    error: Exception
+    Each process makes its own function by `make`, which has to be picklable, at its first chunk. A
+    chunk is read once a process is free, and results are yielded as soon as their turn comes. An
+    error is raised in the turn of its chunk. When the caller stops, all processes end.
+    """
+    others = active_children()
+    pool = ProcessPoolExecutor(count, get_context("spawn"), begin, (make,))
+    waiting = deque[Future[R]]()
+    try:
+        for coming in submitted(pool, chunks):
+            waiting.append(coming)
+            while waiting and (waiting[0].done() or not has_room(waiting, count)):
+                if waiting[0].done():
+                    yield waiting.popleft().result()
+                else:
+                    wait([future for future in waiting if not future.done()], None, FIRST_COMPLETED)
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "--jobs: a process ended before its lines were done; if memory was short, fewer jobs"
+            " need less"
+        ) from error
+    finally:
+        for process in set(active_children()) - set(others):
+            process.terminate()
+        pool.shutdown(cancel_futures=True)
 
 
-def serve(make: Callable[[], Callable[[C], R]], connection: "Connection") -> None:
-    """Answer each chunk with its result, or with the error, until the connection is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the first process
-    work: Callable[[C], R] | None = None
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            chunk: C = connection.recv()
-            found: R | Failure
-            try:
-                work = work or make()
-                found = work(chunk)
-            except REPORTED as error:
-                error.add_note(traceback.format_exc())
-                found = Failure(error)
-            connection.send(found)
+def submitted(pool: ProcessPoolExecutor, chunks: Iterable[C]) -> Iterator["Future[Any]"]:
+    """Yield the future result of each chunk; an error of their reader becomes the last one."""
+    try:
+        for chunk in chunks:
+            with interrupts_blocked():  # of the process that may start now
+                coming = pool.submit(answer, chunk)
+            yield coming
+    except REPORTED as error:
+        failed = Future[Any]()
+        failed.set_exception(error)
+        yield failed
 
 
-class Process(Generic[C, R]):
-    """A process and the chunk that it works on."""
+def has_room(waiting: Iterable["Future[R]"], count: int) -> bool:
+    """Return whether one of the processes is free, and not too many results wait for their turn."""
+    is_done = [future.done() for future in waiting]
+    return is_done.count(False) < count and len(is_done) < UNPRINTED * count
 
-    def __init__(self, make: Callable[[], Callable[[C], R]]) -> None:
-        """Start it. It shares nothing with this process: only that is safe beside threads."""
-        context = get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(make, theirs), daemon=True)
-        with interrupts_blocked():
-            self.process.start()
-        theirs.close()
-        self.number: int | None = None  # of its chunk
 
-    def take(self, number: int, chunk: C) -> None:
-        """Work on a chunk."""
-        self.number = number
-        with suppress(BrokenPipeError, ConnectionResetError):  # `result` finds out why
-            self.connection.send(chunk)
+def begin(make: Callable[[], Callable[[C], R]]) -> None:
+    """Remember how this process makes its function."""
+    MADE[:] = [make]
 
-    def result(self) -> R | Failure:
-        """Return the result of the chunk; a failure if the process has ended without one."""
-        self.number = None
-        try:
-            found: R | Failure = self.connection.recv()
-        except (EOFError, ConnectionResetError):
-            self.process.join(SECONDS)
-            code = self.process.exitcode or 0
-            how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            return Failure(
-                RuntimeError(
-                    f"--jobs: a process ended before its lines were done ({how}); if memory was"
-                    " short, fewer jobs need less"
-                )
-            )
-        return found
 
-    def end(self) -> None:
-        """End the process, whatever it is doing."""
-        self.process.terminate()
-        self.process.join(SECONDS)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-        self.connection.close()
+def answer(chunk: object) -> Any:
+    """Return the result of a chunk; the function is made at the first one."""
+    if len(MADE) == 1:
+        MADE.append(MADE[0]())
+    return MADE[1](chunk)
 
 
 @contextmanager
@@ -155,90 +150,6 @@ def interrupts_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-class Jobs(Generic[C, R]):
-    """Processes that each make a function, and apply it to chunks as they become free."""
-
-    def __init__(
-        self, make: Callable[[], Callable[[C], R]], chunks: Iterable[C], count: int
-    ) -> None:
-        """Read chunks and start processes only once they are needed."""
-        self.make, self.chunks, self.count = make, iter(chunks), count
-        self.processes: list[Process[C, R]] = []
-        self.found: dict[int, R | Failure] = {}
-        """Results by the number of their chunk, until their turn comes."""
-        self.read = 0
-        """Number of chunks that were read."""
-        self.is_over = False
-        """Whether there is nothing more to read."""
-
-    def busy(self) -> list[Process[C, R]]:
-        """Return the processes that have a chunk."""
-        return [process for process in self.processes if process.number is not None]
-
-    def has_room(self) -> bool:
-        """Return whether to read one more chunk."""
-        is_free = len(self.busy()) < self.count
-        return not self.is_over and is_free and len(self.found) < UNPRINTED * self.count
-
-    def read_one(self) -> None:
-        """Hand the next chunk to a process; an error of its reader becomes its result."""
-        try:
-            chunk = next(self.chunks)
-        except StopIteration:
-            self.is_over = True
-            return
-        except REPORTED as error:
-            self.is_over = True
-            self.found[self.read] = Failure(error)
-            return
-        free = [process for process in self.processes if process.number is None]
-        if not free:
-            free = [Process(self.make)]
-            self.processes += free
-        free[0].take(self.read, chunk)
-        self.read += 1
-
-    def collect(self, seconds: float | None) -> None:
-        """Take the results that are there; wait for one at most so long, or without a limit."""
-        busy = self.busy()
-        ready = wait([process.connection for process in busy], seconds) if busy else []
-        for process in busy:
-            if process.connection in ready and (number := process.number) is not None:
-                self.found[number] = process.result()
-
-    def end(self) -> None:
-        """End all processes."""
-        for process in self.processes:
-            process.end()
-
-
-def in_order(
-    make: Callable[[], Callable[[C], R]], chunks: Iterable[C], count: int
-) -> Generator[R, None, None]:
-    """Yield the result of each chunk in order, found by up to `count` processes.
-
-    Each process makes its own function by `make`, which has to be picklable, at its first chunk. A
-    chunk is read once a process is free, and results are yielded as soon as their turn comes. An
-    error is raised in the turn of its chunk. When the caller stops, all processes end.
-    """
-    jobs, turn = Jobs(make, chunks, count), 0
-    try:
-        while True:
-            if jobs.has_room():
-                jobs.read_one()
-            jobs.collect(0 if jobs.has_room() else None)
-            while turn in jobs.found:
-                result = jobs.found.pop(turn)
-                turn += 1
-                if isinstance(result, Failure):
-                    raise result.error
-                yield result
-            if jobs.is_over and not jobs.busy():
-                return
-    finally:
-        jobs.end()
 
 
 def job(folders: Sequence[str], options: argparse.Namespace) -> Callable[[Chunk], list[str]]:

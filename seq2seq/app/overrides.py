@@ -7,7 +7,6 @@ would train something else than what was meant.
 import shlex
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from types import NoneType
@@ -18,14 +17,13 @@ from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 
 from ..config import Config
+from ..config.choices import LISTED, did_you_mean, expected_one_of
 from ..config.settings import CONFIGS, kind_of
 
 CLASSES = tuple(f.name for f in fields(Config) if is_dataclass(f.type))
 """Groups that every run needs a choice of."""
 OPTIONAL = ("experiment", "size")
 """Groups that may be null."""
-LISTED = 12
-"""An error lists the keys of a group up to this number."""
 
 
 def choices(group: str, folders: Sequence[Path] = (CONFIGS,)) -> list[str]:
@@ -43,17 +41,6 @@ def keys(kind: Any = Config, prefix: str = "") -> dict[str, bool]:
         if is_dataclass(inner):
             found |= keys(inner, f"{prefix}{name}.")
     return found
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return "; did you mean X?" for a known word that is close, else nothing."""
-    last = word.rpartition(".")[2]
-    same = sorted(
-        (k for k in known if k != word and k.rpartition(".")[2] == last),
-        key=lambda k: (k.startswith("data."), k),
-    )
-    close = get_close_matches(word, known, 1) or same[:1]
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def check(overrides: Sequence[str], folders: Sequence[Path] = (CONFIGS,)) -> None:
@@ -97,10 +84,15 @@ def _check_added(override: Override, group: str) -> None:
     """Raise ValueError for a new name with settings of its own: OmegaConf can't add it."""
     kind = kind_of(f"{group}.NAME")
     if override.is_add() and kind is not None and is_dataclass(kind.type):
-        raise ValueError(
-            f"{override.input_line}: expected it in a file of settings, as in --config-dir DIR with"
-            f" DIR/data/NAME.yaml: the command line adds no name to {group}"
-        )
+        raise ValueError(f"{override.input_line}: {no_name_added(group)}")
+
+
+def no_name_added(group: str) -> str:
+    """Describe a new name in a group whose names have settings of their own."""
+    return (
+        "expected it in a file of settings, as in --config-dir DIR with DIR/data/NAME.yaml:"
+        f" the command line adds no name to {group}"
+    )
 
 
 def _parsed(override: str) -> Override:
@@ -116,8 +108,8 @@ def unknown(key: str, known: dict[str, bool]) -> str:
     """Describe a key that no setting has."""
     group = key.rpartition(".")[0]
     siblings = [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == group]
-    if group in known and len(siblings) <= LISTED:
-        expected = f"expected one of {group}'s settings ({', '.join(siblings)})"
+    if group in known and len(listed := ", ".join(siblings)) <= LISTED:
+        expected = f"expected one of {group}'s settings ({listed})"
     else:
         expected = "expected a group or a setting that --help lists"
     return f"no such setting; {expected}{did_you_mean(key, list(known))}"
@@ -136,11 +128,8 @@ def _check_choice(override: Override, available: list[str]) -> None:
     for value in values:
         if "${" in value or value in available or (value == "null" and group in OPTIONAL):
             continue
-        meant = "; did you mean none?" if value == "null" and "none" in available else ""
-        raise ValueError(
-            f"{group}={value}: expected one of {', '.join(available)}"
-            f"{meant or did_you_mean(value, available)}"
-        )
+        meant = "none" if value == "null" and "none" in available else value
+        raise ValueError(f"{group}={value}: {expected_one_of(meant, available, '--help lists')}")
 
 
 def _check_truth(override: Override) -> None:

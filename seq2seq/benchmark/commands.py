@@ -50,7 +50,8 @@ def train(options: Options) -> Results:
         model, run = training_run(work, contestant)
         profile(results, f"training, {contestant.name}, {base.data.name}", run, model)
         return results
-    found = contestants(base, configs, options.feeding, orders=(False, True))
+    precisions = [Precision(name) for name in options.precisions]
+    found = contestants(base, configs, options.feeding, (False, True), precisions)
     results.training = training_speeds(work, found, options.rounds)
     return results
 

@@ -1,9 +1,9 @@
 """Who competes in the tables of the applications: the rival, our translator by norm, the floor."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..config import Config
+from ..config import Config, Precision
 
 RIVAL = "plain nn.LSTM"
 """The rival's name, and the baseline of the tables."""
@@ -25,7 +25,7 @@ class Contestant:
     @property
     def name(self) -> str:
         """Its name in the tables."""
-        name = fed(RIVAL if self.norm is None else f"norm={self.norm}", self.config)
+        name = variant(RIVAL if self.norm is None else f"norm={self.norm}", self.config)
         return name + ", sorted" * (self.by_length and self.norm is not None)
 
 
@@ -33,27 +33,31 @@ def contestants(
     base: Config,
     configs: Mapping[str, Config],
     feeding: bool,
-    orders: tuple[bool, ...] = (False,),
+    orders: Sequence[bool] = (False,),
+    precisions: Sequence[Precision] = (Precision.fp32,),
 ) -> list[Contestant]:
     """Return the rival, with the settings `base` of norm=none, and ours, for settings by norm.
 
-    With `feeding` all of them come a second time, with input feeding. Ours come once for each of
-    `orders`, a value of `by_length`.
+    All of them come once for each of `precisions`; with `feeding` all of that a second time, with
+    input feeding. Ours come once for each of `orders`, a value of `by_length`.
     """
     found = []
     for feeds in (False, True) if feeding else (base.model.input_feeding,):
-        found.append(Contestant(with_feeding(base, feeds), None, True))
-        for norm, config in configs.items():
-            settings = with_feeding(config, feeds)
-            found += [Contestant(settings, norm, by_length) for by_length in orders]
+        for precision in precisions:
+            found.append(Contestant(with_settings(base, feeds, precision), None, True))
+            for norm, config in configs.items():
+                settings = with_settings(config, feeds, precision)
+                found += [Contestant(settings, norm, by_length) for by_length in orders]
     return found
 
 
-def fed(name: str, config: Config) -> str:
-    """Return a name, which says so where there is input feeding."""
-    return name + ", input feeding" * config.model.input_feeding
+def variant(name: str, config: Config) -> str:
+    """Return a name, which says so where there is input feeding, or bfloat16."""
+    name += ", input feeding" * config.model.input_feeding
+    return name + ", bf16" * (config.trainer.precision is Precision.bf16)
 
 
-def with_feeding(config: Config, feeds: bool) -> Config:
-    """Return the settings with or without input feeding."""
-    return replace(config, model=replace(config.model, input_feeding=feeds))
+def with_settings(config: Config, feeds: bool, precision: Precision) -> Config:
+    """Return the settings with or without input feeding, with products of this type."""
+    model = replace(config.model, input_feeding=feeds)
+    return replace(config, model=model, trainer=replace(config.trainer, precision=precision))

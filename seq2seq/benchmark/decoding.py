@@ -15,7 +15,7 @@ from ..runs.checkpoint import group, load_checkpoint
 from ..runs.folder import Run as RunFolder
 from ..translation.loading import load_translator
 from ..translation.search import search_in_batches
-from .contestants import PRODUCTS, Contestant, fed
+from .contestants import PRODUCTS, Contestant, variant
 from .floor import Floor, search_products
 from .plain import PlainTranslator, as_plain, vocabulary_of
 from .plain_search import search_in_batches as plain_search
@@ -111,7 +111,7 @@ def decoding_speeds(
         for rival in (contestant for contestant in found if contestant.norm is None):
             plain = plain_translator(runs[rival.name], rival.config)
             alone = floor(work, plain, rival.config.model, config)
-            timed[fed(PRODUCTS, rival.config)] = (alone, alone)
+            timed[variant(PRODUCTS, rival.config)] = (alone, alone)
         speeds = interleaved_speeds(timed, len(work.sentences), rounds)
         for speed in speeds:
             if speed.name in searches:

@@ -24,8 +24,9 @@ TRIALS = 2
 class Floor:
     """Products, each computed in the way that is fastest on this machine for shapes like it."""
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         """Start without any shape."""
+        self.dtype = dtype
         self.fastest: dict[tuple[int, int, int, bool], int] = {}
 
     def run(self, products: Iterable[Product]) -> Run:
@@ -40,7 +41,7 @@ class Floor:
 
     def way(self, rows: int, inner: int, columns: int, kept: bool) -> Run:
         """Return a run of one product; sizes of as many binary digits share their choice."""
-        found = ways(rows, inner, columns, kept)
+        found = ways(rows, inner, columns, kept, self.dtype)
         like = (rows.bit_length(), inner.bit_length(), columns.bit_length(), kept)
         if like not in self.fastest:
             times = [seconds(way) for way in found]
@@ -48,41 +49,41 @@ class Floor:
         return found[self.fastest[like]]
 
 
-def ways(rows: int, inner: int, columns: int, kept: bool) -> list[Run]:
-    """Return the ways to compute x W^T, of x (rows, inner) and W (columns, inner).
+def ways(rows: int, inner: int, columns: int, kept: bool, dtype: torch.dtype) -> list[Run]:
+    """Return the ways to compute x W^T, of x (rows, inner) and W (columns, inner) of a type.
 
     PyTorch's product, with either operand transposed; oneDNN's with a packed W, if W is kept.
     """
-    x, weight = matrix("x", rows, inner), matrix("weight", columns, inner)
-    out, turned = matrix("out", rows, columns), matrix("out", columns, rows)
+    x, weight = matrix("x", rows, inner, dtype), matrix("weight", columns, inner, dtype)
+    out, turned = matrix("out", rows, columns, dtype), matrix("out", columns, rows, dtype)
     found: list[Run] = [
         partial(torch.mm, x, weight.t(), out=out),
-        partial(torch.mm, x, matrix("weight", inner, columns), out=out),
+        partial(torch.mm, x, matrix("weight", inner, columns, dtype), out=out),
         partial(torch.mm, weight, x.t(), out=turned),
     ]
     if kept and torch.backends.mkldnn.is_available():
         linear = torch.ops.mkldnn._linear_pointwise
-        packed = packed_weight(columns, inner, 1 << (rows - 1).bit_length())
+        packed = packed_weight(columns, inner, 1 << (rows - 1).bit_length(), dtype)
         found.append(partial(linear, x, packed, B=None, attr="none", scalars=[], algorithm=""))
     return found
 
 
-def matrix(role: str, rows: int, columns: int) -> Tensor:
+def matrix(role: str, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
     """Return a matrix of this shape; those of one role share their memory."""
     size = rows * columns
-    return numbers(role, (size - 1).bit_length())[:size].view(rows, columns)
+    return numbers(role, (size - 1).bit_length(), dtype)[:size].view(rows, columns)
 
 
 @cache
-def numbers(role: str, bits: int) -> Tensor:
+def numbers(role: str, bits: int, dtype: torch.dtype) -> Tensor:
     """Return 2 ** bits random numbers."""
-    return torch.randn(1 << bits)
+    return torch.randn(1 << bits).to(dtype)
 
 
 @cache
-def packed_weight(columns: int, inner: int, batch: int) -> Tensor:
+def packed_weight(columns: int, inner: int, batch: int, dtype: torch.dtype) -> Tensor:
     """Return W (columns, inner) as oneDNN packs it for x of `batch` rows."""
-    weight = torch.randn(columns, inner)
+    weight = torch.randn(columns, inner).to(dtype)
     packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, batch)
     return packed
 

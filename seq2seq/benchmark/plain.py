@@ -8,6 +8,7 @@ B sentences, S source and T target steps, N target tokens, E embedding, H hidden
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from ..config import Attention, CellKind, Config, Tying
 from ..data.tokenizer import Tokenizers
 from ..model import Vocabulary
+from ..model.weight_drop import call_with_dropped_weights
 
 State = tuple[Tensor, Tensor]
 """h and c, each (rows, H)."""
@@ -44,6 +46,7 @@ class PlainTranslator(nn.Module):
         check(config)
         embedding, hidden = config.model.embedding_size, config.model.hidden_size
         self.vocabulary, self.dropout = vocabulary, config.model.dropout
+        self.recurrent_dropout = config.model.recurrent_dropout
         self.feeds = config.model.input_feeding
         self.src_embedding = nn.Embedding(vocabulary.src_size, embedding, vocabulary.pad_id)
         self.tgt_embedding = nn.Embedding(vocabulary.tgt_size, embedding, vocabulary.pad_id)
@@ -80,11 +83,16 @@ class PlainTranslator(nn.Module):
         """Return x after dropout."""
         return F.dropout(x, self.dropout, self.training)
 
+    def run(self, layer: nn.LSTM, *arguments: Any) -> Any:
+        """Return what a layer returns, in training with dropout on its recurrent weights."""
+        p = self.recurrent_dropout if self.training else 0.0
+        return call_with_dropped_weights(layer, p, *arguments)
+
     def encode(self, src: Tensor, lengths: Tensor) -> tuple[Source, State]:
         """Return the encoded source of src (B, S) and the decoder's first state."""
         embedded = self.drop(self.src_embedding(src))
         packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
-        output, (h, c) = self.encoder(packed)
+        output, (h, c) = self.run(self.encoder, packed)
         memory, _ = pad_packed_sequence(output, batch_first=True, total_length=src.size(1))
         h, c = (torch.cat(tuple(part), dim=1) for part in (h, c))  # (2, B, H/2) -> (B, H)
         state = torch.tanh(self.bridge_h(h)), torch.tanh(self.bridge_c(c))
@@ -98,7 +106,7 @@ class PlainTranslator(nn.Module):
         if isinstance(self.decoder, nn.LSTMCell):
             return self.decode_by_step(embedded, state, source)[words]
         packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
-        output, _ = self.decoder(packed, tuple(part[None] for part in state))
+        output, _ = self.run(self.decoder, packed, tuple(part[None] for part in state))
         h, _ = pad_packed_sequence(output, batch_first=True, total_length=words.size(1))
         both = torch.cat([self.context(h, source), h], dim=2)
         return self.drop(torch.tanh(self.combine(both[words])))
@@ -147,10 +155,12 @@ def check(config: Config) -> None:
         ("cell.kind", config.cell.kind, CellKind.lstm),
         ("model.encoder_layers", model.encoder_layers, 1),
         ("model.decoder_layers", model.decoder_layers, 1),
+        ("model.residual", model.residual, False),
         ("model.bidirectional", model.bidirectional, True),
         ("model.attention", model.attention, Attention.general),
         ("model.tying", model.tying, Tying.none),
         ("model.variational", model.variational, False),
+        ("model.recurrent_dropout", model.recurrent_dropout * model.input_feeding, 0.0),
         ("decode.min_length", config.decode.min_length, 0),
         ("decode.no_repeat_ngram", config.decode.no_repeat_ngram, 0),
     ):

@@ -8,14 +8,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..config import Config, ModelConfig
+from ..config import Config
 from ..data.batches import Batch
 from ..data.tokenizer import Tokenizers
+from ..device import autocast
+from ..rnn import product_dtype
 from ..training.optimizer import make_optimizer
 from ..training.step import train_step
 from ..translation.loading import build_translator
-from .contestants import PRODUCTS, Contestant, fed
-from .floor import Floor, training_products
+from .contestants import PRODUCTS, Contestant, variant
+from .floor import Floor, Product, training_products
 from .plain import PlainTranslator, vocabulary_of
 from .timing import Run, Speed, interleaved_speeds
 from .workload import Workload
@@ -33,7 +35,8 @@ def plain_update(config: Config, tokenizers: Tokenizers) -> tuple[nn.Module, Upd
 
     def update(batch: Batch) -> None:
         optimizer.zero_grad(set_to_none=True)
-        loss = model(batch.src, batch.src_lengths, batch.tgt, batch.tgt_lengths, smoothing)
+        with autocast(CPU, config.trainer.precision):
+            loss = model(batch.src, batch.src_lengths, batch.tgt, batch.tgt_lengths, smoothing)
         (loss / batch.tgt_tokens).backward()
         nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm)
         optimizer.step()
@@ -80,15 +83,16 @@ def each(work: Workload, update: Update, batches: Sequence[NDArray[np.int64]]) -
         update(work.train.batch(indices))
 
 
-def floor(work: Workload, config: ModelConfig) -> Run:
+def floor(work: Workload, config: Config) -> Run:
     """Return a run of the matrix products of all updates, without padding."""
     vocabulary = work.prepared.tokenizers.target.vocab_size
-    lengths = work.train.src_lengths, work.train.tgt_lengths
-    return Floor().run(
-        product
-        for indices in work.batches
-        for product in training_products(config, vocabulary, *(side[indices] for side in lengths))
-    )
+    with autocast(CPU, config.trainer.precision):
+        alone = Floor(product_dtype(torch.empty(0)))
+    products = list[Product]()
+    for indices in work.batches:
+        src, tgt = work.train.src_lengths[indices], work.train.tgt_lengths[indices]
+        products += training_products(config.model, vocabulary, src, tgt)
+    return alone.run(products)
 
 
 def training_speeds(
@@ -97,8 +101,8 @@ def training_speeds(
     """Measure training in target tokens a second: the table, by its title."""
     runs = {contestant.name: updates(work, contestant) for contestant in found}
     for rival in (contestant for contestant in found if contestant.norm is None):
-        alone = floor(work, rival.config.model)
-        runs[fed(PRODUCTS, rival.config)] = (alone, alone)
+        alone = floor(work, rival.config)
+        runs[variant(PRODUCTS, rival.config)] = (alone, alone)
     sentences = sum(len(batch) for batch in work.batches)
     title = (
         f"training, {work.config.data.name}: {len(work.batches)} updates, {sentences} sentences,"

@@ -12,7 +12,7 @@ from .model import Attention, CellConfig, CellKind, ModelConfig, Nonlinearity, T
 from .optimizer import OptimizerConfig, OptimizerKind, Schedule
 from .probe import ProbeConfig, ProbeKind, has_statistics
 from .run import Config
-from .tokenizer import NormalForm, NormalizationConfig, TokenizerConfig, TokenizerKind
+from .tokenizer import NormalForm, NormalizationConfig, Sides, TokenizerConfig, TokenizerKind
 from .trainer import Backend, Device, Metric, Precision, TrainerConfig
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "ProbeKind",
     "Sampling",
     "Schedule",
+    "Sides",
     "SplitConfig",
     "SplitRule",
     "TokenizerConfig",

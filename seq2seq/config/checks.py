@@ -12,6 +12,8 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from enum import Enum
 from typing import Any
 
+from ..shown import brief
+
 RANGE = "range"
 """Key of a field's metadata that holds its Range."""
 MOST = 10**12
@@ -107,7 +109,8 @@ def check_ranges(settings: Any, group: str) -> None:
         if wrong or len(parts) != count:
             each = f"{count} numbers, each " if isinstance(f.default, tuple) else ""
             limit = bounds.expected(wrong[0]) if wrong else bounds
-            raise ValueError(f"{key_of(group, f.name)}={as_text(value)}: expected {each}{limit}")
+            shown = brief(as_text(value))
+            raise ValueError(f"{key_of(group, f.name)}={shown}: expected {each}{limit}")
 
 
 def expand_paths(settings: Any) -> None:
@@ -145,7 +148,7 @@ def only_with(settings: Any, group: str, condition: str, holds: bool, *names: st
             continue
         if not _saved.get():
             raise ValueError(
-                f"{key_of(group, name)}={as_text(value)}: expected {as_text(default)}, the"
+                f"{key_of(group, name)}={brief(as_text(value))}: expected {as_text(default)}, the"
                 f" default: another value has an effect only with {condition}"
             )
         setattr(settings, name, default)

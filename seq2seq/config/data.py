@@ -13,6 +13,7 @@ from .checks import (
     path,
     refuse,
 )
+from .choices import expected_one_of
 from .languages import BLEU_TOKENIZERS, bleu_tokenizer, check_language
 from .tokenizer import MOST_PIECES
 
@@ -177,10 +178,9 @@ class DataConfig:
         for key in ("source_language", "target_language"):
             check_language(f"data.{key}", getattr(self, key))
         if self.bleu_tokenizer not in (None, *BLEU_TOKENIZERS):
-            raise ValueError(
-                f"data.bleu_tokenizer={self.bleu_tokenizer}: expected null or one of"
-                f" {', '.join(BLEU_TOKENIZERS)}"
-            )
+            known = ["null", *BLEU_TOKENIZERS]
+            expected = expected_one_of(str(self.bleu_tokenizer), known, "evaluate.py --help lists")
+            raise ValueError(f"data.bleu_tokenizer={self.bleu_tokenizer}: {expected}")
         self._check_batches()
         published = self.origin is Origin.published
         only_with(

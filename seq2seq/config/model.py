@@ -70,6 +70,8 @@ class ModelConfig:
     """Features of the decoder's state. A bidirectional encoder has half of them per direction."""
     encoder_layers: int = number(1, at_least=1, at_most=DEEPEST)
     decoder_layers: int = number(1, at_least=1, at_most=DEEPEST)
+    residual: bool = False
+    """Whether each layer from the second on adds its input to its output (Wu et al. 2016, 3.1)."""
     bidirectional: bool = True
     """Whether the encoder reads the source in both directions."""
     attention: Attention = Attention.general
@@ -80,6 +82,8 @@ class ModelConfig:
     """Rate on embeddings, between recurrent layers and on the attentional state."""
     variational: bool = False
     """Whether all time steps of a sentence share one dropout mask (Gal & Ghahramani 2016)."""
+    recurrent_dropout: float = number(0.0, at_least=0, below=1)
+    """Rate of dropout on each W_hh: one mask a batch for all time steps (Merity et al. 2018)."""
     init_scale: float = number(0.1, above=0, at_most=100)
     """Weights and biases start uniform in (-init_scale, init_scale).
 
@@ -98,4 +102,7 @@ class ModelConfig:
                 f"model.hidden_size={self.hidden_size}: expected an even number for a"
                 " bidirectional encoder, which has half of it per direction"
             )
+        deep = max(self.encoder_layers, self.decoder_layers) > 1
+        layers = "model.encoder_layers or model.decoder_layers above 1"
+        only_with(self, "model", layers, deep, "residual")
         only_with(self, "model", "model.dropout above 0", self.dropout > 0, "variational")

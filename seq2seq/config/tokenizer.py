@@ -27,6 +27,19 @@ class NormalForm(Enum):
     nfkc = "nfkc"
 
 
+class Sides(Enum):
+    """Sides of a sentence pair."""
+
+    both = "both"
+    source = "source"
+    target = "target"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the sides."""
+        return (self.source.value, self.target.value) if self is Sides.both else (self.value,)
+
+
 SUBWORDS = (TokenizerKind.bpe, TokenizerKind.unigram)
 """Kinds that split words into pieces of any length."""
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
@@ -73,6 +86,14 @@ class TokenizerConfig:
     """
     user_defined_symbols: str = ""
     """Placeholders such as <url> that stay whole, separated by spaces or commas."""
+    bpe_dropout: float = number(0.0, at_least=0, below=1)
+    """Rate at which a merge is left out when a training sentence is split (Provilkov et al. 2020).
+
+    Each epoch splits the sentences in another way (kind: bpe). All other text is split without it.
+    `data.batch_tokens` and `data.max_length` count the pieces of a split without it.
+    """
+    bpe_dropout_sides: Sides = Sides.both
+    """The sides that `bpe_dropout` is for."""
     model: str | None = path()
     """A SentencePiece model file to use instead of a new one, with its own settings."""
     target_model: str | None = path()
@@ -83,6 +104,9 @@ class TokenizerConfig:
         expand_paths(self)
         condition = "tokenizer.kind=bpe or unigram"
         only_with(self, "tokenizer", condition, self.kind in SUBWORDS, "byte_fallback")
+        is_bpe, drops = self.kind is TokenizerKind.bpe, self.bpe_dropout > 0
+        only_with(self, "tokenizer", "tokenizer.kind=bpe", is_bpe, "bpe_dropout")
+        only_with(self, "tokenizer", "tokenizer.bpe_dropout above 0", drops, "bpe_dropout_sides")
         only_with(
             self, "tokenizer", "tokenizer.model=null", self.model is None, "kind", "vocab_size",
             "joint", "byte_fallback", "character_coverage", "user_defined_symbols",

@@ -65,6 +65,11 @@ class TrainerConfig:
 
     The average becomes the best checkpoint if it validates better.
     """
+    average_best: int = number(0, at_least=0, at_most=10_000)
+    """Average the k best validated checkpoints instead of the last ones; 0: no averaging.
+
+    `best_metric` decides which are best; the earlier of equal ones is.
+    """
     recalibrate: bool = True
     """Whether to estimate batch norm's statistics again at the end.
 
@@ -82,8 +87,16 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, "trainer")
-        if self.average_last == 1:
-            refuse("trainer.average_last=1: expected 0 (no averaging) or at least 2 checkpoints")
+        for key, count in (("last", self.average_last), ("best", self.average_best)):
+            if count == 1:
+                refuse(
+                    f"trainer.average_{key}=1: expected 0 (no averaging) or at least 2 checkpoints"
+                )
+        if self.average_last and self.average_best:
+            refuse(
+                f"trainer.average_best={self.average_best}: expected 0 with"
+                f" trainer.average_last={self.average_last}, as one average is made at the end"
+            )
         only_with(
             self, "trainer", "trainer.recalibrate=true", self.recalibrate, "recalibrate_batches"
         )

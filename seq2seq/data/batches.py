@@ -72,6 +72,15 @@ class Batch:
         return replace(self, src=src, tgt=tgt)
 
 
+def as_batch(
+    src: list[NDArray[np.int64]], tgt: list[NDArray[np.int64]], indices: NDArray[np.int64]
+) -> Batch:
+    """Return sentences without eos, which are at these positions in a dataset, as a batch."""
+    import torch
+
+    return Batch(*pad(src), *pad(tgt), torch.from_numpy(np.asarray(indices)))
+
+
 @dataclass(eq=False)
 class BatchSampler:
     """Choice of the sentences in each batch; the order follows from (seed, epoch) alone.

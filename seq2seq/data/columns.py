@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..config import DataConfig, languages
 from ..errors import DataError
-from ..shown import escaped
+from ..shown import brief, escaped
 from .scripts import ScriptCount
 from .text import read_lines
 
@@ -28,7 +28,7 @@ HEADER_WORDS = re.compile(
     r"sentence|lang|language|source|target))?"
 )
 """What a cell of a header says, in lower case."""
-SHOWN = 40
+SHOWN = 25
 """Characters of a sentence that the remark shows."""
 
 
@@ -85,9 +85,9 @@ def _position(path: Path, column: str, names: Sequence[str], count: int) -> int:
         return names.index(column)
     if column.isdecimal() and 1 <= int(column) <= count:
         return int(column) - 1
-    header = f" or a name of line 1 ({', '.join(names)[:100]})" if names else ""
+    header = f" or a name of line 1 ({brief(', '.join(names))})" if names else ""
     raise DataError(
-        f"{path}: has no column {column!r}; expected a number from 1 to {count}{header}"
+        f"{path}: has no column {brief(column)!r}; expected a number from 1 to {count}{header}"
         " (data.source_column, data.target_column)"
     )
 

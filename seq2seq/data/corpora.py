@@ -10,6 +10,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 from ..config import DataConfig, Origin, SplitConfig, SplitRule
+from ..config.choices import expected_one_of
 from ..config.settings import packaged
 from ..errors import DataError
 from ..files import (
@@ -21,6 +22,7 @@ from ..files import (
     temporary_folder,
     write_text,
 )
+from ..shown import brief
 from . import grammar
 from .columns import Columns, columns_of
 from .grammar import generate_splits, load_grammar
@@ -86,7 +88,7 @@ def tsv_pairs(
         cells = line.split("\t")
         if len(cells) <= max(source, target):
             raise DataError(
-                f"{path}:{number}: found {len(cells)} tab-separated columns in {line[:60]!r}; "
+                f"{path}:{number}: found {len(cells)} tab-separated columns in {brief(line)!r}; "
                 f"expected source in column {source + 1} and target in column {target + 1}"
             )
         yield number, (cells[source], cells[target])
@@ -126,7 +128,8 @@ def locate(config: DataConfig, name: str) -> list[Path]:
     """
     available = splits(config)
     if name not in available:
-        others = f"; expected one of {', '.join(available)}" if available else ""
+        expected = expected_one_of(name, list(available), "its settings name")
+        others = f"; {expected}" if available else ""
         raise DataError(f"data={config.name} has no split {name!r}{others}{_hint(config, name)}")
     if config.origin is Origin.grammar:
         folder = _drawn(config)
@@ -248,7 +251,8 @@ def fetch(address: str, folder: Path, name: str) -> Path:
             os.replace(temporary / name, folder / name)
     except OSError as error:
         raise DataError(
-            f"{address}: cannot be downloaded ({error}); data.mirror=DIR reads it from a folder"
+            f"{address}: cannot be downloaded ({brief(str(error))});"
+            " data.mirror=DIR reads it from a folder"
         ) from error
 
     return folder / name

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..config.choices import expected_one_of
 from ..errors import DataError
 from ..files import write_text
-from .batches import Batch, BatchSampler, pad
+from .batches import Batch, BatchSampler, as_batch
 from .normalization import Change, Changes
 from .tokenizer import Tokenizers
 
@@ -72,11 +73,7 @@ class ParallelDataset:
 
     def batch(self, indices: NDArray[np.int64]) -> Batch:
         """Return the sentences at these positions as a batch."""
-        import torch
-
-        src, src_lengths = pad([self.src(i) for i in indices])
-        tgt, tgt_lengths = pad([self.tgt(i) for i in indices])
-        return Batch(src, src_lengths, tgt, tgt_lengths, torch.from_numpy(np.asarray(indices)))
+        return as_batch([self.src(i) for i in indices], [self.tgt(i) for i in indices], indices)
 
     def batches(self, sampler: BatchSampler) -> Iterator[Batch]:
         """Yield the rest of the sampler's epoch as batches."""
@@ -185,6 +182,6 @@ class Prepared:
     def split(self, name: str) -> ParallelDataset:
         """Return one split; raise DataError where it does not exist or is damaged."""
         if name not in self.manifest.splits:
-            expected = ", ".join(self.manifest.splits)
-            raise DataError(f"{self.folder}: has no split {name!r}; expected one of {expected}")
+            expected = expected_one_of(name, list(self.manifest.splits), "its manifest.json names")
+            raise DataError(f"{self.folder}: has no split {name!r}; {expected}")
         return ParallelDataset(self.folder, name, self.tokenizers)

@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..shown import brief
 from .text import read_lines
 from .tokenizer import SPACE, Tokenizer
 
 NUMBER = re.compile(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", re.IGNORECASE)
-SHOWN = 60
-"""Characters of a line that an error shows."""
 
 
 def vocabulary(tokenizer: Tokenizer) -> dict[str, int]:
@@ -82,5 +81,5 @@ def _vector(path: Path, number: int, line: str, size: int) -> NDArray[np.float32
 
 
 def _malformed(path: Path, number: int, line: str, size: int, reason: str) -> DataError:
-    shown = line if len(line) <= SHOWN else f"{line[:SHOWN]}…"
-    return DataError(f"{path}:{number}: expected a word and {size} numbers in {shown!r}: {reason}")
+    expected = f"expected a word and {size} numbers in {brief(line)!r}"
+    return DataError(f"{path}:{number}: {expected}: {brief(reason)}")

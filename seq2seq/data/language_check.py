@@ -27,9 +27,13 @@ def _check_split(data: DataConfig, name: str) -> None:
         if not found.is_other:
             continue
         exchanged = not ScriptCount((pair[1 - side] for pair in pairs), tag).is_other
-        way = "; are source and target exchanged?" if exchanged else ""
+        setting = f"set data.{key}_language"
+        way_out = (
+            f"are source and target exchanged? Else {setting}"
+            if exchanged
+            else f"{setting} to its language, such as de or zh-Latn"
+        )
         raise DataError(
-            f"{files[-1] if side else files[0]}: expected {key} text in {tag}"
-            f" (data.{key}_language), but {found}; set data.{key}_language to the language of the"
-            f" text, such as de, zh-Latn, or und to skip this check{way}"
+            f"{files[-1] if side else files[0]}: expected {key} text in {tag}, but {found};"
+            f" {way_out} (und: no check)"
         )

@@ -15,6 +15,7 @@ from typing import IO, Any, cast
 
 from ..errors import DataError
 from ..files import place
+from ..shown import brief
 
 HEAD_BYTES = 512
 """So many bytes tell what a file is: a tar archive names itself in its first 262."""
@@ -123,7 +124,7 @@ def _member(path: Path, file: BufferedIOBase, member: str) -> Iterator[BufferedI
             raise DataError(f"{path}: the zip archive has no member {member!r}")
         if not member and len(names) != 1:
             raise DataError(
-                f"{path}: a zip archive of {len(names)} files ({', '.join(names[:3])}, ...);"
+                f"{path}: a zip archive of {len(names)} files ({brief(', '.join(names[:3]))}, ...);"
                 " expected text: unpack it, and name a file of it"
             )
         with archive.open(member or names[0]) as opened:
@@ -145,7 +146,9 @@ def _check_text(path: Path, head: bytes) -> None:
 def _unreadable(path: Path, kind: str, error: Exception) -> DataError:
     """Return the error about a file that the system refuses, or that is damaged."""
     if isinstance(error, OSError) and error.errno is not None:
-        return DataError(f"{path}: cannot be read ({error.strerror or error})")
+        return DataError(
+            f"{path}: cannot be read ({error.strerror or error}); expected a text file"
+        )
     return DataError(
         f"{path}: damaged {kind} ({error}); expected a whole one: copy or pack it again"
     )

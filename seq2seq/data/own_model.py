@@ -16,8 +16,10 @@ KINDS = {
     4: TokenizerKind.char,
 }
 """trainer_spec.model_type of sentencepiece_model.proto -> kind."""
-TRAINER_SPEC, MODEL_TYPE = 2, 3
+PIECES, TRAINER_SPEC, MODEL_TYPE, PIECE_TYPE = 1, 2, 3, 3
 """Field numbers in sentencepiece_model.proto."""
+NORMAL = 1
+"""The type of a piece of text in sentencepiece_model.proto, and the default."""
 
 
 def read_model(file: Path) -> tuple[bytes, TokenizerKind]:
@@ -45,6 +47,16 @@ def model_kind(model: bytes) -> TokenizerKind:
             found = dict(_fields(value)).get(MODEL_TYPE, kind)
             kind = found if isinstance(found, int) else kind
     return KINDS[kind]
+
+
+def normal_pieces(model: bytes) -> list[bool]:
+    """Return for each piece of a serialized model whether it is a piece of text.
+
+    The others are special, user-defined, unused, or stand for a byte.
+    """
+    pieces = (value for number, value in _fields(model) if number == PIECES)
+    types = (dict(_fields(p)).get(PIECE_TYPE, NORMAL) for p in pieces if isinstance(p, bytes))
+    return [kind == NORMAL for kind in types]
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:

@@ -59,14 +59,16 @@ def fingerprint(
 ) -> str:
     """Return a hash of everything that decides the contents of a prepared corpus.
 
-    `ready` are tokenizers that are not to be trained on its text.
+    `ready` are tokenizers that are not to be trained on its text. BPE-dropout belongs to training:
+    it changes nothing here.
     """
+    trained = {k: v for k, v in asdict(tokenizer).items() if not k.startswith("bpe_dropout")}
     made_of = {
         "version": VERSION,
         "libraries": {name: version(name) for name in LIBRARIES},
         "unicode": unicodedata.unidata_version,
         "texts": {name: list(map(text_sha256, locate(data, name))) for name in names},
-        "tokenizer": asdict(tokenizer) if ready is None else ready.identity,
+        "tokenizer": trained if ready is None else ready.identity,
         "cleaning": asdict(data.cleaning),
         "max_length": data.max_length,
         "train_pairs": data.train_pairs,

@@ -10,6 +10,7 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from ..config import TokenizerConfig, TokenizerKind
 from ..config.tokenizer import MARKS, SPECIAL
 from ..errors import DataError
+from ..shown import brief
 
 LONGEST_WORD = 7500
 """Bytes of the longest text between spaces that a tokenizer is trained on.
@@ -120,17 +121,17 @@ def _training_error(
     if least := re.search(r"required_chars\. \d+ vs (\d+)", message):
         return DataError(
             f"{asked}: too few for the characters of {text}; lower"
-            f" tokenizer.character_coverage={config.character_coverage:g} (0.9995 leaves out the"
-            f" rarest), or expected at least {least[1]}"
+            f" tokenizer.character_coverage={config.character_coverage:g} (to 0.9995, say),"
+            f" or expected at least {least[1]}"
         )
     if "sentences_.empty()" in message and left_out:
         return DataError(
             f"no line of {text} can train a tokenizer: {left_out} have {WHY_LEFT_OUT}; put spaces"
-            " into such lines, or give a tokenizer by tokenizer.model=FILE"
+            " in, or set tokenizer.model=FILE"
         )
     if "sentences_.empty()" in message:
         return DataError(f"{text} is empty; expected text to train a tokenizer on")
     return DataError(
-        f"{asked}: SentencePiece cannot be trained on {text} ({message.strip()}); another"
-        " tokenizer= (bpe, unigram, char, word) or vocab_size may do"
+        f"{asked}: SentencePiece cannot be trained on {text} ({brief(message.strip())});"
+        " another tokenizer= or vocab_size may do"
     )

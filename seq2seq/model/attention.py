@@ -67,10 +67,10 @@ class AttentionLayer(nn.Module):
     - additive: v . tanh(W_h h + W_m m_s) (Bahdanau et al. 2015, appendix A.1.2)
     """
 
-    def __init__(self, kind: Attention, size: int) -> None:
+    def __init__(self, kind: Attention, size: int, backend: str = "auto") -> None:
         """Make the projections that `kind` needs, for states of `size` features."""
         super().__init__()
-        self.kind = kind
+        self.kind, self.backend = kind, backend
         if kind is not Attention.dot:
             self.memory_projection = Linear(size, size, bias=False)
         if kind is Attention.additive:
@@ -87,6 +87,6 @@ class AttentionLayer(nn.Module):
             hidden = torch.tanh(self.query_projection(query)[:, :, None] + memory.keys[:, None])
             scores = self.score(hidden).squeeze(3)  # (B, T, S, H) -> (B, T, S)
         else:
-            return attend(query, memory.keys, memory.states, memory.mask)
+            return attend(query, memory.keys, memory.states, memory.mask, self.backend)
         weights = masked_softmax(scores, memory.mask).to(query.dtype)
         return torch.bmm(weights, memory.states), weights

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from ..config import Attention, CellConfig, ModelConfig, Tying
 from ..rnn import NormConfig, State
 from .attention import AttentionLayer, Memory, take
+from .dropout import NO_DROPOUT, Dropout
 from .encoder import as_hx, as_state, recurrent_layer
 from .linear import Linear
-from .packing import NO_DROPOUT, Dropout, Packing
+from .packing import Packing
 
 
 @dataclass
@@ -59,7 +60,7 @@ class Decoder(nn.Module):
         h~_t = tanh(W [c_t; h_t])    (eq. 5)
 
     x_t is the embedding of the previous word; with input feeding [embedding; h~_{t-1}] (section
-    3.3). Without attention h~_t = tanh(W h_t).
+    3.3). Without attention h~_t = tanh(W h_t). With `residual` the layers are those of `Encoder`.
     """
 
     def __init__(
@@ -69,14 +70,14 @@ class Decoder(nn.Module):
         super().__init__()
         hidden = config.hidden_size
         self.size = hidden if config.tying is Tying.none else config.embedding_size
-        self.input_feeding = config.input_feeding
+        self.input_feeding, self.residual = config.input_feeding, config.residual
         inputs = config.embedding_size + (self.size if config.input_feeding else 0)
         sizes = [inputs] + [hidden] * (config.decoder_layers - 1)
         self.layers = nn.ModuleList(
             recurrent_layer(cell, norm, backend, size, hidden) for size in sizes
         )
         attends = config.attention is not Attention.none
-        self.attention = AttentionLayer(config.attention, hidden) if attends else None
+        self.attention = AttentionLayer(config.attention, hidden, backend) if attends else None
         self.combine = Linear(2 * hidden if attends else hidden, self.size)
 
     def memory(self, states: Tensor, mask: Tensor) -> Memory:
@@ -102,11 +103,10 @@ class Decoder(nn.Module):
         if self.input_feeding:
             return self._forward_by_step(rows, packing, state, memory, dropout)
         for i, layer in enumerate(self.layers):
-            if i:
-                rows = dropout(f"decoder{i}", rows)
+            inputs = dropout(f"decoder{i}", rows) if i else rows
             hx = as_hx(tuple(s[None] for s in state.layers[i]))
-            output, _ = layer(packing.sequence(rows), hx)
-            rows = output.data
+            output, _ = layer(packing.sequence(inputs), hx)
+            rows = output.data + rows if i and self.residual else output.data
         if self.attention is None:
             return self._attentional(rows, None, dropout), None
         context, weights = self.attention(packing.pad(rows), memory)
@@ -138,11 +138,10 @@ class Decoder(nn.Module):
         x = embedded if state.feed is None else torch.cat([embedded, state.feed], dim=1)
         layers = []
         for i, layer in enumerate(self.layers):
-            if i:
-                x = dropout(f"decoder{i}", x)
+            inputs = dropout(f"decoder{i}", x) if i else x
             hx = as_hx(tuple(s[None] for s in state.layers[i]))
-            output, hx = layer(x[None], hx, first_step=state.step)
-            x = output[0]
+            output, hx = layer(inputs[None], hx, first_step=state.step)
+            x = output[0] + x if i and self.residual else output[0]
             layers.append(tuple(s[0] for s in as_state(hx)))
         context = weights = None
         if self.attention is not None:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from ..config import CellConfig, CellKind, ModelConfig
 from ..rnn import GRU, LSTM, RNN, NormConfig, RecurrentLayers, State
+from .dropout import Dropout
 from .linear import Linear
-from .packing import Dropout, Packing
+from .packing import Packing
 
 
 def recurrent_layer(
@@ -48,7 +49,8 @@ class Encoder(nn.Module):
     """A stack of recurrent layers over the source, each bidirectional if so configured.
 
     The state at source step s is [h_forward; h_backward] (Bahdanau et al. 2015, section 3.2), each
-    H / 2 long. Dropout lies between the layers.
+    H / 2 long. Dropout lies between the layers. With `residual`, from the second layer on, the
+    output is x + layer(dropout(x)) (He et al. 2016; Wu et al. 2016, section 3.1).
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class Encoder(nn.Module):
                 " number"
             )
         sizes = [config.embedding_size] + [config.hidden_size] * (config.encoder_layers - 1)
-        hidden = config.hidden_size // directions
+        hidden, self.residual = config.hidden_size // directions, config.residual
         self.layers = nn.ModuleList(
             recurrent_layer(cell, norm, backend, size, hidden, config.bidirectional)
             for size in sizes
@@ -78,10 +80,9 @@ class Encoder(nn.Module):
         """
         last = []
         for i, layer in enumerate(self.layers):
-            if i:
-                rows = dropout(f"encoder{i}", rows)
-            output, hx = layer(packing.sequence(rows))
-            rows = output.data
+            inputs = dropout(f"encoder{i}", rows) if i else rows
+            output, hx = layer(packing.sequence(inputs))
+            rows = output.data + rows if i and self.residual else output.data
             parts = [
                 torch.cat(tuple(part), dim=1) for part in as_state(hx)
             ]  # (D, B, H/D) -> (B, H)

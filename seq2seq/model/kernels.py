@@ -1,7 +1,8 @@
-"""The operations of a search step: fused C++ kernels on a CPU, else plain torch.
+"""The translator's own fused C++ kernels on a CPU, each beside the same in plain torch.
 
-Both give the same up to rounding. The kernels' result for a row depends on that row alone, whatever
-the batch, its padding and the number of threads are.
+Both give the same up to rounding. Which of them runs depends on backend, device and types alone,
+never on what ran before: a resumed training computes the same bits. The result of a search's kernel
+for a row depends on that row alone, whatever the batch, its padding and the number of threads are.
 
 A sentences, K hypotheses each, R = A * K, S source steps, H hidden, V vocabulary.
 """
@@ -16,38 +17,40 @@ from torch import Tensor
 from ..rnn.cpu import build
 
 LOG = logging.getLogger(__name__)
-SEARCH = build.Kernels("search", Path(__file__).parent / "cpu")
+KERNELS = build.Kernels("translator", Path(__file__).parent / "cpu")
 
 
 @functools.cache
 def load() -> bool:
     """Compile or load the kernels; return whether that worked, and warn once if it did not."""
-    cause = build.failure(SEARCH)
+    cause = build.failure(KERNELS)
     if cause:
-        LOG.warning("search runs in plain torch, more slowly: %s", cause)
+        LOG.warning("loss and search run in plain torch, more slowly: %s", cause)
     return cause is None
 
 
-def serves(x: Tensor, *others: Tensor) -> bool:
-    """Return whether the kernels are loaded and take these tensors.
+def serves(backend: str, x: Tensor, *others: Tensor) -> bool:
+    """Return whether the kernels take these tensors and load.
 
-    They take float tensors on a CPU, and have no gradients.
+    They take float tensors on a CPU, and have no gradients of their own.
     """
     tensors = (x, *others)
     return (
-        load.cache_info().currsize > 0
-        and load()
+        backend != "reference"
         and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
         and not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
+        and load()
     )
 
 
-def attend(query: Tensor, keys: Tensor, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def attend(
+    query: Tensor, keys: Tensor, states: Tensor, mask: Tensor, backend: str = "auto"
+) -> tuple[Tensor, Tensor]:
     """Return context (A, K, H) and weights (A, K, S) of queries (A, K, H) by dot products.
 
     keys and states (A, S, H); mask (A, S) is true on words. Weights are 0 on padding.
     """
-    if serves(query, keys, states):
+    if serves(backend, query, keys, states):
         context, weights = torch.ops.seq2seq.attention_step(query, keys, states, mask)
         return context, weights
     scores = torch.bmm(query, keys.transpose(1, 2))
@@ -60,17 +63,17 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     return torch.softmax(scores.float().masked_fill(~mask[:, None], float("-inf")), dim=2)
 
 
-def log_sum_exp(logits: Tensor) -> Tensor:
+def log_sum_exp(logits: Tensor, backend: str = "auto") -> Tensor:
     """Return log sum_v exp logits_v (R,) of logits (R, V)."""
-    if serves(logits):
+    if serves(backend, logits):
         found: Tensor = torch.ops.seq2seq.log_sum_exp(logits)
         return found
     return torch.logsumexp(logits, dim=1)
 
 
-def best_words(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def best_words(logits: Tensor, count: int, backend: str = "auto") -> tuple[Tensor, Tensor]:
     """Return the largest logits (R, count), falling, and their words, of logits (R, V)."""
-    if serves(logits):
+    if serves(backend, logits):
         values, words = torch.ops.seq2seq.best_words(logits, count)
         return values, words
     found = logits.topk(count, dim=1)

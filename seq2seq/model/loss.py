@@ -7,7 +7,8 @@ N rows, A features, V classes. With a row x, its target class y and smoothing e:
     loss = -sum_k q_k log p_k    nll = -log p_y
     dloss/dlogits = p - q
 
-The gradient of a row needs its own logits alone, so forward computes it chunk by chunk.
+The gradient of a row needs its own logits alone, so forward computes it chunk by chunk: in a C++
+kernel on a CPU (cpu/loss.cpp), else in plain torch.
 """
 
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..rnn import product_dtype
+from ..rnn import packs, product_dtype
+from . import kernels
 
 BLOCK_ROWS = 2048
 """Number of rows whose logits exist at a time in the products' type."""
@@ -45,59 +47,93 @@ def logit_gradients(
     return loss, nll, p
 
 
+def plain(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    target: Tensor,
+    smoothing: float,
+    divisor: float,
+    grad: bool,
+) -> tuple[Tensor, ...]:
+    """Return what the kernel returns, in plain torch.
+
+    It is the sums of loss and nll (2,), and the gradients of x, weight and bias of loss / divisor,
+    which mean nothing without `grad`. x and weight have the type of the products, and so has the
+    gradient of x.
+    """
+    losses = bias.new_zeros(2)
+    dx, dweight, dbias = torch.empty_like(x), bias.new_zeros(weight.shape), torch.zeros_like(bias)
+    blocks = zip(*(t.split(BLOCK_ROWS) for t in (x, target, dx)), strict=True)
+    for rows, targets, drows in blocks:
+        d = torch.addmm(bias.to(x.dtype), rows, weight.t())
+        chunks = zip(d.split(CHUNK_ROWS), targets.split(CHUNK_ROWS), strict=True)
+        for logits, chunk_targets in chunks:
+            loss, nll, p = logit_gradients(logits.to(bias.dtype), chunk_targets, smoothing)
+            losses += torch.stack([loss, nll])
+            if grad:
+                dbias += p.div_(divisor).sum(dim=0)
+                logits.copy_(p)
+        if grad:
+            drows.copy_(d @ weight)
+            dweight += d.t() @ rows
+    return losses, dx, dweight, dbias
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     """The loss with all its gradients from one pass."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, target: Tensor, smoothing: float
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        target: Tensor,
+        smoothing: float,
+        divisor: float,
+        backend: str,
     ) -> tuple[Tensor, Tensor]:
-        wants_grad = any(ctx.needs_input_grad[:3])
         dtype = product_dtype(x)
-        x_cast, weight_cast, bias_cast = x.to(dtype), weight.to(dtype), bias.to(dtype)
-        loss, nll = weight.new_zeros(()), weight.new_zeros(())
-        dx, dweight, dbias = torch.empty_like(x), torch.zeros_like(weight), torch.zeros_like(bias)
+        parts = x.detach().to(dtype), weight.detach().to(dtype), bias.detach(), target
         with torch.autocast(x.device.type, enabled=False):
-            for rows, targets, drows in zip(
-                x_cast.split(BLOCK_ROWS),
-                target.split(BLOCK_ROWS),
-                dx.split(BLOCK_ROWS),
-                strict=True,
-            ):
-                d = torch.addmm(bias_cast, rows, weight_cast.t())
-                for logits, chunk_targets in zip(
-                    d.split(CHUNK_ROWS), targets.split(CHUNK_ROWS), strict=True
-                ):
-                    chunk_loss, chunk_nll, p = logit_gradients(
-                        logits.to(weight.dtype), chunk_targets, smoothing
-                    )
-                    loss += chunk_loss
-                    nll += chunk_nll
-                    if wants_grad:
-                        dbias += p.sum(dim=0)
-                        logits.copy_(p)
-                if wants_grad:
-                    drows.copy_(d @ weight_cast)
-                    dweight += d.t() @ rows
-        if wants_grad:
-            ctx.save_for_backward(dx, dweight, dbias)
+            grad = any(ctx.needs_input_grad[:3])
+            if kernels.serves(backend, x.detach(), weight.detach(), bias.detach()):
+                losses, *grads = torch.ops.seq2seq.linear_cross_entropy(
+                    *parts, smoothing, divisor, packs(dtype), grad
+                )
+            else:
+                losses, *grads = plain(*parts, smoothing, divisor, grad)
+        ctx.save_for_backward(grads[0].to(x.dtype), *grads[1:])
+        loss, nll = losses[0] / divisor, losses[1]
         ctx.mark_non_differentiable(nll)
         return loss, nll
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_loss: Tensor, grad_nll: Tensor) -> tuple[Tensor | None, ...]:
-        dx, dweight, dbias = ctx.saved_tensors
-        return dx * grad_loss, dweight * grad_loss, dbias * grad_loss, None, None
+        grads = ctx.saved_tensors
+        if grad_loss.device.type != "cpu" or grad_loss.item() != 1:  # a GPU would have to wait
+            grads = tuple(grad * grad_loss for grad in grads)
+        return *grads, None, None, None, None
 
 
 def linear_cross_entropy(
-    x: Tensor, weight: Tensor, bias: Tensor, target: Tensor, smoothing: float = 0.0
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    target: Tensor,
+    smoothing: float = 0.0,
+    divisor: float = 1.0,
+    backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
-    """Return loss and negative log-likelihood of softmax(x W^T + b), summed over rows, in nats.
+    """Return loss / divisor and negative log-likelihood of softmax(x W^T + b), in nats.
 
-    x (N, A), weight (V, A), bias (V,), target (N,) ids. The loss is label-smoothed and has a
-    gradient; the negative log-likelihood has none.
+    Both are sums over rows. x (N, A), weight (V, A), bias (V,), target (N,) ids. The loss is
+    label-smoothed and has a gradient; the negative log-likelihood has none. A division afterwards
+    would take a pass over the weight's gradient.
     """
-    loss, nll = _LinearCrossEntropy.apply(x, weight, bias, target, smoothing)  # type: ignore[no-untyped-call]
+    loss, nll = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        x, weight, bias, target, smoothing, divisor, backend
+    )
     return loss, nll

@@ -1,4 +1,4 @@
-"""Packed batches, in the layout of torch's PackedSequence, and dropout on them.
+"""Packed batches, in the layout of torch's PackedSequence.
 
 B sentences, T steps, N rows without padding, F features. The sentences are sorted by falling
 length; the rows of step 0 come first, then those of step 1, and so on. Step t has one row for each
@@ -6,7 +6,6 @@ sentence that is longer than t: no work is done on padding.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
@@ -42,39 +41,3 @@ class Packing:
     def positions(self) -> Tensor:
         """Return the position in the sorted batch of each row's sentence (N,)."""
         return torch.cat([torch.arange(n) for n in self.batch_sizes.tolist()]).to(self.index.device)
-
-
-class Dropout:
-    """Dropout for one pass over a batch.
-
-    Variational dropout draws one mask for each sentence and place, the same at every step (Gal &
-    Ghahramani 2016, section 4).
-    """
-
-    def __init__(self, p: float, variational: bool, packing: Packing | None = None) -> None:
-        """Drop with probability p; variational masks need the packing that they are for."""
-        self.p, self.variational = p, variational
-        self.sentences = 0 if packing is None else packing.shape[0]
-        self.positions = None
-        if variational and packing is not None and p > 0:
-            self.positions = packing.positions()
-        self.masks: dict[str, Tensor] = {}
-
-    def __call__(self, place: str, x: Tensor) -> Tensor:
-        """Drop features of x (rows, F), which is at a named place of the model.
-
-        The rows are all packed ones, or at one step the first ones of the sorted batch.
-        """
-        if self.p == 0:
-            return x
-        if not self.variational:
-            return F.dropout(x, self.p)
-        if place not in self.masks:
-            self.masks[place] = F.dropout(x.new_ones(self.sentences, x.size(1)), self.p)
-        mask = self.masks[place]  # (B, F)
-        if self.positions is not None and x.size(0) == self.positions.size(0):
-            return x * mask[self.positions]
-        return x * mask[: x.size(0)]
-
-
-NO_DROPOUT = Dropout(0.0, False)

@@ -6,6 +6,7 @@ vocabulary.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +17,12 @@ from ..rnn import NormConfig, is_norm_parameter, load_kernels
 from . import kernels
 from .attention import Memory
 from .decoder import Decoder, DecoderState
+from .dropout import Dropout
 from .encoder import Bridge, Encoder
 from .linear import Linear
 from .loss import linear_cross_entropy
-from .packing import Dropout, Packing
+from .packing import Packing
+from .weight_drop import call_with_dropped_weights
 
 
 @dataclass
@@ -98,6 +101,11 @@ class Translator(nn.Module):
         p = self.config.dropout if self.training else 0.0
         return Dropout(p, self.config.variational, packing)
 
+    def _call(self, module: nn.Module, *arguments: Any) -> Any:
+        """Return what encoder or decoder return, in training with dropout on W_hh."""
+        p = self.config.recurrent_dropout if self.training else 0.0
+        return call_with_dropped_weights(module, p, *arguments)
+
     def forward(
         self,
         src: Tensor,
@@ -105,17 +113,19 @@ class Translator(nn.Module):
         tgt: Tensor,
         tgt_lengths: Tensor,
         smoothing: float = 0.0,
+        divisor: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
-        """Return the loss with label smoothing and the negative log-likelihood, in nats.
+        """Return the loss with label smoothing, and the negative log-likelihood, in nats.
 
-        Both are sums over target tokens. src (B, S) and tgt (B, T) are ids that end in eos and are
-        padded; the lengths (B,) count eos.
+        Both are sums over target tokens; the loss is divided by `divisor`. src (B, S) and tgt
+        (B, T) are ids that end in eos and are padded; the lengths (B,) count eos.
         """
         memory, state = self.encode(src, src_lengths)
         packing = Packing(tgt_lengths, tgt.size(1), tgt.device)
         states, _ = self.decode(memory, state, tgt, packing)  # (N, A)
+        weight, bias = self.output.weight, self.output.bias
         return linear_cross_entropy(
-            states, self.output.weight, self.output.bias, packing.pack(tgt), smoothing
+            states, weight, bias, packing.pack(tgt), smoothing, divisor, self.backend
         )
 
     def encode(self, src: Tensor, src_lengths: Tensor) -> tuple[Memory, DecoderState]:
@@ -123,7 +133,7 @@ class Translator(nn.Module):
         packing = Packing(src_lengths, src.size(1), src.device)
         dropout = self._dropout(packing)
         rows = dropout("source", self.src_embedding(packing.pack(src)))  # (N, E)
-        states, last = self.encoder(rows, packing, dropout)
+        states, last = self._call(self.encoder, rows, packing, dropout)
         mask = torch.arange(src.size(1), device=src.device) < src_lengths.to(src.device)[:, None]
         memory = self.decoder.memory(packing.pad(states), mask)
         return memory, self.decoder.first_state(self.bridge(last))
@@ -138,7 +148,7 @@ class Translator(nn.Module):
         dropout = self._dropout(packing)
         previous = F.pad(tgt[:, :-1], (1, 0), value=self.vocabulary.bos_id)
         rows = dropout("target", self.tgt_embedding(packing.pack(previous)))  # (N, E)
-        states, weights = self.decoder(rows, packing, state, memory, dropout)
+        states, weights = self._call(self.decoder, rows, packing, state, memory, dropout)
         return states, weights
 
     def step(

@@ -8,7 +8,8 @@ import errno
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,25 @@ def as_os_error(error: SafetensorError) -> OSError:
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors of a checkpoint, on the CPU, and its state."""
+    with _opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return tensors, _state(file)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Return the state of a checkpoint without its tensors."""
+    with _opened(path) as file:
+        return _state(file)
+
+
+def _state(file: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((file.metadata() or {})[HEADER_KEY])
+    return found
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a checkpoint; raise CheckpointError where it is missing, or damaged in what is read."""
     try:
         path.open("rb").close()  # safetensors reports any error as a missing file
     except FileNotFoundError as error:
@@ -58,13 +78,11 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ) from error
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            state = json.loads((file.metadata() or {})[HEADER_KEY])
+            yield file
     except (SafetensorError, KeyError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(
             f"{path}: damaged or truncated checkpoint ({error}); {AGAIN}"
         ) from error
-    return tensors, state
 
 
 def group(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -92,8 +110,9 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> 
         if expected[name].shape != weights[name].shape
     ]
     if differences:
+        others = f", and {len(differences) - 1} more" if len(differences) > 1 else ""
         raise CheckpointError(
-            f"{source}: a checkpoint of another architecture: {'; '.join(sorted(differences)[:3])};"
+            f"{source}: a checkpoint of another architecture: {min(differences)}{others};"
             " expected the one that config.yaml says"
         )
     model.load_state_dict(weights)

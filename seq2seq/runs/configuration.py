@@ -12,13 +12,22 @@ from ..config import Config, OptimizerConfig, TokenizerConfig
 from ..config.settings import plain
 from ..files import write_text
 from ..rnn.config import MEANINGFUL, NormConfig, NormKind
+from ..shown import brief
 
 
 def read_yaml(text: str) -> Any:
-    """Return the plain data of a YAML text, read by libyaml where it is installed."""
+    """Return the plain data of a YAML text, read by libyaml where it is installed.
+
+    ValueError for another text, with the line.
+    """
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
     try:
         return loader.get_single_data()
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ValueError(f"line {line}: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
     finally:
         loader.dispose()
 
@@ -54,7 +63,7 @@ def _typed(value: Any, kind: Any, key: str) -> Any:
     if type(value) is kind:
         return value
     expected = getattr(kind, "__name__", str(kind))
-    raise ValueError(f"{key or 'the file'}={value!r}: expected {expected}")
+    raise ValueError(f"{key or 'the file'}={brief(repr(value))}: expected {expected}")
 
 
 def _dataclass(value: dict[str, Any], kind: Any, key: str) -> Any:

@@ -19,6 +19,7 @@ from ..config.settings import EXTENDABLE, differences
 from ..errors import AGAIN
 from ..files import TEMPORARY, exists, place, write_text
 from ..programs import program
+from ..shown import brief
 from .configuration import read_config, read_yaml, write_config
 from .origin import Origin
 
@@ -99,9 +100,10 @@ class Run:
         try:
             with saved_settings():
                 return read_config(self.config_file)
-        except (ValueError, yaml.YAMLError) as error:
+        except ValueError as error:
             raise RunError(
-                f"{self.config_file}: not a configuration of this program ({error}); {AGAIN}"
+                f"{self.config_file}: not a configuration of this program"
+                f" ({brief(str(error))}); {AGAIN}"
             ) from error
 
     def save_config(self, config: Config) -> None:
@@ -119,7 +121,7 @@ class Run:
             return None
         try:
             found = read_yaml(self.overrides_file.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except ValueError as error:
             raise RunError(f"{self.overrides_file}: damaged ({error}); {AGAIN}") from error
         return [str(override) for override in found or ()]
 
@@ -172,10 +174,9 @@ class Run:
         if different:
             key, (old, new) = next(iter(different.items()))
             raise RunError(
-                f"{self.folder}: holds a run of another configuration ({key}={as_text(old)} there,"
-                f" {as_text(new)} now"
-                f"{', and more' if len(different) > 1 else ''}); overwrite=true replaces it, "
-                "hydra.run.dir=DIR puts this one elsewhere"
+                f"{self.folder}: holds another configuration ({key}={brief(as_text(old))} there,"
+                f" {brief(as_text(new))} now{', and more' * (len(different) > 1)});"
+                " overwrite=true replaces it, hydra.run.dir=DIR puts this one elsewhere"
             )
         if config.resume is None and config.init_from is not None:
             self.check_origin(config.init_from)
@@ -186,8 +187,8 @@ class Run:
         began = self.origin()
         if began is not None and began.sha256 != Run.open(init_from).as_origin().sha256:
             raise RunError(
-                f"{self.folder}: began with other weights: {init_from} has changed since;"
-                f" resume={self.folder} continues, overwrite=true starts from the new ones"
+                f"{self.folder}: began with other weights, as {init_from} has changed since;"
+                " resume=RUN continues, overwrite=true starts from the new ones"
             )
 
     def clear(self) -> None:

@@ -11,6 +11,7 @@ import orjson
 
 from ..errors import AGAIN
 from ..files import naming, write_text
+from ..shown import brief
 
 Record = TypeVar("Record")
 
@@ -30,7 +31,7 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
             entries.append(_parsed(line))
         except ValueError as error:
             if line and number < len(lines):
-                shown = line[:80].decode(errors="replace")
+                shown = brief(line.decode(errors="replace"))
                 raise ValueError(
                     f"{file}:{number}: not a JSON object: {shown!r}; {AGAIN}"
                 ) from error

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from ..config import Config
 from ..config.settings import settings
+from ..errors import AGAIN
 from ..files import exists
 from .entries import MetricEntry, ProbeEntry, read_probes
 from .folder import Run, RunError
@@ -99,15 +100,14 @@ def read_runs(folders: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
     files this version cannot read, or which the user may not read. RunError for a folder that does
     not exist, or if no run is left.
     """
-    found, left_out = [], []
+    found, left_out = [], dict[str, str]()
     for name, folder in named(folders).items():
         if refused := _refusal(folder):
-            left_out.append(f"{name}: left out: {refused}")
+            left_out[name] = refused
             continue
         if _is_bare(folder):
             failure = Run(folder).failure()
-            reason = f"failed: {failure}" if failure else "its training has not begun"
-            left_out.append(f"{name}: left out: {reason}")
+            left_out[name] = f"failed: {failure}" if failure else "its training has not begun"
             continue
         run = Run.open(folder)
         try:
@@ -115,12 +115,18 @@ def read_runs(folders: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
                 RunRecord(name, run, run.config(), run.state(), _results(run), run.failure())
             )
         except RunError as error:
-            left_out.append(f"{name}: left out: {error}")
+            left_out[name] = str(error)
     if not found:
-        raise RunError(
-            f"no run can be compared (expected one that train.py has begun): {'; '.join(left_out)}"
-        )
-    return found, left_out
+        raise RunError(_none_left(left_out))
+    return found, [f"{name}: left out: {reason}" for name, reason in left_out.items()]
+
+
+def _none_left(left_out: dict[str, str]) -> str:
+    """Return why the first of several runs cannot be compared, and what to do about it."""
+    name, reason = next(iter(left_out.items()))
+    others = f" ({len(left_out)} runs are left out)" if len(left_out) > 1 else ""
+    way_out = "" if AGAIN in reason else "; expected a run that train.py has begun"
+    return f"no run can be compared: {name}: {reason}{way_out}{others}"
 
 
 def _refusal(folder: str) -> str | None:

@@ -100,8 +100,8 @@ def use_best(
 ) -> None:
     """Put the final weights into the model, in eval mode, and into checkpoint 'best'.
 
-    These are the best validation's weights, or the average of the last ones if that scores at
-    least as well. Batch norm's statistics are then recalibrated if so configured.
+    These are the best validation's weights, or the average of the last or the best ones if that
+    scores at least as well. Batch norm's statistics are then recalibrated if so configured.
     """
     best = run.checkpoint("best")
     tensors, state = load_checkpoint(best)

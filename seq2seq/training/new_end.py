@@ -26,9 +26,8 @@ def check_new_end(state: TrainingState, before: Config) -> list[str]:
         return []
     if done[0] >= 1 > done[1]:
         raise RunError(
-            f"{asked}: the cosine of {state.run.folder} has ended, and its learning rate would rise"
-            f" from {was:.3g} to {now:.3g}; init_from={state.run.folder} trains its weights on with"
-            " a new schedule"
+            f"{asked}: the run's cosine has ended, and its learning rate would rise from {was:.3g}"
+            f" to {now:.3g}; init_from={state.run.folder} starts a new schedule"
         )
     said = (
         f"{asked}: the cosine falls to another end; the learning rate after update"

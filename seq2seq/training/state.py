@@ -11,10 +11,12 @@ from torch import Tensor
 
 from ..config import Config, TrainerConfig
 from ..data.batches import BatchSampler
+from ..data.bpe_dropout import DropoutDataset
 from ..data.corpora import read_split, splits
 from ..data.dataset import ParallelDataset, Prepared
 from ..data.preparation import prepare
 from ..device import choose_device, set_threads
+from ..errors import AGAIN
 from ..files import exists
 from ..model import Translator
 from ..runs.checkpoint import (
@@ -139,10 +141,11 @@ class TrainingState:
 
     # -- checkpoints ---
 
-    def save(self, name: str = "last") -> None:
+    def save(self, name: str = "last", standing: list[float] | None = None) -> None:
         """Write a checkpoint: 'last' resumes training exactly, any other holds the model alone.
 
-        Every process has to call it; the main one writes.
+        `standing` are the numbers of the model's validation. Every process has to call it; the main
+        one writes.
         """
         self.progress.wall_seconds = time.perf_counter() - self.started
         tensors = self._random_states() if name == "last" else {}
@@ -156,7 +159,7 @@ class TrainingState:
             "sampler": self.sampler.state_dict(),
             "average": asdict(self.interval),
             "corpus": self.corpus,
-        }
+        } | ({} if standing is None else {"standing": standing})
         save_checkpoint(self.run.checkpoint(name), tensors, header)
 
     def restore(self) -> None:
@@ -169,11 +172,12 @@ class TrainingState:
         if not exists(path):
             return
         tensors, header = load_checkpoint(path)
-        if header.get("corpus", self.corpus) != self.corpus:
+        before = header.get("corpus", self.corpus)
+        if different := [key for key, now in self.corpus.items() if before.get(key) != now]:
+            key = different[0]
             raise RunError(
-                f"{path}: trained on other text: the corpus or its tokenizer has changed since; "
-                f"expected {header['corpus']}, found {self.corpus} (init_from={self.run.folder}"
-                " trains its weights on other text)"
+                f"{path}: trained on other text: expected {key} {before.get(key)}, found"
+                f" {self.corpus[key]} (init_from={self.run.folder} trains its weights on it)"
             )
         load_weights(self.model, group(tensors, "model"), path)
         try:
@@ -184,7 +188,7 @@ class TrainingState:
             self.interval = Interval(**header.get("average", {}))
         except (KeyError, TypeError) as error:
             raise CheckpointError(
-                f"{path}: not a checkpoint that training can resume from ({error})"
+                f"{path}: not a checkpoint that training can resume from ({error}); {AGAIN}"
             ) from error
 
     def _random_states(self) -> dict[str, Tensor]:
@@ -217,6 +221,15 @@ class TrainingState:
         }
 
 
+def training_set(prepared: Prepared, config: Config) -> ParallelDataset:
+    """Return what is trained on: split train, with BPE-dropout if so configured."""
+    tokenizer = config.tokenizer
+    if not tokenizer.bpe_dropout:
+        return prepared.split("train")
+    rate, sides = tokenizer.bpe_dropout, tokenizer.bpe_dropout_sides
+    return DropoutDataset(prepared, rate, sides, config.seed, config.data.max_length)
+
+
 def initial_state(config: Config, run: Run, processes: Processes = ONE_PROCESS) -> TrainingState:
     """Return a run's state before the first update; prepares the corpus if need be.
 
@@ -232,7 +245,7 @@ def initial_state(config: Config, run: Run, processes: Processes = ONE_PROCESS) 
     prepared = prepare(config.data, config.tokenizer, show_progress, ready)
     if "test" in splits(config.data):
         read_split(config.data, "test")
-    train_set, valid_set = prepared.split("train"), prepared.split("valid")
+    train_set, valid_set = training_set(prepared, config), prepared.split("valid")
     torch.manual_seed(config.seed)
     model = build_translator(config, prepared.tokenizers).to(device)
     optimizer = make_optimizer(model, config.optimizer)

@@ -47,14 +47,17 @@ def train_step(
         if share is None:
             continue
         with autocast(device, config.trainer.precision):
-            loss, nll = model(*share.to(device).inputs, config.trainer.label_smoothing)
-        (loss / tokens).backward()
-        sums += torch.stack([loss.detach(), nll])
+            loss, nll = model(*share.to(device).inputs, config.trainer.label_smoothing, tokens)
+        loss.backward()
+        sums += torch.stack([loss.detach() * tokens, nll])
     processes.sum_gradients(model)
     processes.share_buffers(model)
     loss_sum, nll_sum = processes.sum(sums).tolist()
     limit = config.optimizer.clip_norm or math.inf
-    norm = nn.utils.clip_grad_norm_(model.parameters(), limit).item()
+    total = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    norm = total.item()
+    if norm > limit:
+        nn.utils.clip_grads_with_norm_(model.parameters(), limit, total)
     if not (math.isfinite(loss_sum) and math.isfinite(norm)):
         raise TrainingError(
             f"loss {loss_sum / tokens} or gradient norm {norm} is not finite; try a lower "

@@ -3,6 +3,7 @@
 from ..figures import attention_figure
 from ..probes import Subject, probe
 from ..probes.histograms import write_histograms
+from ..runs.checkpoint import read_state
 from ..runs.logbook import Logbook
 from ..shown import markdown
 from ..translation.attention import attention_map
@@ -35,9 +36,10 @@ def validate(state: TrainingState, logbook: Logbook) -> None:
     The main process measures; every process has to call this.
     """
     numbers = measure(state, logbook) if state.processes.is_main else []
-    keep_best(state, state.processes.from_main(numbers))
-    if state.config.trainer.average_last > 1:
-        keep_for_average(state)
+    numbers = state.processes.from_main(numbers)
+    keep_best(state, numbers)
+    if max(state.config.trainer.average_last, state.config.trainer.average_best) > 1:
+        keep_for_average(state, numbers)
 
 
 def measure(state: TrainingState, logbook: Logbook) -> list[float]:
@@ -116,11 +118,18 @@ def keep_best(state: TrainingState, numbers: list[float]) -> None:
         progress.plateau_scale *= optimizer.plateau_factor
 
 
-def keep_for_average(state: TrainingState) -> None:
-    """Keep the weights of the last `average_last` validations, named to sort by update."""
-    state.save(f"update-{state.progress.update:09}")
+def keep_for_average(state: TrainingState, numbers: list[float]) -> None:
+    """Keep the weights of the validations to be averaged: the last ones, or the best ones.
+
+    Files are named to sort by update, and hold the numbers that decide which are best. So a
+    validation that is repeated after an interruption leaves the same files.
+    """
+    state.save(f"update-{state.progress.update:09}", numbers)
     if not state.processes.is_main:
         return
-    kept = sorted(state.run.checkpoints.glob("update-*"))
-    for path in kept[: -state.config.trainer.average_last]:
+    trainer, kept = state.config.trainer, sorted(state.run.checkpoints.glob("update-*"))
+    if trainer.average_best:  # the worst first, and the later of equal ones
+        kept.sort(reverse=True)
+        kept.sort(key=lambda path: read_state(path)["standing"])
+    for path in kept[: -(trainer.average_best or trainer.average_last)]:
         path.unlink()

@@ -15,6 +15,7 @@ def warm_up(state: TrainingState) -> None:
     libraries allocate memory. Weights, batch norm's statistics, optimizer, random numbers and
     sampler stay as they are: training gives the same numbers as without it.
     """
+    state.model.load_kernels()
     batch = state.train_set.batch(state.sampler.peek())
     share = batch.share(state.processes.rank, state.processes.size)
     if share is not None:

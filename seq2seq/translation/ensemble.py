@@ -56,7 +56,7 @@ class Ensemble(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members)
         self.translators = list(members)
-        self.vocabulary = members[0].vocabulary
+        self.vocabulary, self.backend = members[0].vocabulary, members[0].backend
         sizes = {(m.vocabulary.src_size, m.vocabulary.tgt_size) for m in members}
         if len(sizes) > 1:
             raise ValueError(f"an ensemble of vocabularies of {sorted(sizes)} pieces: expected one")

@@ -11,14 +11,14 @@ from .beams import Beams, Candidates
 from .sampling import Draws
 
 
-def likeliest(logits: Tensor, normaliser: Tensor, beams: Beams) -> Candidates:
+def likeliest(logits: Tensor, normaliser: Tensor, beams: Beams, backend: str) -> Candidates:
     """Return the best 2K candidates of each sentence: of K of them at most K end.
 
     log p = logits (R, V) - normaliser (R,), whatever the logits of forbidden words are.
     """
     size = beams.config.beam_size
     count = min(2 * size, logits.size(1))
-    best, words = best_words(logits, count)  # (R, count)
+    best, words = best_words(logits, count, backend)  # (R, count)
     next_ones = (best - normaliser[:, None]).cpu().numpy().reshape(len(beams), size, count)
     log_probs = (next_ones + beams.table["log_prob"][:, :, None]).reshape(len(beams), -1)
     order = np.argsort(-log_probs, axis=1, kind="stable")[:, : 2 * size]

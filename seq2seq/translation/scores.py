@@ -17,6 +17,7 @@ from sacrebleu.significance import PairedTest, Result
 
 from ..config.languages import language
 from ..data.normalization import comparable
+from ..shown import brief
 
 BLEU_ORDER = 4
 """BLEU counts sequences of 1 to so many tokens."""
@@ -63,8 +64,8 @@ def bleu_metric(tokenizer: str, lowercase: bool = False) -> BLEU:
         ) from error
     except OSError as error:
         raise ValueError(
-            f"data.bleu_tokenizer={tokenizer}: sacreBLEU cannot download its model ({error});"
-            " expected a network, or another tokenizer such as 13a or char"
+            f"data.bleu_tokenizer={tokenizer}: sacreBLEU cannot download its model"
+            f" ({brief(str(error))}); expected a network, or another tokenizer such as 13a or char"
         ) from error
 
 

@@ -150,7 +150,7 @@ class Search:
     def candidates(self, logits: Tensor) -> Candidates:
         """Return the best next words of the active sentences, or drawn ones."""
         ids = self.model.vocabulary
-        normaliser = log_sum_exp(logits)
+        normaliser = log_sum_exp(logits, self.model.backend)
         logits[:, [ids.pad_id, ids.bos_id]] = MINUS_INFINITY
         if self.config.min_length or self.config.no_repeat_ngram:
             starts = self.beams.table["start"].repeat(self.config.beam_size)
@@ -161,7 +161,7 @@ class Search:
             forbid(logits, words, lengths, self.config, ids.eos_id)
         if self.draws is not None:
             return drawn(logits, normaliser, self.beams, self.draws)
-        return likeliest(logits, normaliser, self.beams)
+        return likeliest(logits, normaliser, self.beams, self.model.backend)
 
     def finished(self, place: int) -> tuple[int, list[Hypothesis]]:
         """Return the position of a sentence that is over, and its best hypotheses."""

@@ -64,7 +64,10 @@ def test_a_choice_is_listed() -> None:
     ("words", "said"),
     [
         (["--beam"], "--beam: expected one argument"),
-        (["--device", "tpu"], "--device tpu: expected one of auto, cpu, cuda"),
+        (
+            ["--device", "tpu"],
+            "--device tpu: expected one of auto, cpu, cuda; did you mean cpu?",
+        ),
         (["--nothing"], "unrecognized arguments: --nothing"),
     ],
 )

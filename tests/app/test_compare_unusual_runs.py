@@ -86,9 +86,8 @@ def test_a_folder_without_a_started_run_gives_a_note(
     alone = compare(bare, failed)
     assert alone.code == 2
     assert (
-        "no run can be compared (expected one that train.py has begun): bare: left out: its training has"
-        " not begun; failed: left out:"
-        " failed: " in alone.err
+        "no run can be compared: bare: its training has not begun; expected a run that train.py has"
+        " begun (2 runs are left out)" in alone.err
     )
 
 

@@ -161,8 +161,9 @@ def test_any_split_of_the_corpus_can_be_scored(
         assert results["runs"][0]["decode"]["beam_size"] == 1
     done = evaluate(two_runs.layer, "--split", "tset")
     assert (done.code, done.out) == (2, "")
-    assert "--split tset: the corpus of" in done.err
-    assert "expected one of train, valid, test, test_other, or --source FILE" in done.err
+    assert "--split tset: " in done.err
+    expected = "expected one of train, valid, test, test_other; did you mean test?"
+    assert f"has no such split; {expected} (any text: --source FILE" in done.err
 
 
 # -- own text ---
@@ -315,8 +316,8 @@ def test_a_missing_run_or_split_is_named(two_runs: Runs, evaluate: Command, tmp_
     run = trained(tmp_path / "run", config)
     done = evaluate(run)
     assert done.code == 2
-    assert f"--split test: the corpus of {run} has none of this name" in done.err
-    assert "expected one of train, valid, test_other, or --source FILE" in done.err
+    assert f"--split test: {run} has no such split" in done.err
+    assert "expected one of train, valid, test_other" in done.err
     assert evaluate(run, "--split", "valid").code == 0
 
 

@@ -26,6 +26,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
         (FileNotFoundError(2, "No such file", "x.txt"), 2),
         (TrainingError("not finite"), 1),
         (OSError(28, "No space left on device", "x.txt"), 1),
+        (OSError(36, "File name too long", "x.txt"), 2),
         (Stopped("saved", 0), 0),
         (Stopped("saved", 130), 130),
         (KeyboardInterrupt(), 130),
@@ -48,6 +49,20 @@ def test_exit_codes(
     assert printed.count("\n") == 1
     if isinstance(error, OSError):
         assert "x.txt: " in printed
+
+
+def test_a_long_failure_says_how_to_see_all_of_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+    def main() -> None:
+        raise RuntimeError("out of memory " * 50)
+
+    assert exit_code(main) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert len(first) <= 200
+    assert second.startswith("HYDRA_FULL_ERROR=1 shows the whole message")
 
 
 def test_a_traceback_on_request(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,6 +120,18 @@ def test_optimizer_schedule_best_and_patience_are_fresh(
     assert results["best_update"] == 3
 
 
+def test_dropout_may_be_another_one(
+    train_here: Any, train_command: Command, tmp_path: Path
+) -> None:
+    bpe = ["tokenizer=bpe", "tokenizer.vocab_size=30"]
+    first = train_here(tmp_path / "first", "trainer.max_epochs=1", *bpe)
+    own = ["tokenizer.bpe_dropout=0.5", "tokenizer.bpe_dropout_sides=source"]
+    done = train_command(f"init_from={first.folder}", *other_text(tmp_path), *own)
+    assert done.code == 0, done.err
+    tokenizer = only_run(tmp_path).config().tokenizer
+    assert (tokenizer.bpe_dropout, tokenizer.bpe_dropout_sides.name) == (0.5, "source")
+
+
 def test_it_learns_faster_than_from_the_start(
     train_here: Any, train_command: Command, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
+from multiprocessing import active_children
 from typing import Any
 
 import pytest
@@ -44,13 +45,10 @@ def test_results_come_in_order_whichever_process_is_faster() -> None:
 
 
 def test_no_more_processes_start_than_there_are_chunks() -> None:
-    work = jobs.Jobs(doubling, [1], 8)
-    work.read_one()
-    work.read_one()
-    assert (len(work.processes), work.is_over) == (1, True)
-    work.collect(None)
-    assert work.found == {0: 2}
-    work.end()
+    others = set(active_children())
+    with closing(in_order(doubling, [1, 2], 8)) as results:
+        assert next(results) == 2
+        assert len(set(active_children()) - others) <= 2
 
 
 def test_chunks_are_read_only_as_processes_become_free(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +69,7 @@ def test_chunks_are_read_only_as_processes_become_free(monkeypatch: pytest.Monke
 def test_an_error_is_raised_in_the_turn_of_its_chunk() -> None:
     with pytest.raises(ValueError, match="bad: expected a number") as raised:
         list(in_order(partial(doubling, 0.5), [0, 1, "bad", 3], 2))
-    assert "in work" in "".join(raised.value.__notes__)
+    assert "in work" in str(raised.value.__cause__)
     with pytest.raises(FileNotFoundError) as lost:
         list(in_order(missing, [1], 2))
     assert lost.value.filename == "model"
@@ -89,7 +87,7 @@ def test_what_was_read_before_an_error_of_the_reader_is_yielded() -> None:
 
 
 def test_a_process_that_ends_gives_one_error() -> None:
-    with pytest.raises(RuntimeError, match=r"a process ended .* \(signal SIGKILL\)"):
+    with pytest.raises(RuntimeError, match="a process ended before"):
         list(in_order(doubling, [1, "kill", 2], 2))
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from conftest import composed
 
-from seq2seq.app.overrides import check, choices, did_you_mean, keys
+from seq2seq.app.overrides import check, choices, keys
+from seq2seq.config.choices import did_you_mean
 from seq2seq.config.settings import settings
 from seq2seq.rnn import NormConfig
 
@@ -16,7 +17,10 @@ from seq2seq.rnn import NormConfig
         ("norm=null", ["norm=null: expected one of batch, ", "did you mean none?"]),
         ("norm=lyer", ["norm=lyer: expected one of batch, ", "did you mean layer?"]),
         ("norm=none,lyer", ["norm=lyer: expected one of batch, "]),
-        ("data=base/multi30k", ["data=base/multi30k: expected one of files, "]),
+        (
+            "data=base/multi30k",
+            ["data=base/multi30k: expected multi30k_", " or another of the 12 "],
+        ),
         ("~norm", ["~norm: expected norm=CHOICE"]),
         ("~optimizer.lr", ["~optimizer.lr: expected optimizer.lr=VALUE"]),
         ("~experiment", ["~experiment: expected experiment=null"]),

@@ -263,7 +263,7 @@ def test_another_configuration_in_the_same_folder_is_refused(
     assert_one_line(
         done,
         2,
-        "here: holds a run of another configuration (optimizer.lr=0.01 there, 0.5 now)",
+        "here: holds another configuration (optimizer.lr=0.01 there, 0.5 now)",
         "overwrite=true",
         "hydra.run.dir=DIR",
     )

@@ -175,6 +175,7 @@ def test_bytes_that_are_no_text_are_answered_with_a_way_out() -> None:
         (["data.name=null"], """(the word null: "data.name='null'")"""),
         (["data.train.source=${x}.de"], r"as a part of a name: '\${x}'"),
         (["+data.more_tests.x.source=a"], "expected it in a file of settings, as in --config-dir"),
+        (["data.more_tests.x.source=a"], "expected it in a file of settings, as in --config-dir"),
         (["model.bidirectional=5"], "model.bidirectional=5: expected true or false"),
     ],
 )

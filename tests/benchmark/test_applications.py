@@ -72,6 +72,22 @@ def test_training_is_measured(measure: Command, tmp_path: Path) -> None:
     assert imread(figure).std() > 0.01
 
 
+def test_training_is_measured_in_bfloat16_too(measure: Command, tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    chosen = ("--norms", "none", "--updates", 1, "--precisions", "fp32,bf16")
+    done = measure("train", *SMALL, *chosen, "--json", file)
+    [rows] = json.loads(file.read_text())["tables"].values()
+    assert done.code == 0
+    assert [row["name"] for row in rows] == [
+        "plain nn.LSTM", "norm=none", "norm=none, sorted",
+        "plain nn.LSTM, bf16", "norm=none, bf16", "norm=none, bf16, sorted",
+        "products alone", "products alone, bf16",
+    ]  # fmt: skip
+    refused = measure("train", *SMALL, "--precisions", "fp32,fp16")
+    assert refused.code == 2
+    assert "expected one of fp32, bf16" in refused.err
+
+
 def test_search_is_measured_on_translators_that_are_kept(measure: Command, tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     chosen = ("--data", "grammar_en_zh", "--norms", "layer", "--trained", 3, "--sentences", 5)
@@ -224,8 +240,10 @@ def test_the_floor_has_the_products_of_a_translator() -> None:
 
 
 def test_every_way_computes_a_product_of_its_shape() -> None:
-    shapes = {tuple(way().shape) for way in floor.ways(5, 6, 7, True)}  # type: ignore[attr-defined]
-    assert shapes == {(5, 7), (7, 5)}
+    for dtype in (torch.float32, torch.bfloat16):
+        found = [way() for way in floor.ways(5, 6, 7, True, dtype)]
+        assert {tuple(x.shape) for x in found} == {(5, 7), (7, 5)}  # type: ignore[attr-defined]
+        assert {x.dtype for x in found} == {dtype}  # type: ignore[attr-defined]
 
 
 def test_the_fastest_way_is_taken_for_shapes_alike(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -307,7 +307,7 @@ def test_the_reference_is_compiled_on_request(measure: Command, tmp_path: Path) 
         (["memory", "--figure", "a.png"], "unrecognized arguments: --figure a.png"),
         (["train", "--updates", 0], "--updates 0: expected at least 1"),
         (["train", "--norms", "none,nothing"], "norm=nothing: expected one of batch"),
-        (["decode", "--data", "nowhere"], "data=nowhere: expected one of files"),
+        (["decode", "--data", "nowhere"], "data=nowhere: expected tatoeba_"),
         (
             ["decode", "--set", "model.encoder_layers=2"],
             "model.encoder_layers=2: expected 1: the translator",

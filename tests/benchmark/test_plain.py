@@ -91,6 +91,10 @@ def test_translations_are_those_of_our_translator(feeds: bool, beam: int) -> Non
     ("config", "named"),
     [
         (Config(model=ModelConfig(12, 16, encoder_layers=2)), "model.encoder_layers=2"),
+        (
+            Config(model=ModelConfig(12, 16, input_feeding=True, recurrent_dropout=0.3)),
+            "model.recurrent_dropout=0.3",
+        ),
         (Config(model=ModelConfig(12, 16, attention=Attention.dot)), "model.attention=dot"),
         (Config(model=ModelConfig(12, 16, tying=Tying.target)), "model.tying=target"),
         (Config(cell=CellConfig(CellKind.gru)), "cell.kind=gru"),

@@ -139,6 +139,7 @@ NEEDED = {
     "model.tying": ["tokenizer.joint=true"],
     "norm.kind=none": ["norm=none"],
     "norm.statistics": ["norm=batch"],
+    "tokenizer.bpe_dropout_sides": ["tokenizer.bpe_dropout=0.1"],
 }
 """What a setting, or a choice of it, needs to have an effect."""
 

@@ -43,10 +43,21 @@ KEYS = list(numeric())
 ZERO = {
     *("data.lr", "data.grammar_seed", "data.grammar_splits.train.count", "decode.length_penalty"),
     *("decode.min_length", "decode.no_repeat_ngram"),
-    *("data.upstream_split.source_column", "model.dropout", "norm.gain", "norm.momentum"),
+    *(
+        "data.upstream_split.source_column",
+        "model.dropout",
+        "model.recurrent_dropout",
+        "norm.gain",
+        "norm.momentum",
+    ),
     *("optimizer.clip_norm", "optimizer.lr", "optimizer.min_lr_ratio"),
     *("optimizer.momentum", "optimizer.warmup_updates", "optimizer.weight_decay", "seed"),
-    *("trainer.average_last", "trainer.label_smoothing"),
+    *(
+        "trainer.average_best",
+        "trainer.average_last",
+        "trainer.label_smoothing",
+        "tokenizer.bpe_dropout",
+    ),
 }
 """Settings that may be 0."""
 

@@ -22,6 +22,7 @@ from seq2seq.config import (
     ProbeConfig,
     ProbeKind,
     Schedule,
+    Sides,
     SplitConfig,
     SplitRule,
     TokenizerConfig,
@@ -53,11 +54,23 @@ def with_splits(origin: Origin = Origin.grammar, **changes: Any) -> DataConfig:
     [
         (lambda: ModelConfig(hidden_size=47), "model.hidden_size=47: expected an even number"),
         (lambda: ModelConfig(encoder_layers=0), "model.encoder_layers=0: expected at least 1"),
+        (
+            lambda: ModelConfig(residual=True),
+            "model.residual=true: .* model.decoder_layers above 1",
+        ),
         (lambda: ModelConfig(dropout=0, variational=True), "model.variational=true: .*dropout"),
         (lambda: TokenizerConfig(vocab_size=4), "tokenizer.vocab_size=4: expected at least 5"),
         (
             lambda: TokenizerConfig(TokenizerKind.char, byte_fallback=True),
             "tokenizer.byte_fallback=true: expected false, .* tokenizer.kind=bpe or unigram",
+        ),
+        (
+            lambda: TokenizerConfig(TokenizerKind.unigram, bpe_dropout=0.1),
+            "tokenizer.bpe_dropout=0.1: expected 0.0, .* tokenizer.kind=bpe",
+        ),
+        (
+            lambda: TokenizerConfig(bpe_dropout_sides=Sides.source),
+            "tokenizer.bpe_dropout_sides=source: .* tokenizer.bpe_dropout above 0",
         ),
         (lambda: OptimizerConfig(momentum=0.9), "optimizer.momentum=0.9: .* optimizer.kind=sgd"),
         (
@@ -74,6 +87,11 @@ def with_splits(origin: Origin = Origin.grammar, **changes: Any) -> DataConfig:
         ),
         (lambda: TrainerConfig(max_epochs=None), "trainer.max_epochs=null: expected a number"),
         (lambda: TrainerConfig(average_last=1), "trainer.average_last=1: expected 0 .* or at l"),
+        (lambda: TrainerConfig(average_best=1), "trainer.average_best=1: expected 0 .* or at l"),
+        (
+            lambda: TrainerConfig(average_last=2, average_best=3),
+            "trainer.average_best=3: expected 0 with trainer.average_last=2",
+        ),
         (
             lambda: TrainerConfig(recalibrate=False, recalibrate_batches=3),
             "trainer.recalibrate_batches=3: .* trainer.recalibrate=true",

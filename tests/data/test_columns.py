@@ -52,8 +52,8 @@ def test_numbers_are_not_trained_on(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert set(read_split(data, "train")[1]) <= set(GERMAN)
     [record] = caplog.records
     assert record.getMessage() == (
-        f"{data.train.source}: source is column 2, target is column 4 of 4 ({ENGLISH[0][:40]!r} ->"
-        f" {GERMAN[0][:40]!r}); data.source_column and data.target_column choose others"
+        f"{data.train.source}: source is column 2, target is column 4 of 4 ({ENGLISH[0][:25]!r} ->"
+        f" {GERMAN[0][:25]!r}); data.source_column and data.target_column choose others"
     )
 
 

@@ -90,10 +90,11 @@ def test_bad_text_is_one_message_and_exit_code_2(
     assert "Traceback" not in done.stderr
 
 
-def test_an_unknown_corpus_lists_the_known_ones(tmp_path: Path) -> None:
-    done = run(tmp_path, "data=nothing")
+def test_an_unknown_corpus_names_known_ones(tmp_path: Path) -> None:
+    done = run(tmp_path, "data=multi30k_en")
     assert done.returncode == 2
-    assert "multi30k_de_en" in done.stderr
+    assert "did you mean multi30k_fr_en? expected multi30k_fr_en, multi30k_en_" in done.stderr
+    assert done.stderr.endswith(" or another of the 12 that --help lists\n")
     assert "Traceback" not in done.stderr
 
 

@@ -1,4 +1,4 @@
-"""The operations of a search step: the C++ kernels compared with plain torch."""
+"""The kernels of a search step compared with plain torch."""
 
 import math
 from collections.abc import Iterator
@@ -114,12 +114,13 @@ def test_wrong_arguments_are_refused(name: str, arguments: tuple[object, ...]) -
 
 def test_the_kernels_leave_gradients_and_other_types_to_torch() -> None:
     logits = torch.randn(2, 6)
-    assert kernels.serves(logits)
-    assert not kernels.serves(logits.double())
-    assert not kernels.serves(logits, logits.bfloat16())
-    assert not kernels.serves(logits.requires_grad_())
+    assert kernels.serves("auto", logits)
+    assert not kernels.serves("reference", logits)
+    assert not kernels.serves("auto", logits.double())
+    assert not kernels.serves("auto", logits, logits.bfloat16())
+    assert not kernels.serves("auto", logits.requires_grad_())
     with torch.no_grad():
-        assert kernels.serves(logits)
+        assert kernels.serves("fused", logits)
     query, keys, states, mask = attention_case()
     context, _ = kernels.attend(query.requires_grad_(), keys, states, mask)
     assert context.requires_grad

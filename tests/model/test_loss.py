@@ -1,8 +1,14 @@
+from collections.abc import Iterator, Sequence
+
 import pytest
 import torch
 import torch.nn.functional as F
+from kernel_cases import needs_compiler
+from torch import Tensor
 
+from seq2seq.model import kernels
 from seq2seq.model.loss import BLOCK_ROWS, CHUNK_ROWS, linear_cross_entropy
+from seq2seq.rnn import packs
 
 
 @pytest.mark.parametrize("rows", [1, CHUNK_ROWS, 2 * CHUNK_ROWS + 3, BLOCK_ROWS + 1])
@@ -46,3 +52,140 @@ def test_autocast_is_close_to_float32() -> None:
     # rows.
     assert abs(rounded - exact) / exact < 2**-8
     assert rounded != exact
+
+
+# -- the kernel, compared with plain torch in double precision ---
+
+
+def case(rows: int, words: int = 90, features: int = 24) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return x, weight, bias and targets."""
+    torch.manual_seed(0)
+    x, weight = torch.randn(rows, features), torch.randn(words, features) / 4
+    return x, weight, torch.randn(words), torch.randint(words, (rows,))
+
+
+def losses_and_gradients(
+    parts: Sequence[Tensor], target: Tensor, smoothing: float, divisor: float = 1.0
+) -> list[Tensor]:
+    """Return loss, nll and the gradients of parts (x, weight, bias), in double precision."""
+    x, weight, bias = inputs = [t.clone().requires_grad_() for t in parts]
+    loss, nll = linear_cross_entropy(x, weight, bias, target, smoothing, divisor)
+    found = [loss.detach(), nll, *torch.autograd.grad(0.37 * loss, inputs)]
+    return [t.double() for t in found]
+
+
+@needs_compiler
+@pytest.mark.parametrize("rows", [1, 63, 64, 200, BLOCK_ROWS + 1])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_kernel_gives_the_loss_and_gradients_of_torch(rows: int, smoothing: float) -> None:
+    assert kernels.load()
+    *parts, target = case(rows)
+    found = losses_and_gradients(parts, target, smoothing)
+    expected = losses_and_gradients([t.double() for t in parts], target, smoothing)
+    for a, b in zip(found, expected, strict=True):
+        scale = float(b.abs().max())
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=2e-6 * scale)
+
+
+@needs_compiler
+def test_large_logits_and_impossible_words_stay_finite() -> None:
+    assert kernels.load()
+    *parts, target = case(70)
+    parts[2][7:9] = torch.tensor([300.0, -300.0])
+    target[:2] = torch.tensor([7, 8])
+    found = losses_and_gradients(parts, target, 0.1)
+    expected = losses_and_gradients([t.double() for t in parts], target, 0.1)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-4)
+
+
+@needs_compiler
+def test_a_nan_in_a_row_makes_the_loss_one() -> None:
+    assert kernels.load()
+    x, weight, bias, target = case(70)
+    x[65, 3] = torch.nan
+    loss, nll = linear_cross_entropy(x, weight, bias, target, 0.1)
+    assert loss.isnan()
+    assert nll.isnan()
+
+
+@needs_compiler
+def test_the_kernel_in_bfloat16_is_that_of_torch_in_bfloat16(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert kernels.load()
+    *parts, target = case(300)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = losses_and_gradients(parts, target, 0.1)
+        monkeypatch.setattr(kernels, "serves", lambda *_: False)
+        expected = losses_and_gradients(parts, target, 0.1)
+    for a, b in zip(found, expected, strict=True):
+        scale = float(b.abs().max())
+        torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-2 * scale)
+
+
+@needs_compiler
+@torch.no_grad()
+def test_no_bit_of_the_kernel_depends_on_the_threads() -> None:
+    assert kernels.load()
+    arguments = (*case(500), 0.1, 1.0, packs(torch.float32), True)
+    threads, found = torch.get_num_threads(), []
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        found.append(torch.ops.seq2seq.linear_cross_entropy(*arguments))
+    torch.set_num_threads(threads)
+    losses, _, _, bias_grad = zip(*found, strict=True)
+    assert all(torch.equal(losses[0], other) for other in losses)
+    assert all(torch.equal(bias_grad[0], other) for other in bias_grad)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_divisor_divides_the_loss_and_its_gradients(dtype: torch.dtype) -> None:
+    *parts, target = case(200)
+    parts = [t.to(dtype).requires_grad_() for t in parts]
+    loss, nll = linear_cross_entropy(parts[0], parts[1], parts[2], target, 0.1, 7.0)
+    whole, whole_nll = linear_cross_entropy(parts[0], parts[1], parts[2], target, 0.1)
+    assert torch.equal(nll, whole_nll)
+    torch.testing.assert_close(7 * loss, whole)
+    gradients = torch.autograd.grad(loss, parts), torch.autograd.grad(whole / 7, parts)
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@needs_compiler
+def test_no_bit_depends_on_what_ran_before() -> None:
+    kernels.load.cache_clear()
+    *parts, target = case(70)
+    first = losses_and_gradients(parts, target, 0.1)
+    assert kernels.load()
+    second = losses_and_gradients(parts, target, 0.1)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_the_reference_is_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "load", lambda: pytest.fail("the kernels are loaded"))
+    x, weight, bias, target = case(4)
+    assert linear_cross_entropy(x, weight, bias, target, 0.1, 1.0, "reference")[0].isfinite()
+
+
+def wrong_arguments() -> Iterator[tuple[Tensor, ...]]:
+    """Yield arguments that the operator refuses."""
+    x, weight, bias, target = case(4)
+    yield x[:, :-1], weight, bias, target
+    yield x.double(), weight.double(), bias, target
+    yield x, weight.bfloat16(), bias, target
+    yield x, weight, bias.double(), target
+    yield x, weight, bias[:-1], target
+    yield x, weight, bias, target.int()
+    yield x, weight, bias, target[:-1]
+    yield x, weight, bias, target + 90
+    yield x, weight, bias, target - 90
+
+
+@needs_compiler
+@pytest.mark.parametrize("arguments", list(wrong_arguments()))
+def test_wrong_arguments_are_refused(arguments: tuple[Tensor, ...]) -> None:
+    assert kernels.load()
+    with pytest.raises(RuntimeError, match=r"expected .* got"):
+        torch.ops.seq2seq.linear_cross_entropy(*arguments, 0.1, 1.0, False, True)

@@ -52,6 +52,8 @@ OPTIONS = [
     {"bidirectional": False},
     {"encoder_layers": 1, "decoder_layers": 3},
     {"encoder_layers": 3, "decoder_layers": 1},
+    *({"residual": True, "input_feeding": f} for f in (False, True)),
+    {"residual": True, "encoder_layers": 3, "decoder_layers": 1, "bidirectional": False},
     {"tying": Tying.target},
     {"tying": Tying.all, "input_feeding": True},
     *({"cell": c, "norm": n} for c, n in itertools.product(CellKind, NormKind.__members__)),
@@ -92,6 +94,23 @@ def test_every_parameter_learns(options: dict[str, Any]) -> None:
     # A bias that adds the same to every score of a softmax, or is undone by batch norm's mean, has
     # no gradient.
     assert without == []
+
+
+@pytest.mark.parametrize("feeding", [False, True])
+def test_a_residual_layer_of_zeros_changes_nothing(feeding: bool) -> None:
+    """Its output is 0 from a state of 0, so that its input is what the next layer sees."""
+    options: dict[str, Any] = {"norm": "none", "input_feeding": feeding}
+    one = translator(encoder_layers=1, decoder_layers=1, **options)
+    for bridge in one.bridge.parameters():
+        bridge.data.zero_()
+    for residual in (True, False):
+        two = translator(residual=residual, **options)
+        two.load_state_dict(one.state_dict(), strict=False)
+        for name, parameter in two.named_parameters():
+            if name not in one.state_dict():
+                parameter.data.zero_()
+        same = torch.equal(two(*batch())[0], one(*batch())[0])
+        assert same is residual
 
 
 @pytest.mark.parametrize("variational", [False, True])

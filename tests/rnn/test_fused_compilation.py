@@ -1,6 +1,7 @@
 """Compiling and loading the fused kernels."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,8 +72,11 @@ def test_the_output_of_a_failing_compiler_is_quoted(tmp_path: Path) -> None:
     compiler.chmod(0o755)
     process = in_a_process("fused", tmp_path, CXX=str(compiler))
     _, errors = process.communicate()
-    assert f"{compiler} failed with exit status 3:\nline 19\n" in errors
-    assert errors.rstrip().endswith("line 30")
+    found = re.search(r"RuntimeError: backend='fused': (.*) \((.*)\); see (.*)\n$", errors)
+    assert found is not None, errors
+    assert found[1] == f"{compiler} failed with exit status 3"
+    assert found[2] == "line 30"
+    assert Path(found[3]).read_text() == "".join(f"line {i}\n" for i in range(1, 31))
 
 
 def test_two_processes_compile_once_and_a_damaged_library_is_compiled_again(tmp_path: Path) -> None:

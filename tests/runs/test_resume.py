@@ -57,6 +57,8 @@ def die() -> None:
     ("settings", "stops"),
     [
         (["model.dropout=0.3"], [5, 4]),
+        (["trainer.average_best=2", "trainer.validate_every=3", "model.dropout=0.3"], [7]),
+        (["tokenizer=bpe", "tokenizer.vocab_size=30", "tokenizer.bpe_dropout=0.5"], [5, 4]),
         (
             [
                 "norm=batch",
@@ -76,6 +78,7 @@ def die() -> None:
                 "cell=gru",
                 "trainer.precision=bf16",
                 "model.variational=true",
+                "model.recurrent_dropout=0.3",
                 "trainer.validate_every=1",
                 "trainer.best_metric=loss",
             ],

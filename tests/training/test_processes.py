@@ -73,8 +73,16 @@ def losses(folder: Path) -> list[float]:
     return [e["loss"] for e in read_metrics(Run(folder).metrics_file) if e["kind"] == "train"]
 
 
-def test_two_processes_learn_the_same_as_one(start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "tokenizer",
+    [[], ["tokenizer=bpe", "tokenizer.vocab_size=30", "tokenizer.bpe_dropout=0.5"]],
+    ids=["words", "BPE-dropout"],
+)
+def test_two_processes_learn_the_same_as_one(
+    tokenizer: list[str], start: Start, tmp_path: Path
+) -> None:
     plain = [
+        *tokenizer,
         "norm=layer",
         "model.dropout=0",
         "optimizer=sgd",

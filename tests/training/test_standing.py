@@ -157,8 +157,10 @@ def test_an_average_is_taken_by_the_same_order(
     kept: dict[str, dict[str, torch.Tensor]] = {}
     save = TrainingState.save
 
-    def keeping(self: TrainingState, name: str = "last") -> None:
-        save(self, name)
+    def keeping(
+        self: TrainingState, name: str = "last", standing: list[float] | None = None
+    ) -> None:
+        save(self, name, standing)
         kept[name] = weights(self.model)
 
     def scores(chrf: float) -> Callable[..., tuple[Scores, list[str]]]:

@@ -8,8 +8,9 @@ from conftest import TrainHere
 from training_states import Fitted, Scripted, training_entries, weights
 
 from seq2seq.config import Metric
-from seq2seq.runs.checkpoint import average_weights, group, load_checkpoint
-from seq2seq.training import evaluation
+from seq2seq.runs.checkpoint import average_weights, group, load_checkpoint, read_state
+from seq2seq.runs.folder import Run
+from seq2seq.training import evaluation, validation
 from seq2seq.training.state import TrainingState
 
 pytest_plugins = ["training_fixtures"]
@@ -60,6 +61,69 @@ def test_a_plateau_lowers_the_rate(fitted: Fitted) -> None:
     assert rates == pytest.approx([0.5, 0.5, 0.5, 0.5, 0.5, 0.05, 0.05])
 
 
+def kept_files(run: Run) -> list[int]:
+    return [int(path.stem.removeprefix("update-")) for path in kept_paths(run)]
+
+
+def kept_paths(run: Run) -> list[Path]:
+    return sorted(run.checkpoints.glob("update-*"))
+
+
+BEST = ("trainer.average_best=2", "trainer.validate_every=2", "trainer.best_metric=loss")
+
+
+def test_the_best_checkpoints_are_averaged(
+    train_here: TrainHere, scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted([0.0], [3.0, 1.0, 2.0, 2.0, 2.5])
+    monkeypatch.setattr(evaluation, "teacher_forced_loss", lambda *_, **__: 1.0)
+    run = train_here(tmp_path / "run", *BEST, "trainer.max_updates=10")
+    assert kept_files(run) == [4, 6], "the earlier one of equal losses"
+    assert [read_state(path)["standing"] for path in kept_paths(run)] == [[-1.0], [-2.0]]
+    best, state = load_checkpoint(run.checkpoint("best"))
+    assert state["averaged"] == ["update-000000004", "update-000000006"]
+    expected = average_weights(kept_paths(run))
+    assert all(torch.equal(group(best, "model")[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("dies_after", [1, 2])
+def test_a_run_killed_while_it_keeps_the_best_checkpoints_resumes_exactly(
+    dies_after: int, train_here: TrainHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new checkpoint is there and the one that it replaces too, or is there no longer."""
+
+    class Killed(BaseException):
+        pass
+
+    options = (*BEST, "trainer.max_updates=10")
+    whole = train_here(tmp_path / "whole", *options)
+    keep, calls = validation.keep_for_average, [0]
+
+    def killed(state: TrainingState, numbers: list[float]) -> None:
+        calls[0] += 1
+        with monkeypatch.context() as patch:
+            if calls[0] == 4 and dies_after == 1:
+                patch.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(Killed))
+            keep(state, numbers)
+        if calls[0] == 4:
+            raise Killed
+
+    monkeypatch.setattr(validation, "keep_for_average", killed)
+    with pytest.raises(Killed):
+        train_here(tmp_path / "killed", *options)
+    assert len(kept_files(Run(tmp_path / "killed"))) == (3 if dies_after == 1 else 2)
+    monkeypatch.undo()
+    run = train_here(tmp_path / "killed", *options)
+    assert kept_files(run) == kept_files(whole)
+    for path, other in zip(
+        (run.checkpoint("best"), *kept_paths(run)),
+        (whole.checkpoint("best"), *kept_paths(whole)),
+        strict=True,
+    ):
+        ours, theirs = load_checkpoint(path)[0], load_checkpoint(other)[0]
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
 @pytest.mark.parametrize("improves", [True, False])
 def test_the_last_checkpoints_are_averaged_where_that_is_better(
     improves: bool,
@@ -70,8 +134,10 @@ def test_the_last_checkpoints_are_averaged_where_that_is_better(
 ) -> None:
     kept, save = {}, TrainingState.save
 
-    def keeping(self: TrainingState, name: str = "last") -> None:
-        save(self, name)
+    def keeping(
+        self: TrainingState, name: str = "last", standing: list[float] | None = None
+    ) -> None:
+        save(self, name, standing)
         kept[name] = weights(self.model)
 
     scripted([0.0], [3.0, 2.0, 2.5, 2.4])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ...errors import DataError
+from ...shown import brief
 from ..text import read_lines
 from .numerals import GENERATORS
 
@@ -155,7 +156,7 @@ class GrammarParser:
                 self.block = self._alternative(category, words[len(self.columns) :])
             case _:
                 expected = "start, side, rewrite, forbid, once, set, rule or words"
-                self._fail(f"{text!r}: expected {expected}")
+                self._fail(f"{brief(text)!r}: expected {expected}")
 
     def _pattern(self, text: str) -> re.Pattern[str]:
         """Compile a regular expression, which may be in quotes."""
@@ -163,7 +164,7 @@ class GrammarParser:
         try:
             return re.compile(text)
         except re.error as error:
-            self._fail(f"{text!r}: expected a regular expression ({error})")
+            self._fail(f"{brief(text)!r}: expected a regular expression ({error})")
 
     def _alternative(self, category: str, words: list[str]) -> Alternative:
         """Return an alternative with features, weight and `grow`, but without outputs yet."""
@@ -178,7 +179,7 @@ class GrammarParser:
             return default
         text = next(iter(value))
         if not re.fullmatch(r"\d+(\.\d+)?", text):
-            self._fail(f"{text!r}: expected a number")
+            self._fail(f"{brief(text)!r}: expected a number")
         return float(text)
 
     def _features(self, words: list[str]) -> Features:
@@ -224,7 +225,7 @@ class GrammarParser:
         cells = [word for word in words if "=" not in word]
         if len(cells) != len(self.columns):
             columns = f"{len(self.columns)} columns ({' '.join(self.columns)})"
-            self._fail(f"{' '.join(cells)!r}: expected {columns}")
+            self._fail(f"{brief(' '.join(cells))!r}: expected {columns}")
         cells = [cells[0] + cell[1:] if cell[0] == "+" else cell for cell in cells]
         entry = self._alternative(table.category, words[len(cells) :])
         outputs: dict[str, tuple[Item, ...]] = {
@@ -238,7 +239,7 @@ class GrammarParser:
         """Return the children that a rule's `with` line names."""
         pattern = r"\s*(\w+)=(\w+)(?:\(([^()]*)\))?(?=\s|$)"
         if not re.fullmatch(f"({pattern})+", text):
-            self._fail(f"{text!r}: expected 'with Name=Category(feature=value ...) ...'")
+            self._fail(f"{brief(text)!r}: expected 'with Name=Category(feature=value ...) ...'")
         return [
             Child(name, category, self._features(features.split()))
             for name, category, features in re.findall(pattern, text)
@@ -304,7 +305,7 @@ class GrammarParser:
             if item.child == child.name and item.column not in self.outputs_of[category]:
                 given = " ".join(sorted(self.outputs_of[category]))
                 place = f"{child.name}.{item.column}"
-                self._fail(f"{place}: expected an output of {category} ({given})", rule.line)
+                self._fail(f"{place}: expected an output of {category} ({brief(given)})", rule.line)
 
     def _check_bounds(self, rule: Alternative, child: Child) -> None:
         """Check that a number, date, year or clock time has two bounds."""

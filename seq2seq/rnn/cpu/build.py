@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import torch
@@ -42,8 +43,8 @@ COMPILE_FLAGS = [
 """Without -fno-tree-pre, gcc puts branches around the clamp of a sigmoid's argument, and the loop
 is not vectorised: batch norm's passes take twice the time.
 """
-SHOWN_LINES = 12
-"""Last lines of a compiler's output in an error message."""
+SHOWN = 80
+"""Characters of a compiler's output in an error message."""
 
 
 class BuildError(RuntimeError):
@@ -169,15 +170,21 @@ def build(kernels: Kernels, library: Path) -> None:
             for source, target in zip(sources, compiled, strict=True)
         ]
         with ThreadPoolExecutor() as pool:
-            list(pool.map(run, commands))
-        run([*command, "-shared", *compiled, *libraries, "-o", str(linked)])
+            list(pool.map(run, commands, repeat(library.parent)))
+        run([*command, "-shared", *compiled, *libraries, "-o", str(linked)], library.parent)
         os.replace(linked, library)
 
 
-def run(command: list[str]) -> None:
-    """Run a compiler; raise BuildError with its last lines if it fails."""
+def run(command: list[str], folder: Path) -> None:
+    """Run a compiler; raise BuildError if it fails, and leave what it printed in the folder."""
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines()[-SHOWN_LINES:]
-        failed = f"{shlex.join(command[:1])} failed with exit status {done.returncode}:"
-        raise BuildError("\n".join([failed, *lines]))
+        printed = (done.stderr or done.stdout).strip()
+        output = folder / f"{Path(command[-1]).stem}.log"
+        output.write_text(printed + "\n", encoding="utf-8")
+        lines = printed.splitlines() or ["it printed nothing"]
+        line = next((line for line in lines if "error:" in line), lines[-1]).strip()
+        raise BuildError(
+            f"{shlex.join(command[:1])} failed with exit status {done.returncode}"
+            f" ({line[:SHOWN]}); see {output}"
+        )

@@ -1,0 +1,56 @@
+"""A value of great length is shown cut: the rest of the message can be read."""
+
+import re
+
+import pytest
+from conftest import Done, TrainCommand
+from runs import Script
+
+pytest_plugins = ["run_fixtures"]
+
+WORD, WORDS = "w" * 10_000, "word " * 2_000
+
+
+def assert_cut(done: Done) -> None:
+    """Check that a command has refused a value and shown some of it; Done checks the rest."""
+    assert done.code == 2, done.err
+    line = done.err.splitlines()[-1]
+    assert "ww…ww" in line or re.search(r"wo?r?d?[ \\]*( \[\.\.\.\] |…)[wor]*d?", line), line
+
+
+@pytest.mark.parametrize("value", [WORD, WORDS])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("data", "norm", "seed", "optimizer.lr", "trainer.precision", "trainer.progress"),
+        *("probe.lengths", "data.source_language", "data.bleu_tokenizer", "decode.max_length"),
+        *("data.train.source", "tokenizer.model", "data.source_column", "resume", "init_from"),
+        *("data.grammar", "hydra.run.dir", "nothing", "data.root", "data.more_tests.x.source"),
+    ],
+)
+def test_train_cuts_a_long_value(train_command: TrainCommand, key: str, value: str) -> None:
+    files = ["data=files"] if key.startswith("data.") else []
+    assert_cut(train_command(*files, f"{key}={value}"))
+
+
+@pytest.mark.parametrize("word", [WORD, f"{WORD}=1", WORDS, f"+{WORD}=1", f"~{WORD}"])
+def test_train_cuts_a_long_word(train_command: TrainCommand, word: str) -> None:
+    assert_cut(train_command(word))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("translate", [WORD]),
+        ("translate", ["run", "--beam", WORD]),
+        ("translate", ["run", "--device", WORD]),
+        ("translate", ["run", f"--{WORD}"]),
+        ("translate", ["run", "--max-length", WORDS]),
+        ("evaluate", ["run", "--tokenize", WORD]),
+        ("evaluate", [WORD, WORD]),
+        ("compare", [WORD]),
+        ("score", ["run", "--source", WORD, "--target", WORD]),
+    ],
+)
+def test_a_script_cuts_a_long_argument(script: Script, name: str, arguments: list[str]) -> None:
+    assert_cut(script(name)(*arguments))
