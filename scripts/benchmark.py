@@ -20,7 +20,6 @@ from seq2seq.app.arguments import one_of, parser, some_of, whole
 from seq2seq.app.exit_codes import exiting
 from seq2seq.app.options import add_threads
 from seq2seq.app.utf8 import restart_in_utf8
-from seq2seq.config import Precision
 from seq2seq.config.checks import Range
 from seq2seq.files import write_text
 
@@ -115,12 +114,6 @@ def add_options(command: argparse.ArgumentParser, name: str) -> None:
         add_amounts(command, name)
 
 
-def precisions(typed: str) -> list[str]:
-    """Return the names of precisions, in the order typed."""
-    known = one_of(precision.value for precision in Precision)
-    return list(dict.fromkeys(map(known, typed.split(","))))
-
-
 def add_translators(command: argparse.ArgumentParser, name: str) -> None:
     """Add the options of a command that measures translators."""
     add = command.add_argument
@@ -136,7 +129,7 @@ def add_translators(command: argparse.ArgumentParser, name: str) -> None:
     add("--norms", default=NORMS, metavar="NAMES", help=f"norms, {what} (default: {NORMS})")
     if name != "startup":
         add("--feeding", action="store_true", help="all translators with input feeding, too")
-    if name in ("train", "all"):
+    if name in ("train", "decode", "all"):
         add(
             "--precisions",
             type=some_of(PRECISIONS),
@@ -163,20 +156,6 @@ def add_amounts(command: argparse.ArgumentParser, name: str) -> None:
             metavar="N",
             help="updates in each turn (default: 8)",
         )
-    add_search(command, name)
-    if name != "train":
-        add(
-            "--trained",
-            type=at_least_one,
-            default=200,
-            metavar="N",
-            help="updates that translators are trained for beforehand (default: 200)",
-        )
-
-
-def add_search(command: argparse.ArgumentParser, name: str) -> None:
-    """Add the options of a command that searches."""
-    add = command.add_argument
     if name in ("decode", "memory", "all"):
         add(
             "--sentences",
@@ -185,13 +164,13 @@ def add_search(command: argparse.ArgumentParser, name: str) -> None:
             metavar="N",
             help="lines of valid (default: 256)",
         )
-    if name in ("decode", "all"):
+    if name != "train":
         add(
-            "--precisions",
-            type=precisions,
-            default="fp32",
-            metavar="NAMES",
-            help="precisions of the products, with commas: fp32, bf16 (default: fp32)",
+            "--trained",
+            type=at_least_one,
+            default=200,
+            metavar="N",
+            help="updates that translators are trained for beforehand (default: 200)",
         )
 
 
