@@ -129,7 +129,7 @@ def add_translators(command: argparse.ArgumentParser, name: str) -> None:
     add("--norms", default=NORMS, metavar="NAMES", help=f"norms, {what} (default: {NORMS})")
     if name != "startup":
         add("--feeding", action="store_true", help="all translators with input feeding, too")
-    if name in ("train", "all"):
+    if name in ("train", "decode", "all"):
         add(
             "--precisions",
             type=some_of(PRECISIONS),

@@ -68,7 +68,8 @@ def decode(options: Options) -> Results:
         title = f"beam {base.decode.beam_size}, {contestant.name}, {base.data.name}"
         profile(results, title, partial(search, work.sentences, base.decode), model)
         return results
-    found = contestants(base, configs, options.feeding)
+    precisions = [Precision(name) for name in options.precisions]
+    found = contestants(base, configs, options.feeding, precisions=precisions)
     results.decoding = decoding_speeds(work, found, options.trained, options.rounds)
     return results
 

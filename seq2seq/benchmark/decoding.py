@@ -6,15 +6,18 @@ from functools import partial
 from statistics import mean
 
 import numpy as np
+import torch
 from torch import nn
 
-from ..config import Config, DecodeConfig, ModelConfig
+from ..config import Config, DecodeConfig, ModelConfig, Precision
 from ..data.tokenizer import Tokenizers
+from ..device import autocast
+from ..rnn import product_dtype
 from ..runs.checkpoint import group, load_checkpoint
 from ..runs.folder import Run as RunFolder
 from ..translation.loading import load_translator
 from ..translation.search import search_in_batches
-from .contestants import PRODUCTS, Contestant, variant
+from .contestants import PRODUCTS, Contestant, variant, with_settings
 from .floor import Floor, search_products
 from .plain import PlainTranslator, as_plain, vocabulary_of
 from .plain_search import search_in_batches as plain_search
@@ -62,7 +65,7 @@ def floor(work: Workload, plain: PlainTranslator, model: ModelConfig, config: De
         batch = lengths[number * size : (number + 1) * size]
         vocabulary = work.prepared.tokenizers.target.vocab_size
         products += list(search_products(model, vocabulary, batch, rows))
-    return Floor().run(products)
+    return Floor(product_dtype(torch.empty(0))).run(products)
 
 
 def longest_first(sentences: Sentences) -> Sentences:
@@ -70,15 +73,35 @@ def longest_first(sentences: Sentences) -> Sentences:
     return sorted(sentences, key=lambda sentence: -len(sentence))
 
 
+def in_float32(contestant: Contestant) -> Contestant:
+    """Return a contestant whose products are in float32."""
+    config = contestant.config
+    settings = with_settings(config, config.model.input_feeding, Precision.fp32)
+    return replace(contestant, config=settings)
+
+
+def in_precision(search: Search, precision: Precision) -> Search:
+    """Return a search whose products have a precision."""
+
+    def run(sentences: Sentences, config: DecodeConfig) -> Sentences:
+        with autocast(CPU, precision):
+            return search(sentences, config)
+
+    return run
+
+
 def decoding_speeds(
     work: Workload, found: Sequence[Contestant], updates: int, rounds: int
 ) -> dict[str, list[Speed]]:
     """Measure greedy and beam search in sentences a second: the tables, by their titles.
 
-    The translators have been trained by so many updates.
+    The translators have been trained by so many updates, in float32 whatever they search in.
     """
-    runs = {c.name: trained_run(c, work.prepared, updates) for c in found}
-    searches = {c.name: new_search(c, runs[c.name])[1] for c in found}
+    runs = {c.name: trained_run(in_float32(c), work.prepared, updates) for c in found}
+    searches = {
+        c.name: in_precision(new_search(c, runs[c.name])[1], c.config.trainer.precision)
+        for c in found
+    }
     tables = {}
     for beam in BEAMS:
         config = replace(work.config.decode, beam_size=beam)
@@ -89,7 +112,8 @@ def decoding_speeds(
         }
         for rival in (contestant for contestant in found if contestant.norm is None):
             plain = plain_translator(runs[rival.name], rival.config)
-            alone = floor(work, plain, rival.config.model, config)
+            with autocast(CPU, rival.config.trainer.precision):
+                alone = floor(work, plain, rival.config.model, config)
             timed[variant(PRODUCTS, rival.config)] = (alone, alone)
         speeds = interleaved_speeds(timed, len(work.sentences), rounds)
         for speed in speeds:

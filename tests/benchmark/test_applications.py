@@ -108,6 +108,18 @@ def test_search_is_measured_on_translators_that_are_kept(measure: Command, tmp_p
     assert all(path.stat().st_mtime_ns > old for path, old in zip(weights, before, strict=True))
 
 
+def test_search_is_measured_in_several_precisions(measure: Command, tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    chosen = ("--norms", "layer", "--trained", 2, "--sentences", 3, "--precisions", "fp32,bf16")
+    results = figures(measure("decode", *SMALL, *chosen, "--json", file), file)
+    for rows in results["tables"].values():
+        assert [row["name"] for row in rows] == [
+            *("plain nn.LSTM", "norm=layer"),
+            *("plain nn.LSTM, bf16", "norm=layer, bf16"),
+            *("products alone", "products alone, bf16"),
+        ]
+
+
 def test_each_command_explains_only_its_own_options(measure: Command) -> None:
     options = {name: measure(name, "--help").out for name in ("layers", "train", "decode")}
     assert [name for name, text in options.items() if "--compile" in text] == ["layers"]

@@ -74,6 +74,18 @@ def test_no_bit_depends_on_the_batch_or_the_threads(
     torch.set_num_threads(threads)
 
 
+@pytest.mark.skipif(not packs(torch.bfloat16), reason="a CPU without bfloat16 products")
+@pytest.mark.parametrize("beam", [1, 5])
+@pytest.mark.parametrize("norm", NORMS)
+def test_no_bit_depends_on_the_batch_in_bfloat16(norm: str, beam: int) -> None:
+    model, config = translator(NORMS[norm]), DecodeConfig(beam, max_length="2x+5")
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = search(model, config, beam)
+        for size in (1, 7, 16):
+            assert search(model, replace(config, batch_size=size), beam) == expected
+    assert expected != search(model, config, beam)
+
+
 @pytest.mark.skipif(not packs(torch.float32), reason="no oneDNN: products depend on the batch")
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_order_of_the_input_does_not_matter(norm: str) -> None:
