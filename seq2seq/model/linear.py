@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..rnn import packed, packs, product_dtype
+from ..rnn import packed, packs, product_dtype, recurring_rows
 
 
 class Linear(nn.Linear):
@@ -17,12 +18,19 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return x W^T + b (..., out) of x (..., in)."""
-        if self.packed is None:
+        narrow = input.device.type == "cpu" and product_dtype(self.weight) is torch.bfloat16
+        if self.packed is None and not narrow:
             return super().forward(input)
-        weight, bias = self.packed
-        x = input.to(weight.dtype)
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-        return result
+        x = input.reshape(-1, input.size(-1))
+        more = recurring_rows(x.size(0)) - x.size(0)
+        padded = F.pad(x, (0, 0, 0, more)) if more else x
+        if self.packed is None:
+            y = super().forward(padded)
+        else:
+            weight, bias = self.packed
+            padded = padded.to(weight.dtype)
+            y = torch.ops.mkldnn._linear_pointwise(padded, weight, bias, "none", [], "")
+        return y[: x.size(0)].view(*input.shape[:-1], -1)
 
     def pack(self) -> None:
         """Pack the weight in its present values, for a CPU whose products gain by that."""

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import CellConfig, ModelConfig, Tying
-from ..rnn import NormConfig, is_norm_parameter, load_kernels
+from ..rnn import NormConfig, is_norm_parameter, load_kernels, product_dtype
 from . import kernels
 from .attention import Memory
 from .decoder import Decoder, DecoderState
@@ -23,6 +23,9 @@ from .linear import Linear
 from .loss import linear_cross_entropy
 from .packing import Packing
 from .weight_drop import call_with_dropped_weights
+
+STEPS = 8
+"""With bfloat16 products on a CPU, batches have a multiple of so many time steps."""
 
 
 @dataclass
@@ -125,6 +128,8 @@ class Translator(nn.Module):
         Both are sums over target tokens; the loss is divided by `divisor`. src (B, S) and tgt
         (B, T) are ids that end in eos and are padded; the lengths (B,) count eos.
         """
+        if src.device.type == "cpu" and product_dtype(self.output.weight) is torch.bfloat16:
+            src, tgt = (self._in_recurring_steps(ids) for ids in (src, tgt))
         memory, state = self.encode(src, src_lengths)
         packing = Packing(tgt_lengths, tgt.size(1), tgt.device)
         states, _ = self.decode(memory, state, tgt, packing)  # (N, A)
@@ -132,6 +137,10 @@ class Translator(nn.Module):
         return linear_cross_entropy(
             states, weight, bias, packing.pack(tgt), smoothing, divisor, self.backend
         )
+
+    def _in_recurring_steps(self, ids: Tensor) -> Tensor:
+        """Return ids (B, T) padded to a multiple of STEPS: oneDNN keeps memory for each shape."""
+        return F.pad(ids, (0, -ids.size(1) % STEPS), value=self.vocabulary.pad_id)
 
     def encode(self, src: Tensor, src_lengths: Tensor) -> tuple[Memory, DecoderState]:
         """Return the memory of src (B, S) and the decoder's first state; src_lengths (B,)."""

@@ -27,7 +27,7 @@ namespace {
 using at::Tensor;
 
 constexpr int64_t kBlockRows = 2048;  // rows whose logits exist at a time
-constexpr int64_t kPartRows = 64;    // rows whose gradients of the bias are summed together
+constexpr int64_t kPartRows = 64;     // rows whose gradients of the bias are summed together
 
 struct Losses {
   double smoothed = 0, nll = 0;
@@ -126,11 +126,9 @@ void check(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tens
 // dweight (V, A) += d^T x; the first block's product makes it.
 void add_weight_gradient(Tensor& dweight, const Tensor& d, const Tensor& x) {
   if (!dweight.defined())
-    dweight = at::mm(d.t(), x).to(at::kFloat);
-  else if (x.scalar_type() == at::kFloat)
-    dweight.addmm_(d.t(), x);
+    dweight = weight_gradient(d, x).to(at::kFloat);
   else
-    dweight.add_(at::mm(d.t(), x));
+    dweight.add_(weight_gradient(d, x));
 }
 
 // Losses (2,): smoothed and nll, sums over the rows; then the gradients of the first one divided by

@@ -204,8 +204,7 @@ Inferred batch_norm_inference(const Tensor& u, const Tensor& weight_hh, const Op
                       statistics.scalar_type() == at::kFloat,
                   "expected float statistics (S, ", Cell::kStatistics * H, "), got ",
                   statistics.sizes(), " of type ", statistics.scalar_type());
-    TORCH_CHECK(places.sizes() == at::IntArrayRef({u.size(0)}) &&
-                    places.scalar_type() == at::kLong,
+    TORCH_CHECK(places.sizes() == at::IntArrayRef({u.size(0)}) && places.scalar_type() == at::kLong,
                 "expected places (", u.size(0), ",) of type Long, got ", places.sizes(),
                 " of type ", places.scalar_type());
     const Tensor rows = places.contiguous();

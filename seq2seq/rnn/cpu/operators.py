@@ -82,6 +82,16 @@ def packed(weight: Tensor) -> Tensor:
     return found
 
 
+def recurring_rows(rows: int) -> int:
+    """Return the number of rows, these or a few more, that a product of oneDNN should have.
+
+    oneDNN keeps half a megabyte of code for each shape for ever; see products.h, which has the same
+    rule.
+    """
+    step = 1 if rows <= 4 else 4 if rows <= 64 else 16 if rows <= 256 else 64
+    return -(-rows // step) * step
+
+
 @functools.cache
 def gpu_failure() -> str | None:
     """Register the operators for CUDA tensors; return why that failed, or None."""

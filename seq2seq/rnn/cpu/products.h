@@ -5,9 +5,11 @@
 #include <ATen/Version.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <string>
@@ -22,11 +24,40 @@ inline at::Tensor call(const char* name, torch::jit::Stack stack) {
   return stack.front().toTensor();
 }
 
+// The number of rows that a product of oneDNN has for at least so many. oneDNN compiles its code
+// for each shape, and keeps about half a megabyte of it for ever. Packed batches have another
+// number of rows each time, so that memory would grow with every update.
+inline int64_t recurring(int64_t rows) {
+  const int64_t step = rows <= 4 ? 1 : rows <= 64 ? 4 : rows <= 256 ? 16 : 64;
+  return (rows + step - 1) / step * step;
+}
+
+// x with more rows, whose values mean nothing: those behind it in its memory, if there are enough.
+inline at::Tensor with_rows(const at::Tensor& x, int64_t rows) {
+  if (rows == x.size(0)) return x;
+  const int64_t end = x.storage_offset() + rows * x.size(1);
+  const int64_t room = static_cast<int64_t>(x.storage().nbytes()) / x.element_size();
+  if (x.is_contiguous() && end <= room) return x.as_strided({rows, x.size(1)}, x.strides());
+  const at::Tensor more = at::zeros({rows, x.size(1)}, x.options());
+  more.narrow(0, 0, x.size(0)).copy_(x);
+  return more;
+}
+
+// x with rows of zeros behind it.
+inline at::Tensor with_zeros(const at::Tensor& x, int64_t rows) {
+  return rows == x.size(0) ? x : at::constant_pad_nd(x, {0, 0, 0, rows - x.size(0)});
+}
+
 // x W^T by oneDNN, for W (out, in) in any layout.
-inline at::Tensor onednn_linear(const at::Tensor& x, const at::Tensor& weight) {
+inline at::Tensor onednn_product(const at::Tensor& x, const at::Tensor& weight) {
   const c10::List<std::optional<at::Scalar>> no_scalars;
   return call("mkldnn::_linear_pointwise",
               {x, weight, c10::IValue(), std::string("none"), no_scalars, std::string()});
+}
+
+// The same, with recurring rows. The result may lie in memory of more rows.
+inline at::Tensor onednn_linear(const at::Tensor& x, const at::Tensor& weight) {
+  return onednn_product(with_rows(x, recurring(x.size(0))), weight).narrow(0, 0, x.size(0));
 }
 
 // Whether oneDNN multiplies large float matrices. Without AVX-512 PyTorch's own product was 2 to 27
@@ -35,7 +66,9 @@ inline bool onednn_for_large(bool onednn) { return onednn && at::get_cpu_capabil
 
 // x W^T for a W (out, in) that may be packed already, in the layout of oneDNN's kernels.
 inline at::Tensor product(const at::Tensor& x, const at::Tensor& weight, bool onednn) {
-  return onednn || weight.is_mkldnn() ? onednn_linear(x, weight) : at::linear(x, weight);
+  if (onednn || weight.is_mkldnn()) return onednn_linear(x, weight);
+  if (x.scalar_type() == at::kFloat) return at::linear(x, weight);
+  return at::linear(with_rows(x, recurring(x.size(0))), weight).narrow(0, 0, x.size(0));
 }
 
 // A copy of float x (rows, columns) as (columns, rows), by tiles and by threads. That of at::Tensor
@@ -83,7 +116,9 @@ class Product {
   at::Tensor operator()(const at::Tensor& x) const {
     if (!turned_) return product(x, weight_, false);
     const bool widens = weight_.size(0) > weight_.size(1);  // oneDNN was faster for these
-    return transposed(widens ? onednn_linear(weight_, transposed(x).t()) : at::mm(weight_, x.t()));
+    if (!widens) return transposed(at::mm(weight_, x.t()));
+    const at::Tensor more = transposed(with_rows(x, recurring(x.size(0))));
+    return transposed(onednn_product(weight_, more.t())).narrow(0, 0, x.size(0));
   }
 
  private:
@@ -93,11 +128,11 @@ class Product {
   bool turned_ = false;
 };
 
-// d^T x: the gradient of W in y = x W^T, for d = dL/dy (N, out) and x (N, in). oneDNN reads
-// d as a weight, in any layout, so that only the smaller x and the result are transposed.
-inline at::Tensor weight_gradient(const at::Tensor& d, const at::Tensor& x, bool onednn) {
-  if (!onednn_for_large(onednn) || x.scalar_type() != at::kFloat) return at::mm(d.t(), x);
-  return transposed(onednn_linear(transposed(x), d.t()));
+// d^T x: the gradient of W in y = x W^T, for d = dL/dy (N, out) and x (N, in).
+inline at::Tensor weight_gradient(const at::Tensor& d, const at::Tensor& x) {
+  if (x.scalar_type() == at::kFloat) return at::mm(d.t(), x);
+  const int64_t rows = recurring(x.size(0));  // oneDNN multiplies these
+  return at::mm(with_zeros(d, rows).t(), with_zeros(x, rows));
 }
 
 }  // namespace seq2seq

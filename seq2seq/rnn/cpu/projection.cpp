@@ -29,7 +29,7 @@ std::tuple<Tensor, Tensor> projection_backward(const Tensor& du, const Tensor& x
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   const Tensor nothing = at::empty({0}, x.options());
   return {x_grad ? product(du, weight.t(), onednn_for_large(onednn)) : nothing,
-          weight_grad ? weight_gradient(du, x, onednn) : nothing};
+          weight_grad ? weight_gradient(du, x) : nothing};
 }
 
 }  // namespace

@@ -247,7 +247,7 @@ Backward backward_steps(const Incoming& d, const Kept& kept, at::IntArrayRef bat
   if (weight_grad) {
     const Tensor states =
         states_before(kept.output.to(kept.weight_hh.scalar_type()), kept.h_0, batch_sizes);
-    dweight = weight_gradient(kept.h_0 ? dz : dz.slice(0, B), states, pack_weight);
+    dweight = weight_gradient(kept.h_0 ? dz : dz.slice(0, B), states);
   }
   const Tensor dh_0 = kept.h_0 ? after.to(at::kFloat) : at::zeros({B, H}, d.h_n.options());
   return {du, dweight, dh_0, carried};
