@@ -1,14 +1,25 @@
 """The precision of matrix products under autocast."""
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
+@functools.cache
+def has_autocast(device: str) -> bool:
+    """Return whether autocast exists for a type of device."""
+    return torch.amp.is_autocast_available(device)
+
+
+has_autocast._dynamo_marked_constant = True  # type: ignore[attr-defined]  # PyTorch 2.10 cannot trace it
+
+
 def product_dtype(x: Tensor) -> torch.dtype:
     """Return the type of products with x: autocast's where autocast is enabled, else x's own."""
     device = x.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+    if has_autocast(device) and torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
     return x.dtype
 

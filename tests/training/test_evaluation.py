@@ -199,7 +199,7 @@ def test_results_hold_the_documented_values(run_name: str, request: pytest.Fixtu
         assert (found["bleu"], found["chrf"]) == (expected.bleu, expected.chrf)
         for side, key in (("source", "source_sha256"), ("target", "reference_sha256")):
             assert found[key] == text_sha256(Path(getattr(getattr(config.data, split), side)))
-    assert results["versions"]["torch"] == torch.__version__
+    assert results["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert results["versions"]["python"] == platform.python_version()
     assert results["versions"]["seq2seq"] == __version__
     assert results["versions"].keys() >= {"sentencepiece", "sacrebleu"}
@@ -252,17 +252,23 @@ def test_no_test_set(train_here: TrainHere, tmp_path: Path) -> None:
     assert [path.name for path in run.translations.iterdir()] == ["valid.txt"]
 
 
-def test_the_scored_weights_are_those_of_best(finished: Run) -> None:
-    best = group(load_checkpoint(finished.checkpoint("best"))[0], "model")
-    last = group(load_checkpoint(finished.checkpoint("last"))[0], "model")
-    assert not torch.equal(best["output.weight"], last["output.weight"])
-    config, prepared, model = opened(finished)
-    assert (
-        teacher_forced_loss(model, prepared.split("valid"), config, CPU)
-        == final_results(finished)["valid_loss"]
+def test_the_scored_weights_are_those_of_best(train_here: TrainHere, tmp_path: Path) -> None:
+    # At this learning rate the loss rises again after its first updates.
+    run = train_here(
+        tmp_path / "run",
+        *("trainer.best_metric=loss", "optimizer.lr=0.3", "optimizer.schedule=constant"),
+        *("optimizer.warmup_updates=0", "trainer.validate_every=2"),
     )
-    load_weights(model, last, finished.checkpoint("last"))
+    best = group(load_checkpoint(run.checkpoint("best"))[0], "model")
+    last = group(load_checkpoint(run.checkpoint("last"))[0], "model")
+    assert not torch.equal(best["output.weight"], last["output.weight"])
+    config, prepared, model = opened(run)
     assert (
         teacher_forced_loss(model, prepared.split("valid"), config, CPU)
-        != final_results(finished)["valid_loss"]
+        == final_results(run)["valid_loss"]
+    )
+    load_weights(model, last, run.checkpoint("last"))
+    assert (
+        teacher_forced_loss(model, prepared.split("valid"), config, CPU)
+        != final_results(run)["valid_loss"]
     )

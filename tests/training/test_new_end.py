@@ -43,7 +43,7 @@ def test_a_finished_cosine_does_not_rise_again(
     said = str(refused.value)
     assert said.startswith(f"trainer.{'max_updates=99' if 'max_updates' in limits else 'max'}")
     assert f"would rise from {0.01 * floor:.3g} to " in said
-    assert f"init_from={run.folder} trains its weights on" in said
+    assert f"init_from={run.folder} starts a new schedule" in said
     assert len(said) - 2 * len(str(run.folder)) < 200
     assert snapshot(run.folder) == before
 
