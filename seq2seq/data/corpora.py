@@ -251,11 +251,17 @@ def fetch(address: str, folder: Path, name: str) -> Path:
             os.replace(temporary / name, folder / name)
     except OSError as error:
         raise DataError(
-            f"{address}: cannot be downloaded ({brief(str(error))});"
+            f"{address}: cannot be downloaded ({brief(_innermost(error))});"
             " data.mirror=DIR reads it from a folder"
         ) from error
-
     return folder / name
+
+
+def _innermost(error: BaseException) -> str:
+    """Return what the system says about a failed download, without what libraries wrap it in."""
+    while (earlier := error.__cause__ or error.__context__) is not None:
+        error = earlier
+    return str(getattr(error, "strerror", None) or error)
 
 
 def _divide(config: DataConfig, address: str, rule: SplitRule, folder: Path) -> None:
