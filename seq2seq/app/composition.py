@@ -48,6 +48,7 @@ VERSION_BASE = "1.3"
 
 def register() -> None:
     """Register the schemas and resolvers that configs/ uses."""
+    os.environ.setdefault("OC_CAUSE", "0")  # else OmegaConf's errors differ under a debugger
     sweeper.register()
     register_source()
     store = ConfigStore.instance()

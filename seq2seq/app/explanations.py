@@ -43,7 +43,9 @@ def explained(error: HydraException | OmegaConfBaseException) -> str:
 def _own(error: BaseException) -> ValueError | None:
     """Return the error of this program that OmegaConf has wrapped into one of its own, if any."""
     found: BaseException | None = error
-    while isinstance(found, (HydraException, OmegaConfBaseException)):
+    met: list[BaseException | None] = []
+    while isinstance(found, (HydraException, OmegaConfBaseException)) and found not in met:
+        met.append(found)  # with OC_CAUSE=1 an error can be its own cause
         found = found.__cause__
     return found if isinstance(found, ValueError) else None
 

@@ -42,7 +42,8 @@ def test_resume_refuses_settings_that_change_the_training(
 ) -> None:
     before = snapshot(copied.folder)
     done = train_command(f"resume={copied.folder}", override)
-    assert_one_line(done, 2, f"{override.partition('=')[0]}", "trainer.max_epochs")
+    helps = "init_from=" if override.startswith("data.") else ", max_epochs"
+    assert_one_line(done, 2, f"{override.partition('=')[0]}", helps)
     assert snapshot(copied.folder) == before
     assert not (tmp_path / "outputs").exists()
 

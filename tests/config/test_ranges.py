@@ -3,6 +3,7 @@ own key.
 """
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
@@ -154,3 +155,20 @@ def test_what_is_said(key: str, value: str, expected: str, bases: dict[str, Dict
     said = answer(bases, key, value)
     assert said is not None
     assert said.startswith(f"{key}{expected}"), said
+
+
+def test_errors_are_the_same_under_a_debugger(bases: dict[str, DictConfig]) -> None:
+    expected = answer(bases, "probe.lengths", "[1e300,1e300]")
+    tracer = sys.gettrace()
+    sys.settrace(lambda *_: None)
+    try:
+        assert answer(bases, "probe.lengths", "[1e300,1e300]") == expected
+    finally:
+        sys.settrace(tracer)
+
+
+def test_an_error_that_is_its_own_cause_is_explained(
+    bases: dict[str, DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OC_CAUSE", "1")
+    assert answer(bases, "probe.lengths", "[1e300,1e300]")
