@@ -21,7 +21,6 @@ REQUIRED = [
     Requirement(line) for lines in (PROJECT["dependencies"], *EXTRAS.values()) for line in lines
 ]
 APART = {
-    "torch": "people have one already, which is not replaced",
     "triton": "torch brings the one that it needs",
     "hydra-ray-launcher": "the tests start no Ray cluster",
     **dict.fromkeys(("ruff", "mypy", "codespell", "clang-format", "pre-commit"), "runs no test"),

@@ -2,16 +2,16 @@
 
 import argparse
 import signal
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from multiprocessing import active_children, get_context
-from threading import RLock
+from queue import Queue
+from threading import RLock, Semaphore, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -21,10 +21,8 @@ C = TypeVar("C")
 R = TypeVar("R")
 JOB_LINES = 250
 """Lines of a chunk: few enough to share a small file, enough to fill batches."""
-UNPRINTED = 4
-"""Finished chunks for each process that may wait for an earlier one."""
-REPORTED = (ValueError, RuntimeError, OSError)
-"""Errors of the reader of the chunks; any other is a fault of ours."""
+AHEAD = 4
+"""Chunks for each process that are read before the result of the first one is taken."""
 MADE: list[Any] = []
 """In one of several processes: what makes its function, and the function once it is made."""
 
@@ -81,22 +79,18 @@ def in_order(
     """Yield the result of each chunk in order, found by up to `count` processes.
 
     Each process makes its own function by `make`, which has to be picklable, at its first chunk. A
-    chunk is read once a process is free, and results are yielded as soon as their turn comes. An
-    error is raised in the turn of its chunk. When the caller stops, all processes end.
+    thread reads the chunks, a few ahead, so that a result appears also while the next chunk is
+    awaited. An error is raised in the turn of its chunk. When the caller stops, all processes end.
     """
     others = active_children()
     pool = ProcessPoolExecutor(count, get_context("spawn"), begin, (make,))
-    waiting = deque[Future[R]]()
+    coming = Queue[Future[R] | None]()
+    room = Semaphore(AHEAD * count)
+    Thread(target=submit, args=(pool, chunks, coming, room), daemon=True).start()
     try:
-        for coming in submitted(pool, chunks):
-            waiting.append(coming)
-            while waiting and (waiting[0].done() or not has_room(waiting, count)):
-                if waiting[0].done():
-                    yield waiting.popleft().result()
-                else:
-                    wait([future for future in waiting if not future.done()], None, FIRST_COMPLETED)
-        while waiting:
-            yield waiting.popleft().result()
+        while (future := coming.get()) is not None:
+            yield future.result()
+            room.release()
     except BrokenProcessPool as error:
         raise RuntimeError(
             "--jobs: a process ended before its lines were done; if memory was short, fewer jobs"
@@ -108,23 +102,23 @@ def in_order(
         pool.shutdown(cancel_futures=True)
 
 
-def submitted(pool: ProcessPoolExecutor, chunks: Iterable[C]) -> Iterator["Future[Any]"]:
-    """Yield the future result of each chunk; an error of their reader becomes the last one."""
+def submit(
+    pool: ProcessPoolExecutor,
+    chunks: Iterable[C],
+    coming: "Queue[Future[Any] | None]",
+    room: Semaphore,
+) -> None:
+    """Hand the chunks to the processes, and their future results on; an error is the last one."""
+    failed = Future[Any]()
     try:
         for chunk in chunks:
+            room.acquire()
             with interrupts_blocked():  # of the process that may start now
-                coming = pool.submit(answer, chunk)
-            yield coming
-    except REPORTED as error:
-        failed = Future[Any]()
+                coming.put(pool.submit(answer, chunk))
+    except Exception as error:  # of the reader, or of a pool that is closed
         failed.set_exception(error)
-        yield failed
-
-
-def has_room(waiting: Iterable["Future[R]"], count: int) -> bool:
-    """Return whether one of the processes is free, and not too many results wait for their turn."""
-    is_done = [future.done() for future in waiting]
-    return is_done.count(False) < count and len(is_done) < UNPRINTED * count
+        coming.put(failed)
+    coming.put(None)
 
 
 def begin(make: Callable[[], Callable[[C], R]]) -> None:

@@ -192,9 +192,10 @@ def main() -> None:
 
     folders = asked.ensemble or [asked.run]
     check(asked, folders)
+    if asked.jobs > 1:  # whose reader may still wait for input when Python closes its own stdin
+        binary = sys.stdin.detach()  # type: ignore[union-attr]
+        translate_by_jobs(folders, decoded_lines(binary, "<stdin>"), asked)
+        return
     typed = sys.stdin.isatty()
     lines = asked_for() if typed else decoded_lines(sys.stdin.buffer, "<stdin>")
-    if asked.jobs > 1:
-        translate_by_jobs(folders, lines, asked)
-    else:
-        translate(open_ensemble(folders, asked), lines, asked)
+    translate(open_ensemble(folders, asked), lines, asked)

@@ -1,19 +1,16 @@
 """The precision of matrix products under autocast."""
 
-import functools
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-@functools.cache
 def has_autocast(device: str) -> bool:
     """Return whether autocast exists for a type of device."""
     return torch.amp.is_autocast_available(device)
 
 
-has_autocast._dynamo_marked_constant = True  # type: ignore[attr-defined]  # PyTorch 2.10 cannot trace it
+has_autocast._dynamo_marked_constant = True  # type: ignore[attr-defined]  # 2.10 cannot trace it
 
 
 def product_dtype(x: Tensor) -> torch.dtype:

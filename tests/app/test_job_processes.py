@@ -52,7 +52,7 @@ def test_no_more_processes_start_than_there_are_chunks() -> None:
 
 
 def test_chunks_are_read_only_as_processes_become_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "UNPRINTED", 2)
+    monkeypatch.setattr(jobs, "AHEAD", 2)
     read = list[int]()
 
     def noting() -> Iterator[int]:

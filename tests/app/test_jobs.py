@@ -144,8 +144,9 @@ def started(run: Path, lines: Path, *options: str, **more: Any) -> "subprocess.P
 
 def workers(pid: int) -> list[int]:
     """Return the processes that a command has started to work for it."""
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
-    lines = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in found.split()}
+    threads = Path(f"/proc/{pid}/task").glob("*/children")
+    found = [child for file in threads for child in file.read_text(encoding="ascii").split()]
+    lines = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in found}
     return [child for child, line in lines.items() if b"spawn_main" in line]
 
 
@@ -195,6 +196,23 @@ def test_ctrl_c_ends_all_processes(two_runs: Runs, many_lines: Path, everyone: b
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "interrupted\n")
     assert not any(map(alive, others))
+
+
+def test_ctrl_c_ends_it_while_it_waits_for_input(two_runs: Runs) -> None:
+    def take_interrupts() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    read, write = os.pipe()
+    waiting = {"pass_fds": (read,), "preexec_fn": take_interrupts}
+    process = started(two_runs.none, Path(f"/dev/fd/{read}"), "--beam", "1", **waiting)
+    os.close(read)
+    with os.fdopen(write, "w", encoding="utf-8") as lines:
+        lines.write((two_runs.sources[0] + "\n") * jobs.JOB_LINES)
+        lines.flush()
+        assert present(process.stdout).readline()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "interrupted\n")
 
 
 @needs_proc
