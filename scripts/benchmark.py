@@ -20,6 +20,7 @@ from seq2seq.app.arguments import one_of, parser, some_of, whole
 from seq2seq.app.exit_codes import exiting
 from seq2seq.app.options import add_threads
 from seq2seq.app.utf8 import restart_in_utf8
+from seq2seq.config import Precision
 from seq2seq.config.checks import Range
 from seq2seq.files import write_text
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from seq2seq.benchmark.results import Results
 
 SIZES = ("small", "full")
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = [precision.value for precision in Precision]
 at_least_one = whole(Range(at_least=1))
 NORMS = "none,batch,layer,rms"
 ABOUT = {

@@ -19,15 +19,14 @@ if TYPE_CHECKING:
 ARCHITECTURE = ("norm", "cell", "model", "tokenizer")
 """Groups that are those of the weights."""
 OWN = (
-    *(
-        "model.dropout",
-        "model.variational",
-        "model.recurrent_dropout",
-        "model.word_dropout",
-        "norm.momentum",
-        "norm.min_rows",
-    ),
-    *("tokenizer.bpe_dropout", "tokenizer.bpe_dropout_sides"),
+    "model.dropout",
+    "model.variational",
+    "model.recurrent_dropout",
+    "model.word_dropout",
+    "norm.momentum",
+    "norm.min_rows",
+    "tokenizer.bpe_dropout",
+    "tokenizer.bpe_dropout_sides",
 )
 """Settings of these groups that decide how weights are trained, not what they compute."""
 FRESH = ("model.source_embeddings", "model.target_embeddings")

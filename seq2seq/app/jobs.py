@@ -146,36 +146,48 @@ def interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def job(folders: Sequence[str], options: argparse.Namespace) -> Callable[[Chunk], list[str]]:
+def job(
+    folders: Sequence[str],
+    options: argparse.Namespace,
+    translate: "Callable[[Session, Chunk], R]",
+) -> Callable[[Chunk], R]:
     """Return the function of one of several processes: from a chunk to its translations."""
     session = open_job(folders, options)
 
-    def work(chunk: Chunk) -> list[str]:
+    def work(chunk: Chunk) -> R:
         session.lines = chunk.first - 1
-        return [best[0].text for best in session.translate(chunk.lines)]
+        return translate(session, chunk)
 
     return work
+
+
+def by_jobs(
+    folders: Sequence[str],
+    lines: Iterable[str],
+    options: argparse.Namespace,
+    translate: "Callable[[Session, Chunk], R]",
+) -> Generator[R, None, None]:
+    """Yield what `translate` makes of each chunk of the lines, in order, by several processes."""
+    make = partial(job, folders, options, translate)
+    return in_order(make, chunks_of(lines, JOB_LINES), options.jobs)
+
+
+def best_texts(session: "Session", chunk: Chunk) -> list[str]:
+    """Return the best translation of each line of a chunk."""
+    return [best[0].text for best in session.translate(chunk.lines)]
 
 
 def translated(
     folders: Sequence[str], lines: Sequence[str], options: argparse.Namespace
 ) -> list[str]:
     """Return the best translation of each line, found by several processes, with a progress bar."""
-    from tqdm import tqdm
+    from ..runs.logbook import translating_bar
 
-    from ..runs.logbook import refresh_seconds
-
-    bar = tqdm(
-        total=len(lines),
-        unit="sentence",
-        desc="translating",
-        leave=False,
-        mininterval=refresh_seconds(),
-        dynamic_ncols=True,
-    )
     found = list[str]()
-    make = partial(job, folders, options)
-    with bar, closing(in_order(make, chunks_of(lines, JOB_LINES), options.jobs)) as results:
+    with (
+        translating_bar(len(lines)) as bar,
+        closing(by_jobs(folders, lines, options, best_texts)) as results,
+    ):
         for texts in results:
             found += texts
             bar.update(len(texts))

@@ -8,7 +8,7 @@ Where the project is installed, `seq2seq-translate` is the same command.
 import argparse
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ..config.checks import Range
 from ..shown import escaped, json_line
 from .arguments import parser, whole
-from .jobs import JOB_LINES, Chunk, check_jobs, chunks_of, in_order, open_job
+from .jobs import Chunk, by_jobs, check_jobs, chunks_of
 from .options import add_search_options, open_ensemble, search_of
 
 if TYPE_CHECKING:
@@ -140,24 +140,18 @@ def translate(session: "Session", lines: Iterable[str], asked: argparse.Namespac
         raise ValueError(f"--attention {asked.attention}: no line has words; expected one to draw")
 
 
-def job(folders: Sequence[str], asked: argparse.Namespace, is_seen: bool) -> Callable[[Chunk], str]:
-    """Return the function of one of several processes: from a chunk to the output for it."""
-    session = open_job(folders, asked)
-
-    def work(chunk: Chunk) -> str:
-        session.lines = chunk.first - 1
-        found = session.translate(chunk.lines, asked.n_best, attention=asked.json_lines)
-        return text_of(found, chunk, asked, is_seen)
-
-    return work
+def chunk_text(asked: argparse.Namespace, is_seen: bool, session: "Session", chunk: Chunk) -> str:
+    """Translate a chunk in one of several processes; return the output for it."""
+    found = session.translate(chunk.lines, asked.n_best, attention=asked.json_lines)
+    return text_of(found, chunk, asked, is_seen)
 
 
 def translate_by_jobs(
     folders: Sequence[str], lines: Iterable[str], asked: argparse.Namespace
 ) -> None:
     """Translate lines by several processes, to standard output."""
-    make = partial(job, folders, asked, sys.stdout.isatty())
-    with closing(in_order(make, chunks_of(lines, JOB_LINES), asked.jobs)) as texts:
+    in_process = partial(chunk_text, asked, sys.stdout.isatty())
+    with closing(by_jobs(folders, lines, asked, in_process)) as texts:
         for text in texts:
             print(text, end="", flush=True)
 

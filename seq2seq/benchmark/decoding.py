@@ -6,13 +6,11 @@ from functools import partial
 from statistics import mean
 
 import numpy as np
-import torch
 from torch import nn
 
-from ..config import Config, DecodeConfig, ModelConfig, Precision
+from ..config import Config, DecodeConfig, Precision
 from ..data.tokenizer import Tokenizers
 from ..device import autocast
-from ..rnn import product_dtype
 from ..runs.checkpoint import group, load_checkpoint
 from ..runs.folder import Run as RunFolder
 from ..translation.loading import load_translator
@@ -55,7 +53,7 @@ def new_search(contestant: Contestant, run: RunFolder) -> tuple[nn.Module, Searc
     return model, search
 
 
-def floor(work: Workload, plain: PlainTranslator, model: ModelConfig, config: DecodeConfig) -> Run:
+def floor(work: Workload, plain: PlainTranslator, rival: Config, config: DecodeConfig) -> Run:
     """Return a run of the products of a search with as many rows as the rival's search has."""
     size, beam = config.batch_size, config.beam_size
     lengths = np.array([len(sentence) + 1 for sentence in longest_first(work.sentences)])
@@ -64,8 +62,8 @@ def floor(work: Workload, plain: PlainTranslator, model: ModelConfig, config: De
         rows = [int((steps > t).sum()) * (beam if t else 1) for t in range(int(steps.max()))]
         batch = lengths[number * size : (number + 1) * size]
         vocabulary = work.prepared.tokenizers.target.vocab_size
-        products += list(search_products(model, vocabulary, batch, rows))
-    return Floor(product_dtype(torch.empty(0))).run(products)
+        products += list(search_products(rival.model, vocabulary, batch, rows))
+    return Floor(rival.trainer.precision).run(products)
 
 
 def longest_first(sentences: Sentences) -> Sentences:
@@ -113,7 +111,7 @@ def decoding_speeds(
         for rival in (contestant for contestant in found if contestant.norm is None):
             plain = plain_translator(runs[rival.name], rival.config)
             with autocast(CPU, rival.config.trainer.precision):
-                alone = floor(work, plain, rival.config.model, config)
+                alone = floor(work, plain, rival.config, config)
             timed[variant(PRODUCTS, rival.config)] = (alone, alone)
         speeds = interleaved_speeds(timed, len(work.sentences), rounds)
         for speed in speeds:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..config import ModelConfig
+from ..config import ModelConfig, Precision
 from .timing import Run
 
 Product = tuple[int, int, int, bool]
@@ -24,9 +24,9 @@ TRIALS = 2
 class Floor:
     """Products, each computed in the way that is fastest on this machine for shapes like it."""
 
-    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, precision: Precision = Precision.fp32) -> None:
         """Start without any shape."""
-        self.dtype = dtype
+        self.dtype = torch.bfloat16 if precision is Precision.bf16 else torch.float32
         self.fastest: dict[tuple[int, int, int, bool], int] = {}
 
     def run(self, products: Iterable[Product]) -> Run:

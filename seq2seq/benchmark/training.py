@@ -12,7 +12,6 @@ from ..config import Config
 from ..data.batches import Batch
 from ..data.tokenizer import Tokenizers
 from ..device import autocast
-from ..rnn import product_dtype
 from ..training.optimizer import make_optimizer
 from ..training.step import train_step
 from ..translation.loading import build_translator
@@ -86,13 +85,11 @@ def each(work: Workload, update: Update, batches: Sequence[NDArray[np.int64]]) -
 def floor(work: Workload, config: Config) -> Run:
     """Return a run of the matrix products of all updates, without padding."""
     vocabulary = work.prepared.tokenizers.target.vocab_size
-    with autocast(CPU, config.trainer.precision):
-        alone = Floor(product_dtype(torch.empty(0)))
     products = list[Product]()
     for indices in work.batches:
         src, tgt = work.train.src_lengths[indices], work.train.tgt_lengths[indices]
         products += training_products(config.model, vocabulary, src, tgt)
-    return alone.run(products)
+    return Floor(config.trainer.precision).run(products)
 
 
 def training_speeds(

@@ -10,6 +10,11 @@ from torch import Tensor, nn
 from ..rnn import packed, packs, product_dtype, recurring_rows
 
 
+def keeps_shapes(weight: Tensor) -> bool:
+    """Return whether products with an unpacked weight are oneDNN's, which keeps each new shape."""
+    return weight.device.type == "cpu" and product_dtype(weight) is torch.bfloat16
+
+
 class Linear(nn.Linear):
     """torch.nn.Linear, which may hold its weight in the layout of oneDNN's products too."""
 
@@ -18,8 +23,7 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return x W^T + b (..., out) of x (..., in)."""
-        narrow = input.device.type == "cpu" and product_dtype(self.weight) is torch.bfloat16
-        if self.packed is None and not narrow:
+        if self.packed is None and not keeps_shapes(self.weight):
             return super().forward(input)
         x = input.reshape(-1, input.size(-1))
         more = recurring_rows(x.size(0)) - x.size(0)

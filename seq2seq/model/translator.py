@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import CellConfig, ModelConfig, Tying
-from ..rnn import NormConfig, is_norm_parameter, load_kernels, product_dtype
+from ..rnn import NormConfig, is_norm_parameter, load_kernels
 from . import kernels
 from .attention import Memory
 from .decoder import Decoder, DecoderState
 from .dropout import Dropout, drop_words
 from .encoder import Bridge, Encoder
-from .linear import Linear
+from .linear import Linear, keeps_shapes
 from .loss import linear_cross_entropy
 from .packing import Packing
 from .weight_drop import call_with_dropped_weights
@@ -128,7 +128,7 @@ class Translator(nn.Module):
         Both are sums over target tokens; the loss is divided by `divisor`. src (B, S) and tgt
         (B, T) are ids that end in eos and are padded; the lengths (B,) count eos.
         """
-        if src.device.type == "cpu" and product_dtype(self.output.weight) is torch.bfloat16:
+        if keeps_shapes(self.output.weight):
             src, tgt = (self._in_recurring_steps(ids) for ids in (src, tgt))
         memory, state = self.encode(src, src_lengths)
         packing = Packing(tgt_lengths, tgt.size(1), tgt.device)

@@ -44,6 +44,19 @@ def refresh_seconds() -> float:
     return 0.2 if sys.stderr.isatty() else 30.0
 
 
+def translating_bar(sentences: int, shown: bool = True) -> "tqdm[Any]":
+    """Return the progress bar of a translation; `shown`: whether anybody sees it."""
+    return tqdm(
+        total=sentences,
+        unit="sentence",
+        desc="translating",
+        leave=False,
+        mininterval=refresh_seconds(),
+        disable=not shown,
+        dynamic_ncols=True,
+    )
+
+
 class Logbook:
     """Writes every value under the update it belongs to.
 

@@ -5,14 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
-from tqdm import tqdm
 
 from ..config import DecodeConfig, Precision, Sampling
 from ..data.tokenizer import Tokenizers
 from ..device import autocast
 from ..figures import attention_figure, save_figure
 from ..model import Translator
-from ..runs.logbook import refresh_seconds
+from ..runs.logbook import translating_bar
 from .ensemble import Ensemble
 from .search import Hypothesis, search_in_batches
 from .unknown_words import source_words, with_source_words
@@ -114,16 +113,7 @@ def translate_lines(
     sentences = [tokenizers.source.encode(line) for line in lines]
     translations: list[list[Translation]] = [[] for _ in lines]
     device = next(model.parameters()).device
-    bar = tqdm(
-        total=len(lines),
-        unit="sentence",
-        desc="translating",
-        leave=False,
-        mininterval=refresh_seconds(),
-        disable=not progress,
-        dynamic_ncols=True,
-    )
-    with autocast(device, precision), bar:
+    with autocast(device, precision), translating_bar(len(lines), progress) as bar:
         for i, hypotheses in search_in_batches(
             model, sentences, config, n_best, wants_attention, sampling, first
         ):

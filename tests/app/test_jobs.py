@@ -25,7 +25,6 @@ pytest_plugins = ["run_fixtures"]
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "JOB_LINES", 7)
-    monkeypatch.setattr("seq2seq.app.translate.JOB_LINES", 7)
 
 
 @pytest.mark.usefixtures("small_chunks")

@@ -6,7 +6,6 @@ import pytest
 import torch
 from matplotlib.image import imread
 from runs import Runs, settings, trained
-from tqdm import tqdm
 from typed import present
 
 from seq2seq.config import (
@@ -17,6 +16,7 @@ from seq2seq.config import (
 )
 from seq2seq.model import Translator
 from seq2seq.runs.folder import Run
+from seq2seq.runs.logbook import translating_bar
 from seq2seq.translation import lines as translation
 from seq2seq.translation.lines import Session
 from seq2seq.translation.loading import load_translator
@@ -125,12 +125,12 @@ def test_kernels_are_loaded_before_the_progress_bar_starts(
     opened = session(two_runs.layer, beam_size=1)
     happened: list[str] = []
 
-    def bar(**options: Any) -> Any:
+    def bar(*arguments: Any) -> Any:
         happened.append("bar")
-        return tqdm(**options)
+        return translating_bar(*arguments)
 
     monkeypatch.setattr(Translator, "load_kernels", lambda self: happened.append("kernels"))
-    monkeypatch.setattr(translation, "tqdm", bar)
+    monkeypatch.setattr(translation, "translating_bar", bar)
     opened.translate(two_runs.sources[:1], progress=True)
     assert happened[:2] == ["kernels", "bar"]
 
