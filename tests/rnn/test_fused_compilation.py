@@ -79,11 +79,67 @@ def test_the_output_of_a_failing_compiler_is_quoted(tmp_path: Path) -> None:
     assert Path(found[3]).read_text() == "".join(f"line {i}\n" for i in range(1, 31))
 
 
+def unoptimised(compiler: Path, before: str = "") -> str:
+    """Write a compiler that skips optimisation, in half the time; return its name."""
+    compiler.write_text(f'#!/bin/sh\n{before}exec c++ "$@" -O0\n')
+    compiler.chmod(0o755)
+    return str(compiler)
+
+
+SMALL = """
+import ctypes, logging, sys
+from pathlib import Path
+from seq2seq.rnn.cpu import build
+logging.basicConfig(format="%(levelname)s %(message)s")
+name, sources, folder = sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4])
+(sources / name).touch()
+build.load(build.Kernels("small", sources), folder)
+print(ctypes.CDLL(str(folder / build.LIBRARY)).answer())
+"""
+
+
+def loading_small(name: str, compiler: str, tmp_path: Path) -> subprocess.Popen[str]:
+    """Start a process that loads a library of one function and prints what that returns."""
+    arguments = [name, str(tmp_path / "sources"), str(tmp_path / "library")]
+    return subprocess.Popen(
+        [sys.executable, "-c", SMALL, "small", *arguments],
+        env={**os.environ, "CXX": compiler},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_two_processes_compile_a_library_once_and_again_if_it_is_damaged(tmp_path: Path) -> None:
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    (sources / "answer.cpp").write_text('extern "C" int answer() { return 42; }\n')
+    both = f"until test -e {sources}/one -a -e {sources}/two; do sleep 0.05; done\n"
+    called = f"echo called >> {tmp_path}/calls\n"
+    compiler = unoptimised(tmp_path / "c++", both + called)
+    started = [loading_small(name, compiler, tmp_path) for name in ("one", "two")]
+    outputs, errors = zip(*(p.communicate(timeout=120) for p in started), strict=True)
+    assert outputs == ("42\n", "42\n"), errors
+    assert sorted(e.count("WARNING compiling the fused kernels into") for e in errors) == [0, 1]
+    assert "".join(errors).count("\n") == 1
+    assert "half a minute" in "".join(errors)
+    calls = tmp_path / "calls"
+    assert calls.read_text() == "called\n" * 2  # to compile and to link
+
+    library = tmp_path / "library" / build.LIBRARY
+    library.write_bytes(library.read_bytes()[:1000])
+    output, complaint = loading_small("again", compiler, tmp_path).communicate(timeout=120)
+    assert output == "42\n", complaint
+    damaged, compiling = complaint.splitlines()
+    assert damaged == f"WARNING {library} is damaged: compiling it again"
+    assert compiling.startswith("WARNING compiling the fused kernels into")
+    assert calls.read_text() == "called\n" * 4
+
+
+@pytest.mark.slow  # the same with the real kernels
 def test_two_processes_compile_once_and_a_damaged_library_is_compiled_again(tmp_path: Path) -> None:
-    quick = tmp_path / "c++"  # code that is not optimised is compiled in half the time
-    quick.write_text('#!/bin/sh\nexec c++ "$@" -O0\n')
-    quick.chmod(0o755)
-    started = [in_a_process("auto", tmp_path, CXX=str(quick)) for _ in range(2)]
+    quick = unoptimised(tmp_path / "c++")
+    started = [in_a_process("auto", tmp_path, CXX=quick) for _ in range(2)]
     outputs, errors = zip(*(p.communicate() for p in started), strict=True)
     assert [p.returncode for p in started] == [0, 0], errors
     assert len(set(outputs)) == 1
@@ -94,7 +150,7 @@ def test_two_processes_compile_once_and_a_damaged_library_is_compiled_again(tmp_
 
     (library,) = tmp_path.rglob(build.LIBRARY)
     library.write_bytes(library.read_bytes()[:1000])
-    again = in_a_process("auto", tmp_path, CXX=str(quick))
+    again = in_a_process("auto", tmp_path, CXX=quick)
     output, complaint = again.communicate()
     assert (again.returncode, output) == (0, outputs[0]), complaint
     assert "is damaged" in complaint
