@@ -21,6 +21,8 @@ Found = TypeVar("Found")
 
 HERE = "127.0.0.1"
 PROGRAMS = ("chromium", "chromedriver")
+SIZE = 1600, 1200
+LOGS = "browser", "performance"
 SECONDS = 60
 """Longest wait for something to appear; the machine may be busy."""
 FIND = """
@@ -45,7 +47,7 @@ def start() -> webdriver.Chrome:
     options.binary_location = shutil.which("chromium") or ""
     arguments = [
         "headless=new",
-        "window-size=1600,1200",
+        "window-size={},{}".format(*SIZE),
         "no-first-run",
         "no-proxy-server",
         "disable-dev-shm-usage",
@@ -55,8 +57,28 @@ def start() -> webdriver.Chrome:
         arguments.append("no-sandbox")  # the sandbox does not work for the superuser
     for argument in arguments:
         options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    options.set_capability("goog:loggingPrefs", dict.fromkeys(LOGS, "ALL"))
     return webdriver.Chrome(options, Service(shutil.which("chromedriver")))
+
+
+def open_tab(driver: webdriver.Chrome) -> None:
+    """Open a tab in place of all others, without what pages stored, logged or requested before.
+
+    Emulated devices and media belong to a tab, and end with it.
+    """
+    before = driver.window_handles
+    driver.switch_to.new_window("tab")
+    new = driver.current_window_handle
+    for handle in before:
+        driver.switch_to.window(handle)
+        page = urlsplit(driver.current_url)
+        stored = {"origin": f"{page.scheme}://{page.netloc}", "storageTypes": "all"}
+        driver.execute_cdp_cmd("Storage.clearDataForOrigin", stored)
+        driver.close()
+    driver.switch_to.window(new)
+    driver.set_window_size(*SIZE)
+    for kind in LOGS:
+        driver.get_log(kind)  # which empties it
 
 
 def errors(driver: webdriver.Chrome) -> list[str]:

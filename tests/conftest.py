@@ -176,23 +176,30 @@ def final_results(run: Run) -> dict[str, Any]:
     return results
 
 
+@pytest.fixture(scope="session")
+def chromium() -> "Iterator[Chrome]":
+    """Start a headless Chromium for all tests of this process, driven by selenium."""
+    import browser  # selenium is loaded only where a browser is needed
+
+    if missing := browser.missing():
+        pytest.skip(f"no {' and no '.join(missing)} on this machine (Debian: make browser)")
+    driver = browser.start()
+    yield driver
+    driver.quit()
+
+
 @pytest.fixture
-def browser() -> "Iterator[Chrome]":
-    """Start a headless Chromium, driven by selenium.
+def browser(chromium: "Chrome") -> "Iterator[Chrome]":
+    """Return a browser with a new tab, which remembers nothing of an earlier test.
 
     The test fails if a page logs an error or requests anything from another machine.
     """
-    import browser as chromium  # selenium is loaded only where a browser is needed
+    import browser
 
-    if missing := chromium.missing():
-        pytest.skip(f"no {' and no '.join(missing)} on this machine (Debian: make browser)")
-    driver = chromium.start()
-    try:
-        yield driver
-        assert chromium.errors(driver) == []
-        assert chromium.foreign_requests(driver) == []
-    finally:
-        driver.quit()
+    browser.open_tab(chromium)
+    yield chromium
+    assert browser.errors(chromium) == []
+    assert browser.foreign_requests(chromium) == []
 
 
 @dataclass

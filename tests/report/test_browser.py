@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from browser import errors, find, foreign_requests, wait_for, wait_until
+from browser import errors, find, foreign_requests, open_tab, wait_for, wait_until
 from selenium.webdriver import Chrome
 from selenium.webdriver.remote.webelement import WebElement
 from typed import present
@@ -159,3 +159,25 @@ def test_errors_and_foreign_requests_of_a_page_are_detected(
     found = errors(browser)
     assert any("this is wrong" in message for message in found)
     assert any("ERR_NAME_NOT_RESOLVED" in message for message in found)
+
+
+def test_a_tab_of_a_test_remembers_nothing_of_the_last_one(
+    browser: Chrome, board: str, tmp_path: Path
+) -> None:
+    (tmp_path / "page.html").write_text(
+        """<title>wrong</title><script>console.error("this is wrong")</script>
+        <img src="https://example.org/picture.png">"""
+    )
+    marks = "return [localStorage.mark, document.cookie, matchMedia('print').matches]"
+    for address in (f"{board}data/plugins_listing", (tmp_path / "page.html").as_uri()):
+        browser.get(address)
+        browser.execute_script("document.cookie = localStorage.mark = 'mark'")
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        mark, _, printing = browser.execute_script(marks)
+        assert (mark, printing) == ("mark", True)
+        open_tab(browser)
+        assert len(browser.window_handles) == 1
+        assert (errors(browser), foreign_requests(browser)) == ([], [])
+        browser.get(address)
+        assert browser.execute_script(marks) == [None, "", False]
+    open_tab(browser)  # the errors of this page are meant
