@@ -1,4 +1,8 @@
-"""Several processes, started by torchrun, compute together what one process computes."""
+"""Several processes compute together what one process computes.
+
+One test starts them with torchrun. The others set torchrun's variables themselves, which saves
+the time of a process that imports torch.
+"""
 
 import json
 import os
@@ -6,15 +10,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from multiprocessing import get_context
 from pathlib import Path
+from socket import socket
+from typing import Protocol
 
 import pytest
 import torch
+from conftest import TrainHere
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import start_processes
 from torch.nn.parallel import DistributedDataParallel
 
+from seq2seq.app.commands import train
 from seq2seq.data.batches import Batch
 from seq2seq.rnn import LSTM
 from seq2seq.runs.checkpoint import load_checkpoint
@@ -23,46 +32,83 @@ from seq2seq.runs.jsonl import read_metrics
 from seq2seq.training.processes import Processes
 
 ROOT = Path(__file__).resolve().parents[2]
-ONE, TWO = (
-    ["train.py"],
-    ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "train.py"],
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "USE_LIBUV": "0"}
+get_context("forkserver").set_forkserver_preload(
+    ["seq2seq.app.train", "seq2seq.training.loop", "torch._dynamo", "matplotlib.figure"]
 )
 
 
-Start = Callable[..., subprocess.Popen[str]]
-"""Starts a program with some overrides of the toy run, in a folder."""
+def variables() -> list[dict[str, str]]:
+    """Return the environment of two processes, with the variables that torchrun sets."""
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    size = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    return [
+        {**ENVIRONMENT, **address, **size, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")
+    ]
+
+
+class StartTwo(Protocol):
+    """Train the toy corpus in two processes, with some overrides, in a folder of a given name."""
+
+    def __call__(self, folder: str, *overrides: str) -> str: ...
 
 
 @pytest.fixture
-def start(toy: list[str], tmp_path: Path) -> Iterator[Start]:
-    """Return a function that starts train.py on the toy corpus, in a folder of a given name."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "USE_LIBUV": "0"}
+def start_two(toy: list[str], tmp_path: Path) -> StartTwo:
+    """Return a function that trains in two processes and returns what they print.
+
+    The processes have the variables of torchrun, but not torchrun itself: they are copies of a
+    process that has imported torch already.
+    """
+
+    def start(folder: str, *overrides: str) -> str:
+        arguments = [*toy, f"hydra.run.dir={folder}", *overrides]
+        given = (arguments, tmp_path, variables())
+        start_processes(one_of_two, given, nprocs=2, start_method="forkserver")
+        return "".join((tmp_path / f"output{rank}").read_text() for rank in range(2))
+
+    return start
+
+
+def one_of_two(
+    rank: int, arguments: list[str], folder: Path, environments: list[dict[str, str]]
+) -> None:
+    """Run train.py in one process, with all that it prints in a file."""
+    os.chdir(folder)
+    with open(f"output{rank}", "wb") as output:
+        for stream in (1, 2):
+            os.dup2(output.fileno(), stream)
+    os.environ |= environments[rank]
+    torch.set_num_threads(1)
+    sys.argv = ["train.py", *arguments]
+    train()
+
+
+@pytest.fixture
+def torchrun(toy: list[str], tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Return a function like `start_two`, which starts a real torchrun and does not wait."""
     started = []
 
-    def launch(program: Sequence[str], folder: Path, *overrides: str) -> subprocess.Popen[str]:
-        program = [str(ROOT / "train.py") if part == "train.py" else part for part in program]
+    def start(folder: str, *overrides: str) -> subprocess.Popen[str]:
         started.append(
             subprocess.Popen(
-                [sys.executable, *program, *toy, f"hydra.run.dir={folder}", *overrides],
+                [*TORCHRUN, ROOT / "train.py", *toy, f"hydra.run.dir={folder}", *overrides],
                 cwd=tmp_path,
                 text=True,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env=environment,
+                env=ENVIRONMENT,
             )
         )
         return started[-1]
 
-    yield launch
+    yield start
     for process in started:
         with process:  # closes its pipe
             process.kill()
-
-
-def finished(process: subprocess.Popen[str]) -> str:
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
-    return output
 
 
 def last(folder: Path) -> dict[str, Tensor]:
@@ -79,7 +125,7 @@ def losses(folder: Path) -> list[float]:
     ids=["words", "BPE-dropout"],
 )
 def test_two_processes_learn_the_same_as_one(
-    tokenizer: list[str], start: Start, tmp_path: Path
+    tokenizer: list[str], start_two: StartTwo, train_here: TrainHere, tmp_path: Path
 ) -> None:
     plain = [
         *tokenizer,
@@ -89,9 +135,8 @@ def test_two_processes_learn_the_same_as_one(
         "optimizer.accumulate=2",
         "optimizer.lr=0.5",
     ]
-    one, two = start(ONE, "one", *plain), start(TWO, "two", *plain)
-    finished(one)
-    output = finished(two)
+    train_here(tmp_path / "one", *plain)
+    output = start_two("two", *plain)
     assert output.count("training pairs") == 1, "one process speaks for both"
     assert "2 x 1 threads" in output
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
@@ -104,7 +149,9 @@ def test_two_processes_learn_the_same_as_one(
     assert results[0]["tokens"] == results[1]["tokens"]
 
 
-def test_two_stopped_processes_resume_exactly(start: Start, tmp_path: Path) -> None:
+def test_two_stopped_processes_resume_exactly(
+    start_two: StartTwo, torchrun: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
     options = [
         "norm=batch",
         "norm.min_rows=2",
@@ -113,8 +160,8 @@ def test_two_stopped_processes_resume_exactly(start: Start, tmp_path: Path) -> N
         "trainer.max_updates=60",
         "trainer.validate_every=20",
     ]
-    finished(start(TWO, "whole", *options))
-    stopped = start(TWO, "stopped", *options)
+    start_two("whole", *options)
+    stopped = torchrun("stopped", *options)
     metrics = Run(tmp_path / "stopped").metrics_file
     while not metrics.exists() or len(read_metrics(metrics)) < 3:
         assert stopped.poll() is None, stopped.communicate()[0]
@@ -123,7 +170,7 @@ def test_two_stopped_processes_resume_exactly(start: Start, tmp_path: Path) -> N
     output, _ = stopped.communicate(timeout=120)
     assert "saved at update" in output
     assert not Run(tmp_path / "stopped").results_file.exists()
-    finished(start(TWO, "stopped", *options))
+    start_two("stopped", *options)
     assert losses(tmp_path / "stopped") == losses(tmp_path / "whole")
     whole, resumed = last(tmp_path / "whole"), last(tmp_path / "stopped")
     assert whole["random.cpu"].size(0) == 2
@@ -176,19 +223,27 @@ Path("threads" + os.environ["RANK"]).write_text(str([name for name in names if "
 def test_no_thread_outlives_the_group(tmp_path: Path) -> None:
     script = tmp_path / "ended.py"
     script.write_text(ENDED, encoding="utf-8")
-    subprocess.run(
-        [sys.executable, *TWO[:-1], script],
-        check=True,
-        cwd=tmp_path,  # a file for each process: their prints into one pipe could mix
-        env={**os.environ, "PYTHONPATH": str(ROOT), "USE_LIBUV": "0"},
-        timeout=120,
-    )
+    started = [
+        subprocess.Popen(
+            [sys.executable, script],
+            cwd=tmp_path,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for environment in variables()
+    ]
+    for process in started:
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
     assert [(tmp_path / f"threads{rank}").read_text() for rank in range(2)] == ["[]", "[]"]
 
 
 # -- the layers alone, in PyTorch's own wrapper ---
 
 ROWS, STEPS, INPUTS, HIDDEN = 6, 5, 4, 7
+NORMS = "none", "layer", "batch"
 
 
 def layer_and_input(norm: str) -> tuple[LSTM, Tensor]:
@@ -203,28 +258,37 @@ def loss_of(layer: nn.Module, x: Tensor) -> Tensor:
     return loss
 
 
-def half_in_ddp(rank: int, norm: str, folder: Path) -> None:
-    """Run one of two processes on every second row, and save the gradients of DDP."""
+def half_in_ddp(rank: int, folder: Path) -> None:
+    """Run one of two processes on every second row, and save the gradients of DDP by norm."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
     )
-    layer, x = layer_and_input(norm)
-    wrapper = DistributedDataParallel(layer)  # it has to exist until the gradients are there
-    loss_of(wrapper, x[:, rank::2]).backward()
-    torch.save({name: p.grad for name, p in layer.named_parameters()}, f"{folder}/{rank}.pt")
+    for norm in NORMS:
+        layer, x = layer_and_input(norm)
+        wrapper = DistributedDataParallel(layer)  # it has to exist until the gradients are there
+        loss_of(wrapper, x[:, rank::2]).backward()
+        grads = {name: p.grad for name, p in layer.named_parameters()}
+        torch.save(grads, f"{folder}/{norm}{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
-def test_a_layer_in_ddp_gets_the_mean_gradient_of_both_processes(norm: str, tmp_path: Path) -> None:
-    spawn(half_in_ddp, (norm, tmp_path), nprocs=2)
+@pytest.fixture(scope="module")
+def ddp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the gradients that two processes have saved."""
+    folder = tmp_path_factory.mktemp("ddp")
+    start_processes(half_in_ddp, (folder,), nprocs=2, start_method="forkserver")
+    return folder
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_layer_in_ddp_gets_the_mean_gradient_of_both_processes(norm: str, ddp: Path) -> None:
     layer, x = layer_and_input(norm)
     expected = [
         torch.autograd.grad(loss_of(layer, x[:, rank::2]), list(layer.parameters()))
         for rank in range(2)
     ]
-    both = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    both = [torch.load(ddp / f"{norm}{rank}.pt", weights_only=True) for rank in range(2)]
     for (name, p), *grads in zip(layer.named_parameters(), *expected, strict=True):
         assert p.grad is None
         torch.testing.assert_close(both[0][name], sum(grads) / 2, rtol=1e-5, atol=1e-6)
