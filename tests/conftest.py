@@ -1,5 +1,6 @@
 """Fixtures of all tests: the mirror folder of real corpora, a toy corpus, and runs on it."""
 
+import gc
 import logging
 import os
 import random
@@ -48,6 +49,16 @@ def event_files() -> None:
     Files of one second and process are read in the order of their names, where .100 is before .99.
     """
     event_file_writer._global_uid = event_file_writer.AtomicCounter(1000)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen_objects() -> None:
+    """Exempt what exists now from garbage collection.
+
+    Python would look through all of torch's, SymPy's and Hydra's objects again and again.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
