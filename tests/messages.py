@@ -20,8 +20,8 @@ WAY_OUT = re.compile(
 """Words that say what to do, or what would have been right."""
 LONGEST = 200
 """The most characters of a line, in which a path counts as its last name: two lines of 100."""
-FOLDERS = re.compile(r"[^\s'\"=:;,()]*/(?=[^\s/])")
-"""The folders of a path."""
+FOLDERS = re.compile(r"(?<![^\s'\"=:;,()])[^\s'\"=:;,()]*/(?=[^\s/])")
+"""The folders of a path. A search begins only where a path can begin: long words have many letters."""
 GAP = " [...] "
 """What a message has that was too long: right only for what somebody has typed."""
 TYPED = 60
