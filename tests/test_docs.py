@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +16,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from markdown_it import MarkdownIt
 from matplotlib.mathtext import MathTextParser
+from omegaconf import open_dict
 
 from seq2seq.app import composition
 from seq2seq.app.typed import as_typed
@@ -286,6 +288,19 @@ def test_every_picture_is_shown_somewhere() -> None:
     assert set((ROOT / "docs").rglob("*.png")) <= shown
 
 
+@cache
+def swept_settings(*overrides: str) -> tuple[str, ...]:
+    """Compose these settings and check them; return those that they sweep over."""
+    composition.register()
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        cfg = compose("train", list(overrides), return_hydra_config=True)
+    swept = tuple(cfg.hydra.sweeper.params or ())
+    with open_dict(cfg):
+        del cfg["hydra"]
+    assert isinstance(composition.composed(cfg), Config)
+    return swept
+
+
 @pytest.mark.parametrize(
     "command", [command for command in ALL if command.startswith("python train.py")]
 )
@@ -299,13 +314,9 @@ def test_every_training_command_composes(command: str) -> None:
     assert not sweeps or "-m" in words
     first = values | {key: found[0] for key, found in sweeps.items()}
     jobs = [first | {key: value} for key, found in sweeps.items() for value in found] or [first]
-    composition.register()
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        for job in jobs:
-            chosen = [f"{key}={value}" for key, value in job.items()]
-            swept = compose("train", chosen, return_hydra_config=True).hydra.sweeper.params
-            assert isinstance(composition.composed(compose("train", chosen)), Config)
-            assert ("-m" in words) == bool(swept or sweeps)
+    for job in jobs:
+        swept = swept_settings(*(f"{key}={value}" for key, value in job.items()))
+        assert ("-m" in words) == bool(swept or sweeps)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from functools import cache
 from typing import Any
 
 import pytest
@@ -56,6 +57,7 @@ EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs" / "experiment").glo
 SIZES = ("gpu", "quick", "real")
 
 
+@cache
 def sweep_of(*overrides: str) -> list[list[str]]:
     """Return the values of each setting that an experiment sweeps over, as overrides."""
     composition.register()
