@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -138,9 +139,13 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     ]
 
 
+registered = cache(composition.register)
+"""Register the schemas once; that takes a fifth of the time of a composition."""
+
+
 def composed(*overrides: str) -> Config:
     """Return the configuration that train.py composes from these overrides."""
-    composition.register()
+    registered()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         return composition.composed(compose("train", list(overrides)))
 
