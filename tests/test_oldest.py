@@ -51,3 +51,8 @@ def test_what_the_commands_need_has_a_lower_bound() -> None:
 def test_sentencepiece_is_one_that_takes_long_words() -> None:
     """Up to 0.2.2 a word of 65,536 characters ends the process."""
     assert OLDEST["sentencepiece"] >= Version("0.2.3")
+
+
+def test_xdist_is_one_that_can_be_turned_off() -> None:
+    """Before 3.6.1, `-n 0` is an error beside the --dist of pyproject.toml."""
+    assert OLDEST["pytest-xdist"] >= Version("3.6.1")

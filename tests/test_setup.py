@@ -266,8 +266,16 @@ def needed(
     return found
 
 
+def is_pinned(name: str) -> bool:
+    """Return whether a package is installed in its pinned version, or has no pin."""
+    version = distribution(name).version.partition("+")[0]
+    return PINS.get(canonicalize_name(name)) in (None, version)
+
+
 def test_every_package_is_pinned() -> None:
     found = needed("seq2seq", ("dev",))
+    if not all(map(is_pinned, found.keys() - {"seq2seq", "setuptools"})):
+        pytest.skip("packages of other versions than the pinned ones may need others")
     assert {"torch", "sympy", "mecab-python3", "pytest", "execnet", "omegaconf"} <= found.keys()
     assert sorted(found.keys() - PINS.keys() - {"seq2seq", "setuptools"}) == []
 

@@ -43,8 +43,11 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any
 
 
 def as_os_error(error: SafetensorError) -> OSError:
-    """Return the system error that safetensors reports as text, such as a full disk."""
-    found = re.search(r"os error (\d+)", str(error))
+    """Return the system error that safetensors reports as text, such as a full disk.
+
+    The text is "... (os error 28)", or in safetensors 0.5 "... Os { code: 28, ...".
+    """
+    found = re.search(r"\b(?:os error|Os \{ code:) (\d+)", str(error))
     number = int(found[1]) if found else errno.EIO
     return OSError(number, os.strerror(number))
 

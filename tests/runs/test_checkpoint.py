@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from seq2seq.files import write_text
 from seq2seq.runs.checkpoint import (
     CheckpointError,
+    as_os_error,
     average_weights,
     group,
     load_checkpoint,
@@ -121,6 +123,20 @@ def test_a_full_disk_leaves_the_older_checkpoint(
     monkeypatch.undo()
     assert load_checkpoint(path)[1] == {"n": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("I/O error: No space left on device (os error 28)", errno.ENOSPC),
+        ('IoError(Os { code: 28, kind: StorageFull, message: "No space left" })', errno.ENOSPC),
+        ('IoError(Os { code: 27, kind: FileTooLarge, message: "error 28" })', errno.EFBIG),
+        ('IoError(Error { kind: WriteZero, message: "failed to write" })', errno.EIO),
+    ],
+)
+def test_every_safetensors_names_the_error_of_the_system(text: str, number: int) -> None:
+    error = as_os_error(SafetensorError(f"Error while serializing: {text}"))
+    assert (error.errno, error.strerror) == (number, os.strerror(number))
 
 
 def test_checkpoints_are_averaged(tmp_path: Path) -> None:
