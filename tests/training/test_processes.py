@@ -33,6 +33,8 @@ from seq2seq.training.processes import Processes
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+LIMIT = 120
+"""Seconds after which processes that have not ended are killed, and the test fails."""
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "USE_LIBUV": "0"}
 get_context("forkserver").set_forkserver_preload(
     ["seq2seq.app.train", "seq2seq.training.loop", "torch._dynamo", "matplotlib.figure"]
@@ -48,6 +50,17 @@ def variables() -> list[dict[str, str]]:
     return [
         {**ENVIRONMENT, **address, **size, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")
     ]
+
+
+def run_two(function: Callable[..., None], given: tuple[object, ...]) -> None:
+    """Run a function in two processes, which get their number and what is given to both."""
+    both = start_processes(function, given, nprocs=2, join=False, start_method="forkserver")
+    deadline = time.monotonic() + LIMIT
+    while not both.join(timeout=1):
+        if time.monotonic() > deadline:
+            for process in both.processes:
+                process.kill()
+            pytest.fail(f"two processes have not ended after {LIMIT} seconds")
 
 
 class StartTwo(Protocol):
@@ -67,7 +80,7 @@ def start_two(toy: list[str], tmp_path: Path) -> StartTwo:
     def start(folder: str, *overrides: str) -> str:
         arguments = [*toy, f"hydra.run.dir={folder}", *overrides]
         given = (arguments, tmp_path, variables())
-        start_processes(one_of_two, given, nprocs=2, start_method="forkserver")
+        run_two(one_of_two, given)
         return "".join((tmp_path / f"output{rank}").read_text() for rank in range(2))
 
     return start
@@ -167,7 +180,7 @@ def test_two_stopped_processes_resume_exactly(
         assert stopped.poll() is None, stopped.communicate()[0]
         time.sleep(0.05)
     stopped.send_signal(signal.SIGTERM)
-    output, _ = stopped.communicate(timeout=120)
+    output, _ = stopped.communicate(timeout=LIMIT)
     assert "saved at update" in output
     assert not Run(tmp_path / "stopped").results_file.exists()
     start_two("stopped", *options)
@@ -235,7 +248,7 @@ def test_no_thread_outlives_the_group(tmp_path: Path) -> None:
         for environment in variables()
     ]
     for process in started:
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=LIMIT)
         assert process.returncode == 0, output
     assert [(tmp_path / f"threads{rank}").read_text() for rank in range(2)] == ["[]", "[]"]
 
@@ -270,14 +283,15 @@ def half_in_ddp(rank: int, folder: Path) -> None:
         loss_of(wrapper, x[:, rank::2]).backward()
         grads = {name: p.grad for name, p in layer.named_parameters()}
         torch.save(grads, f"{folder}/{norm}{rank}.pt")
-    torch.distributed.destroy_process_group()
+    torch.distributed.barrier()
+    os._exit(0)  # the destructors of PyTorch 2.13 may wait for each other where DDP was used
 
 
 @pytest.fixture(scope="module")
 def ddp(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of the gradients that two processes have saved."""
     folder = tmp_path_factory.mktemp("ddp")
-    start_processes(half_in_ddp, (folder,), nprocs=2, start_method="forkserver")
+    run_two(half_in_ddp, (folder,))
     return folder
 
 
