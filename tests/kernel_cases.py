@@ -222,7 +222,7 @@ def refused(first: Sequence[Any]) -> list[tuple[tuple[Any, ...], str]]:
         ((u, weight, h, c, vectors, [1, 3, 3], cell, norm), falling),
         (
             (u, weight.bfloat16(), h, c, vectors, sizes, cell, norm),
-            "expected u and weight_hh of one type",
+            "expected weight_hh of the type of u or Float",
         ),
         (
             (u, weight, h, c, vectors, sizes, "gru", norm),

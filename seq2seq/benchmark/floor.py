@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..config import ModelConfig, Precision
+from ..rnn import load_kernels, packed, packs
 from .timing import Run
 
 Product = tuple[int, int, int, bool]
@@ -52,7 +53,8 @@ class Floor:
 def ways(rows: int, inner: int, columns: int, kept: bool, dtype: torch.dtype) -> list[Run]:
     """Return the ways to compute x W^T, of x (rows, inner) and W (columns, inner) of a type.
 
-    PyTorch's product, with either operand transposed; oneDNN's with a packed W, if W is kept.
+    PyTorch's product, with either operand transposed; that of the kernels, with a packed W if W is
+    kept.
     """
     x, weight = matrix("x", rows, inner, dtype), matrix("weight", columns, inner, dtype)
     out, turned = matrix("out", rows, columns, dtype), matrix("out", columns, rows, dtype)
@@ -61,10 +63,16 @@ def ways(rows: int, inner: int, columns: int, kept: bool, dtype: torch.dtype) ->
         partial(torch.mm, x, matrix("weight", inner, columns, dtype), out=out),
         partial(torch.mm, weight, x.t(), out=turned),
     ]
-    if kept and torch.backends.mkldnn.is_available():
-        linear = torch.ops.mkldnn._linear_pointwise
-        packed = packed_weight(columns, inner, 1 << (rows - 1).bit_length(), dtype)
-        found.append(partial(linear, x, packed, B=None, attr="none", scalars=[], algorithm=""))
+    if load_kernels() and packs(dtype):
+        own = torch.ops.seq2seq
+        if kept:
+            found.append(
+                partial(
+                    own.packed_projection, x, packed_weight(columns, inner, dtype), None, columns
+                )
+            )
+        else:
+            found.append(partial(own.weight_gradient, x.t(), weight.t()))
     return found
 
 
@@ -81,11 +89,9 @@ def numbers(role: str, bits: int, dtype: torch.dtype) -> Tensor:
 
 
 @cache
-def packed_weight(columns: int, inner: int, batch: int, dtype: torch.dtype) -> Tensor:
-    """Return W (columns, inner) as oneDNN packs it for x of `batch` rows."""
-    weight = torch.randn(columns, inner).to(dtype)
-    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, batch)
-    return packed
+def packed_weight(columns: int, inner: int, dtype: torch.dtype) -> Tensor:
+    """Return W (columns, inner), packed."""
+    return packed(torch.randn(columns, inner).to(dtype))
 
 
 def seconds(run: Run) -> float:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..rnn import GRU, LSTM, RNN, NormKind, load_kernels, packs
+from ..rnn import GRU, LSTM, RNN, NormKind, load_kernels, packed, packs
 from .contestants import PRODUCTS
 from .timing import Run
 
@@ -70,26 +70,21 @@ def products(size: Size, backward: bool) -> Run:
         torch.randn(*shape)
         for shape in ((steps * batch, hidden), (steps * batch, 4 * hidden), (batch, 4 * hidden))
     )
-    packed = load_kernels() and packs(torch.float32)
-    # As the kernels do: without AVX-512 the transposed product is the faster one.
-    transposed = packed and torch.backends.cpu.get_cpu_capability() != "AVX512"
-    linear = partial(
-        torch.ops.mkldnn._linear_pointwise, B=None, attr="none", scalars=[], algorithm=""
-    )
+    own = load_kernels() and packs(torch.float32)
 
     def all_steps(x: Tensor, weight: Tensor) -> Tensor:
-        y: Tensor = torch.ops.seq2seq.projection(x, weight, True) if packed else F.linear(x, weight)
+        y: Tensor = torch.ops.seq2seq.projection(x, weight) if own else F.linear(x, weight)
         return y
 
+    def gradient(d: Tensor, x: Tensor) -> Tensor:
+        return torch.ops.seq2seq.weight_gradient(d, x) if own else torch.mm(d.t(), x)
+
     def each_step(x: Tensor, weight: Tensor) -> None:
-        if not packed:
-            product = partial(F.linear, x, weight)
-        elif not transposed:
-            product = partial(linear, x, torch.ops.mkldnn._reorder_linear_weight(weight, batch))
-        elif weight.size(0) > weight.size(1):
-            product = partial(linear, weight, x.t().contiguous().t())
+        if own:
+            kept, columns = packed(weight), len(weight)
+            product = partial(torch.ops.seq2seq.packed_projection, x, kept, None, columns)
         else:
-            product = partial(torch.mm, weight, x.t())
+            product = partial(F.linear, x, weight)
         for _ in range(steps):
             product()
 
@@ -98,7 +93,7 @@ def products(size: Size, backward: bool) -> Run:
         each_step(h, weight_hh)
         if backward:
             each_step(d_step, weight_hh.t().contiguous())
-            torch.mm(d.t(), output), torch.mm(d.t(), x), all_steps(d, weight_ih.t())
+            gradient(d, output), gradient(d, x), all_steps(d, weight_ih.t())
 
     return run
 

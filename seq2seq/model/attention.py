@@ -4,13 +4,16 @@ B sentences, T target and S source steps, H hidden.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..config import Attention
+from . import kernels
 from .kernels import attend, masked_softmax
 from .linear import Linear
+from .packing import Packing
 
 
 def take(x: Tensor, rows: Tensor | slice) -> Tensor:
@@ -72,13 +75,13 @@ class AttentionLayer(nn.Module):
         super().__init__()
         self.kind, self.backend = kind, backend
         if kind is not Attention.dot:
-            self.memory_projection = Linear(size, size, bias=False)
+            self.memory_projection = Linear(size, size, False, backend)
         if kind is Attention.additive:
-            self.query_projection = Linear(size, size)
-            self.score = Linear(size, 1, bias=False)
+            self.query_projection = Linear(size, size, True, backend)
+            self.score = Linear(size, 1, False, backend)
 
     def keys(self, memory: Tensor) -> Tensor:
-        """Return W m (B, S, H) of encoder states (B, S, H), computed once for all steps."""
+        """Return W m (..., H) of encoder states m (..., H), computed once for all steps."""
         return memory if self.kind is Attention.dot else self.memory_projection(memory)
 
     def forward(self, query: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
@@ -90,3 +93,42 @@ class AttentionLayer(nn.Module):
             return attend(query, memory.keys, memory.states, memory.mask, self.backend)
         weights = masked_softmax(scores, memory.mask).to(query.dtype)
         return torch.bmm(weights, memory.states), weights
+
+    def over_rows(self, rows: Tensor, packing: Packing, memory: Memory) -> tuple[Tensor, Tensor]:
+        """Return context (N, H), packed, and weights (B, T, S) of the queries of all steps (N, H).
+
+        The kernels do no work on padding.
+        """
+        serves = kernels.serves(self.backend, rows.detach(), memory.states.detach())
+        if self.kind is Attention.additive or not serves:
+            context, weights = self(packing.pad(rows), memory)
+            return packing.pack(context), weights
+        parts = [x.float().contiguous() for x in (rows, memory.keys, memory.states)]
+        context, weights = _AttentionOverRows.apply(  # type: ignore[no-untyped-call]
+            *parts, memory.mask, packing.index, packing.shape[1]
+        )
+        return context, packing.pad(weights)
+
+
+class _AttentionOverRows(torch.autograd.Function):
+    """The kernels of cpu/attention_rows.cpp, which have the equations."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+        context, weights = torch.ops.seq2seq.attention(query, *others)
+        *tensors, ctx.steps = others
+        ctx.save_for_backward(query, *tensors[:2], weights, *tensors[2:])
+        ctx.set_materialize_grads(False)
+        return context, weights
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(
+        ctx: Any, d_context: Tensor | None, d_weights: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        if d_context is None:
+            d_context = torch.zeros_like(ctx.saved_tensors[0])
+        found = torch.ops.seq2seq.attention_backward(
+            d_context, d_weights, *ctx.saved_tensors, ctx.steps
+        )
+        return *found, None, None, None

@@ -78,12 +78,15 @@ class Decoder(nn.Module):
         )
         attends = config.attention is not Attention.none
         self.attention = AttentionLayer(config.attention, hidden, backend) if attends else None
-        self.combine = Linear(2 * hidden if attends else hidden, self.size)
+        combined = 2 * hidden if attends else hidden
+        self.combine = Linear(combined, self.size, True, backend)
 
-    def memory(self, states: Tensor, mask: Tensor) -> Memory:
-        """Return encoder states (B, S, H) and the mask of words (B, S) as attention reads them."""
-        keys = states if self.attention is None else self.attention.keys(states)
-        return Memory(states, keys, mask)
+    def memory(self, rows: Tensor, packing: Packing, mask: Tensor) -> Memory:
+        """Return packed encoder states (N, H) as attention reads them; mask (B, S) of words."""
+        states, keys = packing.pad(rows), rows
+        if self.attention is not None:
+            keys = self.attention.keys(rows)
+        return Memory(states, states if keys is rows else packing.pad(keys), mask)
 
     def first_state(self, layers: list[State]) -> DecoderState:
         """Return the state before the first word, from the bridge's states."""
@@ -109,8 +112,8 @@ class Decoder(nn.Module):
             rows = output.data + rows if i and self.residual else output.data
         if self.attention is None:
             return self._attentional(rows, None, dropout), None
-        context, weights = self.attention(packing.pad(rows), memory)
-        return self._attentional(rows, packing.pack(context), dropout), weights
+        context, weights = self.attention.over_rows(rows, packing, memory)
+        return self._attentional(rows, context, dropout), weights
 
     def _forward_by_step(
         self, rows: Tensor, packing: Packing, state: DecoderState, memory: Memory, dropout: Dropout

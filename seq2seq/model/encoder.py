@@ -97,13 +97,13 @@ class Bridge(nn.Module):
     each layer and for h and c apart. A decoder with more layers takes the last encoder layer's.
     """
 
-    def __init__(self, config: ModelConfig, cell: CellConfig) -> None:
+    def __init__(self, config: ModelConfig, cell: CellConfig, backend: str) -> None:
         """Make a projection for each part of each decoder layer's state."""
         super().__init__()
-        parts = 2 if cell.kind is CellKind.lstm else 1
+        parts, size = 2 if cell.kind is CellKind.lstm else 1, config.hidden_size
         self.sources = [min(i, config.encoder_layers - 1) for i in range(config.decoder_layers)]
         self.projections = nn.ModuleList(
-            nn.ModuleList(Linear(config.hidden_size, config.hidden_size) for _ in range(parts))
+            nn.ModuleList(Linear(size, size, True, backend) for _ in range(parts))
             for _ in self.sources
         )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..rnn.cpu import build
+from ..rnn.cpu import build, operators
 
 LOG = logging.getLogger(__name__)
 KERNELS = build.Kernels("translator", Path(__file__).parent / "cpu")
@@ -23,7 +23,7 @@ KERNELS = build.Kernels("translator", Path(__file__).parent / "cpu")
 @functools.cache
 def load() -> bool:
     """Compile or load the kernels; return whether that worked, and warn once if it did not."""
-    cause = build.failure(KERNELS)
+    cause = operators.failure() or build.failure(KERNELS)
     if cause:
         LOG.warning("loss and search run in plain torch, more slowly: %s", cause)
     return cause is None

@@ -4,52 +4,58 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..rnn import packed, packs, product_dtype, recurring_rows
-
-
-def keeps_shapes(weight: Tensor) -> bool:
-    """Return whether products with an unpacked weight are oneDNN's, which keeps each new shape."""
-    return weight.device.type == "cpu" and product_dtype(weight) is torch.bfloat16
+from ..rnn import load_kernels, packed, packs, product_dtype
 
 
 class Linear(nn.Linear):
-    """torch.nn.Linear, which may hold its weight in the layout of oneDNN's products too."""
+    """torch.nn.Linear with the kernels' products, whose weight may be packed for a search."""
 
-    packed: tuple[Tensor, Tensor | None] | None = None
-    """Weight, packed, and bias, of the products' type; None outside of `packed_weights`."""
+    packed: Tensor | None = None
+    """The weight, packed, of the products' type; None outside of `packed_weights`."""
+
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, backend: str = "auto"
+    ) -> None:
+        """Make a layer x W^T + b; backend "reference" leaves its products to torch."""
+        super().__init__(in_features, out_features, bias)
+        self.backend = backend
 
     def forward(self, input: Tensor) -> Tensor:
         """Return x W^T + b (..., out) of x (..., in)."""
-        if self.packed is None and not keeps_shapes(self.weight):
+        dtype = product_dtype(self.weight)
+        if self.packed is None and not self._has_kernels(dtype):
             return super().forward(input)
-        x = input.reshape(-1, input.size(-1))
-        more = recurring_rows(x.size(0)) - x.size(0)
-        padded = F.pad(x, (0, 0, 0, more)) if more else x
-        if self.packed is None:
-            y = super().forward(padded)
+        x = input.reshape(-1, input.size(-1)).to(dtype)
+        bias: Tensor | None = self.bias
+        if self.packed is not None:
+            y: Tensor = torch.ops.seq2seq.packed_projection(x, self.packed, bias, self.out_features)
         else:
-            weight, bias = self.packed
-            padded = padded.to(weight.dtype)
-            y = torch.ops.mkldnn._linear_pointwise(padded, weight, bias, "none", [], "")
-        return y[: x.size(0)].view(*input.shape[:-1], -1)
+            y = torch.ops.seq2seq.projection(x, self.weight)
+            y = y if bias is None else y + bias.to(dtype)
+        return y.view(*input.shape[:-1], -1)
+
+    def _has_kernels(self, dtype: torch.dtype) -> bool:
+        return (
+            self.backend != "reference"
+            and self.weight.device.type == "cpu"
+            and packs(dtype)
+            and load_kernels("cpu", self.backend)
+        )
 
     def pack(self) -> None:
         """Pack the weight in its present values, for a CPU whose products gain by that."""
         dtype = product_dtype(self.weight)
-        if self.weight.device.type == "cpu" and packs(dtype):
-            bias = None if self.bias is None else self.bias.detach().to(dtype)
-            self.packed = packed(self.weight.detach().to(dtype)), bias
+        if self._has_kernels(dtype):
+            self.packed = packed(self.weight.detach().to(dtype))
 
 
 @contextmanager
 def packed_weights(module: nn.Module) -> Iterator[None]:
     """Pack the weights of a module's linear layers, which must not change meanwhile.
 
-    With few rows, as in a search, a product with a packed weight takes a third to two thirds of the
-    time. Autocast has to be entered before.
+    A search then packs them once and not at every step. Autocast has to be entered before.
     """
     layers = [layer for layer in module.modules() if isinstance(layer, Linear)]
     try:

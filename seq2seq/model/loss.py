@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..rnn import packs, product_dtype
+from ..rnn import product_dtype
 from . import kernels
 
 BLOCK_ROWS = 2048
@@ -47,6 +47,33 @@ def logit_gradients(
     return loss, nll, p
 
 
+Losses = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Sums of loss and nll (2,), and the gradients of x, weight and bias of loss / divisor."""
+
+
+def fused(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    target: Tensor,
+    smoothing: float,
+    divisor: float,
+    grad: bool,
+) -> Losses:
+    """Return what `plain` returns, by the kernels, with float gradients."""
+    ops = torch.ops.seq2seq
+    losses, dx = bias.new_zeros(2), bias.new_empty(x.shape)
+    dweight, dbias = bias.new_empty(0), torch.zeros_like(bias)
+    for rows, targets, drows in zip(*(t.split(BLOCK_ROWS) for t in (x, target, dx)), strict=True):
+        d = ops.projection(rows, weight)
+        losses += ops.softmax_loss(d, bias, targets, dbias, smoothing, divisor, grad)
+        if grad:
+            drows.copy_(ops.float_product(d, weight.t()))
+            part = ops.weight_gradient(d, rows)
+            dweight = dweight.add_(part) if dweight.numel() else part
+    return losses, dx, dweight, dbias
+
+
 def plain(
     x: Tensor,
     weight: Tensor,
@@ -55,13 +82,12 @@ def plain(
     smoothing: float,
     divisor: float,
     grad: bool,
-) -> tuple[Tensor, ...]:
-    """Return what the kernel returns, in plain torch.
+) -> Losses:
+    """Return losses and gradients, which mean nothing without `grad`.
 
-    It is the sums of loss and nll (2,), and the gradients of x, weight and bias of loss / divisor,
-    which mean nothing without `grad`. x and weight have the type of the products, and so has the
-    gradient of x.
+    x has the type of the products, to which weight is rounded, and so has the gradient of x.
     """
+    weight = weight.to(x.dtype)
     losses = bias.new_zeros(2)
     dx, dweight, dbias = torch.empty_like(x), bias.new_zeros(weight.shape), torch.zeros_like(bias)
     blocks = zip(*(t.split(BLOCK_ROWS) for t in (x, target, dx)), strict=True)
@@ -95,15 +121,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
         backend: str,
     ) -> tuple[Tensor, Tensor]:
         dtype = product_dtype(x)
-        parts = x.detach().to(dtype), weight.detach().to(dtype), bias.detach(), target
+        parts = x.detach().to(dtype), weight.detach(), bias.detach(), target
         with torch.autocast(x.device.type, enabled=False):
             grad = any(ctx.needs_input_grad[:3])
-            if kernels.serves(backend, x.detach(), weight.detach(), bias.detach()):
-                losses, *grads = torch.ops.seq2seq.linear_cross_entropy(
-                    *parts, smoothing, divisor, packs(dtype), grad
-                )
-            else:
-                losses, *grads = plain(*parts, smoothing, divisor, grad)
+            serves = kernels.serves(backend, x.detach(), weight.detach(), bias.detach())
+            compute = fused if serves else plain
+            losses, *grads = compute(*parts, smoothing, divisor, grad)
         ctx.save_for_backward(grads[0].to(x.dtype), *grads[1:])
         loss, nll = losses[0] / divisor, losses[1]
         ctx.mark_non_differentiable(nll)

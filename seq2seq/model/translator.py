@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import CellConfig, ModelConfig, Tying
-from ..rnn import NormConfig, is_norm_parameter, load_kernels
+from ..rnn import NormConfig, is_norm_parameter, load_kernels, product_dtype
 from . import kernels
 from .attention import Memory
 from .decoder import Decoder, DecoderState
 from .dropout import Dropout, drop_words
 from .encoder import Bridge, Encoder
-from .linear import Linear, keeps_shapes
+from .linear import Linear
 from .loss import linear_cross_entropy
 from .packing import Packing
 from .weight_drop import call_with_dropped_weights
@@ -69,9 +69,9 @@ class Translator(nn.Module):
         self.src_embedding = nn.Embedding(vocabulary.src_size, embedding, pad_id)
         self.tgt_embedding = nn.Embedding(vocabulary.tgt_size, embedding, pad_id)
         self.encoder = Encoder(config, norm, cell, backend)
-        self.bridge = Bridge(config, cell)
+        self.bridge = Bridge(config, cell, backend)
         self.decoder = Decoder(config, norm, cell, backend)
-        self.output = Linear(self.decoder.size, vocabulary.tgt_size)
+        self.output = Linear(self.decoder.size, vocabulary.tgt_size, True, backend)
         if config.tying is not Tying.none:
             self.output.weight = self.tgt_embedding.weight
         if config.tying is Tying.all:
@@ -128,7 +128,7 @@ class Translator(nn.Module):
         Both are sums over target tokens; the loss is divided by `divisor`. src (B, S) and tgt
         (B, T) are ids that end in eos and are padded; the lengths (B,) count eos.
         """
-        if keeps_shapes(self.output.weight):
+        if self._keeps_shapes():
             src, tgt = (self._in_recurring_steps(ids) for ids in (src, tgt))
         memory, state = self.encode(src, src_lengths)
         packing = Packing(tgt_lengths, tgt.size(1), tgt.device)
@@ -138,8 +138,13 @@ class Translator(nn.Module):
             states, weight, bias, packing.pack(tgt), smoothing, divisor, self.backend
         )
 
+    def _keeps_shapes(self) -> bool:
+        """Return whether the products of attention are oneDNN's, which keeps each new shape."""
+        weight = self.output.weight
+        return weight.device.type == "cpu" and product_dtype(weight) is torch.bfloat16
+
     def _in_recurring_steps(self, ids: Tensor) -> Tensor:
-        """Return ids (B, T) padded to a multiple of STEPS: oneDNN keeps memory for each shape."""
+        """Return ids (B, T) padded to a multiple of STEPS."""
         return F.pad(ids, (0, -ids.size(1) % STEPS), value=self.vocabulary.pad_id)
 
     def encode(self, src: Tensor, src_lengths: Tensor) -> tuple[Memory, DecoderState]:
@@ -149,7 +154,7 @@ class Translator(nn.Module):
         rows = dropout("source", self._embed(self.src_embedding, src, packing))  # (N, E)
         states, last = self._call(self.encoder, rows, packing, dropout)
         mask = torch.arange(src.size(1), device=src.device) < src_lengths.to(src.device)[:, None]
-        memory = self.decoder.memory(packing.pad(states), mask)
+        memory = self.decoder.memory(states, packing, mask)
         return memory, self.decoder.first_state(self.bridge(last))
 
     def decode(

@@ -17,7 +17,7 @@ from .config import CellNorm, NormConfig, NormGroup, NormKind, Statistics, Terms
 
 if TYPE_CHECKING:
     from .backends import load_kernels
-    from .cpu.operators import packed, packs, recurring_rows
+    from .cpu.operators import packed, packs
     from .layers import GRU, LSTM, RNN, RecurrentLayers
     from .observation import Step, steps
     from .packing import flipped_rows
@@ -56,7 +56,6 @@ __all__ = [
     "pooled_statistics",
     "product_dtype",
     "recalibrating",
-    "recurring_rows",
     "steps",
 ]
 

@@ -7,7 +7,7 @@ from torch import nn
 from seq2seq.model.linear import Linear, packed_weights
 from seq2seq.rnn import packs
 
-needs_packing = pytest.mark.skipif(not packs(torch.float32), reason="no oneDNN")
+needs_packing = pytest.mark.skipif(not packs(torch.float32), reason="no vector instructions")
 
 
 def layer(bias: bool = True) -> Linear:
@@ -46,7 +46,7 @@ def test_weights_are_unpacked_after_a_failure() -> None:
 
 
 @torch.no_grad()
-def test_types_that_onednn_does_not_know_are_left_to_torch() -> None:
+def test_types_that_the_kernels_do_not_know_are_left_to_torch() -> None:
     linear, x = layer().double(), torch.randn(4, 24).double()
     with packed_weights(linear):
         assert linear.packed is None

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 from seq2seq.model.linear import Linear, packed_weights
 from seq2seq.model.loss import linear_cross_entropy
-from seq2seq.rnn import LSTM, load_kernels, packed, packs, recurring_rows
+from seq2seq.rnn import LSTM, packs
 
 FIELDS = [
     "arena",
@@ -101,21 +101,3 @@ def test_new_numbers_of_rows_need_no_more_memory(
         for rows in SHAPES:
             step(rows)
     assert used() - before < LIMIT
-
-
-@pytest.mark.skipif(not packs(torch.float32), reason="no oneDNN")
-def test_python_and_the_kernels_round_alike() -> None:
-    load_kernels()
-    weight = packed(torch.randn(8, 6))
-    for rows in (1, 3, 5, 63, 65, 255, 257, 1000):
-        y = torch.ops.seq2seq.projection(torch.randn(rows, 6), weight, True)
-        assert y.shape == (rows, 8)
-        assert y.untyped_storage().nbytes() == 4 * 8 * recurring_rows(rows)
-
-
-def test_rows_are_rounded_up_by_little() -> None:
-    found = [recurring_rows(rows) for rows in range(3000)]
-    assert all(0 <= more - rows < max(4, rows / 4 + 4) for rows, more in enumerate(found))
-    assert found == sorted(found)
-    assert all(recurring_rows(rows) == rows for rows in found)
-    assert len(set(found)) < 100

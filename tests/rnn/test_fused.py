@@ -4,6 +4,7 @@ import itertools
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,7 +63,7 @@ def test_float32_agrees_with_the_reference(
 @pytest.mark.parametrize("norm", [*NORMS, "batch"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_many_rows_agree_with_the_reference(cell: str, norm: str, hidden: int) -> None:
-    """Without AVX-512 the weight is not packed in steps with this many rows."""
+    """No tile of a product has so many rows on any processor."""
     assert_fused_is_right(
         layer_of(hidden, norm, cell),
         hidden == 64,
@@ -72,15 +73,25 @@ def test_many_rows_agree_with_the_reference(cell: str, norm: str, hidden: int) -
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("instructions", ["avx2", "default"])
 @pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() != "AVX512",
     reason="this CPU has no AVX-512 to leave out",
 )
-def test_without_avx512_results_agree_with_the_reference() -> None:
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-k", "many_rows or same_bits", __file__]
+def test_with_the_instructions_of_older_processors_results_agree(instructions: str) -> None:
+    products = Path(__file__).with_name("test_products.py")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-n",
+        "0",
+        "-k",
+        "many_rows or same_bits or test_products",
+    ]
     done = subprocess.run(
-        command,
-        env=os.environ | {"ATEN_CPU_CAPABILITY": "avx2"},
+        [*command, __file__, str(products)],
+        env=os.environ | {"ATEN_CPU_CAPABILITY": instructions},
         capture_output=True,
         text=True,
         check=False,

@@ -113,7 +113,9 @@ def loading_small(name: str, compiler: str, tmp_path: Path) -> subprocess.Popen[
 def test_two_processes_compile_a_library_once_and_again_if_it_is_damaged(tmp_path: Path) -> None:
     sources = tmp_path / "sources"
     sources.mkdir()
-    (sources / "answer.cpp").write_text('extern "C" int answer() { return 42; }\n')
+    (sources / "answer.cpp").write_text(
+        'extern "C" __attribute__((visibility("default"))) int answer() { return 42; }\n'
+    )
     both = f"until test -e {sources}/one -a -e {sources}/two; do sleep 0.05; done\n"
     called = f"echo called >> {tmp_path}/calls\n"
     compiler = unoptimised(tmp_path / "c++", both + called)

@@ -52,9 +52,9 @@ def test_batch_norm_refuses_wrong_types() -> None:
     assert operators.failure() is None
     with pytest.raises(RuntimeError, match="expected products in float or bfloat16, got Double"):
         torch.ops.seq2seq.batch_norm_recurrence(*batch_arguments(dtype=torch.double, save=False))
-    u, *others = batch_arguments(save=False)
-    with pytest.raises(RuntimeError, match="expected an input term in float or the products' type"):
-        torch.ops.seq2seq.batch_norm_recurrence(u.bfloat16(), *others)
+    u, weight, *others = batch_arguments(save=False)
+    with pytest.raises(RuntimeError, match="expected weight_hh of the type of u or Float"):
+        torch.ops.seq2seq.batch_norm_recurrence(u.bfloat16(), weight.double(), *others)
 
 
 @pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])

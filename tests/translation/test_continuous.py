@@ -55,7 +55,7 @@ def search(
     return [found[i] for i in range(len(found))]
 
 
-@pytest.mark.skipif(not packs(torch.float32), reason="no oneDNN: products depend on the batch")
+@pytest.mark.skipif(not packs(torch.float32), reason="products of PyTorch depend on the batch")
 @pytest.mark.parametrize("beam", [1, 5])
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("changes", [{}, {"input_feeding": True}])
@@ -86,7 +86,7 @@ def test_no_bit_depends_on_the_batch_in_bfloat16(norm: str, beam: int) -> None:
     assert expected != search(model, config, beam)
 
 
-@pytest.mark.skipif(not packs(torch.float32), reason="no oneDNN: products depend on the batch")
+@pytest.mark.skipif(not packs(torch.float32), reason="products of PyTorch depend on the batch")
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_order_of_the_input_does_not_matter(norm: str) -> None:
     model, config = translator(NORMS[norm]), DecodeConfig(3, batch_size=8)

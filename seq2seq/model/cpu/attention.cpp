@@ -3,6 +3,8 @@
 //
 // A sentences, K hypotheses each, S source steps, H features.
 
+#include "attention.h"
+
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
@@ -10,30 +12,12 @@
 #include <torch/library.h>
 
 #include <algorithm>
-#include <limits>
 #include <tuple>
-
-#include "elementwise.h"
 
 namespace seq2seq {
 namespace {
 
 using at::Tensor;
-
-ALWAYS_INLINE float dot(const float* a, const float* b, int64_t size) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t j = 0; j < size; ++j) sum += a[j] * b[j];
-  return sum;
-}
-
-// Turns scores into their softmax.
-inline void softmax(float* scores, int64_t count) {
-  float most = -std::numeric_limits<float>::infinity(), sum = 0;
-  for (int64_t s = 0; s < count; ++s) most = std::max(most, scores[s]);
-  for (int64_t s = 0; s < count; ++s) sum += scores[s] = std::exp(scores[s] - most);
-  for (int64_t s = 0; s < count; ++s) scores[s] /= sum;
-}
 
 // Context (A, K, H) and weights (A, K, S), 0 on padding, of queries (A, K, H); score h . key.
 // keys and states (A, S, H) may be views of larger ones; mask (A, S) is true on words, which come

@@ -1,33 +1,25 @@
-// Cross-entropy of a linear output layer and all its gradients; loss.py has the equations.
+// Cross-entropy of logits and its gradients; loss.py has the equations.
 //
-// N rows, A features, V classes. P is the type of the products, float or bfloat16; everything else
-// is float.
+// N rows, V classes. P is the type of the logits, float or bfloat16; everything else is float.
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
-#include <ATen/ops/mm.h>
-#include <ATen/ops/zeros.h>
-#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/library.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <tuple>
 #include <vector>
 
 #include "elementwise.h"
-#include "products.h"
 
 namespace seq2seq {
 namespace {
 
 using at::Tensor;
 
-constexpr int64_t kBlockRows = 2048;  // rows whose logits exist at a time
-constexpr int64_t kPartRows = 64;     // rows whose gradients of the bias are summed together
+constexpr int64_t kPartRows = 64;  // rows whose gradients of the bias are summed together
 
 struct Losses {
   double smoothed = 0, nll = 0;
@@ -104,70 +96,43 @@ Losses block_loss(const Tensor& logits, const float* bias, const int64_t* target
   return all;
 }
 
-void check(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& target) {
-  TORCH_CHECK(x.dim() == 2 && weight.dim() == 2 && x.size(1) == weight.size(1) &&
-                  x.scalar_type() == weight.scalar_type(),
-              "expected x (N, A) and weight (V, A) of one type, got ", x.sizes(), " of type ",
-              x.scalar_type(), " and ", weight.sizes(), " of type ", weight.scalar_type());
-  TORCH_CHECK(x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16,
-              "expected x of type Float or BFloat16, got ", x.scalar_type());
-  TORCH_CHECK(bias.scalar_type() == at::kFloat && bias.numel() == weight.size(0),
-              "expected a float bias (", weight.size(0), "), got ", bias.sizes(), " of type ",
-              bias.scalar_type());
-  TORCH_CHECK(target.scalar_type() == at::kLong && target.numel() == x.size(0),
-              "expected int64 targets (", x.size(0), "), got ", target.sizes(), " of type ",
-              target.scalar_type());
+void check(const Tensor& logits, const Tensor& bias, const Tensor& target, const Tensor& dbias) {
+  TORCH_CHECK(logits.dim() == 2 && logits.is_contiguous() &&
+                  (logits.scalar_type() == at::kFloat || logits.scalar_type() == at::kBFloat16),
+              "expected contiguous logits (N, V) of type Float or BFloat16, got ", logits.sizes(),
+              " of type ", logits.scalar_type());
+  for (const Tensor& vector : {bias, dbias})
+    TORCH_CHECK(vector.scalar_type() == at::kFloat && vector.is_contiguous() &&
+                    vector.sizes() == logits.sizes().slice(1),
+                "expected a contiguous float bias and its gradient (", logits.size(1), "), got ",
+                vector.sizes(), " of type ", vector.scalar_type());
+  TORCH_CHECK(target.scalar_type() == at::kLong && target.is_contiguous() &&
+                  target.sizes() == logits.sizes().slice(0, 1),
+              "expected contiguous int64 targets (", logits.size(0), "), got ", target.sizes(),
+              " of type ", target.scalar_type());
   const int64_t* id = target.const_data_ptr<int64_t>();
   for (int64_t r = 0; r < target.numel(); ++r)
-    TORCH_CHECK(0 <= id[r] && id[r] < weight.size(0), "expected targets from 0 to ",
-                weight.size(0) - 1, ", got ", id[r]);
+    TORCH_CHECK(0 <= id[r] && id[r] < logits.size(1), "expected targets from 0 to ",
+                logits.size(1) - 1, ", got ", id[r]);
 }
 
-// dweight (V, A) += d^T x; the first block's product makes it.
-void add_weight_gradient(Tensor& dweight, const Tensor& d, const Tensor& x) {
-  if (!dweight.defined())
-    dweight = weight_gradient(d, x).to(at::kFloat);
-  else
-    dweight.add_(weight_gradient(d, x));
-}
-
-// Losses (2,): smoothed and nll, sums over the rows; then the gradients of the first one divided by
-// `divisor`, all float, which are empty without `grad`.
-std::tuple<Tensor, Tensor, Tensor, Tensor> linear_cross_entropy(
-    const Tensor& x_given, const Tensor& weight, const Tensor& bias_given,
-    const Tensor& target_given, double smoothing, double divisor, bool onednn, bool grad) {
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
-  const Tensor x = x_given.contiguous(), bias = bias_given.contiguous(),
-               target = target_given.contiguous();
-  check(x, weight, bias, target);
-  const int64_t N = x.size(0);
-  const bool large = onednn_for_large(onednn), narrow = x.scalar_type() == at::kBFloat16;
-  const auto floats = x.options().dtype(at::kFloat);
-  const Tensor dx = at::empty({grad ? N : 0, x.size(1)}, floats);
-  Tensor dweight;
-  const Tensor dbias = at::zeros({grad ? bias.size(0) : 0}, floats);
-  float* bias_gradient = grad ? dbias.mutable_data_ptr<float>() : nullptr;
+// Losses (2,) of logits (N, V) without bias: smoothed and nll, sums over the rows. With `grad` the
+// logits become the gradients of the first one divided by `divisor`, and dbias (V,) grows by
+// theirs.
+Tensor softmax_loss(const Tensor& logits, const Tensor& bias, const Tensor& target,
+                    const Tensor& dbias, double smoothing, double divisor, bool grad) {
+  check(logits, bias, target, dbias);
   const Target q{static_cast<float>(smoothing), static_cast<float>(divisor)};
-  Losses all;
-  for (int64_t from = 0; from < N; from += kBlockRows) {
-    const int64_t rows = std::min(kBlockRows, N - from);
-    const Tensor part = x.narrow(0, from, rows);
-    const Tensor d = product(part, weight, large).contiguous();
-    const int64_t* ids = target.const_data_ptr<int64_t>() + from;
-    const float* b = bias.const_data_ptr<float>();
-    const Losses block = narrow ? block_loss<BFloat16>(d, b, ids, q, bias_gradient)
-                                : block_loss<float>(d, b, ids, q, bias_gradient);
-    all.smoothed += block.smoothed;
-    all.nll += block.nll;
-    if (!grad) continue;
-    dx.narrow(0, from, rows).copy_(product(d, weight.t(), large));
-    add_weight_gradient(dweight, d, part);
-  }
-  if (!dweight.defined()) dweight = at::zeros({grad ? weight.size(0) : 0, weight.size(1)}, floats);
-  const Tensor losses = at::empty({2}, floats);
+  const float* b = bias.const_data_ptr<float>();
+  const int64_t* ids = target.const_data_ptr<int64_t>();
+  float* db = grad ? dbias.mutable_data_ptr<float>() : nullptr;
+  const Losses all = logits.scalar_type() == at::kFloat
+                         ? block_loss<float>(logits, b, ids, q, db)
+                         : block_loss<BFloat16>(logits, b, ids, q, db);
+  const Tensor losses = at::empty({2}, bias.options());
   losses[0] = all.smoothed;
   losses[1] = all.nll;
-  return {losses, dx, dweight, dbias};
+  return losses;
 }
 
 }  // namespace
@@ -175,11 +140,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> linear_cross_entropy(
 
 TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
   library.def(
-      "linear_cross_entropy(Tensor x, Tensor weight, Tensor bias, Tensor target, float smoothing, "
-      "float divisor, bool onednn, bool grad) -> (Tensor losses, Tensor x_grad, Tensor "
-      "weight_grad, Tensor bias_grad)");
+      "softmax_loss(Tensor(a!) logits, Tensor bias, Tensor target, Tensor(b!) bias_grad, float "
+      "smoothing, float divisor, bool grad) -> Tensor");
 }
 
-TORCH_LIBRARY_IMPL(seq2seq, CPU, library) {
-  library.impl("linear_cross_entropy", &seq2seq::linear_cross_entropy);
-}
+TORCH_LIBRARY_IMPL(seq2seq, CPU, library) { library.impl("softmax_loss", &seq2seq::softmax_loss); }

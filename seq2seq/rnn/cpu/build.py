@@ -35,6 +35,7 @@ COMPILE_FLAGS = [
     "-O3",
     "-std=c++20",
     "-fPIC",
+    "-fvisibility=hidden",
     "-fopenmp",
     "-fno-math-errno",
     "-fno-trapping-math",
@@ -65,10 +66,12 @@ LAYERS = Kernels("layers", HEADERS)
 
 def flags() -> list[str]:
     """Return the compiler's flags, except for the paths of PyTorch."""
-    vectors = VECTOR_FLAGS.get(torch.backends.cpu.get_cpu_capability(), [])
+    capability = torch.backends.cpu.get_cpu_capability()
+    pairs = capability == "AVX512" and torch.cpu._is_avx512_bf16_supported()
     return [
         *COMPILE_FLAGS,
-        *vectors,
+        *VECTOR_FLAGS.get(capability, []),
+        *(["-mavx512bf16"] if pairs else []),
         f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
     ]
 

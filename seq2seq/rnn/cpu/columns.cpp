@@ -45,11 +45,11 @@ Outputs forward(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& 
                 const Tensor& var, const Settings& settings, bool save) {
   using U = typename Cell::Input;
   using P = typename Cell::Products;
-  const int64_t H = weight_hh.size(1);
+  const int64_t H = u.size(1) / Cell::kGates;
   const typename Cell::Layer layer(vectors.const_data_ptr<float>(), H, settings.eps,
                                    settings.normalises_input);
   const Forward done = forward_steps<U, P>(
-      u, weight_hh, h_0, c_0, settings.batch_sizes, Cell::kHasCell, settings.pack_weight, save,
+      u, weight_hh, H, h_0, c_0, settings.batch_sizes, Cell::kHasCell, settings.pack_weight, save,
       [&](const Step<U, P>& s) {
         const ColumnStep<U, P> step = settings.with_statistics(s, mean, var);
         for_blocks(s.rows, H,
@@ -84,14 +84,14 @@ Inferred infer(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h
                const Tensor& var, const Tensor& places, const Settings& settings) {
   using U = typename Cell::Input;
   using P = typename Cell::Products;
-  const int64_t H = weight_hh.size(1), F = mean.size(1);
+  const int64_t H = u.size(1) / Cell::kGates, F = mean.size(1);
   const typename Cell::Layer layer(vectors.const_data_ptr<float>(), H, settings.eps,
                                    settings.normalises_input);
   // Only the statistics of a step itself would be written.
   float* means = const_cast<float*>(mean.const_data_ptr<float>());
   float* variances = const_cast<float*>(var.const_data_ptr<float>());
   const Forward done = forward_steps<U, P>(
-      u, weight_hh, h_0, c_0, settings.batch_sizes, Cell::kHasCell, settings.pack_weight, false,
+      u, weight_hh, H, h_0, c_0, settings.batch_sizes, Cell::kHasCell, settings.pack_weight, false,
       [&](const Step<U, P>& s) {
         const int64_t* of_rows = places.const_data_ptr<int64_t>() + s.start;
         for_blocks(s.rows, H, [&](int64_t first, int64_t width) {
@@ -155,9 +155,10 @@ auto with_cell(std::string_view cell, const F& run) {
 // Calls run(Tag<the cell with these types>).
 template <typename F>
 auto with_types(const Tensor& u, const Tensor& weight_hh, std::string_view cell, const F& run) {
-  const at::ScalarType input = u.scalar_type(), products = weight_hh.scalar_type();
-  TORCH_CHECK(input == at::kFloat || input == products,
-              "expected an input term in float or the products' type, got ", input);
+  // A float input term may be one that was normalised, before products of the weight's type.
+  const at::ScalarType input = u.scalar_type(),
+                       products = input == at::kFloat ? weight_hh.scalar_type() : input;
+  if (input != at::kFloat) check_weight_type(u, weight_hh);
   if (products == at::kFloat) return with_cell<float, float>(cell, run);
   TORCH_CHECK(products == at::kBFloat16, "expected products in float or bfloat16, got ", products);
   if (input == at::kFloat) return with_cell<float, BFloat16>(cell, run);
@@ -172,7 +173,7 @@ Outputs batch_norm_recurrence(const Tensor& u, const Tensor& weight_hh, const Op
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   return with_types(u, weight_hh, cell, [&](auto tag) {
     using Cell = typename decltype(tag)::type;
-    const int64_t H = weight_hh.size(1), steps = batch_sizes.size();
+    const int64_t H = u.size(1) / Cell::kGates, steps = batch_sizes.size();
     check_shapes(u, weight_hh, h_0, c_0, batch_sizes, Cell::kGates);
     check_vectors(vectors, Cell::template Vectors<float*>::kCount * H);
     for (const Tensor& statistics : {mean, var})
@@ -195,7 +196,7 @@ Inferred batch_norm_inference(const Tensor& u, const Tensor& weight_hh, const Op
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   return with_types(u, weight_hh, cell, [&](auto tag) {
     using Cell = typename decltype(tag)::type;
-    const int64_t H = weight_hh.size(1);
+    const int64_t H = u.size(1) / Cell::kGates;
     check_shapes(u, weight_hh, h_0, c_0, batch_sizes, Cell::kGates);
     check_vectors(vectors, Cell::template Vectors<float*>::kCount * H);
     for (const Tensor& statistics : {mean, var})
@@ -258,11 +259,6 @@ TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
       "batch_norm_inference(Tensor u, Tensor weight_hh, Tensor? h_0, Tensor? c_0, Tensor vectors, "
       "Tensor mean, Tensor var, Tensor places, int[] batch_sizes, str cell, float eps, "
       "bool normalises_input, bool pack_weight) -> (Tensor output, Tensor h_n, Tensor c_n)");
-}
-
-TORCH_LIBRARY_IMPL(seq2seq, MkldnnCPU, library) {  // for packed weights
-  library.impl("batch_norm_recurrence", &seq2seq::batch_norm_recurrence);
-  library.impl("batch_norm_inference", &seq2seq::batch_norm_inference);
 }
 
 TORCH_LIBRARY_IMPL(seq2seq, CPU, library) {

@@ -26,9 +26,11 @@ def run(
     operands = prepare(p, dtype, by_place=isinstance(first_step, Tensor))
     x, weight_ih = x.to(dtype), operands.weight_ih
     if on_gpu:
-        u = F.linear(x, weight_ih)
+        u = F.linear(x, weight_ih.to(dtype))
+    elif weight_ih.dim() == 2:
+        u = torch.ops.seq2seq.projection(x, weight_ih)
     else:
-        u = torch.ops.seq2seq.projection(x, weight_ih, pack_weight)
+        u = torch.ops.seq2seq.packed_projection(x, weight_ih, None, len(p.weight_ih))
     h_0, c_0 = (*(() if state is None else (s.float() for s in state)), None, None)[:2]
     name = p.cell if p.cell != "rnn" else "rnn_relu" if p.activation is torch.relu else "rnn_tanh"
     if p.ih.statistics is not None and p.ih.statistics.whole_sequence:

@@ -15,9 +15,9 @@ class Operands:
     """A cell's parameters as the operators take them."""
 
     weight_ih: Tensor
-    """(G * H, I), of the products' type."""
+    """(G * H, I), which the operators round to the products' type, or packed."""
     weight_hh: Tensor
-    """(G * H, H), of the products' type."""
+    """(G * H, H), in the same way."""
     vectors: Tensor
     """Gains and biases in one, float."""
     sources: list[Tensor]
@@ -71,12 +71,22 @@ def prepare(p: CellParameters, dtype: torch.dtype, by_place: bool = False) -> Op
     buffers = [b for s in p.statistics() for b in (s.running_mean, s.running_var, s.steps_seen)]
     sources = [t for t in (p.weight_ih, p.weight_hh, *parts, *buffers) if t is not None]
     if p.kept is None or any(t.is_inference() for t in sources):  # these have no versions
-        found = Operands(p.weight_ih.to(dtype), p.weight_hh.to(dtype), vectors(p), [], [])
+        found = Operands(*weights(p, dtype), vectors(p), [], [])
     else:
         found = kept(p.kept, p, dtype, sources)
     if by_place and not found.statistics:
         found.statistics = running_statistics(p, 0, last_place(p) + 1)
     return found
+
+
+def weights(p: CellParameters, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return W_ih and W_hh for products of a type.
+
+    The operators round them to the type of what they multiply, the CPU's as they pack them. The
+    input term that whole-sequence batch norm returns is float whatever that is.
+    """
+    float_term = p.ih.statistics is not None and p.ih.statistics.whole_sequence
+    return p.weight_ih, p.weight_hh.to(dtype) if float_term else p.weight_hh
 
 
 def kept(

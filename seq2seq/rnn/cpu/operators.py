@@ -19,11 +19,6 @@ TENSORS = 5
 MOMENTS = {"lstm": 6, "gru": 8, "rnn_tanh": 2, "rnn_relu": 2}
 """Numbers saved per row: mean and 1 / sqrt(var + eps) of each normalised part."""
 
-PACKED_ROWS = 64
-"""Number of rows that a kept weight is packed for. It is fixed, so that no result depends on the
-batch; with other numbers of rows the product is as fast.
-"""
-
 LOCK = threading.Lock()
 """Held while the operators load."""
 
@@ -54,7 +49,7 @@ def load() -> str | None:
         torch.library.register_autograd(f"seq2seq::{name}_backward", no_second_gradients)
     torch.library.register_fake("seq2seq::batch_norm_inference", inference_shapes)
     torch.library.register_fake(
-        "seq2seq::projection", lambda x, weight, _: x.new_empty(x.size(0), weight.size(0))
+        "seq2seq::projection", lambda x, weight: x.new_empty(x.size(0), weight.size(0))
     )
     torch.library.register_fake("seq2seq::projection_backward", projection_shapes)
     torch.library.register_autograd(
@@ -65,31 +60,15 @@ def load() -> str | None:
 
 
 def packs(dtype: torch.dtype) -> bool:
-    """Return whether PyTorch can pack a weight of a type once for the products of all steps."""
-    onednn = torch.backends.mkldnn
-    if not (
-        onednn.is_available() and onednn.enabled and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    ):
-        return False
-    if dtype is torch.bfloat16:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return dtype is torch.float32
+    """Return whether the kernels have products of a type with packed weights on this machine."""
+    own = torch.backends.cpu.get_cpu_capability() in build.VECTOR_FLAGS
+    return own and dtype in (torch.float32, torch.bfloat16)
 
 
 def packed(weight: Tensor) -> Tensor:
-    """Return a weight (out, in) of a type that `packs`, in the layout of oneDNN's products."""
-    found: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, PACKED_ROWS)
+    """Return a weight (out, in) of a type that `packs`, in the layout of the kernels' products."""
+    found: Tensor = torch.ops.seq2seq.packed(weight)
     return found
-
-
-def recurring_rows(rows: int) -> int:
-    """Return the number of rows, these or a few more, that a product of oneDNN should have.
-
-    oneDNN keeps half a megabyte of code for each shape for ever; see products.h, which has the same
-    rule.
-    """
-    step = 1 if rows <= 4 else 4 if rows <= 64 else 16 if rows <= 256 else 64
-    return -(-rows // step) * step
 
 
 @functools.cache
@@ -172,11 +151,12 @@ def shapes(
 ) -> tuple[Tensor, ...]:
     """Return empty output, h_n, c_n, z and c of either operator."""
     rows, hidden, kept = u.size(0), weight_hh.size(1), u.size(0) if save else 0
+    products = weight_hh.dtype if u.dtype is torch.float32 else u.dtype
     return (
         vectors.new_empty(rows, hidden),
         vectors.new_empty(sequences, hidden),
         vectors.new_empty(sequences if has_cell else 0, hidden),
-        weight_hh.new_empty(kept, u.size(1)),
+        u.new_empty(kept, u.size(1), dtype=products),
         vectors.new_empty(kept if has_cell else 0, hidden),
     )
 
@@ -235,25 +215,24 @@ def gradients(
 
 
 def projection_shapes(
-    du: Tensor, x: Tensor, weight: Tensor, onednn: bool, x_grad: bool, weight_grad: bool
-) -> tuple[Tensor, Tensor]:
+    du: Tensor, x: Tensor, weight: Tensor, x_grad: bool, weight_grad: bool
+) -> tuple[Tensor, ...]:
     """Return empty outputs of seq2seq::projection_backward."""
-    return x.new_empty(x.shape if x_grad else 0), x.new_empty(weight.shape if weight_grad else 0)
+    return tuple(
+        t.new_empty(t.shape if needed else 0) for t, needed in ((x, x_grad), (weight, weight_grad))
+    )
 
 
 def keep_projection(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     """Save the arguments for the backward pass."""
-    *tensors, ctx.onednn = inputs
-    ctx.save_for_backward(*tensors)
+    ctx.save_for_backward(*inputs)
 
 
 def projection_gradients(ctx: Any, du: Tensor) -> tuple[Tensor | None, ...]:
     """Return the gradients of the arguments of seq2seq::projection."""
     needed = ctx.needs_input_grad[:2]
-    found = torch.ops.seq2seq.projection_backward(
-        du.contiguous(), *ctx.saved_tensors, ctx.onednn, *needed
-    )
-    return *(g if is_needed else None for g, is_needed in zip(found, needed, strict=True)), None
+    found = torch.ops.seq2seq.projection_backward(du.contiguous(), *ctx.saved_tensors, *needed)
+    return tuple(g if is_needed else None for g, is_needed in zip(found, needed, strict=True))
 
 
 def no_second_gradients(ctx: Any, *_: Any) -> None:

@@ -53,14 +53,14 @@ template <typename Cell, typename P>
 Outputs forward(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
                 const OptionalTensor& c_0, const Tensor& vectors, const Settings& settings,
                 bool save) {
-  const int64_t H = weight_hh.size(1), width = Cell::kGates * H, threads = at::get_num_threads();
+  const int64_t width = u.size(1), H = width / Cell::kGates, threads = at::get_num_threads();
   const auto floats = u.options().dtype(at::kFloat);
   const Tensor scratch = at::empty({threads, Cell::kForwardScratch * H}, floats);
   const Tensor moments = at::empty({save ? u.size(0) : 0, 2 * Cell::kMoments}, floats);
   const typename Cell::template Vectors<const float*> v(vectors.const_data_ptr<float>(), H);
   const Zeros<P> zeros(u, H);
   const Forward done = forward_steps<P, P>(
-      u, weight_hh, h_0, c_0, settings.batch_sizes, Cell::kHasCell, settings.pack_weight, save,
+      u, weight_hh, H, h_0, c_0, settings.batch_sizes, Cell::kHasCell, settings.pack_weight, save,
       [&](const Step<P, P>& s) {
         for_rows(s.rows, H, [&](int64_t r, int64_t thread) {
           const Row<P> row = zeros.row(s, r, H);
@@ -138,9 +138,7 @@ auto with_cell(std::string_view cell, std::string_view norm, const F& run) {
 template <typename F>
 auto with_types(const Tensor& u, const Tensor& weight_hh, std::string_view cell,
                 std::string_view norm, const F& run) {
-  TORCH_CHECK(u.scalar_type() == weight_hh.scalar_type(),
-              "expected u and weight_hh of one type, got ", u.scalar_type(), " and ",
-              weight_hh.scalar_type());
+  check_weight_type(u, weight_hh);
   if (u.scalar_type() == at::kFloat) return with_cell<float>(cell, norm, run);
   TORCH_CHECK(u.scalar_type() == at::kBFloat16, "expected products in float or bfloat16, got ",
               u.scalar_type());
@@ -155,7 +153,7 @@ Outputs recurrence(const Tensor& u, const Tensor& weight_hh, const OptionalTenso
   return with_types(u, weight_hh, cell, norm, [&](auto tag, auto type) {
     using Cell = typename decltype(tag)::type;
     check_shapes(u, weight_hh, h_0, c_0, batch_sizes, Cell::kGates);
-    check_vectors(vectors, Cell::kVectors * weight_hh.size(1));
+    check_vectors(vectors, Cell::kVectors * u.size(1) / Cell::kGates);
     return forward<Cell, decltype(type)>(u.contiguous(), weight_hh, contiguous(h_0),
                                          contiguous(c_0), vectors.contiguous(),
                                          {batch_sizes, eps, pack_weight}, save);
@@ -198,10 +196,6 @@ TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
       "str norm, float eps, bool pack_weight, bool weight_grad) -> (Tensor u, Tensor weight_hh, "
       "Tensor h_0, "
       "Tensor c_0, Tensor vectors)");
-}
-
-TORCH_LIBRARY_IMPL(seq2seq, MkldnnCPU, library) {  // for packed weights
-  library.impl("recurrence", &seq2seq::recurrence);
 }
 
 TORCH_LIBRARY_IMPL(seq2seq, CPU, library) {

@@ -90,8 +90,8 @@ struct Step {
 // Checks that an operator's arguments fit together: kernels see pointers alone.
 inline void check_shapes(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
                          const OptionalTensor& c_0, at::IntArrayRef batch_sizes, int64_t gates) {
-  const int64_t H = weight_hh.size(1);
-  TORCH_CHECK(u.size(1) == gates * H && weight_hh.size(0) == gates * H, "expected u (N, ",
+  const int64_t H = is_packed(weight_hh) ? u.size(1) / gates : weight_hh.size(1);
+  TORCH_CHECK(u.size(1) == gates * H && is_weight(weight_hh, gates * H, H), "expected u (N, ",
               gates * H, ") and weight_hh (", gates * H, ", ", H, "), got ", u.sizes(), " and ",
               weight_hh.sizes());
   TORCH_CHECK(!batch_sizes.empty() && offsets(batch_sizes).back() == u.size(0) &&
@@ -103,6 +103,14 @@ inline void check_shapes(const Tensor& u, const Tensor& weight_hh, const Optiona
                            state->scalar_type() == at::kFloat),
                 "expected float states (", batch_sizes[0], ", ", H, "), got ", state->sizes(),
                 " of type ", state->scalar_type());
+}
+
+// Products are of the type of u.
+inline void check_weight_type(const Tensor& u, const Tensor& weight_hh) {
+  const bool fits = weight_hh.scalar_type() == u.scalar_type() ||
+                    (weight_hh.scalar_type() == at::kFloat && !is_packed(weight_hh));
+  TORCH_CHECK(fits, "expected weight_hh of the type of u or Float, got ", weight_hh.scalar_type(),
+              " and u of type ", u.scalar_type());
 }
 
 inline void check_vectors(const Tensor& vectors, int64_t size) {
@@ -118,18 +126,19 @@ struct Forward {
 
 // Runs `each` on every step in order. c_n is empty for cells without one.
 template <typename U, typename P, typename F>
-Forward forward_steps(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
-                      const OptionalTensor& c_0, at::IntArrayRef batch_sizes, bool has_cell,
-                      bool pack_weight, bool save, const F& each) {
-  const int64_t H = weight_hh.size(1), width = u.size(1), N = u.size(0), B = batch_sizes[0];
+Forward forward_steps(const Tensor& u, const Tensor& weight_hh, int64_t H,
+                      const OptionalTensor& h_0, const OptionalTensor& c_0,
+                      at::IntArrayRef batch_sizes, bool has_cell, bool pack_weight, bool save,
+                      const F& each) {
+  const int64_t width = u.size(1), N = u.size(0), B = batch_sizes[0];
   const auto floats = u.options().dtype(at::kFloat);
-  const at::ScalarType product_type = weight_hh.scalar_type();
+  const at::ScalarType product_type = c10::CppTypeToScalarType<P>::value;
   const Tensor output = at::empty({N, H}, floats);
   const Tensor z_all = at::empty({save ? N : 0, width}, u.options().dtype(product_type));
   const Tensor c_all = at::empty({!has_cell ? 0 : save ? N : B, H}, floats);
-  const Product product(weight_hh, B, pack_weight);
+  const Product product(weight_hh, width, product_type, pack_weight);
 
-  Tensor h = h_0 ? h_0->to(product_type) : Tensor();  // (rows, H), of the products' type
+  Tensor h = h_0 ? *h_0 : Tensor();  // (rows, H)
   const float* h_before = h_0 ? h_0->const_data_ptr<float>() : nullptr;
   const float* c_before = c_0 ? c_0->const_data_ptr<float>() : nullptr;
   int64_t start = 0;
@@ -141,7 +150,7 @@ Forward forward_steps(const Tensor& u, const Tensor& weight_hh, const OptionalTe
     each(Step<U, P>{t, start, rows, u.const_data_ptr<U>() + start * width,
                     z.defined() ? z.const_data_ptr<P>() : nullptr, h_before, c_before, h_now, c,
                     save ? z_all.mutable_data_ptr<P>() + start * width : nullptr});
-    h = output.slice(0, start, start + rows).to(product_type);
+    h = output.slice(0, start, start + rows);
     h_before = h_now;
     c_before = c;
     start += rows;
@@ -213,7 +222,8 @@ Backward backward_steps(const Incoming& d, const Kept& kept, at::IntArrayRef bat
       "no backward pass can follow a forward pass that ran with save=false, as in inference");
   const Tensor du = at::empty_like(kept.u), dz = same_terms ? du : at::empty_like(kept.z),
                carried = d.carried.clone();
-  const Product product(kept.weight_hh.t(), B, pack_weight);
+  const at::ScalarType product_type = c10::CppTypeToScalarType<P>::value;
+  const Product product(kept.weight_hh.t(), H, product_type, pack_weight);
   const std::vector<int64_t> starts = offsets(batch_sizes);
   const auto before = [&](int64_t t, const Tensor& all,
                           const OptionalTensor& first) -> const float* {
@@ -245,9 +255,9 @@ Backward backward_steps(const Incoming& d, const Kept& kept, at::IntArrayRef bat
   }
   Tensor dweight = at::empty({0}, kept.weight_hh.options());
   if (weight_grad) {
-    const Tensor states =
-        states_before(kept.output.to(kept.weight_hh.scalar_type()), kept.h_0, batch_sizes);
-    dweight = weight_gradient(kept.h_0 ? dz : dz.slice(0, B), states);
+    const Tensor states = states_before(kept.output.to(product_type), kept.h_0, batch_sizes);
+    dweight =
+        weight_gradient(kept.h_0 ? dz : dz.slice(0, B), states).to(kept.weight_hh.scalar_type());
   }
   const Tensor dh_0 = kept.h_0 ? after.to(at::kFloat) : at::zeros({B, H}, d.h_n.options());
   return {du, dweight, dh_0, carried};

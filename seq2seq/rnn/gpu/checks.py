@@ -54,6 +54,12 @@ def check(
     )
 
 
+def product_weight(u: Tensor, weight_hh: Tensor) -> Tensor:
+    """Return W_hh of the type of the products: a float one is rounded to that of a bfloat16 u."""
+    rounds = weight_hh.dtype == torch.float32 and u.dtype == torch.bfloat16
+    return weight_hh.to(u.dtype) if rounds else weight_hh
+
+
 def check_columns(
     u: Tensor, weight_hh: Tensor, mean: Tensor, var: Tensor, batch_sizes: list[int], cell: Cell
 ) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import kernels
 from .cells import constants
-from .checks import check, check_columns, kind_of
+from .checks import check, check_columns, kind_of, product_weight
 from .steps import Backward, Forward, blocks
 
 
@@ -39,6 +39,7 @@ def batch_norm_recurrence(
     is the whole input term; in the vanilla RNN that means nothing.
     """
     kind = kind_of(cell)
+    weight_hh = product_weight(u, weight_hh)
     check(u, weight_hh, h_0, c_0, vectors, batch_sizes, kind)
     check_columns(u, weight_hh, mean, var, batch_sizes, kind)
     u, vectors, hidden = u.contiguous(), vectors.contiguous(), weight_hh.size(1)
@@ -78,6 +79,7 @@ def batch_norm_recurrence_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of u, weight_hh, h_0, c_0 and vectors, as `recurrence_backward`."""
     kind = kind_of(cell)
+    given, weight_hh = weight_hh.dtype, product_weight(u, weight_hh)
     u, vectors, hidden = u.contiguous(), vectors.contiguous(), weight_hh.size(1)
     with torch.cuda.device_of(u):
         da = vectors.new_empty(batch_sizes[0], kind.width * hidden)
@@ -93,4 +95,4 @@ def batch_norm_recurrence_backward(
                 *step.arguments, vectors, mean, var, run.du, sums, *flags, C
             )
         dh_0, dc_0 = run.states()
-        return run.du, run.weight(weight_grad), dh_0, dc_0, sums.sum(0)
+        return run.du, run.weight(weight_grad).to(given), dh_0, dc_0, sums.sum(0)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import all_rows, kernels
 from .cells import Cell, constants
-from .checks import check, check_norm, expect, kind_of
+from .checks import check, check_norm, expect, kind_of, product_weight
 from .steps import Backward, Forward, blocks
 from .terms import Constants
 
@@ -33,17 +33,18 @@ def recurrence(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Run a cell of reference.py with its default terms and no norm, layer norm or rms norm.
 
-    u (N, G * H), weight_hh (G * H, H), both of one type; h_0, c_0 (B, H); vectors as in
+    u (N, G * H), weight_hh (G * H, H), float or of the type of u; h_0, c_0 (B, H); vectors as in
     cpu/operands.py. Returns output (N, H), h_n (B, H), c_n (B, H), and for the backward pass
     z (N, G * H), c (N, H) and moments (N, 2 * pairs). Without save these have no rows, as c_n and c
     have none for cells without a cell state.
     """
     kind = kind_of(cell)
     check_norm(norm)
+    weight_hh = product_weight(u, weight_hh)
     check(u, weight_hh, h_0, c_0, vectors, batch_sizes, kind)
     expect(
         u.dtype == weight_hh.dtype,
-        f"expected u and weight_hh of one type, got {u.dtype} and {weight_hh.dtype}",
+        f"expected weight_hh of the type of u or Float, got {weight_hh.dtype} and {u.dtype}",
     )
     u, vectors, hidden = u.contiguous(), vectors.contiguous(), weight_hh.size(1)
     with torch.cuda.device_of(u):
@@ -88,6 +89,7 @@ def recurrence_backward(
     loop, for all steps at once.
     """
     kind = kind_of(cell)
+    given, weight_hh = weight_hh.dtype, product_weight(u, weight_hh)
     u, vectors, hidden = u.contiguous(), vectors.contiguous(), weight_hh.size(1)
     with torch.cuda.device_of(u):
         da = vectors.new_empty(u.size(0), kind.width * hidden)
@@ -103,7 +105,7 @@ def recurrence_backward(
         if run.du is not run.dz:
             input_gradient(kind, C, da, u, vectors, moments, run.du)
         dvectors = vector_gradients(kind, C, da, {"u": u, "z": z, "c": c}, moments)
-        return run.du, run.weight(weight_grad), *run.states(), dvectors
+        return run.du, run.weight(weight_grad).to(given), *run.states(), dvectors
 
 
 def input_gradient(
