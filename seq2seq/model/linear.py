@@ -23,17 +23,17 @@ class Linear(nn.Linear):
         self.backend = backend
 
     def forward(self, input: Tensor) -> Tensor:
-        """Return x W^T + b (..., out) of x (..., in)."""
+        """Return x W^T + b (..., out) of x (..., in); in float where the weight is packed."""
         dtype = product_dtype(self.weight)
         if self.packed is None and not self._has_kernels(dtype):
             return super().forward(input)
-        x = input.reshape(-1, input.size(-1)).to(dtype)
-        bias: Tensor | None = self.bias
+        x, ops = input.reshape(-1, self.in_features), torch.ops.seq2seq
+        y: Tensor
         if self.packed is not None:
-            y: Tensor = torch.ops.seq2seq.packed_projection(x, self.packed, bias, self.out_features)
+            y = ops.packed_projection(x, self.packed, self.bias, self.out_features, True)
         else:
-            y = torch.ops.seq2seq.projection(x, self.weight)
-            y = y if bias is None else y + bias.to(dtype)
+            y = ops.projection(x.to(dtype), self.weight)
+            y = y if self.bias is None else y + self.bias.to(dtype)
         return y.view(*input.shape[:-1], -1)
 
     def _has_kernels(self, dtype: torch.dtype) -> bool:

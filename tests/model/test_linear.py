@@ -55,7 +55,7 @@ def test_types_that_the_kernels_do_not_know_are_left_to_torch() -> None:
 
 @needs_packing
 @torch.no_grad()
-def test_under_autocast_the_product_has_its_type() -> None:
+def test_under_autocast_a_packed_product_is_in_float() -> None:
     if not packs(torch.bfloat16):
         pytest.skip("the CPU has no bfloat16 products")
     linear, x = layer(), torch.randn(8, 24)
@@ -63,5 +63,7 @@ def test_under_autocast_the_product_has_its_type() -> None:
         expected = linear(x)
         with packed_weights(linear):
             found = linear(x)
-    assert found.dtype == expected.dtype == torch.bfloat16
-    torch.testing.assert_close(found, expected, rtol=2e-2, atol=2e-2)
+    assert expected.dtype is torch.bfloat16
+    assert found.dtype is torch.float32
+    assert not torch.equal(found, found.bfloat16().float())
+    torch.testing.assert_close(found, expected.float(), rtol=2e-2, atol=2e-2)

@@ -26,9 +26,10 @@ Tensor pack(const Tensor& weight) {
   return packed(weight, weight.scalar_type());
 }
 
-// x W^T + bias (N, columns) of the type of W, for a packed W (columns, I) and a float bias.
+// x W^T + bias (N, columns) of the type of W, or in float, for a packed W (columns, I) and a float
+// bias.
 Tensor packed_projection(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
-                         int64_t columns) {
+                         int64_t columns, bool in_float) {
   check_type(x);
   TORCH_CHECK(x.dim() == 2 && is_packed(weight) && is_weight(weight, columns, x.size(1)) &&
                   (x.scalar_type() == at::kFloat || x.scalar_type() == weight.scalar_type()),
@@ -39,7 +40,8 @@ Tensor packed_projection(const Tensor& x, const Tensor& weight, const std::optio
                         bias->sizes() == at::IntArrayRef({columns})),
               "expected a contiguous float bias (", columns, "), got ", bias->sizes(), " of type ",
               bias->scalar_type());
-  return Product(weight, columns, weight.scalar_type(), false)(x, weight.scalar_type(), bias);
+  const at::ScalarType type = weight.scalar_type();
+  return Product(weight, columns, type, false)(x, in_float ? at::kFloat : type, bias);
 }
 
 Tensor projection(const Tensor& x, const Tensor& weight) {
@@ -74,7 +76,9 @@ std::tuple<Tensor, Tensor> projection_backward(const Tensor& du, const Tensor& x
 
 TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
   library.def("packed(Tensor weight) -> Tensor");
-  library.def("packed_projection(Tensor x, Tensor weight, Tensor? bias, int columns) -> Tensor");
+  library.def(
+      "packed_projection(Tensor x, Tensor weight, Tensor? bias, int columns, bool in_float=False) "
+      "-> Tensor");
   library.def("projection(Tensor x, Tensor weight) -> Tensor");
   library.def("float_product(Tensor x, Tensor weight) -> Tensor");
   library.def("weight_gradient(Tensor d, Tensor x) -> Tensor");
