@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..device import multiplies_bfloat16
 from ..rnn import GRU, LSTM, RNN, NormKind, load_kernels, packed, packs
 from .contestants import PRODUCTS
 from .timing import Run
@@ -122,8 +123,8 @@ def lstms_forward(size: Size, compiled: bool) -> dict[str, Run]:
 def contestants(size: Size, compiled: bool) -> dict[str, tuple[nn.Module, bool]]:
     """Return LSTM layers by name, and whether each runs under bfloat16 autocast.
 
-    bfloat16 only where the CPU has such products: emulated ones take 30 times as long. `compiled`
-    adds the layer-norm reference under torch.compile.
+    bfloat16 only where the CPU has such products: elsewhere those of torch's layer are emulated,
+    and take 30 times as long. `compiled` adds the layer-norm reference under torch.compile.
     """
     *_, inputs, hidden = size
     torch.manual_seed(0)
@@ -149,7 +150,7 @@ def contestants(size: Size, compiled: bool) -> dict[str, tuple[nn.Module, bool]]
         for name, layer in ({"torch.nn.LSTM": torchs} | fused).items()
     }
     in_float32 = {name: (layer, False) for name, layer in layers.items()}
-    return in_float32 | (in_bfloat16 if packs(torch.bfloat16) else {})
+    return in_float32 | (in_bfloat16 if multiplies_bfloat16() else {})
 
 
 def others(cell: str, size: Size) -> dict[str, Run]:

@@ -18,8 +18,8 @@ from seq2seq.benchmark.layers import NORMS
 from seq2seq.benchmark.results import Results
 from seq2seq.benchmark.startup import Start
 from seq2seq.benchmark.timing import Speed, Timing, geometric_means, interleave
+from seq2seq.device import multiplies_bfloat16
 from seq2seq.figures import NORM_COLOURS
-from seq2seq.rnn import packs
 
 pytest_plugins = ["run_fixtures"]
 
@@ -173,7 +173,7 @@ LSTMS = [
     *FUSED,
     *(f"LSTM norm={norm} reference" for norm in NORMS),
     "loop over torch.nn.LSTMCell",
-    *(f"{name} bfloat16" for name in ["torch.nn.LSTM", *FUSED] if packs(torch.bfloat16)),
+    *(f"{name} bfloat16" for name in ["torch.nn.LSTM", *FUSED] if multiplies_bfloat16()),
     "products alone",
 ]
 SHAPE = "T=10 B=8 I=32 H=32"
