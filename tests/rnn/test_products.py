@@ -137,6 +137,19 @@ def test_a_gradient_of_a_weight_is_that_of_exact_arithmetic(
 
 
 @pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("shape", [(0, 5, 3), (20, 0, 3), (20, 5, 0)])
+def test_an_empty_matrix_has_an_empty_or_a_zero_product(
+    shape: tuple[int, int, int], dtype: torch.dtype
+) -> None:
+    x, weight = case(shape, dtype)
+    d, ops = torch.ones(shape[0], shape[2], dtype=dtype), torch.ops.seq2seq
+    assert torch.equal(ops.projection(x, weight), torch.zeros_like(d))
+    assert torch.equal(ops.weight_gradient(d, x), torch.zeros(weight.shape))
+    if weight.numel():
+        assert ops.packed_projection(x, packed(weight), None, len(weight)).shape == d.shape
+
+
+@pytest.mark.parametrize("dtype", TYPES)
 def test_no_bit_depends_on_the_threads(dtype: torch.dtype) -> None:
     x, weight = case((300, 130, 700), dtype)
     d = torch.randn(300, 500).to(dtype)

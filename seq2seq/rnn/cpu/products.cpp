@@ -154,6 +154,7 @@ struct Part {
 // in parts whose panels stay in a cache.
 template <typename F>
 void for_parts(int64_t rows, int64_t panels, int64_t cells, const F& each) {
+  if (rows == 0) return;
   const int64_t blocks = blocks_of(rows, kTileRows), tile = kTileRows * kTileColumns * cells;
   const int64_t group = std::max<int64_t>(1, kCachedCells / (cells * kTileColumns));
   const bool by_row = rows > panels * kTileColumns;
@@ -250,7 +251,7 @@ Tensor packed_product(const Tensor& given, const Tensor& panels, const float* bi
 }  // namespace
 
 Tensor packed(const Tensor& weight, at::ScalarType type) {
-  if (!kOwnProducts) return weight.to(type);
+  if (!kOwnProducts || weight.numel() == 0) return weight.to(type);
   if (type == at::kFloat) return packed_from<float, float>(weight);
   if (weight.scalar_type() == at::kFloat) return packed_from<BFloat16, float>(weight);
   return packed_from<BFloat16, BFloat16>(weight);
@@ -282,7 +283,8 @@ Tensor product(const Tensor& x, const Tensor& weight, at::ScalarType type) {
 }
 
 Tensor weight_gradient(const Tensor& given, const Tensor& x) {
-  if (!kOwnProducts || x.size(0) < kPackedFrom) return at::mm(given.t(), x).to(at::kFloat);
+  if (!kOwnProducts || x.size(0) < kPackedFrom || x.numel() == 0 || given.numel() == 0)
+    return at::mm(given.t(), x).to(at::kFloat);
   const Tensor d = rows_side_by_side(given), panels = packed(x.t(), x.scalar_type()),
                c = at::empty({d.size(1), x.size(1)}, d.options().dtype(at::kFloat));
   if (d.scalar_type() == at::kFloat)

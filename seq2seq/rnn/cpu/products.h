@@ -15,7 +15,8 @@ namespace seq2seq {
 constexpr int64_t kThreadElements = 1 << 13;  // the least work that is worth a thread
 
 // W (N, K) for products of a type, in panels of columns, each with the values of one k side by
-// side: a tensor of three dimensions. Where there are no vector instructions, W itself.
+// side: a tensor of three dimensions. W itself if it is empty, or without
+// vector instructions.
 at::Tensor packed(const at::Tensor& weight, at::ScalarType type);
 
 bool is_packed(const at::Tensor& weight);
