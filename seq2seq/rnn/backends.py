@@ -76,7 +76,7 @@ def load_kernels(device: torch.device | str = "cpu", backend: str = "auto") -> b
     """Compile and load the fused kernels that layers of this backend use on a device.
 
     Layers do so at their first call. Call this before a clock or a progress bar starts: the first
-    time on a machine it takes about half a minute, which one warning announces. Later calls are
+    time on a machine it takes about a minute, which one warning announces. Later calls are
     immediate. Returns whether the kernels loaded; raises RuntimeError if backend="fused" and they
     did not.
     """

@@ -151,7 +151,7 @@ def build(kernels: Kernels, library: Path) -> None:
             " CXX=COMMAND"
         )
     LOG.warning(
-        "compiling the fused kernels into %s: takes about half a minute, only once", library.parent
+        "compiling the fused kernels into %s: takes about a minute, only once", library.parent
     )
     includes = [
         f"-I{HEADERS}",

@@ -101,7 +101,7 @@ template <typename P, typename S>
 class Rows {
  public:
   Rows(const S* x, int64_t K, int64_t stride) : x_(x), K_(K), stride_(stride) {
-    constexpr bool same = sizeof(S) * kValues == sizeof(float);
+    constexpr bool same = std::is_same_v<S, P> && sizeof(S) * kValues == sizeof(float);
     copies_ = !same || K % kValues || stride % kValues || stride * sizeof(S) % kPageStride == 0;
   }
 
