@@ -11,6 +11,8 @@ The gradient of a row needs its own logits alone, so forward computes it chunk b
 kernel on a CPU (cpu/loss.cpp), else in plain torch.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -47,63 +49,79 @@ def logit_gradients(
     return loss, nll, p
 
 
-Losses = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Sums of loss and nll (2,), and the gradients of x, weight and bias of loss / divisor."""
+@dataclass(frozen=True)
+class OutputLayer:
+    """An output layer, and the loss of its logits."""
+
+    weight: Tensor  # (V, A), float or of the products' type
+    bias: Tensor  # (V,)
+    smoothing: float
+    divisor: float
 
 
-def fused(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    target: Tensor,
-    smoothing: float,
-    divisor: float,
-    grad: bool,
-) -> Losses:
-    """Return what `plain` returns, by the kernels, with float gradients."""
+@dataclass
+class Sums:
+    """Sums over rows, which grow block by block."""
+
+    losses: Tensor  # (2,) loss and nll
+    dbias: Tensor  # (V,) gradient of the bias of loss / divisor
+
+
+Block = Callable[[OutputLayer, Tensor, Tensor, Sums, bool], Tensor]
+"""From x (rows, A) and target (rows,) to the gradients of the logits (rows, V), which mean nothing
+without the last argument, `grad`. The sums grow.
+"""
+
+
+def fused_block(layer: OutputLayer, x: Tensor, target: Tensor, sums: Sums, grad: bool) -> Tensor:
+    """Run a block by the kernels."""
     ops = torch.ops.seq2seq
-    losses, dx = bias.new_zeros(2), bias.new_empty(x.shape)
-    dweight, dbias = bias.new_empty(0), torch.zeros_like(bias)
-    for rows, targets, drows in zip(*(t.split(BLOCK_ROWS) for t in (x, target, dx)), strict=True):
-        d = ops.projection(rows, weight)
-        losses += ops.softmax_loss(d, bias, targets, dbias, smoothing, divisor, grad)
+    d: Tensor = ops.projection(x, layer.weight)
+    scale = layer.smoothing, layer.divisor
+    sums.losses += ops.softmax_loss(d, layer.bias, target, sums.dbias, *scale, grad)
+    return d
+
+
+def plain_block(layer: OutputLayer, x: Tensor, target: Tensor, sums: Sums, grad: bool) -> Tensor:
+    """Run a block in plain torch; the weight has the type of x."""
+    d = torch.addmm(layer.bias.to(x.dtype), x, layer.weight.t())
+    chunks = zip(d.split(CHUNK_ROWS), target.split(CHUNK_ROWS), strict=True)
+    for logits, targets in chunks:
+        loss, nll, p = logit_gradients(logits.to(layer.bias.dtype), targets, layer.smoothing)
+        sums.losses += torch.stack([loss, nll])
         if grad:
-            drows.copy_(ops.float_product(d, weight.t()))
-            part = ops.weight_gradient(d, rows)
-            dweight = dweight.add_(part) if dweight.numel() else part
-    return losses, dx, dweight, dbias
+            sums.dbias += p.div_(layer.divisor).sum(dim=0)
+            logits.copy_(p)
+    return d
 
 
-def plain(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    target: Tensor,
-    smoothing: float,
-    divisor: float,
-    grad: bool,
-) -> Losses:
-    """Return losses and gradients, which mean nothing without `grad`.
+def over_blocks(
+    layer: OutputLayer, x: Tensor, target: Tensor, grad: bool, by_kernels: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the sums of loss and nll (2,), and the gradients of x, weight and bias.
 
-    x has the type of the products, to which weight is rounded, and so has the gradient of x.
+    The gradients are those of loss / divisor. They have the type of the bias, and mean nothing
+    without `grad`. x (N, A) has the type of the products, target (N,).
     """
-    weight = weight.to(x.dtype)
-    losses = bias.new_zeros(2)
-    dx, dweight, dbias = torch.empty_like(x), bias.new_zeros(weight.shape), torch.zeros_like(bias)
-    blocks = zip(*(t.split(BLOCK_ROWS) for t in (x, target, dx)), strict=True)
-    for rows, targets, drows in blocks:
-        d = torch.addmm(bias.to(x.dtype), rows, weight.t())
-        chunks = zip(d.split(CHUNK_ROWS), targets.split(CHUNK_ROWS), strict=True)
-        for logits, chunk_targets in chunks:
-            loss, nll, p = logit_gradients(logits.to(bias.dtype), chunk_targets, smoothing)
-            losses += torch.stack([loss, nll])
-            if grad:
-                dbias += p.div_(divisor).sum(dim=0)
-                logits.copy_(p)
+    bias = layer.bias
+    block: Block = fused_block if by_kernels else plain_block
+    sums = Sums(bias.new_zeros(2), torch.zeros_like(bias))
+    dx, dweight = bias.new_empty(x.shape), bias.new_empty(0)
+    for rows, targets, drows in zip(*(t.split(BLOCK_ROWS) for t in (x, target, dx)), strict=True):
+        d = block(layer, rows, targets, sums, grad)
         if grad:
-            drows.copy_(d @ weight)
-            dweight += d.t() @ rows
-    return losses, dx, dweight, dbias
+            by_x, by_weight = gradients(d, rows, layer.weight, by_kernels)
+            drows.copy_(by_x)
+            dweight = dweight.add_(by_weight) if dweight.numel() else by_weight.to(bias.dtype)
+    return sums.losses, dx, dweight, sums.dbias
+
+
+def gradients(d: Tensor, x: Tensor, weight: Tensor, by_kernels: bool) -> tuple[Tensor, Tensor]:
+    """Return d W and d^T x, for gradients d (rows, V) of logits."""
+    if by_kernels:
+        ops = torch.ops.seq2seq
+        return ops.float_product(d, weight.t()), ops.weight_gradient(d, x)
+    return d @ weight, d.t() @ x
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -121,12 +139,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
         backend: str,
     ) -> tuple[Tensor, Tensor]:
         dtype = product_dtype(x)
-        parts = x.detach().to(dtype), weight.detach(), bias.detach(), target
         with torch.autocast(x.device.type, enabled=False):
             grad = any(ctx.needs_input_grad[:3])
             serves = kernels.serves(backend, x.detach(), weight.detach(), bias.detach())
-            compute = fused if serves else plain
-            losses, *grads = compute(*parts, smoothing, divisor, grad)
+            rounded = weight.detach() if serves else weight.detach().to(dtype)
+            layer = OutputLayer(rounded, bias.detach(), smoothing, divisor)
+            losses, *grads = over_blocks(layer, x.detach().to(dtype), target, grad, serves)
         ctx.save_for_backward(grads[0].to(x.dtype), *grads[1:])
         loss, nll = losses[0] / divisor, losses[1]
         ctx.mark_non_differentiable(nll)

@@ -7,7 +7,13 @@ from kernel_cases import needs_compiler
 from torch import Tensor
 
 from seq2seq.model import kernels
-from seq2seq.model.loss import BLOCK_ROWS, CHUNK_ROWS, fused, linear_cross_entropy
+from seq2seq.model.loss import (
+    BLOCK_ROWS,
+    CHUNK_ROWS,
+    OutputLayer,
+    linear_cross_entropy,
+    over_blocks,
+)
 
 
 @pytest.mark.parametrize("rows", [1, CHUNK_ROWS, 2 * CHUNK_ROWS + 3, BLOCK_ROWS + 1])
@@ -131,7 +137,8 @@ def test_no_bit_of_the_kernel_depends_on_the_threads() -> None:
     threads, found = torch.get_num_threads(), []
     for count in (1, 2, 3):
         torch.set_num_threads(count)
-        found.append(fused(x, weight, bias, target, 0.1, 1.0, True))
+        layer = OutputLayer(weight, bias, 0.1, 1.0)
+        found.append(over_blocks(layer, x, target, True, True))
     torch.set_num_threads(threads)
     for results in zip(*found, strict=True):
         assert all(torch.equal(results[0], other) for other in results)

@@ -44,7 +44,7 @@ std::tuple<Tensor, Tensor> attention_step(const Tensor& query, const Tensor& key
   const int64_t grain = std::max<int64_t>(1, (1 << 14) / (K * S * H));
   at::parallel_for(0, A, grain, [&](int64_t begin, int64_t end) {
     for (int64_t a = begin; a < end; ++a) {
-      const int64_t length = std::count(word + a * S, word + (a + 1) * S, true);
+      const int64_t length = words_of(word + a * S, S);
       const float *key = m + a * keys.stride(0), *state = v + a * states.stride(0);
       for (int64_t k = a * K; k < (a + 1) * K; ++k) {
         for (int64_t s = 0; s < length; ++s)

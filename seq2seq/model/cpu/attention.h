@@ -17,6 +17,11 @@ ALWAYS_INLINE float dot(const float* a, const float* b, int64_t size) {
   return sum;
 }
 
+// The number of words of a sentence, from its row of a mask (B, S).
+inline int64_t words_of(const bool* mask, int64_t steps) {
+  return std::count(mask, mask + steps, true);
+}
+
 // Turns scores into their softmax.
 inline void softmax(float* scores, int64_t count) {
   float most = -std::numeric_limits<float>::infinity(), sum = 0;

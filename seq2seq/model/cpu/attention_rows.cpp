@@ -48,11 +48,11 @@ struct Sentences {
       rows[place[n] / steps].push_back(n);
     }
     const bool* word = mask.const_data_ptr<bool>();
-    for (int64_t b = 0; b < B; ++b) words[b] = std::count(word + b * S, word + (b + 1) * S, true);
+    for (int64_t b = 0; b < B; ++b) words[b] = words_of(word + b * S, S);
   }
 
   template <typename F>
-  void for_each(int64_t H, const F& each) const {
+  void for_each(const F& each) const {
     const int64_t B = static_cast<int64_t>(rows.size());
     at::parallel_for(0, B, 1, [&](int64_t begin, int64_t end) {
       for (int64_t b = begin; b < end; ++b) each(b, rows[b], words[b]);
@@ -87,7 +87,7 @@ std::tuple<Tensor, Tensor> attention(const Tensor& query, const Tensor& keys, co
               *m = states.const_data_ptr<float>();
   float *c = context.mutable_data_ptr<float>(), *w = weights.mutable_data_ptr<float>();
   Sentences(index, steps, mask)
-      .for_each(H, [&](int64_t b, const std::vector<int64_t>& rows, int64_t words) {
+      .for_each([&](int64_t b, const std::vector<int64_t>& rows, int64_t words) {
         const float *key = k + b * S * H, *state = m + b * S * H;
         for (const int64_t n : rows) {
           float* a = w + n * S;
@@ -124,7 +124,7 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward(const Tensor& d_given,
   float *dq = dquery.mutable_data_ptr<float>(), *dk = dkeys.mutable_data_ptr<float>(),
         *dm = dstates.mutable_data_ptr<float>();
   Sentences(index, steps, mask)
-      .for_each(H, [&](int64_t b, const std::vector<int64_t>& rows, int64_t words) {
+      .for_each([&](int64_t b, const std::vector<int64_t>& rows, int64_t words) {
         const int64_t at = b * S * H;
         std::vector<float> de(words);
         for (const int64_t n : rows) {
