@@ -3,11 +3,11 @@
 Everything but attention works on packed rows, so that padding costs nothing.
 """
 
-from .attention import Memory
 from .decoder import DecoderState
 from .dropout import Dropout
 from .encoder import as_state
 from .linear import packed_weights
+from .memory import Memory
 from .packing import Packing
 from .translator import Translator, Vocabulary, count_parameters
 

@@ -3,7 +3,6 @@
 B sentences, T target and S source steps, H hidden.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,53 +10,10 @@ from torch import Tensor, nn
 
 from ..config import Attention
 from . import kernels
-from .kernels import attend, masked_softmax
+from .kernels import masked_softmax
 from .linear import Linear
+from .memory import Memory, SharedMemory
 from .packing import Packing
-
-
-def take(x: Tensor, rows: Tensor | slice) -> Tensor:
-    """Return these rows of x (R, ...); a slice is a view."""
-    return x[rows] if isinstance(rows, slice) else x.index_select(0, rows)
-
-
-@dataclass
-class Memory:
-    """The encoded source, as attention reads it."""
-
-    states: Tensor  # (B, S, H) encoder states, m in the equations
-    keys: Tensor  # (B, S, H) what queries are compared with
-    mask: Tensor  # (B, S), true on words, false on padding
-
-    def select(self, sentences: Tensor | slice) -> "Memory":
-        """Return the memory of these sentences (R,), in this order."""
-        return Memory(*(take(x, sentences) for x in self.parts()))
-
-    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return states, keys and mask."""
-        return self.states, self.keys, self.mask
-
-    def empty(self, capacity: int) -> "Memory":
-        """Return a memory of `capacity` sentences to be `put` there, none longer than these."""
-        states = self.states.new_zeros(capacity, *self.states.shape[1:])
-        keys = states if self.keys is self.states else torch.zeros_like(states)
-        return Memory(states, keys, self.mask.new_zeros(capacity, self.mask.size(1)))
-
-    def put(self, other: "Memory", taken: slice, place: int) -> None:
-        """Copy sentences of another memory to the places from `place` on."""
-        places = slice(place, place + taken.stop - taken.start)
-        self.mask[places] = False
-        for part, new in zip(self.parts(), other.parts(), strict=True):
-            part[places, : new.size(1)] = new[taken]
-
-    def move(self, sources: Tensor, places: Tensor) -> None:
-        """Copy the sentences in places `sources` to others."""
-        for part in self.parts():
-            part.index_copy_(0, places, part.index_select(0, sources))
-
-    def first(self, sentences: int, steps: int) -> "Memory":
-        """Return the first sentences and source steps, as a view."""
-        return Memory(*(part[:sentences, :steps] for part in self.parts()))
 
 
 class AttentionLayer(nn.Module):
@@ -90,9 +46,22 @@ class AttentionLayer(nn.Module):
             hidden = torch.tanh(self.query_projection(query)[:, :, None] + memory.keys[:, None])
             scores = self.score(hidden).squeeze(3)  # (B, T, S, H) -> (B, T, S)
         else:
-            return attend(query, memory.keys, memory.states, memory.mask, self.backend)
+            return memory.attend(query, self.backend)
         weights = masked_softmax(scores, memory.mask).to(query.dtype)
         return torch.bmm(weights, memory.states), weights
+
+    def shared(self, memory: Memory, batch_sizes: list[int]) -> Memory:
+        """Return the memory for one call at each step of a loop, with one gradient for all.
+
+        Step t has queries (R, 1, H) of the memory's first batch_sizes[t] sentences.
+        """
+        if (
+            self.kind is Attention.additive
+            or not torch.is_grad_enabled()
+            or not kernels.serves(self.backend, memory.keys.detach(), memory.states.detach())
+        ):
+            return memory
+        return SharedMemory.of(memory, batch_sizes)
 
     def over_rows(self, rows: Tensor, packing: Packing, memory: Memory) -> tuple[Tensor, Tensor]:
         """Return context (N, H), packed, and weights (B, T, S) of the queries of all steps (N, H).
@@ -128,7 +97,11 @@ class _AttentionOverRows(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         if d_context is None:
             d_context = torch.zeros_like(ctx.saved_tensors[0])
-        found = torch.ops.seq2seq.attention_backward(
-            d_context, d_weights, *ctx.saved_tensors, ctx.steps
+        ops, (query, keys, states, weights, *places) = torch.ops.seq2seq, ctx.saved_tensors
+        by_query, by_scores = ops.attention_query_backward(
+            d_context, d_weights, keys, states, weights, *places, ctx.steps
         )
-        return *found, None, None, None
+        by_memory = ops.attention_memory_backward(
+            by_scores, d_context, query, weights, *places, ctx.steps
+        )
+        return by_query, *by_memory, None, None, None

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Attention, CellConfig, ModelConfig, Tying
-from ..rnn import NormConfig, State
-from .attention import AttentionLayer, Memory, take
+from ..rnn import NormConfig, State, stepwise
+from .attention import AttentionLayer
 from .dropout import NO_DROPOUT, Dropout
 from .encoder import as_hx, as_state, recurrent_layer
 from .linear import Linear
+from .memory import Memory, take
 from .packing import Packing
 
 
@@ -118,16 +119,20 @@ class Decoder(nn.Module):
     def _forward_by_step(
         self, rows: Tensor, packing: Packing, state: DecoderState, memory: Memory, dropout: Dropout
     ) -> tuple[Tensor, Tensor | None]:
+        sizes = packing.batch_sizes.tolist()
         memory = memory.select(packing.sorted_indices)
+        if self.attention is not None:
+            memory = self.attention.shared(memory, sizes)
         outputs, weights = [], []
-        for embedded in rows.split(packing.batch_sizes.tolist()):
-            active = slice(embedded.size(0))  # sentences that are longer than t
-            output, state, weight = self.step(
-                embedded, state.select(active), memory.select(active), dropout
-            )
-            outputs.append(output)
-            if weight is not None:
-                weights.append(weight)
+        with stepwise([*self.layers, self.combine], sizes):
+            for embedded in rows.split(sizes):
+                active = slice(embedded.size(0))  # sentences that are longer than t
+                output, state, weight = self.step(
+                    embedded, state.select(active), memory.select(active), dropout
+                )
+                outputs.append(output)
+                if weight is not None:
+                    weights.append(weight)
         return torch.cat(outputs), packing.pad(torch.cat(weights)) if weights else None
 
     def step(

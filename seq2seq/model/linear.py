@@ -6,14 +6,24 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..rnn import load_kernels, packed, packs, product_dtype
+from ..rnn import (
+    SharedProduct,
+    Stepwise,
+    load_kernels,
+    packed,
+    packs,
+    product_dtype,
+    shares,
+)
 
 
-class Linear(nn.Linear):
+class Linear(nn.Linear, Stepwise):
     """torch.nn.Linear with the kernels' products, whose weight may be packed for a search."""
 
     packed: Tensor | None = None
     """The weight, packed, of the products' type; None outside of `packed_weights`."""
+    steps: SharedProduct | None = None
+    """The products of a loop over steps; None outside of `stepwise`."""
 
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, backend: str = "auto"
@@ -24,6 +34,8 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return x W^T + b (..., out) of x (..., in); in float where the weight is packed."""
+        if self.steps is not None:
+            return self.steps(input)
         dtype = product_dtype(self.weight)
         if self.packed is None and not self._has_kernels(dtype):
             return super().forward(input)
@@ -43,6 +55,21 @@ class Linear(nn.Linear):
             and packs(dtype)
             and load_kernels("cpu", self.backend)
         )
+
+    def begin_steps(self, batch_sizes: list[int]) -> None:
+        """Prepare one call for each step, with inputs (R, in), where the kernels can."""
+        dtype = product_dtype(self.weight)
+        if self._has_kernels(dtype) and shares(self.weight, dtype):
+            self.steps = SharedProduct(self.weight, self.bias, batch_sizes, dtype)
+
+    def check_steps(self) -> None:
+        """Raise ValueError if some of the steps have run, and not all."""
+        if self.steps is not None:
+            self.steps.check_complete()
+
+    def end_steps(self) -> None:
+        """Forget what was prepared."""
+        self.steps = None
 
     def pack(self) -> None:
         """Pack the weight in its present values, for a CPU whose products gain by that."""

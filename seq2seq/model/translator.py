@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from ..config import CellConfig, ModelConfig, Tying
 from ..rnn import NormConfig, is_norm_parameter, load_kernels, product_dtype
 from . import kernels
-from .attention import Memory
 from .decoder import Decoder, DecoderState
 from .dropout import Dropout, drop_words
 from .encoder import Bridge, Encoder
 from .linear import Linear
 from .loss import linear_cross_entropy
+from .memory import Memory
 from .packing import Packing
 from .weight_drop import call_with_dropped_weights
 

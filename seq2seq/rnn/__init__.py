@@ -18,6 +18,7 @@ from .config import CellNorm, NormConfig, NormGroup, NormKind, Statistics, Terms
 if TYPE_CHECKING:
     from .backends import load_kernels
     from .cpu.operators import packed, packs
+    from .cpu.step_loops import SharedProduct, Stepwise, shares, stepwise
     from .layers import GRU, LSTM, RNN, RecurrentLayers
     from .observation import Step, steps
     from .packing import flipped_rows
@@ -42,9 +43,11 @@ __all__ = [
     "NormKind",
     "Pool",
     "RecurrentLayers",
+    "SharedProduct",
     "State",
     "Statistics",
     "Step",
+    "Stepwise",
     "Terms",
     "batch_norm_layers",
     "batch_statistics",
@@ -56,7 +59,9 @@ __all__ = [
     "pooled_statistics",
     "product_dtype",
     "recalibrating",
+    "shares",
     "steps",
+    "stepwise",
 ]
 
 _NEEDING_TORCH = (
@@ -70,6 +75,7 @@ _NEEDING_TORCH = (
     "recalibration",
     "reference",
     "statistics",
+    "cpu.step_loops",
 )
 """The modules of the names that this one does not import."""
 

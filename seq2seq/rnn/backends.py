@@ -13,6 +13,7 @@ from torch import Tensor
 
 from . import fused, reference
 from .cpu import operators
+from .cpu.one_step import run_step
 from .packing import Steps
 from .reference import CellParameters, State
 
@@ -38,6 +39,8 @@ def recurrence(
     first_step: Steps = 0,
 ) -> tuple[Tensor, State]:
     """Return what `reference.recurrence` returns; raise what `fused_serves` raises."""
+    if p.steps is not None and not isinstance(first_step, Tensor):
+        return run_step(x, state, p, first_step)
     serves = fused_serves(backend, p.weight_hh.device, p, isinstance(first_step, Tensor))
     run = fused.recurrence if serves else reference.recurrence
     return run(x, batch_sizes, state, p, first_step)

@@ -11,8 +11,11 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .backends import fused_serves, recurrence
 from .config import NormConfig, NormKind
+from .cpu.one_step import cell_steps
+from .cpu.step_loops import shares
 from .packing import Steps, flipped_rows
 from .parameters import RecurrentParameters
+from .precision import product_dtype
 from .reference import State
 
 
@@ -61,6 +64,23 @@ class RecurrentLayers(RecurrentParameters):
         layers = range(self.num_layers) if layer is None else (layer,)
         directions = ("", "_reverse")[: self.num_directions]
         return [f"_l{number}{direction}" for number, direction in product(layers, directions)]
+
+    def begin_steps(self, batch_sizes: list[int]) -> None:
+        """Prepare one call for each step, where the CPU's kernels support the case."""
+        for suffix in self.suffixes():
+            p = self.cell_parameters(suffix)
+            dtype, device = product_dtype(p.weight_hh), p.weight_hh.device
+            if shares(p.weight_hh, dtype) and fused_serves(self.backend, device, p):
+                self._steps[suffix] = cell_steps(p, batch_sizes, dtype)
+
+    def check_steps(self) -> None:
+        """Raise ValueError if some of the steps have run, and not all."""
+        for steps in self._steps.values():
+            steps.ih.check_complete()
+
+    def end_steps(self) -> None:
+        """Forget what was prepared."""
+        self._steps = {}
 
     def flatten_parameters(self) -> None:
         """Do nothing; torch.nn's layers have this method."""

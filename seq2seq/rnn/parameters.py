@@ -8,14 +8,16 @@ from torch import Tensor, nn
 
 from .backends import check_backend
 from .config import CellNorm, NormConfig, NormGroup, NormKind, Statistics, Terms, norm_config
+from .cpu.one_step import CellSteps
 from .cpu.operands import OperandCache
+from .cpu.step_loops import Stepwise
 from .normalization import Term
 from .packing import Steps
 from .reference import CellParameters
 from .statistics import BatchStatistics, Pool
 
 
-class RecurrentParameters(OperandCache):
+class RecurrentParameters(OperandCache, Stepwise):
     """Parameters of recurrent layers, and batch norm's running statistics as buffers.
 
     Names end in a suffix for the layer and direction: _l0, _l0_reverse, _l1, ... With input size I
@@ -55,6 +57,7 @@ class RecurrentParameters(OperandCache):
         self.joint = norm.kind is not NormKind.none and (norm.terms or default) is Terms.joint
         self._by_batch = False
         self._pools: dict[str, Pool] = {}
+        self._steps: dict[str, CellSteps] = {}
 
     def terms(self) -> dict[str, list[int]]:
         """Return each normalised term with the lengths of its parts.
@@ -138,6 +141,7 @@ class RecurrentParameters(OperandCache):
             joint=self.joint,
             carried=self.norm.cell is CellNorm.carried,
             activation=getattr(torch, self.nonlinearity),
+            steps=self._steps.get(suffix),
             kept=self.kept_operands(suffix),
         )
 

@@ -57,6 +57,8 @@ class CellParameters:
     """The normalised cell state is carried to the next step."""
     activation: Callable[[Tensor], Tensor]
     """f of the vanilla cell."""
+    steps: Any | None
+    """The shared products of a loop over steps (cpu/one_step.py), where there is one."""
     kept: dict[torch.dtype, Any] | None
     """What a backend keeps from call to call, by the type of products; None: nothing."""
 

@@ -76,6 +76,13 @@ void check(const Tensor& query, const Tensor& keys, const Tensor& states, const 
               index.sizes(), " of type ", index.scalar_type());
 }
 
+void check_weights(const Tensor& weights, const Tensor& query, const Tensor& mask) {
+  TORCH_CHECK(weights.sizes() == at::IntArrayRef({query.size(0), mask.size(1)}) &&
+                  weights.is_contiguous() && weights.scalar_type() == at::kFloat,
+              "expected contiguous float weights or scores (", query.size(0), ", ", mask.size(1),
+              "), got ", weights.sizes(), " of type ", weights.scalar_type());
+}
+
 // Context (N, H) and weights (N, S), 0 on padding, of queries (N, H); keys and states (B, S, H).
 std::tuple<Tensor, Tensor> attention(const Tensor& query, const Tensor& keys, const Tensor& states,
                                      const Tensor& mask, const Tensor& index, int64_t steps) {
@@ -99,50 +106,68 @@ std::tuple<Tensor, Tensor> attention(const Tensor& query, const Tensor& keys, co
   return {context, weights};
 }
 
-// The gradients of query, keys and states.
-std::tuple<Tensor, Tensor, Tensor> attention_backward(const Tensor& d_given,
-                                                      const std::optional<Tensor>& d_weights,
-                                                      const Tensor& query, const Tensor& keys,
-                                                      const Tensor& states, const Tensor& weights,
-                                                      const Tensor& mask, const Tensor& index,
-                                                      int64_t steps) {
-  check(query, keys, states, mask, index);
-  const int64_t N = query.size(0), H = query.size(1), S = mask.size(1);
+// The gradients of queries (N, H) and scores (N, S), 0 on padding.
+std::tuple<Tensor, Tensor> attention_query_backward(const Tensor& d_given,
+                                                    const std::optional<Tensor>& d_weights,
+                                                    const Tensor& keys, const Tensor& states,
+                                                    const Tensor& weights, const Tensor& mask,
+                                                    const Tensor& index, int64_t steps) {
   const Tensor d = d_given.contiguous();
   const Tensor dw = d_weights ? d_weights->contiguous() : Tensor();
-  TORCH_CHECK(d.sizes() == query.sizes() && d.scalar_type() == at::kFloat &&
-                  weights.sizes() == at::IntArrayRef({N, S}) && weights.is_contiguous() &&
-                  (!dw.defined() || dw.sizes() == weights.sizes()),
-              "expected float gradients (", N, ", ", H, ") and weights (", N, ", ", S, "), got ",
-              d.sizes(), " of type ", d.scalar_type(), " and ", weights.sizes());
-  const Tensor dquery = at::zeros_like(query), dkeys = at::zeros_like(keys),
-               dstates = at::zeros_like(states);
-  const float *q = query.const_data_ptr<float>(), *k = keys.const_data_ptr<float>(),
-              *m = states.const_data_ptr<float>(), *w = weights.const_data_ptr<float>(),
-              *dc = d.const_data_ptr<float>(),
+  check(d, keys, states, mask, index);
+  check_weights(weights, d, mask);
+  if (dw.defined()) check_weights(dw, d, mask);
+  const int64_t H = d.size(1), S = mask.size(1);
+  const Tensor dquery = at::zeros_like(d), dscores = at::zeros_like(weights);
+  const float *k = keys.const_data_ptr<float>(), *m = states.const_data_ptr<float>(),
+              *w = weights.const_data_ptr<float>(), *dc = d.const_data_ptr<float>(),
               *da = dw.defined() ? dw.const_data_ptr<float>() : nullptr;
-  float *dq = dquery.mutable_data_ptr<float>(), *dk = dkeys.mutable_data_ptr<float>(),
-        *dm = dstates.mutable_data_ptr<float>();
+  float *dq = dquery.mutable_data_ptr<float>(), *ds = dscores.mutable_data_ptr<float>();
   Sentences(index, steps, mask)
       .for_each([&](int64_t b, const std::vector<int64_t>& rows, int64_t words) {
-        const int64_t at = b * S * H;
-        std::vector<float> de(words);
+        const float *key = k + b * S * H, *state = m + b * S * H;
         for (const int64_t n : rows) {
-          const float *a = w + n * S, *from = dc + n * H;
-          float mean = 0;
+          const float* a = w + n * S;
+          float *de = ds + n * S, mean = 0;
           for (int64_t s = 0; s < words; ++s) {
-            de[s] = dot(from, m + at + s * H, H) + (da ? da[n * S + s] : 0.0f);
+            de[s] = dot(dc + n * H, state + s * H, H) + (da ? da[n * S + s] : 0.0f);
             mean += a[s] * de[s];
           }
           for (int64_t s = 0; s < words; ++s) {
-            const float slope = a[s] * (de[s] - mean);
-            add_scaled(slope, k + at + s * H, H, dq + n * H);
-            add_scaled(slope, q + n * H, H, dk + at + s * H);
-            add_scaled(a[s], from, H, dm + at + s * H);
+            de[s] = a[s] * (de[s] - mean);
+            add_scaled(de[s], key + s * H, H, dq + n * H);
           }
         }
       });
-  return {dquery, dkeys, dstates};
+  return {dquery, dscores};
+}
+
+// The gradients of keys and states (B, S, H), from those of scores (N, S) and contexts (N, H).
+std::tuple<Tensor, Tensor> attention_memory_backward(const Tensor& d_scores, const Tensor& d_given,
+                                                     const Tensor& query, const Tensor& weights,
+                                                     const Tensor& mask, const Tensor& index,
+                                                     int64_t steps) {
+  const int64_t B = mask.size(0), S = mask.size(1), H = query.size(1);
+  const Tensor d = d_given.contiguous(), scores = d_scores.contiguous(),
+               dkeys = at::zeros({B, S, H}, query.options()),
+               dstates = at::zeros({B, S, H}, query.options());
+  check(query, dkeys, dstates, mask, index);
+  check(d, dkeys, dstates, mask, index);
+  check_weights(weights, query, mask);
+  check_weights(scores, query, mask);
+  const float *q = query.const_data_ptr<float>(), *w = weights.const_data_ptr<float>(),
+              *de = scores.const_data_ptr<float>(), *dc = d.const_data_ptr<float>();
+  float *dk = dkeys.mutable_data_ptr<float>(), *dm = dstates.mutable_data_ptr<float>();
+  Sentences(index, steps, mask)
+      .for_each([&](int64_t b, const std::vector<int64_t>& rows, int64_t words) {
+        for (const int64_t n : rows)
+          for (int64_t s = 0; s < words; ++s) {
+            const int64_t at = (b * S + s) * H;
+            add_scaled(de[n * S + s], q + n * H, H, dk + at);
+            add_scaled(w[n * S + s], dc + n * H, H, dm + at);
+          }
+      });
+  return {dkeys, dstates};
 }
 
 }  // namespace
@@ -153,12 +178,15 @@ TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
       "attention(Tensor query, Tensor keys, Tensor states, Tensor mask, Tensor index, int steps) "
       "-> (Tensor context, Tensor weights)");
   library.def(
-      "attention_backward(Tensor d_context, Tensor? d_weights, Tensor query, Tensor keys, Tensor "
-      "states, Tensor weights, Tensor mask, Tensor index, int steps) -> (Tensor query, Tensor "
-      "keys, Tensor states)");
+      "attention_query_backward(Tensor d_context, Tensor? d_weights, Tensor keys, Tensor states, "
+      "Tensor weights, Tensor mask, Tensor index, int steps) -> (Tensor query, Tensor scores)");
+  library.def(
+      "attention_memory_backward(Tensor d_scores, Tensor d_context, Tensor query, Tensor weights, "
+      "Tensor mask, Tensor index, int steps) -> (Tensor keys, Tensor states)");
 }
 
 TORCH_LIBRARY_IMPL(seq2seq, CPU, library) {
   library.impl("attention", &seq2seq::attention);
-  library.impl("attention_backward", &seq2seq::attention_backward);
+  library.impl("attention_query_backward", &seq2seq::attention_query_backward);
+  library.impl("attention_memory_backward", &seq2seq::attention_memory_backward);
 }

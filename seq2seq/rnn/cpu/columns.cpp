@@ -8,6 +8,7 @@
 
 #include "gru_columns.h"
 #include "lstm_columns.h"
+#include "one_step.h"
 #include "rnn_columns.h"
 
 namespace seq2seq {
@@ -133,6 +134,60 @@ Gradients backward(const Incoming& d, const Kept& kept, const Tensor& vectors, c
   return {done.u, done.weight_hh, done.h_0.add(done.carried), at::empty({0, H}, floats), sums};
 }
 
+// h, c, and the statistics of one step.
+using StepOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor>;
+
+// Settings of one step.
+struct StepSettings {
+  bool by_batch;  // normalised by its own statistics
+  double eps;
+  bool normalises_input;
+};
+
+template <typename Cell>
+StepOutputs step_forward(const SummedInputs& in, const Tensor& vectors, const Tensor& mean,
+                         const Tensor& var, const StepSettings& settings) {
+  using U = typename Cell::Input;
+  using P = typename Cell::Products;
+  const int64_t H = in.u.size(1) / Cell::kGates;
+  const typename Cell::Layer layer(vectors.const_data_ptr<float>(), H, settings.eps,
+                                   settings.normalises_input);
+  const NewState now(in.u.size(0), H, Cell::kHasCell);
+  const Tensor nothing = at::empty({0}, at::kFloat);
+  const ColumnStep<U, P> step{in.step<U, P>(now.h, now.c, nothing), settings.by_batch,
+                              mean.data_ptr<float>(), var.data_ptr<float>()};
+  for_blocks(step.rows, H,
+             [&](int64_t first, int64_t width) { Cell::forward(layer, step, first, width); });
+  return {now.h, now.c, mean, var};
+}
+
+template <typename Cell>
+StepGradientTensors step_backward(const OptionalTensor& d_h, const OptionalTensor& d_carried,
+                                  const SummedInputs& in, const Tensor& vectors, const Tensor& h,
+                                  const Tensor& c, const Tensor& mean, const Tensor& var,
+                                  const StepSettings& settings) {
+  using U = typename Cell::Input;
+  using P = typename Cell::Products;
+  const int64_t H = in.u.size(1) / Cell::kGates, rows = in.u.size(0);
+  const Tensor scratch = at::empty({rows, Cell::kBackwardScratch * H}, at::kFloat);
+  const Tensor sums = at::zeros({vectors.numel()}, at::kFloat);
+  const typename Cell::Layer layer(vectors.const_data_ptr<float>(), H, settings.eps,
+                                   settings.normalises_input);
+  const typename Cell::template Vectors<float*> gradient_sums(sums.mutable_data_ptr<float>(), H);
+  const StepGradientBuffers d(d_h, d_carried, in, h, Cell::kSameTerms);
+  const ColumnStep<U, P> step{in.step<U, P>(h, c, at::empty({0}, at::kFloat)), settings.by_batch,
+                              mean.data_ptr<float>(), var.data_ptr<float>()};
+  const StepGradients<P> incoming = d.of_step<P>();
+  // with same terms du is of the products' type, too
+  const Tensor& dz = Cell::kSameTerms ? d.u : d.z;
+  const ColumnGradients<U, P> d_step{incoming, incoming.carried, scratch.mutable_data_ptr<float>(),
+                                     d.u.data_ptr<U>(), dz.data_ptr<P>()};
+  for_blocks(rows, H, [&](int64_t first, int64_t width) {
+    Cell::backward(layer, step, first, width, d_step, gradient_sums);
+  });
+  return {d.u, d.z, d.carried, sums};
+}
+
 // -- operators ---
 
 template <typename Cell>
@@ -218,6 +273,46 @@ Inferred batch_norm_inference(const Tensor& u, const Tensor& weight_hh, const Op
   });
 }
 
+void check_statistics(const Tensor& mean, const Tensor& var, int64_t features) {
+  for (const Tensor& statistics : {mean, var})
+    TORCH_CHECK(statistics.sizes() == at::IntArrayRef({1, features}) &&
+                    statistics.scalar_type() == at::kFloat,
+                "expected float statistics (1, ", features, "), got ", statistics.sizes(),
+                " of type ", statistics.scalar_type());
+}
+
+StepOutputs batch_norm_step(const Tensor& u, const OptionalTensor& z, const OptionalTensor& h,
+                            const OptionalTensor& c, const Tensor& vectors, const Tensor& mean,
+                            const Tensor& var, bool by_batch, std::string_view cell, double eps,
+                            bool normalises_input) {
+  const SummedInputs in(u, z, h, c);
+  return with_types(u, z.value_or(u), cell, [&](auto tag) {
+    using Cell = typename decltype(tag)::type;
+    in.check(Cell::kGates);
+    const int64_t H = u.size(1) / Cell::kGates;
+    check_vectors(vectors, Cell::template Vectors<float*>::kCount * H);
+    check_statistics(mean, var, Cell::kStatistics * H);
+    return step_forward<Cell>(in, vectors.contiguous(), mean.clone(at::MemoryFormat::Contiguous),
+                              var.clone(at::MemoryFormat::Contiguous),
+                              {by_batch, eps, normalises_input});
+  });
+}
+
+StepGradientTensors batch_norm_step_backward(
+    const OptionalTensor& d_h, const OptionalTensor& d_carried, const Tensor& u,
+    const OptionalTensor& z, const OptionalTensor& h_before, const OptionalTensor& c_before,
+    const Tensor& vectors, const Tensor& h, const Tensor& c, const Tensor& mean, const Tensor& var,
+    bool by_batch, std::string_view cell, double eps, bool normalises_input) {
+  const SummedInputs in(u, z, h_before, c_before);
+  return with_types(u, z.value_or(u), cell, [&](auto tag) {
+    using Cell = typename decltype(tag)::type;
+    in.check(Cell::kGates);
+    check_statistics(mean, var, Cell::kStatistics * u.size(1) / Cell::kGates);
+    return step_backward<Cell>(d_h, d_carried, in, vectors.contiguous(), h, c, mean, var,
+                               {by_batch, eps, normalises_input});
+  });
+}
+
 Gradients batch_norm_recurrence_backward(
     const OptionalTensor& d_output, const OptionalTensor& d_h_n, const OptionalTensor& d_c_n,
     const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0, const OptionalTensor& c_0,
@@ -256,6 +351,15 @@ TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
       "pack_weight, bool "
       "weight_grad) -> (Tensor u, Tensor weight_hh, Tensor h_0, Tensor c_0, Tensor vectors)");
   library.def(
+      "batch_norm_step(Tensor u, Tensor? z, Tensor? h, Tensor? c, Tensor vectors, Tensor mean, "
+      "Tensor var, bool by_batch, str cell, float eps, bool normalises_input) -> (Tensor h, Tensor "
+      "c, Tensor mean, Tensor var)");
+  library.def(
+      "batch_norm_step_backward(Tensor? d_h, Tensor? d_carried, Tensor u, Tensor? z, Tensor? "
+      "h_before, Tensor? c_before, Tensor vectors, Tensor h, Tensor c, Tensor mean, Tensor var, "
+      "bool by_batch, str cell, float eps, bool normalises_input) -> (Tensor u, Tensor z, Tensor "
+      "carried, Tensor vectors)");
+  library.def(
       "batch_norm_inference(Tensor u, Tensor weight_hh, Tensor? h_0, Tensor? c_0, Tensor vectors, "
       "Tensor mean, Tensor var, Tensor places, int[] batch_sizes, str cell, float eps, "
       "bool normalises_input, bool pack_weight) -> (Tensor output, Tensor h_n, Tensor c_n)");
@@ -263,6 +367,8 @@ TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
 
 TORCH_LIBRARY_IMPL(seq2seq, CPU, library) {
   library.impl("batch_norm_inference", &seq2seq::batch_norm_inference);
+  library.impl("batch_norm_step", &seq2seq::batch_norm_step);
+  library.impl("batch_norm_step_backward", &seq2seq::batch_norm_step_backward);
   library.impl("batch_norm_recurrence", &seq2seq::batch_norm_recurrence);
   library.impl("batch_norm_recurrence_backward", &seq2seq::batch_norm_recurrence_backward);
 }

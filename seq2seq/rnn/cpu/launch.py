@@ -32,7 +32,7 @@ def run(
     else:
         u = torch.ops.seq2seq.packed_projection(x, weight_ih, None, len(p.weight_ih))
     h_0, c_0 = (*(() if state is None else (s.float() for s in state)), None, None)[:2]
-    name = p.cell if p.cell != "rnn" else "rnn_relu" if p.activation is torch.relu else "rnn_tanh"
+    name = operator_name(p)
     if p.ih.statistics is not None and p.ih.statistics.whole_sequence:
         u = p.ih(u.float(), 0)
     tensors = (u, operands.weight_hh, h_0, c_0, operands.vectors)
@@ -49,6 +49,13 @@ def run(
     else:
         output, h_n, c_n = _batch_norm(name, tensors, batch_sizes, p, first_step, pack_weight)
     return output, (h_n, c_n) if p.cell == "lstm" else (h_n,)
+
+
+def operator_name(p: CellParameters) -> str:
+    """Return the operators' name of a cell, with its nonlinearity."""
+    if p.cell != "rnn":
+        return p.cell
+    return "rnn_relu" if p.activation is torch.relu else "rnn_tanh"
 
 
 def _places(first_step: Tensor, batch_sizes: list[int], p: CellParameters) -> Tensor:

@@ -9,8 +9,8 @@
 
 #include "gru_rows.h"
 #include "lstm_rows.h"
+#include "one_step.h"
 #include "rnn_rows.h"
-#include "steps.h"
 
 namespace seq2seq {
 namespace {
@@ -47,35 +47,83 @@ struct Settings {
   bool pack_weight;
 };
 
+// The rows of a step, forward. Their moments are kept where a backward pass may follow.
+template <typename Cell, typename P>
+struct ForwardRows {
+  int64_t H, width;
+  double eps;
+  typename Cell::template Vectors<const float*> v;
+  Zeros<P> zeros;
+  Tensor scratch, moments;
+
+  ForwardRows(const Tensor& u, const Tensor& vectors, double epsilon, bool save)
+      : H(u.size(1) / Cell::kGates),
+        width(u.size(1)),
+        eps(epsilon),
+        v(vectors.const_data_ptr<float>(), H),
+        zeros(u, H),
+        scratch(at::empty({at::get_num_threads(), Cell::kForwardScratch * H}, at::kFloat)),
+        moments(at::empty({save ? u.size(0) : 0, 2 * Cell::kMoments}, at::kFloat)) {}
+
+  C10_NOINLINE void operator()(const Step<P, P>& s) const {
+    for_rows(s.rows, H, [&](int64_t r, int64_t thread) {
+      const Row<P> row = zeros.row(s, r, H);
+      Moments own[Cell::kMoments];
+      Cell::forward(v, row, H, eps, scratch.mutable_data_ptr<float>() + thread * scratch.size(1),
+                    own, s.c ? s.c + r * H : nullptr, s.h + r * H,
+                    s.kept ? s.kept + r * width : nullptr);
+      if (moments.size(0))
+        std::copy_n(own, Cell::kMoments,
+                    reinterpret_cast<Moments*>(moments.mutable_data_ptr<float>()) +
+                        (s.start + r) * Cell::kMoments);
+      if (s.kept && !Cell::kKeepsGates) std::copy_n(row.z, width, s.kept + r * width);
+    });
+  }
+};
+
+// The rows of a step, backward.
+template <typename Cell, typename P>
+struct BackwardRows {
+  int64_t H, width;
+  typename Cell::template Vectors<const float*> v;
+  Zeros<P> zeros;
+  const Moments* moments;
+  Tensor scratch, sums;  // of the gradients of the vectors: each thread's own
+
+  BackwardRows(const Tensor& u, const Tensor& vectors, const Tensor& kept_moments)
+      : H(u.size(1) / Cell::kGates),
+        width(u.size(1)),
+        v(vectors.const_data_ptr<float>(), H),
+        zeros(u, H),
+        moments(reinterpret_cast<const Moments*>(kept_moments.const_data_ptr<float>())),
+        scratch(at::empty({at::get_num_threads(), (1 + Cell::kBackwardScratch) * H}, at::kFloat)),
+        sums(at::zeros({at::get_num_threads(), Cell::kVectors * H}, at::kFloat)) {}
+
+  C10_NOINLINE void operator()(const Step<P, P>& s, const StepGradients<P>& gradients, P* du,
+                               P* dz) const {
+    for_rows(s.rows, H, [&](int64_t r, int64_t thread) {
+      float* dh = scratch.mutable_data_ptr<float>() + thread * scratch.size(1);
+      float* carried = gradients.carried + r * H;
+      gradients.of_h(r, H, 0, H, dh);
+      if constexpr (!Cell::kHasCell) add(carried, H, dh);
+      Cell::backward(v, zeros.row(s, r, H), H, moments + (s.start + r) * Cell::kMoments,
+                     s.c ? s.c + r * H : nullptr, s.h + r * H, s.kept + r * width, dh, carried,
+                     dh + H, du + r * width, dz + r * width,
+                     {sums.mutable_data_ptr<float>() + thread * sums.size(1), H});
+    });
+  }
+};
+
 using Outputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 template <typename Cell, typename P>
 Outputs forward(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
                 const OptionalTensor& c_0, const Tensor& vectors, const Settings& settings,
                 bool save) {
-  const int64_t width = u.size(1), H = width / Cell::kGates, threads = at::get_num_threads();
-  const auto floats = u.options().dtype(at::kFloat);
-  const Tensor scratch = at::empty({threads, Cell::kForwardScratch * H}, floats);
-  const Tensor moments = at::empty({save ? u.size(0) : 0, 2 * Cell::kMoments}, floats);
-  const typename Cell::template Vectors<const float*> v(vectors.const_data_ptr<float>(), H);
-  const Zeros<P> zeros(u, H);
-  const Forward done = forward_steps<P, P>(
-      u, weight_hh, H, h_0, c_0, settings.batch_sizes, Cell::kHasCell, settings.pack_weight, save,
-      [&](const Step<P, P>& s) {
-        for_rows(s.rows, H, [&](int64_t r, int64_t thread) {
-          const Row<P> row = zeros.row(s, r, H);
-          Moments own[Cell::kMoments];
-          Cell::forward(
-              v, row, H, settings.eps, scratch.mutable_data_ptr<float>() + thread * scratch.size(1),
-              own, s.c ? s.c + r * H : nullptr, s.h + r * H, s.kept ? s.kept + r * width : nullptr);
-          if (save)
-            std::copy_n(own, Cell::kMoments,
-                        reinterpret_cast<Moments*>(moments.mutable_data_ptr<float>()) +
-                            (s.start + r) * Cell::kMoments);
-          if (s.kept && !Cell::kKeepsGates) std::copy_n(row.z, width, s.kept + r * width);
-        });
-      });
-  return {done.output, done.h_n, done.c_n, done.z, done.c, moments};
+  const ForwardRows<Cell, P> each(u, vectors, settings.eps, save);
+  const Forward done = forward_steps<P, P>(u, weight_hh, each.H, h_0, c_0, settings.batch_sizes,
+                                           Cell::kHasCell, settings.pack_weight, save, each);
+  return {done.output, done.h_n, done.c_n, done.z, done.c, each.moments};
 }
 
 using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
@@ -83,31 +131,46 @@ using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 template <typename Cell, typename P>
 Gradients backward(const Incoming& d, const Kept& kept, const Tensor& vectors,
                    const Tensor& moments, const Settings& settings, bool weight_grad) {
-  const int64_t H = kept.weight_hh.size(1), width = Cell::kGates * H,
-                threads = at::get_num_threads();
-  const auto floats = kept.u.options().dtype(at::kFloat);
-  const Tensor scratch = at::empty({threads, (1 + Cell::kBackwardScratch) * H}, floats);
-  const Tensor sums = at::zeros({threads, Cell::kVectors * H}, floats);  // each thread's own
-  const typename Cell::template Vectors<const float*> v(vectors.const_data_ptr<float>(), H);
-  const Zeros<P> zeros(kept.u, H);
-  const Backward done = backward_steps<P, P>(
-      d, kept, settings.batch_sizes, Cell::kHasCell, Cell::kSameTerms, settings.pack_weight,
-      weight_grad, [&](const Step<P, P>& s, const StepGradients<P>& gradients, P* du, P* dz) {
-        for_rows(s.rows, H, [&](int64_t r, int64_t thread) {
-          float* dh = scratch.mutable_data_ptr<float>() + thread * scratch.size(1);
-          float* carried = gradients.carried + r * H;
-          gradients.of_h(r, H, 0, H, dh);
-          if constexpr (!Cell::kHasCell) add(carried, H, dh);
-          const Moments* own = reinterpret_cast<const Moments*>(moments.const_data_ptr<float>()) +
-                               (s.start + r) * Cell::kMoments;
-          Cell::backward(v, zeros.row(s, r, H), H, own, s.c ? s.c + r * H : nullptr, s.h + r * H,
-                         s.kept + r * width, dh, carried, dh + H, du + r * width, dz + r * width,
-                         {sums.mutable_data_ptr<float>() + thread * sums.size(1), H});
-        });
-      });
-  if (Cell::kHasCell) return {done.u, done.weight_hh, done.h_0, done.carried, sums.sum(0)};
-  return {done.u, done.weight_hh, done.h_0.add(done.carried), at::empty({0, H}, floats),
-          sums.sum(0)};
+  const BackwardRows<Cell, P> each(kept.u, vectors, moments);
+  const Backward done =
+      backward_steps<P, P>(d, kept, settings.batch_sizes, Cell::kHasCell, Cell::kSameTerms,
+                           settings.pack_weight, weight_grad, each);
+  const Tensor sums = each.sums.sum(0);
+  if (Cell::kHasCell) return {done.u, done.weight_hh, done.h_0, done.carried, sums};
+  return {done.u, done.weight_hh, done.h_0.add(done.carried), at::empty({0, each.H}, at::kFloat),
+          sums};
+}
+
+void check_kept(const Tensor& h, const Tensor& c, const Tensor& moments, int64_t rows,
+                int64_t count) {
+  TORCH_CHECK(h.is_contiguous() && c.is_contiguous() && h.size(0) == rows &&
+                  moments.sizes() == at::IntArrayRef({rows, 2 * count}),
+              "expected what cell_step returned with save=true for ", rows, " rows");
+}
+
+// h, c, what the cell keeps of its gates, and the moments, of one step.
+using StepOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor>;
+
+template <typename Cell, typename P>
+StepOutputs step_forward(const SummedInputs& in, const Tensor& vectors, double eps, bool save) {
+  const ForwardRows<Cell, P> each(in.u, vectors, eps, save);
+  const NewState now(in.u.size(0), each.H, Cell::kHasCell);
+  const Tensor gates =
+      at::empty({save && Cell::kKeepsGates ? in.u.size(0) : 0, each.width}, in.u.options());
+  each(in.step<P, P>(now.h, now.c, gates));
+  return {now.h, now.c, gates, each.moments};
+}
+
+template <typename Cell, typename P>
+StepGradientTensors step_backward(const OptionalTensor& d_h, const OptionalTensor& d_carried,
+                                  const SummedInputs& in, const Tensor& vectors, const Tensor& h,
+                                  const Tensor& c, const Tensor& gates, const Tensor& moments) {
+  const BackwardRows<Cell, P> each(in.u, vectors, moments);
+  const StepGradientBuffers d(d_h, d_carried, in, h, Cell::kSameTerms);
+  // A cell that keeps no gates reads none: u stands for them.
+  each(in.step<P, P>(h, c, gates.size(0) ? gates : in.u), d.of_step<P>(), d.u.data_ptr<P>(),
+       Cell::kSameTerms ? d.u.data_ptr<P>() : d.z.data_ptr<P>());
+  return {d.u, d.z, d.carried, each.sums.sum(0)};
 }
 
 // -- operators ---
@@ -160,6 +223,35 @@ Outputs recurrence(const Tensor& u, const Tensor& weight_hh, const OptionalTenso
   });
 }
 
+StepOutputs cell_step(const Tensor& u, const OptionalTensor& z, const OptionalTensor& h,
+                      const OptionalTensor& c, const Tensor& vectors, std::string_view cell,
+                      std::string_view norm, double eps, bool save) {
+  const SummedInputs in(u, z, h, c);
+  return with_types(u, z.value_or(u), cell, norm, [&](auto tag, auto type) {
+    using Cell = typename decltype(tag)::type;
+    in.check(Cell::kGates);
+    check_vectors(vectors, Cell::kVectors * u.size(1) / Cell::kGates);
+    return step_forward<Cell, decltype(type)>(in, vectors.contiguous(), eps, save);
+  });
+}
+
+StepGradientTensors cell_step_backward(const OptionalTensor& d_h, const OptionalTensor& d_carried,
+                                       const Tensor& u, const OptionalTensor& z,
+                                       const OptionalTensor& h_before,
+                                       const OptionalTensor& c_before, const Tensor& vectors,
+                                       const Tensor& h, const Tensor& c, const Tensor& gates,
+                                       const Tensor& moments, std::string_view cell,
+                                       std::string_view norm) {
+  const SummedInputs in(u, z, h_before, c_before);
+  return with_types(u, z.value_or(u), cell, norm, [&](auto tag, auto type) {
+    using Cell = typename decltype(tag)::type;
+    in.check(Cell::kGates);
+    check_kept(h, c, moments, u.size(0), Cell::kMoments);
+    return step_backward<Cell, decltype(type)>(d_h, d_carried, in, vectors.contiguous(), h, c,
+                                               gates, moments);
+  });
+}
+
 Gradients recurrence_backward(const OptionalTensor& d_output, const OptionalTensor& d_h_n,
                               const OptionalTensor& d_c_n, const Tensor& u, const Tensor& weight_hh,
                               const OptionalTensor& h_0, const OptionalTensor& c_0,
@@ -196,9 +288,18 @@ TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
       "str norm, float eps, bool pack_weight, bool weight_grad) -> (Tensor u, Tensor weight_hh, "
       "Tensor h_0, "
       "Tensor c_0, Tensor vectors)");
+  library.def(
+      "cell_step(Tensor u, Tensor? z, Tensor? h, Tensor? c, Tensor vectors, str cell, str norm, "
+      "float eps, bool save) -> (Tensor h, Tensor c, Tensor gates, Tensor moments)");
+  library.def(
+      "cell_step_backward(Tensor? d_h, Tensor? d_carried, Tensor u, Tensor? z, Tensor? h_before, "
+      "Tensor? c_before, Tensor vectors, Tensor h, Tensor c, Tensor gates, Tensor moments, str "
+      "cell, str norm) -> (Tensor u, Tensor z, Tensor carried, Tensor vectors)");
 }
 
 TORCH_LIBRARY_IMPL(seq2seq, CPU, library) {
   library.impl("recurrence", &seq2seq::recurrence);
   library.impl("recurrence_backward", &seq2seq::recurrence_backward);
+  library.impl("cell_step", &seq2seq::cell_step);
+  library.impl("cell_step_backward", &seq2seq::cell_step_backward);
 }

@@ -1,0 +1,134 @@
+"""One step of a cell in a loop over steps: shared products, then the cell's own operator.
+
+R rows, H features, G gates; u, z and other symbols are those of `reference.py`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..reference import CellParameters, State
+from .launch import operator_name
+from .operands import record_statistics, running_statistics, vectors
+from .step_loops import SharedProduct
+
+
+@dataclass
+class CellSteps:
+    """What the steps of a loop share: the products of a layer and direction, and its vectors."""
+
+    ih: SharedProduct
+    hh: SharedProduct
+    vectors: Tensor
+    """Gains and biases in one, with their gradient."""
+
+
+def cell_steps(p: CellParameters, batch_sizes: list[int], dtype: torch.dtype) -> CellSteps:
+    """Prepare steps of so many rows, with products of a type."""
+    ih, hh = (SharedProduct(w, None, batch_sizes, dtype) for w in (p.weight_ih, p.weight_hh))
+    return CellSteps(ih, hh, vectors(p))
+
+
+def run_step(
+    x: Tensor, state: State | None, p: CellParameters, first_step: int
+) -> tuple[Tensor, State]:
+    """Return the output (R, H) of one step of x (R, I), and the state after it."""
+    steps = p.steps
+    assert isinstance(steps, CellSteps)
+    u, z = steps.ih(x), None
+    h, c = (*(() if state is None else (s.float() for s in state)), None, None)[:2]
+    if h is None:
+        steps.hh.skip()
+    else:
+        z = steps.hh(h)
+    tensors = (u, z, h, c, steps.vectors)
+    if p.ih.statistics is None:
+        settings = (operator_name(p), p.ih.kind, p.ih.eps)
+        h, c = _Step.apply(*tensors, *settings)  # type: ignore[no-untyped-call]
+    else:
+        h, c = _batch_norm(tensors, p, first_step)
+    assert h is not None
+    return h, (h, c) if p.cell == "lstm" else (h,)
+
+
+def _batch_norm(
+    tensors: tuple[Tensor | None, ...], p: CellParameters, first_step: int
+) -> tuple[Tensor, Tensor]:
+    """Return h and c with batch norm, and record the statistics of its terms."""
+    u, *others = tensors
+    assert u is not None
+    assert p.ih.statistics is not None
+    whole = p.ih.statistics.whole_sequence
+    by_batch = p.ih.statistics.by_batch(len(u))
+    if whole:
+        u = p.ih(u.float(), 0)
+    statistics = running_statistics(p, first_step, 1)
+    settings = (by_batch, operator_name(p), p.ih.eps, not whole)
+    h, c, mean, var = _BatchNormStep.apply(  # type: ignore[no-untyped-call]
+        u, *others, *statistics, *settings
+    )
+    rows = [len(u)] if by_batch else []
+    record_statistics(p, first_step, rows, mean, var, has_state=tensors[2] is not None)
+    return h, c
+
+
+class _Step(torch.autograd.Function):
+    """One step with no norm, layer norm or rms norm: seq2seq::cell_step of rows.cpp."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, u: Tensor, z: Any, h: Any, c: Any, vectors: Tensor, *settings: Any
+    ) -> Any:
+        inputs = (u, z, h, c, vectors)
+        outputs = torch.ops.seq2seq.cell_step(*inputs, *settings, True)
+        ctx.save_for_backward(*inputs, *outputs)
+        ctx.settings = settings[:2]
+        ctx.set_materialize_grads(False)
+        return outputs[:2]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, d_h: Tensor | None, d_c: Tensor | None) -> tuple[Any, ...]:
+        found = torch.ops.seq2seq.cell_step_backward(d_h, d_c, *ctx.saved_tensors, *ctx.settings)
+        return *_in_order(ctx, found), None, None, None
+
+
+class _BatchNormStep(torch.autograd.Function):
+    """One step with batch norm: seq2seq::batch_norm_step of columns.cpp."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, u: Tensor, z: Any, h: Any, c: Any, vectors: Tensor, *settings: Any
+    ) -> Any:
+        inputs = (u, z, h, c, vectors)
+        outputs = torch.ops.seq2seq.batch_norm_step(*inputs, *settings)
+        ctx.save_for_backward(*inputs, *outputs)
+        ctx.settings = settings[2:]
+        ctx.mark_non_differentiable(*outputs[2:])
+        ctx.set_materialize_grads(False)
+        return outputs
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, d_h: Tensor | None, d_c: Tensor | None, *_: Any) -> tuple[Any, ...]:
+        found = torch.ops.seq2seq.batch_norm_step_backward(
+            d_h, d_c, *ctx.saved_tensors, *ctx.settings
+        )
+        return *_in_order(ctx, found), *[None] * 6
+
+
+def _in_order(ctx: Any, found: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
+    """Return the gradients of u, z, h, c and the vectors."""
+    u, z, carried, by_vectors = found
+    _, had_z, had_h, had_c, _, _, c, *_ = ctx.saved_tensors
+    dz = None if had_z is None else z if len(z) else u
+    by_h, by_c = (None, carried) if len(c) else (carried, None)
+    return (
+        u,
+        dz,
+        by_h if had_h is not None else None,
+        by_c if had_c is not None else None,
+        by_vectors,
+    )
