@@ -16,6 +16,9 @@ from .overrides import keys, no_name_added, unknown
 TYPES = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
 """OmegaConf's name of a type -> what a person calls it."""
 
+PLUGINS = {"optuna": "tune", "ray": "ray", "submitit_slurm": "slurm"}
+"""A plugin of Hydra -> the extra that installs it."""
+
 
 def explained(error: HydraException | OmegaConfBaseException) -> str:
     """Return what Hydra found wrong as one line, with the cause and a close choice."""
@@ -26,6 +29,9 @@ def explained(error: HydraException | OmegaConfBaseException) -> str:
     if key := re.search(r"Interpolation key '(.*)' not found", reason):
         name = f"${{{key[1]}}}"
         return rf"{name}: expected a setting between ${{ and }}; as a part of a name: '\{name}'"
+    missing = re.match(r"In 'hydra/(\w+)/(\w+)': Could not load 'hydra/\w+/(\w+)'", str(error))
+    if missing is not None and (extra := PLUGINS.get(missing[3])):
+        return f"hydra/{missing[1]}={missing[2]}: it needs pip install 'seq2seq[{extra}]'"
     if in_file := re.match(r"In '(.+)': \w+ raised while composing config", str(error)):
         return _explained_in_file(in_file[1], str(error))
     if swept := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", str(error)):

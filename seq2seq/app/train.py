@@ -5,18 +5,26 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from ..config import Metric
 from .composition import current_run, job, register, run
 
 register()  # here too: the process of a sweep's job imports this module to find `task`
 
 
-def task(cfg: DictConfig) -> dict[str, Any]:
-    """Train one run, or one job of a sweep."""
+def task(cfg: DictConfig) -> float | None:
+    """Train one run, or one job of a sweep; return its objective, which a search makes large."""
     with job():
         config, folder = current_run(cfg)
         from ..training.loop import train  # with torch, which a wrong setting need not wait for
 
-        return train(config, folder)
+        return objective(train(config, folder), config.trainer.best_metric)
+
+
+def objective(results: dict[str, Any], metric: Metric) -> float | None:
+    """Return valid BLEU, or the negative valid loss; None for a process without results."""
+    if not results:
+        return None
+    return float(results["valid"]["bleu"] if metric is Metric.bleu else -results["valid_loss"])
 
 
 main = partial(run, task, "train")
