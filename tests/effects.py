@@ -82,6 +82,7 @@ VALUES = {
     "decode.max_length": ["1"],
     "decode.min_length": ["9"],
     "decode.no_repeat_ngram": ["1"],
+    "decode.shortlist": ["1"],
     "model.hidden_size": ["32"],
     "norm.terms": ["joint"],
     "norm.cell": ["carried", "none"],

@@ -85,7 +85,7 @@ ROOMS = {
     "data": {"config", "errors", "files", "shown"},
     "model": {"rnn", "config"},
     "runs": {"rnn", "config", "errors", "files", "programs", "shown"},
-    "translation": {"config", "data", "runs", "model", "device", "figures", "shown"},
+    "translation": {"config", "data", "runs", "model", "device", "errors", "figures", "shown"},
     "probes": {"rnn", "config", "data", "runs", "model", "device", "translation"},
     "training": {
         *("rnn", "config", "data", "runs", "model", "device", "errors", "files", "figures"),
@@ -201,8 +201,8 @@ LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
 BUDGETS = {
     ("rnn",): 1550,
-    ("model", "translation", "training"): 4010,
-    ("data",): 3500,
+    ("model", "translation", "training"): 4130,
+    ("data",): 3640,
     ("report",): 3000,
 }
 """The most lines of Python that rooms may have together; kernels are not counted.

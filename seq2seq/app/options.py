@@ -46,6 +46,13 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
         help="exponent of the length that divides a hypothesis' log-probability",
     )
     search.add_argument(
+        "--shortlist",
+        type=setting(DecodeConfig, "shortlist"),
+        metavar="N",
+        help="faster: let each source piece become the N target pieces alone that it most often "
+        "became in the training pairs, such as 50; 0: all",
+    )
+    search.add_argument(
         "--replace-unk",
         action="store_true",
         help="replace <unk> by the most attended source word",
@@ -184,7 +191,12 @@ def search_of(folder: str, options: argparse.Namespace) -> tuple[DecodeConfig, S
 def open_translator(folder: str, options: argparse.Namespace) -> "Session":
     """Return a run's best model and its search, as changed by the options."""
     decode, drawn = search_of(folder, options)
-    return replace(open_run(folder, options), decode=decode, sampling=drawn)
+    session = open_run(folder, options)
+    from ..runs.folder import Run
+    from ..translation.loading import load_shortlist
+
+    shortlist = load_shortlist(decode, Run.open(folder), session.tokenizers)
+    return replace(session, decode=decode, sampling=drawn, shortlist=shortlist)
 
 
 def with_options(decode: DecodeConfig, options: argparse.Namespace) -> DecodeConfig:
@@ -196,6 +208,7 @@ def with_options(decode: DecodeConfig, options: argparse.Namespace) -> DecodeCon
         "max_length": ("--max-length", options.max_length),
         "min_length": ("--min-length", options.min_length),
         "no_repeat_ngram": ("--no-repeat-ngram", options.no_repeat_ngram),
+        "shortlist": ("--shortlist", options.shortlist),
         "replace_unk": ("--replace-unk", options.replace_unk or None),
     }
     given = {key: value for key, (_, value) in named.items() if value is not None}

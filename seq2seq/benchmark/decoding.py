@@ -1,6 +1,6 @@
 """Search as contestants: greedy and with a beam, of the rival and of our translator by norm."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import mean
@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from ..config import Config, DecodeConfig, Precision
+from ..data.shortlist import Shortlist, shortlist_for
 from ..data.tokenizer import Tokenizers
 from ..device import autocast
 from ..runs.checkpoint import group, load_checkpoint
@@ -38,8 +39,13 @@ def plain_translator(run: RunFolder, config: Config) -> PlainTranslator:
     return model.eval()
 
 
-def new_search(contestant: Contestant, run: RunFolder) -> tuple[nn.Module, Search]:
-    """Return a contestant's trained translator and its search, in the order of the sentences."""
+def new_search(
+    contestant: Contestant, run: RunFolder, words: Shortlist | None = None
+) -> tuple[nn.Module, Search]:
+    """Return a contestant's trained translator and its search, in the order of the sentences.
+
+    Ours searches among the words of a shortlist, if there is one.
+    """
     if contestant.norm is None:
         plain = plain_translator(run, contestant.config)
         return plain, lambda sentences, config: plain_search(plain, sentences, config)[0]
@@ -47,7 +53,7 @@ def new_search(contestant: Contestant, run: RunFolder) -> tuple[nn.Module, Searc
     model.load_kernels()
 
     def search(sentences: Sentences, config: DecodeConfig) -> Sentences:
-        found = dict(search_in_batches(model, sentences, config))
+        found = dict(search_in_batches(model, sentences, config, shortlist=words))
         return [found[i][0].ids for i in range(len(sentences))]
 
     return model, search
@@ -88,6 +94,23 @@ def in_precision(search: Search, precision: Precision) -> Search:
     return run
 
 
+def searches_of(
+    work: Workload, found: Sequence[Contestant], runs: Mapping[str, RunFolder]
+) -> dict[str, Search]:
+    """Return the searches by name; ours also with a shortlist, where decode.shortlist asks for it.
+
+    Without one a search is exact, whatever decode.shortlist is.
+    """
+    searches, words = {}, shortlist_for(work.config.decode, work.prepared)
+    for contestant in found:
+        name, precision = contestant.name, contestant.config.trainer.precision
+        searches[name] = in_precision(new_search(contestant, runs[name])[1], precision)
+        if words is not None and contestant.norm is not None:
+            short = new_search(contestant, runs[name], words)[1]
+            searches[f"{name}, shortlist"] = in_precision(short, precision)
+    return searches
+
+
 def decoding_speeds(
     work: Workload, found: Sequence[Contestant], updates: int, rounds: int
 ) -> dict[str, list[Speed]]:
@@ -96,10 +119,7 @@ def decoding_speeds(
     The translators have been trained by so many updates, in float32 whatever they search in.
     """
     runs = {c.name: trained_run(in_float32(c), work.prepared, updates) for c in found}
-    searches = {
-        c.name: in_precision(new_search(c, runs[c.name])[1], c.config.trainer.precision)
-        for c in found
-    }
+    searches = searches_of(work, found, runs)
     tables = {}
     for beam in BEAMS:
         config = replace(work.config.decode, beam_size=beam)

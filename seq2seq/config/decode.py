@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from .checks import MOST, check_ranges, number
 
+MOST_CANDIDATES = 100
+"""Most target pieces that a shortlist has for a source piece."""
+
 
 @dataclass
 class DecodeConfig:
@@ -22,6 +25,11 @@ class DecodeConfig:
     """No N pieces in a row occur twice in a translation; 0: no such rule."""
     batch_size: int = number(64, at_least=1, at_most=MOST)
     """Sentences decoded together."""
+    shortlist: int = number(0, at_least=0, at_most=MOST_CANDIDATES)
+    """Target pieces that each source piece may become; 0: all.
+
+    They are learnt from the training pairs, at the first search that asks for them.
+    """
     replace_unk: bool = False
     """Whether the most attended source word replaces <unk>."""
 

@@ -4,7 +4,8 @@ Both give the same up to rounding. Which of them runs depends on backend, device
 never on what ran before: a resumed training computes the same bits. The result of a search's kernel
 for a row depends on that row alone, whatever the batch, its padding and the number of threads are.
 
-A sentences, K hypotheses each, R = A * K, S source steps, H hidden, V vocabulary.
+A sentences, K hypotheses each, R = A * K, S source steps, H hidden, V vocabulary, W words of a
+shortlist.
 """
 
 import functools
@@ -61,6 +62,25 @@ def attend(
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     """Return the softmax of scores (B, T, S) over words, in float; mask (B, S) is true on them."""
     return torch.softmax(scores.float().masked_fill(~mask[:, None], float("-inf")), dim=2)
+
+
+def shortlist_logits(
+    x: Tensor, weight: Tensor, bias: Tensor, words: Tensor, backend: str = "auto"
+) -> Tensor:
+    """Return x W^T + b (R, W) for the words (A, W) of each sentence, in float.
+
+    x (R, H), weight (V, H), bias (V,). Words below 0 come last and get minus infinity.
+    """
+    x = x.float().contiguous()
+    if serves(backend, x, weight.detach(), bias.detach()):
+        found: Tensor = torch.ops.seq2seq.shortlist_logits(
+            x, weight.detach(), bias.detach(), words.contiguous()
+        )
+        return found
+    known = words.clamp(min=0)
+    rows = x.view(len(words), -1, x.size(1))  # (A, K, H)
+    logits = torch.baddbmm(bias[known][:, None], rows, weight[known].transpose(1, 2))
+    return logits.float().masked_fill(words[:, None] < 0, float("-inf")).flatten(0, 1)
 
 
 def log_sum_exp(logits: Tensor, backend: str = "auto") -> Tensor:

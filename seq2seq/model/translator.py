@@ -171,14 +171,23 @@ class Translator(nn.Module):
         return states, weights
 
     def step(
-        self, tokens: Tensor, state: DecoderState, memory: Memory
+        self,
+        tokens: Tensor,
+        state: DecoderState,
+        memory: Memory,
+        shortlist: Tensor | None = None,
     ) -> tuple[Tensor, DecoderState, Tensor | None]:
         """Return logits (R, V) of the next word, the next state and weights (R, S).
 
-        tokens (R,) are the previous words.
+        tokens (R,) are the previous words. With a shortlist (A, W) of words of each sentence, then
+        -1, the logits are (R, W).
         """
         states, state, weights = self.decoder.step(self.tgt_embedding(tokens), state, memory)
-        return self.output(states).float(), state, weights
+        if shortlist is None:
+            return self.output(states).float(), state, weights
+        weight, bias = self.output.weight, self.output.bias
+        logits = kernels.shortlist_logits(states, weight, bias, shortlist, self.backend)
+        return logits, state, weights
 
     def attention(
         self, src: Tensor, src_lengths: Tensor, tgt: Tensor, tgt_lengths: Tensor

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from ..config import has_statistics
+from ..data.shortlist import shortlist_for
 from ..rnn import NormKind, batch_statistics
 from ..translation.likelihood import mean_nll
 from ..translation.lines import translate_lines
@@ -69,7 +70,12 @@ def measured(subject: Subject, pairs: Pairs) -> dict[str, float]:
     src, tgt = pairs
     nll = mean_nll(model, [subject.batch(src, tgt)], config, subject.device)
     found = translate_lines(
-        model, subject.prepared.tokenizers, src, config.decode, precision=config.trainer.precision
+        model,
+        subject.prepared.tokenizers,
+        src,
+        config.decode,
+        precision=config.trainer.precision,
+        shortlist=shortlist_for(config.decode, subject.prepared),
     )
     texts = [best[0].text for best in found]
     scores = score(texts, tgt, config.data.splits_for_bleu)

@@ -51,6 +51,7 @@ class Run:
         self.results_file = self.folder / "results.json"
         self.failure_file = self.folder / "failure.txt"
         self.origin_file = self.folder / "origin.json"
+        self.shortlist_file = self.folder / "shortlist.npz"
         self.checkpoints = self.folder / "checkpoints"
         self.translations = self.folder / "translations"
 

@@ -9,7 +9,7 @@ import torch
 from ..config import Config, Metric
 from ..data.batches import BatchSampler
 from ..data.dataset import ParallelDataset, Prepared
-from ..data.tokenizer import Tokenizers
+from ..data.shortlist import shortlist_for
 from ..device import autocast
 from ..model import Translator
 from ..rnn import NormKind, batch_statistics, recalibrating
@@ -65,7 +65,7 @@ def teacher_forced_loss(
 
 
 def validation_bleu(
-    model: Translator, tokenizers: Tokenizers, dataset: ParallelDataset, config: Config
+    model: Translator, prepared: Prepared, dataset: ParallelDataset, config: Config
 ) -> tuple[Scores, list[str]]:
     """Translate the first `validate_sentences` of the validation set; return scores and texts.
 
@@ -74,7 +74,14 @@ def validation_bleu(
     count = config.trainer.validate_sentences
     src, tgt = dataset.lines("source")[:count], dataset.lines("target")[:count]
     greedy = replace(config.decode, beam_size=1)
-    found = translate_lines(model, tokenizers, src, greedy, precision=config.trainer.precision)
+    found = translate_lines(
+        model,
+        prepared.tokenizers,
+        src,
+        greedy,
+        precision=config.trainer.precision,
+        shortlist=shortlist_for(greedy, prepared),
+    )
     texts = [best[0].text for best in found]
     return score(texts, tgt, config.data.splits_for_bleu), texts
 
@@ -133,7 +140,7 @@ def validation_standing(
     loss = teacher_forced_loss(model, valid, config, device)
     if config.trainer.best_metric is Metric.loss:
         return [-loss]
-    scores, _ = validation_bleu(model, prepared.tokenizers, valid, config)
+    scores, _ = validation_bleu(model, prepared, valid, config)
     return standing(scores, loss, config, valid)
 
 

@@ -11,6 +11,7 @@ from .. import __version__
 from ..config import Config
 from ..data.corpora import read_split, scored_text, splits
 from ..data.dataset import Prepared
+from ..data.shortlist import shortlist_for
 from ..data.tokenizer import Tokenizers
 from ..device import processor
 from ..model import Translator, count_parameters
@@ -38,6 +39,9 @@ def score_split(
     For the test set the text and the worked examples are stored too.
     """
     src, tgt = read_split(config.data, split)
+    shortlist = shortlist_for(config.decode, prepared)
+    if shortlist is not None:
+        shortlist.save(run.shortlist_file)
     translations = translate_lines(
         model,
         prepared.tokenizers,
@@ -45,6 +49,7 @@ def score_split(
         config.decode,
         precision=config.trainer.precision,
         progress=config.trainer.progress,
+        shortlist=shortlist,
     )
     texts = [best[0].text for best in translations]
     write_lines(run.translations / f"{split}.txt", texts)

@@ -47,7 +47,7 @@ def measure(state: TrainingState, logbook: Logbook) -> list[float]:
     config, model, update = state.config, state.model, state.progress.update
     model.eval()
     nll = teacher_forced_loss(model, state.valid_set, config, state.device)
-    scores, texts = validation_bleu(model, state.prepared.tokenizers, state.valid_set, config)
+    scores, texts = validation_bleu(model, state.prepared, state.valid_set, config)
     model.train()
     values = {"loss": nll, "perplexity": perplexity(nll), "bleu": scores.bleu, "chrf": scores.chrf}
     position = state.position()

@@ -72,15 +72,15 @@ class Ensemble(nn.Module):
         return Several([memory for memory, _ in encoded]), Several([state for _, state in encoded])
 
     def step(
-        self, tokens: Tensor, state: Several, memory: Several
+        self, tokens: Tensor, state: Several, memory: Several, shortlist: Tensor | None = None
     ) -> tuple[Tensor, Several, Tensor | None]:
-        """Return logits (R, V) of the next word, the next states and weights (R, S).
+        """Return logits (R, V), or (R, W) of a shortlist, the next states and weights (R, S).
 
         The logits are the logarithm of the mean of the members' probabilities, the weights the mean
         over the members that have attention.
         """
         steps = [
-            member.step(tokens, own, its_memory)
+            member.step(tokens, own, its_memory, shortlist)
             for member, own, its_memory in zip(
                 self.translators, state.parts, memory.parts, strict=True
             )

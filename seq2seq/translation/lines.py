@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..config import DecodeConfig, Precision, Sampling
+from ..data.shortlist import Shortlist
 from ..data.tokenizer import Tokenizers
 from ..device import autocast
 from ..figures import attention_figure, save_figure
@@ -52,6 +53,8 @@ class Session:
     precision: Precision
     sampling: Sampling | None = None
     """How to draw translations; None: search for the best ones."""
+    shortlist: Shortlist | None = None
+    """What the source's pieces may become; None: all pieces of the target."""
     others: list[Translator] = field(default_factory=list)
     """Translators that search together with the model, as an ensemble."""
     lines: int = 0
@@ -75,6 +78,7 @@ class Session:
             progress,
             self.sampling,
             first,
+            self.shortlist,
         )
 
     def draw_attention(self, translation: Translation, path: Path) -> None:
@@ -101,6 +105,7 @@ def translate_lines(
     progress: bool = False,
     sampling: Sampling | None = None,
     first: int = 0,
+    shortlist: Shortlist | None = None,
 ) -> list[list[Translation]]:
     """Return the n_best translations of every line, in the order of the lines.
 
@@ -115,7 +120,7 @@ def translate_lines(
     device = next(model.parameters()).device
     with autocast(device, precision), translating_bar(len(lines), progress) as bar:
         for i, hypotheses in search_in_batches(
-            model, sentences, config, n_best, wants_attention, sampling, first
+            model, sentences, config, n_best, wants_attention, sampling, first, shortlist
         ):
             src_pieces = tokenizers.source.pieces(lines[i])
             translations[i] = [

@@ -1,9 +1,12 @@
-"""The trained model of a run."""
+"""The trained model of a run, and its shortlist."""
 
 import torch
 
-from ..config import Config, Tying
+from ..config import Config, DecodeConfig, Tying
+from ..data.preparation import prepare
+from ..data.shortlist import Shortlist, shortlist_for
 from ..data.tokenizer import Tokenizers
+from ..errors import DataError
 from ..model import Translator, Vocabulary
 from ..runs.checkpoint import group, load_checkpoint, load_weights
 from ..runs.folder import Run
@@ -29,6 +32,30 @@ def build_translator(config: Config, tokenizers: Tokenizers) -> Translator:
         source.vocab_size, target.vocab_size, shared, target.pad_id, target.bos_id, target.eos_id
     )
     return Translator(config.model, config.norm, config.cell, vocabulary, config.backend.value)
+
+
+def load_shortlist(decode: DecodeConfig, run: Run, tokenizers: Tokenizers) -> Shortlist | None:
+    """Return the shortlist that a search asks for, of a run's training pairs; None: none.
+
+    The first time it comes from the run's corpus; the run's folder keeps it. DataError if the
+    corpus cannot be had, or is not the one that the run was trained on.
+    """
+    if not decode.shortlist:
+        return None
+    if run.shortlist_file.exists():
+        return Shortlist.load(run.shortlist_file)
+    config = run.config()
+    ready = ready_tokenizers(config, run)
+    prepared = prepare(config.data, config.tokenizer, config.trainer.progress, ready)
+    if prepared.tokenizers.identity != tokenizers.identity:
+        raise DataError(
+            f"{run.folder}: its corpus has other tokenizers now; expected the text that the run"
+            " was trained on, from which a shortlist is learnt"
+        )
+    shortlist = shortlist_for(decode, prepared)
+    assert shortlist is not None
+    shortlist.save(run.shortlist_file)
+    return shortlist
 
 
 def load_translator(

@@ -8,17 +8,24 @@ from torch import Tensor
 
 from ..model.kernels import best_words
 from .beams import Beams, Candidates
+from .constraints import MINUS_INFINITY
 from .sampling import Draws
 
 
-def likeliest(logits: Tensor, normaliser: Tensor, beams: Beams, backend: str) -> Candidates:
+def likeliest(
+    logits: Tensor, normaliser: Tensor, beams: Beams, backend: str, allowed: Tensor | None = None
+) -> Candidates:
     """Return the best 2K candidates of each sentence: of K of them at most K end.
 
-    log p = logits (R, V) - normaliser (R,), whatever the logits of forbidden words are.
+    log p = logits (R, V) - normaliser (R,), whatever the logits of forbidden words are. With
+    `allowed` words (A, W) the logits are (R, W), of these words.
     """
     size = beams.config.beam_size
     count = min(2 * size, logits.size(1))
     best, words = best_words(logits, count, backend)  # (R, count)
+    if allowed is not None:
+        own = allowed.repeat_interleave(size, dim=0)
+        words = own.gather(1, words).long().clamp(min=0)  # where there is none, log p is -inf
     next_ones = (best - normaliser[:, None]).cpu().numpy().reshape(len(beams), size, count)
     log_probs = (next_ones + beams.table["log_prob"][:, :, None]).reshape(len(beams), -1)
     order = np.argsort(-log_probs, axis=1, kind="stable")[:, : 2 * size]
@@ -28,6 +35,14 @@ def likeliest(logits: Tensor, normaliser: Tensor, beams: Beams, backend: str) ->
         for x in (log_probs, rows, words.cpu().numpy().reshape(len(beams), -1))
     ]
     return Candidates(*found)
+
+
+def of_all_words(logits: Tensor, allowed: Tensor, words: int) -> Tensor:
+    """Return logits (R, W) of allowed words (A, W), then -1, as logits of all words (R, V)."""
+    size = logits.size(0) // allowed.size(0)
+    index = allowed.long().clamp(min=0).repeat_interleave(size, dim=0)
+    found = logits.new_full((logits.size(0), words), MINUS_INFINITY)
+    return found.scatter_reduce_(1, index, logits, "amax")
 
 
 def drawn(logits: Tensor, normaliser: Tensor, beams: Beams, draws: Draws) -> Candidates:

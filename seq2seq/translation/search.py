@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..config import DecodeConfig, Sampling, length_limit
+from ..data.shortlist import Shortlist
 from ..model import Translator, packed_weights
 from ..model.kernels import log_sum_exp
 from .beams import Beams, Candidates
 from .constraints import MINUS_INFINITY, forbid
 from .ensemble import Ensemble
 from .history import Chosen, History
-from .next_words import drawn, likeliest
+from .next_words import drawn, likeliest, of_all_words
 from .sampling import Draws
 
 REFILL = 16
@@ -66,9 +67,14 @@ class Search:
         n_best: int,
         attends: bool,
         draws: Draws | None,
+        shortlist: NDArray[np.int32] | None = None,
     ) -> None:
-        """Let the sentences that have pieces wait, the longest first."""
+        """Let the sentences that have pieces wait, the longest first.
+
+        `shortlist` (N, W) holds the words that each sentence may become, then -1.
+        """
         self.model, self.sentences, self.config = model, sentences, config
+        self.shortlist = shortlist
         self.attends, self.draws = attends, draws
         self.device = next(model.parameters()).device
         self.lengths = np.array([len(s) + 1 for s in sentences])  # with eos
@@ -134,9 +140,10 @@ class Search:
         """Extend every hypothesis by a word; yield the sentences that are over."""
         beams, steps = self.beams, int(self.lengths[self.beams.table["sentence"]].max())
         memory = self.memory.first(len(beams), steps)
-        logits, state, weights = self.model.step(self.words, self.state, memory)
+        allowed = self.allowed()
+        logits, state, weights = self.model.step(self.words, self.state, memory, allowed)
         parents, words = beams.advance(
-            self.candidates(logits), self.number, self.model.vocabulary.eos_id
+            self.candidates(logits, allowed), self.number, self.model.vocabulary.eos_id
         )
         order, kept = beams.retire(self.number)
         parents, words = parents[order], words[order]
@@ -147,12 +154,28 @@ class Search:
         yield from (self.finished(place) for place in range(kept, len(order)))
         self.keep(order, kept, state, parents[:kept].ravel(), words[:kept].ravel())
 
-    def candidates(self, logits: Tensor) -> Candidates:
-        """Return the best next words of the active sentences, or drawn ones."""
-        ids = self.model.vocabulary
-        normaliser = log_sum_exp(logits, self.model.backend)
+    def allowed(self) -> Tensor | None:
+        """Return the words that the active sentences may become (A, W), then -1; None: all."""
+        if self.shortlist is None:
+            return None
+        rows = self.shortlist[self.beams.table["sentence"]]
+        used = int((rows >= 0).sum(axis=1).max())
+        return torch.from_numpy(np.ascontiguousarray(rows[:, :used])).to(self.device)
+
+    def candidates(self, logits: Tensor, allowed: Tensor | None) -> Candidates:
+        """Return the best next words of the active sentences, or drawn ones.
+
+        logits (R, V), or (R, W) of the `allowed` words (A, W).
+        """
+        ids, backend = self.model.vocabulary, self.model.backend
+        normaliser = log_sum_exp(logits, backend)
+        has_rules = self.config.min_length > 0 or self.config.no_repeat_ngram > 0
+        if allowed is not None and not has_rules and self.draws is None:
+            return likeliest(logits, normaliser, self.beams, backend, allowed)
+        if allowed is not None:
+            logits = of_all_words(logits, allowed, ids.tgt_size)
         logits[:, [ids.pad_id, ids.bos_id]] = MINUS_INFINITY
-        if self.config.min_length or self.config.no_repeat_ngram:
+        if has_rules:
             starts = self.beams.table["start"].repeat(self.config.beam_size)
             words = None
             if self.config.no_repeat_ngram:
@@ -161,7 +184,7 @@ class Search:
             forbid(logits, words, lengths, self.config, ids.eos_id)
         if self.draws is not None:
             return drawn(logits, normaliser, self.beams, self.draws)
-        return likeliest(logits, normaliser, self.beams, self.model.backend)
+        return likeliest(logits, normaliser, self.beams, backend)
 
     def finished(self, place: int) -> tuple[int, list[Hypothesis]]:
         """Return the position of a sentence that is over, and its best hypotheses."""
@@ -211,6 +234,7 @@ def search_in_batches(
     return_attention: bool = False,
     sampling: Sampling | None = None,
     first: int = 0,
+    shortlist: Shortlist | None = None,
 ) -> Iterator[tuple[int, list[Hypothesis]]]:
     """Yield (position, the n_best translations, best first) of each sentence, as they are found.
 
@@ -218,7 +242,8 @@ def search_in_batches(
     At most batch_size sentences are active at a time. A sentence is over once beam_size of its
     hypotheses have ended, or n_best that none of the others can beat, or at its largest length:
     there, unfinished hypotheses compete as they are. With `sampling` there are n_best independent
-    draws instead of a beam; `first` is the number of the first sentence, on which they depend.
+    draws instead of a beam; `first` is the number of the first sentence, on which they depend. With
+    `shortlist` a sentence becomes words of its own shortlist alone, decode.shortlist of each piece.
 
     Raises ValueError for settings out of range, RuntimeError for a model whose probabilities are
     not finite.
@@ -231,6 +256,9 @@ def search_in_batches(
         if not len(s):
             yield i, [Hypothesis([], 0.0, 0.0, ended=False)]
     draws = None if sampling is None else Draws(sampling, first, n_best)
+    words = None
+    if shortlist is not None:
+        words = shortlist.words(sentences, config.shortlist)
     model.load_kernels()
     with packed_weights(model):
-        yield from Search(model, sentences, config, n_best, return_attention, draws).run()
+        yield from Search(model, sentences, config, n_best, return_attention, draws, words).run()

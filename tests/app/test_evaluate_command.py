@@ -75,6 +75,7 @@ def test_scores_equal_sacrebleu_on_the_translations(
         "max_length": "2.0x+10",
         "batch_size": 64,
         "replace_unk": False,
+        "shortlist": 0,
     }
     assert "paired_bootstrap" not in results
 

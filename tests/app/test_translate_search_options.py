@@ -2,10 +2,13 @@
 
 import json
 import re
+import shutil
 from itertools import pairwise
+from operator import eq
 from pathlib import Path
 
 import pytest
+import yaml
 from runs import Command, Runs, Script, printed_lines
 
 from seq2seq.app import foreign
@@ -47,9 +50,46 @@ def test_no_ngram_occurs_twice(two_runs: Runs, translate: Command) -> None:
         assert len(set(pairs)) == len(pairs) >= 11
 
 
+def test_a_shortlist_is_learnt_once_and_kept_in_the_run(
+    two_runs: Runs, translate: Command, script: Script, tmp_path: Path
+) -> None:
+    run, asked = tmp_path / "run", "\n".join(two_runs.sources)
+    shutil.copytree(two_runs.layer, run)
+    exact = printed_lines(translate(run, stdin=asked))
+    first = translate(run, "--shortlist", 30, stdin=asked)
+    assert (run / "shortlist.npz").is_file()
+    few = translate(run, "--shortlist", 1, "--jobs", 2, stdin=asked)
+    assert (few.code, few.err) == (0, "")  # it is not learnt again
+    found = [printed_lines(done) for done in (first, few)]
+    assert len(found[0]) == len(found[1]) == len(exact)
+    assert sum(map(eq, found[0], exact)) >= len(exact) // 2
+    file = tmp_path / "results.json"
+    done = script("evaluate")(run, "--shortlist", 30, "--json", file)
+    assert done.code == 0
+    (row,) = json.loads(file.read_text(encoding="utf-8"))["runs"]
+    assert row["decode"]["shortlist"] == 30
+
+
+def test_a_shortlist_needs_the_text_that_the_run_was_trained_on(
+    two_runs: Runs, translate: Command, tmp_path: Path
+) -> None:
+    run, other = tmp_path / "run", tmp_path / "other.en"
+    shutil.copytree(two_runs.layer, run)
+    other.write_text("some quite different words\n" * 240, encoding="utf-8")
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    config["data"]["train"]["source"] = str(other)
+    config["data"]["cleaning"]["drop_duplicates"] = False
+    (run / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    done = translate(run, "--shortlist", 30, stdin="one dogs\n")
+    assert done.code == 2
+    assert not (run / "shortlist.npz").exists()
+    assert "expected the text that the run was trained on" in done.err or "vocab" in done.err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--shortlist", "101"], "--shortlist 101: expected at least 0 and at most 100"),
         (["--max-length", "long"], "--max-length long: expected 'Ax+B'"),
         (["--min-length", "-1"], "--min-length -1: expected at least 0"),
         (["--no-repeat-ngram", "-1"], "--no-repeat-ngram -1: expected at least 0"),

@@ -120,6 +120,18 @@ def test_search_is_measured_in_several_precisions(measure: Command, tmp_path: Pa
         ]
 
 
+def test_search_with_a_shortlist_is_measured_beside_the_exact_one(
+    measure: Command, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.json"
+    chosen = ("--norms", "none", "--trained", 2, "--sentences", 3, "--set", "decode.shortlist=20")
+    done = measure("decode", *SMALL, *chosen, "--json", file)
+    assert done.code == 0
+    for rows in json.loads(file.read_text())["tables"].values():
+        names = [row["name"] for row in rows]
+        assert names == ["plain nn.LSTM", "norm=none", "norm=none, shortlist", "products alone"]
+
+
 def test_each_command_explains_only_its_own_options(measure: Command) -> None:
     options = {name: measure(name, "--help").out for name in ("layers", "train", "decode")}
     assert [name for name, text in options.items() if "--compile" in text] == ["layers"]

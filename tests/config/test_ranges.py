@@ -59,6 +59,7 @@ ZERO = {
         "trainer.average_last",
         "trainer.label_smoothing",
         "tokenizer.bpe_dropout",
+        "decode.shortlist",
     ),
 }
 """Settings that may be 0."""

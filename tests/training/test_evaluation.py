@@ -105,10 +105,10 @@ def test_only_some_validation_sentences(finished: Run) -> None:
     config, prepared, model = opened(finished)
     valid = prepared.split("valid")
     few = replace(config, trainer=replace(config.trainer, validate_sentences=5))
-    scores, texts = validation_bleu(model, prepared.tokenizers, valid, few)
+    scores, texts = validation_bleu(model, prepared, valid, few)
     assert len(texts) == 5
     assert scores == score(texts, valid.lines("target")[:5], "13a")
-    everything = validation_bleu(model, prepared.tokenizers, valid, config)[1]
+    everything = validation_bleu(model, prepared, valid, config)[1]
     assert len(everything) == len(valid) == 24
     assert everything[:5] == texts
 
