@@ -72,11 +72,15 @@ class Translator(nn.Module):
         self.bridge = Bridge(config, cell, backend)
         self.decoder = Decoder(config, norm, cell, backend)
         self.output = Linear(self.decoder.size, vocabulary.tgt_size, True, backend)
-        if config.tying is not Tying.none:
-            self.output.weight = self.tgt_embedding.weight
-        if config.tying is Tying.all:
-            self.src_embedding.weight = self.tgt_embedding.weight
+        self.tie()
         self.reset_parameters()
+
+    def tie(self) -> None:
+        """Let embeddings and output layer share their weights as `model.tying` says."""
+        if self.config.tying is not Tying.none:
+            self.output.weight = self.tgt_embedding.weight
+        if self.config.tying is Tying.all:
+            self.src_embedding.weight = self.tgt_embedding.weight
 
     def reset_parameters(self) -> None:
         """Draw weights and biases from U(-init_scale, init_scale).

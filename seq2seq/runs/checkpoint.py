@@ -102,8 +102,13 @@ def prefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
-def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
-    """Load weights into a model; CheckpointError names what of the architecture differs."""
+def load_weights(
+    model: nn.Module, weights: dict[str, Tensor], source: Path, assign: bool = False
+) -> None:
+    """Load weights into a model; CheckpointError names what of the architecture differs.
+
+    With `assign` they become the model's own tensors, and are not copied.
+    """
     expected = model.state_dict()
     differences = [f"{name} is missing" for name in expected.keys() - weights.keys()]
     differences += [f"{name} is not in the model" for name in weights.keys() - expected.keys()]
@@ -118,7 +123,7 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> 
             f"{source}: a checkpoint of another architecture: {min(differences)}{others};"
             " expected the one that config.yaml says"
         )
-    model.load_state_dict(weights)
+    model.load_state_dict(weights, assign=assign)
 
 
 def average_weights(paths: Sequence[Path]) -> dict[str, Tensor]:

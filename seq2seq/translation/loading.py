@@ -63,10 +63,12 @@ def load_translator(
 ) -> tuple[Translator, Tokenizers]:
     """Return the model of a run's checkpoint, in eval mode, and the run's tokenizers.
 
+    Its weights are those of the file, which is mapped into memory: there is no second copy.
     CheckpointError if the checkpoint is missing, damaged or of another architecture.
     """
     tokenizers = Tokenizers.load(run.folder)
     model = build_translator(run.config(), tokenizers)
     path = run.checkpoint(checkpoint)
-    load_weights(model, group(load_checkpoint(path)[0], "model"), path)
+    load_weights(model, group(load_checkpoint(path)[0], "model"), path, assign=True)
+    model.tie()
     return model.to(device).eval(), tokenizers
