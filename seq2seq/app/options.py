@@ -37,7 +37,7 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
         "--batch-size",
         type=setting(DecodeConfig, "batch_size"),
         metavar="N",
-        help="sentences decoded together",
+        help="sentences decoded together (default: as many as have 320 hypotheses)",
     )
     search.add_argument(
         "--length-penalty",

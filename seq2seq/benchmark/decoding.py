@@ -61,7 +61,7 @@ def new_search(
 
 def floor(work: Workload, plain: PlainTranslator, rival: Config, config: DecodeConfig) -> Run:
     """Return a run of the products of a search with as many rows as the rival's search has."""
-    size, beam = config.batch_size, config.beam_size
+    size, beam = config.sentences, config.beam_size
     lengths = np.array([len(sentence) + 1 for sentence in longest_first(work.sentences)])
     products = []
     for number, steps in enumerate(plain_search(plain, work.sentences, config)[1]):
@@ -123,7 +123,7 @@ def decoding_speeds(
     tables = {}
     for beam in BEAMS:
         config = replace(work.config.decode, beam_size=beam)
-        first = longest_first(work.sentences)[: config.batch_size]
+        first = longest_first(work.sentences)[: config.sentences]
         timed: dict[str, tuple[Run, Run]] = {
             name: (partial(search, first, config), partial(search, work.sentences, config))
             for name, search in searches.items()
@@ -138,7 +138,7 @@ def decoding_speeds(
             if speed.name in searches:
                 speed.pieces = mean(map(len, searches[speed.name](work.sentences, config)))
         title = f"{named(beam)}, {work.config.data.name}: {len(work.sentences)} sentences"
-        tables[f"{title} in batches of {config.batch_size}"] = speeds
+        tables[f"{title} in batches of {config.sentences}"] = speeds
     return tables
 
 

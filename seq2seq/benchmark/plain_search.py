@@ -149,13 +149,13 @@ def search_in_batches(
 ) -> tuple[list[list[int]], list[Tensor]]:
     """Return the translation of each sentence, ids without eos, and the steps of each batch.
 
-    Batches have `config.batch_size` sentences, sorted by length; no sentence may be empty.
+    Batches have `config.sentences` sentences, sorted by length; no sentence may be empty.
     """
     order = sorted(range(len(sentences)), key=lambda i: -len(sentences[i]))
     translations: list[list[int]] = [[] for _ in sentences]
     steps = []
-    for start in range(0, len(order), config.batch_size):
-        chosen = order[start : start + config.batch_size]
+    for start in range(0, len(order), config.sentences):
+        chosen = order[start : start + config.sentences]
         rows = [torch.tensor([*sentences[i], model.vocabulary.eos_id]) for i in chosen]
         src = pad_sequence(rows, batch_first=True, padding_value=model.vocabulary.pad_id)
         found = search(model, src, torch.tensor([len(row) for row in rows]), config)

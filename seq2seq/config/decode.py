@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from .checks import MOST, check_ranges, number
 
+HYPOTHESES = 320
+"""Hypotheses decoded together, unless decode.batch_size says how many sentences."""
 MOST_CANDIDATES = 100
 """Most target pieces that a shortlist has for a source piece."""
 
@@ -23,8 +25,8 @@ class DecodeConfig:
     """Shortest translation in pieces; it also raises max_length where a source is short."""
     no_repeat_ngram: int = number(0, at_least=0, at_most=MOST)
     """No N pieces in a row occur twice in a translation; 0: no such rule."""
-    batch_size: int = number(64, at_least=1, at_most=MOST)
-    """Sentences decoded together."""
+    batch_size: int | None = number(None, at_least=1, at_most=MOST)
+    """Sentences decoded together; null: as many as have 320 hypotheses, 64 with a beam of 5."""
     shortlist: int = number(0, at_least=0, at_most=MOST_CANDIDATES)
     """Target pieces that each source piece may become; 0: all.
 
@@ -41,6 +43,11 @@ class DecodeConfig:
                 f"decode.min_length={self.min_length}: expected at most"
                 f" decode.max_length={self.max_length}"
             )
+
+    @property
+    def sentences(self) -> int:
+        """Number of sentences decoded together."""
+        return self.batch_size or max(1, HYPOTHESES // self.beam_size)
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,12 @@ def forbid(
 
 
 def forbid_repeats(logits: Tensor, words: Tensor, n: int) -> None:
-    """Forbid in place each piece that would complete an n-gram of words (R, t) a second time."""
+    """Forbid in place each piece that would complete an n-gram of words (R, t) a second time.
+
+    Words are -1 before the first one of a hypothesis.
+    """
     ngrams = words.unfold(1, n, 1)  # (R, t - n + 1, n)
     last = words[:, words.size(1) - n + 1 :]  # (R, n - 1)
-    rows, places = (ngrams[:, :, :-1] == last[:, None]).all(dim=2).nonzero(as_tuple=True)
+    repeats = (ngrams[:, :, :-1] == last[:, None]).all(dim=2) & (ngrams[:, :, -1] >= 0)
+    rows, places = repeats.nonzero(as_tuple=True)
     logits[rows, ngrams[rows, places, -1]] = MINUS_INFINITY

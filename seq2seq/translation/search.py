@@ -84,7 +84,7 @@ class Search:
         self.history = History()
         self.number = 0  # of the next step
         self.encoded: Encoded | None = None
-        self.memory: Any = None  # of up to batch_size sentences, in the order of the beams
+        self.memory: Any = None  # of the active sentences, in the order of the beams
         self.state: Any = None  # of R rows
         self.words = torch.zeros(0, dtype=torch.long, device=self.device)  # (R,) the last ones
 
@@ -95,7 +95,7 @@ class Search:
 
     def admit(self) -> bool:
         """Let waiting sentences fill the room; return whether any sentence is active."""
-        capacity = self.config.batch_size
+        capacity = self.config.sentences
         room = capacity - len(self.beams)
         if len(self.beams) and room * REFILL < capacity:
             return True
@@ -109,7 +109,7 @@ class Search:
     def next_encoded(self) -> Encoded | None:
         """Return sentences that are encoded but not yet active; encode waiting ones if need be."""
         if self.encoded is None or not len(self.encoded):
-            chosen, self.waiting = np.split(self.waiting, [self.config.batch_size])
+            chosen, self.waiting = np.split(self.waiting, [self.config.sentences])
             if not len(chosen):
                 return None
             ids = self.model.vocabulary
@@ -127,7 +127,7 @@ class Search:
         limits = np.maximum(limits.astype(np.int64), max(1, self.config.min_length))
         self.beams.admit(sentences, limits, self.number)
         if self.memory is None:
-            self.memory = encoded.memory.empty(self.config.batch_size)
+            self.memory = encoded.memory.empty(self.config.sentences)
         self.memory.put(encoded.memory, taken, places)
         size = self.config.beam_size
         rows = torch.arange(taken.start, taken.stop, device=self.device).repeat_interleave(size)
@@ -239,7 +239,7 @@ def search_in_batches(
     """Yield (position, the n_best translations, best first) of each sentence, as they are found.
 
     Sentences are ids without eos; those without pieces have the empty translation, and come first.
-    At most batch_size sentences are active at a time. A sentence is over once beam_size of its
+    At most `config.sentences` are active at a time. A sentence is over once beam_size of its
     hypotheses have ended, or n_best that none of the others can beat, or at its largest length:
     there, unfinished hypotheses compete as they are. With `sampling` there are n_best independent
     draws instead of a beam; `first` is the number of the first sentence, on which they depend. With

@@ -73,7 +73,7 @@ def test_scores_equal_sacrebleu_on_the_translations(
         "no_repeat_ngram": 0,
         "length_penalty": 1.0,
         "max_length": "2.0x+10",
-        "batch_size": 64,
+        "batch_size": None,
         "replace_unk": False,
         "shortlist": 0,
     }

@@ -200,7 +200,7 @@ def test_options_reach_the_search(
     decode = seen[1].decode
     assert (decode.beam_size, decode.batch_size, decode.length_penalty, decode.replace_unk) == (
         5,
-        64,
+        None,
         1.0,
         False,
     )

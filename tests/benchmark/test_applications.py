@@ -93,7 +93,8 @@ def test_search_is_measured_on_translators_that_are_kept(measure: Command, tmp_p
     chosen = ("--data", "grammar_en_zh", "--norms", "layer", "--trained", 3, "--sentences", 5)
     results = figures(measure("decode", *SMALL, *chosen, "--json", file), file)
     assert list(results["tables"]) == [
-        f"{search}, grammar_en_zh: 5 sentences in batches of 64" for search in ("greedy", "beam 5")
+        "greedy, grammar_en_zh: 5 sentences in batches of 320",
+        "beam 5, grammar_en_zh: 5 sentences in batches of 64",
     ]
     for rows in results["tables"].values():
         names = [row["name"] for row in rows]

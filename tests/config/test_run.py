@@ -259,3 +259,19 @@ def test_settings_of_earlier_versions_are_accepted() -> None:
     assert found["optimizer.plateau_factor"] == 0.5
     assert found["probe.bucket_sentences"] == 200
     assert (found["data.batch_tokens"], found["data.batch_sentences"]) == (None, 30)
+
+
+@pytest.mark.parametrize(
+    ("beam", "given", "expected"),
+    [
+        (5, None, 64),
+        (1, None, 320),
+        (1000, None, 1),
+        (3, None, 106),
+        (5, 7, 7),
+    ],
+)
+def test_as_many_sentences_are_decoded_together_as_hypotheses_fit(
+    beam: int, given: int | None, expected: int
+) -> None:
+    assert DecodeConfig(beam, batch_size=given).sentences == expected

@@ -72,11 +72,14 @@ def search(
     ("shortest", "n"), [(0, 0), (2, 0), (4, 0), (0, 1), (0, 2), (3, 1), (4, 1), (3, 2), (2, 3)]
 )
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
+@pytest.mark.parametrize("together", [1, 2, 3])
 def test_a_wide_beam_finds_the_best_allowed_translations(
-    model: Translator, shortest: int, n: int, alpha: float
+    model: Translator, shortest: int, n: int, alpha: float, together: int
 ) -> None:
+    """Where two sentences are translated together, the third one joins them later."""
     config = DecodeConfig(
         beam_size=130,
+        batch_size=together,
         length_penalty=alpha,
         max_length="4",
         min_length=shortest,
