@@ -50,7 +50,10 @@ def test_every_launcher_has_a_test() -> None:
 
 # -- experiments ---
 
-EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs" / "experiment").glob("*.yaml"))
+FILES = sorted(path.stem for path in (ROOT / "configs" / "experiment").glob("*.yaml"))
+RECIPES = [name for name in FILES if name.startswith("best_")]
+"""Settings that translate a corpus well."""
+EXPERIMENTS = [name for name in FILES if name not in RECIPES]
 
 
 SIZES = ("gpu", "quick", "real")
@@ -87,6 +90,20 @@ def test_an_experiments_file_names_its_module_and_command(experiment: str) -> No
     (file,) = re.findall(r"^# What it tests: (\S+)$", text, re.M)
     assert (ROOT / file).is_file()
     assert f"\n#   python train.py -m experiment={experiment} size=" in text
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_is_a_run_of_its_corpus_with_any_norm(composed: Composed, recipe: str) -> None:
+    text = (ROOT / "configs" / "experiment" / f"{recipe}.yaml").read_text(encoding="utf-8")
+    assert f"\n#   python train.py experiment={recipe} seed=1\n" in text
+    corpus = recipe.removeprefix("best_")
+    for norm in ("none", "batch", "layer", "rms"):
+        config = composed(f"experiment={recipe}", f"norm={norm}")
+        assert wrong(config, Config) == []
+        assert config.data.name.startswith(corpus)
+        assert (config.norm.kind.value, config.experiment, config.size) == (norm, None, None)
+    other = composed(f"experiment={recipe}", "data=multi30k_en_de", "optimizer.lr=0.5")
+    assert (other.data.name, other.optimizer.lr) == ("multi30k_en_de", 0.5)
 
 
 @pytest.mark.parametrize("size", SIZES)
