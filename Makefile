@@ -86,7 +86,8 @@ bench: $(STAMP)  ## measure speed, compared with torch.nn
 
 sanitize: $(STAMP)  ## the fused kernels' tests with gcc's AddressSanitizer and UndefinedBehaviorSanitizer compiled in
 	CXX='g++ $(SANITIZERS)' LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
-		$(BIN)/python -m pytest -n 0 tests/rnn/test_fused*.py tests/rnn/test_products.py tests/model/test_kernels.py tests/model/test_loss.py -k 'not two_processes'
+		$(BIN)/python -m pytest -n 0 tests/rnn/test_fused*.py tests/rnn/test_products.py tests/rnn/test_step_loops.py \
+		tests/model/test_kernels.py tests/model/test_loss.py tests/model/test_input_feeding.py tests/translation/test_shortlisted_search.py -k 'not two_processes'
 
 clean:  ## remove .venv and caches; runs and data stay
 	rm -rf .venv .venv-oldest .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage build dist site
