@@ -3,6 +3,7 @@
 A sentences, K queries each, R sentences at a step, N rows of all steps, S source steps, H hidden.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +62,7 @@ class Memory:
 
 
 class StepGradients:
-    """What the gradient of a memory needs of the steps of a loop, and where that ends up.
+    """What the gradient of a memory needs of the steps of a loop; it must not hold its graph.
 
     At each step keys k and states m are constants, and zeros are added to scores and contexts:
 
@@ -71,13 +72,11 @@ class StepGradients:
     cpu/attention_rows.cpp.
     """
 
-    def __init__(self, memory: Memory, batch_sizes: list[int]) -> None:
+    def __init__(self, mask: Tensor, batch_sizes: list[int]) -> None:
         """Prepare steps with the memory's first batch_sizes[t] sentences each."""
         self.queries: list[Tensor] = []
         self.weights: list[Tensor] = []
-        self.mask, self.batch_sizes = memory.mask, batch_sizes
-        zeros = _Zeros.apply(memory.keys, memory.states, self)  # type: ignore[no-untyped-call]
-        self.zeros = zip(*(part.split(batch_sizes) for part in zeros), strict=True)
+        self.mask, self.batch_sizes = mask, batch_sizes
 
     def index(self) -> Tensor:
         """Return the place b * T + t (N,) of each row, of sentence b at step t."""
@@ -120,7 +119,7 @@ class _Attend(torch.autograd.Function):
         context, weights = torch.ops.seq2seq.attention(
             query, memory.keys, memory.states, memory.mask, index, 1
         )
-        ctx.memory, ctx.index, ctx.weights = memory, index, weights.detach()
+        ctx.memory, ctx.index, ctx.weights = Memory(*memory.parts()), index, weights.detach()
         memory.shared.queries.append(query.detach())
         memory.shared.weights.append(ctx.weights)
         ctx.set_materialize_grads(False)
@@ -131,7 +130,7 @@ class _Attend(torch.autograd.Function):
     def backward(
         ctx: Any, d_context: Tensor | None, d_weights: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        memory: SharedMemory = ctx.memory
+        memory: Memory = ctx.memory
         if d_context is None:
             d_context = memory.states.new_zeros(len(ctx.index), memory.states.size(2))
         by_query, by_scores = torch.ops.seq2seq.attention_query_backward(
@@ -145,22 +144,25 @@ class SharedMemory(Memory):
     """A memory in a loop over steps, whose gradient is computed once, after the last step."""
 
     shared: StepGradients
+    zeros: Iterator[tuple[Tensor, Tensor]]  # of scores and contexts, for each step
 
     @classmethod
     def of(cls, memory: Memory, batch_sizes: list[int]) -> "SharedMemory":
         """Return a memory for one call at each step, with its first batch_sizes[t] sentences."""
         keys, states = (x.float().contiguous() for x in (memory.keys, memory.states))
-        shared = StepGradients(Memory(states, keys, memory.mask), batch_sizes)
-        return cls(states.detach(), keys.detach(), memory.mask, shared)
+        shared = StepGradients(memory.mask, batch_sizes)
+        found = _Zeros.apply(keys, states, shared)  # type: ignore[no-untyped-call]
+        zeros = zip(*(part.split(batch_sizes) for part in found), strict=True)
+        return cls(states.detach(), keys.detach(), memory.mask, shared, zeros)
 
     def select(self, sentences: Tensor | slice) -> "SharedMemory":
         """Return the memory of these first sentences."""
         states, keys, mask = (take(x, sentences) for x in self.parts())
-        return SharedMemory(states, keys, mask, self.shared)
+        return SharedMemory(states, keys, mask, self.shared, self.zeros)
 
     def attend(self, query: Tensor, backend: str) -> tuple[Tensor, Tensor]:
         """Return context (R, 1, H) and weights (R, 1, S) of the next step's queries (R, 1, H)."""
-        zeros = next(self.shared.zeros)
+        zeros = next(self.zeros)
         context, weights = _Attend.apply(  # type: ignore[no-untyped-call]
             query.flatten(0, 1).contiguous(), *zeros, self
         )

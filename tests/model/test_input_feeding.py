@@ -1,5 +1,6 @@
 """Input feeding in training: the kernels' loop over steps against plain torch."""
 
+import weakref
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from seq2seq.config import Attention, CellConfig, CellKind, ModelConfig, Tying
 from seq2seq.model import Translator, Vocabulary, decoder
-from seq2seq.model.memory import SharedMemory
+from seq2seq.model.memory import Memory, SharedMemory
 from seq2seq.rnn import NormConfig, NormKind, RecurrentLayers, packs
 
 pytestmark = needs_compiler
@@ -105,3 +106,13 @@ def test_weights_and_memory_are_shared_by_the_steps(monkeypatch: pytest.MonkeyPa
         assert recurrent is seen[0][1]
         assert isinstance(memory, SharedMemory)
         assert memory.shared is seen[0][2].shared
+
+
+def test_nothing_of_the_steps_of_attention_stays_in_memory() -> None:
+    states, keys = (torch.randn(3, 5, 8, requires_grad=True) for _ in range(2))
+    memory = SharedMemory.of(Memory(states, keys, torch.ones(3, 5, dtype=torch.bool)), [3, 2])
+    outputs = [memory.select(slice(n)).attend(torch.randn(n, 1, 8), "auto")[0] for n in (3, 2)]
+    torch.cat(outputs).sum().backward()
+    shared = weakref.ref(memory.shared)
+    del memory, outputs
+    assert shared() is None

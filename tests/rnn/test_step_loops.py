@@ -1,5 +1,6 @@
 """Loops over time steps: the same results with each weight packed and differentiated once."""
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -234,3 +235,12 @@ def test_a_backward_pass_needs_what_was_saved() -> None:
     kept = torch.ops.seq2seq.cell_step(*tensors, "lstm", "layer", 1e-5, False)
     with pytest.raises(RuntimeError, match="expected what cell_step returned with save=true"):
         torch.ops.seq2seq.cell_step_backward(STATE, None, *tensors, *kept, "lstm", "layer")
+
+
+@pytest.mark.parametrize("part", ["ih", "hh"])
+def test_nothing_of_a_loop_stays_in_memory_after_it(part: str) -> None:
+    layer = layer_of("lstm", config("none"))
+    with stepwise([layer], SIZES):
+        shared = weakref.ref(getattr(layer._steps["_l0"], part))
+        loop(layer, torch.randn(sum(SIZES), INPUT), None).sum().backward()
+    assert shared() is None

@@ -21,19 +21,13 @@ from torch import Tensor, nn
 from .operators import packed, packs
 
 
-class SharedProduct:
-    """x W^T + b at each step of a loop, for W (F, I) and b (F,), with one gradient of both."""
+class _Kept:
+    """What the backward passes of a shared product read; it must not hold the zeros' graph."""
 
-    def __init__(
-        self, weight: Tensor, bias: Tensor | None, batch_sizes: list[int], dtype: torch.dtype
-    ) -> None:
-        """Prepare products of a type, which `packs`; step t has batch_sizes[t] rows."""
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         self.weight, self.dtype, self.size = weight.detach().to(dtype), dtype, weight.size(0)
         self.bias = None if bias is None else bias.detach()
-        self.batch_sizes = batch_sizes
         self.inputs: list[Tensor] = []
-        zeros = _Zeros.apply(weight, bias, self, sum(batch_sizes))  # type: ignore[no-untyped-call]
-        self.zeros = zeros.split(batch_sizes)
 
     @cached_property
     def packed(self) -> Tensor:
@@ -45,16 +39,30 @@ class SharedProduct:
         """W^T, packed."""
         return packed(self.weight.t())
 
+
+class SharedProduct:
+    """x W^T + b at each step of a loop, for W (F, I) and b (F,), with one gradient of both."""
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, batch_sizes: list[int], dtype: torch.dtype
+    ) -> None:
+        """Prepare products of a type, which `packs`; step t has batch_sizes[t] rows."""
+        self.kept, self.batch_sizes = _Kept(weight, bias, dtype), batch_sizes
+        self.inputs = self.kept.inputs
+        rows = sum(batch_sizes)
+        zeros = _Zeros.apply(weight, bias, self.kept, rows)  # type: ignore[no-untyped-call]
+        self.zeros = zeros.split(batch_sizes)
+
     def __call__(self, x: Tensor) -> Tensor:
         """Return x W^T + b (R, F) of the products' type, for the next step's x (R, I)."""
         zeros = self._next(x.detach())
-        y: Tensor = _Product.apply(x, zeros, self)  # type: ignore[no-untyped-call]
+        y: Tensor = _Product.apply(x, zeros, self.kept)  # type: ignore[no-untyped-call]
         return y
 
     def skip(self) -> None:
         """Pass a step over that has no x."""
         rows = self.batch_sizes[len(self.inputs)]
-        self._next(self.weight.new_zeros(rows, self.weight.size(1)))
+        self._next(self.kept.weight.new_zeros(rows, self.kept.weight.size(1)))
 
     def _next(self, x: Tensor) -> Tensor:
         """Keep the next step's x, and return its zeros."""
@@ -64,7 +72,7 @@ class SharedProduct:
         if x.dim() != 2 or x.size(0) != self.batch_sizes[step]:
             raise ValueError(
                 f"the input of step {step} has shape {tuple(x.shape)}: expected"
-                f" ({self.batch_sizes[step]}, {self.weight.size(1)})"
+                f" ({self.batch_sizes[step]}, {self.kept.weight.size(1)})"
             )
         self.inputs.append(x)
         zeros: Tensor = self.zeros[step]
@@ -83,17 +91,15 @@ class _Zeros(torch.autograd.Function):
     """Zeros (N, F) whose gradient becomes that of a weight and of a bias."""
 
     @staticmethod
-    def forward(
-        ctx: Any, weight: Tensor, bias: Tensor | None, shared: SharedProduct, rows: int
-    ) -> Tensor:
-        ctx.shared, ctx.types = shared, (weight.dtype, None if bias is None else bias.dtype)
-        return weight.new_zeros((), dtype=shared.dtype).expand(rows, shared.size)
+    def forward(ctx: Any, weight: Tensor, bias: Tensor | None, kept: _Kept, rows: int) -> Tensor:
+        ctx.kept, ctx.types = kept, (weight.dtype, None if bias is None else bias.dtype)
+        return weight.new_zeros((), dtype=kept.dtype).expand(rows, kept.size)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, d: Tensor) -> tuple[Tensor | None, ...]:
         weight_type, bias_type = ctx.types
-        x = torch.cat(ctx.shared.inputs).to(d.dtype)
+        x = torch.cat(ctx.kept.inputs).to(d.dtype)
         weight = torch.ops.seq2seq.weight_gradient(d, x).to(weight_type)
         bias = d.sum(0, dtype=bias_type) if ctx.needs_input_grad[1] else None
         return weight, bias, None, None
@@ -103,15 +109,15 @@ class _Product(torch.autograd.Function):
     """x W^T + b + s for a constant W and b, with s = 0."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, zeros: Tensor, shared: SharedProduct) -> Tensor:
-        ctx.shared, ctx.in_float, ctx.inputs = shared, x.dtype is torch.float32, x.size(1)
-        y: Tensor = torch.ops.seq2seq.packed_projection(x, shared.packed, shared.bias, shared.size)
+    def forward(ctx: Any, x: Tensor, zeros: Tensor, kept: _Kept) -> Tensor:
+        ctx.kept, ctx.in_float, ctx.inputs = kept, x.dtype is torch.float32, x.size(1)
+        y: Tensor = torch.ops.seq2seq.packed_projection(x, kept.packed, kept.bias, kept.size)
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, d: Tensor) -> tuple[Tensor | None, ...]:
-        d, turned = d.contiguous(), ctx.shared.packed_transposed
+        d, turned = d.contiguous(), ctx.kept.packed_transposed
         if not ctx.needs_input_grad[0]:
             return None, d, None
         x = torch.ops.seq2seq.packed_projection(d, turned, None, ctx.inputs, ctx.in_float)
