@@ -206,6 +206,7 @@ class Run:
             "probes.jsonl",
             "failure.txt",
             "origin.json",
+            self.shortlist_file.name,
             "events.out.tfevents.*",
             "tokenizer*",
             "*.vocab",

@@ -175,6 +175,14 @@ def test_overwriting_starts_again(copied: Run, at_update: AtUpdate) -> None:
     )  # otherwise resuming would overwrite the run again
 
 
+def test_overwriting_removes_the_shortlist_of_other_text(copied: Run) -> None:
+    copied.shortlist_file.touch()
+    (copied.folder / "notes.txt").touch()
+    copied.clear()
+    assert not copied.shortlist_file.exists()
+    assert (copied.folder / "notes.txt").exists()
+
+
 def test_overwriting_deletes_nothing_if_the_text_is_unreadable(copied: Run) -> None:
     before, config = snapshot(copied.folder), copied.config()
     config.data.train.source, config.overwrite = "missing.txt", True
