@@ -9,6 +9,7 @@ N sentences, S source pieces, V target pieces, C candidates, W words of a senten
 """
 
 import logging
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,9 +76,10 @@ class Shortlist:
     def load(cls, path: Path) -> "Shortlist":
         """Read a shortlist; ValueError for a file that is none."""
         try:
-            with path.open("rb") as file, np.load(file) as arrays:
+            with path.open("rb") as file:
+                arrays = np.load(file)  # with [], of a lone array too: IndexError
                 return cls(arrays["candidates"], arrays["always"], bool(arrays["copies"]))
-        except (ValueError, KeyError, EOFError, BadZipFile) as error:
+        except (ValueError, LookupError, EOFError, BadZipFile, zlib.error) as error:
             raise ValueError(
                 f"{path}: not a shortlist ({error}); delete it, and it is learnt again"
             ) from error

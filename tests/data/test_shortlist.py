@@ -132,6 +132,26 @@ def test_a_damaged_file_is_named(content: bytes, tmp_path: Path) -> None:
         Shortlist.load(path)
 
 
+def test_a_file_with_changed_bytes_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "shortlist.npz"
+    Shortlist(np.arange(2000, dtype=np.int32)[:, None], np.arange(2, dtype=np.int32), True).save(
+        path
+    )
+    content = bytearray(path.read_bytes())
+    content[60:80] = bytes(255 - byte for byte in content[60:80])
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="not a shortlist"):
+        Shortlist.load(path)
+
+
+def test_a_lone_array_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "shortlist.npz"
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(ValueError, match="not a shortlist"):
+        Shortlist.load(path)
+
+
 def test_a_file_of_other_arrays_is_named(tmp_path: Path) -> None:
     path = tmp_path / "shortlist.npz"
     with path.open("wb") as file:
