@@ -38,8 +38,13 @@ def recurrence(
     p: CellParameters,
     first_step: Steps = 0,
 ) -> tuple[Tensor, State]:
-    """Return what `reference.recurrence` returns; raise what `fused_serves` raises."""
+    """Return what `reference.recurrence` returns; raise what `fused_serves` raises.
+
+    ValueError for several steps in a call of a loop over steps.
+    """
     if p.steps is not None and not isinstance(first_step, Tensor):
+        if len(batch_sizes) != 1:
+            raise ValueError(f"{len(batch_sizes)} steps in a call within `stepwise`: expected one")
         return run_step(x, state, p, first_step)
     serves = fused_serves(backend, p.weight_hh.device, p, isinstance(first_step, Tensor))
     run = fused.recurrence if serves else reference.recurrence

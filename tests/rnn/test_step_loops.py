@@ -193,6 +193,20 @@ def test_other_calls_than_the_loop_has_are_refused(
     assert layer._steps == {}
 
 
+def test_several_steps_in_a_call_are_refused() -> None:
+    layer = layer_of("gru", "layer")
+    message = "2 steps in a call within `stepwise`: expected one"
+    with pytest.raises(ValueError, match=message), stepwise([layer], [4]):
+        layer(torch.randn(2, 2, INPUT))
+
+
+def test_a_double_input_is_taken_as_in_a_single_call() -> None:
+    layer, x = layer_of("gru", "layer"), torch.randn(1, 2, INPUT, dtype=torch.double)
+    with stepwise([layer], [2]):
+        found, _ = layer(x)
+    torch.testing.assert_close(found, layer(x)[0])
+
+
 U, STATE = torch.zeros(2, 4 * HIDDEN), torch.zeros(2, HIDDEN)
 VECTORS = torch.zeros(14 * HIDDEN)
 

@@ -55,6 +55,7 @@ class SharedProduct:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return x W^T + b (R, F) of the products' type, for the next step's x (R, I)."""
+        x = x if x.dtype is self.kept.dtype else x.float()
         zeros = self._next(x.detach())
         y: Tensor = _Product.apply(x, zeros, self.kept)  # type: ignore[no-untyped-call]
         return y
@@ -148,7 +149,7 @@ def stepwise(modules: Sequence[nn.Module], batch_sizes: list[int]) -> Iterator[N
     but the speed differs. Weights must not change until the backward pass. It has an effect where
     gradients are wanted and the CPU's kernels have the products. Autocast has to be entered before.
 
-    Raises ValueError if a call has another number of rows, or if some calls are missing.
+    Raises ValueError if a call has several steps or another number of rows, or if some are missing.
     """
     wanted = torch.is_grad_enabled() and not torch.compiler.is_compiling()
     found = [m for m in modules if isinstance(m, Stepwise)] if wanted else []
