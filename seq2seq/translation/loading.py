@@ -1,5 +1,7 @@
 """The trained model of a run, and its shortlist."""
 
+from contextlib import suppress
+
 import torch
 
 from ..config import Config, DecodeConfig, Tying
@@ -37,8 +39,8 @@ def build_translator(config: Config, tokenizers: Tokenizers) -> Translator:
 def load_shortlist(decode: DecodeConfig, run: Run, tokenizers: Tokenizers) -> Shortlist | None:
     """Return the shortlist that a search asks for, of a run's training pairs; None: none.
 
-    The first time it comes from the run's corpus; the run's folder keeps it. DataError if the
-    corpus cannot be had, or is not the one that the run was trained on.
+    The first time it comes from the run's corpus; the run's folder keeps it if it may be written.
+    DataError if the corpus cannot be had, or is not the one that the run was trained on.
     """
     if not decode.shortlist:
         return None
@@ -54,7 +56,8 @@ def load_shortlist(decode: DecodeConfig, run: Run, tokenizers: Tokenizers) -> Sh
         )
     shortlist = shortlist_for(decode, prepared)
     assert shortlist is not None
-    shortlist.save(run.shortlist_file)
+    with suppress(OSError):  # a folder that may only be read: the corpus keeps it, too
+        shortlist.save(run.shortlist_file)
     return shortlist
 
 

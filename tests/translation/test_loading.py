@@ -1,15 +1,18 @@
 """A trained model is loaded without a second copy of its weights."""
 
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 import torch
 from runs import Runs, corpus, settings, trained
 
-from seq2seq.config import ModelConfig, TokenizerConfig, Tying
+from seq2seq.config import DecodeConfig, ModelConfig, TokenizerConfig, Tying
+from seq2seq.data.shortlist import Shortlist
+from seq2seq.data.tokenizer import Tokenizers
 from seq2seq.runs.checkpoint import group, load_checkpoint
 from seq2seq.runs.folder import Run
-from seq2seq.translation.loading import load_translator
+from seq2seq.translation.loading import load_shortlist, load_translator
 
 pytest_plugins = ["run_fixtures"]
 MAPS = Path("/proc/self/maps")
@@ -48,3 +51,20 @@ def test_tied_weights_stay_tied(tying: Tying, tmp_path: Path) -> None:
     shared = model.tgt_embedding.weight
     assert model.output.weight is shared
     assert (model.src_embedding.weight is shared) == (tying is Tying.all)
+
+
+def test_a_run_that_may_only_be_read_has_a_shortlist(
+    two_runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(copytree(two_runs.layer, tmp_path / "run"))
+    save = Shortlist.save
+
+    def refused(self: Shortlist, path: Path) -> None:
+        if path == run.shortlist_file:
+            raise PermissionError(13, "Permission denied", str(path))
+        save(self, path)
+
+    monkeypatch.setattr(Shortlist, "save", refused)
+    found = load_shortlist(DecodeConfig(shortlist=5), run, Tokenizers.load(run.folder))
+    assert found is not None
+    assert not run.shortlist_file.exists()
