@@ -71,7 +71,7 @@ def shortlist_logits(
 
     x (R, H), weight (V, H), bias (V,). Words below 0 come last and get minus infinity.
     """
-    x = x.float().contiguous()
+    x = x.to(weight.dtype).contiguous()
     if serves(backend, x, weight.detach(), bias.detach()):
         found: Tensor = torch.ops.seq2seq.shortlist_logits(
             x, weight.detach(), bias.detach(), words.contiguous()

@@ -95,6 +95,12 @@ def test_rules_hold_too(changes: dict[str, Any]) -> None:
             assert "no_repeat_ngram" not in changes or len(set(pairs)) == len(pairs)
 
 
+def test_a_double_model_searches_among_them() -> None:
+    model, given = translator(NORMS["layer"]).double(), shortlist(4)
+    config = DecodeConfig(3, max_length="2x+5", shortlist=4)
+    assert_allowed(search(model, config, 3, shortlist=given), given, 4)
+
+
 def test_drawn_words_are_allowed_ones() -> None:
     model, given = translator(NORMS["layer"]), shortlist(4)
     config = DecodeConfig(shortlist=4, max_length="2x+5")
