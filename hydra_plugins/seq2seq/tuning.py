@@ -6,6 +6,7 @@ Optuna itself is imported when a sweep begins.
 import importlib.util
 import logging
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +28,7 @@ class Trial:
     """A job of the sweep."""
 
     overrides: str
+    """All of them, quoted for a shell."""
     drawn: str
     """The overrides that Optuna drew."""
     score: float | None
@@ -62,7 +64,7 @@ class Trials(Recorder):
         """Return what a job scored, and the overrides that are its own."""
         drawn = [o for o in overrides if o.partition("=")[0] not in self.fixed]
         score = None if trial_failed(job) else float(job._return_value)
-        return Trial(" ".join(overrides), " ".join(drawn), score)
+        return Trial(shlex.join(overrides), " ".join(drawn), score)
 
 
 WORST: dict[str, Any] = {"status": JobStatus.COMPLETED, "_return_value": -math.inf}

@@ -2,14 +2,17 @@
 
 import importlib.util
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 from conftest import TrainCommand, registered
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import ConfigCompositionException
 from train_output import SHORT, folders, snapshot
 
-from hydra_plugins.seq2seq.tuning import Trial, summary
+from hydra_plugins.seq2seq.tuning import Trial, Trials, summary
 from seq2seq.app.explanations import explained
 from seq2seq.app.train import objective
 from seq2seq.config import Metric
@@ -110,3 +113,11 @@ def test_a_missing_plugin_names_its_extra(group: str, choice: str, plugin: str, 
     )
     expected = f"hydra/{group}={choice}: it needs pip install 'seq2seq[{extra}]'"
     assert explained(error) == expected
+
+
+def test_a_shell_reads_the_named_command_as_it_was_given() -> None:
+    done = JobReturn(status=JobStatus.COMPLETED)
+    done._return_value = 2.5
+    given = ["data.root='my data'", "hydra.run.dir=out/${seed}"]
+    said = summary([Trials(BasicLauncher(), set()).trial(given, done)])
+    assert shlex.split(said.splitlines()[1])[2:] == given
