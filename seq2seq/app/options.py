@@ -244,8 +244,10 @@ def open_ensemble(folders: Sequence[str], options: argparse.Namespace) -> "Sessi
 
     ValueError if their tokenizers differ.
     """
-    first, *others = (open_translator(folder, options) for folder in folders)
-    for folder, other in zip(folders[1:], others, strict=True):
+    first, others = open_translator(folders[0], options), list["Session"]()
+    for folder in folders[1:]:
+        search_of(folder, options)  # refuses what the run cannot do
+        others.append(other := open_run(folder, options))
         if other.tokenizers.identity != first.tokenizers.identity:
             raise ValueError(
                 f"{folder}: has other tokenizers than {folders[0]}; expected runs of one corpus"

@@ -45,7 +45,13 @@ def load_shortlist(decode: DecodeConfig, run: Run, tokenizers: Tokenizers) -> Sh
     if not decode.shortlist:
         return None
     if run.shortlist_file.exists():
-        return Shortlist.load(run.shortlist_file)
+        shortlist = Shortlist.load(run.shortlist_file)
+        if len(shortlist.candidates) != tokenizers.source.vocab_size:
+            raise DataError(
+                f"{run.shortlist_file}: for {len(shortlist.candidates):,} source pieces, not the"
+                f" run's {tokenizers.source.vocab_size:,}; delete it, and it is learnt again"
+            )
+        return shortlist
     config = run.config()
     ready = ready_tokenizers(config, run)
     prepared = prepare(config.data, config.tokenizer, config.trainer.progress, ready)
@@ -54,11 +60,11 @@ def load_shortlist(decode: DecodeConfig, run: Run, tokenizers: Tokenizers) -> Sh
             f"{run.folder}: its corpus has other tokenizers now; expected the text that the run"
             " was trained on, from which a shortlist is learnt"
         )
-    shortlist = shortlist_for(decode, prepared)
-    assert shortlist is not None
+    learnt = shortlist_for(decode, prepared)
+    assert learnt is not None
     with suppress(OSError):  # a folder that may only be read: the corpus keeps it, too
-        shortlist.save(run.shortlist_file)
-    return shortlist
+        learnt.save(run.shortlist_file)
+    return learnt
 
 
 def load_translator(

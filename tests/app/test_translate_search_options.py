@@ -7,6 +7,7 @@ from itertools import pairwise
 from operator import eq
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from runs import Command, Runs, Script, printed_lines
@@ -14,6 +15,7 @@ from runs import Command, Runs, Script, printed_lines
 from seq2seq.app import foreign
 from seq2seq.app.arguments import parser
 from seq2seq.app.options import add_search_options
+from seq2seq.data.shortlist import Shortlist
 
 pytest_plugins = ["run_fixtures"]
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "commands.md"
@@ -68,6 +70,30 @@ def test_a_shortlist_is_learnt_once_and_kept_in_the_run(
     assert done.code == 0
     (row,) = json.loads(file.read_text(encoding="utf-8"))["runs"]
     assert row["decode"]["shortlist"] == 30
+
+
+def test_a_shortlist_of_another_vocabulary_is_refused(
+    two_runs: Runs, translate: Command, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(two_runs.layer, run)
+    Shortlist(np.zeros((7, 3), np.int32), np.array([3], np.int32), False).save(
+        run / "shortlist.npz"
+    )
+    done = translate(run, "--shortlist", 3, stdin="one dogs\n")
+    assert done.code == 2
+    assert "shortlist.npz: for 7 source pieces, not the run's " in done.err
+
+
+def test_the_first_run_of_an_ensemble_has_the_shortlist(
+    two_runs: Runs, translate: Command, tmp_path: Path
+) -> None:
+    folders = [tmp_path / name for name in ("none", "layer")]
+    for folder, run in zip(folders, (two_runs.none, two_runs.layer), strict=True):
+        shutil.copytree(run, folder)
+    done = translate("--ensemble", *folders, "--shortlist", 30, stdin="one dogs\n")
+    assert done.code == 0
+    assert [(folder / "shortlist.npz").exists() for folder in folders] == [True, False]
 
 
 def test_a_shortlist_needs_the_text_that_the_run_was_trained_on(
