@@ -126,6 +126,13 @@ def distances(
     return apart
 
 
+def apart(found: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, float]:
+    """Return the distance of each result, relative to its size."""
+    assert found.keys() == expected.keys()
+    pairs = ((name, found[name].double(), tensor.double()) for name, tensor in expected.items())
+    return {name: ((a - b).norm() / (b.norm() + 1e-3)).item() for name, a, b in pairs}
+
+
 def present(found: Results) -> dict[str, Tensor]:
     """Return the outputs and those gradients that are not None."""
     return {name: value for name, value in found.items() if value is not None}

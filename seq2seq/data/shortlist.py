@@ -26,7 +26,7 @@ from .dataset import ParallelDataset, Prepared
 from .tokenizer import Tokenizers
 
 FILE = "shortlist.npz"
-"""Its name in a prepared corpus and in a run's folder."""
+"""Its name in the folder of a prepared corpus."""
 
 FREQUENT = 100
 """Number of frequent target pieces that every sentence may become."""
@@ -171,12 +171,3 @@ def best_of_rows(
     table = np.full((count, MOST_CANDIDATES), NONE, np.int32)
     table[rows[best], places[best]] = columns[best]
     return table
-
-
-def coverage(shortlist: Shortlist, pairs: ParallelDataset, count: int) -> float:
-    """Return the share of the target pieces of some pairs that the shortlist allows."""
-    sentences = [pairs.src(i).tolist() for i in range(len(pairs))]
-    words = shortlist.words(sentences, count)
-    targets = [pairs.tgt(i) for i in range(len(pairs))]
-    allowed = sum(int(np.isin(t, w).sum()) for t, w in zip(targets, words, strict=True))
-    return allowed / max(1, sum(map(len, targets)))

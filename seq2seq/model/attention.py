@@ -12,7 +12,7 @@ from ..config import Attention
 from . import kernels
 from .kernels import masked_softmax
 from .linear import Linear
-from .memory import Memory, SharedMemory
+from .memory import Memory, SharedMemory, query_gradients
 from .packing import Packing
 
 
@@ -95,13 +95,11 @@ class _AttentionOverRows(torch.autograd.Function):
     def backward(
         ctx: Any, d_context: Tensor | None, d_weights: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        if d_context is None:
-            d_context = torch.zeros_like(ctx.saved_tensors[0])
-        ops, (query, keys, states, weights, *places) = torch.ops.seq2seq, ctx.saved_tensors
-        by_query, by_scores = ops.attention_query_backward(
-            d_context, d_weights, keys, states, weights, *places, ctx.steps
+        query, keys, states, weights, mask, index = ctx.saved_tensors
+        by_query, by_scores, by_context = query_gradients(
+            d_context, d_weights, Memory(states, keys, mask), weights, index, ctx.steps
         )
-        by_memory = ops.attention_memory_backward(
-            by_scores, d_context, query, weights, *places, ctx.steps
+        by_memory = torch.ops.seq2seq.attention_memory_backward(
+            by_scores, by_context, query, weights, mask, index, ctx.steps
         )
         return by_query, *by_memory, None, None, None

@@ -61,6 +61,26 @@ class Memory:
         return Memory(*(part[:sentences, :steps] for part in self.parts()))
 
 
+def query_gradients(
+    d_context: Tensor | None,
+    d_weights: Tensor | None,
+    memory: Memory,
+    weights: Tensor,
+    index: Tensor,
+    steps: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of queries (N, H), scores (N, S) and contexts (N, H); None counts as 0.
+
+    weights (N, S); index (N,) is b * steps + t of each row.
+    """
+    if d_context is None:
+        d_context = memory.states.new_zeros(len(index), memory.states.size(2))
+    found = torch.ops.seq2seq.attention_query_backward(
+        d_context, d_weights, memory.keys, memory.states, weights, memory.mask, index, steps
+    )
+    return *found, d_context
+
+
 class StepGradients:
     """What the gradient of a memory needs of the steps of a loop; it must not hold its graph.
 
@@ -131,12 +151,10 @@ class _Attend(torch.autograd.Function):
         ctx: Any, d_context: Tensor | None, d_weights: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         memory: Memory = ctx.memory
-        if d_context is None:
-            d_context = memory.states.new_zeros(len(ctx.index), memory.states.size(2))
-        by_query, by_scores = torch.ops.seq2seq.attention_query_backward(
-            d_context, d_weights, memory.keys, memory.states, ctx.weights, memory.mask, ctx.index, 1
+        by_query, by_scores, by_context = query_gradients(
+            d_context, d_weights, memory, ctx.weights, ctx.index, 1
         )
-        return by_query, by_scores, d_context, None
+        return by_query, by_scores, by_context, None
 
 
 @dataclass

@@ -39,9 +39,6 @@ def score_split(
     For the test set the text and the worked examples are stored too.
     """
     src, tgt = read_split(config.data, split)
-    shortlist = shortlist_for(config.decode, prepared)
-    if shortlist is not None:
-        shortlist.save(run.shortlist_file)
     translations = translate_lines(
         model,
         prepared.tokenizers,
@@ -49,7 +46,7 @@ def score_split(
         config.decode,
         precision=config.trainer.precision,
         progress=config.trainer.progress,
-        shortlist=shortlist,
+        shortlist=shortlist_for(config.decode, prepared),
     )
     texts = [best[0].text for best in translations]
     write_lines(run.translations / f"{split}.txt", texts)
@@ -102,6 +99,8 @@ def finish_run(
     valid_loss = teacher_forced_loss(model, valid, config, device)
     if config.norm.kind is NormKind.batch:
         by_batch = teacher_forced_loss(model, valid, config, device, by_batch=True)
+    if (shortlist := shortlist_for(config.decode, prepared)) is not None:
+        shortlist.save(run.shortlist_file)  # so that the run translates without its corpus
     scores = {
         split: score_split(run, config, prepared, model, split)
         for split in ("valid", *({"test"} & splits(config.data).keys()))

@@ -11,14 +11,13 @@ from runs import corpus, settings
 from seq2seq.config import DecodeConfig
 from seq2seq.config.decode import MOST_CANDIDATES
 from seq2seq.data import shortlist as module
-from seq2seq.data.dataset import Prepared
+from seq2seq.data.dataset import ParallelDataset, Prepared
 from seq2seq.data.preparation import prepare
 from seq2seq.data.shortlist import (
     NONE,
     Links,
     Shortlist,
     best_of_rows,
-    coverage,
     ibm_model_1,
     learn,
     shortlist_for,
@@ -47,6 +46,15 @@ def oracle(
                     totals[s] += probability[s, t] / among
         probability = {(s, t): count / totals[s] for (s, t), count in counts.items()}
     return probability
+
+
+def coverage(shortlist: Shortlist, pairs: ParallelDataset, count: int) -> float:
+    """Return the share of the target pieces of some pairs that the shortlist allows."""
+    sentences = [pairs.src(i).tolist() for i in range(len(pairs))]
+    words = shortlist.words(sentences, count)
+    targets = [pairs.tgt(i) for i in range(len(pairs))]
+    allowed = sum(int(np.isin(t, w).sum()) for t, w in zip(targets, words, strict=True))
+    return allowed / max(1, sum(map(len, targets)))
 
 
 def test_model_1_is_that_of_its_definition(prepared: Prepared) -> None:

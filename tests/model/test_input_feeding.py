@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from kernel_cases import needs_compiler
+from kernel_cases import apart, needs_compiler
 from torch import Tensor
 
 from seq2seq.config import Attention, CellConfig, CellKind, ModelConfig, Tying
@@ -41,13 +41,6 @@ def losses(
     loss.backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     return {"loss": loss.detach(), **gradients, **dict(model.named_buffers())}
-
-
-def apart(found: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, float]:
-    """Return the distance of each result, relative to its size."""
-    assert found.keys() == expected.keys()
-    pairs = ((name, found[name].double(), tensor.double()) for name, tensor in expected.items())
-    return {name: ((a - b).norm() / (b.norm() + 1e-3)).item() for name, a, b in pairs}
 
 
 @pytest.mark.parametrize("norm", NormKind)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from kernel_cases import NORMS, needs_compiler
+from kernel_cases import NORMS, apart, needs_compiler
 from oracles import CELLS, config
 from torch import Tensor
 
@@ -76,13 +76,6 @@ def gradients(
     found |= {name: p.grad for name, p in layer.named_parameters()}
     found |= {name: b.clone() for name, b in layer.named_buffers()}
     return {name: t for name, t in found.items() if t is not None}
-
-
-def apart(found: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, float]:
-    """Return the distance of each result, relative to its size."""
-    assert found.keys() == expected.keys()
-    pairs = ((name, found[name].double(), tensor.double()) for name, tensor in expected.items())
-    return {name: ((a - b).norm() / (b.norm() + 1e-3)).item() for name, a, b in pairs}
 
 
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:

@@ -220,6 +220,14 @@ auto with_types(const Tensor& u, const Tensor& weight_hh, std::string_view cell,
   return with_cell<BFloat16, BFloat16>(cell, run);
 }
 
+void check_statistics(const Tensor& mean, const Tensor& var, int64_t steps, int64_t features) {
+  for (const Tensor& statistics : {mean, var})
+    TORCH_CHECK(statistics.sizes() == at::IntArrayRef({steps, features}) &&
+                    statistics.scalar_type() == at::kFloat,
+                "expected float statistics (", steps, ", ", features, "), got ", statistics.sizes(),
+                " of type ", statistics.scalar_type());
+}
+
 Outputs batch_norm_recurrence(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
                               const OptionalTensor& c_0, const Tensor& vectors, const Tensor& mean,
                               const Tensor& var, at::IntArrayRef batch_sizes, int64_t batch_steps,
@@ -231,11 +239,7 @@ Outputs batch_norm_recurrence(const Tensor& u, const Tensor& weight_hh, const Op
     const int64_t H = u.size(1) / Cell::kGates, steps = batch_sizes.size();
     check_shapes(u, weight_hh, h_0, c_0, batch_sizes, Cell::kGates);
     check_vectors(vectors, Cell::template Vectors<float*>::kCount * H);
-    for (const Tensor& statistics : {mean, var})
-      TORCH_CHECK(statistics.sizes() == at::IntArrayRef({steps, Cell::kStatistics * H}) &&
-                      statistics.scalar_type() == at::kFloat,
-                  "expected float statistics (", steps, ", ", Cell::kStatistics * H, "), got ",
-                  statistics.sizes(), " of type ", statistics.scalar_type());
+    check_statistics(mean, var, steps, Cell::kStatistics * H);
     return forward<Cell>(u.contiguous(), weight_hh, contiguous(h_0), contiguous(c_0),
                          vectors.contiguous(), mean.clone(at::MemoryFormat::Contiguous),
                          var.clone(at::MemoryFormat::Contiguous),
@@ -273,14 +277,6 @@ Inferred batch_norm_inference(const Tensor& u, const Tensor& weight_hh, const Op
   });
 }
 
-void check_statistics(const Tensor& mean, const Tensor& var, int64_t features) {
-  for (const Tensor& statistics : {mean, var})
-    TORCH_CHECK(statistics.sizes() == at::IntArrayRef({1, features}) &&
-                    statistics.scalar_type() == at::kFloat,
-                "expected float statistics (1, ", features, "), got ", statistics.sizes(),
-                " of type ", statistics.scalar_type());
-}
-
 StepOutputs batch_norm_step(const Tensor& u, const OptionalTensor& z, const OptionalTensor& h,
                             const OptionalTensor& c, const Tensor& vectors, const Tensor& mean,
                             const Tensor& var, bool by_batch, std::string_view cell, double eps,
@@ -291,7 +287,7 @@ StepOutputs batch_norm_step(const Tensor& u, const OptionalTensor& z, const Opti
     in.check(Cell::kGates);
     const int64_t H = u.size(1) / Cell::kGates;
     check_vectors(vectors, Cell::template Vectors<float*>::kCount * H);
-    check_statistics(mean, var, Cell::kStatistics * H);
+    check_statistics(mean, var, 1, Cell::kStatistics * H);
     return step_forward<Cell>(in, vectors.contiguous(), mean.clone(at::MemoryFormat::Contiguous),
                               var.clone(at::MemoryFormat::Contiguous),
                               {by_batch, eps, normalises_input});
@@ -307,7 +303,7 @@ StepGradientTensors batch_norm_step_backward(
   return with_types(u, z.value_or(u), cell, [&](auto tag) {
     using Cell = typename decltype(tag)::type;
     in.check(Cell::kGates);
-    check_statistics(mean, var, Cell::kStatistics * u.size(1) / Cell::kGates);
+    check_statistics(mean, var, 1, Cell::kStatistics * u.size(1) / Cell::kGates);
     return step_backward<Cell>(d_h, d_carried, in, vectors.contiguous(), h, c, mean, var,
                                {by_batch, eps, normalises_input});
   });

@@ -45,8 +45,10 @@ def run_step(
         z = steps.hh(h)
     tensors = (u, z, h, c, steps.vectors)
     if p.ih.statistics is None:
-        settings = (operator_name(p), p.ih.kind, p.ih.eps)
-        h, c = _Step.apply(*tensors, *settings)  # type: ignore[no-untyped-call]
+        names = operator_name(p), p.ih.kind
+        h, c, *_ = _Step.apply(  # type: ignore[no-untyped-call]
+            *tensors, "cell_step", (*names, p.ih.eps, True), names
+        )
     else:
         h, c = _batch_norm(tensors, p, first_step)
     assert h is not None
@@ -66,8 +68,8 @@ def _batch_norm(
         u = p.ih(u.float(), 0)
     statistics = running_statistics(p, first_step, 1)
     settings = (by_batch, operator_name(p), p.ih.eps, not whole)
-    h, c, mean, var = _BatchNormStep.apply(  # type: ignore[no-untyped-call]
-        u, *others, *statistics, *settings
+    h, c, mean, var = _Step.apply(  # type: ignore[no-untyped-call]
+        u, *others, "batch_norm_step", (*statistics, *settings), settings
     )
     rows = [len(u)] if by_batch else []
     record_statistics(p, first_step, rows, mean, var, has_state=tensors[2] is not None)
@@ -75,37 +77,20 @@ def _batch_norm(
 
 
 class _Step(torch.autograd.Function):
-    """One step with no norm, layer norm or rms norm: seq2seq::cell_step of rows.cpp."""
+    """One step by an operator: cell_step of rows.cpp, or batch_norm_step of columns.cpp.
+
+    The backward operator takes what the operator took and returned, then `kept` of its settings.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, u: Tensor, z: Any, h: Any, c: Any, vectors: Tensor, *settings: Any
-    ) -> Any:
+        ctx: Any, u: Tensor, z: Any, h: Any, c: Any, vectors: Tensor, name: str, settings: Any,
+        kept: Any,
+    ) -> Any:  # fmt: skip
         inputs = (u, z, h, c, vectors)
-        outputs = torch.ops.seq2seq.cell_step(*inputs, *settings, True)
+        outputs = getattr(torch.ops.seq2seq, name)(*inputs, *settings)
         ctx.save_for_backward(*inputs, *outputs)
-        ctx.settings = settings[:2]
-        ctx.set_materialize_grads(False)
-        return outputs[:2]
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, d_h: Tensor | None, d_c: Tensor | None) -> tuple[Any, ...]:
-        found = torch.ops.seq2seq.cell_step_backward(d_h, d_c, *ctx.saved_tensors, *ctx.settings)
-        return *_in_order(ctx, found), None, None, None
-
-
-class _BatchNormStep(torch.autograd.Function):
-    """One step with batch norm: seq2seq::batch_norm_step of columns.cpp."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, u: Tensor, z: Any, h: Any, c: Any, vectors: Tensor, *settings: Any
-    ) -> Any:
-        inputs = (u, z, h, c, vectors)
-        outputs = torch.ops.seq2seq.batch_norm_step(*inputs, *settings)
-        ctx.save_for_backward(*inputs, *outputs)
-        ctx.settings = settings[2:]
+        ctx.name, ctx.kept = name, kept
         ctx.mark_non_differentiable(*outputs[2:])
         ctx.set_materialize_grads(False)
         return outputs
@@ -113,10 +98,9 @@ class _BatchNormStep(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, d_h: Tensor | None, d_c: Tensor | None, *_: Any) -> tuple[Any, ...]:
-        found = torch.ops.seq2seq.batch_norm_step_backward(
-            d_h, d_c, *ctx.saved_tensors, *ctx.settings
-        )
-        return *_in_order(ctx, found), *[None] * 6
+        backward = getattr(torch.ops.seq2seq, f"{ctx.name}_backward")
+        found = backward(d_h, d_c, *ctx.saved_tensors, *ctx.kept)
+        return *_in_order(ctx, found), None, None, None
 
 
 def _in_order(ctx: Any, found: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
