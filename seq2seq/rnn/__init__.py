@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .cpu.step_loops import SharedProduct, Stepwise, shares, stepwise
     from .layers import GRU, LSTM, RNN, RecurrentLayers
     from .observation import Step, steps
-    from .packing import flipped_rows
+    from .packing import Layout
     from .parameters import is_norm_parameter
     from .precision import product_dtype
     from .recalibration import (
@@ -38,6 +38,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "CellNorm",
+    "Layout",
     "NormConfig",
     "NormGroup",
     "NormKind",
@@ -51,7 +52,6 @@ __all__ = [
     "Terms",
     "batch_norm_layers",
     "batch_statistics",
-    "flipped_rows",
     "is_norm_parameter",
     "load_kernels",
     "packed",

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from .cpu.launch import run
-from .packing import Steps
+from .packing import Layout, Steps
 from .precision import product_dtype
 from .reference import CellParameters, State
 
@@ -44,10 +44,10 @@ def unsupported(p: CellParameters, by_row: bool = False) -> str | None:
 
 
 def recurrence(
-    x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters, first_step: Steps = 0
+    x: Tensor, layout: Layout, state: State | None, p: CellParameters, first_step: Steps = 0
 ) -> tuple[Tensor, State]:
     """Return what `reference.recurrence` returns, for a case that the kernels support."""
     if p.kept is None:
-        return run(x, batch_sizes, state, p, first_step)
+        return run(x, layout, state, p, first_step)
     with torch._C._AutoDispatchBelowAutograd():  # saves the time of autograd, which has no work
-        return run(x, batch_sizes, state, p, first_step)
+        return run(x, layout, state, p, first_step)

@@ -13,7 +13,7 @@ from .backends import fused_serves, recurrence
 from .config import NormConfig, NormKind
 from .cpu.one_step import cell_steps
 from .cpu.step_loops import shares
-from .packing import Steps, flipped_rows
+from .packing import Layout, Steps
 from .parameters import RecurrentParameters
 from .precision import product_dtype
 from .reference import State
@@ -113,8 +113,7 @@ class RecurrentLayers(RecurrentParameters):
         steps, batch = x.size(0), x.size(1)
         state = self._state(hx, batch if batched else None)
         first_step = self._checked_steps(first_step, steps, batch)
-        output, last = self._run(x.flatten(0, 1), [batch] * steps, state, first_step)
-        output = output.view(steps, batch, -1)
+        output, last = self._run(x, Layout.of_padded(steps, batch), state, first_step)
         if not batched:
             return output.squeeze(1), self._hx(tuple(s.squeeze(1) for s in last))
         return output.transpose(0, 1) if self.batch_first else output, self._hx(last)
@@ -122,15 +121,17 @@ class RecurrentLayers(RecurrentParameters):
     def _forward_packed(
         self, packed: PackedSequence, hx: Any, first_step: Steps
     ) -> tuple[PackedSequence, Any]:
+        if torch.compiler.is_exporting():
+            raise ValueError("a PackedSequence cannot be exported: expected a padded tensor")
         self._check_input(packed.data, (2,))
-        sizes = packed.batch_sizes.tolist()
-        state = self._state(hx, sizes[0])
+        layout = Layout.of_packed(packed.batch_sizes)
+        state = self._state(hx, layout.sequences)
         if state is not None and packed.sorted_indices is not None:
             state = tuple(s.index_select(1, packed.sorted_indices) for s in state)
-        first_step = self._checked_steps(first_step, len(sizes), sizes[0])
+        first_step = self._checked_steps(first_step, layout.steps, layout.sequences)
         if isinstance(first_step, Tensor) and packed.sorted_indices is not None:
             first_step = first_step.index_select(0, packed.sorted_indices)
-        data, last = self._run(packed.data, sizes, state, first_step)
+        data, last = self._run(packed.data, layout, state, first_step)
         if packed.unsorted_indices is not None:
             last = tuple(s.index_select(1, packed.unsorted_indices) for s in last)
         output = PackedSequence(
@@ -139,43 +140,49 @@ class RecurrentLayers(RecurrentParameters):
         return output, self._hx(last)
 
     def _run(
-        self, x: Tensor, batch_sizes: list[int], state: State | None, first_step: Steps
+        self, x: Tensor, layout: Layout, state: State | None, first_step: Steps
     ) -> tuple[Tensor, State]:
         """Return the output (N, D * H) of the last layer, and all last states, each (L * D, B, H).
 
-        x (N, I) and the output are packed; state is (L * D, B, H) each, or None.
+        x is packed (N, I), or (T, B, I); the output likewise. state is (L * D, B, H) each, or None.
         """
         last: list[State] = []
         for layer in range(self.num_layers):
             outputs = []
             for suffix in self.suffixes(layer):
                 initial = None if state is None else tuple(s[len(last)] for s in state)
-                output, final = self._run_direction(suffix, x, batch_sizes, initial, first_step)
+                output, final = self._run_direction(suffix, x, layout, initial, first_step)
                 outputs.append(output)
                 last.append(final)
-            x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+            x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
             if self.dropout and layer < self.num_layers - 1:
                 x = F.dropout(x, self.dropout, self.training)
         return x, tuple(torch.stack(parts) for parts in zip(*last, strict=True))
 
     def _run_direction(
-        self, suffix: str, x: Tensor, batch_sizes: list[int], state: State | None, first_step: Steps
+        self, suffix: str, x: Tensor, layout: Layout, state: State | None, first_step: Steps
     ) -> tuple[Tensor, State]:
         """Return the output (N, H) of one layer and direction, and its last state."""
         p = self.cell_parameters(suffix)
-        if state is None and len(batch_sizes) == 1 and self.norm.kind is NormKind.none:
+        if state is None and self._starts_at_zero(layout):
             # As in torch.nn, the gradient of weight_hh is then 0 and not None.
-            zeros = p.weight_hh.new_zeros(batch_sizes[0], self.hidden_size)
+            zeros = p.weight_hh.new_zeros(layout.sequences, self.hidden_size)
             state = (zeros, zeros) if self.cell == "lstm" else (zeros,)
-        flip = flipped_rows(batch_sizes, x.device) if suffix.endswith("_reverse") else None
-        if flip is not None:
-            x = x.index_select(0, flip)
-        output, last = recurrence(self.backend, x, batch_sizes, state, p, first_step)
-        if flip is not None:
-            output = output.index_select(0, flip)
+        flips = suffix.endswith("_reverse")
+        x = layout.flipped(x) if flips else x
+        output, last = recurrence(self.backend, x, layout, state, p, first_step)
+        output = layout.flipped(output) if flips else output
         for statistics in p.statistics():
             statistics.finish()
         return output, last
+
+    def _starts_at_zero(self, layout: Layout) -> bool:
+        """Return whether a missing state is replaced by zeros.
+
+        In a single step of training the gradient of weight_hh is then 0 and not None, as in torch.
+        """
+        eager = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        return eager and layout.steps == 1 and self.norm.kind is NormKind.none
 
     def _check_input(self, x: Tensor, dims: tuple[int, ...]) -> None:
         shape = tuple(x.shape)

@@ -165,7 +165,7 @@ class RecurrentParameters(OperandCache, Stepwise):
             getattr(self, f"running_var_{term}{suffix}"),
             getattr(self, f"num_updates_{term}{suffix}"),
             steps_seen,
-            last=min(mean.size(0), max(int(steps_seen), 1)) - 1,
+            last=last_place(steps_seen, mean.size(0)),
             norm=self.norm,
             use_batch=self.training or self._by_batch,
             update=self.training and not self._by_batch,
@@ -194,6 +194,14 @@ class RecurrentParameters(OperandCache, Stepwise):
                 f" norm.max_steps={norm.max_steps}: train on shorter sequences or raise max_steps"
             )
         return first_step
+
+
+def last_place(steps_seen: Tensor, places: int) -> int | Tensor:
+    """Return the last of so many places that has statistics; without any it is the first one."""
+    functional = torch._C._are_functorch_transforms_active() or steps_seen.is_meta
+    if functional or torch.compiler.is_compiling():
+        return steps_seen.clamp(1, places) - 1
+    return min(places, max(int(steps_seen), 1)) - 1
 
 
 def check_steps(steps: Tensor, batch: int) -> None:

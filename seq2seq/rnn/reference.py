@@ -12,8 +12,8 @@ Their sum enters the gates (separate terms), or gain_ih * N(u + z) + bias_ih + b
 terms). N is in `normalization.py`; without a norm, gain * N(v) is v.
 
 Sequences are packed as in `torch.nn.utils.rnn.PackedSequence`: sorted by falling length, step t is
-the next batch_sizes[t] rows. There are N rows in all and B in the first step; I input features, H
-hidden features and G gates.
+the next layout.batch_sizes[t] rows. There are N rows in all and B in the first step; I input
+features, H hidden features and G gates.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from .normalization import Term
-from .packing import Steps, time_steps
+from .packing import Layout, Steps, time_steps
 from .precision import product
 from .statistics import BatchStatistics
 
@@ -137,15 +137,15 @@ STEPS = {"lstm": lstm_step, "gru": gru_step, "rnn": rnn_step}
 
 
 def unroll(
-    x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters, first_step: Steps = 0
+    x: Tensor, layout: Layout, state: State | None, p: CellParameters, first_step: Steps = 0
 ) -> Iterator[tuple[Sums, State]]:
     """Yield what each step returns for its active rows: the loop over time.
 
     Arguments are those of `recurrence`.
     """
     u = product(x, p.weight_ih)
-    y_ih = u if p.joint else p.ih.over_sequence(u, batch_sizes, first_step)
-    for t, rows in enumerate(y_ih.split(batch_sizes)):
+    y_ih = u if p.joint else p.ih.over_sequence(u, layout, first_step)
+    for t, rows in enumerate(y_ih.split(layout.sizes())):
         if state is not None and rows.size(0) < state[0].size(0):
             state = tuple(s[: rows.size(0)] for s in state)
         sums, state = STEPS[p.cell](p, rows, state, time_steps(first_step, t, rows.size(0)))
@@ -153,7 +153,7 @@ def unroll(
 
 
 def recurrence(
-    x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters, first_step: Steps = 0
+    x: Tensor, layout: Layout, state: State | None, p: CellParameters, first_step: Steps = 0
 ) -> tuple[Tensor, State]:
     """Return the output (N, H) of one layer in one direction, and the last states, each (B, H).
 
@@ -162,8 +162,8 @@ def recurrence(
     """
     outputs: list[Tensor] = []
     finished: list[State] = []
-    active = [*batch_sizes[1:], 0]
-    steps = unroll(x, batch_sizes, state, p, first_step)
+    active = [*layout.sizes()[1:], 0]
+    steps = unroll(x, layout, state, p, first_step)
     for following, (_, after) in zip(active, steps, strict=True):
         outputs.append(after[0])
         if following < after[0].size(0):
