@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from .backends import check_backend
 from .config import CellNorm, NormConfig, NormGroup, NormKind, Statistics, Terms, norm_config
+from .cpu.frozen import Freezable
 from .cpu.one_step import CellSteps
-from .cpu.operands import OperandCache
 from .cpu.step_loops import Stepwise
 from .normalization import Term
 from .packing import Steps
@@ -17,7 +17,7 @@ from .reference import CellParameters
 from .statistics import BatchStatistics, Pool
 
 
-class RecurrentParameters(OperandCache, Stepwise):
+class RecurrentParameters(Freezable, Stepwise):
     """Parameters of recurrent layers, and batch norm's running statistics as buffers.
 
     Names end in a suffix for the layer and direction: _l0, _l0_reverse, _l1, ... With input size I
@@ -128,8 +128,21 @@ class RecurrentParameters(OperandCache, Stepwise):
         for name, buffer in self.named_buffers():
             buffer.fill_(1.0 if name.startswith("running_var") else 0)
 
+    def kept(self) -> dict[Any, Any] | None:
+        """Return what `frozen` keeps; None also while batch norm uses the batches' statistics."""
+        return None if self._by_batch else super().kept()
+
     def cell_parameters(self, suffix: str) -> CellParameters:
         """Return the parameters of one layer and direction, as the equations take them."""
+        kept = self.kept()
+        if kept is None:
+            return self._cell_parameters(suffix, None)
+        if suffix not in kept:
+            kept[suffix] = self._cell_parameters(suffix, {})
+        found: CellParameters = kept[suffix]
+        return found
+
+    def _cell_parameters(self, suffix: str, kept: dict[torch.dtype, Any] | None) -> CellParameters:
         return CellParameters(
             self.cell,
             weight_ih=getattr(self, f"weight_ih{suffix}"),
@@ -142,7 +155,7 @@ class RecurrentParameters(OperandCache, Stepwise):
             carried=self.norm.cell is CellNorm.carried,
             activation=getattr(torch, self.nonlinearity),
             steps=self._steps.get(suffix),
-            kept=self.kept_operands(suffix),
+            kept=kept,
         )
 
     def _term(self, name: str, suffix: str) -> Term:
