@@ -1,6 +1,7 @@
 """Parameters of the recurrent layers: names, shapes, initial values, and views as terms."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from .normalization import Term
 from .packing import Steps
 from .reference import CellParameters
 from .statistics import BatchStatistics, Pool
+from .tracking import RunningStatistics
 
 
 class RecurrentParameters(Freezable, Stepwise):
@@ -56,7 +58,9 @@ class RecurrentParameters(Freezable, Stepwise):
         default = Terms.joint if self.cell == "rnn" and not self.sequence_input else Terms.separate
         self.joint = norm.kind is not NormKind.none and (norm.terms or default) is Terms.joint
         self._by_batch = False
-        self._pools: dict[str, Pool] = {}
+        self.pools: dict[str, Pool] = {}
+        if norm.kind is NormKind.batch:
+            self.running_statistics = RunningStatistics(self)
         self._steps: dict[str, CellSteps] = {}
 
     def terms(self) -> dict[str, list[int]]:
@@ -125,8 +129,35 @@ class RecurrentParameters(Freezable, Stepwise):
                 nn.init.constant_(parameter, self.norm.initial_gain)
             elif name.startswith("bias_c_"):
                 nn.init.zeros_(parameter)
-        for name, buffer in self.named_buffers():
+        self.reset_statistics()
+
+    def reset_statistics(self) -> None:
+        """Set batch norm's statistics to those before any training."""
+        for name, buffer in self.named_buffers(recurse=False):
             buffer.fill_(1.0 if name.startswith("running_var") else 0)
+
+    def set_momentum(self, momentum: float) -> None:
+        """Set norm.momentum of this layer; others may have the same settings."""
+        self.norm = replace(self.norm, momentum=momentum)
+
+    def pool_statistics(self) -> None:
+        """Collect the statistics of the batches to come in `pools`, instead of averaging them."""
+        kind = "running_mean_"
+        names = [n for n, _ in self.named_buffers(recurse=False) if n.startswith(kind)]
+        self.pools = {n.removeprefix(kind): Pool(self.get_buffer(n)) for n in names}
+
+    def store_pools(self) -> None:
+        """Make the statistics that were collected the running ones; end the collection."""
+        for name in self.pools:
+            term = name.partition("_")[0]
+            statistics = self._statistics(term, name.removeprefix(term))
+            assert statistics is not None
+            statistics.store_pool()
+        self.pools = {}
+
+    def trains_statistics(self) -> bool:
+        """Return whether batch norm is in training mode, here and in `running_statistics`."""
+        return self.training and self.running_statistics.training
 
     def kept(self) -> dict[Any, Any] | None:
         """Return what `frozen` keeps; None also while batch norm uses the batches' statistics."""
@@ -180,10 +211,10 @@ class RecurrentParameters(Freezable, Stepwise):
             steps_seen,
             last=min(mean.size(0), max(int(steps_seen), 1)) - 1,
             norm=self.norm,
-            use_batch=self.training or self._by_batch,
-            update=self.training and not self._by_batch,
+            use_batch=self.trains_statistics() or self._by_batch,
+            update=self.trains_statistics() and not self._by_batch,
             whole_sequence=self.sequence_input and term == "ih",
-            pool=self._pools.get(term + suffix),
+            pool=self.pools.get(term + suffix),
         )
 
     def _checked_steps(self, first_step: Steps, steps: int, batch: int) -> Steps:
@@ -192,7 +223,7 @@ class RecurrentParameters(Freezable, Stepwise):
         keeps = norm.kind is NormKind.batch and norm.statistics is not Statistics.shared
         if isinstance(first_step, Tensor):
             check_steps(first_step, batch)
-            if keeps and (self.training or self._by_batch):
+            if keeps and (self.trains_statistics() or self._by_batch):
                 raise ValueError(
                     "first_step has a number for each sequence: batch norm takes the rows of one"
                     " step together in training; expected an int, or eval mode"
@@ -201,7 +232,7 @@ class RecurrentParameters(Freezable, Stepwise):
         if first_step < 0:
             raise ValueError(f"first_step={first_step}: expected a time step, 0 or later")
         steps += first_step
-        if keeps and (self.training or self._pools) and steps > norm.max_steps:
+        if keeps and (self.trains_statistics() or self.pools) and steps > norm.max_steps:
             raise ValueError(
                 f"input has {steps} time steps, but batch norm keeps statistics for"
                 f" norm.max_steps={norm.max_steps}: train on shorter sequences or raise max_steps"
@@ -216,7 +247,7 @@ def check_steps(steps: Tensor, batch: int) -> None:
             f"first_step is {steps.dtype} of shape {tuple(steps.shape)}: expected an int, or whole"
             f" numbers of shape {(batch,)}, one for each sequence"
         )
-    if not torch.compiler.is_compiling() and (lowest := int(steps.min())) < 0:
+    if not torch.compiler.is_compiling() and batch and (lowest := int(steps.min())) < 0:
         raise ValueError(f"first_step has {lowest}: expected time steps, 0 or later")
 
 
