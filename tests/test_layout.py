@@ -85,7 +85,9 @@ ROOMS = {
     "data": {"config", "errors", "files", "shown"},
     "model": {"rnn", "config"},
     "runs": {"rnn", "config", "errors", "files", "programs", "shown"},
-    "translation": {"config", "data", "runs", "model", "device", "errors", "figures", "shown"},
+    "translation": {
+        *("rnn", "config", "data", "runs", "model", "device", "errors", "figures", "shown"),
+    },
     "probes": {"rnn", "config", "data", "runs", "model", "device", "translation"},
     "training": {
         *("rnn", "config", "data", "runs", "model", "device", "errors", "files", "figures"),
@@ -200,7 +202,7 @@ def test_nothing_that_is_read_is_executed() -> None:
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
 BUDGETS = {
-    ("rnn",): 1550,
+    ("rnn",): 1850,
     ("model", "translation", "training"): 4150,
     ("data",): 3640,
     ("report",): 3000,
@@ -253,13 +255,10 @@ def test_a_function_fits_a_screen(path: Path) -> None:
 
 
 def test_no_function_takes_kwargs() -> None:
-    """The only **kwargs are those of torch's own signatures."""
     found = {
         (path.name, node.name) for path in PYTHON for node in functions(path) if node.args.kwarg
     }
-    assert found <= {
-        ("operands.py", "_load_from_state_dict"),
-    }
+    assert not found
 
 
 # -- options ---

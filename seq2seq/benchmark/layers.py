@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..device import multiplies_bfloat16
-from ..rnn import GRU, LSTM, RNN, NormKind, load_kernels, packed, packs
+from ..rnn import GRU, LSTM, RNN, NormKind, frozen, load_kernels, packed, packs
 from .contestants import PRODUCTS
 from .timing import Run
 
@@ -172,7 +172,7 @@ def others(cell: str, size: Size) -> dict[str, Run]:
 def single_steps(hidden: int, rows: int = 5, repeats: int = 20) -> dict[str, Run]:
     """Return contestants that take `repeats` single steps of `rows` rows, as beam search does.
 
-    torch.nn.LSTMCell, torch.nn.LSTM, and ours by norm.
+    torch.nn.LSTMCell, torch.nn.LSTM, and ours by norm, also within `frozen`.
     """
     torch.manual_seed(0)
     x, h = torch.randn(1, rows, hidden), torch.zeros(1, rows, hidden)
@@ -186,7 +186,14 @@ def single_steps(hidden: int, rows: int = 5, repeats: int = 20) -> dict[str, Run
         for _ in range(repeats):
             step()
 
+    def run_frozen(layer: nn.Module, step: Run) -> None:
+        with frozen(layer):
+            run(step)
+
     runs: dict[str, Run] = {"torch.nn.LSTMCell": partial(run, partial(cell, x[0], (h[0], h[0])))}
-    return runs | {
-        name: partial(run, partial(layer.eval(), x, (h, h))) for name, layer in layers.items()
-    }
+    for name, layer in layers.items():
+        step = partial(layer.eval(), x, (h, h))
+        runs[name] = partial(run, step)
+        if isinstance(layer, LSTM):
+            runs[f"{name} frozen"] = partial(run_frozen, layer, step)
+    return runs

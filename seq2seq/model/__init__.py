@@ -6,7 +6,6 @@ Everything but attention works on packed rows, so that padding costs nothing.
 from .decoder import DecoderState
 from .dropout import Dropout
 from .encoder import as_state
-from .linear import packed_weights
 from .memory import Memory
 from .packing import Packing
 from .translator import Translator, Vocabulary, count_parameters
@@ -20,5 +19,4 @@ __all__ = [
     "Vocabulary",
     "as_state",
     "count_parameters",
-    "packed_weights",
 ]

@@ -1,12 +1,10 @@
-"""A linear layer whose weight can be packed for the products of a search."""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
+"""A linear layer with the kernels' products, whose weight is packed once for a search."""
 
 import torch
 from torch import Tensor, nn
 
 from ..rnn import (
+    Freezable,
     SharedProduct,
     Stepwise,
     load_kernels,
@@ -17,11 +15,9 @@ from ..rnn import (
 )
 
 
-class Linear(nn.Linear, Stepwise):
-    """torch.nn.Linear with the kernels' products, whose weight may be packed for a search."""
+class Linear(nn.Linear, Freezable, Stepwise):
+    """torch.nn.Linear with the kernels' products, which packs its weight once within `frozen`."""
 
-    packed: Tensor | None = None
-    """The weight, packed, of the products' type; None outside of `packed_weights`."""
     steps: SharedProduct | None = None
     """The products of a loop over steps; None outside of `stepwise`."""
 
@@ -33,20 +29,28 @@ class Linear(nn.Linear, Stepwise):
         self.backend = backend
 
     def forward(self, input: Tensor) -> Tensor:
-        """Return x W^T + b (..., out) of x (..., in); in float where the weight is packed."""
+        """Return x W^T + b (..., out) of x (..., in); in float within `frozen`."""
         if self.steps is not None:
             return self.steps(input)
         dtype = product_dtype(self.weight)
-        if self.packed is None and not self._has_kernels(dtype):
+        weight = self._packed(dtype)
+        if weight is None and not self._has_kernels(dtype):
             return super().forward(input)
         x, ops = input.reshape(-1, self.in_features), torch.ops.seq2seq
         y: Tensor
-        if self.packed is not None:
-            y = ops.packed_projection(x, self.packed, self.bias, self.out_features, True)
+        if weight is not None:
+            y = ops.packed_projection(x, weight, self.bias, self.out_features, True)
         else:
             y = ops.projection(x.to(dtype), self.weight)
             y = y if self.bias is None else y + self.bias.to(dtype)
         return y.view(*input.shape[:-1], -1)
+
+    def _packed(self, dtype: torch.dtype) -> Tensor | None:
+        """Return the weight, packed for products of a type; None where it is not to be kept."""
+        kept = self.kept()
+        if kept is not None and dtype not in kept:
+            kept[dtype] = packed(self.weight.to(dtype)) if self._has_kernels(dtype) else None
+        return None if kept is None else kept[dtype]
 
     def _has_kernels(self, dtype: torch.dtype) -> bool:
         return (
@@ -70,25 +74,3 @@ class Linear(nn.Linear, Stepwise):
     def end_steps(self) -> None:
         """Forget what was prepared."""
         self.steps = None
-
-    def pack(self) -> None:
-        """Pack the weight in its present values, for a CPU whose products gain by that."""
-        dtype = product_dtype(self.weight)
-        if self._has_kernels(dtype):
-            self.packed = packed(self.weight.detach().to(dtype))
-
-
-@contextmanager
-def packed_weights(module: nn.Module) -> Iterator[None]:
-    """Pack the weights of a module's linear layers, which must not change meanwhile.
-
-    A search then packs them once and not at every step. Autocast has to be entered before.
-    """
-    layers = [layer for layer in module.modules() if isinstance(layer, Linear)]
-    try:
-        for layer in layers:
-            layer.pack()
-        yield
-    finally:
-        for layer in layers:
-            layer.packed = None

@@ -17,6 +17,7 @@ from .config import CellNorm, NormConfig, NormGroup, NormKind, Statistics, Terms
 
 if TYPE_CHECKING:
     from .backends import load_kernels
+    from .cpu.frozen import Freezable, frozen
     from .cpu.operators import packed, packs
     from .cpu.step_loops import SharedProduct, Stepwise, shares, stepwise
     from .layers import GRU, LSTM, RNN, RecurrentLayers
@@ -38,6 +39,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "CellNorm",
+    "Freezable",
     "Layout",
     "NormConfig",
     "NormGroup",
@@ -52,6 +54,7 @@ __all__ = [
     "Terms",
     "batch_norm_layers",
     "batch_statistics",
+    "frozen",
     "is_norm_parameter",
     "load_kernels",
     "packed",
@@ -66,6 +69,7 @@ __all__ = [
 
 _NEEDING_TORCH = (
     "backends",
+    "cpu.frozen",
     "cpu.operators",
     "layers",
     "observation",

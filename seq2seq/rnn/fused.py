@@ -47,7 +47,7 @@ def recurrence(
     x: Tensor, layout: Layout, state: State | None, p: CellParameters, first_step: Steps = 0
 ) -> tuple[Tensor, State]:
     """Return what `reference.recurrence` returns, for a case that the kernels support."""
-    if p.kept is None:
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return run(x, layout, state, p, first_step)
     with torch._C._AutoDispatchBelowAutograd():  # saves the time of autograd, which has no work
         return run(x, layout, state, p, first_step)

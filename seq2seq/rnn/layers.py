@@ -10,16 +10,18 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from .backends import fused_serves, recurrence
+from .checks import InputError, check_dropout, check_input, check_sizes, check_state
 from .config import NormConfig, NormKind
 from .cpu.one_step import cell_steps
 from .cpu.step_loops import shares
+from .flat_weights import FlatWeights
 from .packing import Layout, Steps
 from .parameters import RecurrentParameters
 from .precision import product_dtype
 from .reference import State
 
 
-class RecurrentLayers(RecurrentParameters):
+class RecurrentLayers(RecurrentParameters, FlatWeights):
     """Stacked layers, directions and packed sequences: what LSTM, GRU and RNN share."""
 
     def __init__(
@@ -38,16 +40,14 @@ class RecurrentLayers(RecurrentParameters):
         norm: str | NormConfig = "layer",
         backend: str = "auto",
     ) -> None:
-        sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name}={size}: expected at least 1")
-        if not 0 <= dropout <= 1:
-            raise ValueError(f"dropout={dropout}: expected a probability from 0 to 1")
+        check_sizes(
+            {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
+        )
         if proj_size:
             raise ValueError(f"proj_size={proj_size}: projections are not supported; expected 0")
         super().__init__(input_size, hidden_size, bias, norm, backend)
-        self.num_layers, self.batch_first, self.dropout = num_layers, batch_first, dropout
+        self.num_layers, self.batch_first = num_layers, batch_first
+        self.dropout = check_dropout(dropout, num_layers)
         self.bidirectional, self.proj_size = bidirectional, proj_size
         self.num_directions = 2 if bidirectional else 1
         for layer in range(num_layers):
@@ -82,9 +82,6 @@ class RecurrentLayers(RecurrentParameters):
         """Forget what was prepared."""
         self._steps = {}
 
-    def flatten_parameters(self) -> None:
-        """Do nothing; torch.nn's layers have this method."""
-
     def forward(
         self, input: Tensor | PackedSequence, hx: Any = None, *, first_step: Steps = 0
     ) -> tuple[Any, Any]:
@@ -103,7 +100,12 @@ class RecurrentLayers(RecurrentParameters):
         """
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx, first_step)
-        self._check_input(input, (2, 3))
+        check_input(input, self.input_size, self._example(), self.cell, packed=False)
+        if not input.size(1 if self.batch_first and input.dim() == 3 else 0):
+            raise InputError(
+                "Expected sequence length to be larger than 0 in RNN: input has shape"
+                f" {tuple(input.shape)}"
+            )
         batched = input.dim() == 3
         x = input if batched else input.unsqueeze(1)
         if batched and self.batch_first:
@@ -123,7 +125,7 @@ class RecurrentLayers(RecurrentParameters):
     ) -> tuple[PackedSequence, Any]:
         if torch.compiler.is_exporting():
             raise ValueError("a PackedSequence cannot be exported: expected a padded tensor")
-        self._check_input(packed.data, (2,))
+        check_input(packed.data, self.input_size, self._example(), self.cell, packed=True)
         layout = Layout.of_packed(packed.batch_sizes)
         state = self._state(hx, layout.sequences)
         if state is not None and packed.sorted_indices is not None:
@@ -146,6 +148,8 @@ class RecurrentLayers(RecurrentParameters):
 
         x is packed (N, I), or (T, B, I); the output likewise. state is (L * D, B, H) each, or None.
         """
+        if not layout.sequences:
+            return self._run_nothing(x, state)
         last: list[State] = []
         for layer in range(self.num_layers):
             outputs = []
@@ -158,6 +162,15 @@ class RecurrentLayers(RecurrentParameters):
             if self.dropout and layer < self.num_layers - 1:
                 x = F.dropout(x, self.dropout, self.training)
         return x, tuple(torch.stack(parts) for parts in zip(*last, strict=True))
+
+    def _run_nothing(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Return what `_run` returns for an empty batch; every gradient is then 0."""
+        layers, hidden = self.num_layers * self.num_directions, self.hidden_size
+        tensors = [x, *self.parameters(), *(state or ())]
+        nothing = 0 * torch.stack([t.sum().to(self._example().dtype) for t in tensors]).sum()
+        last = nothing.expand(layers, 0, hidden)
+        parts = (last, last.clone()) if self.cell == "lstm" else (last,)
+        return nothing.expand(*x.shape[:-1], self.num_directions * hidden), parts
 
     def _run_direction(
         self, suffix: str, x: Tensor, layout: Layout, state: State | None, first_step: Steps
@@ -184,31 +197,20 @@ class RecurrentLayers(RecurrentParameters):
         eager = torch.is_grad_enabled() and not torch.compiler.is_compiling()
         return eager and layout.steps == 1 and self.norm.kind is NormKind.none
 
-    def _check_input(self, x: Tensor, dims: tuple[int, ...]) -> None:
-        shape = tuple(x.shape)
-        if x.dim() not in dims:
-            expected = " or ".join(map(str, dims))
-            raise ValueError(f"input has shape {shape}: expected {expected} dimensions")
-        if x.size(-1) != self.input_size:
-            raise ValueError(
-                f"input has {x.size(-1)} features: expected input_size={self.input_size}"
-            )
-        if 0 in shape[:-1]:
-            raise ValueError(f"input has shape {shape}: expected at least one step and one row")
+    def _example(self) -> Tensor:
+        """Return some parameter: all have its type and device."""
+        own = [p for p in self._parameters.values() if p is not None]
+        found: Tensor = own[0] if own else getattr(self, self._flat_weights_names[0])
+        return found
 
     def _state(self, hx: Any, batch: int | None) -> State | None:
         """Return hx as a tuple of (L * D, B, H) tensors, checked; batch None: unbatched."""
         if hx is None:
             return None
-        names = ("h_0", "c_0") if self.cell == "lstm" else ("h_0",)
         state: State = (hx,) if isinstance(hx, Tensor) else tuple(hx)
-        if len(state) != len(names):
-            raise ValueError(f"hx has {len(state)} tensors: expected {', '.join(names)}")
         rows = () if batch is None else (batch,)
         shape = (self.num_layers * self.num_directions, *rows, self.hidden_size)
-        for name, s in zip(names, state, strict=True):
-            if s.shape != shape:
-                raise ValueError(f"{name} has shape {tuple(s.shape)}: expected {shape}")
+        check_state(state, shape, self._example(), self.cell)
         return state if batch is not None else tuple(s.unsqueeze(1) for s in state)
 
     def _hx(self, state: State) -> Any:
@@ -222,6 +224,12 @@ class RecurrentLayers(RecurrentParameters):
             if getattr(self, name) != defaults[name].default:
                 shown.append(f"{name}={getattr(self, name)}")
         return ", ".join([*shown, f"norm={self.norm.kind.value}"])
+
+    def __repr__(self) -> str:
+        """Return one line, unless there are modules of others, such as parametrizations."""
+        if self._modules.keys() <= {"running_statistics"}:
+            return f"{type(self).__name__}({self.extra_repr()})"
+        return super().__repr__()
 
 
 class LSTM(RecurrentLayers):

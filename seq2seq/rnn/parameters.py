@@ -1,6 +1,7 @@
 """Parameters of the recurrent layers: names, shapes, initial values, and views as terms."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,16 +9,17 @@ from torch import Tensor, nn
 
 from .backends import check_backend
 from .config import CellNorm, NormConfig, NormGroup, NormKind, Statistics, Terms, norm_config
+from .cpu.frozen import Freezable
 from .cpu.one_step import CellSteps
-from .cpu.operands import OperandCache
 from .cpu.step_loops import Stepwise
 from .normalization import Term
 from .packing import Steps
 from .reference import CellParameters
 from .statistics import BatchStatistics, Pool
+from .tracking import RunningStatistics
 
 
-class RecurrentParameters(OperandCache, Stepwise):
+class RecurrentParameters(Freezable, Stepwise):
     """Parameters of recurrent layers, and batch norm's running statistics as buffers.
 
     Names end in a suffix for the layer and direction: _l0, _l0_reverse, _l1, ... With input size I
@@ -56,7 +58,9 @@ class RecurrentParameters(OperandCache, Stepwise):
         default = Terms.joint if self.cell == "rnn" and not self.sequence_input else Terms.separate
         self.joint = norm.kind is not NormKind.none and (norm.terms or default) is Terms.joint
         self._by_batch = False
-        self._pools: dict[str, Pool] = {}
+        self.pools: dict[str, Pool] = {}
+        if norm.kind is NormKind.batch:
+            self.running_statistics = RunningStatistics(self)
         self._steps: dict[str, CellSteps] = {}
 
     def terms(self) -> dict[str, list[int]]:
@@ -125,11 +129,51 @@ class RecurrentParameters(OperandCache, Stepwise):
                 nn.init.constant_(parameter, self.norm.initial_gain)
             elif name.startswith("bias_c_"):
                 nn.init.zeros_(parameter)
-        for name, buffer in self.named_buffers():
+        self.reset_statistics()
+
+    def reset_statistics(self) -> None:
+        """Set batch norm's statistics to those before any training."""
+        for name, buffer in self.named_buffers(recurse=False):
             buffer.fill_(1.0 if name.startswith("running_var") else 0)
+
+    def set_momentum(self, momentum: float) -> None:
+        """Set norm.momentum of this layer; others may have the same settings."""
+        self.norm = replace(self.norm, momentum=momentum)
+
+    def pool_statistics(self) -> None:
+        """Collect the statistics of the batches to come in `pools`, instead of averaging them."""
+        kind = "running_mean_"
+        names = [n for n, _ in self.named_buffers(recurse=False) if n.startswith(kind)]
+        self.pools = {n.removeprefix(kind): Pool(self.get_buffer(n)) for n in names}
+
+    def store_pools(self) -> None:
+        """Make the statistics that were collected the running ones; end the collection."""
+        for name in self.pools:
+            term = name.partition("_")[0]
+            statistics = self._statistics(term, name.removeprefix(term))
+            assert statistics is not None
+            statistics.store_pool()
+        self.pools = {}
+
+    def trains_statistics(self) -> bool:
+        """Return whether batch norm is in training mode, here and in `running_statistics`."""
+        return self.training and self.running_statistics.training
+
+    def kept(self) -> dict[Any, Any] | None:
+        """Return what `frozen` keeps; None also while batch norm uses the batches' statistics."""
+        return None if self._by_batch else super().kept()
 
     def cell_parameters(self, suffix: str) -> CellParameters:
         """Return the parameters of one layer and direction, as the equations take them."""
+        kept = self.kept()
+        if kept is None:
+            return self._cell_parameters(suffix, None)
+        if suffix not in kept:
+            kept[suffix] = self._cell_parameters(suffix, {})
+        found: CellParameters = kept[suffix]
+        return found
+
+    def _cell_parameters(self, suffix: str, kept: dict[torch.dtype, Any] | None) -> CellParameters:
         return CellParameters(
             self.cell,
             weight_ih=getattr(self, f"weight_ih{suffix}"),
@@ -142,7 +186,7 @@ class RecurrentParameters(OperandCache, Stepwise):
             carried=self.norm.cell is CellNorm.carried,
             activation=getattr(torch, self.nonlinearity),
             steps=self._steps.get(suffix),
-            kept=self.kept_operands(suffix),
+            kept=kept,
         )
 
     def _term(self, name: str, suffix: str) -> Term:
@@ -167,10 +211,10 @@ class RecurrentParameters(OperandCache, Stepwise):
             steps_seen,
             last=last_place(steps_seen, mean.size(0)),
             norm=self.norm,
-            use_batch=self.training or self._by_batch,
-            update=self.training and not self._by_batch,
+            use_batch=self.trains_statistics() or self._by_batch,
+            update=self.trains_statistics() and not self._by_batch,
             whole_sequence=self.sequence_input and term == "ih",
-            pool=self._pools.get(term + suffix),
+            pool=self.pools.get(term + suffix),
         )
 
     def _checked_steps(self, first_step: Steps, steps: int, batch: int) -> Steps:
@@ -179,7 +223,7 @@ class RecurrentParameters(OperandCache, Stepwise):
         keeps = norm.kind is NormKind.batch and norm.statistics is not Statistics.shared
         if isinstance(first_step, Tensor):
             check_steps(first_step, batch)
-            if keeps and (self.training or self._by_batch):
+            if keeps and (self.trains_statistics() or self._by_batch):
                 raise ValueError(
                     "first_step has a number for each sequence: batch norm takes the rows of one"
                     " step together in training; expected an int, or eval mode"
@@ -188,7 +232,7 @@ class RecurrentParameters(OperandCache, Stepwise):
         if first_step < 0:
             raise ValueError(f"first_step={first_step}: expected a time step, 0 or later")
         steps += first_step
-        if keeps and (self.training or self._pools) and steps > norm.max_steps:
+        if keeps and (self.trains_statistics() or self.pools) and steps > norm.max_steps:
             raise ValueError(
                 f"input has {steps} time steps, but batch norm keeps statistics for"
                 f" norm.max_steps={norm.max_steps}: train on shorter sequences or raise max_steps"
@@ -211,7 +255,7 @@ def check_steps(steps: Tensor, batch: int) -> None:
             f"first_step is {steps.dtype} of shape {tuple(steps.shape)}: expected an int, or whole"
             f" numbers of shape {(batch,)}, one for each sequence"
         )
-    if not torch.compiler.is_compiling() and (lowest := int(steps.min())) < 0:
+    if not torch.compiler.is_compiling() and batch and (lowest := int(steps.min())) < 0:
         raise ValueError(f"first_step has {lowest}: expected time steps, 0 or later")
 
 

@@ -13,10 +13,15 @@ def has_autocast(device: str) -> bool:
 has_autocast._dynamo_marked_constant = True  # type: ignore[attr-defined]  # 2.10 cannot trace it
 
 
+def autocast_enabled(device: str) -> bool:
+    """Return whether autocast is enabled for a type of device."""
+    return has_autocast(device) and torch.is_autocast_enabled(device)
+
+
 def product_dtype(x: Tensor) -> torch.dtype:
     """Return the type of products with x: autocast's where autocast is enabled, else x's own."""
     device = x.device.type
-    if has_autocast(device) and torch.is_autocast_enabled(device):
+    if autocast_enabled(device):
         return torch.get_autocast_dtype(device)
     return x.dtype
 

@@ -40,14 +40,13 @@ def pooled_statistics(model: nn.Module) -> Iterator[dict[str, dict[str, Pool]]]:
     """
     layers = batch_norm_layers(model)
     for layer in layers.values():
-        terms = [term + suffix for suffix in layer.suffixes() for term in layer.terms()]
-        layer._pools = {term: Pool(layer.get_buffer(f"running_mean_{term}")) for term in terms}
+        layer.pool_statistics()
     try:
         with batch_statistics(model):
-            yield {name: layer._pools for name, layer in layers.items()}
+            yield {name: layer.pools for name, layer in layers.items()}
     finally:
         for layer in layers.values():
-            layer._pools = {}
+            layer.pools = {}
 
 
 @contextmanager
@@ -60,6 +59,4 @@ def recalibrating(model: nn.Module) -> Iterator[None]:
     with pooled_statistics(model):
         yield
         for layer in batch_norm_layers(model).values():
-            for suffix in layer.suffixes():
-                for statistics in layer.cell_parameters(suffix).statistics():
-                    statistics.store_pool()
+            layer.store_pools()

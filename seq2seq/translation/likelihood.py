@@ -13,6 +13,7 @@ from ..data.tokenizer import Tokenizers
 from ..device import autocast
 from ..model import Translator
 from ..model.packing import Packing
+from ..rnn import frozen
 
 CHUNK_ROWS = 2048
 """Number of target tokens whose logits exist at a time."""
@@ -27,10 +28,10 @@ def mean_nll(
     The model stays in its present mode. Tokens count eos.
     """
     total, tokens = 0.0, 0
-    for batch in batches:
-        with autocast(device, config.trainer.precision):
+    with frozen(model), autocast(device, config.trainer.precision):
+        for batch in batches:
             _, nll = model(*batch.to(device).inputs)
-        total, tokens = total + nll.item(), tokens + batch.tgt_tokens
+            total, tokens = total + nll.item(), tokens + batch.tgt_tokens
     return total / tokens
 
 
@@ -77,10 +78,10 @@ def likelihoods(
     src = [tokenizers.source.encode(line) for line in source]
     tgt = [tokenizers.target.encode(line) for line in target]
     found = dict[int, float]()
-    for batch in _batches(src, tgt, batch_sentences):
-        with autocast(device, precision):
+    with frozen(model), autocast(device, precision):
+        for batch in _batches(src, tgt, batch_sentences):
             log_p = log_probabilities(model, batch.to(device))
-        found.update(zip(batch.indices.tolist(), log_p.tolist(), strict=True))
+            found.update(zip(batch.indices.tolist(), log_p.tolist(), strict=True))
     unk_id = tokenizers.target.unk_id
     return [Likelihood(found[i], len(ids) + 1, ids.count(unk_id)) for i, ids in enumerate(tgt)]
 

@@ -16,8 +16,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..config import DecodeConfig, Sampling, length_limit
 from ..data.shortlist import Shortlist
-from ..model import Translator, packed_weights
+from ..model import Translator
 from ..model.kernels import log_sum_exp
+from ..rnn import frozen
 from .beams import Beams, Candidates
 from .constraints import MINUS_INFINITY, forbid
 from .ensemble import Ensemble
@@ -260,5 +261,5 @@ def search_in_batches(
     if shortlist is not None:
         words = shortlist.words(sentences, config.shortlist)
     model.load_kernels()
-    with packed_weights(model):
+    with frozen(model):
         yield from Search(model, sentences, config, n_best, return_attention, draws, words).run()

@@ -190,7 +190,7 @@ TABLES = {
     "LSTM, 20 single steps of 5 rows, H=32": [
         "torch.nn.LSTMCell",
         "torch.nn.LSTM",
-        *(f"LSTM norm={norm}" for norm in NORMS),
+        *(f"LSTM norm={norm}{scope}" for norm in NORMS for scope in ("", " frozen")),
     ],
 }
 

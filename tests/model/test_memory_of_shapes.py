@@ -13,9 +13,9 @@ from kernel_cases import needs_compiler
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
-from seq2seq.model.linear import Linear, packed_weights
+from seq2seq.model.linear import Linear
 from seq2seq.model.loss import linear_cross_entropy
-from seq2seq.rnn import LSTM, packs
+from seq2seq.rnn import LSTM, frozen, packs
 
 FIELDS = [
     "arena",
@@ -73,8 +73,8 @@ def linear_step(rows: int) -> None:
 @torch.no_grad()
 def search_step(rows: int) -> None:
     """Multiply so many rows by a packed weight."""
-    layer = Linear(24, 50)
-    with packed_weights(layer):
+    layer = Linear(24, 50).eval()
+    with frozen(layer):
         layer(torch.randn(rows, 24))
 
 

@@ -130,15 +130,18 @@ WRONG = [
         lambda: LSTM(3, 4, norm=config("batch", statistics="sequence_input", terms="joint")),
         r"norm\.terms=joint: .*expected norm\.terms=separate",
     ),
-    (lambda: LSTM(3, 4)(torch.zeros(3)), r"input has shape \(3,\): expected 2 or 3 dimensions"),
-    (lambda: LSTM(3, 4)(torch.zeros(2, 2, 5)), r"input has 5 features: expected input_size=3"),
+    (lambda: LSTM(3, 4)(torch.zeros(3)), "LSTM: Expected input to be 2D or 3D, got 1D instead"),
+    (
+        lambda: LSTM(3, 4)(torch.zeros(2, 2, 5)),
+        r"input\.size\(-1\) must be equal to input_size\. Expected 3, got 5",
+    ),
     (
         lambda: LSTM(3, 4)(pack_sequence([torch.zeros(2, 5)])),
-        r"input has 5 features: expected input_size=3",
+        r"input\.size\(-1\) must be equal to input_size\. Expected 3, got 5",
     ),
     (
         lambda: LSTM(3, 4)(torch.zeros(0, 2, 3)),
-        r"input has shape \(0, 2, 3\): expected at least one step",
+        r"Expected sequence length to be larger than 0 in RNN: input has shape \(0, 2, 3\)",
     ),
     (
         lambda: LSTM(3, 4)(torch.zeros(2, 2, 3), torch.zeros(1, 2, 4)),
@@ -150,15 +153,15 @@ WRONG = [
     ),
     (
         lambda: LSTM(3, 4)(torch.zeros(2, 2, 3), (torch.zeros(1, 2, 4), torch.zeros(1, 2, 5))),
-        r"c_0 has shape \(1, 2, 5\): expected \(1, 2, 4\)",
+        r"c_0: Expected hidden\[1\] size \(1, 2, 4\), got \[1, 2, 5\]",
     ),
     (
         lambda: GRU(3, 4)(torch.zeros(2, 2, 3), torch.zeros(1, 3, 4)),
-        r"h_0 has shape \(1, 3, 4\): expected \(1, 2, 4\)",
+        r"h_0: Expected hidden size \(1, 2, 4\), got \[1, 3, 4\]",
     ),
     (
         lambda: GRU(3, 4)(torch.zeros(2, 3), torch.zeros(1, 1, 4)),
-        r"h_0 has shape \(1, 1, 4\): expected \(1, 4\)",
+        r"For unbatched 2-D input, hx should also be 2-D but got 3-D tensor",
     ),
     (
         lambda: GRU(3, 4)(torch.zeros(2, 2, 3), first_step=-1),

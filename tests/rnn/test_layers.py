@@ -199,7 +199,8 @@ def test_dropout_keeps_the_mean_and_is_off_in_eval_mode() -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_dropout_of_a_single_layer_changes_nothing(cell: str) -> None:
-    layer = randomised(CELLS[cell](3, 4, dropout=1.0, norm="layer"))
+    with pytest.warns(UserWarning, match="non-zero dropout expects num_layers greater than 1"):
+        layer = randomised(CELLS[cell](3, 4, dropout=1.0, norm="layer"))
     x = torch.randn(4, 2, 3, dtype=torch.double)
     torch.testing.assert_close(layer(x), layer.eval()(x), rtol=0, atol=0)
 

@@ -112,7 +112,7 @@ def test_after_recalibration_on_one_batch_eval_mode_equals_training_mode() -> No
 def test_a_recalibration_that_fails_stores_nothing() -> None:
     layer = layer_of().eval()
     before = buffers_of(layer)
-    with pytest.raises(ValueError, match="features"), recalibrating(layer):
+    with pytest.raises(ValueError, match="must be equal to input_size"), recalibrating(layer):
         [layer(x) for x in (torch.ones(2, 2, 3).double(), torch.ones(2, 2, 9).double())]
     assert_buffers(buffers_of(layer), before)
     run(layer, sentences_of([4, 4], 3))

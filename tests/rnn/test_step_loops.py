@@ -193,11 +193,12 @@ def test_several_steps_in_a_call_are_refused() -> None:
         layer(torch.randn(2, 2, INPUT))
 
 
-def test_a_double_input_is_taken_as_in_a_single_call() -> None:
+def test_a_double_input_is_refused_as_in_a_single_call() -> None:
     layer, x = layer_of("gru", "layer"), torch.randn(1, 2, INPUT, dtype=torch.double)
-    with stepwise([layer], [2]):
-        found, _ = layer(x)
-    torch.testing.assert_close(found, layer(x)[0])
+    message = r"input dtype \(torch\.float64\) does not match weight dtype \(torch\.float32\)"
+    for sizes in ([2], []):
+        with pytest.raises(ValueError, match=message), stepwise([layer] if sizes else [], sizes):
+            layer(x)
 
 
 U, STATE = torch.zeros(2, 4 * HIDDEN), torch.zeros(2, HIDDEN)

@@ -1,10 +1,9 @@
 """The operands of the fused operators: weights, gains and biases, and batch norm's statistics."""
 
 from dataclasses import dataclass, field
-from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..reference import CellParameters
 from .operators import packed, packs
@@ -20,60 +19,21 @@ class Operands:
     """(G * H, H), in the same way."""
     vectors: Tensor
     """Gains and biases in one, float."""
-    sources: list[Tensor]
-    """The parameters and statistics that these were made of."""
-    versions: list[tuple[int, int, int]]
-    """Identity, version and address of each source, which tell whether it has changed."""
     statistics: list[Tensor] = field(default_factory=list)
     """Running means and variances (S', F) of batch norm up to the last place that has any."""
-
-
-class OperandCache(nn.Module):
-    """Base of modules that keep the operands of their parameters in eval mode without gradients.
-
-    train(), eval(), to() and load_state_dict() drop them. `prepare` notices any other change of a
-    parameter, except one through `parameter.data`: call eval() after that.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._kept: dict[str, dict[torch.dtype, Operands]] = {}
-
-    def kept_operands(self, suffix: str) -> dict[torch.dtype, Operands] | None:
-        """Return what is kept for a layer and direction; None while parameters may change."""
-        changing = self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
-        return None if changing else self._kept.setdefault(suffix, {})
-
-    def train(self, mode: bool = True) -> Self:
-        """Set training mode as torch does, and drop what is kept."""
-        self._kept = {}
-        return super().train(mode)
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        self._kept = {}
-        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-
-    def _load_from_state_dict(self, *arguments: Any, **keywords: Any) -> None:
-        self._kept = {}
-        super()._load_from_state_dict(*arguments, **keywords)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_kept": {}}
 
 
 def prepare(p: CellParameters, dtype: torch.dtype, by_place: bool = False) -> Operands:
     """Return the operands for products of a type; `by_place` with batch norm's statistics.
 
-    Where the cell's parameters may be kept, the operands are kept too, with packed weights, until a
-    parameter or a statistic changes.
+    Where the cell's parameters may be kept, the operands are kept too, with packed weights.
     """
-    parts = [part for term in (p.ih, p.hh, p.c) for part in (term.gain, term.bias)]
-    buffers = [b for s in p.statistics() for b in (s.running_mean, s.running_var, s.steps_seen)]
-    sources = [t for t in (p.weight_ih, p.weight_hh, *parts, *buffers) if t is not None]
-    if p.kept is None or any(t.is_inference() for t in sources):  # these have no versions
-        found = Operands(*weights(p, dtype), vectors(p), [], [])
+    if p.kept is None:
+        found = Operands(*weights(p, dtype), vectors(p))
+    elif dtype in p.kept:
+        found = p.kept[dtype]
     else:
-        found = kept(p.kept, p, dtype, sources)
+        found = p.kept[dtype] = packed_operands(p, dtype)
     if by_place and not found.statistics:
         found.statistics = running_statistics(p, 0, places_with_statistics(p))
     return found
@@ -89,19 +49,12 @@ def weights(p: CellParameters, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return p.weight_ih, p.weight_hh.to(dtype) if float_term else p.weight_hh
 
 
-def kept(
-    known: dict[torch.dtype, Operands], p: CellParameters, dtype: torch.dtype, sources: list[Tensor]
-) -> Operands:
-    """Return the operands that are known; make them, with packed weights, if `sources` changed."""
-    versions = [(id(t), t._version, t.data_ptr()) for t in sources]
-    found = known.get(dtype)
-    if found is None or found.versions != versions:
-        weight_ih, weight_hh = p.weight_ih.to(dtype), p.weight_hh.to(dtype)
-        if not weight_hh.is_cuda and packs(dtype):
-            weight_ih, weight_hh = packed(weight_ih), packed(weight_hh)
-        found = Operands(weight_ih, weight_hh, vectors(p), sources, versions)
-        known[dtype] = found
-    return found
+def packed_operands(p: CellParameters, dtype: torch.dtype) -> Operands:
+    """Return operands that serve many calls: weights of the products' type, packed if possible."""
+    weight_ih, weight_hh = p.weight_ih.to(dtype), p.weight_hh.to(dtype)
+    if not weight_hh.is_cuda and packs(dtype):
+        weight_ih, weight_hh = packed(weight_ih), packed(weight_hh)
+    return Operands(weight_ih, weight_hh, vectors(p))
 
 
 def places_with_statistics(p: CellParameters) -> int:

@@ -1,0 +1,107 @@
+"""Checks of a layer's arguments and inputs, in the words of torch.nn where it has some."""
+
+import warnings
+
+from torch import Tensor
+
+from .precision import autocast_enabled
+from .reference import State
+
+
+class InputError(ValueError, RuntimeError):
+    """An input or state that a layer refuses.
+
+    torch.nn raises ValueError for some of these and RuntimeError for others; this is both.
+    """
+
+
+def check_sizes(sizes: dict[str, int]) -> None:
+    """Raise TypeError unless the sizes are whole numbers, ValueError if one is below 1."""
+    for name, size in sizes.items():
+        if not isinstance(size, int):
+            raise TypeError(f"{name} should be of type int, got: {type(size).__name__}")
+        if size < 1:
+            raise ValueError(f"{name}={size}: expected at least 1")
+
+
+def check_dropout(dropout: float, num_layers: int) -> float:
+    """Return dropout, a probability; warn as torch.nn does if no layer is above another."""
+    is_number = isinstance(dropout, (int, float)) and not isinstance(dropout, bool)
+    if not is_number or not 0 <= dropout <= 1:
+        raise ValueError(f"dropout={dropout!r}: expected a probability from 0 to 1")
+    if dropout > 0 and num_layers == 1:
+        warnings.warn(
+            "dropout option adds dropout after all but last recurrent layer, so non-zero dropout"
+            f" expects num_layers greater than 1, but got dropout={dropout} and num_layers=1",
+            stacklevel=3,
+        )
+    return float(dropout)
+
+
+def check_input(x: Tensor, input_size: int, like: Tensor, cell: str, packed: bool) -> None:
+    """Raise InputError unless x (..., I) has the dimensions, features, type and device it needs.
+
+    `like` is a parameter.
+    """
+    if packed and x.dim() != 2:
+        raise InputError(f"input must have 2 dimensions, got {x.dim()}")
+    if not packed and x.dim() not in (2, 3):
+        raise InputError(f"{cell.upper()}: Expected input to be 2D or 3D, got {x.dim()}D instead")
+    if x.size(-1) != input_size:
+        raise InputError(
+            f"input.size(-1) must be equal to input_size. Expected {input_size}, got {x.size(-1)}"
+        )
+    if x.device != like.device:
+        raise InputError(
+            "Input and parameter tensors are not at the same device, found input tensor at"
+            f" {x.device} and parameter tensor at {like.device}"
+        )
+    if not fits(x, like):
+        raise InputError(
+            f"RNN input dtype ({x.dtype}) does not match weight dtype ({like.dtype})."
+            f" Convert input: input.to({like.dtype}), or convert model: model.to({x.dtype})"
+        )
+
+
+def check_state(state: State, shape: tuple[int, ...], like: Tensor, cell: str) -> None:
+    """Raise InputError unless the tensors h_0, c_0 have this shape, and the parameters' device.
+
+    Their type is the parameters' too, except under autocast. `like` is a parameter.
+    """
+    names = ("h_0", "c_0") if cell == "lstm" else ("h_0",)
+    if len(state) != len(names):
+        raise InputError(f"hx has {len(state)} tensors: expected {', '.join(names)}")
+    _check_dimensions(state, len(shape), names)
+    for i, (name, s) in enumerate(zip(names, state, strict=True)):
+        if s.shape != shape:
+            hidden = f"hidden[{i}]" if len(names) == 2 else "hidden"
+            raise InputError(f"{name}: Expected {hidden} size {shape}, got {list(s.shape)}")
+        if s.device != like.device:
+            raise InputError(
+                f"{name}: Input and hidden tensors are not at the same device, found input tensor"
+                f" at {like.device} and hidden tensor at {s.device}"
+            )
+        if not fits(s, like):
+            raise InputError(
+                f"{name}: Input and hidden tensors are not the same dtype, found weights with"
+                f" {like.dtype} and hidden tensor with {s.dtype}"
+            )
+
+
+def _check_dimensions(state: State, expected: int, names: tuple[str, ...]) -> None:
+    for name, s in zip(names, state, strict=True):
+        if not isinstance(s, Tensor):
+            raise InputError(f"{name} is of type {type(s).__name__}: expected a tensor")
+    if any(s.dim() != expected for s in state):
+        found = ", ".join(f"{s.dim()}-D" for s in state)
+        single = len(state) == 1
+        raise InputError(
+            f"For {'batched' if expected == 3 else 'unbatched'} {expected}-D input,"
+            f" {'hx' if single else 'hx and cx'} should also be {expected}-D but got"
+            f" {f'{found} tensor' if single else f'({found}) tensors'}"
+        )
+
+
+def fits(x: Tensor, like: Tensor) -> bool:
+    """Return whether an input's type is that of the parameters, or one that autocast converts."""
+    return x.dtype == like.dtype or (x.is_floating_point() and autocast_enabled(x.device.type))

@@ -1,0 +1,79 @@
+"""Batch norm's running statistics, as tools for the batch norm of torch.nn see them."""
+
+from typing import Any, Protocol
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .config import NormConfig
+
+
+class Tracked(Protocol):
+    """A layer with batch norm."""
+
+    norm: NormConfig
+    pools: dict[str, Any]
+
+    def reset_statistics(self) -> None:
+        """Set the statistics to those before any training."""
+
+    def set_momentum(self, momentum: float) -> None:
+        """Set norm.momentum of this layer alone."""
+
+    def pool_statistics(self) -> None:
+        """Collect the statistics of the batches to come, instead of averaging them."""
+
+    def store_pools(self) -> None:
+        """Make the statistics that were collected the running ones."""
+
+
+class RunningStatistics(_BatchNorm):
+    """What `torch.optim.swa_utils.update_bn` and the like find of a layer with batch norm.
+
+    They look for instances of torch's class. This one has no tensors of its own. It passes on what
+    they do: `reset_running_stats()`; `momentum = None`, which starts a new estimate from all
+    batches to come, and a number, which ends it; eval(), which freezes the statistics, and lets
+    them normalise in training too.
+    """
+
+    affine = track_running_stats = False
+
+    def __init__(self, layer: Tracked) -> None:
+        nn.Module.__init__(self)
+        for name in ("weight", "bias"):
+            self.register_parameter(name, None)
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            self.register_buffer(name, None)
+        self.__dict__["layer"] = layer  # as an attribute it would be a child of its own child
+
+    @property
+    def momentum(self) -> float | None:
+        """The layer's norm.momentum; None while all batches are pooled."""
+        layer: Tracked = self.__dict__["layer"]
+        return None if layer.pools else layer.norm.momentum
+
+    @momentum.setter
+    def momentum(self, momentum: float | None) -> None:
+        layer: Tracked = self.__dict__["layer"]
+        if momentum is None:
+            layer.pool_statistics()
+            return
+        if layer.pools:
+            layer.store_pools()
+        layer.set_momentum(momentum)
+
+    def reset_running_stats(self) -> None:
+        """Set the layer's statistics to those before any training."""
+        self.__dict__["layer"].reset_statistics()
+
+    @property
+    def num_features(self) -> int:  # type: ignore[override]
+        """Raise RuntimeError: only a conversion to another batch norm asks for it."""
+        raise RuntimeError(
+            "the batch norm inside a recurrent cell cannot be converted, as to SyncBatchNorm: its"
+            " statistics are those of one process"
+        )
+
+    def extra_repr(self) -> str:
+        """Return nothing: the layer has the settings."""
+        return ""

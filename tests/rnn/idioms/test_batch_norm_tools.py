@@ -1,0 +1,148 @@
+"""Tools for the batch norm of torch.nn, on layers with batch norm in the cell."""
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from idiom_cases import OURS, ours
+from oracles import config
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import AveragedModel, update_bn
+
+from seq2seq.rnn import LSTM, recalibrating
+
+BATCHES = list(torch.randn(4, 6, 8, 5, generator=torch.Generator().manual_seed(0)))
+"""Four batches of 6 steps and 8 rows, 5 features."""
+STATISTICS = ["per_step", "sequence_input", "shared"]
+
+
+def trained(cell: str = "LSTM", statistics: str = "per_step", **options: Any) -> Any:
+    """Return a layer whose statistics are those of other data."""
+    torch.manual_seed(0)
+    norm: Any = config("batch", statistics=statistics, max_steps=10)
+    layer = OURS[cell](5, 4, norm=norm, **options)
+    for batch in BATCHES:
+        layer(3 * batch + 1)
+    return layer
+
+
+def buffers_of(layer: nn.Module) -> dict[str, Tensor]:
+    return {name: b.clone() for name, b in layer.named_buffers() if "num_updates" not in name}
+
+
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+@pytest.mark.parametrize("statistics", STATISTICS)
+@pytest.mark.parametrize("cell", OURS)
+def test_update_bn_gives_the_statistics_of_the_data(
+    cell: str, statistics: str, backend: str
+) -> None:
+    layer = trained(cell, statistics, num_layers=2, bidirectional=True, backend=backend)
+    expected = copy.deepcopy(layer).eval()
+    with recalibrating(expected), torch.no_grad():
+        for batch in BATCHES:
+            expected(batch)
+    model = nn.Sequential(layer).eval()
+    update_bn(BATCHES, model)
+    assert not layer.training
+    assert layer.norm.momentum == 0.1
+    assert not layer.pools
+    torch.testing.assert_close(buffers_of(layer), buffers_of(expected))
+    layer.train()(BATCHES[0])  # and afterwards they are averaged as before
+    assert not torch.equal(
+        layer.get_buffer("running_mean_ih_l0"), expected.get_buffer("running_mean_ih_l0")
+    )
+
+
+def test_update_bn_gives_the_mean_over_batches_as_in_torch() -> None:
+    """The input term of the first layer is a linear layer and torch's batch norm."""
+    layer = trained(statistics="sequence_input")
+    plain = nn.Sequential(nn.Linear(5, 16, bias=False), nn.BatchNorm1d(16))
+    with torch.no_grad():
+        plain[0].get_parameter("weight").copy_(layer.weight_ih_l0)
+    update_bn(BATCHES, layer)
+    update_bn([batch.flatten(0, 1) for batch in BATCHES], plain)
+    for kind in ("mean", "var"):
+        found = layer.get_buffer(f"running_{kind}_ih_l0")[0]
+        torch.testing.assert_close(found, plain[1].get_buffer(f"running_{kind}"))
+
+
+def test_an_averaged_model_gets_its_own_statistics() -> None:
+    layer = trained()
+    average: Any = AveragedModel(layer, use_buffers=False)
+    average.update_parameters(layer)
+    before = buffers_of(layer)
+    update_bn(BATCHES, average)
+    torch.testing.assert_close(buffers_of(layer), before)
+    assert average.module.running_statistics.layer is average.module
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(buffers_of(average.module), before)
+
+
+def test_frozen_batch_norm_normalises_by_the_running_statistics_in_training() -> None:
+    layer = trained()
+    with torch.no_grad():
+        expected = copy.deepcopy(layer).eval()(BATCHES[0])
+    before = buffers_of(layer)
+    layer.train()
+    for module in layer.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
+    found = layer(BATCHES[0])
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(buffers_of(layer), before)
+    found[0].sum().backward()
+    assert layer.gain_hh_l0.grad.any()
+    layer.train()
+    layer(BATCHES[0])
+    assert not torch.equal(layer.get_buffer("running_mean_ih_l0"), before["running_mean_ih_l0"])
+
+
+def test_momentum_is_set_for_this_layer_alone() -> None:
+    first = trained()
+    second = LSTM(5, 4, norm=first.norm)
+    for module in first.modules():
+        if isinstance(module, _BatchNorm):
+            assert module.momentum == 0.1
+            module.momentum = 1.0
+    assert (first.norm.momentum, second.norm.momentum) == (1.0, 0.1)
+    with pytest.raises(ValueError, match=r"norm\.momentum=3: expected a weight from 0 to 1"):
+        first.running_statistics.momentum = 3
+
+
+def test_statistics_are_reset_and_parameters_are_not() -> None:
+    layer, fresh = trained(), LSTM(5, 4, norm=config("batch", max_steps=10))
+    with torch.no_grad():
+        layer.gain_hh_l0.fill_(2)
+    for module in layer.modules():
+        if isinstance(module, _BatchNorm):
+            module.reset_running_stats()
+    for name, b in fresh.named_buffers():
+        assert torch.equal(layer.get_buffer(name), b), name
+    assert torch.equal(layer.gain_hh_l0, torch.full((16,), 2.0))
+
+
+def test_conversion_to_synchronised_batch_norm_is_refused() -> None:
+    model = nn.Sequential(nn.Linear(5, 5), trained())
+    with pytest.raises(RuntimeError, match="batch norm inside a recurrent cell cannot be conv"):
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+
+def test_copies_pass_on_to_the_copy() -> None:
+    layer = trained()
+    for copied in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        copied.running_statistics.reset_running_stats()
+        assert not copied.steps_seen_l0
+        assert layer.steps_seen_l0 == 6
+
+
+@pytest.mark.parametrize("norm", ["none", "layer", "rms"])
+def test_other_norms_have_no_statistics(norm: str) -> None:
+    layer = ours("LSTM", norm)(5, 4)
+    before = {name: p.clone() for name, p in layer.named_parameters()}
+    update_bn(BATCHES, layer)
+    assert [type(m) for m in layer.modules()] == [LSTM]
+    for name, p in layer.named_parameters():
+        assert torch.equal(p, before[name])
