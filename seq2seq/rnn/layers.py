@@ -9,17 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from .backends import fused_serves, recurrence
-from .config import NormConfig, NormKind
-from .cpu.one_step import cell_steps
-from .cpu.step_loops import shares
+from .config import NormConfig
 from .packing import Steps, flipped_rows
-from .parameters import RecurrentParameters
-from .precision import product_dtype
+from .recurrent import RecurrentModule
 from .reference import State
 
 
-class RecurrentLayers(RecurrentParameters):
+class RecurrentLayers(RecurrentModule):
     """Stacked layers, directions and packed sequences: what LSTM, GRU and RNN share."""
 
     def __init__(
@@ -38,10 +34,8 @@ class RecurrentLayers(RecurrentParameters):
         norm: str | NormConfig = "layer",
         backend: str = "auto",
     ) -> None:
-        sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name}={size}: expected at least 1")
+        if num_layers < 1:
+            raise ValueError(f"num_layers={num_layers}: expected at least 1")
         if not 0 <= dropout <= 1:
             raise ValueError(f"dropout={dropout}: expected a probability from 0 to 1")
         if proj_size:
@@ -54,33 +48,13 @@ class RecurrentLayers(RecurrentParameters):
             inputs = input_size if layer == 0 else hidden_size * self.num_directions
             for suffix in self.suffixes(layer):
                 self._add_parameters(suffix, inputs, device, dtype)
-        self.reset_parameters()
-        if backend == "fused":
-            p = self.cell_parameters("_l0")
-            fused_serves(backend, p.weight_hh.device, p)
+        self._initialise()
 
     def suffixes(self, layer: int | None = None) -> list[str]:
         """Return the suffixes of one layer, or of all layers, in torch's order."""
         layers = range(self.num_layers) if layer is None else (layer,)
         directions = ("", "_reverse")[: self.num_directions]
         return [f"_l{number}{direction}" for number, direction in product(layers, directions)]
-
-    def begin_steps(self, batch_sizes: list[int]) -> None:
-        """Prepare one call for each step, where the CPU's kernels support the case."""
-        for suffix in self.suffixes():
-            p = self.cell_parameters(suffix)
-            dtype, device = product_dtype(p.weight_hh), p.weight_hh.device
-            if shares(p.weight_hh, dtype) and fused_serves(self.backend, device, p):
-                self._steps[suffix] = cell_steps(p, batch_sizes, dtype)
-
-    def check_steps(self) -> None:
-        """Raise ValueError if some of the steps have run, and not all."""
-        for steps in self._steps.values():
-            steps.ih.check_complete()
-
-    def end_steps(self) -> None:
-        """Forget what was prepared."""
-        self._steps = {}
 
     def flatten_parameters(self) -> None:
         """Do nothing; torch.nn's layers have this method."""
@@ -162,19 +136,12 @@ class RecurrentLayers(RecurrentParameters):
         self, suffix: str, x: Tensor, batch_sizes: list[int], state: State | None, first_step: Steps
     ) -> tuple[Tensor, State]:
         """Return the output (N, H) of one layer and direction, and its last state."""
-        p = self.cell_parameters(suffix)
-        if state is None and len(batch_sizes) == 1 and self.norm.kind is NormKind.none:
-            # As in torch.nn, the gradient of weight_hh is then 0 and not None.
-            zeros = p.weight_hh.new_zeros(batch_sizes[0], self.hidden_size)
-            state = (zeros, zeros) if self.cell == "lstm" else (zeros,)
         flip = flipped_rows(batch_sizes, x.device) if suffix.endswith("_reverse") else None
         if flip is not None:
             x = x.index_select(0, flip)
-        output, last = recurrence(self.backend, x, batch_sizes, state, p, first_step)
+        output, last = self._recurrence(suffix, x, batch_sizes, state, first_step)
         if flip is not None:
             output = output.index_select(0, flip)
-        for statistics in p.statistics():
-            statistics.finish()
         return output, last
 
     def _check_input(self, x: Tensor, dims: tuple[int, ...]) -> None:
@@ -193,19 +160,10 @@ class RecurrentLayers(RecurrentParameters):
         """Return hx as a tuple of (L * D, B, H) tensors, checked; batch None: unbatched."""
         if hx is None:
             return None
-        names = ("h_0", "c_0") if self.cell == "lstm" else ("h_0",)
-        state: State = (hx,) if isinstance(hx, Tensor) else tuple(hx)
-        if len(state) != len(names):
-            raise ValueError(f"hx has {len(state)} tensors: expected {', '.join(names)}")
         rows = () if batch is None else (batch,)
         shape = (self.num_layers * self.num_directions, *rows, self.hidden_size)
-        for name, s in zip(names, state, strict=True):
-            if s.shape != shape:
-                raise ValueError(f"{name} has shape {tuple(s.shape)}: expected {shape}")
+        state = self._checked_state(hx, shape)
         return state if batch is not None else tuple(s.unsqueeze(1) for s in state)
-
-    def _hx(self, state: State) -> Any:
-        return state if self.cell == "lstm" else state[0]
 
     def extra_repr(self) -> str:
         """Return the sizes, the settings that differ from their defaults, and the norm."""
@@ -346,8 +304,6 @@ class RNN(RecurrentLayers):
         norm: str | NormConfig = "layer",
         backend: str = "auto",
     ) -> None:
-        if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"nonlinearity={nonlinearity!r}: expected 'tanh' or 'relu'")
         self.nonlinearity = nonlinearity
         super().__init__(
             input_size,

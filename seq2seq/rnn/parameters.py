@@ -1,4 +1,4 @@
-"""Parameters of the recurrent layers: names, shapes, initial values, and views as terms."""
+"""Parameters of recurrent layers and cells: names, shapes, initial values, and views as terms."""
 
 import math
 from typing import Any
@@ -18,10 +18,10 @@ from .statistics import BatchStatistics, Pool
 
 
 class RecurrentParameters(OperandCache, Stepwise):
-    """Parameters of recurrent layers, and batch norm's running statistics as buffers.
+    """Parameters of recurrent layers and cells, and batch norm's running statistics as buffers.
 
-    Names end in a suffix for the layer and direction: _l0, _l0_reverse, _l1, ... With input size I
-    (above the first layer H * directions), hidden size H and G gates:
+    Names end in a suffix for the layer and direction: _l0, _l0_reverse, _l1, ...; a cell's is
+    empty. With input size I (above the first layer H * directions), hidden size H and G gates:
 
         weight_ih (G * H, I), weight_hh (G * H, H)
         bias_ih, bias_hh (G * H,)       unless bias=False
@@ -123,18 +123,19 @@ class RecurrentParameters(OperandCache, Stepwise):
         for name, parameter in self.named_parameters():
             if name.startswith("gain_"):
                 nn.init.constant_(parameter, self.norm.initial_gain)
-            elif name.startswith("bias_c_"):
+            elif is_norm_parameter(name):
                 nn.init.zeros_(parameter)
         for name, buffer in self.named_buffers():
             buffer.fill_(1.0 if name.startswith("running_var") else 0)
 
     def cell_parameters(self, suffix: str) -> CellParameters:
         """Return the parameters of one layer and direction, as the equations take them."""
+        bias_hh = getattr(self, f"bias_hh{suffix}", None)
         return CellParameters(
             self.cell,
             weight_ih=getattr(self, f"weight_ih{suffix}"),
             weight_hh=getattr(self, f"weight_hh{suffix}"),
-            bias_hh=getattr(self, f"bias_hh{suffix}", 0.0),
+            bias_hh=0.0 if bias_hh is None else bias_hh,
             ih=self._term("ih", suffix),
             hh=self._term("hh", suffix),
             c=self._term("c", suffix),
@@ -210,4 +211,4 @@ def check_steps(steps: Tensor, batch: int) -> None:
 def is_norm_parameter(name: str) -> bool:
     """Return whether a parameter of this name is a gain or bias_c, which start at constants."""
     last = name.rpartition(".")[2]
-    return last.startswith(("gain_", "bias_c_"))
+    return last == "bias_c" or last.startswith(("gain_", "bias_c_"))
