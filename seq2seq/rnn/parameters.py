@@ -50,11 +50,16 @@ class RecurrentParameters(OperandCache, Stepwise):
                 f"norm.cell={norm.cell.value}: a {self.cell.upper()} has no cell state to"
                 " normalise; expected output"
             )
+        if norm.terms is Terms.joint_all and self.cell != "gru":
+            raise ValueError(
+                f"norm.terms=joint_all: an {self.cell.upper()} has no n part; expected joint"
+            )
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
         self.norm, self.backend = norm, backend
         self.sequence_input = norm.statistics is Statistics.sequence_input  # a term of its own
         default = Terms.joint if self.cell == "rnn" and not self.sequence_input else Terms.separate
-        self.joint = norm.kind is not NormKind.none and (norm.terms or default) is Terms.joint
+        joint = (norm.terms or default) is not Terms.separate
+        self.joint = joint and norm.kind is not NormKind.none
         self._by_batch = False
         self._pools: dict[str, Pool] = {}
         self._steps: dict[str, CellSteps] = {}
@@ -68,12 +73,14 @@ class RecurrentParameters(OperandCache, Stepwise):
             return {}
         hidden = self.hidden_size
         parts = [2 * hidden, hidden] if self.cell == "gru" else [self.gates * hidden]
+        if self.norm.terms is Terms.joint_all:
+            parts = [3 * hidden]
         if self.norm.group is NormGroup.gate:
             parts = [hidden] * self.gates
         terms = {"ih": parts}
         if not self.joint:
             terms["hh"] = parts
-        elif self.cell == "gru":
+        elif self.cell == "gru" and self.norm.terms is Terms.joint:
             terms["hh"] = [hidden]  # its n part stays separate
         if self.cell == "lstm" and self.norm.cell is not CellNorm.none:
             terms["c"] = [hidden]
@@ -140,7 +147,9 @@ class RecurrentParameters(OperandCache, Stepwise):
             hh=self._term("hh", suffix),
             c=self._term("c", suffix),
             joint=self.joint,
-            carried=self.norm.cell is CellNorm.carried,
+            joint_all=self.norm.terms is Terms.joint_all,
+            carried=self.norm.cell in (CellNorm.carried, CellNorm.carried_only),
+            carried_only=self.norm.cell is CellNorm.carried_only,
             activation=getattr(torch, self.nonlinearity),
             steps=self._steps.get(suffix),
             kept=self.kept_operands(suffix),
