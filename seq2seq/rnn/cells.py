@@ -60,11 +60,10 @@ class RecurrentCell(RecurrentModule):
     def _checked_input(self, x: Tensor) -> bool:
         """Return whether an input has a batch; raise ValueError if it has another shape."""
         if x.dim() not in (1, 2):
-            name = type(self).__name__
-            raise ValueError(f"{name}: Expected input to be 1D or 2D, got {x.dim()}D instead")
+            raise ValueError(self._expected_dimensions("input", x.dim()))
         if x.size(-1) != self.input_size:
             raise ValueError(
-                f"input has {x.size(-1)} features: expected input_size={self.input_size}"
+                f"input has inconsistent input_size: got {x.size(-1)} expected {self.input_size}"
             )
         return x.dim() == 2
 
@@ -75,6 +74,22 @@ class RecurrentCell(RecurrentModule):
         if batch is not None:
             return self._checked_state(hx, (batch, self.hidden_size))
         return tuple(s.unsqueeze(0) for s in self._checked_state(hx, (self.hidden_size,)))
+
+    def _torch_words(self, part: int, shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
+        if len(shape) not in (1, 2):
+            what = f"hx[{part}]" if self.cell == "lstm" else "hidden"
+            return f"; {self._expected_dimensions(what, len(shape))}"
+        if len(expected) == 2 and shape[0] != expected[0]:
+            return (
+                f"; Input batch size {expected[0]} doesn't match hidden{part} batch size {shape[0]}"
+            )
+        size = shape[len(expected) - 1 :][:1] or shape
+        return (
+            f"; hidden{part} has inconsistent hidden_size: got {size[0]}, expected {expected[-1]}"
+        )
+
+    def _expected_dimensions(self, what: str, found: int) -> str:
+        return f"{type(self).__name__}: Expected {what} to be 1D or 2D, got {found}D instead"
 
     def extra_repr(self) -> str:
         """Return the sizes, the settings that differ from their defaults, and the norm."""

@@ -11,7 +11,7 @@ from .cpu.step_loops import shares
 from .packing import Steps
 from .parameters import RecurrentParameters
 from .precision import product_dtype
-from .reference import State
+from .reference import State, unroll
 
 
 class RecurrentModule(RecurrentParameters):
@@ -67,6 +67,9 @@ class RecurrentModule(RecurrentParameters):
             # As in torch.nn, the gradient of weight_hh is then 0 and not None.
             zeros = p.weight_hh.new_zeros(batch_sizes[0], self.hidden_size)
             state = (zeros,) * len(self.state_names)
+        if not len(x):  # no rows, which leave no statistics; the kernels expect some
+            *_, (_, last) = unroll(x, batch_sizes, state, p, first_step)
+            return last[0], last
         output, last = recurrence(self.backend, x, batch_sizes, state, p, first_step)
         for statistics in p.statistics():
             statistics.finish()
@@ -83,10 +86,17 @@ class RecurrentModule(RecurrentParameters):
         state: State = (hx,) if isinstance(hx, Tensor) else tuple(hx)
         if len(state) != len(names):
             raise ValueError(f"hx has {len(state)} tensors: expected {', '.join(names)}")
-        for name, s in zip(names, state, strict=True):
+        for i, (name, s) in enumerate(zip(names, state, strict=True)):
             if s.shape != shape:
-                raise ValueError(f"{name} has shape {tuple(s.shape)}: expected {shape}")
+                raise ValueError(
+                    f"{name} has shape {tuple(s.shape)}: expected {shape}"
+                    f"{self._torch_words(i, tuple(s.shape), shape)}"
+                )
         return state
+
+    def _torch_words(self, part: int, shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
+        """Return what torch.nn says to this shape of a part of the state, after a semicolon."""
+        return ""
 
     def _hx(self, state: State) -> Any:
         """Return a state as torch.nn has it: (h, c) of the LSTM, else h."""
