@@ -83,10 +83,8 @@ class RecurrentCell(RecurrentModule):
             return (
                 f"; Input batch size {expected[0]} doesn't match hidden{part} batch size {shape[0]}"
             )
-        size = shape[len(expected) - 1 :][:1] or shape
-        return (
-            f"; hidden{part} has inconsistent hidden_size: got {size[0]}, expected {expected[-1]}"
-        )
+        size = shape[-1] if len(expected) == 2 else shape[0]
+        return f"; hidden{part} has inconsistent hidden_size: got {size}, expected {expected[-1]}"
 
     def _expected_dimensions(self, what: str, found: int) -> str:
         return f"{type(self).__name__}: Expected {what} to be 1D or 2D, got {found}D instead"
@@ -121,7 +119,7 @@ class LSTMCell(RecurrentCell):
             also whole numbers (B,), one for each row.
         (h_1, c_1): as (h_0, c_0).
 
-    Parameters:
+    Parameters, without a suffix:
         weight_ih (4H, I), weight_hh (4H, H), bias_ih (4H,), bias_hh (4H,): as in torch.
         gain_ih (4H,), gain_hh (4H,), gain_c (H,), bias_c (H,): with a norm.
 
@@ -148,7 +146,7 @@ class GRUCell(RecurrentCell):
     The equations are those of `GRU`; arguments, input and output those of `LSTMCell`, without a
     cell state: hx is h_0, and the cell returns h_1.
 
-    Parameters:
+    Parameters, without a suffix:
         weight_ih (3H, I), weight_hh (3H, H), bias_ih (3H,), bias_hh (3H,): as in torch.
         gain_ih (3H,), gain_hh (3H,): with a norm; gain_hh is (H,) with joint terms.
 
@@ -170,7 +168,7 @@ class RNNCell(RecurrentCell):
 
         nonlinearity (str, default "tanh"): "tanh" or "relu"; the fourth positional argument.
 
-    Parameters:
+    Parameters, without a suffix:
         weight_ih (H, I), weight_hh (H, H), bias_ih (H,), bias_hh (H,): as in torch.
         gain_ih (H,): with a norm; gain_hh (H,) too with separate terms.
 
