@@ -16,6 +16,7 @@ from cell_cases import (
     NORMS,
     ROWS,
     STEP_CELLS,
+    TORCH_STEP_CELLS,
     as_cell,
     buffers_of,
     cell_of,
@@ -27,6 +28,8 @@ from cell_cases import (
 from kernel_cases import needs_compiler
 from oracles import config, parts
 from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state
+from torch.nn.utils import parametrizations, prune
 
 from seq2seq.rnn import (
     GRUCell,
@@ -327,6 +330,26 @@ def test_a_loop_compiles_without_graph_breaks(cell: str, norm: str, backend: str
         outputs.square().sum().backward()
         found.append([outputs.detach(), *(p.grad for p in ours.parameters())])
     torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("cell", STEP_CELLS)
+def test_parametrizations_act_as_on_the_cells_of_torch(cell: str) -> None:
+    ours, theirs = cell_of(cell, "none"), TORCH_STEP_CELLS[cell](INPUT, HIDDEN)
+    theirs.load_state_dict(ours.state_dict())
+    for module in (ours, theirs):
+        parametrizations.weight_norm(module, "weight_hh")
+        prune.l1_unstructured(module, "weight_ih", 0.5)
+    found, expected = (module(x_of(), state_of(cell)) for module in (ours, theirs))
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("norm", ["none", "layer", "rms"])
+def test_stacked_cells_run_in_one_call(norm: str) -> None:
+    cells, x = [LSTMCell(INPUT, HIDDEN, norm=norm) for _ in range(3)], x_of()
+    parameters, _ = stack_module_state(cells)
+    found = torch.vmap(lambda p: functional_call(cells[0], p, (x,)))(parameters)
+    expected = [torch.stack(states) for states in zip(*(c(x) for c in cells), strict=True)]
+    torch.testing.assert_close(list(found), expected)
 
 
 @needs_compiler
