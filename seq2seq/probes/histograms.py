@@ -20,7 +20,15 @@ from ..data.batches import Batch
 from ..data.dataset import ParallelDataset
 from ..device import autocast
 from ..model import Translator, as_state
-from ..rnn import Layout, RecurrentLayers, State, Step, batch_norm_layers, steps
+from ..rnn import (
+    Layout,
+    RecurrentLayers,
+    RecurrentModule,
+    State,
+    Step,
+    batch_norm_layers,
+    steps,
+)
 from ..runs.logbook import Logbook
 from .statistics_figure import Moments, statistics_figure
 
@@ -143,10 +151,10 @@ def _of_step(cell: str, where: str, step: Step) -> Iterator[tuple[str, Tensor]]:
     yield from ((f"{kind}/{where}", v) for kind, v in values.items())
 
 
-def place(name: str, layer: RecurrentLayers, direction: int) -> str:
+def place(name: str, layer: RecurrentModule, direction: int) -> str:
     """Return encoder0 for encoder.layers.0, with the direction if the layer has two."""
-    short = name.replace(".layers.", "")
-    return f"{short}_{('forward', 'backward')[direction]}" if layer.bidirectional else short
+    short, both = name.replace(".layers.", ""), len(layer.suffixes()) > 1
+    return f"{short}_{('forward', 'backward')[direction]}" if both else short
 
 
 def stored_statistics(model: nn.Module) -> dict[str, dict[str, Moments]]:
@@ -164,7 +172,7 @@ def stored_statistics(model: nn.Module) -> dict[str, dict[str, Moments]]:
     }
 
 
-def _moments(layer: RecurrentLayers, term: str, suffix: str) -> Moments:
+def _moments(layer: RecurrentModule, term: str, suffix: str) -> Moments:
     seen = int(layer.get_buffer(f"steps_seen{suffix}"))
     updates, mean, var = (
         layer.get_buffer(f"{name}_{term}{suffix}")[:seen].cpu().numpy()

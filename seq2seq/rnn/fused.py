@@ -26,8 +26,10 @@ def unsupported(p: CellParameters, by_row: bool = False) -> str | None:
     device, dtype, normalised = p.weight_hh.device, p.weight_hh.dtype, p.ih.kind != "none"
     products = product_dtype(p.weight_hh)
     cases = {  # formatted only where one holds, since every call comes here
+        "norm.terms=joint_all": p.joint_all,
         "norm.terms=joint": p.joint and p.cell != "rnn",
         "norm.terms=separate": normalised and not p.joint and p.cell == "rnn",
+        "norm.cell=carried_only": p.carried_only,
         "norm.cell=carried": p.carried,
         "norm.cell=none": normalised and p.c.gain is None and p.cell == "lstm",
         "norm.group=gate": len(p.ih.segments) > SEGMENTS[p.cell],

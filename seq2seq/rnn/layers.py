@@ -9,19 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from .backends import fused_serves, recurrence
 from .checks import InputError, check_dropout, check_input, check_sizes, check_state
-from .config import NormConfig, NormKind
-from .cpu.one_step import cell_steps
-from .cpu.step_loops import shares
+from .config import NormConfig
 from .flat_weights import FlatWeights
 from .packing import Layout, Steps
-from .parameters import RecurrentParameters
-from .precision import product_dtype
+from .recurrent import RecurrentModule
 from .reference import State
 
 
-class RecurrentLayers(RecurrentParameters, FlatWeights):
+class RecurrentLayers(RecurrentModule, FlatWeights):
     """Stacked layers, directions and packed sequences: what LSTM, GRU and RNN share."""
 
     def __init__(
@@ -40,9 +36,7 @@ class RecurrentLayers(RecurrentParameters, FlatWeights):
         norm: str | NormConfig = "layer",
         backend: str = "auto",
     ) -> None:
-        check_sizes(
-            {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
-        )
+        check_sizes({"num_layers": num_layers})
         if proj_size:
             raise ValueError(f"proj_size={proj_size}: projections are not supported; expected 0")
         super().__init__(input_size, hidden_size, bias, norm, backend)
@@ -54,33 +48,13 @@ class RecurrentLayers(RecurrentParameters, FlatWeights):
             inputs = input_size if layer == 0 else hidden_size * self.num_directions
             for suffix in self.suffixes(layer):
                 self._add_parameters(suffix, inputs, device, dtype)
-        self.reset_parameters()
-        if backend == "fused":
-            p = self.cell_parameters("_l0")
-            fused_serves(backend, p.weight_hh.device, p)
+        self._initialise()
 
     def suffixes(self, layer: int | None = None) -> list[str]:
         """Return the suffixes of one layer, or of all layers, in torch's order."""
         layers = range(self.num_layers) if layer is None else (layer,)
         directions = ("", "_reverse")[: self.num_directions]
         return [f"_l{number}{direction}" for number, direction in product(layers, directions)]
-
-    def begin_steps(self, batch_sizes: list[int]) -> None:
-        """Prepare one call for each step, where the CPU's kernels support the case."""
-        for suffix in self.suffixes():
-            p = self.cell_parameters(suffix)
-            dtype, device = product_dtype(p.weight_hh), p.weight_hh.device
-            if shares(p.weight_hh, dtype) and fused_serves(self.backend, device, p):
-                self._steps[suffix] = cell_steps(p, batch_sizes, dtype)
-
-    def check_steps(self) -> None:
-        """Raise ValueError if some of the steps have run, and not all."""
-        for steps in self._steps.values():
-            steps.ih.check_complete()
-
-    def end_steps(self) -> None:
-        """Forget what was prepared."""
-        self._steps = {}
 
     def forward(
         self, input: Tensor | PackedSequence, hx: Any = None, *, first_step: Steps = 0
@@ -148,8 +122,6 @@ class RecurrentLayers(RecurrentParameters, FlatWeights):
 
         x is packed (N, I), or (T, B, I); the output likewise. state is (L * D, B, H) each, or None.
         """
-        if not layout.sequences:
-            return self._run_nothing(x, state)
         last: list[State] = []
         for layer in range(self.num_layers):
             outputs = []
@@ -163,45 +135,15 @@ class RecurrentLayers(RecurrentParameters, FlatWeights):
                 x = F.dropout(x, self.dropout, self.training)
         return x, tuple(torch.stack(parts) for parts in zip(*last, strict=True))
 
-    def _run_nothing(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Return what `_run` returns for an empty batch; every gradient is then 0."""
-        layers, hidden = self.num_layers * self.num_directions, self.hidden_size
-        tensors = [x, *self.parameters(), *(state or ())]
-        nothing = 0 * torch.stack([t.sum().to(self._example().dtype) for t in tensors]).sum()
-        last = nothing.expand(layers, 0, hidden)
-        parts = (last, last.clone()) if self.cell == "lstm" else (last,)
-        return nothing.expand(*x.shape[:-1], self.num_directions * hidden), parts
-
     def _run_direction(
         self, suffix: str, x: Tensor, layout: Layout, state: State | None, first_step: Steps
     ) -> tuple[Tensor, State]:
         """Return the output (N, H) of one layer and direction, and its last state."""
-        p = self.cell_parameters(suffix)
-        if state is None and self._starts_at_zero(layout):
-            # As in torch.nn, the gradient of weight_hh is then 0 and not None.
-            zeros = p.weight_hh.new_zeros(layout.sequences, self.hidden_size)
-            state = (zeros, zeros) if self.cell == "lstm" else (zeros,)
         flips = suffix.endswith("_reverse")
         x = layout.flipped(x) if flips else x
-        output, last = recurrence(self.backend, x, layout, state, p, first_step)
+        output, last = self._recurrence(suffix, x, layout, state, first_step)
         output = layout.flipped(output) if flips else output
-        for statistics in p.statistics():
-            statistics.finish()
         return output, last
-
-    def _starts_at_zero(self, layout: Layout) -> bool:
-        """Return whether a missing state is replaced by zeros.
-
-        In a single step of training the gradient of weight_hh is then 0 and not None, as in torch.
-        """
-        eager = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        return eager and layout.steps == 1 and self.norm.kind is NormKind.none
-
-    def _example(self) -> Tensor:
-        """Return some parameter: all have its type and device."""
-        own = [p for p in self._parameters.values() if p is not None]
-        found: Tensor = own[0] if own else getattr(self, self._flat_weights_names[0])
-        return found
 
     def _state(self, hx: Any, batch: int | None) -> State | None:
         """Return hx as a tuple of (L * D, B, H) tensors, checked; batch None: unbatched."""
@@ -210,11 +152,8 @@ class RecurrentLayers(RecurrentParameters, FlatWeights):
         state: State = (hx,) if isinstance(hx, Tensor) else tuple(hx)
         rows = () if batch is None else (batch,)
         shape = (self.num_layers * self.num_directions, *rows, self.hidden_size)
-        check_state(state, shape, self._example(), self.cell)
+        check_state(state, shape, self._example(), self.state_names)
         return state if batch is not None else tuple(s.unsqueeze(1) for s in state)
-
-    def _hx(self, state: State) -> Any:
-        return state if self.cell == "lstm" else state[0]
 
     def extra_repr(self) -> str:
         """Return the sizes, the settings that differ from their defaults, and the norm."""
@@ -361,8 +300,6 @@ class RNN(RecurrentLayers):
         norm: str | NormConfig = "layer",
         backend: str = "auto",
     ) -> None:
-        if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"nonlinearity={nonlinearity!r}: expected 'tanh' or 'relu'")
         self.nonlinearity = nonlinearity
         super().__init__(
             input_size,

@@ -53,8 +53,12 @@ class CellParameters:
     c: Term
     """v -> gain_c * N(v) + bias_c; v itself where the LSTM's cell state is not normalised."""
     joint: bool
+    joint_all: bool
+    """Joint terms include the GRU's n part."""
     carried: bool
     """The normalised cell state is carried to the next step."""
+    carried_only: bool
+    """It is, and h_t is computed from the cell state before the norm."""
     activation: Callable[[Tensor], Tensor]
     """f of the vanilla cell."""
     steps: Any | None
@@ -89,7 +93,8 @@ def lstm_step(p: CellParameters, y_ih: Tensor, state: State | None, t: Steps) ->
     i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
     c = f * c + i * g
     normalised = p.c(c, t)
-    return (sums,), (o * torch.tanh(normalised), normalised if p.carried else c)
+    h = o * torch.tanh(c if p.carried_only else normalised)
+    return (sums,), (h, normalised if p.carried else c)
 
 
 def gru_step(p: CellParameters, y_ih: Tensor, state: State | None, t: Steps) -> tuple[Sums, State]:
@@ -101,12 +106,17 @@ def gru_step(p: CellParameters, y_ih: Tensor, state: State | None, t: Steps) -> 
         n = tanh(y_ih + r * y_hh)
         h_t = (1 - z) * n + z * h_{t-1}
 
-    y_ih (rows, 3H) is u where terms are joint; the n part's terms are separate all the same.
+    y_ih (rows, 3H) is u where terms are joint; the n part's terms are separate all the same. With
+    joint_all they are joint too, and r acts on their normalised sum y (Hafner et al. 2021,
+    arXiv:2010.02193, their code): n = tanh(r * y).
     """
     [h] = (0.0,) if state is None else state
     recurrent = p.z(h)
     y_rz, y_n = _split(y_ih)
-    if p.joint:
+    if p.joint_all:
+        y_rz, hh_n = _split(p.ih(y_ih + recurrent, t) + p.bias_hh)
+        hh_rz = y_n = 0.0
+    elif p.joint:
         z_rz, z_n = _split(recurrent)
         y_rz, y_n = _split(p.ih(torch.cat([y_rz + z_rz, y_n], dim=1), t))
         hh_rz, hh_n = _split(p.bias_hh)[0], p.hh(z_n, t)
