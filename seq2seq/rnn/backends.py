@@ -13,7 +13,7 @@ import logging
 import torch
 from torch import Tensor
 
-from . import fused, reference, scan
+from . import fused, onnx_operators, reference, scan
 from .cpu import operators
 from .cpu.one_step import run_step
 from .packing import Layout, Steps
@@ -51,6 +51,8 @@ def recurrence(
         output, last = run_step(x.flatten(0, -2), state, p, first_step)
         return output.view(*x.shape[:-1], output.size(-1)), last
     if torch.compiler.is_exporting() and backend != "fused":
+        if onnx_operators.serves(p):
+            return onnx_operators.recurrence(x, layout, state, p)
         return scan.recurrence(x, layout, state, p, first_step)
     serves = fused_serves(backend, p.weight_hh.device, p, isinstance(first_step, Tensor))
     run = fused.recurrence if serves else reference.recurrence
