@@ -49,7 +49,7 @@ def recurrence(
     y_ih = p.ih(u, 0) if before else u
     if state is None:
         zeros = u.new_zeros(count, hidden)
-        state = (zeros, zeros.clone()) if p.cell == "lstm" else (zeros,)
+        state = (zeros, zeros) if p.cell == "lstm" else (zeros,)
         if p.hh.statistics is not None:  # the other norms of 0 are 0
             p = replace(p, hh=LaterTerm(**vars(p.hh), first_step=first_step))
 
@@ -57,7 +57,8 @@ def recurrence(
         rows, t = inputs
         _, after = STEPS[p.cell](p, rows if before or p.joint else p.ih(rows, t), tuple(carried), t)
         # The view names the number of rows, by which a compiler sizes the output.
-        return list(after), [after[0].view(count, hidden).clone()]
+        return list(after), [after[0].view(rows.size(0), hidden).clone()]
 
-    last, [output] = scan(step, list(state), [y_ih, times])
+    # Copies, since torch looks at the whole tensor of which a state is a part.
+    last, [output] = scan(step, [s.clone() for s in state], [y_ih, times])
     return output, tuple(last)
