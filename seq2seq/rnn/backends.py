@@ -51,7 +51,8 @@ def recurrence(
         output, last = run_step(x.flatten(0, -2), state, p, first_step)
         return output.view(*x.shape[:-1], output.size(-1)), last
     if torch.compiler.is_exporting() and backend != "fused":
-        return scan.recurrence(x, layout, state, p, first_step)
+        run = scan.recurrence if x.dim() == 3 else reference.recurrence  # a cell has no loop
+        return run(x, layout, state, p, first_step)
     serves = fused_serves(backend, p.weight_hh.device, p, isinstance(first_step, Tensor))
     run = fused.recurrence if serves else reference.recurrence
     output, last = run(x.flatten(0, -2), layout, state, p, first_step)

@@ -23,6 +23,7 @@ from cell_cases import (
 from kernel_cases import needs_compiler
 from oracles import parts
 from torch import Tensor, nn
+from torch.export import Dim
 from torch.func import functional_call, stack_module_state
 from torch.nn.utils import parametrizations, prune
 
@@ -203,10 +204,11 @@ def looped(cell: nn.Module, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("backend", ["reference", "auto"])
-@pytest.mark.parametrize("norm", ["none", "layer"])
+@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
 def test_a_loop_compiles_without_graph_breaks(cell: str, norm: str, backend: str) -> None:
     ours, x = cell_of(cell, norm, backend=backend), x_of(torch.float32, 3, ROWS, INPUT)
+    ours.train(norm != "batch")
     torch.compiler.reset()
     compiled = torch.compile(looped, fullgraph=True, backend="aot_eager")
     found = []
@@ -216,6 +218,25 @@ def test_a_loop_compiles_without_graph_breaks(cell: str, norm: str, backend: str
         outputs.square().sum().backward()
         found.append([outputs.detach(), *(p.grad for p in ours.parameters())])
     torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("cell", STEP_CELLS)
+@torch.no_grad()
+def test_an_exported_cell_takes_any_rows_at_any_steps(cell: str, norm: str, given: bool) -> None:
+    ours, at, rows = (
+        trained(cell, norm).float(),
+        torch.tensor([4, 0, 2, 1, 7, 3, 9]),
+        {0: Dim("rows")},
+    )
+    state = state_of(cell) if given else None
+    of_state = None if state is None else (rows, rows) if cell == "lstm" else rows
+    shapes = {"input": rows, "hx": of_state, "first_step": rows}
+    arguments = (x_of(), state), {"first_step": at[:ROWS]}
+    exported = torch.export.export(ours, *arguments, dynamic_shapes=shapes).module()
+    x, state = x_of(torch.float32, 7, INPUT), state_of(cell, rows=7) if given else None
+    torch.testing.assert_close(exported(x, state, first_step=at), ours(x, state, first_step=at))
 
 
 @pytest.mark.parametrize("cell", STEP_CELLS)
