@@ -167,6 +167,7 @@ def test_float64_layers_run(cell: str, norm: str) -> None:
 def test_autocast_converts_floating_types_alone(cell: str) -> None:
     layer = ours(cell)(5, 4)
     with torch.autocast("cpu", torch.bfloat16):
+        assert torchs(cell)(5, 4)(X.bfloat16())[0].dtype is torch.bfloat16
         for dtype in (torch.bfloat16, torch.float16, torch.float32):
             state = state_for(cell, 1, 3, 4, dtype=dtype)
             assert {t.dtype for t in tensors_of(layer(X.to(dtype), state))} == {torch.float32}
