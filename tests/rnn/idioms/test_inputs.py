@@ -74,7 +74,7 @@ SAME_WORDS: dict[str, tuple[Call, str]] = {
     ),
     "input_size of another type": (
         lambda m, _: m(5.0, 4),
-        "input_size should be of type int, got: float",
+        "float",
     ),
     "no layers": (lambda m, _: m(5, 4, 0), "num_layers"),
     "unknown": (lambda m, _: m(5, 4, layers=2), "unexpected keyword argument 'layers'"),
