@@ -85,7 +85,7 @@ VALUES = {
     "decode.shortlist": ["1"],
     "model.hidden_size": ["32"],
     "norm.terms": ["joint"],
-    "norm.cell": ["carried", "none"],
+    "norm.cell": ["carried", "carried_only", "none"],
     "norm.min_rows": ["40"],
     "optimizer.betas": ["[0.5,0.6]"],
     "optimizer.clip_norm": ["0.01"],

@@ -22,7 +22,7 @@ from oracles import CELLS, config, parts
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
-from seq2seq.rnn import LSTM, NormConfig, NormKind, RecurrentLayers, packs
+from seq2seq.rnn import LSTM, NormConfig, NormKind, RecurrentLayers
 from seq2seq.rnn.cpu import build
 
 NORMS = ["none", "layer", "rms"]
@@ -165,11 +165,11 @@ def batch_arguments(
     cell: str = "lstm",
 ) -> tuple[Any, ...]:
     """Return arguments of seq2seq::batch_norm_recurrence."""
-    *tensors, sizes, _, _, eps, packed, _ = arguments("layer", dtype, save, given, cell)
+    *tensors, sequences, _, _, eps, _ = arguments("layer", dtype, save, given, cell)
     if wide_input:
         tensors[0] = tensors[0].detach().float().requires_grad_(save)
     mean, var = torch.randn(3, STATISTICS[cell] * 6), torch.rand(3, STATISTICS[cell] * 6) + 0.5
-    return *tensors, mean, var, sizes, 2, cell, eps, normalises_input, packed, save
+    return *tensors, mean, var, sequences, 2, cell, eps, normalises_input, save
 
 
 SIZES = {"lstm": (4, 14), "gru": (3, 12), "rnn_tanh": (1, 2), "rnn_relu": (1, 2)}
@@ -198,7 +198,7 @@ def arguments(
         t if t is None else t.requires_grad_(save)
         for t in (u, weight, *state, torch.randn(vectors * hidden))
     ]
-    return *tensors, sizes, cell, norm, 1e-5, packs(dtype), save
+    return *tensors, torch.tensor(sizes), sizes[0], cell, norm, 1e-5, save
 
 
 def refused(first: Sequence[Any]) -> list[tuple[tuple[Any, ...], str]]:
@@ -206,33 +206,34 @@ def refused(first: Sequence[Any]) -> list[tuple[tuple[Any, ...], str]]:
 
     `first` are right ones, of an LSTM as `arguments` makes it.
     """
-    u, weight, h, c, vectors, sizes, cell, norm = first
+    u, weight, h, c, vectors, sizes, count, cell, norm = first
     falling = "expected falling batch_sizes that add up to 7"
     return [
         (
-            (u, weight, h, c, vectors, sizes, cell, "batch"),
+            (u, weight, h, c, vectors, sizes, count, cell, "batch"),
             "norm=batch: expected none, layer or rms",
         ),
         (
-            (u, weight, h, c, vectors, sizes, "rnn", norm),
+            (u, weight, h, c, vectors, sizes, count, "rnn", norm),
             "cell=rnn: expected lstm, gru, rnn_tanh or rnn_relu",
         ),
         (
-            (u, weight, h, c, vectors[1:], sizes, cell, norm),
+            (u, weight, h, c, vectors[1:], sizes, count, cell, norm),
             "expected float vectors of 84 elements, got 83",
         ),
         (
-            (u, weight, h, c[:1], vectors, sizes, cell, norm),
+            (u, weight, h, c[:1], vectors, sizes, count, cell, norm),
             r"expected float states \(3, 6\), got \[1, 6\]",
         ),
-        ((u, weight, h, c, vectors, [3, 3, 2], cell, norm), falling),
-        ((u, weight, h, c, vectors, [1, 3, 3], cell, norm), falling),
+        ((u, weight, h, c, vectors, torch.tensor([3, 3, 2]), count, cell, norm), falling),
+        ((u, weight, h, c, vectors, torch.tensor([1, 3, 3]), count, cell, norm), falling),
+        ((u, weight, h, c, vectors, sizes, 2, cell, norm), "expected 3 sequences, got 2"),
         (
-            (u, weight.bfloat16(), h, c, vectors, sizes, cell, norm),
+            (u, weight.bfloat16(), h, c, vectors, sizes, count, cell, norm),
             "expected weight_hh of the type of u or Float",
         ),
         (
-            (u, weight, h, c, vectors, sizes, "gru", norm),
+            (u, weight, h, c, vectors, sizes, count, "gru", norm),
             r"expected u \(N, 18\) and weight_hh \(18, 6\)",
         ),
     ]

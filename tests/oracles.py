@@ -128,8 +128,10 @@ class Oracle:
         self.raw: dict[str, dict[int, Rows]] = {}
         default = Terms.joint if self.cell == "rnn" and not self.whole_input() else Terms.separate
         self.joint = (
-            self.norm.kind is not NormKind.none and (self.norm.terms or default) is Terms.joint
+            self.norm.kind is not NormKind.none
+            and (self.norm.terms or default) is not Terms.separate
         )
+        self.joint_all = self.norm.terms is Terms.joint_all
 
     def whole_input(self) -> bool:
         return (
@@ -203,7 +205,7 @@ class Oracle:
             hh = [0 * b_hh] * len(us) if zs is None else self.normalised("hh", suffix, zs, t)
             return [(a, b + b_hh) for a, b in zip(ih, hh, strict=True)]
         # The first n numbers of a row are summed before the norm.
-        n = 2 * self.hidden if self.cell == "gru" else rows
+        n = 2 * self.hidden if self.cell == "gru" and not self.joint_all else rows
         vs = (
             us
             if zs is None
@@ -216,7 +218,11 @@ class Oracle:
                 torch.cat([b_hh[:n], b_hh[n:] + y])
                 for y in self.normalised("hh", suffix, [z[n:] for z in zs], t)
             ]
-        return [(a + b_ih, b) for a, b in zip(ih, hh, strict=True)]
+        sums = [(a + b_ih, b) for a, b in zip(ih, hh, strict=True)]
+        if self.joint_all:  # all of the n part is what r acts on
+            gates = (torch.arange(rows) < 2 * self.hidden).double()
+            sums = [(a * gates, b + a * (1 - gates)) for a, b in sums]
+        return sums
 
     def step(self, suffix: str, sums: Sums, states: list[Hidden], t: int) -> list[Rows]:
         """Return the new [h, c] or [h] of every row."""
@@ -234,7 +240,11 @@ class Oracle:
         if self.norm.kind is not NormKind.none and self.norm.cell is not CellNorm.none:
             shift = self.bias("bias_c", suffix)[: self.hidden]
             shown = [y + shift for y in self.normalised("c", suffix, cs, t)]
-        carried = shown if self.norm.cell is CellNorm.carried else cs
+        carried = cs
+        if self.norm.cell in (CellNorm.carried, CellNorm.carried_only):
+            carried = shown
+        if self.norm.cell is CellNorm.carried_only:
+            shown = cs
         return [
             [torch.sigmoid(gate[3]) * torch.tanh(s), c]
             for gate, s, c in zip(gates, shown, carried, strict=True)
@@ -273,7 +283,9 @@ class Oracle:
         if self.norm.group is NormGroup.gate:
             return [self.hidden] * (size // self.hidden)
         return (
-            [2 * self.hidden, self.hidden] if self.cell == "gru" and size > self.hidden else [size]
+            [2 * self.hidden, self.hidden]
+            if self.cell == "gru" and size > self.hidden and not self.joint_all
+            else [size]
         )
 
     def over_features(self, v: Tensor) -> Tensor:

@@ -79,7 +79,8 @@ def on(device: str, values: Any) -> Any:
         return {name: on(device, value) for name, value in values.items()}
     if isinstance(values, (list, tuple)):
         return [on(device, value) for value in values]
-    return values.to(device) if isinstance(values, torch.Tensor) else values
+    moves = isinstance(values, Tensor) and values.is_floating_point()  # batch_sizes stay on the CPU
+    return values.to(device) if moves else values
 
 
 def case_on(device: str, drawn: Case) -> Case:
@@ -135,7 +136,7 @@ def assert_as_cpp(
 
     What an operator keeps in z may differ: for the LSTM without a norm the CPU keeps the gates.
     """
-    settings = next(i for i, a in enumerate(args) if isinstance(a, list))
+    settings = next(i for i, a in enumerate(args) if type(a) is int)
     expected, found = getattr(torch.ops.seq2seq, name)(*args), getattr(gpu, name)(*on(DEVICE, args))
     keeps_gates = "none" in args and "lstm" in args
     compared = [i for i, output in enumerate(outputs) if output != "z" or not keeps_gates]
@@ -147,7 +148,7 @@ def assert_as_cpp(
     )
 
     def back(kept: Sequence[Tensor]) -> tuple[Any, ...]:
-        return (*upstream, *args[:5], kept[0], *kept[3:], *args[settings:-1], True)
+        return (*upstream, *args[:6], kept[0], *kept[3:], *args[settings:-1], True)
 
     expected = getattr(torch.ops.seq2seq, f"{name}_backward")(*back(expected))
     assert_agree(
@@ -155,9 +156,12 @@ def assert_as_cpp(
     )
 
 
-def upstream_of(hidden: int, sizes: list[int], has_c: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+def upstream_of(
+    hidden: int, batch_sizes: Tensor, has_c: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return upstream gradients of output (a transposed matrix), h_n and c_n."""
     torch.manual_seed(1)
+    sizes = batch_sizes.tolist()
     h_n = torch.randn(sizes[0], hidden)
     c_n = torch.randn(sizes[0], hidden) if has_c else None
     return torch.randn(hidden, sum(sizes)).t(), h_n, c_n

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ..rnn import NormConfig
+from ..rnn import NormConfig, Terms
 from .checks import check_ranges, expand_paths, number, only_with, path, refuse
 from .data import DataConfig
 from .decode import DecodeConfig
@@ -45,6 +45,10 @@ class Config:
         expand_paths(self)
         is_lstm = self.cell.kind is CellKind.lstm
         only_with(self.norm, "norm", "cell.kind=lstm", is_lstm, "cell")
+        if self.norm.terms is Terms.joint_all and self.cell.kind is not CellKind.gru:
+            refuse(
+                "norm.terms=joint_all: expected norm.terms=joint, as cell.kind=gru alone has both"
+            )
         attends = self.model.attention is not Attention.none
         only_with(self.decode, "decode", "an attention", attends, "replace_unk")
         if self.model.tying is Tying.all and not self.tokenizer.one_model:

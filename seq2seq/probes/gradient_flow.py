@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..rnn import RecurrentLayers, batch_statistics, steps
+from ..rnn import Layout, RecurrentLayers, batch_statistics, steps
 from .subject import Subject
 
 SEED = 1
@@ -52,7 +52,7 @@ def flow(layer: RecurrentLayers, x: Tensor) -> dict[str, list[float]]:
     x = x.detach().double().requires_grad_(True)
     with batch_statistics(layer):
         parameters = layer.cell_parameters("_l0")
-        found = list(steps(x.flatten(0, 1), [rows] * length, None, parameters))
+        found = list(steps(x.flatten(0, 1), Layout.of_padded(length, rows), None, parameters))
     states = [step.state for step in found]
     generator = torch.Generator().manual_seed(SEED)
     projection = torch.randn(states[-1][0].shape, generator=generator, dtype=torch.float64).to(

@@ -20,7 +20,15 @@ from ..data.batches import Batch
 from ..data.dataset import ParallelDataset
 from ..device import autocast
 from ..model import Translator, as_state
-from ..rnn import RecurrentLayers, State, Step, batch_norm_layers, flipped_rows, steps
+from ..rnn import (
+    Layout,
+    RecurrentLayers,
+    RecurrentModule,
+    State,
+    Step,
+    batch_norm_layers,
+    steps,
+)
 from ..runs.logbook import Logbook
 from .statistics_figure import Moments, statistics_figure
 
@@ -42,7 +50,7 @@ class Call:
 
     x: Tensor
     """(N, I), packed"""
-    batch_sizes: list[int]
+    layout: Layout
     state: State | None
     """Parts (D, B, H), D directions."""
     first_step: int
@@ -74,18 +82,18 @@ def _call(x: Tensor | PackedSequence, hx: Any = None, first_step: int = 0) -> Ca
     """Return a call's arguments from packed input, in sorted order, or from (T, B, I)."""
     state = None if hx is None else as_state(hx)
     if isinstance(x, PackedSequence):
-        return Call(x.data, x.batch_sizes.tolist(), state, first_step)
-    return Call(x.flatten(0, 1), [x.size(1)] * x.size(0), state, first_step)
+        return Call(x.data, Layout.of_packed(x.batch_sizes), state, first_step)
+    return Call(x.flatten(0, 1), Layout.of_padded(x.size(0), x.size(1)), state, first_step)
 
 
 def traced(layer: RecurrentLayers, direction: int, call: Call) -> Iterator[tuple[int, Step]]:
     """Return the time steps of a call, numbered, in one direction of a single layer."""
     x, suffix = call.x, layer.suffixes()[direction]
     if suffix.endswith("_reverse"):
-        x = x.index_select(0, flipped_rows(call.batch_sizes, x.device))
+        x = call.layout.flipped(x)
     state = None if call.state is None else tuple(s[direction] for s in call.state)
     parameters = layer.cell_parameters(suffix)
-    found = steps(x, call.batch_sizes, state, parameters, call.first_step)
+    found = steps(x, call.layout, state, parameters, call.first_step)
     return enumerate(found, call.first_step)
 
 
@@ -143,10 +151,10 @@ def _of_step(cell: str, where: str, step: Step) -> Iterator[tuple[str, Tensor]]:
     yield from ((f"{kind}/{where}", v) for kind, v in values.items())
 
 
-def place(name: str, layer: RecurrentLayers, direction: int) -> str:
+def place(name: str, layer: RecurrentModule, direction: int) -> str:
     """Return encoder0 for encoder.layers.0, with the direction if the layer has two."""
-    short = name.replace(".layers.", "")
-    return f"{short}_{('forward', 'backward')[direction]}" if layer.bidirectional else short
+    short, both = name.replace(".layers.", ""), len(layer.suffixes()) > 1
+    return f"{short}_{('forward', 'backward')[direction]}" if both else short
 
 
 def stored_statistics(model: nn.Module) -> dict[str, dict[str, Moments]]:
@@ -164,7 +172,7 @@ def stored_statistics(model: nn.Module) -> dict[str, dict[str, Moments]]:
     }
 
 
-def _moments(layer: RecurrentLayers, term: str, suffix: str) -> Moments:
+def _moments(layer: RecurrentModule, term: str, suffix: str) -> Moments:
     seen = int(layer.get_buffer(f"steps_seen{suffix}"))
     updates, mean, var = (
         layer.get_buffer(f"{name}_{term}{suffix}")[:seen].cpu().numpy()

@@ -18,7 +18,7 @@ from ..device import autocast
 from ..rnn import (
     NormKind,
     Pool,
-    RecurrentLayers,
+    RecurrentModule,
     batch_norm_layers,
     batch_statistics,
     pooled_statistics,
@@ -120,16 +120,15 @@ def distances(subject: Subject, found: Sequence[Batch]) -> dict[str, dict[str, l
         }
 
 
-def _distance(layer: RecurrentLayers, term: str, pool: Pool) -> dict[str, list[float]]:
+def _distance(layer: RecurrentModule, term: str, pool: Pool) -> dict[str, list[float]]:
     """Compare the pool of a term with the statistics that eval mode uses at each step.
 
     `term` has its suffix, as in ih_l0.
     """
     counted, mean, var = pool.result()
     steps = counted.nonzero().flatten()
-    index = steps.clamp(
-        max=max(int(layer.get_buffer(f"steps_seen{term[term.index('_l') :]}")) - 1, 0)
-    )
+    suffix = "".join(term.partition("_")[1:])
+    index = steps.clamp(max=max(int(layer.get_buffer(f"steps_seen{suffix}")) - 1, 0))
     running_mean = layer.get_buffer(f"running_mean_{term}")[index].double()
     running_var = layer.get_buffer(f"running_var_{term}")[index].double() + layer.norm.eps
     shift = (mean[steps] - running_mean) / running_var.sqrt()

@@ -1,6 +1,6 @@
 """LSTM, GRU and RNN with no norm, batch norm, layer norm or RMS norm in the cell.
 
-The layers are drop-ins for those of torch.nn and need torch alone:
+The layers and cells are drop-ins for those of torch.nn and need torch alone:
 
     from seq2seq.rnn import LSTM
     rnn = LSTM(input_size, hidden_size, norm="layer")
@@ -17,12 +17,13 @@ from .config import CellNorm, NormConfig, NormGroup, NormKind, Statistics, Terms
 
 if TYPE_CHECKING:
     from .backends import load_kernels
+    from .cells import GRUCell, LSTMCell, RecurrentCell, RNNCell
     from .cpu.frozen import Freezable, frozen
     from .cpu.operators import packed, packs
     from .cpu.step_loops import SharedProduct, Stepwise, shares, stepwise
     from .layers import GRU, LSTM, RNN, RecurrentLayers
     from .observation import Step, steps
-    from .packing import flipped_rows
+    from .packing import Layout
     from .parameters import is_norm_parameter
     from .precision import product_dtype
     from .recalibration import (
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         pooled_statistics,
         recalibrating,
     )
+    from .recurrent import RecurrentModule
     from .reference import State
     from .statistics import Pool
 
@@ -40,11 +42,17 @@ __all__ = [
     "RNN",
     "CellNorm",
     "Freezable",
+    "GRUCell",
+    "LSTMCell",
+    "Layout",
     "NormConfig",
     "NormGroup",
     "NormKind",
     "Pool",
+    "RNNCell",
+    "RecurrentCell",
     "RecurrentLayers",
+    "RecurrentModule",
     "SharedProduct",
     "State",
     "Statistics",
@@ -53,7 +61,6 @@ __all__ = [
     "Terms",
     "batch_norm_layers",
     "batch_statistics",
-    "flipped_rows",
     "frozen",
     "is_norm_parameter",
     "load_kernels",
@@ -69,6 +76,7 @@ __all__ = [
 
 _NEEDING_TORCH = (
     "backends",
+    "cells",
     "cpu.frozen",
     "cpu.operators",
     "layers",
@@ -77,6 +85,7 @@ _NEEDING_TORCH = (
     "parameters",
     "precision",
     "recalibration",
+    "recurrent",
     "reference",
     "statistics",
     "cpu.step_loops",

@@ -4,6 +4,8 @@ reference   the equations in plain torch: every cell, norm and setting, every de
 fused       compiled kernels: the default settings, as fast as torch.nn's layers
 auto        fused on a CPU where the kernels support the case and load, else reference; logs its
             choice once
+
+torch.export takes the loop of `scan.py` instead, except with fused.
 """
 
 import logging
@@ -11,10 +13,10 @@ import logging
 import torch
 from torch import Tensor
 
-from . import fused, reference
+from . import fused, reference, scan
 from .cpu import operators
 from .cpu.one_step import run_step
-from .packing import Steps
+from .packing import Layout, Steps
 from .reference import CellParameters, State
 
 LOG = logging.getLogger(__name__)
@@ -33,22 +35,27 @@ def check_backend(backend: str) -> None:
 def recurrence(
     backend: str,
     x: Tensor,
-    batch_sizes: list[int],
+    layout: Layout,
     state: State | None,
     p: CellParameters,
     first_step: Steps = 0,
 ) -> tuple[Tensor, State]:
     """Return what `reference.recurrence` returns; raise what `fused_serves` raises.
 
+    x is packed (N, I), or (T, B, I) where all sequences are equally long; the output likewise.
     ValueError for several steps in a call of a loop over steps.
     """
     if p.steps is not None and not isinstance(first_step, Tensor):
-        if len(batch_sizes) != 1:
-            raise ValueError(f"{len(batch_sizes)} steps in a call within `stepwise`: expected one")
-        return run_step(x, state, p, first_step)
+        if layout.steps != 1:
+            raise ValueError(f"{layout.steps} steps in a call within `stepwise`: expected one")
+        output, last = run_step(x.flatten(0, -2), state, p, first_step)
+        return output.view(*x.shape[:-1], output.size(-1)), last
+    if torch.compiler.is_exporting() and backend != "fused":
+        return scan.recurrence(x, layout, state, p, first_step)
     serves = fused_serves(backend, p.weight_hh.device, p, isinstance(first_step, Tensor))
     run = fused.recurrence if serves else reference.recurrence
-    return run(x, batch_sizes, state, p, first_step)
+    output, last = run(x.flatten(0, -2), layout, state, p, first_step)
+    return output.view(*x.shape[:-1], output.size(-1)), last
 
 
 def fused_serves(

@@ -63,12 +63,11 @@ def check_input(x: Tensor, input_size: int, like: Tensor, cell: str, packed: boo
         )
 
 
-def check_state(state: State, shape: tuple[int, ...], like: Tensor, cell: str) -> None:
-    """Raise InputError unless the tensors h_0, c_0 have this shape, and the parameters' device.
+def check_state(state: State, shape: tuple[int, ...], like: Tensor, names: tuple[str, ...]) -> None:
+    """Raise InputError unless a state has these parts, this shape, and the parameters' device.
 
     Their type is the parameters' too, except under autocast. `like` is a parameter.
     """
-    names = ("h_0", "c_0") if cell == "lstm" else ("h_0",)
     if len(state) != len(names):
         raise InputError(f"hx has {len(state)} tensors: expected {', '.join(names)}")
     _check_dimensions(state, len(shape), names)

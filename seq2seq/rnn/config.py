@@ -20,15 +20,21 @@ class CellNorm(Enum):
     """h_t is computed from N(c_t); c_t itself is carried to the next step."""
     carried = "carried"
     """N(c_t) is also carried to the next step."""
+    carried_only = "carried_only"
+    """N(c_t) is carried to the next step; h_t is computed from c_t."""
     none = "none"
     """The cell state is not normalised."""
 
 
 class Terms(Enum):
-    """Normalisation of W_ih x_t and W_hh h_{t-1}: each separately, or their sum jointly."""
+    """Normalisation of W_ih x_t and W_hh h_{t-1}."""
 
     separate = "separate"
+    """Each by itself."""
     joint = "joint"
+    """Their sum, except for the GRU's n part."""
+    joint_all = "joint_all"
+    """Their sum, with the GRU's n part: its r then acts on the normalised sum."""
 
 
 class NormGroup(Enum):
@@ -80,7 +86,7 @@ class NormConfig:
     cell: CellNorm = CellNorm.output
     """LSTM only."""
     terms: Terms | None = None
-    """None: separate for LSTM and GRU, joint for RNN."""
+    """None: separate for LSTM and GRU, joint for RNN; joint_all is for the GRU."""
     group: NormGroup = NormGroup.vector
     """Layer and rms norm only."""
     statistics: Statistics = Statistics.per_step
@@ -136,10 +142,11 @@ class NormConfig:
                 "norm.group=gate: batch norm normalises every feature separately; expected"
                 " group=vector"
             )
-        if self.statistics is Statistics.sequence_input and self.terms is Terms.joint:
+        joint = self.terms in (Terms.joint, Terms.joint_all)
+        if self.statistics is Statistics.sequence_input and joint:
             raise ValueError(
-                "norm.terms=joint: norm.statistics=sequence_input normalises the input term of"
-                " all steps together; expected norm.terms=separate"
+                f"norm.terms={shown(self.terms)}: norm.statistics=sequence_input normalises the"
+                " input term of all steps together; expected norm.terms=separate"
             )
 
 

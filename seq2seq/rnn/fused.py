@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from .cpu.launch import run
-from .packing import Steps
+from .packing import Layout, Steps
 from .precision import product_dtype
 from .reference import CellParameters, State
 
@@ -26,8 +26,10 @@ def unsupported(p: CellParameters, by_row: bool = False) -> str | None:
     device, dtype, normalised = p.weight_hh.device, p.weight_hh.dtype, p.ih.kind != "none"
     products = product_dtype(p.weight_hh)
     cases = {  # formatted only where one holds, since every call comes here
+        "norm.terms=joint_all": p.joint_all,
         "norm.terms=joint": p.joint and p.cell != "rnn",
         "norm.terms=separate": normalised and not p.joint and p.cell == "rnn",
+        "norm.cell=carried_only": p.carried_only,
         "norm.cell=carried": p.carried,
         "norm.cell=none": normalised and p.c.gain is None and p.cell == "lstm",
         "norm.group=gate": len(p.ih.segments) > SEGMENTS[p.cell],
@@ -44,10 +46,10 @@ def unsupported(p: CellParameters, by_row: bool = False) -> str | None:
 
 
 def recurrence(
-    x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters, first_step: Steps = 0
+    x: Tensor, layout: Layout, state: State | None, p: CellParameters, first_step: Steps = 0
 ) -> tuple[Tensor, State]:
     """Return what `reference.recurrence` returns, for a case that the kernels support."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return run(x, batch_sizes, state, p, first_step)
+        return run(x, layout, state, p, first_step)
     with torch._C._AutoDispatchBelowAutograd():  # saves the time of autograd, which has no work
-        return run(x, batch_sizes, state, p, first_step)
+        return run(x, layout, state, p, first_step)

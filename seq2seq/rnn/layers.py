@@ -9,19 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from .backends import fused_serves, recurrence
 from .checks import InputError, check_dropout, check_input, check_sizes, check_state
-from .config import NormConfig, NormKind
-from .cpu.one_step import cell_steps
-from .cpu.step_loops import shares
+from .config import NormConfig
 from .flat_weights import FlatWeights
-from .packing import Steps, flipped_rows
-from .parameters import RecurrentParameters
-from .precision import product_dtype
+from .packing import Layout, Steps
+from .recurrent import RecurrentModule
 from .reference import State
 
 
-class RecurrentLayers(RecurrentParameters, FlatWeights):
+class RecurrentLayers(RecurrentModule, FlatWeights):
     """Stacked layers, directions and packed sequences: what LSTM, GRU and RNN share."""
 
     def __init__(
@@ -40,9 +36,7 @@ class RecurrentLayers(RecurrentParameters, FlatWeights):
         norm: str | NormConfig = "layer",
         backend: str = "auto",
     ) -> None:
-        check_sizes(
-            {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
-        )
+        check_sizes({"num_layers": num_layers})
         if proj_size:
             raise ValueError(f"proj_size={proj_size}: projections are not supported; expected 0")
         super().__init__(input_size, hidden_size, bias, norm, backend)
@@ -54,33 +48,13 @@ class RecurrentLayers(RecurrentParameters, FlatWeights):
             inputs = input_size if layer == 0 else hidden_size * self.num_directions
             for suffix in self.suffixes(layer):
                 self._add_parameters(suffix, inputs, device, dtype)
-        self.reset_parameters()
-        if backend == "fused":
-            p = self.cell_parameters("_l0")
-            fused_serves(backend, p.weight_hh.device, p)
+        self._initialise()
 
     def suffixes(self, layer: int | None = None) -> list[str]:
         """Return the suffixes of one layer, or of all layers, in torch's order."""
         layers = range(self.num_layers) if layer is None else (layer,)
         directions = ("", "_reverse")[: self.num_directions]
         return [f"_l{number}{direction}" for number, direction in product(layers, directions)]
-
-    def begin_steps(self, batch_sizes: list[int]) -> None:
-        """Prepare one call for each step, where the CPU's kernels support the case."""
-        for suffix in self.suffixes():
-            p = self.cell_parameters(suffix)
-            dtype, device = product_dtype(p.weight_hh), p.weight_hh.device
-            if shares(p.weight_hh, dtype) and fused_serves(self.backend, device, p):
-                self._steps[suffix] = cell_steps(p, batch_sizes, dtype)
-
-    def check_steps(self) -> None:
-        """Raise ValueError if some of the steps have run, and not all."""
-        for steps in self._steps.values():
-            steps.ih.check_complete()
-
-    def end_steps(self) -> None:
-        """Forget what was prepared."""
-        self._steps = {}
 
     def forward(
         self, input: Tensor | PackedSequence, hx: Any = None, *, first_step: Steps = 0
@@ -115,8 +89,7 @@ class RecurrentLayers(RecurrentParameters, FlatWeights):
         steps, batch = x.size(0), x.size(1)
         state = self._state(hx, batch if batched else None)
         first_step = self._checked_steps(first_step, steps, batch)
-        output, last = self._run(x.flatten(0, 1), [batch] * steps, state, first_step)
-        output = output.view(steps, batch, self.num_directions * self.hidden_size)
+        output, last = self._run(x, Layout.of_padded(steps, batch), state, first_step)
         if not batched:
             return output.squeeze(1), self._hx(tuple(s.squeeze(1) for s in last))
         return output.transpose(0, 1) if self.batch_first else output, self._hx(last)
@@ -124,15 +97,17 @@ class RecurrentLayers(RecurrentParameters, FlatWeights):
     def _forward_packed(
         self, packed: PackedSequence, hx: Any, first_step: Steps
     ) -> tuple[PackedSequence, Any]:
+        if torch.compiler.is_exporting():
+            raise ValueError("a PackedSequence cannot be exported: expected a padded tensor")
         check_input(packed.data, self.input_size, self._example(), self.cell, packed=True)
-        sizes = packed.batch_sizes.tolist()
-        state = self._state(hx, sizes[0])
+        layout = Layout.of_packed(packed.batch_sizes)
+        state = self._state(hx, layout.sequences)
         if state is not None and packed.sorted_indices is not None:
             state = tuple(s.index_select(1, packed.sorted_indices) for s in state)
-        first_step = self._checked_steps(first_step, len(sizes), sizes[0])
+        first_step = self._checked_steps(first_step, layout.steps, layout.sequences)
         if isinstance(first_step, Tensor) and packed.sorted_indices is not None:
             first_step = first_step.index_select(0, packed.sorted_indices)
-        data, last = self._run(packed.data, sizes, state, first_step)
+        data, last = self._run(packed.data, layout, state, first_step)
         if packed.unsorted_indices is not None:
             last = tuple(s.index_select(1, packed.unsorted_indices) for s in last)
         output = PackedSequence(
@@ -141,60 +116,34 @@ class RecurrentLayers(RecurrentParameters, FlatWeights):
         return output, self._hx(last)
 
     def _run(
-        self, x: Tensor, batch_sizes: list[int], state: State | None, first_step: Steps
+        self, x: Tensor, layout: Layout, state: State | None, first_step: Steps
     ) -> tuple[Tensor, State]:
         """Return the output (N, D * H) of the last layer, and all last states, each (L * D, B, H).
 
-        x (N, I) and the output are packed; state is (L * D, B, H) each, or None.
+        x is packed (N, I), or (T, B, I); the output likewise. state is (L * D, B, H) each, or None.
         """
-        if not batch_sizes[0]:
-            return self._run_nothing(x, state)
         last: list[State] = []
         for layer in range(self.num_layers):
             outputs = []
             for suffix in self.suffixes(layer):
                 initial = None if state is None else tuple(s[len(last)] for s in state)
-                output, final = self._run_direction(suffix, x, batch_sizes, initial, first_step)
+                output, final = self._run_direction(suffix, x, layout, initial, first_step)
                 outputs.append(output)
                 last.append(final)
-            x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+            x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
             if self.dropout and layer < self.num_layers - 1:
                 x = F.dropout(x, self.dropout, self.training)
         return x, tuple(torch.stack(parts) for parts in zip(*last, strict=True))
 
-    def _run_nothing(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Return what `_run` returns for an empty batch; every gradient is then 0."""
-        layers, hidden = self.num_layers * self.num_directions, self.hidden_size
-        tensors = [x, *self.parameters(), *(state or ())]
-        nothing = 0 * torch.stack([t.sum().to(self._example().dtype) for t in tensors]).sum()
-        last = nothing.expand(layers, 0, hidden)
-        parts = (last, last.clone()) if self.cell == "lstm" else (last,)
-        return nothing.expand(0, self.num_directions * hidden), parts
-
     def _run_direction(
-        self, suffix: str, x: Tensor, batch_sizes: list[int], state: State | None, first_step: Steps
+        self, suffix: str, x: Tensor, layout: Layout, state: State | None, first_step: Steps
     ) -> tuple[Tensor, State]:
         """Return the output (N, H) of one layer and direction, and its last state."""
-        p = self.cell_parameters(suffix)
-        if state is None and len(batch_sizes) == 1 and self.norm.kind is NormKind.none:
-            # As in torch.nn, the gradient of weight_hh is then 0 and not None.
-            zeros = p.weight_hh.new_zeros(batch_sizes[0], self.hidden_size)
-            state = (zeros, zeros) if self.cell == "lstm" else (zeros,)
-        flip = flipped_rows(batch_sizes, x.device) if suffix.endswith("_reverse") else None
-        if flip is not None:
-            x = x.index_select(0, flip)
-        output, last = recurrence(self.backend, x, batch_sizes, state, p, first_step)
-        if flip is not None:
-            output = output.index_select(0, flip)
-        for statistics in p.statistics():
-            statistics.finish()
+        flips = suffix.endswith("_reverse")
+        x = layout.flipped(x) if flips else x
+        output, last = self._recurrence(suffix, x, layout, state, first_step)
+        output = layout.flipped(output) if flips else output
         return output, last
-
-    def _example(self) -> Tensor:
-        """Return some parameter: all have its type and device."""
-        own = [p for p in self._parameters.values() if p is not None]
-        found: Tensor = own[0] if own else getattr(self, self._flat_weights_names[0])
-        return found
 
     def _state(self, hx: Any, batch: int | None) -> State | None:
         """Return hx as a tuple of (L * D, B, H) tensors, checked; batch None: unbatched."""
@@ -203,11 +152,8 @@ class RecurrentLayers(RecurrentParameters, FlatWeights):
         state: State = (hx,) if isinstance(hx, Tensor) else tuple(hx)
         rows = () if batch is None else (batch,)
         shape = (self.num_layers * self.num_directions, *rows, self.hidden_size)
-        check_state(state, shape, self._example(), self.cell)
+        check_state(state, shape, self._example(), self.state_names)
         return state if batch is not None else tuple(s.unsqueeze(1) for s in state)
-
-    def _hx(self, state: State) -> Any:
-        return state if self.cell == "lstm" else state[0]
 
     def extra_repr(self) -> str:
         """Return the sizes, the settings that differ from their defaults, and the norm."""
@@ -354,8 +300,6 @@ class RNN(RecurrentLayers):
         norm: str | NormConfig = "layer",
         backend: str = "auto",
     ) -> None:
-        if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"nonlinearity={nonlinearity!r}: expected 'tanh' or 'relu'")
         self.nonlinearity = nonlinearity
         super().__init__(
             input_size,

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .packing import Steps, time_steps
+from .packing import Layout, Steps, time_steps
 from .statistics import BatchStatistics
 
 
@@ -52,11 +52,11 @@ class Term:
             return v if self.bias is None else v + self.bias
         if self.statistics is not None:
             return self.statistics.normalise(v, self.gain, self.bias, step)
-        parts = v.split(self.segments, dim=1)
+        parts = v.split(self.segments, dim=-1)
         gains = self.gain.split(self.segments)
         biases = [None] * len(parts) if self.bias is None else self.bias.split(self.segments)
         ys = [self._normalise_rows(*part) for part in zip(parts, gains, biases, strict=True)]
-        return ys[0] if len(ys) == 1 else torch.cat(ys, dim=1)
+        return ys[0] if len(ys) == 1 else torch.cat(ys, dim=-1)
 
     def _normalise_rows(self, v: Tensor, gain: Tensor, bias: Tensor | None) -> Tensor:
         if self.kind == "layer":
@@ -64,9 +64,9 @@ class Term:
         y = F.rms_norm(v, gain.shape, gain, self.eps)
         return y if bias is None else y + bias
 
-    def over_sequence(self, v: Tensor, batch_sizes: list[int], first_step: Steps) -> Tensor:
+    def over_sequence(self, v: Tensor, layout: Layout, first_step: Steps) -> Tensor:
         """Return the term for the packed rows v (N, F) of all time steps."""
         if self.statistics is None or self.statistics.whole_sequence:
             return self(v, 0)
-        parts = enumerate(v.split(batch_sizes))
+        parts = enumerate(v.split(layout.sizes()))
         return torch.cat([self(p, time_steps(first_step, t, p.size(0))) for t, p in parts])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import reference
-from .packing import Steps
+from .packing import Layout, Steps
 from .precision import product
 from .reference import CellParameters, State
 
@@ -29,11 +29,11 @@ class Step:
 
 
 def steps(
-    x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters, first_step: Steps = 0
+    x: Tensor, layout: Layout, state: State | None, p: CellParameters, first_step: Steps = 0
 ) -> Iterator[Step]:
     """Yield every step of a recurrence; arguments are those of `reference.recurrence`."""
-    inputs = product(x, p.weight_ih).split(batch_sizes)
-    unrolled = reference.unroll(x, batch_sizes, state, p, first_step)
+    inputs = product(x, p.weight_ih).split(layout.sizes())
+    unrolled = reference.unroll(x, layout, state, p, first_step)
     for u, (sums, after) in zip(inputs, unrolled, strict=True):
         raw = u if state is None else u + product(state[0][: u.size(0)], p.weight_hh)
         yield Step(raw, torch.cat(sums, dim=1), after)

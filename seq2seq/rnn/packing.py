@@ -4,6 +4,9 @@ As in torch's PackedSequence, sequences are sorted by falling length, and the ro
 follow those of the step before.
 """
 
+from dataclasses import dataclass
+from typing import Self
+
 import torch
 from torch import Tensor
 
@@ -11,17 +14,78 @@ Steps = int | Tensor
 """A time step of all rows, or one of each: (rows,)."""
 
 
-def flipped_rows(batch_sizes: list[int], device: torch.device) -> Tensor:
-    """Return where each packed row (N,) goes when every sequence is flipped by itself.
+@dataclass(frozen=True)
+class Layout:
+    """Where the rows of B sequences are: N rows in T time steps."""
 
-    The permutation is its own inverse.
-    """
-    sizes = torch.tensor(batch_sizes)
-    starts = sizes.cumsum(0) - sizes
-    steps = torch.repeat_interleave(sizes)
-    rows = torch.arange(steps.size(0)) - starts[steps]
-    lengths = (sizes > torch.arange(batch_sizes[0]).unsqueeze(1)).sum(1)
-    return (starts[lengths[rows] - 1 - steps] + rows).to(device)
+    batch_sizes: Tensor
+    """(T,) int64, on the CPU: the next batch_sizes[t] rows are those of step t; they fall."""
+    sequences: int
+    """B, the rows of the first step."""
+    equal: bool
+    """Whether every step has B rows, as in a padded tensor."""
+
+    @classmethod
+    def of_padded(cls, steps: int, sequences: int) -> Self:
+        """Return the layout of a tensor (T, B, features) as (T * B, features)."""
+        sizes = torch.full((steps,), sequences, dtype=torch.int64, device="cpu")
+        return cls(sizes, sequences, equal=True)
+
+    @classmethod
+    def of_packed(cls, batch_sizes: Tensor | list[int]) -> Self:
+        """Return the layout of a PackedSequence's data, given its batch_sizes."""
+        sizes = torch.as_tensor(batch_sizes, dtype=torch.int64, device="cpu")
+        return cls(sizes, int(sizes[0]), equal=False)
+
+    @property
+    def steps(self) -> int:
+        """T, the number of time steps."""
+        return self.batch_sizes.size(0)
+
+    def sizes(self) -> list[int]:
+        """Return the number of rows of each step."""
+        if self.equal:
+            return [self.sequences] * self.steps
+        found: list[int] = self.batch_sizes.tolist()
+        return found
+
+    def steps_of(self, rows: int) -> int:
+        """Return the number of steps with at least so many rows; they are the first ones."""
+        if self.equal:
+            return self.steps if self.sequences >= rows else 0
+        return int((self.batch_sizes >= rows).sum())
+
+    def time_steps(self, first_step: Steps) -> Tensor:
+        """Return the time step of each row (N,) of sequences that begin at first_step."""
+        if self.equal:
+            steps = torch.arange(self.steps, device=device_of(first_step)).unsqueeze(1)
+            return (steps + first_step).expand(-1, self.sequences).flatten()
+        steps, rows = (found.to(device_of(first_step)) for found in self._places())
+        return steps + (first_step[rows] if isinstance(first_step, Tensor) else first_step)
+
+    def flipped(self, x: Tensor) -> Tensor:
+        """Return rows x (N, F), or (T, B, F), with every sequence flipped by itself."""
+        if x.dim() == 3:
+            return x.flip(0)
+        return x.index_select(0, self._flipped_rows().to(x.device))
+
+    def _flipped_rows(self) -> Tensor:
+        """Return where each row (N,) goes when every sequence is flipped by itself."""
+        sizes, (steps, rows) = self.batch_sizes, self._places()
+        starts = sizes.cumsum(0) - sizes
+        lengths = (sizes > torch.arange(self.sequences).unsqueeze(1)).sum(1)
+        return starts[lengths[rows] - 1 - steps] + rows
+
+    def _places(self) -> tuple[Tensor, Tensor]:
+        """Return the step and the sequence of each row, (N,) each."""
+        starts = self.batch_sizes.cumsum(0) - self.batch_sizes
+        steps = torch.repeat_interleave(self.batch_sizes)
+        return steps, torch.arange(steps.size(0)) - starts[steps]
+
+
+def device_of(first_step: Steps) -> torch.device | None:
+    """Return the device of time steps; None for a number."""
+    return first_step.device if isinstance(first_step, Tensor) else None
 
 
 def time_steps(first_step: Steps, t: int, rows: int) -> Steps:

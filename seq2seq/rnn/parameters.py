@@ -1,4 +1,4 @@
-"""Parameters of the recurrent layers: names, shapes, initial values, and views as terms."""
+"""Parameters of recurrent layers and cells: names, shapes, initial values, and views as terms."""
 
 import math
 from dataclasses import replace
@@ -20,10 +20,10 @@ from .tracking import RunningStatistics
 
 
 class RecurrentParameters(Freezable, Stepwise):
-    """Parameters of recurrent layers, and batch norm's running statistics as buffers.
+    """Parameters of recurrent layers and cells, and batch norm's running statistics as buffers.
 
-    Names end in a suffix for the layer and direction: _l0, _l0_reverse, _l1, ... With input size I
-    (above the first layer H * directions), hidden size H and G gates:
+    Names end in a suffix for the layer and direction: _l0, _l0_reverse, _l1, ...; a cell's is
+    empty. With input size I (above the first layer H * directions), hidden size H and G gates:
 
         weight_ih (G * H, I), weight_hh (G * H, H)
         bias_ih, bias_hh (G * H,)       unless bias=False
@@ -52,11 +52,16 @@ class RecurrentParameters(Freezable, Stepwise):
                 f"norm.cell={norm.cell.value}: a {self.cell.upper()} has no cell state to"
                 " normalise; expected output"
             )
+        if norm.terms is Terms.joint_all and self.cell != "gru":
+            raise ValueError(
+                f"norm.terms=joint_all: an {self.cell.upper()} has no n part; expected joint"
+            )
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
         self.norm, self.backend = norm, backend
         self.sequence_input = norm.statistics is Statistics.sequence_input  # a term of its own
         default = Terms.joint if self.cell == "rnn" and not self.sequence_input else Terms.separate
-        self.joint = norm.kind is not NormKind.none and (norm.terms or default) is Terms.joint
+        joint = (norm.terms or default) is not Terms.separate
+        self.joint = joint and norm.kind is not NormKind.none
         self._by_batch = False
         self.pools: dict[str, Pool] = {}
         if norm.kind is NormKind.batch:
@@ -72,12 +77,14 @@ class RecurrentParameters(Freezable, Stepwise):
             return {}
         hidden = self.hidden_size
         parts = [2 * hidden, hidden] if self.cell == "gru" else [self.gates * hidden]
+        if self.norm.terms is Terms.joint_all:
+            parts = [3 * hidden]
         if self.norm.group is NormGroup.gate:
             parts = [hidden] * self.gates
         terms = {"ih": parts}
         if not self.joint:
             terms["hh"] = parts
-        elif self.cell == "gru":
+        elif self.cell == "gru" and self.norm.terms is Terms.joint:
             terms["hh"] = [hidden]  # its n part stays separate
         if self.cell == "lstm" and self.norm.cell is not CellNorm.none:
             terms["c"] = [hidden]
@@ -127,7 +134,7 @@ class RecurrentParameters(Freezable, Stepwise):
         for name, parameter in self.named_parameters():
             if name.startswith("gain_"):
                 nn.init.constant_(parameter, self.norm.initial_gain)
-            elif name.startswith("bias_c_"):
+            elif is_norm_parameter(name):
                 nn.init.zeros_(parameter)
         self.reset_statistics()
 
@@ -174,16 +181,19 @@ class RecurrentParameters(Freezable, Stepwise):
         return found
 
     def _cell_parameters(self, suffix: str, kept: dict[torch.dtype, Any] | None) -> CellParameters:
+        bias_hh = getattr(self, f"bias_hh{suffix}", None)
         return CellParameters(
             self.cell,
             weight_ih=getattr(self, f"weight_ih{suffix}"),
             weight_hh=getattr(self, f"weight_hh{suffix}"),
-            bias_hh=getattr(self, f"bias_hh{suffix}", 0.0),
+            bias_hh=0.0 if bias_hh is None else bias_hh,
             ih=self._term("ih", suffix),
             hh=self._term("hh", suffix),
             c=self._term("c", suffix),
             joint=self.joint,
-            carried=self.norm.cell is CellNorm.carried,
+            joint_all=self.norm.terms is Terms.joint_all,
+            carried=self.norm.cell in (CellNorm.carried, CellNorm.carried_only),
+            carried_only=self.norm.cell is CellNorm.carried_only,
             activation=getattr(torch, self.nonlinearity),
             steps=self._steps.get(suffix),
             kept=kept,
@@ -209,7 +219,7 @@ class RecurrentParameters(Freezable, Stepwise):
             getattr(self, f"running_var_{term}{suffix}"),
             getattr(self, f"num_updates_{term}{suffix}"),
             steps_seen,
-            last=min(mean.size(0), max(int(steps_seen), 1)) - 1,
+            last=last_place(steps_seen, mean.size(0)),
             norm=self.norm,
             use_batch=self.trains_statistics() or self._by_batch,
             update=self.trains_statistics() and not self._by_batch,
@@ -240,6 +250,14 @@ class RecurrentParameters(Freezable, Stepwise):
         return first_step
 
 
+def last_place(steps_seen: Tensor, places: int) -> int | Tensor:
+    """Return the last of so many places that has statistics; without any it is the first one."""
+    functional = torch._C._are_functorch_transforms_active() or steps_seen.is_meta
+    if functional or torch.compiler.is_compiling():
+        return steps_seen.clamp(1, places) - 1
+    return min(places, max(int(steps_seen), 1)) - 1
+
+
 def check_steps(steps: Tensor, batch: int) -> None:
     """Raise ValueError unless these are time steps (B,)."""
     if steps.shape != (batch,) or steps.dtype not in (torch.int32, torch.int64):
@@ -254,4 +272,4 @@ def check_steps(steps: Tensor, batch: int) -> None:
 def is_norm_parameter(name: str) -> bool:
     """Return whether a parameter of this name is a gain or bias_c, which start at constants."""
     last = name.rpartition(".")[2]
-    return last.startswith(("gain_", "bias_c_"))
+    return last == "bias_c" or last.startswith(("gain_", "bias_c_"))

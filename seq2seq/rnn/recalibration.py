@@ -6,16 +6,16 @@ from contextlib import contextmanager
 from torch import nn
 
 from .config import NormKind
-from .layers import RecurrentLayers
+from .recurrent import RecurrentModule
 from .statistics import Pool
 
 
-def batch_norm_layers(model: nn.Module) -> dict[str, RecurrentLayers]:
-    """Return the recurrent layers with batch norm in `model`, by name."""
+def batch_norm_layers(model: nn.Module) -> dict[str, RecurrentModule]:
+    """Return the recurrent layers and cells with batch norm in `model`, by name."""
     return {
         name: m
         for name, m in model.named_modules()
-        if isinstance(m, RecurrentLayers) and m.norm.kind is NormKind.batch
+        if isinstance(m, RecurrentModule) and m.norm.kind is NormKind.batch
     }
 
 
@@ -36,7 +36,7 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
 def pooled_statistics(model: nn.Module) -> Iterator[dict[str, dict[str, Pool]]]:
     """Collect the statistics of batches, and normalise by them.
 
-    Gives the pools: by layer, then by term and suffix, as in ih_l0.
+    Gives the pools: by module, then by term and suffix, as in ih_l0 (ih of a cell).
     """
     layers = batch_norm_layers(model)
     for layer in layers.values():

@@ -12,8 +12,8 @@ Their sum enters the gates (separate terms), or gain_ih * N(u + z) + bias_ih + b
 terms). N is in `normalization.py`; without a norm, gain * N(v) is v.
 
 Sequences are packed as in `torch.nn.utils.rnn.PackedSequence`: sorted by falling length, step t is
-the next batch_sizes[t] rows. There are N rows in all and B in the first step; I input features, H
-hidden features and G gates.
+the next layout.batch_sizes[t] rows. There are N rows in all and B in the first step; I input
+features, H hidden features and G gates.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from .normalization import Term
-from .packing import Steps, time_steps
+from .packing import Layout, Steps, time_steps
 from .precision import product
 from .statistics import BatchStatistics
 
@@ -53,8 +53,12 @@ class CellParameters:
     c: Term
     """v -> gain_c * N(v) + bias_c; v itself where the LSTM's cell state is not normalised."""
     joint: bool
+    joint_all: bool
+    """Joint terms include the GRU's n part."""
     carried: bool
     """The normalised cell state is carried to the next step."""
+    carried_only: bool
+    """It is, and h_t is computed from the cell state before the norm."""
     activation: Callable[[Tensor], Tensor]
     """f of the vanilla cell."""
     steps: Any | None
@@ -89,7 +93,8 @@ def lstm_step(p: CellParameters, y_ih: Tensor, state: State | None, t: Steps) ->
     i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
     c = f * c + i * g
     normalised = p.c(c, t)
-    return (sums,), (o * torch.tanh(normalised), normalised if p.carried else c)
+    h = o * torch.tanh(c if p.carried_only else normalised)
+    return (sums,), (h, normalised if p.carried else c)
 
 
 def gru_step(p: CellParameters, y_ih: Tensor, state: State | None, t: Steps) -> tuple[Sums, State]:
@@ -101,12 +106,17 @@ def gru_step(p: CellParameters, y_ih: Tensor, state: State | None, t: Steps) -> 
         n = tanh(y_ih + r * y_hh)
         h_t = (1 - z) * n + z * h_{t-1}
 
-    y_ih (rows, 3H) is u where terms are joint; the n part's terms are separate all the same.
+    y_ih (rows, 3H) is u where terms are joint; the n part's terms are separate all the same. With
+    joint_all they are joint too, and r acts on their normalised sum y (Hafner et al. 2021,
+    arXiv:2010.02193, their code): n = tanh(r * y).
     """
     [h] = (0.0,) if state is None else state
     recurrent = p.z(h)
     y_rz, y_n = _split(y_ih)
-    if p.joint:
+    if p.joint_all:
+        y_rz, hh_n = _split(p.ih(y_ih + recurrent, t) + p.bias_hh)
+        hh_rz = y_n = 0.0
+    elif p.joint:
         z_rz, z_n = _split(recurrent)
         y_rz, y_n = _split(p.ih(torch.cat([y_rz + z_rz, y_n], dim=1), t))
         hh_rz, hh_n = _split(p.bias_hh)[0], p.hh(z_n, t)
@@ -137,15 +147,15 @@ STEPS = {"lstm": lstm_step, "gru": gru_step, "rnn": rnn_step}
 
 
 def unroll(
-    x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters, first_step: Steps = 0
+    x: Tensor, layout: Layout, state: State | None, p: CellParameters, first_step: Steps = 0
 ) -> Iterator[tuple[Sums, State]]:
     """Yield what each step returns for its active rows: the loop over time.
 
     Arguments are those of `recurrence`.
     """
     u = product(x, p.weight_ih)
-    y_ih = u if p.joint else p.ih.over_sequence(u, batch_sizes, first_step)
-    for t, rows in enumerate(y_ih.split(batch_sizes)):
+    y_ih = u if p.joint else p.ih.over_sequence(u, layout, first_step)
+    for t, rows in enumerate(y_ih.split(layout.sizes())):
         if state is not None and rows.size(0) < state[0].size(0):
             state = tuple(s[: rows.size(0)] for s in state)
         sums, state = STEPS[p.cell](p, rows, state, time_steps(first_step, t, rows.size(0)))
@@ -153,7 +163,7 @@ def unroll(
 
 
 def recurrence(
-    x: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters, first_step: Steps = 0
+    x: Tensor, layout: Layout, state: State | None, p: CellParameters, first_step: Steps = 0
 ) -> tuple[Tensor, State]:
     """Return the output (N, H) of one layer in one direction, and the last states, each (B, H).
 
@@ -162,8 +172,8 @@ def recurrence(
     """
     outputs: list[Tensor] = []
     finished: list[State] = []
-    active = [*batch_sizes[1:], 0]
-    steps = unroll(x, batch_sizes, state, p, first_step)
+    active = [*layout.sizes()[1:], 0]
+    steps = unroll(x, layout, state, p, first_step)
     for following, (_, after) in zip(active, steps, strict=True):
         outputs.append(after[0])
         if following < after[0].size(0):

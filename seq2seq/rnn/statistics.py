@@ -27,10 +27,9 @@ class Pool:
         self.mean_sum = torch.zeros_like(like, dtype=torch.float64)
         self.var_sum = torch.zeros_like(self.mean_sum)
 
-    def add(self, places: list[int], rows: list[int], means: Tensor, variances: Tensor) -> None:
-        """Add n statistics: their places among S, their rows, means and variances (n, F)."""
-        index = torch.tensor(places, device=self.rows.device)
-        weights = self.rows.new_tensor(rows).unsqueeze(1)
+    def add(self, places: Tensor, rows: Tensor, means: Tensor, variances: Tensor) -> None:
+        """Add n statistics: places among S and rows (n,), means and variances (n, F)."""
+        index, weights = places.to(self.rows.device), rows.to(self.rows).unsqueeze(1)
         self.rows.index_add_(0, index, weights)
         self.degrees.index_add_(0, index, weights - 1)
         self.mean_sum.index_add_(0, index, weights * means)
@@ -54,8 +53,10 @@ class BatchStatistics:
     """(S,)"""
     steps_seen: Tensor
     """(), of all terms of the layer and direction"""
-    last: int
-    """The last place that had statistics before the call; later steps read it too."""
+    last: int | Tensor
+    """The last place that had statistics before the call; later steps read it too. A tensor ()
+    where no number can be read: while a program is traced, under torch.func, on a meta device.
+    """
     norm: NormConfig
     use_batch: bool
     """Steps of at least min_rows rows are normalised by their own statistics; other steps by the
@@ -67,8 +68,9 @@ class BatchStatistics:
     """The rows of all steps are normalised together: sequence-wise (Laurent et al. 2016)."""
     pool: Pool | None
     """Collects the batch's statistics."""
-    _places: list[int] = field(default_factory=list)
-    _rows: list[int] = field(default_factory=list)
+    _first: int = 0
+    """The first step that was recorded; later ones follow."""
+    _rows: list[Tensor] = field(default_factory=list)
     _means: list[Tensor] = field(default_factory=list)
     _variances: list[Tensor] = field(default_factory=list)
 
@@ -78,50 +80,65 @@ class BatchStatistics:
         Where rows have time steps of their own they are normalised by the running statistics.
         """
         eps = self.norm.eps
-        if isinstance(step, Tensor):
-            places = step.clamp(max=self.last)
-            mean, var = (s.index_select(0, places) for s in (self.running_mean, self.running_var))
-            y = (v - mean) * torch.rsqrt(var + eps) * gain
-            return y if bias is None else y + bias
-        if self.by_batch(v.size(0)):
+        if isinstance(step, int) and self.by_batch(v.size(0)):
             mean, var = v.new_zeros(v.size(1)), v.new_zeros(v.size(1))
             # With momentum 1, batch_norm writes the batch's statistics into mean and var.
             y = F.batch_norm(v, mean, var, gain, bias, training=True, momentum=1.0, eps=eps)
-            self.record(step, [v.size(0)], mean.unsqueeze(0), var.unsqueeze(0))
+            rows = torch.full((1,), v.size(0), device="cpu")
+            self.record(step, rows, mean.unsqueeze(0), var.unsqueeze(0))
             return y
-        place = min(step, self.last)
-        mean, var = self.running_mean[place].clone(), self.running_var[place].clone()
-        return F.batch_norm(v, mean, var, gain, bias, training=False, eps=eps)
+        mean, var = self.running(step)
+        if isinstance(step, int):
+            return F.batch_norm(v, mean[0], var[0], gain, bias, training=False, eps=eps)
+        y = (v - mean) * torch.rsqrt(var + eps) * gain
+        return y if bias is None else y + bias
+
+    def running(self, steps: Steps) -> tuple[Tensor, Tensor]:
+        """Return copies of the running means and variances (n, F) of n time steps."""
+        if isinstance(steps, int):
+            steps = torch.full((1,), steps, device=self.running_mean.device)
+        places = steps.clamp(max=self.last)
+        return self.running_mean.index_select(0, places), self.running_var.index_select(0, places)
 
     def by_batch(self, rows: int) -> bool:
         """Return whether a step of so many rows is normalised by its own statistics."""
         return self.use_batch and rows >= self.norm.min_rows
 
-    def record(self, first_step: int, rows: list[int], means: Tensor, variances: Tensor) -> None:
-        """Record means (n, F) and unbiased variances (n, F) of the steps from first_step on."""
-        keeps_steps = self.running_mean.size(0) > 1
-        self._places += [first_step + t if keeps_steps else 0 for t in range(len(rows))]
-        self._rows += rows
+    def record(self, first_step: int, rows: Tensor, means: Tensor, variances: Tensor) -> None:
+        """Record means (n, F) and unbiased variances (n, F) of n steps of so many rows (n,).
+
+        They are the steps from first_step on, or those that follow what was recorded before.
+        """
+        self._first = self._first if self._rows else first_step
+        self._rows.append(rows)
         self._means.append(means.detach())
         self._variances.append(variances.detach())
 
-    @torch.no_grad()
     def finish(self) -> None:
         """Add what was recorded to the pool, or average it into the running statistics."""
         if not self._rows:
             return
-        means, variances = torch.cat(self._means), torch.cat(self._variances)
-        if self.pool is not None:
-            self.pool.add(self._places, self._rows, means, variances)
-        elif self.update:
-            self._average(means, variances)
+        with torch.no_grad():
+            means, variances = torch.cat(self._means), torch.cat(self._variances)
+            if self.pool is not None:
+                self.pool.add(self._places(), torch.cat(self._rows), means, variances)
+            elif self.update:
+                self._average(means, variances)
+
+    def _places(self) -> Tensor:
+        """Return the place (n,) of each step that was recorded."""
+        rows = torch.cat(self._rows)
+        if self.running_mean.size(0) == 1:
+            return torch.zeros_like(rows)
+        return torch.arange(self._first, self._first + rows.size(0), device="cpu")
 
     def _average(self, means: Tensor, variances: Tensor) -> None:
         if self.running_mean.size(0) == 1 and not self.whole_sequence:
             pool = Pool(self.running_mean)  # all steps of the call count as one
-            pool.add(self._places, self._rows, means, variances)
+            pool.add(self._places(), torch.cat(self._rows), means, variances)
             _, means, variances = pool.result()
-        at = slice(self._places[0], self._places[-1] + 1)
+        first = self._first if self.running_mean.size(0) > 1 else 0
+        at = slice(first, first + means.size(0))
         weight = self.running_mean.new_full((len(means), 1), self.norm.momentum)
         weight.masked_fill_(self.num_updates[at].unsqueeze(1) == 0, 1.0)
         self.running_mean[at].lerp_(means.to(weight.dtype), weight)

@@ -139,6 +139,7 @@ NEEDED = {
     "model.tying": ["tokenizer.joint=true"],
     "norm.kind=none": ["norm=none"],
     "norm.statistics": ["norm=batch"],
+    "norm.terms=joint_all": ["cell=gru"],
     "tokenizer.bpe_dropout_sides": ["tokenizer.bpe_dropout=0.1"],
 }
 """What a setting, or a choice of it, needs to have an effect."""
@@ -171,7 +172,8 @@ def test_settings_with_several_choices_are_found() -> None:
 )
 def test_every_choice_of_a_norm_is_accepted(composed: Composed, norm: str, name: str) -> None:
     for member in ENUMS[f"norm.{name}"]:
-        config = composed(f"norm={norm}", f"norm.{name}={member.name}")
+        override = f"norm.{name}={member.name}"
+        config = composed(f"norm={norm}", *NEEDED.get(override, []), override)
         assert getattr(config.norm, name) is member
 
 

@@ -33,7 +33,7 @@ from seq2seq.config import (
 )
 from seq2seq.config.checks import RANGE
 from seq2seq.config.settings import settings
-from seq2seq.rnn import CellNorm, NormConfig, NormKind
+from seq2seq.rnn import CellNorm, NormConfig, NormKind, Terms
 
 ADDRESS = "https://example.org/"
 
@@ -163,6 +163,10 @@ def test_a_corpus_is_checked_by_where_it_comes_from(make: Callable[..., Any], me
         (
             {"cell": CellConfig(CellKind.rnn), "norm": NormConfig(cell=CellNorm.carried)},
             "norm.cell=carried: expected output, .* cell.kind=lstm",
+        ),
+        (
+            {"norm": NormConfig(terms=Terms.joint_all)},
+            "norm.terms=joint_all: expected norm.terms=joint, .* cell.kind=gru",
         ),
         (
             {"model": ModelConfig(tying=Tying.all), "tokenizer": TokenizerConfig(joint=False)},

@@ -45,6 +45,11 @@ OTHER: dict[str, Any] = {
             {"statistics": "sequence_input", "terms": "joint"},
             r"norm\.terms=joint: .*expected norm\.terms=separate",
         ),
+        (
+            "batch",
+            {"statistics": "sequence_input", "terms": "joint_all"},
+            r"norm\.terms=joint_all: .*expected norm\.terms=separate",
+        ),
     ],
 )
 def test_values_out_of_range_are_refused(kind: str, options: dict[str, Any], message: str) -> None:

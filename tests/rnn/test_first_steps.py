@@ -203,14 +203,14 @@ def test_the_operator_passes_opcheck(cell: str) -> None:
             state,
             state if cell == "lstm" else None,
             torch.randn(vectors * h),
+            torch.tensor(size),
             torch.randn(6, terms * h),
             torch.rand(6, terms * h),
             torch.tensor([0, 5, 2, 1]),
-            size,
+            size[0],
             cell,
             1e-5,
             True,
-            False,
         ),
         test_utils=("test_schema", "test_faketensor"),
     )
@@ -223,14 +223,14 @@ def bad_call(**changes: Any) -> Callable[[], Any]:
         "h_0": None,
         "c_0": None,
         "vectors": torch.zeros(14),
+        "batch_sizes": torch.tensor([2]),
         "mean": torch.zeros(3, 9),
         "var": torch.ones(3, 9),
         "places": torch.tensor([0, 2]),
-        "batch_sizes": [2],
+        "sequences": 2,
         "cell": "lstm",
         "eps": 1e-5,
         "normalises_input": True,
-        "pack_weight": False,
     }
     return lambda: torch.ops.seq2seq.batch_norm_inference(*(arguments | changes).values())
 

@@ -29,6 +29,10 @@ BEYOND = [
         "norm.terms=joint",
     ),
     (
+        lambda backend: GRU(3, 4, norm=config("layer", terms="joint_all"), backend=backend),
+        "norm.terms=joint_all",
+    ),
+    (
         lambda backend: GRU(3, 4, norm=config("layer", group="gate"), backend=backend),
         "norm.group=gate",
     ),
@@ -39,6 +43,10 @@ BEYOND = [
     (
         lambda backend: LSTM(3, 4, norm=config("layer", cell="carried"), backend=backend),
         "norm.cell=carried",
+    ),
+    (
+        lambda backend: LSTM(3, 4, norm=config("rms", cell="carried_only"), backend=backend),
+        "norm.cell=carried_only",
     ),
     (
         lambda backend: LSTM(3, 4, norm=config("rms", cell="none"), backend=backend),

@@ -77,9 +77,9 @@ def test_wrong_types_and_names_are_refused() -> None:
     with pytest.raises(RuntimeError, match="expected products in float or bfloat16, got Double"):
         run(*arguments(dtype=torch.double, save=False))
     right = arguments(save=False)
-    for wrong, message in refused(right[:8]):
+    for wrong, message in refused(right[:9]):
         with pytest.raises(RuntimeError, match=message):
-            run(*wrong, *right[8:])
+            run(*wrong, *right[9:])
 
 
 def test_torch_compile_gives_the_same() -> None:

@@ -5,7 +5,7 @@ import torch
 from oracles import CELLS, config, parts, random_state, randomised, sentences_of
 from torch.nn.utils.rnn import pack_sequence
 
-from seq2seq.rnn import batch_statistics, steps
+from seq2seq.rnn import Layout, batch_statistics, steps
 
 KINDS = ["none", "batch", "layer", "rms"]
 LENGTHS = [5, 4, 4, 2]
@@ -24,7 +24,9 @@ def test_observed_states_are_those_of_the_layer_and_follow_from_pre_activations(
     with batch_statistics(layer):
         output = layer(packed, state)[0].data
         sizes = packed.batch_sizes.tolist()
-        found = list(steps(packed.data, sizes, initial, layer.cell_parameters("_l0")))
+        found = list(
+            steps(packed.data, Layout.of_packed(sizes), initial, layer.cell_parameters("_l0"))
+        )
     assert torch.equal(torch.cat([step.state[0] for step in found]), output)
     before = initial
     for step, u in zip(
@@ -50,7 +52,7 @@ def test_observed_states_are_those_of_the_layer_and_follow_from_pre_activations(
 def test_without_a_norm_pre_activations_are_raw_sums_plus_biases() -> None:
     layer = randomised(CELLS["lstm"](3, 4, norm="none"))
     x = torch.cat(sentences_of([3], 3))
-    for step in steps(x, [1, 1, 1], None, layer.cell_parameters("_l0")):
+    for step in steps(x, Layout.of_padded(3, 1), None, layer.cell_parameters("_l0")):
         biases = layer.get_parameter("bias_ih_l0") + layer.get_parameter("bias_hh_l0")
         torch.testing.assert_close(step.summed, step.raw + biases)
 
@@ -61,5 +63,7 @@ def test_a_later_step_uses_its_own_statistics() -> None:
     layer(x)
     layer.eval()
     parameters = layer.cell_parameters("_l0")
-    first, third = (next(steps(x[0], [3], None, parameters, t)).summed for t in (0, 2))
+    first, third = (
+        next(steps(x[0], Layout.of_padded(1, 3), None, parameters, t)).summed for t in (0, 2)
+    )
     assert (first - third).abs().max() > 0.01

@@ -31,8 +31,8 @@ def norm_options() -> Iterator[tuple[str, str, dict[str, str]]]:
     """Yield every (cell, kind, options of the norm) that is valid."""
     for cell in CELLS:
         yield cell, "none", {}
-        cells = ["output", "carried", "none"] if cell == "lstm" else ["output"]
-        terms = ["separate", "joint"]
+        cells = ["output", "carried", "carried_only", "none"] if cell == "lstm" else ["output"]
+        terms = ["separate", "joint", *(["joint_all"] if cell == "gru" else [])]
         for kind, c, t, group in itertools.product(
             ["layer", "rms"], cells, terms, ["vector", "gate"]
         ):
@@ -40,7 +40,7 @@ def norm_options() -> Iterator[tuple[str, str, dict[str, str]]]:
         for c, t, statistics in itertools.product(
             cells, terms, ["per_step", "sequence_input", "shared"]
         ):
-            if (t, statistics) != ("joint", "sequence_input"):
+            if t == "separate" or statistics != "sequence_input":
                 yield cell, "batch", {"cell": c, "terms": t, "statistics": statistics}
 
 
@@ -164,6 +164,7 @@ def test_parameters_have_the_documented_names_and_shapes(kind: str, terms: str) 
     # The n part of the GRU's recurrent term is always normalised separately.
     assert gru.get_parameter("gain_ih_l0").shape == (15,)
     assert gru.get_parameter("gain_hh_l0").shape == ((15,) if terms == "separate" else (5,))
+    assert "gain_hh_l0" not in GRU(3, 5, norm=config(kind, terms="joint_all")).state_dict()
 
 
 @pytest.mark.parametrize(

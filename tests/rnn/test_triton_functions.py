@@ -20,7 +20,7 @@ def test_a_weight_without_gradient_gets_none() -> None:
     *args, _ = on(DEVICE, detached(arguments("none", cell="rnn_tanh")))
     output, _, _, *kept = row_operators.recurrence(*[*args, True])
     found = row_operators.recurrence_backward(
-        *[torch.ones_like(output), None, None, *args[:5], output, *kept, *args[5:], False]
+        *[torch.ones_like(output), None, None, *args[:6], output, *kept, *args[6:], False]
     )
     assert found[1].numel() == 0
     assert found[0].abs().max() > 0
@@ -60,16 +60,16 @@ def squashed(x: Tensor) -> tuple[Tensor, Tensor]:
         None,
         None,
         zeros[: 2 * hidden],
-        [1],
+        torch.tensor([1]),
+        1,
         "rnn_tanh",
         "none",
         0.0,
         False,
-        False,
     )[0]
     gates = torch.cat([u, u, torch.full_like(u, 40.0)], dim=1)  # n = 1
     gru = row_operators.recurrence(
-        gates, weight, None, None, zeros, [1], "gru", "none", 0.0, False, False
+        gates, weight, None, None, zeros, torch.tensor([1]), 1, "gru", "none", 0.0, False
     )[0]
     return tanh[0].cpu().double(), gru[0].cpu().double()
 
@@ -109,7 +109,7 @@ def test_autocast_changes_nothing() -> None:
     def run() -> Any:
         output, _, _, *kept = row_operators.recurrence(*[*args, save])
         return output, *row_operators.recurrence_backward(
-            *[output, None, None, *args[:5], output, *kept, *args[5:], True]
+            *[output, None, None, *args[:6], output, *kept, *args[6:], True]
         )
 
     expected = run()
@@ -119,32 +119,34 @@ def test_autocast_changes_nothing() -> None:
 
 def test_wrong_types_and_names_are_refused() -> None:
     right = detached(arguments(save=False))
-    u, weight, h, c, vectors, sizes, cell, norm = right[:8]
+    u, weight, h, c, vectors, sizes, count, cell, norm = right[:9]
     of_the_gpu = [
         (
-            (u, weight, h, c, vectors, [], cell, norm),
+            (u, weight, h, c, vectors, sizes[:0], count, cell, norm),
             "expected falling batch_sizes that add up to 7",
         ),
         (
-            (u, weight.double(), h, c, vectors, sizes, cell, norm),
+            (u, weight.double(), h, c, vectors, sizes, count, cell, norm),
             "expected products in float or bfloat16",
         ),
     ]
-    for wrong, message in refused(right[:8]) + of_the_gpu:
+    for wrong, message in refused(right[:9]) + of_the_gpu:
         with pytest.raises(RuntimeError, match=message):
-            row_operators.recurrence(*on(DEVICE, wrong), *right[8:])
+            row_operators.recurrence(*on(DEVICE, wrong), *right[9:])
 
 
 def test_batch_norm_refuses_wrong_types() -> None:
-    u, weight, h, c, vectors, mean, var, *settings = on(
+    u, weight, h, c, vectors, sizes, mean, var, *settings = on(
         DEVICE, detached(batch_arguments(save=False))
     )
     with pytest.raises(RuntimeError, match="expected an input term in float or the products' type"):
         column_operators.batch_norm_recurrence(
-            u.half(), weight, h, c, vectors, mean, var, *settings
+            u.half(), weight, h, c, vectors, sizes, mean, var, *settings
         )
     with pytest.raises(RuntimeError, match=r"expected float statistics \(3, 54\), got \[2, 54\]"):
-        column_operators.batch_norm_recurrence(u, weight, h, c, vectors, mean, var[:2], *settings)
+        column_operators.batch_norm_recurrence(
+            u, weight, h, c, vectors, sizes, mean, var[:2], *settings
+        )
     u, *others = on(
         DEVICE,
         detached(batch_arguments(torch.bfloat16, wide_input=True, save=False, cell="rnn_tanh")),

@@ -70,13 +70,13 @@ def test_every_output_of_batch_norm_agrees_with_the_cpu_operator(
 ) -> None:
     args = detached(batch_arguments(cell=cell, **options))
     assert_as_cpp(
-        "batch_norm_recurrence", args, upstream_of(6, args[7], cell == "lstm"), COLUMN_OUTPUTS
+        "batch_norm_recurrence", args, upstream_of(6, args[5], cell == "lstm"), COLUMN_OUTPUTS
     )
 
 
 @pytest.mark.parametrize("cell", SIZES)
 def test_batch_norm_of_more_rows_than_a_tile_agrees_with_the_cpu_operator(cell: str) -> None:
-    u, weight, h, c, vectors, mean, var, *settings = detached(batch_arguments(cell=cell))
+    u, weight, h, c, vectors, _, mean, var, *settings = detached(batch_arguments(cell=cell))
     rows, sizes = Constants.TILE + 6, [Constants.TILE + 6, Constants.TILE + 2]
     args = [
         u.new_empty(sum(sizes), u.size(1)).normal_(),
@@ -84,14 +84,15 @@ def test_batch_norm_of_more_rows_than_a_tile_agrees_with_the_cpu_operator(cell: 
         h.new_empty(rows, 6).normal_(),
         None if c is None else c.new_empty(rows, 6).normal_(),
         vectors,
+        torch.tensor(sizes),
         mean[:2],
         var[:2],
-        sizes,
+        rows,
         1,
         *settings[2:],
     ]
     assert_as_cpp(
-        "batch_norm_recurrence", args, upstream_of(6, sizes, cell == "lstm"), COLUMN_OUTPUTS
+        "batch_norm_recurrence", args, upstream_of(6, args[5], cell == "lstm"), COLUMN_OUTPUTS
     )
 
 
@@ -106,7 +107,7 @@ def test_inference_saves_nothing_and_gives_the_same(cell: str, dtype: torch.dtyp
     assert all(map(torch.equal, found[:3], with_all))
     assert [t.size(0) for t in found[3:]] == [0, 0, 0]
     assert [t.shape[1:] for t in found] == [t.shape[1:] for t in with_all]
-    back = [None, None, None, *args[:5], found[0], *found[3:], *args[5:], True]
+    back = [None, None, None, *args[:6], found[0], *found[3:], *args[6:], True]
     with pytest.raises(
         RuntimeError, match="no backward pass can follow a forward pass that ran with save=false"
     ):
@@ -145,16 +146,16 @@ def test_large_sizes_on_a_gpu_agree_with_the_cpu_operator(
         state[0],
         state[1] if cell == "lstm" else None,
         1 + 0.1 * torch.randn(vectors * hidden),
-        sizes,
+        torch.tensor(sizes),
+        sizes[0],
         cell,
         norm,
         1e-5,
-        False,
         True,
     ]
     tolerance = 1e-3 if dtype is torch.float32 else 0.1
     assert_as_cpp(
-        "recurrence", args, upstream_of(hidden, sizes, cell == "lstm"), ROW_OUTPUTS, tolerance
+        "recurrence", args, upstream_of(hidden, args[5], cell == "lstm"), ROW_OUTPUTS, tolerance
     )
 
 

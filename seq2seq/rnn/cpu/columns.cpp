@@ -27,7 +27,7 @@ struct Settings {
   at::IntArrayRef batch_sizes;
   int64_t batch_steps;  // number of first steps that are normalised by their own statistics
   double eps;
-  bool normalises_input, pack_weight;
+  bool normalises_input;
 
   // A step with its part of the statistics (T, F).
   template <typename U, typename P>
@@ -50,7 +50,7 @@ Outputs forward(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& 
   const typename Cell::Layer layer(vectors.const_data_ptr<float>(), H, settings.eps,
                                    settings.normalises_input);
   const Forward done = forward_steps<U, P>(
-      u, weight_hh, H, h_0, c_0, settings.batch_sizes, Cell::kHasCell, settings.pack_weight, save,
+      u, weight_hh, H, h_0, c_0, settings.batch_sizes, Cell::kHasCell, save,
       [&](const Step<U, P>& s) {
         const ColumnStep<U, P> step = settings.with_statistics(s, mean, var);
         for_blocks(s.rows, H,
@@ -92,7 +92,7 @@ Inferred infer(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h
   float* means = const_cast<float*>(mean.const_data_ptr<float>());
   float* variances = const_cast<float*>(var.const_data_ptr<float>());
   const Forward done = forward_steps<U, P>(
-      u, weight_hh, H, h_0, c_0, settings.batch_sizes, Cell::kHasCell, settings.pack_weight, false,
+      u, weight_hh, H, h_0, c_0, settings.batch_sizes, Cell::kHasCell, false,
       [&](const Step<U, P>& s) {
         const int64_t* of_rows = places.const_data_ptr<int64_t>() + s.start;
         for_blocks(s.rows, H, [&](int64_t first, int64_t width) {
@@ -121,8 +121,8 @@ Gradients backward(const Incoming& d, const Kept& kept, const Tensor& vectors, c
                                    settings.normalises_input);
   const typename Cell::template Vectors<float*> gradient_sums(sums.mutable_data_ptr<float>(), H);
   const Backward done = backward_steps<U, P>(
-      d, kept, settings.batch_sizes, Cell::kHasCell, Cell::kSameTerms, settings.pack_weight,
-      weight_grad, [&](const Step<U, P>& s, const StepGradients<P>& gradients, U* du, P* dz) {
+      d, kept, settings.batch_sizes, Cell::kHasCell, Cell::kSameTerms, weight_grad,
+      [&](const Step<U, P>& s, const StepGradients<P>& gradients, U* du, P* dz) {
         const ColumnStep<U, P> step = settings.with_statistics(s, mean, var);
         const ColumnGradients<U, P> d_step{gradients, gradients.carried,
                                            scratch.mutable_data_ptr<float>(), du, dz};
@@ -229,34 +229,36 @@ void check_statistics(const Tensor& mean, const Tensor& var, int64_t steps, int6
 }
 
 Outputs batch_norm_recurrence(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
-                              const OptionalTensor& c_0, const Tensor& vectors, const Tensor& mean,
-                              const Tensor& var, at::IntArrayRef batch_sizes, int64_t batch_steps,
-                              std::string_view cell, double eps, bool normalises_input,
-                              bool pack_weight, bool save) {
+                              const OptionalTensor& c_0, const Tensor& vectors,
+                              const Tensor& batch_sizes, const Tensor& mean, const Tensor& var,
+                              int64_t sequences, int64_t batch_steps, std::string_view cell,
+                              double eps, bool normalises_input, bool save) {
+  const at::IntArrayRef sizes = rows_of_steps(batch_sizes);
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   return with_types(u, weight_hh, cell, [&](auto tag) {
     using Cell = typename decltype(tag)::type;
-    const int64_t H = u.size(1) / Cell::kGates, steps = batch_sizes.size();
-    check_shapes(u, weight_hh, h_0, c_0, batch_sizes, Cell::kGates);
+    const int64_t H = u.size(1) / Cell::kGates, steps = sizes.size();
+    check_shapes(u, weight_hh, h_0, c_0, sizes, sequences, Cell::kGates);
     check_vectors(vectors, Cell::template Vectors<float*>::kCount * H);
     check_statistics(mean, var, steps, Cell::kStatistics * H);
     return forward<Cell>(u.contiguous(), weight_hh, contiguous(h_0), contiguous(c_0),
                          vectors.contiguous(), mean.clone(at::MemoryFormat::Contiguous),
                          var.clone(at::MemoryFormat::Contiguous),
-                         {batch_sizes, batch_steps, eps, normalises_input, pack_weight}, save);
+                         {sizes, batch_steps, eps, normalises_input}, save);
   });
 }
 
 Inferred batch_norm_inference(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
-                              const OptionalTensor& c_0, const Tensor& vectors, const Tensor& mean,
-                              const Tensor& var, const Tensor& places, at::IntArrayRef batch_sizes,
-                              std::string_view cell, double eps, bool normalises_input,
-                              bool pack_weight) {
+                              const OptionalTensor& c_0, const Tensor& vectors,
+                              const Tensor& batch_sizes, const Tensor& mean, const Tensor& var,
+                              const Tensor& places, int64_t sequences, std::string_view cell,
+                              double eps, bool normalises_input) {
+  const at::IntArrayRef sizes = rows_of_steps(batch_sizes);
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   return with_types(u, weight_hh, cell, [&](auto tag) {
     using Cell = typename decltype(tag)::type;
     const int64_t H = u.size(1) / Cell::kGates;
-    check_shapes(u, weight_hh, h_0, c_0, batch_sizes, Cell::kGates);
+    check_shapes(u, weight_hh, h_0, c_0, sizes, sequences, Cell::kGates);
     check_vectors(vectors, Cell::template Vectors<float*>::kCount * H);
     for (const Tensor& statistics : {mean, var})
       TORCH_CHECK(statistics.dim() == 2 && statistics.size(0) == mean.size(0) &&
@@ -273,7 +275,7 @@ Inferred batch_norm_inference(const Tensor& u, const Tensor& weight_hh, const Op
                   " steps, got ", place);
     return infer<Cell>(u.contiguous(), weight_hh, contiguous(h_0), contiguous(c_0),
                        vectors.contiguous(), mean.contiguous(), var.contiguous(), rows,
-                       {batch_sizes, 0, eps, normalises_input, pack_weight});
+                       {sizes, 0, eps, normalises_input});
   });
 }
 
@@ -312,17 +314,16 @@ StepGradientTensors batch_norm_step_backward(
 Gradients batch_norm_recurrence_backward(
     const OptionalTensor& d_output, const OptionalTensor& d_h_n, const OptionalTensor& d_c_n,
     const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0, const OptionalTensor& c_0,
-    const Tensor& vectors, const Tensor& output, const Tensor& z, const Tensor& c,
-    const Tensor& mean, const Tensor& var, at::IntArrayRef batch_sizes, int64_t batch_steps,
-    std::string_view cell, double eps, bool normalises_input, bool pack_weight, bool weight_grad) {
+    const Tensor& vectors, const Tensor& batch_sizes, const Tensor& output, const Tensor& z,
+    const Tensor& c, const Tensor& mean, const Tensor& var, int64_t sequences, int64_t batch_steps,
+    std::string_view cell, double eps, bool normalises_input, bool weight_grad) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   const Kept kept{u.contiguous(), weight_hh, contiguous(h_0), contiguous(c_0), output, z, c};
-  const Incoming incoming(d_output, d_h_n, cell == "lstm" ? d_c_n : std::nullopt, kept,
-                          batch_sizes[0]);
+  const Incoming incoming(d_output, d_h_n, cell == "lstm" ? d_c_n : std::nullopt, kept, sequences);
   return with_types(u, weight_hh, cell, [&](auto tag) {
     using Cell = typename decltype(tag)::type;
     return backward<Cell>(incoming, kept, vectors.contiguous(), mean, var,
-                          {batch_sizes, batch_steps, eps, normalises_input, pack_weight},
+                          {rows_of_steps(batch_sizes), batch_steps, eps, normalises_input},
                           weight_grad);
   });
 }
@@ -333,19 +334,18 @@ Gradients batch_norm_recurrence_backward(
 TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
   library.def(
       "batch_norm_recurrence(Tensor u, Tensor weight_hh, Tensor? h_0, Tensor? c_0, Tensor vectors, "
-      "Tensor mean, "
-      "Tensor var, int[] batch_sizes, int batch_steps, str cell, float eps, bool normalises_input, "
-      "bool pack_weight, "
-      "bool save) -> (Tensor output, Tensor h_n, Tensor c_n, Tensor z, Tensor c, Tensor mean, "
+      "Tensor batch_sizes, Tensor mean, Tensor var, SymInt sequences, SymInt batch_steps, str "
+      "cell, float eps, bool normalises_input, bool save) -> (Tensor output, Tensor h_n, Tensor "
+      "c_n, Tensor z, Tensor c, Tensor mean, "
       "Tensor var)");
   library.def(
       "batch_norm_recurrence_backward(Tensor? d_output, Tensor? d_h_n, Tensor? d_c_n, Tensor u, "
       "Tensor weight_hh, "
-      "Tensor? h_0, Tensor? c_0, Tensor vectors, Tensor output, Tensor z, Tensor c, Tensor mean, "
-      "Tensor var, "
-      "int[] batch_sizes, int batch_steps, str cell, float eps, bool normalises_input, bool "
-      "pack_weight, bool "
-      "weight_grad) -> (Tensor u, Tensor weight_hh, Tensor h_0, Tensor c_0, Tensor vectors)");
+      "Tensor? h_0, Tensor? c_0, Tensor vectors, Tensor batch_sizes, Tensor output, Tensor z, "
+      "Tensor "
+      "c, Tensor mean, Tensor var, SymInt sequences, SymInt batch_steps, str cell, float eps, bool "
+      "normalises_input, bool weight_grad) -> (Tensor u, Tensor weight_hh, Tensor h_0, Tensor c_0, "
+      "Tensor vectors)");
   library.def(
       "batch_norm_step(Tensor u, Tensor? z, Tensor? h, Tensor? c, Tensor vectors, Tensor mean, "
       "Tensor var, bool by_batch, str cell, float eps, bool normalises_input) -> (Tensor h, Tensor "
@@ -357,8 +357,8 @@ TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
       "carried, Tensor vectors)");
   library.def(
       "batch_norm_inference(Tensor u, Tensor weight_hh, Tensor? h_0, Tensor? c_0, Tensor vectors, "
-      "Tensor mean, Tensor var, Tensor places, int[] batch_sizes, str cell, float eps, "
-      "bool normalises_input, bool pack_weight) -> (Tensor output, Tensor h_n, Tensor c_n)");
+      "Tensor batch_sizes, Tensor mean, Tensor var, Tensor places, SymInt sequences, str cell, "
+      "float eps, bool normalises_input) -> (Tensor output, Tensor h_n, Tensor c_n)");
 }
 
 TORCH_LIBRARY_IMPL(seq2seq, CPU, library) {

@@ -4,25 +4,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..packing import Layout, Steps
 from ..precision import product_dtype
 from ..reference import CellParameters, State
-from .operands import last_place, prepare, record_statistics, running_statistics
-from .operators import packs
-
-PACKED_FROM = 4
-"""Time steps from which it pays to pack a weight for all their products."""
+from .operands import places_with_statistics, prepare, record_statistics, running_statistics
 
 
 def run(
     x: Tensor,
-    batch_sizes: list[int],
+    layout: Layout,
     state: State | None,
     p: CellParameters,
-    first_step: int | Tensor,
+    first_step: Steps,
 ) -> tuple[Tensor, State]:
     """Return what `reference.recurrence` returns."""
     on_gpu, dtype = x.is_cuda, product_dtype(p.weight_hh)
-    pack_weight = len(batch_sizes) >= PACKED_FROM and not on_gpu and packs(dtype)
     operands = prepare(p, dtype, by_place=isinstance(first_step, Tensor))
     x, weight_ih = x.to(dtype), operands.weight_ih
     if on_gpu:
@@ -35,19 +31,19 @@ def run(
     name = operator_name(p)
     if p.ih.statistics is not None and p.ih.statistics.whole_sequence:
         u = p.ih(u.float(), 0)
-    tensors = (u, operands.weight_hh, h_0, c_0, operands.vectors)
+    tensors = (u, operands.weight_hh, h_0, c_0, operands.vectors, layout.batch_sizes)
     if p.ih.statistics is None:
         output, h_n, c_n, *_ = torch.ops.seq2seq.recurrence(
-            *tensors, batch_sizes, name, p.ih.kind, p.ih.eps, pack_weight, _saves(tensors)
+            *tensors, layout.sequences, name, p.ih.kind, p.ih.eps, _saves(tensors)
         )
     elif isinstance(first_step, Tensor):
-        places = _places(first_step, batch_sizes, p)
-        settings = (batch_sizes, name, p.ih.eps, not p.ih.statistics.whole_sequence, pack_weight)
+        places = layout.time_steps(first_step).clamp(max=places_with_statistics(p) - 1)
+        settings = (layout.sequences, name, p.ih.eps, not p.ih.statistics.whole_sequence)
         output, h_n, c_n = torch.ops.seq2seq.batch_norm_inference(
             *tensors, *operands.statistics, places, *settings
         )
     else:
-        output, h_n, c_n = _batch_norm(name, tensors, batch_sizes, p, first_step, pack_weight)
+        output, h_n, c_n = _batch_norm(name, tensors, layout, p, first_step)
     return output, (h_n, c_n) if p.cell == "lstm" else (h_n,)
 
 
@@ -58,36 +54,27 @@ def operator_name(p: CellParameters) -> str:
     return "rnn_relu" if p.activation is torch.relu else "rnn_tanh"
 
 
-def _places(first_step: Tensor, batch_sizes: list[int], p: CellParameters) -> Tensor:
-    """Return where each packed row (N,) finds the statistics of its time step."""
-    steps = [first_step[:rows] + t for t, rows in enumerate(batch_sizes)]
-    return torch.cat(steps).long().clamp(max=last_place(p))
-
-
 def _batch_norm(
     name: str,
     tensors: tuple[Tensor | None, ...],
-    batch_sizes: list[int],
+    layout: Layout,
     p: CellParameters,
     first_step: int,
-    pack_weight: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return output, h_n and c_n with batch norm, and record the statistics of its terms."""
     assert p.ih.statistics is not None
-    # Batch sizes fall, so that the steps with statistics of their own are the first ones.
-    batch_steps = sum(map(p.ih.statistics.by_batch, batch_sizes))
+    batch_steps = layout.steps_of(p.ih.statistics.norm.min_rows) if p.ih.statistics.use_batch else 0
     output, h_n, c_n, _, _, mean, var = torch.ops.seq2seq.batch_norm_recurrence(
         *tensors,
-        *running_statistics(p, first_step, len(batch_sizes)),
-        batch_sizes,
+        *running_statistics(p, first_step, layout.steps),
+        layout.sequences,
         batch_steps,
         name,
         p.ih.eps,
         not p.ih.statistics.whole_sequence,
-        pack_weight,
         _saves(tensors),
     )
-    own = batch_sizes[:batch_steps]
+    own = layout.batch_sizes[:batch_steps]
     record_statistics(p, first_step, own, mean, var, has_state=tensors[2] is not None)
     return output, h_n, c_n
 

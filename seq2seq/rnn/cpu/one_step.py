@@ -71,7 +71,7 @@ def _batch_norm(
     h, c, mean, var = _Step.apply(  # type: ignore[no-untyped-call]
         u, *others, "batch_norm_step", (*statistics, *settings), settings
     )
-    rows = [len(u)] if by_batch else []
+    rows = torch.full((1 if by_batch else 0,), len(u), device="cpu")
     record_statistics(p, first_step, rows, mean, var, has_state=tensors[2] is not None)
     return h, c
 

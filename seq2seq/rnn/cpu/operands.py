@@ -35,7 +35,7 @@ def prepare(p: CellParameters, dtype: torch.dtype, by_place: bool = False) -> Op
     else:
         found = p.kept[dtype] = packed_operands(p, dtype)
     if by_place and not found.statistics:
-        found.statistics = running_statistics(p, 0, last_place(p) + 1)
+        found.statistics = running_statistics(p, 0, places_with_statistics(p))
     return found
 
 
@@ -57,9 +57,11 @@ def packed_operands(p: CellParameters, dtype: torch.dtype) -> Operands:
     return Operands(weight_ih, weight_hh, vectors(p))
 
 
-def last_place(p: CellParameters) -> int:
-    """Return the last place of all terms that has statistics."""
-    return max(s.last for s in p.statistics())
+def places_with_statistics(p: CellParameters) -> int:
+    """Return how many places of all terms may have statistics."""
+    return max(
+        s.last + 1 if isinstance(s.last, int) else s.running_mean.size(0) for s in p.statistics()
+    )
 
 
 def vectors(p: CellParameters) -> Tensor:
@@ -94,44 +96,35 @@ def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 def running_statistics(p: CellParameters, first_step: int, steps: int) -> list[Tensor]:
     """Return running means (T, F) and variances (T, F), all terms side by side."""
-    terms = p.statistics()
-    places = [[min(t, s.last) for t in range(first_step, first_step + steps)] for s in terms]
-    return [
-        torch.cat(
-            [
-                rows_of(indices, getattr(statistics, name).detach())
-                for statistics, indices in zip(terms, places, strict=True)
-            ],
-            dim=1,
-        )
-        for name in ("running_mean", "running_var")
+    device = p.weight_hh.device
+    found = [
+        s.running(torch.arange(first_step, first_step + steps, device=device))
+        for s in p.statistics()
     ]
-
-
-def rows_of(rows: list[int], statistics: Tensor) -> Tensor:
-    """Return rows of statistics (S, F); no copy where they are consecutive or all the same."""
-    first, last = rows[0], rows[-1]
-    if first == last:
-        return statistics[first].expand(len(rows), -1)
-    return statistics[first : last + 1] if last - first == len(rows) - 1 else statistics[rows]
+    return [
+        torch.cat([part.detach() for part in parts], dim=1) for parts in zip(*found, strict=True)
+    ]
 
 
 @torch.no_grad()
 def record_statistics(
-    p: CellParameters, first_step: int, rows: list[int], mean: Tensor, var: Tensor, has_state: bool
+    p: CellParameters, first_step: int, rows: Tensor, mean: Tensor, var: Tensor, has_state: bool
 ) -> None:
     """Record the statistics of the steps that were normalised by their own.
 
-    mean and var (T, F) hold all terms side by side, var is biased; `rows` are the rows of each such
-    step.
+    mean and var (T, F) hold all terms side by side, var is biased; `rows` (n,) are the rows of each
+    such step.
     """
-    unbiased = var[: len(rows)] * var.new_tensor([r / (r - 1) for r in rows])[:, None]
+    count = rows.size(0)
+    if count == 0:
+        return
+    correction = (rows / (rows - 1)).to(var).unsqueeze(1)
     terms = p.statistics()
     widths = [s.running_mean.size(1) for s in terms]
-    means = mean[: len(rows)].split(widths, dim=1)
-    variances = unbiased.split(widths, dim=1)
+    means = mean[:count].split(widths, dim=1)
+    variances = (var[:count] * correction).split(widths, dim=1)
     for statistics, m, v in zip(terms, means, variances, strict=True):
         start = 0 if has_state or statistics is not p.hh.statistics else 1
         # The statistics of a whole sequence were recorded as it was normalised.
-        if not statistics.whole_sequence and len(rows) > start:
+        if not statistics.whole_sequence and count > start:
             statistics.record(first_step + start, rows[start:], m[start:], v[start:])

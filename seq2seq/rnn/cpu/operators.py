@@ -14,8 +14,10 @@ from torch import Tensor
 
 from . import build, second_derivatives
 
-TENSORS = 5
-"""First arguments of a recurrence, each with a gradient: u, weight_hh, h_0, c_0, vectors."""
+TENSORS = 6
+"""First arguments of a recurrence: u, weight_hh, h_0, c_0, vectors, batch_sizes; all but the last
+have gradients.
+"""
 MOMENTS = {"lstm": 6, "gru": 8, "rnn_tanh": 2, "rnn_relu": 2}
 """Numbers saved per row: mean and 1 / sqrt(var + eps) of each normalised part."""
 
@@ -96,16 +98,16 @@ def row_shapes(
     h_0: Any,
     c_0: Any,
     vectors: Tensor,
-    batch_sizes: list[int],
+    batch_sizes: Tensor,
+    sequences: int,
     cell: str,
     norm: str,
     eps: float,
-    pack_weight: bool,
     save: bool,
 ) -> tuple[Tensor, ...]:
     """Return empty outputs of seq2seq::recurrence."""
     moments = vectors.new_empty(u.size(0) if save else 0, MOMENTS[cell])
-    return *shapes(u, weight_hh, vectors, batch_sizes[0], cell == "lstm", save), moments
+    return *shapes(u, weight_hh, vectors, sequences, cell == "lstm", save), moments
 
 
 def column_shapes(
@@ -114,18 +116,18 @@ def column_shapes(
     h_0: Any,
     c_0: Any,
     vectors: Tensor,
+    batch_sizes: Tensor,
     mean: Tensor,
     var: Tensor,
-    batch_sizes: list[int],
+    sequences: int,
     batch_steps: int,
     cell: str,
     eps: float,
     normalises_input: bool,
-    pack_weight: bool,
     save: bool,
 ) -> tuple[Tensor, ...]:
     """Return empty outputs of seq2seq::batch_norm_recurrence."""
-    first = shapes(u, weight_hh, vectors, batch_sizes[0], cell == "lstm", save)
+    first = shapes(u, weight_hh, vectors, sequences, cell == "lstm", save)
     return *first, torch.empty_like(mean), torch.empty_like(var)
 
 
@@ -135,15 +137,16 @@ def inference_shapes(
     h_0: Any,
     c_0: Any,
     vectors: Tensor,
+    batch_sizes: Tensor,
     mean: Tensor,
     var: Tensor,
     places: Tensor,
-    batch_sizes: list[int],
+    sequences: int,
     cell: str,
     *settings: Any,
 ) -> tuple[Tensor, ...]:
     """Return empty outputs of seq2seq::batch_norm_inference."""
-    return shapes(u, weight_hh, vectors, batch_sizes[0], cell == "lstm", False)[:3]
+    return shapes(u, weight_hh, vectors, sequences, cell == "lstm", False)[:3]
 
 
 def shapes(
@@ -170,21 +173,21 @@ def backward_shapes(
     h_0: Any,
     c_0: Any,
     vectors: Tensor,
+    batch_sizes: Tensor,
     output: Tensor,
     z: Tensor,
     c: Tensor,
     *inputs: Any,
 ) -> tuple[Tensor, ...]:
     """Return empty outputs of an operator's backward pass."""
-    batch_sizes = next(i for i in inputs if isinstance(i, (list, tuple)))
-    weight_grad: bool = inputs[-1]
-    hidden, sequences = weight_hh.size(1), batch_sizes[0]
+    sequences, *settings = [i for i in inputs if not isinstance(i, Tensor)]
+    has_cell, weight_grad, hidden = "lstm" in settings, settings[-1], weight_hh.size(1)
     dweight = torch.empty_like(weight_hh) if weight_grad else weight_hh.new_empty(0)
     return (
         torch.empty_like(u),
         dweight,
         output.new_empty(sequences, hidden),
-        output.new_empty(sequences if len(c) else 0, hidden),
+        output.new_empty(sequences if has_cell else 0, hidden),
         torch.empty_like(vectors),
     )
 
@@ -208,25 +211,25 @@ def gradients(
     """Return the gradients of an operator's arguments."""
     if torch.is_grad_enabled():  # by create_graph=True
         again = differentiable(name, ctx, (d_output, d_h_n, d_c_n))
-        return *again, *[None] * (ctx.arguments - TENSORS)
+        return *again, *[None] * (ctx.arguments - len(again))
     backward = getattr(torch.ops.seq2seq, f"{name}_backward")
     found = backward(
         d_output, d_h_n, d_c_n, *ctx.saved_tensors, *ctx.settings, ctx.needs_input_grad[1]
     )
     wanted = [g if needed else None for g, needed in zip(found, ctx.needs_input_grad, strict=False)]
-    return *wanted, *[None] * (ctx.arguments - TENSORS)
+    return *wanted, *[None] * (ctx.arguments - len(wanted))
 
 
 def differentiable(name: str, ctx: Any, upstream: tuple[Tensor | None, ...]) -> list[Tensor | None]:
     """Return the gradients of an operator's first arguments, which have gradients themselves."""
-    tensors, kept = ctx.saved_tensors[:TENSORS], ctx.saved_tensors[TENSORS:]
+    *tensors, sizes = ctx.saved_tensors[:TENSORS]
     if name == "recurrence":
-        batch_sizes, cell, norm, eps, _ = ctx.settings
-        return second_derivatives.gradients(upstream, tensors, batch_sizes, cell, norm, eps)
-    batch_sizes, batch_steps, cell, eps, normalises_input, _ = ctx.settings
-    statistics = (*kept[-2:], batch_steps, normalises_input)
+        _, cell, norm, eps = ctx.settings
+        return second_derivatives.gradients(upstream, tensors, sizes.tolist(), cell, norm, eps)
+    _, batch_steps, cell, eps, normalises_input = ctx.settings
+    statistics = (*ctx.saved_tensors[-2:], batch_steps, normalises_input)
     return second_derivatives.gradients(
-        upstream, tensors, batch_sizes, cell, "batch", eps, statistics
+        upstream, tensors, sizes.tolist(), cell, "batch", eps, statistics
     )
 
 

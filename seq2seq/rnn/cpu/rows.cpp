@@ -44,7 +44,6 @@ struct Zeros {
 struct Settings {
   at::IntArrayRef batch_sizes;
   double eps;
-  bool pack_weight;
 };
 
 // The rows of a step, forward. Their moments are kept where a backward pass may follow.
@@ -122,7 +121,7 @@ Outputs forward(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& 
                 bool save) {
   const ForwardRows<Cell, P> each(u, vectors, settings.eps, save);
   const Forward done = forward_steps<P, P>(u, weight_hh, each.H, h_0, c_0, settings.batch_sizes,
-                                           Cell::kHasCell, settings.pack_weight, save, each);
+                                           Cell::kHasCell, save, each);
   return {done.output, done.h_n, done.c_n, done.z, done.c, each.moments};
 }
 
@@ -132,9 +131,8 @@ template <typename Cell, typename P>
 Gradients backward(const Incoming& d, const Kept& kept, const Tensor& vectors,
                    const Tensor& moments, const Settings& settings, bool weight_grad) {
   const BackwardRows<Cell, P> each(kept.u, vectors, moments);
-  const Backward done =
-      backward_steps<P, P>(d, kept, settings.batch_sizes, Cell::kHasCell, Cell::kSameTerms,
-                           settings.pack_weight, weight_grad, each);
+  const Backward done = backward_steps<P, P>(d, kept, settings.batch_sizes, Cell::kHasCell,
+                                             Cell::kSameTerms, weight_grad, each);
   const Tensor sums = each.sums.sum(0);
   if (Cell::kHasCell) return {done.u, done.weight_hh, done.h_0, done.carried, sums};
   return {done.u, done.weight_hh, done.h_0.add(done.carried), at::empty({0, each.H}, at::kFloat),
@@ -209,17 +207,17 @@ auto with_types(const Tensor& u, const Tensor& weight_hh, std::string_view cell,
 }
 
 Outputs recurrence(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
-                   const OptionalTensor& c_0, const Tensor& vectors, at::IntArrayRef batch_sizes,
-                   std::string_view cell, std::string_view norm, double eps, bool pack_weight,
+                   const OptionalTensor& c_0, const Tensor& vectors, const Tensor& batch_sizes,
+                   int64_t sequences, std::string_view cell, std::string_view norm, double eps,
                    bool save) {
+  const at::IntArrayRef rows = rows_of_steps(batch_sizes);
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   return with_types(u, weight_hh, cell, norm, [&](auto tag, auto type) {
     using Cell = typename decltype(tag)::type;
-    check_shapes(u, weight_hh, h_0, c_0, batch_sizes, Cell::kGates);
+    check_shapes(u, weight_hh, h_0, c_0, rows, sequences, Cell::kGates);
     check_vectors(vectors, Cell::kVectors * u.size(1) / Cell::kGates);
     return forward<Cell, decltype(type)>(u.contiguous(), weight_hh, contiguous(h_0),
-                                         contiguous(c_0), vectors.contiguous(),
-                                         {batch_sizes, eps, pack_weight}, save);
+                                         contiguous(c_0), vectors.contiguous(), {rows, eps}, save);
   });
 }
 
@@ -255,18 +253,17 @@ StepGradientTensors cell_step_backward(const OptionalTensor& d_h, const Optional
 Gradients recurrence_backward(const OptionalTensor& d_output, const OptionalTensor& d_h_n,
                               const OptionalTensor& d_c_n, const Tensor& u, const Tensor& weight_hh,
                               const OptionalTensor& h_0, const OptionalTensor& c_0,
-                              const Tensor& vectors, const Tensor& output, const Tensor& z,
-                              const Tensor& c, const Tensor& moments, at::IntArrayRef batch_sizes,
-                              std::string_view cell, std::string_view norm, double eps,
-                              bool pack_weight, bool weight_grad) {
+                              const Tensor& vectors, const Tensor& batch_sizes,
+                              const Tensor& output, const Tensor& z, const Tensor& c,
+                              const Tensor& moments, int64_t sequences, std::string_view cell,
+                              std::string_view norm, double eps, bool weight_grad) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   const Kept kept{u.contiguous(), weight_hh, contiguous(h_0), contiguous(c_0), output, z, c};
-  const Incoming incoming(d_output, d_h_n, cell == "lstm" ? d_c_n : std::nullopt, kept,
-                          batch_sizes[0]);
+  const Incoming incoming(d_output, d_h_n, cell == "lstm" ? d_c_n : std::nullopt, kept, sequences);
   return with_types(u, weight_hh, cell, norm, [&](auto tag, auto type) {
     using Cell = typename decltype(tag)::type;
     return backward<Cell, decltype(type)>(incoming, kept, vectors.contiguous(), moments,
-                                          {batch_sizes, eps, pack_weight}, weight_grad);
+                                          {rows_of_steps(batch_sizes), eps}, weight_grad);
   });
 }
 
@@ -275,19 +272,15 @@ Gradients recurrence_backward(const OptionalTensor& d_output, const OptionalTens
 
 TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
   library.def(
-      "recurrence(Tensor u, Tensor weight_hh, Tensor? h_0, Tensor? c_0, Tensor vectors, int[] "
-      "batch_sizes, str cell, "
-      "str norm, float eps, bool pack_weight, bool save) -> (Tensor output, Tensor h_n, Tensor "
-      "c_n, Tensor z, "
-      "Tensor c, Tensor moments)");
+      "recurrence(Tensor u, Tensor weight_hh, Tensor? h_0, Tensor? c_0, Tensor vectors, Tensor "
+      "batch_sizes, SymInt sequences, str cell, str norm, float eps, bool save) -> (Tensor output, "
+      "Tensor h_n, Tensor c_n, Tensor z, Tensor c, Tensor moments)");
   library.def(
       "recurrence_backward(Tensor? d_output, Tensor? d_h_n, Tensor? d_c_n, Tensor u, Tensor "
       "weight_hh, Tensor? h_0, "
-      "Tensor? c_0, Tensor vectors, Tensor output, Tensor z, Tensor c, Tensor moments, int[] "
-      "batch_sizes, str cell, "
-      "str norm, float eps, bool pack_weight, bool weight_grad) -> (Tensor u, Tensor weight_hh, "
-      "Tensor h_0, "
-      "Tensor c_0, Tensor vectors)");
+      "Tensor? c_0, Tensor vectors, Tensor batch_sizes, Tensor output, Tensor z, Tensor c, "
+      "Tensor moments, SymInt sequences, str cell, str norm, float eps, bool weight_grad) -> "
+      "(Tensor u, Tensor weight_hh, Tensor h_0, Tensor c_0, Tensor vectors)");
   library.def(
       "cell_step(Tensor u, Tensor? z, Tensor? h, Tensor? c, Tensor vectors, str cell, str norm, "
       "float eps, bool save) -> (Tensor h, Tensor c, Tensor gates, Tensor moments)");

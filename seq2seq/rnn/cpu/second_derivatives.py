@@ -99,10 +99,21 @@ def _parameters(
         plain = norm == "none" or gain is None
         made.append(Term(bias=bias) if plain else Term(norm, gain, bias, eps, lengths, found))
     ih, hh, c = made
-    activation = torch.relu if cell == "rnn_relu" else torch.tanh
-    joint = name == "rnn" and norm != "none"
     return CellParameters(
-        name, vectors, weight_hh, 0.0, ih, hh, c, joint, False, activation, None, None
+        name,
+        weight_ih=vectors,  # not read: u is given
+        weight_hh=weight_hh,
+        bias_hh=0.0,
+        ih=ih,
+        hh=hh,
+        c=c,
+        joint=name == "rnn" and norm != "none",
+        joint_all=False,
+        carried=False,
+        carried_only=False,
+        activation=torch.relu if cell == "rnn_relu" else torch.tanh,
+        steps=None,
+        kept=None,
     )
 
 

@@ -36,6 +36,15 @@ inline Tensor float_or_zeros(const OptionalTensor& given, const Tensor& like) {
 }
 
 // Where each step's rows begin, followed by N.
+// The rows of each step, as the operators take them: (T,) of type Long, on the CPU.
+inline at::IntArrayRef rows_of_steps(const Tensor& batch_sizes) {
+  TORCH_CHECK(batch_sizes.dim() == 1 && batch_sizes.scalar_type() == at::kLong &&
+                  batch_sizes.is_cpu() && batch_sizes.is_contiguous(),
+              "expected batch_sizes (T,) of type Long on the CPU, got ", batch_sizes.sizes(),
+              " of type ", batch_sizes.scalar_type());
+  return {batch_sizes.const_data_ptr<int64_t>(), static_cast<size_t>(batch_sizes.numel())};
+}
+
 inline std::vector<int64_t> offsets(at::IntArrayRef batch_sizes) {
   std::vector<int64_t> starts{0};
   for (const int64_t rows : batch_sizes) starts.push_back(starts.back() + rows);
@@ -89,7 +98,8 @@ struct Step {
 
 // Checks that an operator's arguments fit together: kernels see pointers alone.
 inline void check_shapes(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
-                         const OptionalTensor& c_0, at::IntArrayRef batch_sizes, int64_t gates) {
+                         const OptionalTensor& c_0, at::IntArrayRef batch_sizes, int64_t sequences,
+                         int64_t gates) {
   const int64_t H = is_packed(weight_hh) ? u.size(1) / gates : weight_hh.size(1);
   TORCH_CHECK(u.size(1) == gates * H && is_weight(weight_hh, gates * H, H), "expected u (N, ",
               gates * H, ") and weight_hh (", gates * H, ", ", H, "), got ", u.sizes(), " and ",
@@ -98,6 +108,8 @@ inline void check_shapes(const Tensor& u, const Tensor& weight_hh, const Optiona
                   std::is_sorted(batch_sizes.rbegin(), batch_sizes.rend()) &&
                   batch_sizes.back() > 0,
               "expected falling batch_sizes that add up to ", u.size(0), ", got ", batch_sizes);
+  TORCH_CHECK(batch_sizes[0] == sequences, "expected ", batch_sizes[0], " sequences, got ",
+              sequences);
   for (const OptionalTensor& state : {h_0, c_0})
     TORCH_CHECK(!state || (state->sizes() == at::IntArrayRef({batch_sizes[0], H}) &&
                            state->scalar_type() == at::kFloat),
@@ -119,6 +131,12 @@ inline void check_vectors(const Tensor& vectors, int64_t size) {
               vectors.scalar_type());
 }
 
+// Whether it pays to pack a weight for the products of all steps.
+inline bool packs(at::IntArrayRef batch_sizes) {
+  constexpr size_t kPackedSteps = 4;
+  return batch_sizes.size() >= kPackedSteps;
+}
+
 struct Forward {
   Tensor output, h_n, c_n;
   Tensor z, c;  // (N, G * H) and (N, H), for the backward pass
@@ -128,15 +146,14 @@ struct Forward {
 template <typename U, typename P, typename F>
 Forward forward_steps(const Tensor& u, const Tensor& weight_hh, int64_t H,
                       const OptionalTensor& h_0, const OptionalTensor& c_0,
-                      at::IntArrayRef batch_sizes, bool has_cell, bool pack_weight, bool save,
-                      const F& each) {
+                      at::IntArrayRef batch_sizes, bool has_cell, bool save, const F& each) {
   const int64_t width = u.size(1), N = u.size(0), B = batch_sizes[0];
   const auto floats = u.options().dtype(at::kFloat);
   const at::ScalarType product_type = c10::CppTypeToScalarType<P>::value;
   const Tensor output = at::empty({N, H}, floats);
   const Tensor z_all = at::empty({save ? N : 0, width}, u.options().dtype(product_type));
   const Tensor c_all = at::empty({!has_cell ? 0 : save ? N : B, H}, floats);
-  const Product product(weight_hh, width, product_type, pack_weight);
+  const Product product(weight_hh, width, product_type, packs(batch_sizes));
 
   Tensor h = h_0 ? *h_0 : Tensor();  // (rows, H)
   const float* h_before = h_0 ? h_0->const_data_ptr<float>() : nullptr;
@@ -214,8 +231,7 @@ struct Backward {
 // are the same tensor with same_terms: where a cell only adds input and recurrent term.
 template <typename U, typename P, typename F>
 Backward backward_steps(const Incoming& d, const Kept& kept, at::IntArrayRef batch_sizes,
-                        bool has_cell, bool same_terms, bool pack_weight, bool weight_grad,
-                        const F& each) {
+                        bool has_cell, bool same_terms, bool weight_grad, const F& each) {
   const int64_t H = kept.weight_hh.size(1), width = kept.u.size(1), B = batch_sizes[0];
   TORCH_CHECK(
       kept.z.size(0) == kept.u.size(0) && (!has_cell || kept.c.size(0) == kept.u.size(0)),
@@ -223,7 +239,7 @@ Backward backward_steps(const Incoming& d, const Kept& kept, at::IntArrayRef bat
   const Tensor du = at::empty_like(kept.u), dz = same_terms ? du : at::empty_like(kept.z),
                carried = d.carried.clone();
   const at::ScalarType product_type = c10::CppTypeToScalarType<P>::value;
-  const Product product(kept.weight_hh.t(), H, product_type, pack_weight);
+  const Product product(kept.weight_hh.t(), H, product_type, packs(batch_sizes));
   const std::vector<int64_t> starts = offsets(batch_sizes);
   const auto before = [&](int64_t t, const Tensor& all,
                           const OptionalTensor& first) -> const float* {

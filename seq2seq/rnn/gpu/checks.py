@@ -23,6 +23,7 @@ def check(
     c_0: Tensor | None,
     vectors: Tensor,
     batch_sizes: list[int],
+    sequences: int,
     cell: Cell,
 ) -> None:
     """Raise RuntimeError unless shapes and types fit together."""
@@ -42,6 +43,7 @@ def check(
         rows > 0 and sum(batch_sizes) == u.size(0) and falling and batch_sizes[-1] > 0,
         f"expected falling batch_sizes that add up to {u.size(0)}, got {batch_sizes}",
     )
+    expect(rows == sequences, f"expected {rows} sequences, got {sequences}")
     for state in (h_0, c_0):
         expect(
             state is None or (state.shape == (rows, hidden) and state.dtype == torch.float32),

@@ -2,7 +2,6 @@
 
 Rows are packed: step t is the next batch_sizes[t] rows. There are N rows in all and B in the first
 step; H hidden features, G gates, T steps. Products are float or bfloat16, states and norms float.
-pack_weight means nothing here.
 """
 
 import torch
@@ -20,14 +19,14 @@ def batch_norm_recurrence(
     h_0: Tensor | None,
     c_0: Tensor | None,
     vectors: Tensor,
+    batch_sizes: Tensor,
     mean: Tensor,
     var: Tensor,
-    batch_sizes: list[int],
+    sequences: int,
     batch_steps: int,
     cell: str,
     eps: float,
     normalises_input: bool,
-    pack_weight: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Run a cell of reference.py with batch norm.
@@ -40,12 +39,13 @@ def batch_norm_recurrence(
     """
     kind = kind_of(cell)
     weight_hh = product_weight(u, weight_hh)
-    check(u, weight_hh, h_0, c_0, vectors, batch_sizes, kind)
-    check_columns(u, weight_hh, mean, var, batch_sizes, kind)
+    sizes: list[int] = batch_sizes.tolist()
+    check(u, weight_hh, h_0, c_0, vectors, sizes, sequences, kind)
+    check_columns(u, weight_hh, mean, var, sizes, kind)
     u, vectors, hidden = u.contiguous(), vectors.contiguous(), weight_hh.size(1)
     with torch.cuda.device_of(u):
         mean, var = (s.clone(memory_format=torch.contiguous_format) for s in (mean, var))
-        run = Forward(u, weight_hh, h_0, c_0, batch_sizes, kind.has_c, save)
+        run = Forward(u, weight_hh, h_0, c_0, sizes, kind.has_c, save)
         C = constants(cell, "batch", eps, hidden, run.is_low, normalises_input=normalises_input)
         for step in run.steps():
             flags = (step.t, step.rows, int(step.has_z), int(step.t < batch_steps))
@@ -64,30 +64,28 @@ def batch_norm_recurrence_backward(
     h_0: Tensor | None,
     c_0: Tensor | None,
     vectors: Tensor,
+    batch_sizes: Tensor,
     output: Tensor,
     z: Tensor,
     c: Tensor,
     mean: Tensor,
     var: Tensor,
-    batch_sizes: list[int],
+    sequences: int,
     batch_steps: int,
     cell: str,
     eps: float,
     normalises_input: bool,
-    pack_weight: bool,
     weight_grad: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of u, weight_hh, h_0, c_0 and vectors, as `recurrence_backward`."""
-    kind = kind_of(cell)
+    kind, sizes = kind_of(cell), batch_sizes.tolist()
     given, weight_hh = weight_hh.dtype, product_weight(u, weight_hh)
     u, vectors, hidden = u.contiguous(), vectors.contiguous(), weight_hh.size(1)
     with torch.cuda.device_of(u):
-        da = vectors.new_empty(batch_sizes[0], kind.width * hidden)
+        da = vectors.new_empty(sequences, kind.width * hidden)
         incoming, same = (d_output, d_h_n, d_c_n), kind.joint
-        run = Backward(
-            *incoming, u, weight_hh, h_0, c_0, output, z, c, da, batch_sizes, kind.has_c, same
-        )
-        sums = vectors.new_empty(len(batch_sizes), vectors.numel())
+        run = Backward(*incoming, u, weight_hh, h_0, c_0, output, z, c, da, sizes, kind.has_c, same)
+        sums = vectors.new_empty(len(sizes), vectors.numel())
         C = constants(cell, "batch", eps, hidden, normalises_input=normalises_input)
         for step in run.steps():
             flags = (step.t, step.rows, int(step.has_z), int(step.t < batch_steps))

@@ -2,7 +2,6 @@
 
 Rows are packed: step t is the next batch_sizes[t] rows. There are N rows in all and B in the first
 step; H hidden features, G gates, T steps. Products are float or bfloat16, states and norms float.
-pack_weight means nothing here.
 """
 
 import torch
@@ -24,11 +23,11 @@ def recurrence(
     h_0: Tensor | None,
     c_0: Tensor | None,
     vectors: Tensor,
-    batch_sizes: list[int],
+    batch_sizes: Tensor,
+    sequences: int,
     cell: str,
     norm: str,
     eps: float,
-    pack_weight: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Run a cell of reference.py with its default terms and no norm, layer norm or rms norm.
@@ -41,14 +40,15 @@ def recurrence(
     kind = kind_of(cell)
     check_norm(norm)
     weight_hh = product_weight(u, weight_hh)
-    check(u, weight_hh, h_0, c_0, vectors, batch_sizes, kind)
+    sizes: list[int] = batch_sizes.tolist()
+    check(u, weight_hh, h_0, c_0, vectors, sizes, sequences, kind)
     expect(
         u.dtype == weight_hh.dtype,
         f"expected weight_hh of the type of u or Float, got {weight_hh.dtype} and {u.dtype}",
     )
     u, vectors, hidden = u.contiguous(), vectors.contiguous(), weight_hh.size(1)
     with torch.cuda.device_of(u):
-        run = Forward(u, weight_hh, h_0, c_0, batch_sizes, kind.has_c, save)
+        run = Forward(u, weight_hh, h_0, c_0, sizes, kind.has_c, save)
         moments = vectors.new_empty(u.size(0) if save else 0, 2 * kind.pairs)
         C = constants(cell, norm, eps, hidden, run.is_low, save)
         for step in run.steps():
@@ -58,7 +58,7 @@ def recurrence(
         if h_0 is None and save:
             for part in kind.parts:  # where there is no h_{t-1}, N(z) is 0
                 if part.v == "z":
-                    moments[: batch_sizes[0], 2 * part.pair : 2 * part.pair + 2] = 0.0
+                    moments[:sequences, 2 * part.pair : 2 * part.pair + 2] = 0.0
         return *run.results(), moments
 
 
@@ -71,15 +71,15 @@ def recurrence_backward(
     h_0: Tensor | None,
     c_0: Tensor | None,
     vectors: Tensor,
+    batch_sizes: Tensor,
     output: Tensor,
     z: Tensor,
     c: Tensor,
     moments: Tensor,
-    batch_sizes: list[int],
+    sequences: int,
     cell: str,
     norm: str,
     eps: float,
-    pack_weight: bool,
     weight_grad: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of u, weight_hh, h_0, c_0 and vectors.
@@ -88,15 +88,13 @@ def recurrence_backward(
     state. A step computes only what the step before it needs; du and the sums over rows follow the
     loop, for all steps at once.
     """
-    kind = kind_of(cell)
+    kind, sizes = kind_of(cell), batch_sizes.tolist()
     given, weight_hh = weight_hh.dtype, product_weight(u, weight_hh)
     u, vectors, hidden = u.contiguous(), vectors.contiguous(), weight_hh.size(1)
     with torch.cuda.device_of(u):
         da = vectors.new_empty(u.size(0), kind.width * hidden)
         incoming, same = (d_output, d_h_n, d_c_n), kind.same_terms(norm)
-        run = Backward(
-            *incoming, u, weight_hh, h_0, c_0, output, z, c, da, batch_sizes, kind.has_c, same
-        )
+        run = Backward(*incoming, u, weight_hh, h_0, c_0, output, z, c, da, sizes, kind.has_c, same)
         C = constants(cell, norm, eps, hidden)
         for step in run.steps():
             kernels.rows_backward[(step.rows,)](

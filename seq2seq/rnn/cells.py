@@ -1,0 +1,211 @@
+"""LSTMCell, GRUCell and RNNCell with a norm: drop-ins for the cells of torch.nn."""
+
+from typing import Any
+
+from torch import Tensor
+
+from .config import NormConfig
+from .packing import Layout, Steps
+from .recurrent import RecurrentModule
+from .reference import State
+
+
+class RecurrentCell(RecurrentModule):
+    """One time step of a recurrence: what LSTMCell, GRUCell and RNNCell share."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        norm: str | NormConfig = "layer",
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, norm, backend)
+        self._add_parameters("", input_size, device, dtype)
+        if not bias:  # as in torch.nn's cells
+            self.register_parameter("bias_ih", None)
+            self.register_parameter("bias_hh", None)
+        self._initialise()
+
+    def suffixes(self) -> list[str]:
+        """Return the one suffix of a cell, which is empty."""
+        return [""]
+
+    def forward(self, input: Tensor, hx: Any = None, *, first_step: Steps = 0) -> Any:
+        """Take one time step.
+
+        Args:
+            input: (B, I), or (I,) without a batch.
+            hx: (h, c) for the LSTM, else h, each (B, H) or (H,): the state before the step. None:
+                no earlier state.
+            first_step: The time step. Batch norm reads its statistics there. In eval mode also
+                whole numbers (B,), or () without a batch: one for each row.
+
+        Returns:
+            The state after the step, shaped as hx.
+        """
+        batched = self._checked_input(input)
+        x = input if batched else input.unsqueeze(0)
+        if not batched and isinstance(first_step, Tensor) and not first_step.dim():
+            first_step = first_step.unsqueeze(0)
+        state = self._state(hx, x.size(0) if batched else None)
+        first_step = self._checked_steps(first_step, 1, x.size(0))
+        _, last = self._recurrence("", x, Layout.of_padded(1, x.size(0)), state, first_step)
+        return self._hx(last if batched else tuple(s.squeeze(0) for s in last))
+
+    def _checked_input(self, x: Tensor) -> bool:
+        """Return whether an input has a batch; raise ValueError if it has another shape."""
+        if x.dim() not in (1, 2):
+            raise ValueError(self._expected_dimensions("input", x.dim()))
+        if x.size(-1) != self.input_size:
+            raise ValueError(
+                f"input has inconsistent input_size: got {x.size(-1)} expected {self.input_size}"
+            )
+        return x.dim() == 2
+
+    def _state(self, hx: Any, batch: int | None) -> State | None:
+        """Return hx as a tuple of (B, H) tensors, checked; batch None: unbatched."""
+        if hx is None:
+            return None
+        if batch is not None:
+            return self._checked_state(hx, (batch, self.hidden_size))
+        return tuple(s.unsqueeze(0) for s in self._checked_state(hx, (self.hidden_size,)))
+
+    def _checked_state(self, hx: Any, shape: tuple[int, ...]) -> State:
+        """Return hx as a tuple of tensors, which must all be of this shape."""
+        names = self.state_names
+        state: State = (hx,) if isinstance(hx, Tensor) else tuple(hx)
+        if len(state) != len(names):
+            raise ValueError(f"hx has {len(state)} tensors: expected {', '.join(names)}")
+        for i, (name, s) in enumerate(zip(names, state, strict=True)):
+            if s.shape != shape:
+                raise ValueError(
+                    f"{name} has shape {tuple(s.shape)}: expected {shape}"
+                    f"{self._torch_words(i, tuple(s.shape), shape)}"
+                )
+        return state
+
+    def _torch_words(self, part: int, shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
+        if len(shape) not in (1, 2):
+            what = f"hx[{part}]" if self.cell == "lstm" else "hidden"
+            return f"; {self._expected_dimensions(what, len(shape))}"
+        if len(expected) == 2 and shape[0] != expected[0]:
+            return (
+                f"; Input batch size {expected[0]} doesn't match hidden{part} batch size {shape[0]}"
+            )
+        size = shape[-1] if len(expected) == 2 else shape[0]
+        return f"; hidden{part} has inconsistent hidden_size: got {size}, expected {expected[-1]}"
+
+    def _expected_dimensions(self, what: str, found: int) -> str:
+        return f"{type(self).__name__}: Expected {what} to be 1D or 2D, got {found}D instead"
+
+    def extra_repr(self) -> str:
+        """Return the sizes, the settings that differ from their defaults, and the norm."""
+        shown = [str(self.input_size), str(self.hidden_size)]
+        shown += [] if self.bias else ["bias=False"]
+        shown += [] if self.nonlinearity == "tanh" else [f"nonlinearity={self.nonlinearity}"]
+        return ", ".join([*shown, f"norm={self.norm.kind.value}"])
+
+
+class LSTMCell(RecurrentCell):
+    """One step of an LSTM with a norm: a drop-in for torch.nn.LSTMCell.
+
+    The equations are those of `LSTM`. A loop over a cell gives what the layer gives.
+
+    Args:
+        input_size (int): Features I of the input.
+        hidden_size (int): Features H of the hidden state.
+        bias (bool, default True): False leaves out bias_ih, bias_hh and bias_c.
+        device, dtype: Of the parameters, as in torch.
+        norm (str or NormConfig, default "layer"): "none", "batch", "layer", "rms" or all settings.
+        backend (str, default "auto"): "reference" is plain torch, "fused" compiled kernels. "auto"
+            takes the kernels on a CPU where they support the case.
+
+    Input and output:
+        input: (B, I), or (I,).
+        (h_0, c_0), optional: each (B, H), or (H,). Without them N(z) is 0, and batch norm's
+            statistics of z do not change. Zeros are the same for all norms but batch norm.
+        first_step (int, default 0): The time step, whose statistics batch norm uses. In eval mode
+            also whole numbers (B,), one for each row.
+        (h_1, c_1): as (h_0, c_0).
+
+    Parameters, without a suffix:
+        weight_ih (4H, I), weight_hh (4H, H), bias_ih (4H,), bias_hh (4H,): as in torch.
+        gain_ih (4H,), gain_hh (4H,), gain_c (H,), bias_c (H,): with a norm.
+
+    With norm="none" the state_dict, the outputs and all gradients are those of torch.nn.LSTMCell.
+    ValueError if a shape, or first_step, is not as above.
+
+    Example:
+        >>> cell = LSTMCell(10, 20, norm="layer")
+        >>> x, state = torch.randn(5, 3, 10), None
+        >>> for t in range(5):
+        ...     state = cell(x[t], state, first_step=t)
+        >>> h, c = state
+        >>> h.shape, c.shape
+        (torch.Size([3, 20]), torch.Size([3, 20]))
+    """
+
+    cell = "lstm"
+    gates = 4
+
+
+class GRUCell(RecurrentCell):
+    """One step of a gated recurrent unit with a norm: a drop-in for torch.nn.GRUCell.
+
+    The equations are those of `GRU`; arguments, input and output those of `LSTMCell`, without a
+    cell state: hx is h_0, and the cell returns h_1.
+
+    Parameters, without a suffix:
+        weight_ih (3H, I), weight_hh (3H, H), bias_ih (3H,), bias_hh (3H,): as in torch.
+        gain_ih (3H,), gain_hh (3H,): with a norm; gain_hh is (H,) with joint terms.
+
+    Example:
+        >>> cell = GRUCell(10, 20, norm="rms")
+        >>> cell(torch.randn(3, 10), torch.randn(3, 20)).shape
+        torch.Size([3, 20])
+    """
+
+    cell = "gru"
+    gates = 3
+
+
+class RNNCell(RecurrentCell):
+    """One step of a vanilla recurrent network with a norm: a drop-in for torch.nn.RNNCell.
+
+    The equations are those of `RNN`; arguments, input and output those of `GRUCell`. One argument
+    more:
+
+        nonlinearity (str, default "tanh"): "tanh" or "relu"; the fourth positional argument.
+
+    Parameters, without a suffix:
+        weight_ih (H, I), weight_hh (H, H), bias_ih (H,), bias_hh (H,): as in torch.
+        gain_ih (H,): with a norm; gain_hh (H,) too with separate terms.
+
+    Example:
+        >>> cell = RNNCell(10, 20, nonlinearity="relu")
+        >>> cell(torch.randn(10)).shape
+        torch.Size([20])
+    """
+
+    cell = "rnn"
+    gates = 1
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        norm: str | NormConfig = "layer",
+        backend: str = "auto",
+    ) -> None:
+        self.nonlinearity = nonlinearity
+        super().__init__(input_size, hidden_size, bias, device, dtype, norm=norm, backend=backend)

@@ -1,0 +1,99 @@
+"""Recurrent modules: what the layers and the cells share, from checked tensors to a recurrence."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .backends import fused_serves, recurrence
+from .checks import check_sizes
+from .config import NormConfig, NormKind
+from .cpu.one_step import cell_steps
+from .cpu.step_loops import shares
+from .packing import Layout, Steps
+from .parameters import RecurrentParameters
+from .precision import product_dtype
+from .reference import State, unroll
+
+
+class RecurrentModule(RecurrentParameters):
+    """Base of the recurrent layers and cells: parameters by suffix, and the recurrence of each."""
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool, norm: str | NormConfig, backend: str
+    ) -> None:
+        check_sizes({"input_size": input_size, "hidden_size": hidden_size})
+        if self.nonlinearity not in ("tanh", "relu"):
+            raise ValueError(f"nonlinearity={self.nonlinearity!r}: expected 'tanh' or 'relu'")
+        super().__init__(input_size, hidden_size, bias, norm, backend)
+
+    def suffixes(self) -> list[str]:
+        """Return the suffixes of the names of parameters, one for each recurrence."""
+        raise NotImplementedError
+
+    def _initialise(self) -> None:
+        """Give the parameters values; raise RuntimeError if the backend asked for cannot serve."""
+        self.reset_parameters()
+        if self.backend == "fused":
+            p = self.cell_parameters(self.suffixes()[0])
+            fused_serves(self.backend, p.weight_hh.device, p)
+
+    def begin_steps(self, batch_sizes: list[int]) -> None:
+        """Prepare one call for each step, where the CPU's kernels support the case."""
+        for suffix in self.suffixes():
+            p = self.cell_parameters(suffix)
+            dtype, device = product_dtype(p.weight_hh), p.weight_hh.device
+            if shares(p.weight_hh, dtype) and fused_serves(self.backend, device, p):
+                self._steps[suffix] = cell_steps(p, batch_sizes, dtype)
+
+    def check_steps(self) -> None:
+        """Raise ValueError if some of the steps have run, and not all."""
+        for steps in self._steps.values():
+            steps.ih.check_complete()
+
+    def end_steps(self) -> None:
+        """Forget what was prepared."""
+        self._steps = {}
+
+    def _recurrence(
+        self, suffix: str, x: Tensor, layout: Layout, state: State | None, first_step: Steps
+    ) -> tuple[Tensor, State]:
+        """Return the output of one recurrence, and its last state.
+
+        x is packed (N, I), or (T, B, I); the output likewise. Batch norm's statistics are updated.
+        """
+        p = self.cell_parameters(suffix)
+        if state is None and self._starts_at_zero(layout):
+            zeros = p.weight_hh.new_zeros(layout.sequences, self.hidden_size)
+            state = (zeros,) * len(self.state_names)
+        if not layout.sequences:  # the kernels expect some rows
+            states = [s for _, s in unroll(x.flatten(0, -2), layout, state, p, first_step)]
+            output = torch.cat([s[0] for s in states])
+            return output.view(*x.shape[:-1], self.hidden_size), states[-1]
+        output, last = recurrence(self.backend, x, layout, state, p, first_step)
+        for statistics in p.statistics():
+            statistics.finish()
+        return output, last
+
+    def _starts_at_zero(self, layout: Layout) -> bool:
+        """Return whether a missing state is replaced by zeros.
+
+        In a single step of training the gradient of weight_hh is then 0 and not None, as in torch.
+        """
+        eager = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        return eager and layout.steps == 1 and self.norm.kind is NormKind.none
+
+    def _example(self) -> Tensor:
+        """Return some parameter: all have its type and device."""
+        own = [p for p in self._parameters.values() if p is not None]
+        found: Tensor = own[0] if own else getattr(self, f"weight_ih{self.suffixes()[0]}")
+        return found
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """The names of the parts of an initial state."""
+        return ("h_0", "c_0") if self.cell == "lstm" else ("h_0",)
+
+    def _hx(self, state: State) -> Any:
+        """Return a state as torch.nn has it: (h, c) of the LSTM, else h."""
+        return state if self.cell == "lstm" else state[0]

@@ -1,0 +1,64 @@
+"""The loop over time as one operation, which torch.export and ONNX keep as a loop.
+
+The equations are those of `reference.py`. A program that was exported with `reference.recurrence`
+would have as many steps as the input that it was exported with. Here it has torch's `scan`, whose
+length is that of the input; ONNX has an operator of the same name.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch._higher_order_ops import scan
+
+from .normalization import Term
+from .packing import Layout, Steps
+from .precision import product
+from .reference import STEPS, CellParameters, State
+
+
+@dataclass
+class LaterTerm(Term):
+    """A recurrent term whose N(v) is 0 at the first step, where v is W_hh 0."""
+
+    first_step: Steps = 0
+
+    def __call__(self, v: Tensor, step: Steps) -> Tensor:  # type: ignore[override]
+        """Return the term at the time steps (rows,)."""
+        bias = v.new_zeros(v.size(1)) if self.bias is None else self.bias
+        is_first = torch.as_tensor(step == self.first_step).unsqueeze(-1)
+        return torch.where(is_first, bias, super().__call__(v, step))
+
+
+def recurrence(
+    x: Tensor, layout: Layout, state: State | None, p: CellParameters, first_step: Steps = 0
+) -> tuple[Tensor, State]:
+    """Return what `reference.recurrence` returns, for sequences of equal length in eval mode.
+
+    x is (T, B, I) and the output (T, B, H): a program with a view of T * B rows and one back would
+    only run with the number of sequences that it was exported with.
+
+    Raises ValueError where batch norm normalises by the statistics of the batch.
+    """
+    if any(s.use_batch for s in p.statistics()):
+        raise ValueError("batch norm cannot be exported in training mode: call eval() first")
+    steps, count, hidden = layout.steps, layout.sequences, p.weight_hh.size(1)
+    times = (torch.arange(steps, device=x.device).unsqueeze(1) + first_step).expand(-1, count)
+    before = p.ih.statistics is None and not p.joint  # the input term needs no time step
+    u = product(x, p.weight_ih)
+    y_ih = p.ih(u, 0) if before else u
+    if state is None:
+        zeros = u.new_zeros(count, hidden)
+        state = (zeros, zeros) if p.cell == "lstm" else (zeros,)
+        if p.hh.statistics is not None:  # the other norms of 0 are 0
+            p = replace(p, hh=LaterTerm(**vars(p.hh), first_step=first_step))
+
+    def step(carried: list[Tensor], inputs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        rows, t = inputs
+        _, after = STEPS[p.cell](p, rows if before or p.joint else p.ih(rows, t), tuple(carried), t)
+        # The view names the number of rows, by which a compiler sizes the output.
+        return list(after), [after[0].view(rows.size(0), hidden).clone()]
+
+    # Copies, since torch looks at the whole tensor of which a state is a part.
+    last, [output] = scan(step, [s.clone() for s in state], [y_ih, times])
+    return output, tuple(last)

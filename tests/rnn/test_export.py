@@ -1,0 +1,192 @@
+"""Export and compilation of the layers with inputs of any length and any number of sequences."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from kernel_cases import needs_compiler
+from oracles import CELLS, config, parts, randomised
+from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.export import Dim, ExportedProgram
+from torch.nn.utils.rnn import pack_sequence
+
+from seq2seq.rnn import LSTM, NormConfig, RecurrentLayers, Terms
+
+NORMS = ["none", "layer", "rms", "batch"]
+INPUTS, HIDDEN = 5, 8
+SHAPES = [(9, 2), (6, 3), (2, 1), (1, 4), (1, 1), (20, 2)]
+"""Steps and sequences. Batch norm has statistics of 6 steps."""
+DYNAMIC = {"input": {0: Dim("steps", min=1), 1: Dim("sequences", min=1)}}
+
+
+def trained(cell: str, norm: str | NormConfig, **options: Any) -> RecurrentLayers:
+    """Return a layer with random gains and statistics, in eval mode."""
+    torch.manual_seed(0)
+    layer = randomised(CELLS[cell](INPUTS, HIDDEN, norm=norm, **options)).float()
+    with torch.no_grad():
+        for p in layer.parameters():
+            p.mul_(0.5)  # with relu the states would grow without bound
+        for _ in range(3):
+            layer(torch.randn(6, 4, INPUTS))
+    return layer.eval()
+
+
+def exported(layer: nn.Module, *inputs: Any, shapes: Any = None) -> ExportedProgram:
+    """Return a layer's program for any number of steps and sequences."""
+    given = inputs or (torch.randn(6, 3, INPUTS),)
+    return torch.export.export(layer, given, dynamic_shapes=shapes or DYNAMIC)
+
+
+def assert_same(program: Any, layer: nn.Module, tolerance: float = 1e-5) -> None:
+    """Assert that a program's outputs are the layer's, for every shape."""
+    for steps, sequences in SHAPES:
+        x = torch.randn(steps, sequences, INPUTS)
+        output, last = layer(x)
+        found, found_last = program(x)
+        for f, e in zip([found, *parts(found_last)], [output, *parts(last)], strict=True):
+            torch.testing.assert_close(f, e, rtol=tolerance, atol=tolerance)
+
+
+def loops(program: ExportedProgram) -> int:
+    """Return how many loops a program has."""
+    return sum(node.target is torch.ops.higher_order.scan for node in program.graph.nodes)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["", "bidirectional"])
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("cell", CELLS)
+@torch.no_grad()
+def test_an_exported_layer_takes_any_length_and_number(
+    cell: str, norm: str, bidirectional: bool
+) -> None:
+    layer = trained(cell, norm, bidirectional=bidirectional, num_layers=1 + bidirectional)
+    program = exported(layer)
+    assert loops(program) == (4 if bidirectional else 1)
+    assert_same(program.module(), layer)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        config("batch", statistics="sequence_input"),
+        config("batch", statistics="shared"),
+        config("layer", cell="carried"),
+        config("layer", group="gate"),
+        config("rms", cell="none"),
+        NormConfig(terms=Terms.joint),
+        config("batch", terms="joint"),
+    ],
+    ids=str,
+)
+@torch.no_grad()
+def test_options_of_a_norm_are_exported(norm: NormConfig) -> None:
+    layer = trained("lstm", norm)
+    assert_same(exported(layer).module(), layer)
+
+
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+@torch.no_grad()
+def test_states_and_batch_first_are_exported(norm: str) -> None:
+    layer = trained("lstm", norm, batch_first=True)
+    steps, sequences = Dim("steps", min=1), Dim("sequences", min=1)
+    hx = tuple(torch.randn(1, 3, HIDDEN) for _ in range(2))
+    shapes = {"input": {0: sequences, 1: steps}, "hx": ({1: sequences}, {1: sequences})}
+    program = exported(layer, torch.randn(3, 6, INPUTS), hx, shapes=shapes).module()
+    x, hx = torch.randn(2, 9, INPUTS), tuple(torch.randn(1, 2, HIDDEN) for _ in range(2))
+    torch.testing.assert_close(program(x, hx), layer(x, hx), rtol=1e-5, atol=1e-5)
+
+
+class OneStep(nn.Module):
+    """A step of a decoder: rows have their own time steps."""
+
+    def __init__(self, layer: RecurrentLayers) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor, h: Tensor, c: Tensor, first_step: Tensor) -> Any:
+        return self.layer(x, (h, c), first_step=first_step)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@torch.no_grad()
+def test_a_step_with_a_time_step_for_each_row_is_exported(norm: str) -> None:
+    module = OneStep(trained("lstm", norm))
+    rows = Dim("rows", min=1)
+
+    def inputs(count: int) -> tuple[Tensor, ...]:
+        state = torch.randn(2, 1, count, HIDDEN)
+        return torch.randn(1, count, INPUTS), state[0], state[1], torch.arange(count) % 8
+
+    shapes = ({1: rows}, {1: rows}, {1: rows}, {0: rows})
+    program = exported(module, *inputs(4), shapes=shapes).module()
+    for count in (1, 3, 9):
+        given = inputs(count)
+        torch.testing.assert_close(program(*given), module(*given), rtol=1e-5, atol=1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize("norm", NORMS)
+@torch.no_grad()
+def test_fused_operators_are_exported_where_they_are_asked_for(norm: str) -> None:
+    layer = trained("gru", norm, bidirectional=True, backend="fused")
+    program = exported(layer)
+    assert loops(program) == 0
+    assert_same(program.module(), layer)
+
+
+def test_what_cannot_be_exported_is_refused() -> None:
+    packed = pack_sequence([torch.randn(3, INPUTS), torch.randn(2, INPUTS)])
+    with pytest.raises(ValueError, match="a PackedSequence cannot be exported"):
+        torch.export.export(trained("lstm", "layer"), (packed,))
+    with pytest.raises(ValueError, match=r"batch norm .* training mode: call eval\(\) first"):
+        exported(trained("lstm", "batch").train())
+
+
+@needs_compiler
+@pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
+@pytest.mark.parametrize("norm", NORMS)
+def test_one_compilation_serves_all_lengths(norm: str, training: bool) -> None:
+    layer = trained("lstm", norm, bidirectional=True).train(training)
+    twin = copy.deepcopy(layer)
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(layer, backend=counter, fullgraph=True)
+    with torch.set_grad_enabled(training):
+        for steps, sequences in ((5, 3), (7, 4), (9, 5), (11, 3), (20, 9), (3, 2)):
+            x = torch.randn(steps, sequences, INPUTS)
+            found, expected = compiled(x)[0], twin(x)[0]
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+            if training:
+                for output, model in ((found, layer), (expected, twin)):
+                    model.zero_grad()
+                    output.square().sum().backward()
+                gradients = ([p.grad for p in model.parameters()] for model in (layer, twin))
+                torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(list(layer.buffers()), list(twin.buffers()), rtol=1e-4, atol=1e-5)
+    assert counter.frame_count == 2  # the second one is for shapes that change
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["", "bidirectional"])
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch's compiler, about itself
+@torch.no_grad()
+def test_a_program_is_compiled_ahead_of_time(norm: str, bidirectional: bool, tmp_path: Any) -> None:
+    layer = trained("lstm", norm, bidirectional=bidirectional)
+    package = torch._inductor.aoti_compile_and_package(
+        exported(layer), package_path=str(tmp_path / "layer.pt2")
+    )
+    assert_same(torch._inductor.aoti_load_package(package), layer)
+
+
+@needs_compiler
+def test_a_compiled_model_around_a_layer_has_no_graph_break() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(INPUTS, INPUTS), LSTM(INPUTS, HIDDEN, norm="batch"))
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    compiled(torch.randn(4, 3, INPUTS))[0].sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
