@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .checks import InputError, check_kind, check_parts
 from .config import NormConfig
 from .packing import Layout, Steps
 from .recurrent import RecurrentModule
@@ -58,13 +59,14 @@ class RecurrentCell(RecurrentModule):
         return self._hx(last if batched else tuple(s.squeeze(0) for s in last))
 
     def _checked_input(self, x: Tensor) -> bool:
-        """Return whether an input has a batch; raise ValueError if it has another shape."""
+        """Return whether an input has a batch; raise InputError for another shape or kind."""
         if x.dim() not in (1, 2):
-            raise ValueError(self._expected_dimensions("input", x.dim()))
+            raise InputError(self._expected_dimensions("input", x.dim()))
         if x.size(-1) != self.input_size:
-            raise ValueError(
+            raise InputError(
                 f"input has inconsistent input_size: got {x.size(-1)} expected {self.input_size}"
             )
+        check_kind(x, self._example())
         return x.dim() == 2
 
     def _state(self, hx: Any, batch: int | None) -> State | None:
@@ -77,13 +79,11 @@ class RecurrentCell(RecurrentModule):
 
     def _checked_state(self, hx: Any, shape: tuple[int, ...]) -> State:
         """Return hx as a tuple of tensors, which must all be of this shape."""
-        names = self.state_names
         state: State = (hx,) if isinstance(hx, Tensor) else tuple(hx)
-        if len(state) != len(names):
-            raise ValueError(f"hx has {len(state)} tensors: expected {', '.join(names)}")
-        for i, (name, s) in enumerate(zip(names, state, strict=True)):
+        check_parts(state, self._example(), self.state_names)
+        for i, (name, s) in enumerate(zip(self.state_names, state, strict=True)):
             if s.shape != shape:
-                raise ValueError(
+                raise InputError(
                     f"{name} has shape {tuple(s.shape)}: expected {shape}"
                     f"{self._torch_words(i, tuple(s.shape), shape)}"
                 )

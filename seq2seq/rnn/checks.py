@@ -51,6 +51,14 @@ def check_input(x: Tensor, input_size: int, like: Tensor, cell: str, packed: boo
         raise InputError(
             f"input.size(-1) must be equal to input_size. Expected {input_size}, got {x.size(-1)}"
         )
+    check_kind(x, like)
+
+
+def check_kind(x: Tensor, like: Tensor) -> None:
+    """Raise InputError unless an input has the parameters' device and type.
+
+    Under autocast it may be of another floating type. `like` is a parameter.
+    """
     if x.device != like.device:
         raise InputError(
             "Input and parameter tensors are not at the same device, found input tensor at"
@@ -64,17 +72,28 @@ def check_input(x: Tensor, input_size: int, like: Tensor, cell: str, packed: boo
 
 
 def check_state(state: State, shape: tuple[int, ...], like: Tensor, names: tuple[str, ...]) -> None:
-    """Raise InputError unless a state has these parts, this shape, and the parameters' device.
+    """Raise InputError unless a state has these parts, of this shape, and of the right kind.
 
-    Their type is the parameters' too, except under autocast. `like` is a parameter.
+    `like` is a parameter.
     """
-    if len(state) != len(names):
-        raise InputError(f"hx has {len(state)} tensors: expected {', '.join(names)}")
-    _check_dimensions(state, len(shape), names)
+    check_parts(state, like, names)
+    _check_dimensions(state, len(shape))
     for i, (name, s) in enumerate(zip(names, state, strict=True)):
         if s.shape != shape:
             hidden = f"hidden[{i}]" if len(names) == 2 else "hidden"
             raise InputError(f"{name}: Expected {hidden} size {shape}, got {list(s.shape)}")
+
+
+def check_parts(state: State, like: Tensor, names: tuple[str, ...]) -> None:
+    """Raise InputError unless a state has these parts, with the parameters' device and type.
+
+    Under autocast they may be of other floating types. `like` is a parameter.
+    """
+    if len(state) != len(names):
+        raise InputError(f"hx has {len(state)} tensors: expected {', '.join(names)}")
+    for name, s in zip(names, state, strict=True):
+        if not isinstance(s, Tensor):
+            raise InputError(f"{name} is of type {type(s).__name__}: expected a tensor")
         if s.device != like.device:
             raise InputError(
                 f"{name}: Input and hidden tensors are not at the same device, found input tensor"
@@ -87,10 +106,7 @@ def check_state(state: State, shape: tuple[int, ...], like: Tensor, names: tuple
             )
 
 
-def _check_dimensions(state: State, expected: int, names: tuple[str, ...]) -> None:
-    for name, s in zip(names, state, strict=True):
-        if not isinstance(s, Tensor):
-            raise InputError(f"{name} is of type {type(s).__name__}: expected a tensor")
+def _check_dimensions(state: State, expected: int) -> None:
     if any(s.dim() != expected for s in state):
         found = ", ".join(f"{s.dim()}-D" for s in state)
         single = len(state) == 1

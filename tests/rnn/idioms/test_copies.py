@@ -145,7 +145,7 @@ def test_fully_sharded_layers_train_as_others(cell: str, norm: str) -> None:
 
 @pytest.mark.usefixtures("process_group")
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("norm", ["none", "layer", "rms"])
+@pytest.mark.parametrize("norm", NORMS)
 def test_fully_sharded_layers_have_mixed_precision(norm: str) -> None:
     policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16)
     for make in (torchs("LSTM"), ours("LSTM", norm)):
