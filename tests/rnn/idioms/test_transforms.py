@@ -8,7 +8,7 @@ import pytest
 import torch
 from idiom_cases import BACKENDS, NORMS, OURS, ours, same_weights, tensors_of, torchs
 from torch import Tensor, nn
-from torch.func import functional_call, jacrev, jvp, stack_module_state, vmap
+from torch.func import functional_call, grad, jacrev, jvp, stack_module_state, vmap
 from torch.utils.checkpoint import checkpoint
 
 from seq2seq.rnn import LSTM
@@ -53,11 +53,14 @@ def test_other_derivatives_run(cell: str, norm: str) -> None:
 # -- many models and devices ---
 
 
-@pytest.mark.parametrize("norm", ["none", "layer", "rms"])
+@pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("cell", OURS)
 def test_vmap_runs_stacked_models(cell: str, norm: str) -> None:
     """torch.nn's layers have no batching rule."""
-    models = [ours(cell, norm)(5, 4).eval() for _ in range(3)]
+    models = [ours(cell, norm)(5, 4) for _ in range(3)]
+    for number, model in enumerate(models):
+        model((number + 1) * X)  # statistics of their own
+        model.eval()
     parameters, buffers = stack_module_state(models)
     base = copy.deepcopy(models[0]).to("meta")
 
@@ -70,6 +73,28 @@ def test_vmap_runs_stacked_models(cell: str, norm: str) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("cell", OURS)
+def test_vmap_trains_stacked_models(cell: str, norm: str) -> None:
+    """Batch norm's statistics of each model are updated in the stacked buffers."""
+    models = [ours(cell, norm)(5, 4) for _ in range(3)]
+    parameters, buffers = stack_module_state(models)
+    base = copy.deepcopy(models[0]).to("meta")
+
+    def loss(p: Any, b: Any, x: Tensor) -> Tensor:
+        found: Tensor = functional_call(base, (p, b), (x,))[0].square().sum()
+        return found
+
+    gradients = vmap(grad(loss), in_dims=(0, 0, None))(parameters, buffers, X)
+    for i, model in enumerate(models):
+        model(X)[0].square().sum().backward()
+        for name, p in model.named_parameters():
+            torch.testing.assert_close(gradients[name][i], p.grad, rtol=1e-3, atol=1e-4)
+        for name, b in model.named_buffers():
+            torch.testing.assert_close(buffers[name][i], b, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("cell", OURS)
 def test_vmap_runs_stacked_inputs(cell: str, norm: str) -> None:
@@ -79,7 +104,7 @@ def test_vmap_runs_stacked_inputs(cell: str, norm: str) -> None:
     torch.testing.assert_close(found, torch.stack([layer(x)[0] for x in xs]), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("norm", ["none", "layer", "rms"])
+@pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("cell", OURS)
 def test_meta_devices_give_shapes(cell: str, norm: str) -> None:
     found = []
@@ -162,7 +187,7 @@ def test_a_hook_may_replace_the_input_and_the_output(norm: str) -> None:
 # -- older tools ---
 
 
-@pytest.mark.parametrize("norm", ["none", "layer", "rms"])
+@pytest.mark.parametrize("norm", NORMS)
 def test_a_trace_is_for_one_shape_and_fails_for_others(norm: str) -> None:
     """The traces of torch.nn's layers take all shapes; torch.export does so here."""
     layer = LSTM(5, 4, norm=norm, backend="reference").eval()
