@@ -87,7 +87,7 @@ class BatchStatistics:
             rows = torch.full((1,), v.size(0), device="cpu")
             self.record(step, rows, mean.unsqueeze(0), var.unsqueeze(0))
             return y
-        mean, var = self.running(step)
+        mean, var = (s.to(gain.dtype) for s in self.running(step))
         if isinstance(step, int):
             return F.batch_norm(v, mean[0], var[0], gain, bias, training=False, eps=eps)
         y = (v - mean) * torch.rsqrt(var + eps) * gain

@@ -36,7 +36,10 @@ class RunningStatistics(_BatchNorm):
     them normalise in training too.
     """
 
-    affine = track_running_stats = False
+    affine: bool = False  # annotations of its own, for torch.jit reads those of a base class
+    track_running_stats: bool = False
+    __constants__ = ["affine", "track_running_stats"]  # noqa: RUF012  # as in the base class
+    __jit_unused_properties__ = ("momentum",)
 
     def __init__(self, layer: Tracked) -> None:
         nn.Module.__init__(self)
@@ -66,13 +69,14 @@ class RunningStatistics(_BatchNorm):
         """Set the layer's statistics to those before any training."""
         self.__dict__["layer"].reset_statistics()
 
-    @property
-    def num_features(self) -> int:  # type: ignore[override]
-        """Raise RuntimeError: only a conversion to another batch norm asks for it."""
-        raise RuntimeError(
-            "the batch norm inside a recurrent cell cannot be converted, as to SyncBatchNorm: its"
-            " statistics are those of one process"
-        )
+    def __getattr__(self, name: str) -> Any:
+        """Raise AttributeError with the reason for num_features, which conversions ask for."""
+        if name == "num_features":
+            raise AttributeError(
+                "the batch norm inside a recurrent cell cannot be converted, as to SyncBatchNorm:"
+                " its statistics are those of one process"
+            )
+        return super().__getattr__(name)
 
     def extra_repr(self) -> str:
         """Return nothing: the layer has the settings."""

@@ -150,6 +150,17 @@ def test_a_second_backward_pass_adds_the_same_gradient() -> None:
         torch.testing.assert_close(p.grad, 2 * once[name])
 
 
+def test_a_weight_that_changes_before_the_backward_pass_is_an_error() -> None:
+    layer = layer_of("lstm", "layer")
+    x = torch.randn(sum(SIZES), INPUT, requires_grad=True)
+    with stepwise([layer], SIZES):
+        total = loop(layer, x, first_state(layer)).sum()
+    with torch.no_grad():
+        layer.get_parameter("weight_hh_l0").mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation since `stepwise`"):
+        total.backward()
+
+
 def test_a_part_of_the_outputs_has_its_own_gradient() -> None:
     layer = layer_of("lstm", "none")
     x = torch.randn(sum(SIZES), INPUT)

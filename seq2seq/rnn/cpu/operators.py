@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import build
+from . import build, second_derivatives
 
 TENSORS = 6
 """First arguments of a recurrence: u, weight_hh, h_0, c_0, vectors, batch_sizes; all but the last
@@ -209,12 +209,28 @@ def gradients(
     *_: Any,
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of an operator's arguments."""
+    if torch.is_grad_enabled():  # by create_graph=True
+        again = differentiable(name, ctx, (d_output, d_h_n, d_c_n))
+        return *again, *[None] * (ctx.arguments - len(again))
     backward = getattr(torch.ops.seq2seq, f"{name}_backward")
     found = backward(
         d_output, d_h_n, d_c_n, *ctx.saved_tensors, *ctx.settings, ctx.needs_input_grad[1]
     )
     wanted = [g if needed else None for g, needed in zip(found, ctx.needs_input_grad, strict=False)]
     return *wanted, *[None] * (ctx.arguments - len(wanted))
+
+
+def differentiable(name: str, ctx: Any, upstream: tuple[Tensor | None, ...]) -> list[Tensor | None]:
+    """Return the gradients of an operator's first arguments, which have gradients themselves."""
+    *tensors, sizes = ctx.saved_tensors[:TENSORS]
+    if name == "recurrence":
+        _, cell, norm, eps = ctx.settings
+        return second_derivatives.gradients(upstream, tensors, sizes.tolist(), cell, norm, eps)
+    _, batch_steps, cell, eps, normalises_input = ctx.settings
+    statistics = (*ctx.saved_tensors[-2:], batch_steps, normalises_input)
+    return second_derivatives.gradients(
+        upstream, tensors, sizes.tolist(), cell, "batch", eps, statistics
+    )
 
 
 def projection_shapes(
@@ -234,6 +250,10 @@ def keep_projection(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def projection_gradients(ctx: Any, du: Tensor) -> tuple[Tensor | None, ...]:
     """Return the gradients of the arguments of seq2seq::projection."""
     needed = ctx.needs_input_grad[:2]
+    if torch.is_grad_enabled():  # by create_graph=True
+        x, weight = ctx.saved_tensors
+        wide = du.to(weight.dtype)
+        return (wide @ weight).to(x.dtype), wide.t() @ x.to(weight.dtype)
     found = torch.ops.seq2seq.projection_backward(du.contiguous(), *ctx.saved_tensors, *needed)
     return tuple(g if is_needed else None for g, is_needed in zip(found, needed, strict=True))
 

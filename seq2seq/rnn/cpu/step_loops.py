@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .frozen import versions
 from .operators import packed, packs
 
 
@@ -26,6 +27,7 @@ class _Kept:
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         self.weight, self.dtype, self.size = weight.detach().to(dtype), dtype, weight.size(0)
+        self.versions = versions([self.weight])  # the parameter's, unless it was converted
         self.bias = None if bias is None else bias.detach()
         self.inputs: list[Tensor] = []
 
@@ -36,7 +38,15 @@ class _Kept:
 
     @cached_property
     def packed_transposed(self) -> Tensor:
-        """W^T, packed."""
+        """W^T, packed.
+
+        Raises RuntimeError if W has changed since the loop began, as autograd does.
+        """
+        if versions([self.weight]) != self.versions:
+            raise RuntimeError(
+                "a weight needed for gradient computation has been modified by an inplace operation"
+                " since `stepwise` began: expected no changes until the backward pass"
+            )
         return packed(self.weight.t())
 
 

@@ -124,9 +124,17 @@ def test_statistics_are_reset_and_parameters_are_not() -> None:
     assert torch.equal(layer.gain_hh_l0, torch.full((16,), 2.0))
 
 
+def test_the_module_that_tools_find_is_of_their_base_class() -> None:
+    layer = trained()
+    found = [name for name, m in layer.named_modules() if isinstance(m, _BatchNorm)]
+    assert found == ["running_statistics"]
+    assert not any(isinstance(m, nn.BatchNorm1d) for m in layer.modules())
+    assert not list(layer.running_statistics.state_dict())
+
+
 def test_conversion_to_synchronised_batch_norm_is_refused() -> None:
     model = nn.Sequential(nn.Linear(5, 5), trained())
-    with pytest.raises(RuntimeError, match="batch norm inside a recurrent cell cannot be conv"):
+    with pytest.raises(AttributeError, match="batch norm inside a recurrent cell cannot be conv"):
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
 

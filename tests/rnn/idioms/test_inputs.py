@@ -74,7 +74,7 @@ SAME_WORDS: dict[str, tuple[Call, str]] = {
     ),
     "input_size of another type": (
         lambda m, _: m(5.0, 4),
-        "input_size should be of type int, got: float",
+        "float",
     ),
     "no layers": (lambda m, _: m(5, 4, 0), "num_layers"),
     "unknown": (lambda m, _: m(5, 4, layers=2), "unexpected keyword argument 'layers'"),
@@ -167,6 +167,7 @@ def test_float64_layers_run(cell: str, norm: str) -> None:
 def test_autocast_converts_floating_types_alone(cell: str) -> None:
     layer = ours(cell)(5, 4)
     with torch.autocast("cpu", torch.bfloat16):
+        assert torchs(cell)(5, 4)(X.bfloat16())[0].dtype is torch.bfloat16
         for dtype in (torch.bfloat16, torch.float16, torch.float32):
             state = state_for(cell, 1, 3, 4, dtype=dtype)
             assert {t.dtype for t in tensors_of(layer(X.to(dtype), state))} == {torch.float32}

@@ -127,6 +127,25 @@ def test_the_default_initial_values_are_those_of_torch(cell: str) -> None:
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
 
+def test_a_rule_for_all_parameters_sets_gains_too_until_the_norm_is_reset() -> None:
+    layer = ours("LSTM", "layer")(5, 4)
+    for p in layer.parameters():
+        nn.init.uniform_(p, -0.1, 0.1)
+    assert not torch.equal(layer.gain_hh_l0, torch.ones(16))
+    weight = layer.weight_hh_l0.clone()
+    layer.reset_norm()
+    assert torch.equal(layer.gain_hh_l0, torch.ones(16))
+    assert not layer.bias_c_l0.any()
+    assert torch.equal(layer.weight_hh_l0, weight)
+
+
+def test_names_with_bias_are_those_of_torch_and_bias_c() -> None:
+    found = {name for name, _ in ours("LSTM", "layer")(5, 4).named_parameters() if "bias" in name}
+    theirs = {name for name, _ in torchs("LSTM")(5, 4).named_parameters() if "bias" in name}
+    assert found - theirs == {"bias_c_l0"}
+    assert theirs <= found
+
+
 # -- optimizer groups ---
 
 

@@ -1,0 +1,141 @@
+"""Gradients of the fused operators that can be differentiated again, by plain torch.
+
+Autograd asks for them with create_graph=True. The recurrence is then computed again from the
+operator's arguments, by the steps of `reference.py`.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from ..config import NormConfig, NormKind
+from ..normalization import Term
+from ..reference import STEPS, CellParameters, State
+from ..statistics import BatchStatistics
+
+PARTS = {"lstm": (4, 4, 4, 1, 1), "gru": (3, 3, 3, 3), "rnn": (1, 1)}
+"""Lengths of the vectors of a cell (vectors.h), in multiples of H."""
+
+
+def gradients(
+    upstream: Sequence[Tensor | None],
+    tensors: Sequence[Tensor | None],
+    batch_sizes: list[int],
+    cell: str,
+    norm: str,
+    eps: float,
+    statistics: tuple[Tensor, Tensor, int, bool] | None = None,
+) -> list[Tensor | None]:
+    """Return the gradients of u, weight_hh, h_0, c_0 and vectors, from those of the results.
+
+    upstream are the gradients of output, h_n and c_n. With batch norm `statistics` are the running
+    means and variances (T, F), the number of steps with statistics of their own, and whether the
+    input term is normalised here.
+    """
+    u, weight_hh, h_0, c_0, vectors = tensors
+    assert u is not None
+    assert weight_hh is not None
+    assert vectors is not None
+    narrow = torch.bfloat16 in (u.dtype, weight_hh.dtype)
+    with torch.autocast(u.device.type, torch.bfloat16, enabled=narrow):
+        p = _parameters(weight_hh.float(), vectors, batch_sizes, cell, norm, eps, statistics)
+        state = tuple(s for s in (h_0, c_0) if s is not None) or None
+        results = _recurrence(u.float(), batch_sizes, state, p)
+    pairs = [(r, d) for r, d in zip(results, upstream, strict=False) if d is not None]
+    wanted = [t for t in tensors if t is not None and t.requires_grad]
+    outputs, weights = zip(*pairs, strict=True)
+    found = iter(
+        torch.autograd.grad(outputs, wanted, weights, create_graph=True, allow_unused=True)
+    )
+    return [next(found) if t is not None and t.requires_grad else None for t in tensors]
+
+
+def _recurrence(
+    u: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters
+) -> list[Tensor]:
+    """Return output (N, H) and last states, each (B, H), from the summed inputs u (N, G * H)."""
+    outputs, finished = list[Tensor](), list[State]()
+    sizes = pairwise([*batch_sizes, 0])
+    for t, (rows, (active, following)) in enumerate(zip(u.split(batch_sizes), sizes, strict=True)):
+        before = None if state is None else tuple(s[:active] for s in state)
+        _, state = STEPS[p.cell](p, rows if p.joint else p.ih(rows, t), before, t)
+        outputs.append(state[0])
+        if following < active:
+            finished.append(tuple(s[following:] for s in state))
+    last = zip(*reversed(finished), strict=True)
+    return [torch.cat(outputs), *(torch.cat(parts) for parts in last)]
+
+
+def _parameters(
+    weight_hh: Tensor,
+    vectors: Tensor,
+    batch_sizes: list[int],
+    cell: str,
+    norm: str,
+    eps: float,
+    statistics: tuple[Tensor, Tensor, int, bool] | None,
+) -> CellParameters:
+    """Return the parameters of a cell as the equations take them."""
+    name, hidden = cell.partition("_")[0], weight_hh.size(1)
+    parts = list(vectors.split([n * hidden for n in PARTS[name]]))
+    gain_ih, gain_hh = parts[0], None if name == "rnn" else parts[1]
+    biases = parts[2:] if name == "gru" else [parts[1 if name == "rnn" else 2], None]
+    gates = weight_hh.size(0)
+    segments = [2 * hidden, hidden] if name == "gru" else [gates]
+    normalises_input = statistics is None or statistics[3]
+    terms = [
+        (gain_ih if normalises_input else None, biases[0], segments),
+        (gain_hh, biases[1], segments),
+        (parts[3], parts[4], [hidden]) if name == "lstm" else (None, None, [hidden]),
+    ]
+    made, place = [], 0
+    for gain, bias, lengths in terms:
+        columns, found = slice(place, place + sum(lengths)), None
+        place = columns.stop
+        if statistics is not None and gain is not None:
+            found = _statistics(statistics, columns, batch_sizes, eps)
+        plain = norm == "none" or gain is None
+        made.append(Term(bias=bias) if plain else Term(norm, gain, bias, eps, lengths, found))
+    ih, hh, c = made
+    return CellParameters(
+        name,
+        weight_ih=vectors,  # not read: u is given
+        weight_hh=weight_hh,
+        bias_hh=0.0,
+        ih=ih,
+        hh=hh,
+        c=c,
+        joint=name == "rnn" and norm != "none",
+        joint_all=False,
+        carried=False,
+        carried_only=False,
+        activation=torch.relu if cell == "rnn_relu" else torch.tanh,
+        steps=None,
+        kept=None,
+    )
+
+
+def _statistics(
+    statistics: tuple[Tensor, Tensor, int, bool],
+    columns: slice,
+    batch_sizes: list[int],
+    eps: float,
+) -> BatchStatistics:
+    """Return the statistics of a term, whose columns lie between those of others."""
+    mean, var, batch_steps, _ = statistics
+    count = torch.zeros(mean.size(0), dtype=torch.long, device=mean.device)
+    rows = batch_sizes[batch_steps - 1] if batch_steps else 2
+    return BatchStatistics(
+        mean.detach()[:, columns],
+        var.detach()[:, columns],
+        count,
+        count[0],
+        last=mean.size(0) - 1,
+        norm=NormConfig(NormKind.batch, eps=eps, min_rows=rows),
+        use_batch=batch_steps > 0,
+        update=False,
+        whole_sequence=False,
+        pool=None,
+    )
