@@ -223,6 +223,35 @@ def test_scripting_is_refused(norm: str) -> None:
             script(layer)
 
 
+class Model(nn.Module):
+    """A model with a layer inside."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.layer(x)[0] * 2
+        return output
+
+
+class LeafTracer(torch.fx.Tracer):
+    """A tracer that leaves our layers whole, as it does torch's by itself."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, LSTM) or super().is_leaf_module(m, module_qualified_name)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_symbolic_trace_needs_the_layer_as_a_leaf(norm: str) -> None:
+    torch.fx.symbolic_trace(Model(torchs("LSTM")(5, 4)))
+    model = Model(ours("LSTM", norm)(5, 4)).eval()
+    with pytest.raises(torch.fx.proxy.TraceError):
+        torch.fx.symbolic_trace(model)
+    traced = torch.fx.GraphModule(model, LeafTracer().trace(model))
+    torch.testing.assert_close(traced(X), model(X))
+
+
 def test_dynamic_quantisation_by_type_finds_torchs_layers_alone() -> None:
     model = nn.ModuleList([ours("LSTM")(5, 4), torchs("LSTM")(5, 4)])
     assert [isinstance(m, nn.LSTM) for m in model] == [False, True]
