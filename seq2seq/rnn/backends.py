@@ -13,7 +13,7 @@ import logging
 import torch
 from torch import Tensor
 
-from . import fused, reference, scan
+from . import fused, onnx_operators, reference, scan
 from .cpu import operators
 from .cpu.one_step import run_step
 from .packing import Layout, Steps
@@ -50,9 +50,13 @@ def recurrence(
             raise ValueError(f"{layout.steps} steps in a call within `stepwise`: expected one")
         output, last = run_step(x.flatten(0, -2), state, p, first_step)
         return output.view(*x.shape[:-1], output.size(-1)), last
-    if torch.compiler.is_exporting() and backend != "fused":
+    exporting = torch.compiler.is_exporting() and backend != "fused"
+    if exporting and x.dim() == 3:  # a cell has no loop
+        if onnx_operators.serves(p):
+            return onnx_operators.recurrence(x, layout, state, p)
         return scan.recurrence(x, layout, state, p, first_step)
-    serves = fused_serves(backend, p.weight_hh.device, p, isinstance(first_step, Tensor))
+    by_row = isinstance(first_step, Tensor)
+    serves = not exporting and fused_serves(backend, p.weight_hh.device, p, by_row)
     run = fused.recurrence if serves else reference.recurrence
     output, last = run(x.flatten(0, -2), layout, state, p, first_step)
     return output.view(*x.shape[:-1], output.size(-1)), last

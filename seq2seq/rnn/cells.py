@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .checks import InputError, check_kind, check_parts
+from .checks import check_cell_input, check_cell_state
 from .config import NormConfig
 from .packing import Layout, Steps
 from .recurrent import RecurrentModule
@@ -49,7 +49,8 @@ class RecurrentCell(RecurrentModule):
         Returns:
             The state after the step, shaped as hx.
         """
-        batched = self._checked_input(input)
+        check_cell_input(input, self.input_size, self._example(), self.cell)
+        batched = input.dim() == 2
         x = input if batched else input.unsqueeze(0)
         if not batched and isinstance(first_step, Tensor) and not first_step.dim():
             first_step = first_step.unsqueeze(0)
@@ -58,50 +59,14 @@ class RecurrentCell(RecurrentModule):
         _, last = self._recurrence("", x, Layout.of_padded(1, x.size(0)), state, first_step)
         return self._hx(last if batched else tuple(s.squeeze(0) for s in last))
 
-    def _checked_input(self, x: Tensor) -> bool:
-        """Return whether an input has a batch; raise InputError for another shape or kind."""
-        if x.dim() not in (1, 2):
-            raise InputError(self._expected_dimensions("input", x.dim()))
-        if x.size(-1) != self.input_size:
-            raise InputError(
-                f"input has inconsistent input_size: got {x.size(-1)} expected {self.input_size}"
-            )
-        check_kind(x, self._example())
-        return x.dim() == 2
-
     def _state(self, hx: Any, batch: int | None) -> State | None:
         """Return hx as a tuple of (B, H) tensors, checked; batch None: unbatched."""
         if hx is None:
             return None
-        if batch is not None:
-            return self._checked_state(hx, (batch, self.hidden_size))
-        return tuple(s.unsqueeze(0) for s in self._checked_state(hx, (self.hidden_size,)))
-
-    def _checked_state(self, hx: Any, shape: tuple[int, ...]) -> State:
-        """Return hx as a tuple of tensors, which must all be of this shape."""
         state: State = (hx,) if isinstance(hx, Tensor) else tuple(hx)
-        check_parts(state, self._example(), self.state_names)
-        for i, (name, s) in enumerate(zip(self.state_names, state, strict=True)):
-            if s.shape != shape:
-                raise InputError(
-                    f"{name} has shape {tuple(s.shape)}: expected {shape}"
-                    f"{self._torch_words(i, tuple(s.shape), shape)}"
-                )
-        return state
-
-    def _torch_words(self, part: int, shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
-        if len(shape) not in (1, 2):
-            what = f"hx[{part}]" if self.cell == "lstm" else "hidden"
-            return f"; {self._expected_dimensions(what, len(shape))}"
-        if len(expected) == 2 and shape[0] != expected[0]:
-            return (
-                f"; Input batch size {expected[0]} doesn't match hidden{part} batch size {shape[0]}"
-            )
-        size = shape[-1] if len(expected) == 2 else shape[0]
-        return f"; hidden{part} has inconsistent hidden_size: got {size}, expected {expected[-1]}"
-
-    def _expected_dimensions(self, what: str, found: int) -> str:
-        return f"{type(self).__name__}: Expected {what} to be 1D or 2D, got {found}D instead"
+        shape = (self.hidden_size,) if batch is None else (batch, self.hidden_size)
+        check_cell_state(state, shape, self._example(), self.state_names, self.cell)
+        return state if batch is not None else tuple(s.unsqueeze(0) for s in state)
 
     def extra_repr(self) -> str:
         """Return the sizes, the settings that differ from their defaults, and the norm."""
@@ -138,7 +103,8 @@ class LSTMCell(RecurrentCell):
         gain_ih (4H,), gain_hh (4H,), gain_c (H,), bias_c (H,): with a norm.
 
     With norm="none" the state_dict, the outputs and all gradients are those of torch.nn.LSTMCell.
-    ValueError if a shape, or first_step, is not as above.
+    InputError (a ValueError and RuntimeError) if a shape or type is not as above, ValueError if
+    first_step is not.
 
     Example:
         >>> cell = LSTMCell(10, 20, norm="layer")

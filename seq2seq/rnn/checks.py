@@ -1,4 +1,4 @@
-"""Checks of a layer's arguments and inputs, in the words of torch.nn where it has some."""
+"""Checks of arguments and inputs, in the words of torch.nn where it has some."""
 
 import warnings
 
@@ -51,14 +51,26 @@ def check_input(x: Tensor, input_size: int, like: Tensor, cell: str, packed: boo
         raise InputError(
             f"input.size(-1) must be equal to input_size. Expected {input_size}, got {x.size(-1)}"
         )
-    check_kind(x, like)
+    _check_type(x, like)
 
 
-def check_kind(x: Tensor, like: Tensor) -> None:
-    """Raise InputError unless an input has the parameters' device and type.
+def check_cell_input(x: Tensor, input_size: int, like: Tensor, cell: str) -> None:
+    """Raise InputError unless x (B, I) or (I,) has the dimensions, features, type and device.
 
-    Under autocast it may be of another floating type. `like` is a parameter.
+    `like` is a parameter.
     """
+    if x.dim() not in (1, 2):
+        raise InputError(
+            f"{cell.upper()}Cell: Expected input to be 1D or 2D, got {x.dim()}D instead"
+        )
+    if x.size(-1) != input_size:
+        raise InputError(
+            f"input has inconsistent input_size: got {x.size(-1)} expected {input_size}"
+        )
+    _check_type(x, like)
+
+
+def _check_type(x: Tensor, like: Tensor) -> None:
     if x.device != like.device:
         raise InputError(
             "Input and parameter tensors are not at the same device, found input tensor at"
@@ -72,38 +84,59 @@ def check_kind(x: Tensor, like: Tensor) -> None:
 
 
 def check_state(state: State, shape: tuple[int, ...], like: Tensor, names: tuple[str, ...]) -> None:
-    """Raise InputError unless a state has these parts, of this shape, and of the right kind.
+    """Raise InputError unless a state has these parts, this shape, and the parameters' device.
 
-    `like` is a parameter.
+    Their type is the parameters' too, except under autocast. `like` is a parameter.
     """
-    check_parts(state, like, names)
+    _check_parts(state, names)
     _check_dimensions(state, len(shape))
     for i, (name, s) in enumerate(zip(names, state, strict=True)):
         if s.shape != shape:
             hidden = f"hidden[{i}]" if len(names) == 2 else "hidden"
             raise InputError(f"{name}: Expected {hidden} size {shape}, got {list(s.shape)}")
+        _check_state_type(name, s, like)
 
 
-def check_parts(state: State, like: Tensor, names: tuple[str, ...]) -> None:
-    """Raise InputError unless a state has these parts, with the parameters' device and type.
+def check_cell_state(
+    state: State, shape: tuple[int, ...], like: Tensor, names: tuple[str, ...], cell: str
+) -> None:
+    """Raise InputError as `check_state` does, in the words of torch.nn's cells."""
+    _check_parts(state, names)
+    for i, (name, s) in enumerate(zip(names, state, strict=True)):
+        if s.dim() not in (1, 2):
+            what = f"hx[{i}]" if len(names) == 2 else "hidden"
+            raise InputError(
+                f"{cell.upper()}Cell: Expected {what} to be 1D or 2D, got {s.dim()}D instead"
+            )
+        if s.shape != shape:
+            found, batched = tuple(s.shape), len(shape) == 2
+            size = found[-1] if batched else found[0]
+            words = f"hidden{i} has inconsistent hidden_size: got {size}, expected {shape[-1]}"
+            if batched and found[0] != shape[0]:
+                words = f"Input batch size {shape[0]} doesn't match hidden{i} batch size {found[0]}"
+            raise InputError(f"{name} has shape {found}: expected {shape}; {words}")
+        _check_state_type(name, s, like)
 
-    Under autocast they may be of other floating types. `like` is a parameter.
-    """
+
+def _check_parts(state: State, names: tuple[str, ...]) -> None:
     if len(state) != len(names):
         raise InputError(f"hx has {len(state)} tensors: expected {', '.join(names)}")
     for name, s in zip(names, state, strict=True):
         if not isinstance(s, Tensor):
             raise InputError(f"{name} is of type {type(s).__name__}: expected a tensor")
-        if s.device != like.device:
-            raise InputError(
-                f"{name}: Input and hidden tensors are not at the same device, found input tensor"
-                f" at {like.device} and hidden tensor at {s.device}"
-            )
-        if not fits(s, like):
-            raise InputError(
-                f"{name}: Input and hidden tensors are not the same dtype, found weights with"
-                f" {like.dtype} and hidden tensor with {s.dtype}"
-            )
+
+
+def _check_state_type(name: str, s: Tensor, like: Tensor) -> None:
+    if s.device != like.device:
+        raise InputError(
+            f"{name}: Input and hidden tensors are not at the same device, found input tensor"
+            f" at {like.device} and hidden tensor at {s.device}"
+        )
+    if not fits(s, like):
+        raise InputError(
+            f"{name}: Input and hidden tensors are not the same dtype, found weights with"
+            f" {like.dtype} and hidden tensor with {s.dtype}"
+        )
 
 
 def _check_dimensions(state: State, expected: int) -> None:

@@ -164,12 +164,6 @@ class RecurrentLayers(RecurrentModule, FlatWeights):
                 shown.append(f"{name}={getattr(self, name)}")
         return ", ".join([*shown, f"norm={self.norm.kind.value}"])
 
-    def __repr__(self) -> str:
-        """Return one line, unless there are modules of others, such as parametrizations."""
-        if self._modules.keys() <= {"running_statistics"}:
-            return f"{type(self).__name__}({self.extra_repr()})"
-        return super().__repr__()
-
 
 class LSTM(RecurrentLayers):
     """Long short-term memory with a norm in the cell: a drop-in for torch.nn.LSTM.

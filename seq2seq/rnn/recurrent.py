@@ -97,3 +97,9 @@ class RecurrentModule(RecurrentParameters):
     def _hx(self, state: State) -> Any:
         """Return a state as torch.nn has it: (h, c) of the LSTM, else h."""
         return state if self.cell == "lstm" else state[0]
+
+    def __repr__(self) -> str:
+        """Return one line, unless there are modules of others, such as parametrizations."""
+        if self._modules.keys() <= {"running_statistics"}:
+            return f"{type(self).__name__}({self.extra_repr()})"
+        return super().__repr__()

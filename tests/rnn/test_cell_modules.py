@@ -1,12 +1,7 @@
-"""The single-step cells as modules: arguments, errors, contexts, copies, compilation, documentation."""
+"""The single-step cells as modules of PyTorch: statistics, contexts, copies, compilation."""
 
 import copy
-import doctest
-import inspect
 import pickle
-import re
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -26,164 +21,26 @@ from cell_cases import (
     x_of,
 )
 from kernel_cases import needs_compiler
-from oracles import config, parts
+from oracles import parts
 from torch import Tensor, nn
+from torch.export import Dim
 from torch.func import functional_call, stack_module_state
 from torch.nn.utils import parametrizations, prune
 
 from seq2seq.rnn import (
-    GRUCell,
     Layout,
     LSTMCell,
     RecurrentCell,
-    RNNCell,
     batch_norm_layers,
     batch_statistics,
-    is_norm_parameter,
+    frozen,
+    packs,
     pooled_statistics,
     recalibrating,
     steps,
 )
 
-MODULES = {"LSTMCell": LSTMCell, "GRUCell": GRUCell, "RNNCell": RNNCell}
 BATCH = [name for name, norm in NORMS.items() if is_batch(norm)]
-
-
-# -- arguments ---
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_positional_arguments_are_those_of_torch(name: str) -> None:
-    ours, theirs = MODULES[name], getattr(nn, name)
-    expected = list(inspect.signature(theirs).parameters)
-    found = inspect.signature(ours).parameters
-    assert list(found) == [*expected, "norm", "backend"]
-    assert all(found[n].kind is inspect.Parameter.KEYWORD_ONLY for n in ("norm", "backend"))
-    values = {
-        "input_size": 3,
-        "hidden_size": 4,
-        "bias": False,
-        "nonlinearity": "relu",
-        "device": "cpu",
-        "dtype": torch.double,
-    }
-    cell = ours(*(values[n] for n in expected))
-    assert {n: getattr(cell, n) for n in expected[:-2]} == {n: values[n] for n in expected[:-2]}
-    assert cell.get_parameter("weight_ih").dtype is torch.double
-    assert repr(cell).replace(", norm=layer", "") == repr(theirs(*(values[n] for n in expected)))
-
-
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("cell", STEP_CELLS)
-def test_device_and_dtype_apply_to_all_tensors(cell: str, norm: str) -> None:
-    tensors = cell_of(cell, norm, device="meta", dtype=torch.double).state_dict()
-    assert all(t.device.type == "meta" for t in tensors.values())
-    assert {t.dtype for t in tensors.values()} <= {torch.double, torch.long}
-
-
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("cell", STEP_CELLS)
-def test_parameters_and_statistics_are_those_of_the_layer(cell: str, norm: str) -> None:
-    ours = cell_of(cell, norm)
-    layer = layer_like(ours, cell)
-    assert [f"{name}_l0" for name in ours.state_dict()] == list(layer.state_dict())
-    ours.reset_norm()
-    layer.reset_norm()
-    for name, value in ours.state_dict().items():
-        assert torch.equal(value, layer.state_dict()[f"{name}_l0"]), name
-        assert is_norm_parameter(name) == is_norm_parameter(f"{name}_l0")
-
-
-# -- errors ---
-
-
-ZEROS = torch.zeros(2, 4)
-WRONG: list[tuple[Callable[[], Any], str]] = [
-    (lambda: LSTMCell(0, 4), r"input_size=0: expected at least 1"),
-    (lambda: GRUCell(3, 0), r"hidden_size=0: expected at least 1"),
-    (lambda: RNNCell(3, 4, nonlinearity="gelu"), r"nonlinearity='gelu': expected 'tanh' or 'relu'"),
-    (lambda: LSTMCell(3, 4, norm="group"), r"norm='group': expected one of none, batch, layer"),
-    (lambda: LSTMCell(3, 4, backend="gpu"), r"backend='gpu': expected 'auto', 'reference' or"),
-    (
-        lambda: GRUCell(3, 4, norm=config("layer", cell="carried")),
-        r"norm.cell=carried: a GRU has no cell state to normalise; expected output",
-    ),
-    (
-        lambda: LSTMCell(3, 4, norm=config("layer", terms="joint_all")),
-        r"norm.terms=joint_all: an LSTM has no n part; expected joint",
-    ),
-    (
-        lambda: LSTMCell(3, 4)(torch.zeros(1, 2, 3)),
-        r"LSTMCell: Expected input to be 1D or 2D, got 3D instead",
-    ),
-    (lambda: RNNCell(3, 4)(torch.zeros(())), r"RNNCell: Expected input to be 1D or 2D, got 0D"),
-    (
-        lambda: GRUCell(3, 4)(torch.zeros(2, 5)),
-        r"input has inconsistent input_size: got 5 expected",
-    ),
-    (lambda: GRUCell(3, 4)(torch.zeros(5)), r"input has inconsistent input_size: got 5 expected 3"),
-    (lambda: LSTMCell(3, 4)(torch.zeros(2, 3), ZEROS), r"hx has 1 tensors: expected h_0, c_0"),
-    (lambda: LSTMCell(3, 4)(torch.zeros(2, 3), ()), r"hx has 0 tensors: expected h_0, c_0"),
-    (
-        lambda: GRUCell(3, 4)(torch.zeros(2, 3), (ZEROS, ZEROS)),
-        r"hx has 2 tensors: expected h_0",
-    ),
-    (
-        lambda: LSTMCell(3, 4)(torch.zeros(2, 3), (ZEROS, torch.zeros(3, 4))),
-        r"c_0 has shape \(3, 4\): expected \(2, 4\); Input batch size 2 doesn't match hidden",
-    ),
-    (
-        lambda: GRUCell(3, 4)(torch.zeros(2, 3), torch.zeros(2, 5)),
-        r"h_0 has shape \(2, 5\): expected \(2, 4\); hidden0 has inconsistent hidden_size: got 5,"
-        r" expected 4",
-    ),
-    (
-        lambda: GRUCell(3, 4)(torch.zeros(3), torch.zeros(1, 4)),
-        r"h_0 has shape \(1, 4\): expected \(4,\)",
-    ),
-    (
-        lambda: RNNCell(3, 4)(torch.zeros(2, 3), torch.zeros(1, 2, 4)),
-        r"h_0 has shape .*: expected \(2, 4\); RNNCell: Expected hidden to be 1D or 2D, got 3D instead",
-    ),
-    (lambda: RNNCell(3, 4)(torch.zeros(2, 3), first_step=-1), r"first_step=-1: expected a time"),
-    (
-        lambda: LSTMCell(3, 4, norm="batch")(torch.zeros(2, 3), first_step=torch.tensor([1, 2])),
-        r"first_step has a number for each sequence: .*expected an int, or eval mode",
-    ),
-    (
-        lambda: LSTMCell(3, 4).eval()(torch.zeros(2, 3), first_step=torch.tensor([1])),
-        r"first_step is torch.int64 of shape \(1,\): expected .* \(2,\), one for each sequence",
-    ),
-    (
-        lambda: LSTMCell(3, 4, norm=config("batch", max_steps=2))(ZEROS[:, :3], first_step=2),
-        r"input has 3 time steps, but batch norm keeps statistics for norm.max_steps=2",
-    ),
-]
-
-
-@pytest.mark.parametrize(("make", "message"), WRONG, ids=[message for _, message in WRONG])
-def test_errors_name_the_argument_the_value_and_what_was_expected(
-    make: Callable[[], Any], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        make()
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_what_torch_refuses_is_refused_in_its_words(name: str) -> None:
-    ours, theirs = MODULES[name](3, 4), getattr(nn, name)(3, 4)
-    for rows, features, shape in (
-        (2, 5, (2, 4)),
-        (2, 3, (3, 4)),
-        (2, 3, (2, 5)),
-        (2, 3, (1, 2, 4)),
-    ):
-        state = torch.zeros(shape)
-        hx = (state, state) if name == "LSTMCell" else state
-        with pytest.raises((RuntimeError, ValueError)) as expected:
-            theirs(torch.zeros(rows, features), hx)
-        with pytest.raises(ValueError, match=re.escape(str(expected.value))):
-            ours(torch.zeros(rows, features), hx)
 
 
 # -- batch norm's statistics ---
@@ -281,6 +138,35 @@ def test_a_step_can_be_observed() -> None:
 # -- PyTorch ---
 
 
+@needs_compiler
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("cell", STEP_CELLS)
+@torch.no_grad()
+def test_weights_are_kept_within_a_scope_and_read_anew_outside(cell: str, norm: str) -> None:
+    ours, x, hx = cell_of(cell, norm).eval(), x_of(), state_of(cell)
+    before = ours(x, hx)
+    with frozen(ours):
+        for _ in range(2):
+            torch.testing.assert_close(ours(x, hx), before, rtol=1e-5, atol=1e-6)
+        if packs(torch.float32):
+            assert list(ours.kept() or ()) == [""]
+    assert ours.kept() is None
+    ours.get_parameter("weight_hh").data[::3] += 1
+    assert not torch.allclose(parts(ours(x, hx))[0], parts(before)[0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("norm", BATCH)
+def test_update_bn_measures_the_statistics_of_a_cell(norm: str) -> None:
+    ours = cell_of("gru", norm)
+    expected = copy.deepcopy(ours).eval()
+    batches = [(k + 1.0) * x_of() for k in range(3)]
+    with recalibrating(expected):
+        for x in batches:
+            expected(x)
+    torch.optim.swa_utils.update_bn(batches, ours)
+    torch.testing.assert_close(buffers_of(ours), buffers_of(expected))
+
+
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("cell", STEP_CELLS)
 def test_copies_compute_the_same(cell: str, norm: str) -> None:
@@ -318,10 +204,11 @@ def looped(cell: nn.Module, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("backend", ["reference", "auto"])
-@pytest.mark.parametrize("norm", ["none", "layer"])
+@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
 def test_a_loop_compiles_without_graph_breaks(cell: str, norm: str, backend: str) -> None:
     ours, x = cell_of(cell, norm, backend=backend), x_of(torch.float32, 3, ROWS, INPUT)
+    ours.train(norm != "batch")
     torch.compiler.reset()
     compiled = torch.compile(looped, fullgraph=True, backend="aot_eager")
     found = []
@@ -331,6 +218,25 @@ def test_a_loop_compiles_without_graph_breaks(cell: str, norm: str, backend: str
         outputs.square().sum().backward()
         found.append([outputs.detach(), *(p.grad for p in ours.parameters())])
     torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("cell", STEP_CELLS)
+@torch.no_grad()
+def test_an_exported_cell_takes_any_rows_at_any_steps(cell: str, norm: str, given: bool) -> None:
+    ours, at, rows = (
+        trained(cell, norm).float(),
+        torch.tensor([4, 0, 2, 1, 7, 3, 9]),
+        {0: Dim("rows")},
+    )
+    state = state_of(cell) if given else None
+    of_state = None if state is None else (rows, rows) if cell == "lstm" else rows
+    shapes = {"input": rows, "hx": of_state, "first_step": rows}
+    arguments = (x_of(), state), {"first_step": at[:ROWS]}
+    exported = torch.export.export(ours, *arguments, dynamic_shapes=shapes).module()
+    x, state = x_of(torch.float32, 7, INPUT), state_of(cell, rows=7) if given else None
+    torch.testing.assert_close(exported(x, state, first_step=at), ours(x, state, first_step=at))
 
 
 @pytest.mark.parametrize("cell", STEP_CELLS)
@@ -359,23 +265,3 @@ def test_a_named_backend_raises_if_it_cannot_serve() -> None:
     assert cell(torch.zeros(2, 3))[0].shape == (2, 4)
     with pytest.raises(RuntimeError, match=r"do not support parameters of torch\.float64"):
         LSTMCell(3, 4, dtype=torch.double, backend="fused")
-
-
-# -- documentation ---
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_the_example_of_each_cell_runs_as_shown(name: str) -> None:
-    finder = doctest.DocTestFinder(recurse=False)
-    [test] = finder.find(MODULES[name], globs={"torch": torch, **MODULES})
-    assert test.examples
-    assert doctest.DocTestRunner().run(test).failed == 0
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_each_parameter_is_documented(name: str) -> None:
-    for parameter, value in MODULES[name](3, 4, norm="layer").named_parameters():
-        first = "IH"[value.size(1) == 4] if value.dim() == 2 else ""
-        rows = value.size(0) // 4
-        shape = ", ".join(filter(None, [f"{rows}H" if rows > 1 else "H", first]))
-        assert f"{parameter} ({shape}{'' if first else ','})" in (MODULES[name].__doc__ or "")

@@ -5,32 +5,27 @@ from typing import Any
 
 import pytest
 import torch
+from export_cases import (
+    DYNAMIC,
+    HIDDEN,
+    INPUTS,
+    NORMS,
+    SEQUENCES,
+    SHAPES,
+    STEP_SHAPES,
+    STEPS,
+    OneStep,
+    step_inputs,
+    trained,
+)
 from kernel_cases import needs_compiler
-from oracles import CELLS, config, parts, randomised
-from torch import Tensor, nn
+from oracles import CELLS, config, parts
+from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 from torch.nn.utils.rnn import pack_sequence
 
-from seq2seq.rnn import LSTM, NormConfig, RecurrentLayers, Terms
-
-NORMS = ["none", "layer", "rms", "batch"]
-INPUTS, HIDDEN = 5, 8
-SHAPES = [(9, 2), (6, 3), (2, 1), (1, 4), (1, 1), (20, 2)]
-"""Steps and sequences. Batch norm has statistics of 6 steps."""
-DYNAMIC = {"input": {0: Dim("steps", min=1), 1: Dim("sequences", min=1)}}
-
-
-def trained(cell: str, norm: str | NormConfig, **options: Any) -> RecurrentLayers:
-    """Return a layer with random gains and statistics, in eval mode."""
-    torch.manual_seed(0)
-    layer = randomised(CELLS[cell](INPUTS, HIDDEN, norm=norm, **options)).float()
-    with torch.no_grad():
-        for p in layer.parameters():
-            p.mul_(0.5)  # with relu the states would grow without bound
-        for _ in range(3):
-            layer(torch.randn(6, 4, INPUTS))
-    return layer.eval()
+from seq2seq.rnn import LSTM, NormConfig, Terms
 
 
 def exported(layer: nn.Module, *inputs: Any, shapes: Any = None) -> ExportedProgram:
@@ -90,39 +85,20 @@ def test_options_of_a_norm_are_exported(norm: NormConfig) -> None:
 @torch.no_grad()
 def test_states_and_batch_first_are_exported(norm: str) -> None:
     layer = trained("lstm", norm, batch_first=True)
-    steps, sequences = Dim("steps", min=1), Dim("sequences", min=1)
     hx = tuple(torch.randn(1, 3, HIDDEN) for _ in range(2))
-    shapes = {"input": {0: sequences, 1: steps}, "hx": ({1: sequences}, {1: sequences})}
+    shapes = {"input": {0: SEQUENCES, 1: STEPS}, "hx": ({1: SEQUENCES}, {1: SEQUENCES})}
     program = exported(layer, torch.randn(3, 6, INPUTS), hx, shapes=shapes).module()
     x, hx = torch.randn(2, 9, INPUTS), tuple(torch.randn(1, 2, HIDDEN) for _ in range(2))
     torch.testing.assert_close(program(x, hx), layer(x, hx), rtol=1e-5, atol=1e-5)
 
 
-class OneStep(nn.Module):
-    """A step of a decoder: rows have their own time steps."""
-
-    def __init__(self, layer: RecurrentLayers) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x: Tensor, h: Tensor, c: Tensor, first_step: Tensor) -> Any:
-        return self.layer(x, (h, c), first_step=first_step)
-
-
 @pytest.mark.parametrize("norm", NORMS)
 @torch.no_grad()
 def test_a_step_with_a_time_step_for_each_row_is_exported(norm: str) -> None:
-    module = OneStep(trained("lstm", norm))
-    rows = Dim("rows", min=1)
-
-    def inputs(count: int) -> tuple[Tensor, ...]:
-        state = torch.randn(2, 1, count, HIDDEN)
-        return torch.randn(1, count, INPUTS), state[0], state[1], torch.arange(count) % 8
-
-    shapes = ({1: rows}, {1: rows}, {1: rows}, {0: rows})
-    program = exported(module, *inputs(4), shapes=shapes).module()
-    for count in (1, 3, 9):
-        given = inputs(count)
+    module = OneStep(norm)
+    program = exported(module, *step_inputs(4), shapes=STEP_SHAPES).module()
+    for rows in (1, 3, 9):
+        given = step_inputs(rows)
         torch.testing.assert_close(program(*given), module(*given), rtol=1e-5, atol=1e-5)
 
 

@@ -131,10 +131,11 @@ inline void check_vectors(const Tensor& vectors, int64_t size) {
               vectors.scalar_type());
 }
 
-// Whether it pays to pack a weight for the products of all steps.
-inline bool packs(at::IntArrayRef batch_sizes) {
+// Whether it pays to pack a weight for the products of so many steps, with so many rows in all.
+inline bool packs(size_t steps, int64_t rows) {
   constexpr size_t kPackedSteps = 4;
-  return batch_sizes.size() >= kPackedSteps;
+  constexpr int64_t kPackedRows = 16;
+  return steps >= kPackedSteps && rows >= kPackedRows;
 }
 
 struct Forward {
@@ -153,7 +154,7 @@ Forward forward_steps(const Tensor& u, const Tensor& weight_hh, int64_t H,
   const Tensor output = at::empty({N, H}, floats);
   const Tensor z_all = at::empty({save ? N : 0, width}, u.options().dtype(product_type));
   const Tensor c_all = at::empty({!has_cell ? 0 : save ? N : B, H}, floats);
-  const Product product(weight_hh, width, product_type, packs(batch_sizes));
+  const Product product(weight_hh, width, product_type, packs(batch_sizes.size(), N));
 
   Tensor h = h_0 ? *h_0 : Tensor();  // (rows, H)
   const float* h_before = h_0 ? h_0->const_data_ptr<float>() : nullptr;
@@ -239,7 +240,8 @@ Backward backward_steps(const Incoming& d, const Kept& kept, at::IntArrayRef bat
   const Tensor du = at::empty_like(kept.u), dz = same_terms ? du : at::empty_like(kept.z),
                carried = d.carried.clone();
   const at::ScalarType product_type = c10::CppTypeToScalarType<P>::value;
-  const Product product(kept.weight_hh.t(), H, product_type, packs(batch_sizes));
+  const Product product(kept.weight_hh.t(), H, product_type,
+                        packs(batch_sizes.size(), kept.u.size(0)));
   const std::vector<int64_t> starts = offsets(batch_sizes);
   const auto before = [&](int64_t t, const Tensor& all,
                           const OptionalTensor& first) -> const float* {
