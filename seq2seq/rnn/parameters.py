@@ -62,11 +62,13 @@ class RecurrentParameters(Freezable, Stepwise):
         default = Terms.joint if self.cell == "rnn" and not self.sequence_input else Terms.separate
         joint = (norm.terms or default) is not Terms.separate
         self.joint = joint and norm.kind is not NormKind.none
+        self._names: set[str] = set()
         self._by_batch = False
         self.pools: dict[str, Pool] = {}
         if norm.kind is NormKind.batch:
             self.running_statistics = RunningStatistics(self)
         self._steps: dict[str, CellSteps] = {}
+        self._parts = self.terms()
 
     def terms(self) -> dict[str, list[int]]:
         """Return each normalised term with the lengths of its parts.
@@ -105,6 +107,7 @@ class RecurrentParameters(Freezable, Stepwise):
         for name, shape in shapes.items():
             parameter = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
             self.register_parameter(name + suffix, parameter)
+            self._names.add(name + suffix)
         if self.norm.kind is NormKind.batch:
             self._add_statistics(suffix, device, dtype)
 
@@ -180,12 +183,20 @@ class RecurrentParameters(Freezable, Stepwise):
         found: CellParameters = kept[suffix]
         return found
 
+    def _tensor(self, name: str) -> Any:
+        """Return a parameter, or what has taken its place; None where the module has none.
+
+        nn.Module's own search takes several microseconds, and more for what is missing.
+        """
+        found = self._parameters.get(name)
+        return getattr(self, name) if found is None and name in self._names else found
+
     def _cell_parameters(self, suffix: str, kept: dict[torch.dtype, Any] | None) -> CellParameters:
-        bias_hh = getattr(self, f"bias_hh{suffix}", None)
+        bias_hh = self._tensor(f"bias_hh{suffix}")
         return CellParameters(
             self.cell,
-            weight_ih=getattr(self, f"weight_ih{suffix}"),
-            weight_hh=getattr(self, f"weight_hh{suffix}"),
+            weight_ih=self._tensor(f"weight_ih{suffix}"),
+            weight_hh=self._tensor(f"weight_hh{suffix}"),
             bias_hh=0.0 if bias_hh is None else bias_hh,
             ih=self._term("ih", suffix),
             hh=self._term("hh", suffix),
@@ -200,12 +211,12 @@ class RecurrentParameters(Freezable, Stepwise):
         )
 
     def _term(self, name: str, suffix: str) -> Term:
-        gain, bias = (getattr(self, f"{kind}_{name}{suffix}", None) for kind in ("gain", "bias"))
+        gain, bias = (self._tensor(f"{kind}_{name}{suffix}") for kind in ("gain", "bias"))
         if gain is None:
             return Term(bias=bias)
         if bias is not None and bias.size(0) != gain.size(0):  # the n part of a joint GRU
             bias = bias[-gain.size(0) :]
-        parts, statistics = self.terms()[name], self._statistics(name, suffix)
+        parts, statistics = self._parts[name], self._statistics(name, suffix)
         return Term(self.norm.kind.value, gain, bias, self.norm.eps, parts, statistics)
 
     def _statistics(self, term: str, suffix: str) -> BatchStatistics | None:

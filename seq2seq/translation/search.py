@@ -245,6 +245,7 @@ def search_in_batches(
     there, unfinished hypotheses compete as they are. With `sampling` there are n_best independent
     draws instead of a beam; `first` is the number of the first sentence, on which they depend. With
     `shortlist` a sentence becomes words of its own shortlist alone, decode.shortlist of each piece.
+    The model's weights must not change before the last sentence: see `frozen`.
 
     Raises ValueError for settings out of range, RuntimeError for a model whose probabilities are
     not finite.

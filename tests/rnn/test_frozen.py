@@ -62,6 +62,20 @@ def by_foreach(layer: nn.Module, weights: dict[str, Tensor]) -> None:
     torch._foreach_lerp_([p for p, _ in pairs], [w for _, w in pairs], 1.0)
 
 
+def by_swapped_values(layer: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Exchange values with an average, as optimizers of stochastic weight averaging do."""
+    for name, p in layer.named_parameters():
+        old = p.data.clone()
+        p.data.copy_(weights[name])
+        weights[name].copy_(old)
+
+
+def by_swapped_tensors(layer: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Exchange tensors, as load_state_dict and to() do on request."""
+    for name, p in layer.named_parameters():
+        torch.utils.swap_tensors(p, nn.Parameter(weights[name].clone()))
+
+
 WRITES: dict[str, Callable[[nn.Module, dict[str, Tensor]], Any]] = {
     "data": by_data,
     "numpy": by_numpy,
@@ -70,6 +84,8 @@ WRITES: dict[str, Callable[[nn.Module, dict[str, Tensor]], Any]] = {
     "new parameters": by_new_parameters,
     "optimizer": by_optimizer,
     "foreach": by_foreach,
+    "swapped values": by_swapped_values,
+    "swapped tensors": by_swapped_tensors,
     "load_state_dict": lambda layer, weights: layer.load_state_dict(weights),
     "assign": lambda layer, weights: layer.load_state_dict(weights, assign=True),
 }

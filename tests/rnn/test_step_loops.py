@@ -161,6 +161,16 @@ def test_a_weight_that_changes_before_the_backward_pass_is_an_error() -> None:
         total.backward()
 
 
+def test_a_loop_has_no_second_derivatives_and_says_so() -> None:
+    layer = layer_of("lstm", "layer")
+    x = torch.randn(sum(SIZES), INPUT, requires_grad=True)
+    with stepwise([layer], SIZES):
+        total = loop(layer, x, first_state(layer)).square().sum()
+    [gradient] = torch.autograd.grad(total, x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
+
+
 def test_a_part_of_the_outputs_has_its_own_gradient() -> None:
     layer = layer_of("lstm", "none")
     x = torch.randn(sum(SIZES), INPUT)

@@ -9,6 +9,7 @@ import torch
 from idiom_cases import NORMS, OURS, ours, same_weights, torchs
 from oracles import parts
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_sequence
 
 from seq2seq.rnn import LSTM
 
@@ -178,6 +179,19 @@ def test_tied_weights_have_the_sum_of_gradients(cell: str, norm: str) -> None:
     gradients = [m.get_parameter("weight_hh_l0").grad for m in apart]
     expected = torch.stack([g for g in gradients if g is not None]).sum(0)
     torch.testing.assert_close(tied, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("cell", OURS)
+def test_dropout_draws_the_same_masks(cell: str) -> None:
+    theirs, mine = same_weights(cell, 5, 4, 3, dropout=0.5, bidirectional=True)
+    packed = pack_sequence([X[:, 0], X[:4, 1], X[:1, 2]])
+    for x in (X, packed):
+        found = []
+        for layer in (mine, theirs):
+            torch.manual_seed(1)
+            output = layer(x)[0]
+            found.append(output if isinstance(output, Tensor) else output.data)
+        torch.testing.assert_close(*found)
 
 
 @pytest.mark.parametrize("norm", NORMS)

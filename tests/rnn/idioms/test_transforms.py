@@ -8,6 +8,7 @@ import pytest
 import torch
 from idiom_cases import BACKENDS, NORMS, OURS, ours, same_weights, tensors_of, torchs
 from torch import Tensor, nn
+from torch.export import Dim, export
 from torch.func import functional_call, grad, jacrev, jvp, stack_module_state, vmap
 from torch.utils.checkpoint import checkpoint
 
@@ -184,7 +185,21 @@ def test_a_hook_may_replace_the_input_and_the_output(norm: str) -> None:
     assert torch.equal(layer(X), plain(torch.zeros_like(X)))
 
 
-# -- older tools ---
+# -- export and older tools ---
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("norm", NORMS)
+def test_an_exported_layer_takes_any_length(norm: str) -> None:
+    """An exported layer of torch.nn has as many steps as its example."""
+    lengths = ({0: Dim("T", min=2, max=100), 1: Dim("B", min=2, max=100)},)
+    with torch.no_grad():
+        with pytest.raises(torch._dynamo.exc.UserError):
+            export(torchs("LSTM")(5, 4).eval(), (X,), dynamic_shapes=lengths)
+        layer = ours("LSTM", norm)(5, 4).eval()
+        exported = export(layer, (X,), dynamic_shapes=lengths).module()
+        longer = torch.cat([X, X])[:, :2]
+        torch.testing.assert_close(exported(longer), layer(longer), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -206,6 +221,35 @@ def test_scripting_is_refused(norm: str) -> None:
         warnings.simplefilter("ignore", DeprecationWarning)
         with pytest.raises(torch.jit.frontend.NotSupportedError):
             script(layer)
+
+
+class Model(nn.Module):
+    """A model with a layer inside."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.layer(x)[0] * 2
+        return output
+
+
+class LeafTracer(torch.fx.Tracer):
+    """A tracer that leaves our layers whole, as it does torch's by itself."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, LSTM) or super().is_leaf_module(m, module_qualified_name)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_symbolic_trace_needs_the_layer_as_a_leaf(norm: str) -> None:
+    torch.fx.symbolic_trace(Model(torchs("LSTM")(5, 4)))
+    model = Model(ours("LSTM", norm)(5, 4)).eval()
+    with pytest.raises(torch.fx.proxy.TraceError):
+        torch.fx.symbolic_trace(model)
+    traced = torch.fx.GraphModule(model, LeafTracer().trace(model))
+    torch.testing.assert_close(traced(X), model(X))
 
 
 def test_dynamic_quantisation_by_type_finds_torchs_layers_alone() -> None:
