@@ -53,10 +53,10 @@ dtype, norms = getattr(torch, sys.argv[2]), sys.argv[3:]
 
 
 def run(name, args):
-    settings = next(i for i, a in enumerate(args) if isinstance(a, list))
+    settings = next(i for i, a in enumerate(args) if type(a) is int)
     output, _, _, *kept = getattr(gpu, name)(*args)
     if args[-1]:
-        back = (None, None, None, *args[:5], output, *kept, *args[settings:-1], True)
+        back = (None, None, None, *args[:6], output, *kept, *args[settings:-1], True)
         getattr(gpu, name + "_backward")(*back)
 
 
