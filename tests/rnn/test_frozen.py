@@ -108,7 +108,7 @@ def test_every_write_counts_in_the_next_call(
     new = randomised(copy.deepcopy(layer)).float().eval()
     with frozen(layer):
         before = layer(X)
-    torch.testing.assert_close(layer(X)[0], before[0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(layer(X), before, rtol=1e-5, atol=1e-6)
     write(layer, new.state_dict())
     found = layer(X)
     torch.testing.assert_close(found, on_reference(layer), rtol=1e-5, atol=1e-6)
@@ -225,7 +225,7 @@ def test_copies_are_not_frozen() -> None:
             torch.testing.assert_close(copied(X)[0], before, rtol=1e-5, atol=1e-6)
             copied.get_parameter("weight_hh_l0").data.neg_()
             torch.testing.assert_close(copied(X), on_reference(copied), rtol=1e-5, atol=1e-6)
-            assert not torch.equal(copied(X)[0], before)
+            assert (copied(X)[0] - before).abs().max() > 1e-3
 
 
 @torch.no_grad()
