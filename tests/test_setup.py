@@ -321,7 +321,8 @@ def test_an_installed_torch_that_fits_is_kept(version: str) -> None:
 
 def test_the_layer_needs_only_torch() -> None:
     assert [Requirement(r).name for r in PROJECT["project"]["dependencies"]] == ["torch"]
-    assert EXTRAS.keys() == {"app", "report", "ja", "ko", "zstd", "slurm", "ray", "tune", "dev"}
+    names = {"app", "report", "ja", "ko", "zstd", "slurm", "ray", "tune", "onnx", "dev"}
+    assert EXTRAS.keys() == names
 
 
 def test_the_extra_for_developers_has_what_the_commands_need() -> None:
