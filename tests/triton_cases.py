@@ -8,6 +8,7 @@ the nearest.
 """
 
 import copy
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 with pytest.MonkeyPatch.context() as patched:
     if DEVICE == "cpu":
+        assert "triton" not in sys.modules, "a test module loads Triton while tests are collected"
         patched.setenv("TRITON_INTERPRET", "1")  # read where kernels are defined, also Triton's own
     pytest.importorskip("triton", reason="the GPU kernels need Triton, which is not installed")
     from seq2seq.rnn.gpu import kernels

@@ -21,7 +21,6 @@ from export_cases import (
 from kernel_cases import needs_compiler
 from oracles import CELLS, config, parts
 from torch import nn
-from torch._dynamo.testing import CompileCounterWithBackend
 from torch.export import ExportedProgram
 from torch.nn.utils.rnn import pack_sequence
 
@@ -124,6 +123,8 @@ def test_what_cannot_be_exported_is_refused() -> None:
 @pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
 @pytest.mark.parametrize("norm", NORMS)
 def test_one_compilation_serves_all_lengths(norm: str, training: bool) -> None:
+    from torch._dynamo.testing import CompileCounterWithBackend  # loads Triton: see triton_cases
+
     layer = trained("lstm", norm, bidirectional=True).train(training)
     twin = copy.deepcopy(layer)
     torch._dynamo.reset()
