@@ -5,6 +5,7 @@ follow those of the step before.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -55,20 +56,25 @@ class Layout:
             return self.steps if self.sequences >= rows else 0
         return int((self.batch_sizes >= rows).sum())
 
-    def time_steps(self, first_step: Steps) -> Tensor:
-        """Return the time step of each row (N,) of sequences that begin at first_step."""
+    def time_steps(self, first_step: Tensor) -> Tensor:
+        """Return the time step of each row (N,) of sequences that begin at first_step (B,)."""
         if self.equal:
-            steps = torch.arange(self.steps, device=device_of(first_step)).unsqueeze(1)
-            return (steps + first_step).expand(-1, self.sequences).flatten()
-        steps, rows = (found.to(device_of(first_step)) for found in self._places())
-        return steps + (first_step[rows] if isinstance(first_step, Tensor) else first_step)
+            return self.equal_time_steps(first_step, first_step.device).flatten()
+        steps, rows = (found.to(first_step.device) for found in self._places())
+        return steps + first_step[rows]
+
+    def equal_time_steps(self, first_step: Steps, device: torch.device) -> Tensor:
+        """Return the time steps (T, B) of equally long sequences that begin at first_step."""
+        steps = torch.arange(self.steps, device=device).unsqueeze(1)
+        return (steps + first_step).expand(-1, self.sequences)
 
     def flipped(self, x: Tensor) -> Tensor:
         """Return rows x (N, F), or (T, B, F), with every sequence flipped by itself."""
         if x.dim() == 3:
             return x.flip(0)
-        return x.index_select(0, self._flipped_rows().to(x.device))
+        return x.index_select(0, self._flipped_rows.to(x.device))
 
+    @cached_property
     def _flipped_rows(self) -> Tensor:
         """Return where each row (N,) goes when every sequence is flipped by itself."""
         sizes, (steps, rows) = self.batch_sizes, self._places()
@@ -81,11 +87,6 @@ class Layout:
         starts = self.batch_sizes.cumsum(0) - self.batch_sizes
         steps = torch.repeat_interleave(self.batch_sizes)
         return steps, torch.arange(steps.size(0)) - starts[steps]
-
-
-def device_of(first_step: Steps) -> torch.device | None:
-    """Return the device of time steps; None for a number."""
-    return first_step.device if isinstance(first_step, Tensor) else None
 
 
 def time_steps(first_step: Steps, t: int, rows: int) -> Steps:

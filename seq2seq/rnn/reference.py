@@ -149,11 +149,17 @@ STEPS = {"lstm": lstm_step, "gru": gru_step, "rnn": rnn_step}
 def unroll(
     x: Tensor, layout: Layout, state: State | None, p: CellParameters, first_step: Steps = 0
 ) -> Iterator[tuple[Sums, State]]:
-    """Yield what each step returns for its active rows: the loop over time.
+    """Yield what each step returns for its active rows.
 
     Arguments are those of `recurrence`.
     """
-    u = product(x, p.weight_ih)
+    return unroll_inputs(product(x, p.weight_ih), layout, state, p, first_step)
+
+
+def unroll_inputs(
+    u: Tensor, layout: Layout, state: State | None, p: CellParameters, first_step: Steps = 0
+) -> Iterator[tuple[Sums, State]]:
+    """Yield what `unroll` does, from u = W_ih x (N, G * H): the loop over time."""
     y_ih = u if p.joint else p.ih.over_sequence(u, layout, first_step)
     for t, rows in enumerate(y_ih.split(layout.sizes())):
         if state is not None and rows.size(0) < state[0].size(0):
@@ -170,10 +176,14 @@ def recurrence(
     x (N, I) and the output are packed. The initial state is (B, H) each, or None. first_step is the
     time step of the first rows, or (B,) one for each of them.
     """
+    return collected(unroll(x, layout, state, p, first_step), layout)
+
+
+def collected(steps: Iterator[tuple[Sums, State]], layout: Layout) -> tuple[Tensor, State]:
+    """Return the output (N, H) of unrolled steps, and the last states, each (B, H)."""
     outputs: list[Tensor] = []
     finished: list[State] = []
     active = [*layout.sizes()[1:], 0]
-    steps = unroll(x, layout, state, p, first_step)
     for following, (_, after) in zip(active, steps, strict=True):
         outputs.append(after[0])
         if following < after[0].size(0):

@@ -42,8 +42,8 @@ def recurrence(
     """
     if any(s.use_batch for s in p.statistics()):
         raise ValueError("batch norm cannot be exported in training mode: call eval() first")
-    steps, count, hidden = layout.steps, layout.sequences, p.weight_hh.size(1)
-    times = (torch.arange(steps, device=x.device).unsqueeze(1) + first_step).expand(-1, count)
+    count, hidden = layout.sequences, p.weight_hh.size(1)
+    times = layout.equal_time_steps(first_step, x.device)
     before = p.ih.statistics is None and not p.joint  # the input term needs no time step
     u = product(x, p.weight_ih)
     y_ih = p.ih(u, 0) if before else u

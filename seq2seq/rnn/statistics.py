@@ -121,21 +121,22 @@ class BatchStatistics:
         with torch.no_grad():
             means, variances = torch.cat(self._means), torch.cat(self._variances)
             if self.pool is not None:
-                self.pool.add(self._places(), torch.cat(self._rows), means, variances)
+                self._add_to(self.pool, means, variances)
             elif self.update:
                 self._average(means, variances)
 
-    def _places(self) -> Tensor:
-        """Return the place (n,) of each step that was recorded."""
+    def _add_to(self, pool: Pool, means: Tensor, variances: Tensor) -> None:
+        """Add the statistics (n, F) of the steps that were recorded to a pool."""
         rows = torch.cat(self._rows)
-        if self.running_mean.size(0) == 1:
-            return torch.zeros_like(rows)
-        return torch.arange(self._first, self._first + rows.size(0), device="cpu")
+        places = torch.arange(self._first, self._first + rows.size(0), device="cpu")
+        pool.add(
+            places if pool.rows.size(0) > 1 else torch.zeros_like(rows), rows, means, variances
+        )
 
     def _average(self, means: Tensor, variances: Tensor) -> None:
         if self.running_mean.size(0) == 1 and not self.whole_sequence:
             pool = Pool(self.running_mean)  # all steps of the call count as one
-            pool.add(self._places(), torch.cat(self._rows), means, variances)
+            self._add_to(pool, means, variances)
             _, means, variances = pool.result()
         first = self._first if self.running_mean.size(0) > 1 else 0
         at = slice(first, first + means.size(0))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..packing import Layout
 from . import build, second_derivatives
 
 TENSORS = 6
@@ -222,15 +223,14 @@ def gradients(
 
 def differentiable(name: str, ctx: Any, upstream: tuple[Tensor | None, ...]) -> list[Tensor | None]:
     """Return the gradients of an operator's first arguments, which have gradients themselves."""
-    *tensors, sizes = ctx.saved_tensors[:TENSORS]
+    *tensors, batch_sizes = ctx.saved_tensors[:TENSORS]
+    layout = Layout.of_packed(batch_sizes)
     if name == "recurrence":
         _, cell, norm, eps = ctx.settings
-        return second_derivatives.gradients(upstream, tensors, sizes.tolist(), cell, norm, eps)
+        return second_derivatives.gradients(upstream, tensors, layout, cell, norm, eps)
     _, batch_steps, cell, eps, normalises_input = ctx.settings
     statistics = (*ctx.saved_tensors[-2:], batch_steps, normalises_input)
-    return second_derivatives.gradients(
-        upstream, tensors, sizes.tolist(), cell, "batch", eps, statistics
-    )
+    return second_derivatives.gradients(upstream, tensors, layout, cell, "batch", eps, statistics)
 
 
 def projection_shapes(

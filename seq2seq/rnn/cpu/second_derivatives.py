@@ -1,18 +1,18 @@
 """Gradients of the fused operators that can be differentiated again, by plain torch.
 
 Autograd asks for them with create_graph=True. The recurrence is then computed again from the
-operator's arguments, by the steps of `reference.py`.
+operator's arguments, by the loop of `reference.py`.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from ..config import NormConfig, NormKind
 from ..normalization import Term
-from ..reference import STEPS, CellParameters, State
+from ..packing import Layout
+from ..reference import CellParameters, collected, unroll_inputs
 from ..statistics import BatchStatistics
 
 PARTS = {"lstm": (4, 4, 4, 1, 1), "gru": (3, 3, 3, 3), "rnn": (1, 1)}
@@ -22,7 +22,7 @@ PARTS = {"lstm": (4, 4, 4, 1, 1), "gru": (3, 3, 3, 3), "rnn": (1, 1)}
 def gradients(
     upstream: Sequence[Tensor | None],
     tensors: Sequence[Tensor | None],
-    batch_sizes: list[int],
+    layout: Layout,
     cell: str,
     norm: str,
     eps: float,
@@ -40,10 +40,10 @@ def gradients(
     assert vectors is not None
     narrow = torch.bfloat16 in (u.dtype, weight_hh.dtype)
     with torch.autocast(u.device.type, torch.bfloat16, enabled=narrow):
-        p = _parameters(weight_hh.float(), vectors, batch_sizes, cell, norm, eps, statistics)
+        p = _parameters(weight_hh.float(), vectors, layout, cell, norm, eps, statistics)
         state = tuple(s for s in (h_0, c_0) if s is not None) or None
-        results = _recurrence(u.float(), batch_sizes, state, p)
-    pairs = [(r, d) for r, d in zip(results, upstream, strict=False) if d is not None]
+        output, last = collected(unroll_inputs(u.float(), layout, state, p), layout)
+    pairs = [(r, d) for r, d in zip((output, *last), upstream, strict=False) if d is not None]
     wanted = [t for t in tensors if t is not None and t.requires_grad]
     outputs, weights = zip(*pairs, strict=True)
     found = iter(
@@ -52,26 +52,10 @@ def gradients(
     return [next(found) if t is not None and t.requires_grad else None for t in tensors]
 
 
-def _recurrence(
-    u: Tensor, batch_sizes: list[int], state: State | None, p: CellParameters
-) -> list[Tensor]:
-    """Return output (N, H) and last states, each (B, H), from the summed inputs u (N, G * H)."""
-    outputs, finished = list[Tensor](), list[State]()
-    sizes = pairwise([*batch_sizes, 0])
-    for t, (rows, (active, following)) in enumerate(zip(u.split(batch_sizes), sizes, strict=True)):
-        before = None if state is None else tuple(s[:active] for s in state)
-        _, state = STEPS[p.cell](p, rows if p.joint else p.ih(rows, t), before, t)
-        outputs.append(state[0])
-        if following < active:
-            finished.append(tuple(s[following:] for s in state))
-    last = zip(*reversed(finished), strict=True)
-    return [torch.cat(outputs), *(torch.cat(parts) for parts in last)]
-
-
 def _parameters(
     weight_hh: Tensor,
     vectors: Tensor,
-    batch_sizes: list[int],
+    layout: Layout,
     cell: str,
     norm: str,
     eps: float,
@@ -95,7 +79,7 @@ def _parameters(
         columns, found = slice(place, place + sum(lengths)), None
         place = columns.stop
         if statistics is not None and gain is not None:
-            found = _statistics(statistics, columns, batch_sizes, eps)
+            found = _statistics(statistics, columns, layout, eps)
         plain = norm == "none" or gain is None
         made.append(Term(bias=bias) if plain else Term(norm, gain, bias, eps, lengths, found))
     ih, hh, c = made
@@ -120,13 +104,13 @@ def _parameters(
 def _statistics(
     statistics: tuple[Tensor, Tensor, int, bool],
     columns: slice,
-    batch_sizes: list[int],
+    layout: Layout,
     eps: float,
 ) -> BatchStatistics:
     """Return the statistics of a term, whose columns lie between those of others."""
     mean, var, batch_steps, _ = statistics
     count = torch.zeros(mean.size(0), dtype=torch.long, device=mean.device)
-    rows = batch_sizes[batch_steps - 1] if batch_steps else 2
+    rows = layout.sizes()[batch_steps - 1] if batch_steps else 2
     return BatchStatistics(
         mean.detach()[:, columns],
         var.detach()[:, columns],

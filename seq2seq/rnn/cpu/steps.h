@@ -35,7 +35,6 @@ inline Tensor float_or_zeros(const OptionalTensor& given, const Tensor& like) {
   return given->to(at::kFloat).contiguous();
 }
 
-// Where each step's rows begin, followed by N.
 // The rows of each step, as the operators take them: (T,) of type Long, on the CPU.
 inline at::IntArrayRef rows_of_steps(const Tensor& batch_sizes) {
   TORCH_CHECK(batch_sizes.dim() == 1 && batch_sizes.scalar_type() == at::kLong &&
@@ -45,6 +44,7 @@ inline at::IntArrayRef rows_of_steps(const Tensor& batch_sizes) {
   return {batch_sizes.const_data_ptr<int64_t>(), static_cast<size_t>(batch_sizes.numel())};
 }
 
+// Where each step's rows begin, followed by N.
 inline std::vector<int64_t> offsets(at::IntArrayRef batch_sizes) {
   std::vector<int64_t> starts{0};
   for (const int64_t rows : batch_sizes) starts.push_back(starts.back() + rows);
