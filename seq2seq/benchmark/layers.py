@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..device import multiplies_bfloat16
-from ..rnn import GRU, LSTM, RNN, NormKind, frozen, load_kernels, packed, packs
+from ..rnn import GRU, LSTM, RNN, LSTMCell, NormKind, frozen, load_kernels, packed, packs
 from .contestants import PRODUCTS
 from .timing import Run
 
@@ -43,18 +43,21 @@ def forward(layer: nn.Module, x: Tensor, bfloat16: bool = False) -> None:
 
 
 class CellLoop(nn.Module):
-    """torch.nn.LSTMCell in a Python loop: an LSTM as one writes it without a layer."""
+    """A cell in a Python loop: an LSTM as one writes it without a layer."""
 
-    def __init__(self, inputs: int, hidden: int) -> None:
-        """Make the cell."""
+    def __init__(self, cell: nn.LSTMCell | LSTMCell) -> None:
+        """Take torch's cell, or ours."""
         super().__init__()
-        self.cell = nn.LSTMCell(inputs, hidden)
+        self.cell = cell
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
         """Return the output (T, B, H) of x (T, B, I), in a tuple as nn.LSTM does."""
         state, outputs = None, []
-        for step in x:
-            state = self.cell(step, state)
+        for number, step in enumerate(x):
+            if isinstance(self.cell, LSTMCell):  # batch norm has statistics of each step
+                state = self.cell(step, state, first_step=number)
+            else:
+                state = self.cell(step, state)
             outputs.append(state[0])
         return (torch.stack(outputs),)
 
@@ -139,7 +142,9 @@ def contestants(size: Size, compiled: bool) -> dict[str, tuple[nn.Module, bool]]
         f"LSTM norm={norm} reference": LSTM(inputs, hidden, norm=norm, backend="reference")
         for norm in NORMS
     }
-    loops: dict[str, nn.Module] = {"loop over torch.nn.LSTMCell": CellLoop(inputs, hidden)}
+    loops: dict[str, nn.Module] = {
+        "loop over torch.nn.LSTMCell": CellLoop(nn.LSTMCell(inputs, hidden))
+    }
     if compiled:
         reference = LSTM(inputs, hidden, norm="layer", backend="reference")
         reference.compile()
@@ -153,17 +158,43 @@ def contestants(size: Size, compiled: bool) -> dict[str, tuple[nn.Module, bool]]
     return in_float32 | (in_bfloat16 if multiplies_bfloat16() else {})
 
 
-def others(cell: str, size: Size) -> dict[str, Run]:
-    """Return the contestants in training of GRU or RNN: torch's, and ours by norm."""
-    steps, batch, inputs, hidden = size
+def stacks(
+    cell: str, layers: int, bidirectional: bool, training: bool, size: Size
+) -> dict[str, Run]:
+    """Return torch's layers of a cell, and ours by norm, in training or in eval mode."""
+    inputs, hidden = size[2:]
     torch.manual_seed(0)
-    x, upstream = (
-        torch.randn(steps, batch, inputs, requires_grad=True),
-        torch.randn(steps, batch, hidden),
-    )
     torchs, ours = CELLS[cell]
-    layers: dict[str, nn.Module] = {f"torch.nn.{cell}": torchs(inputs, hidden)}
-    layers |= {f"{cell} norm={norm}": ours(inputs, hidden, norm=norm) for norm in NORMS}
+    made: dict[str, nn.Module] = {
+        f"torch.nn.{cell}": torchs(inputs, hidden, layers, bidirectional=bidirectional)
+    }
+    made |= {
+        f"{cell} norm={norm}": ours(inputs, hidden, layers, bidirectional=bidirectional, norm=norm)
+        for norm in NORMS
+    }
+    return passes(made, size, hidden * (2 if bidirectional else 1), training)
+
+
+def cells(size: Size) -> dict[str, Run]:
+    """Return loops over the steps in training: over torch.nn.LSTMCell, and over ours by norm."""
+    inputs, hidden = size[2:]
+    torch.manual_seed(0)
+    made: dict[str, nn.Module] = {"torch.nn.LSTMCell": CellLoop(nn.LSTMCell(inputs, hidden))}
+    made |= {
+        f"LSTMCell norm={norm}": CellLoop(LSTMCell(inputs, hidden, norm=norm)) for norm in NORMS
+    }
+    return passes(made, size, hidden, training=True)
+
+
+def passes(
+    layers: dict[str, nn.Module], size: Size, outputs: int, training: bool
+) -> dict[str, Run]:
+    """Return a pass of each layer, whose output has so many features: in training, or eval mode."""
+    steps, batch, inputs, _ = size
+    x = torch.randn(steps, batch, inputs, requires_grad=training)
+    if not training:
+        return {name: partial(forward, layer.eval(), x) for name, layer in layers.items()}
+    upstream = torch.randn(steps, batch, outputs)
     return {
         name: partial(forward_and_backward, layer, x, upstream) for name, layer in layers.items()
     }

@@ -87,5 +87,9 @@ class Results:
         ratios = {
             title: {t.name: t.ratio for t in timings} for title, timings in self.timings.items()
         }
-        drawn = {title: r for title, r in ratios.items() if next(iter(r)) == "torch.nn.LSTM"}
+        drawn = {
+            title: r
+            for title, r in ratios.items()
+            if title.startswith("LSTM, ") and next(iter(r)) == "torch.nn.LSTM"
+        }
         save_figure(speed_figure(drawn), path)

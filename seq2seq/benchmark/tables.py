@@ -16,24 +16,68 @@ SIZES = {
     "full": [(25, 64, 256, 256), (25, 64, 512, 512), (25, 128, 512, 512), (50, 32, 1024, 1024)],
 }
 """(T, B, I, H) of the layers."""
+DIRECTIONS = {"small": [(10, 8, 32, 16)], "full": [(25, 64, 512, 256)]}
+"""(T, B, I, H) of layers that are run in both directions."""
+FEW_ROWS = {
+    "small": [(10, 1, 32, 32)],
+    "full": [(25, 1, 256, 256), (25, 4, 256, 256), (25, 1, 512, 512), (25, 4, 512, 512)],
+}
+"""(T, B, I, H) of one sequence, or of a few."""
 Tables = dict[str, list[Timing]]
 
 
+Makers = dict[str, Callable[[], dict[str, Run]]]
+"""What makes the contestants of a table, by its title."""
+
+
 def layers(size: str, rounds: int, compiled: bool) -> Tables:
-    """Measure one layer: training and inference of the LSTM, training of GRU and RNN, one step."""
-    runs: dict[str, Callable[[], dict[str, Run]]] = {}
+    """Measure layers and cells, in training, inference and single steps."""
+    makers = one_layer(size, compiled) | several_layers(size) | few_rows(size)
+    load_kernels()
+    bar = tqdm(makers.items(), "layers", unit="table")
+    return {title: interleave(make(), rounds) for title, make in bar}
+
+
+def one_layer(size: str, compiled: bool) -> Makers:
+    """Return the tables of one layer and direction: LSTM, GRU, RNN, a loop over cells, one step."""
+    makers: Makers = {}
     for shape in SIZES[size]:
         name = named(shape)
-        runs[f"LSTM, training, {name}"] = partial(contestants.lstms, shape, compiled)
-        runs[f"LSTM, inference, {name}"] = partial(contestants.lstms_forward, shape, compiled)
+        makers[f"LSTM, training, {name}"] = partial(contestants.lstms, shape, compiled)
+        makers[f"LSTM, inference, {name}"] = partial(contestants.lstms_forward, shape, compiled)
         for cell in ("GRU", "RNN"):
-            runs[f"{cell}, training, {name}"] = partial(contestants.others, cell, shape)
+            makers[f"{cell}, training, {name}"] = partial(
+                contestants.stacks, cell, 1, False, True, shape
+            )
+    shape = SIZES[size][0]
+    makers[f"cells, training, {named(shape)}"] = partial(contestants.cells, shape)
     for hidden in sorted({hidden for *_, hidden in SIZES[size]}):
         single = partial(contestants.single_steps, hidden)
-        runs[f"LSTM, 20 single steps of 5 rows, H={hidden}"] = single
-    load_kernels()
-    bar = tqdm(runs.items(), "layers", unit="table")
-    return {title: interleave(make(), rounds) for title, make in bar}
+        makers[f"LSTM, 20 single steps of 5 rows, H={hidden}"] = single
+    return makers
+
+
+def several_layers(size: str) -> Makers:
+    """Return the tables of an LSTM of two directions, and of two such layers."""
+    return {
+        f"{name}, {what}, {named(shape)}": partial(
+            contestants.stacks, "LSTM", number, True, what == "training", shape
+        )
+        for shape in DIRECTIONS[size]
+        for number, name in ((1, "two directions"), (2, "two layers of two directions"))
+        for what in ("training", "inference")
+    }
+
+
+def few_rows(size: str) -> Makers:
+    """Return the tables of an LSTM over one sequence, or a few."""
+    return {
+        f"few rows, {what}, {named(shape)}": partial(
+            contestants.stacks, "LSTM", 1, False, what == "training", shape
+        )
+        for what in ("training", "inference")
+        for shape in FEW_ROWS[size]
+    }
 
 
 def memories(size: str) -> dict[str, list[Memory]]:

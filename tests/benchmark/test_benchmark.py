@@ -187,11 +187,24 @@ TABLES = {
         ]
         for cell in ("GRU", "RNN")
     },
+    f"cells, training, {SHAPE}": [
+        "torch.nn.LSTMCell",
+        *(f"LSTMCell norm={norm}" for norm in NORMS),
+    ],
     "LSTM, 20 single steps of 5 rows, H=32": [
         "torch.nn.LSTMCell",
         "torch.nn.LSTM",
         *(f"LSTM norm={norm}{scope}" for norm in NORMS for scope in ("", " frozen")),
     ],
+    **{
+        f"{name}, {what}, {shape}": ["torch.nn.LSTM", *(f"LSTM norm={norm}" for norm in NORMS)]
+        for name, shape in (
+            ("two directions", "T=10 B=8 I=32 H=16"),
+            ("two layers of two directions", "T=10 B=8 I=32 H=16"),
+            ("few rows", "T=10 B=1 I=32 H=32"),
+        )
+        for what in ("training", "inference")
+    },
 }
 
 
