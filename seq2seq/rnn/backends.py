@@ -32,6 +32,44 @@ def check_backend(backend: str) -> None:
         raise ValueError(f"backend={backend!r}: expected 'auto', 'reference' or 'fused'")
 
 
+def recurrences(
+    backend: str,
+    inputs: list[Tensor],
+    layout: Layout,
+    states: list[State | None],
+    cells: list[CellParameters],
+    first_step: Steps = 0,
+) -> list[tuple[Tensor, State]]:
+    """Return what `recurrence` returns for each of the directions of a layer, or for a cell."""
+    if not isinstance(first_step, Tensor) and len(cells) == 2 and at_once(backend, cells):
+        rows = [x.flatten(0, -2) for x in inputs]
+        found = fused.both_recurrences(rows, layout, states, cells, first_step)
+        return [
+            (output.view(*x.shape[:-1], output.size(-1)), last)
+            for x, (output, last) in zip(inputs, found, strict=True)
+        ]
+    return [
+        recurrence(backend, x, layout, state, p, first_step)
+        for x, state, p in zip(inputs, states, cells, strict=True)
+    ]
+
+
+def at_once(backend: str, cells: list[CellParameters]) -> bool:
+    """Return whether both directions of a layer run at once, each on a thread.
+
+    With four threads and more each direction has all of them, one direction after the other; so it
+    is where batch norm normalises the input term of all steps at once.
+    """
+    eager = not torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+    return (
+        eager
+        and torch.get_num_threads() in (2, 3)
+        and all(p.steps is None and p.weight_hh.device.type == "cpu" for p in cells)
+        and not any(s.whole_sequence for s in cells[0].statistics())
+        and all(fused_serves(backend, p.weight_hh.device, p) for p in cells)
+    )
+
+
 def recurrence(
     backend: str,
     x: Tensor,

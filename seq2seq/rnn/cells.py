@@ -56,7 +56,8 @@ class RecurrentCell(RecurrentModule):
             first_step = first_step.unsqueeze(0)
         state = self._state(hx, x.size(0) if batched else None)
         first_step = self._checked_steps(first_step, 1, x.size(0))
-        _, last = self._recurrence("", x, Layout.of_padded(1, x.size(0)), state, first_step)
+        layout = Layout.of_padded(1, x.size(0))
+        [(_, last)] = self._recurrences([""], [x], layout, [state], first_step)
         return self._hx(last if batched else tuple(s.squeeze(0) for s in last))
 
     def _state(self, hx: Any, batch: int | None) -> State | None:

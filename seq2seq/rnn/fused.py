@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from .cpu.launch import run
+from .cpu.launch import run, run_both
 from .packing import Layout, Steps
 from .precision import product_dtype
 from .reference import CellParameters, State
@@ -53,3 +53,17 @@ def recurrence(
         return run(x, layout, state, p, first_step)
     with torch._C._AutoDispatchBelowAutograd():  # saves the time of autograd, which has no work
         return run(x, layout, state, p, first_step)
+
+
+def both_recurrences(
+    inputs: list[Tensor],
+    layout: Layout,
+    states: list[State | None],
+    cells: list[CellParameters],
+    first_step: int = 0,
+) -> list[tuple[Tensor, State]]:
+    """Return what `recurrence` returns for two at once, whose settings are the same, on the CPU."""
+    if torch.is_grad_enabled():
+        return run_both(inputs, layout, states, cells, first_step)
+    with torch._C._AutoDispatchBelowAutograd():
+        return run_both(inputs, layout, states, cells, first_step)

@@ -124,26 +124,35 @@ class RecurrentLayers(RecurrentModule, FlatWeights):
         """
         last: list[State] = []
         for layer in range(self.num_layers):
-            outputs = []
-            for suffix in self.suffixes(layer):
-                initial = None if state is None else tuple(s[len(last)] for s in state)
-                output, final = self._run_direction(suffix, x, layout, initial, first_step)
-                outputs.append(output)
-                last.append(final)
+            suffixes = self.suffixes(layer)
+            initial = [
+                None if state is None else tuple(s[len(last) + number] for s in state)
+                for number in range(len(suffixes))
+            ]
+            outputs, final = self._run_layer(suffixes, x, layout, initial, first_step)
+            last += final
             x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
             if self.dropout and layer < self.num_layers - 1:
                 x = F.dropout(x, self.dropout, self.training)
         return x, tuple(torch.stack(parts) for parts in zip(*last, strict=True))
 
-    def _run_direction(
-        self, suffix: str, x: Tensor, layout: Layout, state: State | None, first_step: Steps
-    ) -> tuple[Tensor, State]:
-        """Return the output (N, H) of one layer and direction, and its last state."""
-        flips = suffix.endswith("_reverse")
-        x = layout.flipped(x) if flips else x
-        output, last = self._recurrence(suffix, x, layout, state, first_step)
-        output = layout.flipped(output) if flips else output
-        return output, last
+    def _run_layer(
+        self,
+        suffixes: list[str],
+        x: Tensor,
+        layout: Layout,
+        states: list[State | None],
+        first_step: Steps,
+    ) -> tuple[list[Tensor], list[State]]:
+        """Return the output (N, H) and the last state of each direction of a layer."""
+        flips = [suffix.endswith("_reverse") for suffix in suffixes]
+        inputs = [layout.flipped(x) if flip else x for flip in flips]
+        found = self._recurrences(suffixes, inputs, layout, states, first_step)
+        outputs, last = zip(*found, strict=True)
+        return [
+            layout.flipped(output) if flip else output
+            for output, flip in zip(outputs, flips, strict=True)
+        ], list(last)
 
     def _state(self, hx: Any, batch: int | None) -> State | None:
         """Return hx as a tuple of (L * D, B, H) tensors, checked; batch None: unbatched."""

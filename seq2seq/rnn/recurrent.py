@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .backends import fused_serves, recurrence
+from .backends import fused_serves, recurrences
 from .checks import check_sizes
 from .config import NormConfig, NormKind
 from .cpu.one_step import cell_steps
@@ -13,7 +13,7 @@ from .cpu.step_loops import shares
 from .packing import Layout, Steps
 from .parameters import RecurrentParameters
 from .precision import product_dtype
-from .reference import State, unroll
+from .reference import CellParameters, State, unroll
 
 
 class RecurrentModule(RecurrentParameters):
@@ -55,25 +55,45 @@ class RecurrentModule(RecurrentParameters):
         """Forget what was prepared."""
         self._steps = {}
 
-    def _recurrence(
-        self, suffix: str, x: Tensor, layout: Layout, state: State | None, first_step: Steps
-    ) -> tuple[Tensor, State]:
-        """Return the output of one recurrence, and its last state.
+    def _recurrences(
+        self,
+        suffixes: list[str],
+        inputs: list[Tensor],
+        layout: Layout,
+        states: list[State | None],
+        first_step: Steps,
+    ) -> list[tuple[Tensor, State]]:
+        """Return the output of each of the recurrences, and its last state.
 
-        x is packed (N, I), or (T, B, I); the output likewise. Batch norm's statistics are updated.
+        Each input is packed (N, I), or (T, B, I); the output likewise. Batch norm's statistics are
+        updated.
         """
-        p = self.cell_parameters(suffix)
-        if state is None and self._starts_at_zero(layout):
-            zeros = p.weight_hh.new_zeros(layout.sequences, self.hidden_size)
-            state = (zeros,) * len(self.state_names)
+        cells = [self.cell_parameters(suffix) for suffix in suffixes]
+        if self._starts_at_zero(layout):
+            states = [self._zeros(layout) if state is None else state for state in states]
         if not layout.sequences:  # the kernels expect some rows
-            states = [s for _, s in unroll(x.flatten(0, -2), layout, state, p, first_step)]
-            output = torch.cat([s[0] for s in states])
-            return output.view(*x.shape[:-1], self.hidden_size), states[-1]
-        output, last = recurrence(self.backend, x, layout, state, p, first_step)
-        for statistics in p.statistics():
-            statistics.finish()
-        return output, last
+            return [
+                self._without_rows(x, layout, state, p, first_step)
+                for x, state, p in zip(inputs, states, cells, strict=True)
+            ]
+        found = recurrences(self.backend, inputs, layout, states, cells, first_step)
+        for p in cells:
+            for statistics in p.statistics():
+                statistics.finish()
+        return found
+
+    def _without_rows(
+        self, x: Tensor, layout: Layout, state: State | None, p: CellParameters, first_step: Steps
+    ) -> tuple[Tensor, State]:
+        """Return the output and the last state of an empty batch, whose gradients are zeros."""
+        states = [s for _, s in unroll(x.flatten(0, -2), layout, state, p, first_step)]
+        output = torch.cat([s[0] for s in states])
+        return output.view(*x.shape[:-1], self.hidden_size), states[-1]
+
+    def _zeros(self, layout: Layout) -> State:
+        """Return a state of zeros."""
+        zeros = self._example().new_zeros(layout.sequences, self.hidden_size)
+        return (zeros,) * len(self.state_names)
 
     def _starts_at_zero(self, layout: Layout) -> bool:
         """Return whether a missing state is replaced by zeros.

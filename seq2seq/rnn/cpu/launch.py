@@ -7,7 +7,14 @@ from torch import Tensor
 from ..packing import Layout, Steps
 from ..precision import product_dtype
 from ..reference import CellParameters, State
-from .operands import places_with_statistics, prepare, record_statistics, running_statistics
+from . import both
+from .operands import (
+    Operands,
+    places_with_statistics,
+    prepare,
+    record_statistics,
+    running_statistics,
+)
 
 
 def run(
@@ -18,33 +25,90 @@ def run(
     first_step: Steps,
 ) -> tuple[Tensor, State]:
     """Return what `reference.recurrence` returns."""
-    on_gpu, dtype = x.is_cuda, product_dtype(p.weight_hh)
+    dtype = product_dtype(p.weight_hh)
     operands = prepare(p, dtype, by_place=isinstance(first_step, Tensor))
-    x, weight_ih = x.to(dtype), operands.weight_ih
-    if on_gpu:
-        u = F.linear(x, weight_ih.to(dtype))
+    u = input_term(x.to(dtype), p, operands)
+    given = (u, *others(state, operands), layout.batch_sizes)
+    if p.ih.statistics is None:
+        output, h_n, c_n, *_ = torch.ops.seq2seq.recurrence(
+            *given, layout.sequences, *row_settings(p), _saves(given)
+        )
+    elif isinstance(first_step, Tensor):
+        places = layout.time_steps(first_step).clamp(max=places_with_statistics(p) - 1)
+        settings = (layout.sequences, operator_name(p), p.ih.eps, not normalised_before(p))
+        output, h_n, c_n = torch.ops.seq2seq.batch_norm_inference(
+            *given, *operands.statistics, places, *settings
+        )
+    else:
+        output, h_n, c_n, _, _, mean, var = torch.ops.seq2seq.batch_norm_recurrence(
+            *given,
+            *running_statistics(p, first_step, layout.steps),
+            layout.sequences,
+            *column_settings(p, layout),
+            not normalised_before(p),
+            _saves(given),
+        )
+        record(p, layout, first_step, state, mean, var)
+    return output, last_state(p, h_n, c_n)
+
+
+def run_both(
+    inputs: list[Tensor],
+    layout: Layout,
+    states: list[State | None],
+    cells: list[CellParameters],
+    first_step: int,
+) -> list[tuple[Tensor, State]]:
+    """Return what `run` returns for both directions of a layer, which run at once.
+
+    Batch norm's input term must not be `normalised_before`.
+    """
+    given: list[both.Tensors] = []
+    for x, state, p in zip(inputs, states, cells, strict=True):
+        dtype = product_dtype(p.weight_hh)
+        operands = prepare(p, dtype)
+        given.append((x.to(dtype), operands.weight_ih, *others(state, operands)))
+    p, width = cells[0], len(cells[0].weight_ih)
+    if p.ih.statistics is None:
+        found = both.run("recurrence", given, layout.batch_sizes, width, row_settings(p))
+    else:
+        given = [
+            (*tensors, *running_statistics(p, first_step, layout.steps))
+            for tensors, p in zip(given, cells, strict=True)
+        ]
+        settings = column_settings(p, layout)
+        found = both.run("batch_norm_recurrence", given, layout.batch_sizes, width, settings)
+        for p, state, (*_, mean, var, _) in zip(cells, states, found, strict=True):
+            record(p, layout, first_step, state, mean, var)
+    return [
+        (output, last_state(p, h_n, c_n))
+        for p, (output, h_n, c_n, *_) in zip(cells, found, strict=True)
+    ]
+
+
+def input_term(x: Tensor, p: CellParameters, operands: Operands) -> Tensor:
+    """Return u = W_ih x (N, G * H), normalised where batch norm does so over the whole sequence."""
+    weight_ih = operands.weight_ih
+    if x.is_cuda:
+        u = F.linear(x, weight_ih.to(x.dtype))
     elif weight_ih.dim() == 2:
         u = torch.ops.seq2seq.projection(x, weight_ih)
     else:
         u = torch.ops.seq2seq.packed_projection(x, weight_ih, None, len(p.weight_ih))
+    return p.ih(u.float(), 0) if normalised_before(p) else u
+
+
+def normalised_before(p: CellParameters) -> bool:
+    """Return whether batch norm normalises the input term over the whole sequence at once."""
+    return p.ih.statistics is not None and p.ih.statistics.whole_sequence
+
+
+def others(
+    state: State | None, operands: Operands
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
+    """Return weight_hh, h_0, c_0 and the vectors of a call."""
     h_0, c_0 = (*(() if state is None else (s.float() for s in state)), None, None)[:2]
-    name = operator_name(p)
-    if p.ih.statistics is not None and p.ih.statistics.whole_sequence:
-        u = p.ih(u.float(), 0)
-    tensors = (u, operands.weight_hh, h_0, c_0, operands.vectors, layout.batch_sizes)
-    if p.ih.statistics is None:
-        output, h_n, c_n, *_ = torch.ops.seq2seq.recurrence(
-            *tensors, layout.sequences, name, p.ih.kind, p.ih.eps, _saves(tensors)
-        )
-    elif isinstance(first_step, Tensor):
-        places = layout.time_steps(first_step).clamp(max=places_with_statistics(p) - 1)
-        settings = (layout.sequences, name, p.ih.eps, not p.ih.statistics.whole_sequence)
-        output, h_n, c_n = torch.ops.seq2seq.batch_norm_inference(
-            *tensors, *operands.statistics, places, *settings
-        )
-    else:
-        output, h_n, c_n = _batch_norm(name, tensors, layout, p, first_step)
-    return output, (h_n, c_n) if p.cell == "lstm" else (h_n,)
+    return operands.weight_hh, h_0, c_0, operands.vectors
 
 
 def operator_name(p: CellParameters) -> str:
@@ -54,29 +118,31 @@ def operator_name(p: CellParameters) -> str:
     return "rnn_relu" if p.activation is torch.relu else "rnn_tanh"
 
 
-def _batch_norm(
-    name: str,
-    tensors: tuple[Tensor | None, ...],
-    layout: Layout,
-    p: CellParameters,
-    first_step: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return output, h_n and c_n with batch norm, and record the statistics of its terms."""
-    assert p.ih.statistics is not None
-    batch_steps = layout.steps_of(p.ih.statistics.norm.min_rows) if p.ih.statistics.use_batch else 0
-    output, h_n, c_n, _, _, mean, var = torch.ops.seq2seq.batch_norm_recurrence(
-        *tensors,
-        *running_statistics(p, first_step, layout.steps),
-        layout.sequences,
-        batch_steps,
-        name,
-        p.ih.eps,
-        not p.ih.statistics.whole_sequence,
-        _saves(tensors),
-    )
-    own = layout.batch_sizes[:batch_steps]
-    record_statistics(p, first_step, own, mean, var, has_state=tensors[2] is not None)
-    return output, h_n, c_n
+def row_settings(p: CellParameters) -> tuple[str, str, float]:
+    """Return cell, norm and eps."""
+    return operator_name(p), p.ih.kind, p.ih.eps
+
+
+def column_settings(p: CellParameters, layout: Layout) -> tuple[int, str, float]:
+    """Return how many steps have statistics of their own; cell and eps."""
+    statistics = p.ih.statistics
+    assert statistics is not None
+    batch_steps = layout.steps_of(statistics.norm.min_rows) if statistics.use_batch else 0
+    return batch_steps, operator_name(p), p.ih.eps
+
+
+def last_state(p: CellParameters, h_n: Tensor, c_n: Tensor) -> State:
+    """Return the parts of the state that a cell has."""
+    return (h_n, c_n) if p.cell == "lstm" else (h_n,)
+
+
+def record(
+    p: CellParameters, layout: Layout, first_step: int, state: State | None, mean: Tensor,
+    var: Tensor,
+) -> None:  # fmt: skip
+    """Record the statistics of the steps that were normalised by their own."""
+    own = layout.batch_sizes[: column_settings(p, layout)[0]]
+    record_statistics(p, first_step, own, mean, var, has_state=state is not None)
 
 
 def _saves(tensors: tuple[Tensor | None, ...]) -> bool:

@@ -7,6 +7,7 @@ torch.export, and a backward operator. u, z and other symbols are those of `refe
 import functools
 import importlib.util
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -211,7 +212,9 @@ def gradients(
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of an operator's arguments."""
     if torch.is_grad_enabled():  # by create_graph=True
-        again = differentiable(name, ctx, (d_output, d_h_n, d_c_n))
+        *tensors, batch_sizes = ctx.saved_tensors[:TENSORS]
+        upstream, statistics = (d_output, d_h_n, d_c_n), ctx.saved_tensors[-2:]
+        again = differentiable(name, upstream, tensors, batch_sizes, statistics, ctx.settings)
         return *again, *[None] * (ctx.arguments - len(again))
     backward = getattr(torch.ops.seq2seq, f"{name}_backward")
     found = backward(
@@ -221,16 +224,26 @@ def gradients(
     return *wanted, *[None] * (ctx.arguments - len(wanted))
 
 
-def differentiable(name: str, ctx: Any, upstream: tuple[Tensor | None, ...]) -> list[Tensor | None]:
-    """Return the gradients of an operator's first arguments, which have gradients themselves."""
-    *tensors, batch_sizes = ctx.saved_tensors[:TENSORS]
+def differentiable(
+    name: str,
+    upstream: tuple[Tensor | None, ...],
+    tensors: Sequence[Tensor | None],
+    batch_sizes: Tensor,
+    statistics: Sequence[Tensor],
+    settings: tuple[Any, ...],
+) -> list[Tensor | None]:
+    """Return gradients of u, weight_hh, h_0, c_0 and vectors, which have gradients themselves.
+
+    settings are those of the operator without `save`; statistics are read with batch norm.
+    """
     layout = Layout.of_packed(batch_sizes)
     if name == "recurrence":
-        _, cell, norm, eps = ctx.settings
+        _, cell, norm, eps = settings
         return second_derivatives.gradients(upstream, tensors, layout, cell, norm, eps)
-    _, batch_steps, cell, eps, normalises_input = ctx.settings
-    statistics = (*ctx.saved_tensors[-2:], batch_steps, normalises_input)
-    return second_derivatives.gradients(upstream, tensors, layout, cell, "batch", eps, statistics)
+    _, batch_steps, cell, eps, normalises_input = settings
+    mean, var = statistics
+    given = (mean, var, batch_steps, normalises_input)
+    return second_derivatives.gradients(upstream, tensors, layout, cell, "batch", eps, given)
 
 
 def projection_shapes(
@@ -251,11 +264,15 @@ def projection_gradients(ctx: Any, du: Tensor) -> tuple[Tensor | None, ...]:
     """Return the gradients of the arguments of seq2seq::projection."""
     needed = ctx.needs_input_grad[:2]
     if torch.is_grad_enabled():  # by create_graph=True
-        x, weight = ctx.saved_tensors
-        wide = du.to(weight.dtype)
-        return (wide @ weight).to(x.dtype), wide.t() @ x.to(weight.dtype)
+        return differentiable_projection(du, *ctx.saved_tensors)
     found = torch.ops.seq2seq.projection_backward(du.contiguous(), *ctx.saved_tensors, *needed)
     return tuple(g if is_needed else None for g, is_needed in zip(found, needed, strict=True))
+
+
+def differentiable_projection(du: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of x and weight, which have gradients themselves."""
+    wide = du.to(weight.dtype)
+    return (wide @ weight).to(x.dtype), wide.t() @ x.to(weight.dtype)
 
 
 def no_second_gradients(ctx: Any, *_: Any) -> None:

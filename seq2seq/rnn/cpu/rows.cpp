@@ -7,6 +7,7 @@
 #include <string_view>
 #include <tuple>
 
+#include "both.h"
 #include "gru_rows.h"
 #include "lstm_rows.h"
 #include "one_step.h"
@@ -267,6 +268,40 @@ Gradients recurrence_backward(const OptionalTensor& d_output, const OptionalTens
   });
 }
 
+// Of each: x, weight_ih, weight_hh, h_0, c_0, vectors. Returns of each what `recurrence` does, and
+// u (N, width).
+std::vector<Tensor> both_recurrences(const Tensors& first, const Tensors& second,
+                                     const Tensor& batch_sizes, int64_t sequences, int64_t width,
+                                     std::string_view cell, std::string_view norm, double eps,
+                                     bool save) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
+  return both(first, second, 6, [&](const std::vector<OptionalTensor>& t) {
+    const Tensor u = input_term(t[0].value(), t[1].value(), width);
+    return std::tuple_cat(recurrence(u, t[2].value(), t[3], t[4], t[5].value(), batch_sizes,
+                                     sequences, cell, norm, eps, save),
+                          std::tuple(u));
+  });
+}
+
+// Of each: d_output, d_h_n, d_c_n; x, weight_ih, weight_hh, h_0, c_0, vectors; output, z, c,
+// moments, u. Returns the gradients of the second group.
+std::vector<Tensor> both_recurrences_backward(const Tensors& first, const Tensors& second,
+                                              const Tensor& batch_sizes, int64_t sequences,
+                                              std::string_view cell, std::string_view norm,
+                                              double eps, bool x_grad, bool weight_ih_grad,
+                                              bool weight_hh_grad) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
+  return both(first, second, 14, [&](const std::vector<OptionalTensor>& t) {
+    const auto [du, dweight_hh, dh_0, dc_0, dvectors] =
+        recurrence_backward(t[0], t[1], t[2], t[13].value(), t[5].value(), t[6], t[7], t[8].value(),
+                            batch_sizes, t[9].value(), t[10].value(), t[11].value(), t[12].value(),
+                            sequences, cell, norm, eps, weight_hh_grad);
+    return std::tuple_cat(
+        back_through_input_term(du, t[3].value(), t[4].value(), x_grad, weight_ih_grad),
+        std::tuple(dweight_hh, dh_0, dc_0, dvectors));
+  });
+}
+
 }  // namespace
 }  // namespace seq2seq
 
@@ -282,6 +317,13 @@ TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
       "Tensor moments, SymInt sequences, str cell, str norm, float eps, bool weight_grad) -> "
       "(Tensor u, Tensor weight_hh, Tensor h_0, Tensor c_0, Tensor vectors)");
   library.def(
+      "both_recurrences(Tensor?[] first, Tensor?[] second, Tensor batch_sizes, int sequences, int "
+      "width, str cell, str norm, float eps, bool save) -> Tensor[]");
+  library.def(
+      "both_recurrences_backward(Tensor?[] first, Tensor?[] second, Tensor batch_sizes, int "
+      "sequences, str cell, str norm, float eps, bool x_grad, bool weight_ih_grad, bool "
+      "weight_hh_grad) -> Tensor[]");
+  library.def(
       "cell_step(Tensor u, Tensor? z, Tensor? h, Tensor? c, Tensor vectors, str cell, str norm, "
       "float eps, bool save) -> (Tensor h, Tensor c, Tensor gates, Tensor moments)");
   library.def(
@@ -293,6 +335,8 @@ TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
 TORCH_LIBRARY_IMPL(seq2seq, CPU, library) {
   library.impl("recurrence", &seq2seq::recurrence);
   library.impl("recurrence_backward", &seq2seq::recurrence_backward);
+  library.impl("both_recurrences", &seq2seq::both_recurrences);
+  library.impl("both_recurrences_backward", &seq2seq::both_recurrences_backward);
   library.impl("cell_step", &seq2seq::cell_step);
   library.impl("cell_step_backward", &seq2seq::cell_step_backward);
 }

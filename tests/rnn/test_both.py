@@ -1,0 +1,202 @@
+"""Both directions of a layer at once: with two threads each direction has one."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from kernel_cases import (
+    BATCH,
+    BATCH_NORM,
+    BFLOAT16,
+    FLOAT32,
+    batch_norm_results,
+    case,
+    distances,
+    layer_of,
+    needs_compiler,
+    present,
+    results,
+)
+from oracles import CELLS
+from torch import Tensor
+
+from seq2seq.rnn import NormConfig, frozen
+from seq2seq.rnn.cpu import both
+
+pytestmark = needs_compiler
+STEPWISE = [norm for name, norm in BATCH.items() if name != "sequence_input"]
+ALL_NORMS: list[str | NormConfig] = ["none", "layer", "rms", *STEPWISE]
+RAGGED = [9, 1, 4, 4, 7]
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The operators of two recurrences that were called."""
+    names = []
+    operator = both.operator
+
+    def noted(name: str) -> Any:
+        names.append(name)
+        return operator(name)
+
+    monkeypatch.setattr(both, "operator", noted)
+    return names
+
+
+CASES = [(cell, norm, RAGGED) for cell in CELLS for norm in ALL_NORMS]
+CASES += [("lstm", norm, lengths) for norm in ("layer", "batch") for lengths in ([6] * 5, [1] * 4)]
+
+
+@pytest.mark.parametrize(("cell", "norm", "lengths"), CASES)
+def test_results_are_those_of_the_reference(
+    cell: str, norm: str | NormConfig, lengths: list[int], called: list[str]
+) -> None:
+    layer = layer_of(17, norm, cell, bidirectional=True, num_layers=2)
+    drawn = case(layer, lengths, given=norm != "layer")
+    expected = results(layer, *drawn, torch.double, "reference")
+    assert called == []
+    apart = distances(results(layer, *drawn, torch.float32, "fused"), expected)
+    tolerance = BATCH_NORM if layer.norm.kind.value == "batch" else FLOAT32
+    assert {name: d for name, d in apart.items() if d > tolerance} == {}
+    name = "batch_norm_recurrence" if layer.norm.kind.value == "batch" else "recurrence"
+    assert called == [name] * 2 + [f"{name}_backward"] * 2
+
+
+@pytest.mark.parametrize("norm", STEPWISE)
+def test_both_directions_record_their_statistics(norm: NormConfig, called: list[str]) -> None:
+    layer = layer_of(17, norm, bidirectional=True)
+    drawn = case(layer, RAGGED, False)
+    expected, _ = batch_norm_results(layer, *drawn, torch.double, "reference")
+    found, _ = batch_norm_results(layer, *drawn, torch.float32, "fused")
+    assert called
+    apart = distances(found, expected)
+    assert {name: d for name, d in apart.items() if d > BATCH_NORM} == {}
+    assert {n for n in apart if n.startswith("running_mean")} >= {
+        "running_mean_ih_l0",
+        "running_mean_ih_l0_reverse",
+    }
+
+
+@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
+def test_bfloat16_agrees_with_the_reference(norm: str, called: list[str]) -> None:
+    layer = layer_of(32, norm, bidirectional=True)
+    drawn = case(layer, RAGGED, True)
+    expected = results(layer, *drawn, torch.float32, "reference", autocast=True)
+    apart = distances(results(layer, *drawn, torch.float32, "fused", autocast=True), expected)
+    assert called
+    assert {name: d for name, d in apart.items() if d > BFLOAT16} == {}
+
+
+@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
+def test_a_thread_for_each_direction_changes_no_bit(norm: str, called: list[str]) -> None:
+    layer = layer_of(64, norm, bidirectional=True)
+    drawn = case(layer, RAGGED * 4, True)
+    at_once = present(results(layer, *drawn, torch.float32, "fused"))
+    assert called
+    torch.set_num_threads(1)
+    alone = present(results(layer, *drawn, torch.float32, "fused"))
+    assert at_once.keys() == alone.keys()
+    for name, value in alone.items():
+        assert torch.equal(at_once[name], value), name
+
+
+@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
+def test_inference_is_that_of_the_reference(norm: str, called: list[str]) -> None:
+    layer = layer_of(32, norm, bidirectional=True).float().eval()
+    x = torch.randn(6, 5, layer.input_size)
+    expected, _ = layer(x)
+    layer.backend = "fused"
+    with torch.no_grad():
+        output, _ = layer(x)
+        with frozen(layer):
+            kept = [layer(x)[0] for _ in range(2)]
+    assert len(called) == 3
+    for found in (output, *kept):
+        assert torch.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+def test_gradients_that_are_not_wanted_are_none(norm: str, called: list[str]) -> None:
+    layer = layer_of(8, norm, bidirectional=True).float()
+    layer.backend = "fused"
+    x = torch.randn(6, 5, layer.input_size, requires_grad=True)
+    layer(x)[0].square().sum().backward()
+    expected = {name: p.grad for name, p in layer.named_parameters()}
+    for name, p in layer.named_parameters():
+        p.requires_grad_(not name.endswith("_reverse"))
+    layer.zero_grad()
+    layer(x)[0].square().sum().backward()
+    assert called
+    for name, p in layer.named_parameters():
+        if name.endswith("_reverse"):
+            assert p.grad is None
+        else:
+            torch.testing.assert_close(p.grad, expected[name])
+
+
+@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
+def test_second_derivatives_are_those_of_the_reference(norm: str, called: list[str]) -> None:
+    layer = layer_of(4, norm, bidirectional=True).float()
+    x = torch.randn(5, 3, layer.input_size, requires_grad=True)
+
+    def second() -> tuple[Tensor, ...]:
+        output, _ = layer(x)
+        [first] = torch.autograd.grad(output.square().sum(), x, create_graph=True)
+        leaves = [x, *layer.parameters()]
+        return torch.autograd.grad(first.square().sum(), leaves)
+
+    expected = second()
+    layer.backend = "fused"
+    found = second()
+    assert called
+    for f, e in zip(found, expected, strict=True):
+        assert (f - e).abs().max() <= 1e-3 * e.abs().max() + 1e-4
+
+
+def test_a_weight_that_changes_before_the_backward_pass_is_refused(called: list[str]) -> None:
+    layer = layer_of(8, "layer", bidirectional=True).float()
+    output, _ = layer(torch.randn(6, 5, layer.input_size))
+    assert not called
+    layer.backend = "fused"
+    output, _ = layer(torch.randn(6, 5, layer.input_size))
+    with torch.no_grad():
+        layer.get_parameter("weight_hh_l0_reverse").zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        output.sum().backward()
+    assert called == ["recurrence"]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+def test_two_or_three_threads_take_a_direction_each(threads: int, called: list[str]) -> None:
+    torch.set_num_threads(threads)
+    layer = layer_of(8, "layer", bidirectional=True).float()
+    layer.backend = "fused"
+    layer(torch.randn(6, 5, layer.input_size))
+    assert bool(called) is (threads in (2, 3))
+
+
+def test_statistics_over_the_whole_input_take_one_direction_after_the_other(
+    called: list[str],
+) -> None:
+    layer = layer_of(8, BATCH["sequence_input"], bidirectional=True).float()
+    layer.backend = "fused"
+    layer(torch.randn(6, 5, layer.input_size))
+    assert not called
+
+
+def test_a_wrong_number_of_tensors_is_refused() -> None:
+    layer = layer_of(8, "none", bidirectional=True).float()
+    layer.backend = "fused"
+    layer(torch.randn(6, 5, layer.input_size))  # loads the operators
+    sizes = torch.tensor([1])
+    with pytest.raises(RuntimeError, match="expected 6 tensors for each recurrence, got 0 and 1"):
+        both.operator("recurrence")([], [None], sizes, 1, 32, "lstm", "none", 1e-5, False)
