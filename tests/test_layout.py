@@ -90,7 +90,7 @@ ROOMS = {
     },
     "probes": {"rnn", "config", "data", "runs", "model", "device", "translation"},
     "training": {
-        *("rnn", "config", "data", "runs", "model", "device", "errors", "files", "figures"),
+        *("rnn", "config", "data", "runs", "model", "device", "errors", "figures"),
         "shown",
         *("translation", "probes"),
     },

@@ -50,8 +50,9 @@ def train(config: Config, run: Run) -> dict[str, Any]:
         if status is Status.replaced:
             run.clear()
         processes.wait()
-        state.restore()
-        changes = [] if before is None else check_new_end(state, before)
+        changes = state.restore()
+        if before is not None:
+            changes += check_new_end(state, before)
         with begun(state, [*remarks, *changes]):
             if remarks:  # once saved, the run needs no other folder or file
                 state.save()

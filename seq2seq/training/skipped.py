@@ -4,7 +4,6 @@ from typing import NoReturn
 
 from ..device import is_read_freely
 from ..errors import TrainingError
-from ..files import exists
 from ..runs.checkpoint import read_state
 from ..runs.logbook import Logbook
 from .state import TrainingState
@@ -52,14 +51,12 @@ def shown(result: StepResult) -> str:
 
 def give_up(state: TrainingState, update: int, result: StepResult) -> NoReturn:
     """Raise TrainingError that names the last update, the checkpoint to use, and what to lower."""
-    rate, last = state.optimizer.param_groups[0]["lr"], state.run.checkpoint("last")
-    kept = "there is no checkpoint yet"
-    if exists(last):
-        saved = read_state(last)["progress"]["update"]
-        kept = f"the last good checkpoint is {last}, of update {saved}"
+    rate, kept = state.optimizer.param_groups[0]["lr"], "no checkpoint yet"
+    if paths := state.run.resumable():
+        saved = read_state(paths[0])["progress"]["update"]
+        kept = f"last good checkpoint: {paths[0]} of update {saved}"
     raise TrainingError(
-        f"update {update}, lr {rate:.3g}: {shown(result)}: not finite, in"
-        f" {state.progress.skipped_in_row} updates in a row"
-        f" (trainer.max_skipped={state.config.trainer.max_skipped}); try a lower optimizer.lr, a"
-        f" smaller optimizer.clip_norm or trainer.precision=fp32; {kept}"
+        f"update {update}, lr {rate:.3g}: {shown(result)}, not finite"
+        f" ({state.progress.skipped_in_row} in a row); try a lower optimizer.lr or"
+        f" optimizer.clip_norm, or trainer.precision=fp32; {kept}"
     )

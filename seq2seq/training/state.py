@@ -1,10 +1,12 @@
 """Everything that a checkpoint holds: weights, optimizer, batches, random numbers and progress."""
 
 import math
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +20,6 @@ from ..data.dataset import ParallelDataset, Prepared
 from ..data.preparation import prepare
 from ..device import choose_device, set_threads
 from ..errors import AGAIN
-from ..files import exists
 from ..model import Translator
 from ..runs.checkpoint import (
     CheckpointError,
@@ -194,17 +195,36 @@ class TrainingState:
             "average": asdict(self.interval),
             "corpus": self.corpus,
         } | ({} if standing is None else {"standing": standing})
-        save_checkpoint(self.run.checkpoint(name), tensors, header)
+        keep = self.run.checkpoint("previous") if name == "last" else None
+        save_checkpoint(self.run.checkpoint(name), tensors, header, keep)
 
-    def restore(self) -> None:
-        """Load checkpoint 'last' if there is one.
+    def restore(self) -> list[str]:
+        """Load checkpoint 'last' if there is one, or the one before if that cannot be used.
 
-        Raises RunError if the corpus has changed since, CheckpointError if the file is damaged, is
-        of another architecture or holds no training state.
+        Return a line that says so; the file that cannot be used is renamed. Raises RunError if the
+        corpus has changed since, CheckpointError if no file can be used: it is damaged, of another
+        architecture or holds no training state. Every process has to call this.
         """
-        path = self.run.checkpoint("last")
-        if not exists(path):
-            return
+        last, errors = self.run.checkpoint("last"), list[CheckpointError]()
+        for path in self.run.resumable():
+            try:
+                self._restore(path)
+            except CheckpointError as error:
+                errors.append(error)
+                continue
+            self.processes.wait()  # nobody reads the damaged file any more
+            if path == last:
+                return []
+            if errors and self.processes.is_main:
+                os.replace(last, self.run.checkpoint("damaged"))
+            problem = errors[0].what if errors else f"{last}: no such checkpoint"
+            return [f"{problem}; going on from {path}, of update {self.progress.update}"]
+        if errors:
+            raise errors[0]
+        return []
+
+    def _restore(self, path: Path) -> None:
+        """Load a checkpoint of training; RunError and CheckpointError as `restore` says."""
         tensors, header = load_checkpoint(path)
         before = header.get("corpus", self.corpus)
         if different := [key for key, now in self.corpus.items() if before.get(key) != now]:
@@ -220,9 +240,9 @@ class TrainingState:
             self.sampler.load_state_dict(header["sampler"])
             self.progress = Progress(**header["progress"])
             self.interval = Interval(**header.get("average", {}))
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise CheckpointError(
-                f"{path}: not a checkpoint that training can resume from ({error}); {AGAIN}"
+                f"{path}: not a checkpoint that training can resume from ({error})", AGAIN
             ) from error
 
     def _random_states(self) -> dict[str, Tensor]:

@@ -79,11 +79,11 @@ def train_step(
     if may_be(norm > limit):
         nn.utils.clip_grads_with_norm_(model.parameters(), limit, norm)
     skipped = ~(sums[0].isfinite() & norm.isfinite())
+    optimizer.found_inf = None  # type: ignore[attr-defined]
     if may_be(skipped):
+        optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]  # 1: step does nothing
         for now, old in before:
             now.copy_(torch.where(skipped, old, now))
-    # Two attributes that torch's fused optimizers read; 1 leaves the parameters alone.
-    optimizer.grad_scale, optimizer.found_inf = None, skipped.float()  # type: ignore[attr-defined]
     optimizer.step()
     return Unread(torch.cat([sums, torch.stack([norm.double(), skipped.double()])]), tokens)
 

@@ -128,19 +128,17 @@ def test_too_many_in_a_row_stop_the_run(
 ) -> None:
     poison(4, 5, 6)
     t = new_state(f"trainer.max_skipped={most}", "trainer.checkpoint_every=2")
-    named = rf"{t.run.checkpoint('last')}, of update {last - 1 - (last - 1) % 2}"
-    with pytest.raises(TrainingError, match=rf"update {last}, lr .*{most + 1} updates in a row"):
+    named = rf"{t.run.checkpoint('last')} of update {last - 1 - (last - 1) % 2}"
+    with pytest.raises(TrainingError, match=rf"update {last}, lr .*\({most + 1} in a row"):
         fit_quietly(t)
     poison(1)
-    with pytest.raises(
-        TrainingError, match=r"lower optimizer.lr.*last good checkpoint is " + named
-    ):
+    with pytest.raises(TrainingError, match=r"lower optimizer.lr.*last good checkpoint: " + named):
         fit_quietly(new_state("trainer.max_skipped=0"))
 
 
 def test_without_a_checkpoint_the_error_says_so(poison: Poison, new_state: NewState) -> None:
     poison(1)
-    with pytest.raises(TrainingError, match="there is no checkpoint yet"):
+    with pytest.raises(TrainingError, match="no checkpoint yet"):
         fit_quietly(new_state("trainer.max_skipped=0"))
 
 
@@ -174,7 +172,7 @@ def test_a_resumed_run_counts_on(
     assert_equal(tensors(run, "last"), tensors(whole, "last"))
     stopped(tmp_path / "strict")
     poison(5, 6, first=5)
-    with pytest.raises(TrainingError, match=r"update 6, .* 3 updates in a row"):
+    with pytest.raises(TrainingError, match=r"update 6, .* \(3 in a row"):
         train_here(tmp_path / "strict", *settings)
 
 
