@@ -41,6 +41,11 @@ def processor(device: torch.device) -> str:
     return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
 
 
+def is_read_freely(device: torch.device) -> bool:
+    """Return whether numbers on a device are read without waiting, as for a GPU's work."""
+    return device.type == "cpu"
+
+
 def set_threads(threads: int | None) -> None:
     """Set the number of CPU threads; None leaves torch's choice. ValueError below 1."""
     if threads is None:

@@ -11,7 +11,7 @@ from seq2seq.runs.jsonl import read_metrics
 from seq2seq.runs.logbook import Logbook
 from seq2seq.training.loop import fit
 from seq2seq.training.state import TrainingState
-from seq2seq.training.step import StepResult, train_step
+from seq2seq.training.step import StepResult, read, train_step
 
 PLAIN = [
     "norm=none",
@@ -67,7 +67,7 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
 def step(state: TrainingState, group: Sequence[Batch]) -> tuple[StepResult, Tensor]:
     """Make one update at the configured peak rate; return its result and the weights' change."""
     before = weights(state.model)
-    result = train_step(state.model, state.optimizer, group, state.config, state.device)
+    [result] = read([train_step(state.model, state.optimizer, group, state.config, state.device)])
     moved = torch.cat(
         [(value - before[name]).flatten() for name, value in state.model.named_parameters()]
     )

@@ -57,6 +57,11 @@ class TrainerConfig:
     """Updates between checkpoints; null: at each validation."""
     log_every: int = number(20, at_least=1, at_most=MOST)
     """Updates between entries in metrics.jsonl and TensorBoard."""
+    max_skipped: int = number(5, at_least=0, at_most=MOST)
+    """Updates in a row that may be skipped, as loss or gradient is not finite; one more stops.
+
+    A GPU is asked every `log_every` updates, so that the run may stop so much later.
+    """
     best_metric: Metric = Metric.bleu
     patience: int | None = number(None, at_least=1, at_most=MOST)
     """Stop after this number of validations without a better one; null: never."""

@@ -21,9 +21,11 @@ class Packing:
         assert packed.unsorted_indices is not None
         self.shape = (lengths.numel(), steps)
         self.batch_sizes = packed.batch_sizes  # (T,), on the CPU
-        self.index = packed.data.to(device)  # (N,) of each row: its place in the flat (B * T)
-        self.sorted_indices = packed.sorted_indices.to(device)  # (B,)
-        self.unsorted_indices = packed.unsorted_indices.to(device)  # (B,)
+        self.index = packed.data.to(
+            device, non_blocking=True
+        )  # (N,) of each row: its place in the flat (B * T)
+        self.sorted_indices = packed.sorted_indices.to(device, non_blocking=True)  # (B,)
+        self.unsorted_indices = packed.unsorted_indices.to(device, non_blocking=True)  # (B,)
 
     def pack(self, padded: Tensor) -> Tensor:
         """Return the rows (N, ...) of padded (B, T, ...)."""
@@ -40,4 +42,5 @@ class Packing:
 
     def positions(self) -> Tensor:
         """Return the position in the sorted batch of each row's sentence (N,)."""
-        return torch.cat([torch.arange(n) for n in self.batch_sizes.tolist()]).to(self.index.device)
+        rows = torch.cat([torch.arange(n) for n in self.batch_sizes.tolist()])
+        return rows.to(self.index.device, non_blocking=True)

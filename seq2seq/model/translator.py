@@ -157,7 +157,8 @@ class Translator(nn.Module):
         dropout = self._dropout(packing)
         rows = dropout("source", self._embed(self.src_embedding, src, packing))  # (N, E)
         states, last = self._call(self.encoder, rows, packing, dropout)
-        mask = torch.arange(src.size(1), device=src.device) < src_lengths.to(src.device)[:, None]
+        lengths = src_lengths.to(src.device, non_blocking=True)
+        mask = torch.arange(src.size(1), device=src.device) < lengths[:, None]
         memory = self.decoder.memory(states, packing, mask)
         return memory, self.decoder.first_state(self.bridge(last))
 

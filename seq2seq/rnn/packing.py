@@ -72,7 +72,7 @@ class Layout:
         """Return rows x (N, F), or (T, B, F), with every sequence flipped by itself."""
         if x.dim() == 3:
             return x.flip(0)
-        return x.index_select(0, self._flipped_rows.to(x.device))
+        return x.index_select(0, self._flipped_rows.to(x.device, non_blocking=True))
 
     @cached_property
     def _flipped_rows(self) -> Tensor:

@@ -263,8 +263,8 @@ class RecurrentParameters(Freezable, Stepwise):
 
 def last_place(steps_seen: Tensor, places: int) -> int | Tensor:
     """Return the last of so many places that has statistics; without any it is the first one."""
-    functional = torch._C._are_functorch_transforms_active() or steps_seen.is_meta
-    if functional or torch.compiler.is_compiling():
+    functional = torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling()
+    if functional or steps_seen.device.type != "cpu":  # a GPU is not waited for
         return steps_seen.clamp(1, places) - 1
     return min(places, max(int(steps_seen), 1)) - 1
 

@@ -55,7 +55,8 @@ class BatchStatistics:
     """(), of all terms of the layer and direction"""
     last: int | Tensor
     """The last place that had statistics before the call; later steps read it too. A tensor ()
-    where no number can be read: while a program is traced, under torch.func, on a meta device.
+    where no number can be read: while a program is traced, under torch.func, on a GPU without
+    waiting for it, on a meta device.
     """
     norm: NormConfig
     use_batch: bool

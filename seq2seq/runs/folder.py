@@ -71,8 +71,13 @@ class Run:
         return run
 
     def checkpoint(self, name: str) -> Path:
-        """Return the file of checkpoint `last`, `best`, or one that is to be averaged."""
+        """Return the file of checkpoint `last`, `previous`, `best`, or one to be averaged."""
         return self.checkpoints / f"{name}.safetensors"
+
+    def resumable(self) -> list[Path]:
+        """Return the checkpoints that training can resume from, the newest first."""
+        paths = [self.checkpoint(name) for name in ("last", "previous")]
+        return [path for path in paths if exists(path)]
 
     def first_weights(self) -> Path:
         """Return the checkpoint that other runs start from; RunError if there is none yet."""

@@ -107,12 +107,13 @@ class Logbook:
                 name if "/" in name else f"{kind}/{name}", value, position["update"]
             )
 
-    def show(self, update: int, total: int | None, shown: dict[str, str]) -> None:
-        """Move the progress bar to this update; `shown` is printed behind it."""
+    def show(self, update: int, total: int | None, shown: dict[str, str] | None) -> None:
+        """Move the progress bar to this update; `shown` is printed behind it, None: as before."""
         if self.bar.n == 0 and update > 1:
             self.bar.initial = self.bar.n = self.bar.last_print_n = update - 1
         self.bar.total = total
-        self.bar.set_postfix(shown, refresh=False)
+        if shown is not None:
+            self.bar.set_postfix(shown, refresh=False)
         self.bar.update(update - self.bar.n)
 
     def say(self, message: str) -> None:
@@ -171,8 +172,11 @@ class NoLogbook(Logbook):
     def log(self, kind: str, position: dict[str, Any], values: dict[str, float]) -> None:
         """Do nothing: the main process writes."""
 
+    def say(self, message: str) -> None:
+        """Do nothing: the main process speaks."""
+
     def remark(self, kind: str, message: str) -> None:
         """Do nothing: the main process speaks."""
 
-    def show(self, update: int, total: int | None, shown: dict[str, str]) -> None:
+    def show(self, update: int, total: int | None, shown: dict[str, str] | None) -> None:
         """Do nothing: the main process shows the progress."""

@@ -38,6 +38,10 @@ class Results:
     update: int
     tokens: int | None = None
     """Target tokens trained on."""
+    skipped: int | None = None
+    """Updates that were skipped, as loss or gradient was not finite."""
+    skipped_in_row: int | None = None
+    """The last of them."""
     seconds: float | None = None
     """Time in updates alone."""
     wall_seconds: float

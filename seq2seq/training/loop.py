@@ -13,7 +13,6 @@ from ..config import Config
 from ..config.settings import settings
 from ..data.batches import Batch
 from ..device import choose_device
-from ..errors import TrainingError
 from ..runs.folder import Run, Status
 from ..runs.logbook import Logbook, NoLogbook
 from .commit import code_commit
@@ -24,6 +23,7 @@ from .optimizer import learning_rate
 from .processes import is_main, joined
 from .reporting import heading, log_interval, show_progress, summary
 from .signals import on_stop, stop
+from .skipped import read_results, reading_due
 from .start import first_weights
 from .state import TrainingState, initial_state
 from .step import train_step
@@ -50,8 +50,9 @@ def train(config: Config, run: Run) -> dict[str, Any]:
         if status is Status.replaced:
             run.clear()
         processes.wait()
-        state.restore()
-        changes = [] if before is None else check_new_end(state, before)
+        changes = state.restore()
+        if before is not None:
+            changes += check_new_end(state, before)
         with begun(state, [*remarks, *changes]):
             if remarks:  # once saved, the run needs no other folder or file
                 state.save()
@@ -78,20 +79,21 @@ def fit(state: TrainingState, logbook: Logbook) -> None:
             group = next(groups)
             rate = set_learning_rate(state)
             started = time.perf_counter()
-            with update_named(progress.update + 1, rate):
-                result = train_step(
-                    state.model, state.optimizer, group, config, state.device, processes
-                )
-            state.count(result, time.perf_counter() - started)
+            state.count(
+                train_step(state.model, state.optimizer, group, config, state.device, processes)
+            )
+            norm = read_results(state, logbook) if reading_due(state) else 0.0
+            state.spend(time.perf_counter() - started)
             show_progress(state, logbook)
             if is_due(config.trainer.log_every, progress.update):
-                log_interval(state, logbook, rate, result.gradient_norm)
+                log_interval(state, logbook, rate, norm)
             if validation_due(state):
                 validate(state, logbook)
                 state.save()
             elif is_due(config.trainer.checkpoint_every, progress.update):
                 state.save()
             if number := stop_requested(state, received):
+                read_results(state, logbook)
                 state.save()
                 stop(number, progress.update, state.run.resume_command())
         if progress.best is None:
@@ -118,15 +120,6 @@ def set_learning_rate(state: TrainingState) -> float:
     for parameters in state.optimizer.param_groups:
         parameters["lr"] = rate
     return rate
-
-
-@contextmanager
-def update_named(update: int, rate: float) -> Iterator[None]:
-    """Name the update and its learning rate in a TrainingError that is raised inside."""
-    try:
-        yield
-    except TrainingError as error:
-        raise TrainingError(f"update {update}, lr {rate:.3g}: {error}") from error
 
 
 def stop_requested(state: TrainingState, received: list[int]) -> int:

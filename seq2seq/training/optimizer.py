@@ -13,9 +13,22 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
     """Return the configured optimizer; the loop sets its learning rate before each update."""
     groups = parameter_groups(model, config)
     if config.kind is OptimizerKind.sgd:
-        return torch.optim.SGD(groups, config.lr, config.momentum, fused=True)
+        sgd = torch.optim.SGD(groups, config.lr, config.momentum, fused=True)
+        sgd.register_step_pre_hook(begin_momentum)
+        return sgd
     kind = torch.optim.AdamW if config.kind is OptimizerKind.adamw else torch.optim.Adam
     return kind(groups, config.lr, config.betas, config.eps, fused=True)
+
+
+def begin_momentum(optimizer: torch.optim.Optimizer, *_: object) -> None:
+    """Begin SGD's momentum with zeros, which gives the first update that torch gives.
+
+    torch would begin with memory as it finds it, and keep that if the first update is skipped.
+    """
+    for group in (g for g in optimizer.param_groups if g["momentum"]):
+        for p in (p for p in group["params"] if p.grad is not None):
+            if optimizer.state[p].get("momentum_buffer") is None:
+                optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
 
 
 def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:

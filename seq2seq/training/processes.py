@@ -63,10 +63,10 @@ class Processes:
                 dist.broadcast(buffer, src=0)
 
     def max(self, value: float) -> float:
-        """Return the largest value of any process, in every process."""
+        """Return the largest value of any process, in every process; waits for no GPU."""
         if self.size == 1:
             return value
-        shared = torch.tensor(value, dtype=torch.float64, device=self.device)
+        shared = torch.tensor(value, dtype=torch.float64)
         dist.all_reduce(shared, dist.ReduceOp.MAX)
         return float(shared)
 
@@ -115,7 +115,9 @@ def joined(device: torch.device) -> Iterator[Processes]:
     # imports it with the first optimizer: by then the group would never end, and its threads
     # could end the process with an error while Python shuts down.
     importlib.import_module("torch.distributed.nn.functional")
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT
+    )
     try:
         together = Processes(dist.get_rank(), size, device)
         yield together

@@ -45,28 +45,33 @@ def log_interval(state: TrainingState, logbook: Logbook, rate: float, norm: floa
     `rate` is the learning rate and `norm` the gradient norm of the last of these updates.
     """
     interval = state.interval
-    nll = interval.nll / interval.tokens
+    nll = interval.mean(interval.nll)
     values = {
-        "loss": interval.loss / interval.tokens,
+        "loss": interval.mean(interval.loss),
         "nll": nll,
         "perplexity": perplexity(nll),
         "lr": rate,
         "tokens_per_second": interval.tokens / interval.seconds,
         "gradient_norm/all": norm,
         **gradient_norms(state.model),
+        "skipped": state.progress.skipped,
     }
     logbook.log("train", state.position(), values)
     state.interval = Interval()
 
 
 def show_progress(state: TrainingState, logbook: Logbook) -> None:
-    """Move the progress bar to the present update, with the interval's loss and speed."""
+    """Move the progress bar to the present update, with the interval's loss and speed.
+
+    They stay as they are while updates are unread.
+    """
     interval = state.interval
     shown = {
-        "loss": f"{interval.loss / interval.tokens:.3f}",
+        "loss": f"{interval.mean(interval.loss):.3f}",
         "tokens/s": f"{interval.tokens / interval.seconds:,.0f}",
     }
-    logbook.show(state.progress.update, state.total_updates(), shown)
+    now = None if state.unread else shown
+    logbook.show(state.progress.update, state.total_updates(), now)
 
 
 def heading(state: TrainingState) -> str:

@@ -19,7 +19,7 @@ def first_weights(state: TrainingState) -> list[str]:
     for a run that goes on from a checkpoint.
     """
     config, model, tokenizers = state.config, state.model, state.prepared.tokenizers
-    if not config.overwrite and state.run.checkpoint("last").exists():
+    if not config.overwrite and state.run.resumable():
         return []
     if config.init_from is not None:
         if not config.overwrite:

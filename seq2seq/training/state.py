@@ -1,9 +1,12 @@
 """Everything that a checkpoint holds: weights, optimizer, batches, random numbers and progress."""
 
 import math
+import os
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +20,6 @@ from ..data.dataset import ParallelDataset, Prepared
 from ..data.preparation import prepare
 from ..device import choose_device, set_threads
 from ..errors import AGAIN
-from ..files import exists
 from ..model import Translator
 from ..runs.checkpoint import (
     CheckpointError,
@@ -36,7 +38,7 @@ from ..translation.scores import bleu_metric
 from .evaluation import training_batches
 from .optimizer import make_optimizer
 from .processes import ONE_PROCESS, SEED_STRIDE, Processes
-from .step import StepResult
+from .step import StepResult, Unread, read
 
 
 @dataclass
@@ -44,7 +46,9 @@ class Progress:
     """How far a run is; its fields are the keys of `progress` in a checkpoint."""
 
     update: int = 0  # number of updates so far
-    tokens: int = 0  # number of target tokens trained on
+    tokens: int = 0  # number of target tokens trained on; those of skipped updates do not count
+    skipped: int = 0  # number of updates skipped, as loss or gradient was not finite
+    skipped_in_row: int = 0  # number of them since the last one that was not
     seconds: float = 0.0  # time spent in updates alone
     wall_seconds: float = 0.0  # time in the loop, validation included, set-up and pauses not
     best: float | None = None  # BLEU of the best validation, or its loss with the sign changed
@@ -62,6 +66,10 @@ class Interval:
     nll: float = 0.0
     tokens: int = 0
     seconds: float = 0.0
+
+    def mean(self, total: float) -> float:
+        """Return a sum divided by the target tokens; nan where every update was skipped."""
+        return total / self.tokens if self.tokens else math.nan
 
 
 @dataclass
@@ -84,6 +92,8 @@ class TrainingState:
     """Reading of the clock at which `wall_seconds` was 0."""
     origin: Origin | None = None
     """What the weights of a new run are from; None for random ones."""
+    unread: list[Unread] = field(default_factory=list)
+    """The last updates, whose results are still on the device."""
 
     # -- progress ---
 
@@ -91,14 +101,38 @@ class TrainingState:
         """Count `wall_seconds` from now on, in addition to those of earlier starts."""
         self.started = time.perf_counter() - self.progress.wall_seconds
 
-    def count(self, result: StepResult, seconds: float) -> None:
-        """Add an update to the progress and to the interval."""
+    def count(self, update: Unread) -> None:
+        """Count an update; its results are added by `read`."""
         self.progress.update += 1
-        self.interval.loss += result.loss
-        self.interval.nll += result.nll
-        for sums in (self.progress, self.interval):
+        self.unread.append(update)
+
+    def spend(self, seconds: float) -> None:
+        """Add time to the progress and to the interval."""
+        self.progress.seconds += seconds
+        self.interval.seconds += seconds
+
+    def read(self) -> Iterator[tuple[int, StepResult]]:
+        """Yield number and result of the updates since the last call; wait for a GPU once.
+
+        Each is added to the progress and to the interval first.
+        """
+        first = self.progress.update - len(self.unread) + 1
+        results, self.unread = read(self.unread), []
+        for number, result in enumerate(results, first):
+            self._add(result)
+            yield number, result
+
+    def _add(self, result: StepResult) -> None:
+        progress, interval = self.progress, self.interval
+        if result.skipped:
+            progress.skipped += 1
+            progress.skipped_in_row += 1
+            return
+        progress.skipped_in_row = 0
+        interval.loss += result.loss
+        interval.nll += result.nll
+        for sums in (progress, interval):
             sums.tokens += result.tokens
-            sums.seconds += seconds
 
     def fraction_done(self, trainer: TrainerConfig | None = None) -> float:
         """Return the finished part of the training, 0 to 1, by the limit that is closer.
@@ -147,6 +181,7 @@ class TrainingState:
         `standing` are the numbers of the model's validation. Every process has to call it; the main
         one writes.
         """
+        assert not self.unread, "updates are read before they are saved"
         self.progress.wall_seconds = time.perf_counter() - self.started
         tensors = self._random_states() if name == "last" else {}
         if not self.processes.is_main:
@@ -160,17 +195,36 @@ class TrainingState:
             "average": asdict(self.interval),
             "corpus": self.corpus,
         } | ({} if standing is None else {"standing": standing})
-        save_checkpoint(self.run.checkpoint(name), tensors, header)
+        keep = self.run.checkpoint("previous") if name == "last" else None
+        save_checkpoint(self.run.checkpoint(name), tensors, header, keep)
 
-    def restore(self) -> None:
-        """Load checkpoint 'last' if there is one.
+    def restore(self) -> list[str]:
+        """Load checkpoint 'last' if there is one, or the one before if that cannot be used.
 
-        Raises RunError if the corpus has changed since, CheckpointError if the file is damaged, is
-        of another architecture or holds no training state.
+        Return a line that says so; the file that cannot be used is renamed. Raises RunError if the
+        corpus has changed since, CheckpointError if no file can be used: it is damaged, of another
+        architecture or holds no training state. Every process has to call this.
         """
-        path = self.run.checkpoint("last")
-        if not exists(path):
-            return
+        last, errors = self.run.checkpoint("last"), list[CheckpointError]()
+        for path in self.run.resumable():
+            try:
+                self._restore(path)
+            except CheckpointError as error:
+                errors.append(error)
+                continue
+            self.processes.wait()  # nobody reads the damaged file any more
+            if path == last:
+                return []
+            if errors and self.processes.is_main:
+                os.replace(last, self.run.checkpoint("damaged"))
+            problem = errors[0].what if errors else f"{last}: no such checkpoint"
+            return [f"{problem}; going on from {path}, of update {self.progress.update}"]
+        if errors:
+            raise errors[0]
+        return []
+
+    def _restore(self, path: Path) -> None:
+        """Load a checkpoint of training; RunError and CheckpointError as `restore` says."""
         tensors, header = load_checkpoint(path)
         before = header.get("corpus", self.corpus)
         if different := [key for key, now in self.corpus.items() if before.get(key) != now]:
@@ -186,9 +240,9 @@ class TrainingState:
             self.sampler.load_state_dict(header["sampler"])
             self.progress = Progress(**header["progress"])
             self.interval = Interval(**header.get("average", {}))
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise CheckpointError(
-                f"{path}: not a checkpoint that training can resume from ({error}); {AGAIN}"
+                f"{path}: not a checkpoint that training can resume from ({error})", AGAIN
             ) from error
 
     def _random_states(self) -> dict[str, Tensor]:

@@ -1,16 +1,15 @@
-"""One parameter update: forward, backward, clip, step."""
+"""One parameter update: forward, backward, clip, step. A GPU is never waited for."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..config import Config
 from ..data.batches import Batch
-from ..device import autocast
-from ..errors import TrainingError
+from ..device import autocast, is_read_freely
 from ..model import Translator
 from .processes import ONE_PROCESS, Processes
 
@@ -21,8 +20,28 @@ class StepResult:
 
     loss: float  # summed loss with label smoothing, in nats
     nll: float  # summed negative log-likelihood, in nats
-    tokens: int  # number of target tokens, over all processes
     gradient_norm: float  # Euclidean norm of the whole gradient before clipping
+    skipped: bool  # whether loss or gradient was not finite, and the update left out
+    tokens: int  # number of target tokens, over all processes
+
+
+@dataclass
+class Unread:
+    """The result of an update that may still be under way on a GPU."""
+
+    numbers: Tensor  # (4,) float64: loss, nll, gradient norm, and 1 where it was skipped
+    tokens: int
+
+
+def read(updates: Sequence[Unread]) -> list[StepResult]:
+    """Return the results of updates; wait for a GPU once."""
+    if not updates:
+        return []
+    rows = torch.stack([update.numbers for update in updates]).tolist()
+    return [
+        StepResult(loss, nll, norm, bool(skipped), update.tokens)
+        for (loss, nll, norm, skipped), update in zip(rows, updates, strict=True)
+    ]
 
 
 def train_step(
@@ -32,16 +51,18 @@ def train_step(
     config: Config,
     device: torch.device,
     processes: Processes = ONE_PROCESS,
-) -> StepResult:
+) -> Unread:
     """Update the parameters once, by the mean loss of the target tokens of `batches`.
 
     Several batches accumulate their gradients. Of each batch this process computes its own share.
     Clipping bounds the norm of the whole gradient (Pascanu et al. 2013, algorithm 1).
 
-    Raises TrainingError, and leaves the parameters alone, if loss or gradient is not finite.
+    Where loss or gradient norm is not finite, parameters, optimizer and batch norm's statistics
+    stay as they are, in all processes.
     """
     optimizer.zero_grad(set_to_none=True)
     tokens = sum(batch.tgt_tokens for batch in batches)
+    before = statistics(model, max(max(b.src.size(1), b.tgt.size(1)) for b in batches))
     sums = torch.zeros(2, dtype=torch.float64, device=device)  # loss, nll
     for share in (batch.share(processes.rank, processes.size) for batch in batches):
         if share is None:
@@ -52,16 +73,27 @@ def train_step(
         sums += torch.stack([loss.detach() * tokens, nll])
     processes.sum_gradients(model)
     processes.share_buffers(model)
-    loss_sum, nll_sum = processes.sum(sums).tolist()
+    sums = processes.sum(sums)
     limit = config.optimizer.clip_norm or math.inf
-    total = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-    norm = total.item()
-    if norm > limit:
-        nn.utils.clip_grads_with_norm_(model.parameters(), limit, total)
-    if not (math.isfinite(loss_sum) and math.isfinite(norm)):
-        raise TrainingError(
-            f"loss {loss_sum / tokens} or gradient norm {norm} is not finite; try a lower "
-            "optimizer.lr, a smaller optimizer.clip_norm or trainer.precision=fp32"
-        )
+    norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    if may_be(norm > limit):
+        nn.utils.clip_grads_with_norm_(model.parameters(), limit, norm)
+    skipped = ~(sums[0].isfinite() & norm.isfinite())
+    optimizer.found_inf = None  # type: ignore[attr-defined]
+    if may_be(skipped):
+        optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]  # 1: step does nothing
+        for now, old in before:
+            now.copy_(torch.where(skipped, old, now))
     optimizer.step()
-    return StepResult(loss_sum, nll_sum, tokens, norm)
+    return Unread(torch.cat([sums, torch.stack([norm.double(), skipped.double()])]), tokens)
+
+
+def may_be(condition: Tensor) -> bool:
+    """Return whether a condition () may hold: it is looked at where nobody has to wait for it."""
+    return not is_read_freely(condition.device) or bool(condition)
+
+
+def statistics(model: nn.Module, steps: int) -> list[tuple[Tensor, Tensor]]:
+    """Return batch norm's statistics of the first steps, as views, and copies of them."""
+    views = [buffer[:steps] if buffer.dim() else buffer for buffer in model.buffers()]
+    return [(view, view.clone()) for view in views]

@@ -368,6 +368,14 @@ def test_languages_are_those_of_the_other_run(
     assert "source_language: nl" in other.out
 
 
+def test_damaged_weights_are_named(copied: Run, train_command: Command, tmp_path: Path) -> None:
+    best = copied.checkpoint("best")
+    best.write_bytes(best.read_bytes()[:-1] + b"?")
+    done = train_command(f"init_from={copied.folder}", *other_text(tmp_path))
+    assert done.code == 2
+    assert "best.safetensors: damaged or truncated checkpoint (SHA-256 is" in done.err
+
+
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     run = Run(tmp_path)
     assert run.origin() is None

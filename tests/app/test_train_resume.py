@@ -136,7 +136,7 @@ flush, writes = os.fsync, []
 def dying(number):
     name = os.path.basename(os.readlink(f"/proc/self/fd/{{number}}"))
     writes.append(name.startswith(".last"))
-    if sum(writes) == 3:
+    if sum(writes) == 5:  # each write is flushed twice, before and after it is read back
         os.kill(os.getpid(), signal.SIGKILL)
     flush(number)
 checkpoint.os.fsync = dying

@@ -16,7 +16,7 @@ from seq2seq.runs.folder import Run
 from seq2seq.runs.jsonl import read_metrics
 from seq2seq.training import loop
 from seq2seq.training.state import TrainingState
-from seq2seq.training.step import StepResult, train_step
+from seq2seq.training.step import Unread, read, train_step
 
 pytest_plugins = ["training_fixtures"]
 ROOT = Path(__file__).resolve().parents[2]
@@ -160,9 +160,10 @@ def test_a_log_entry_is_the_mean_since_the_previous_one(
 ) -> None:
     results = []
 
-    def noted(*arguments: Any) -> StepResult:
-        results.append(train_step(*arguments))
-        return results[-1]
+    def noted(*arguments: Any) -> Unread:
+        update = train_step(*arguments)
+        results.extend(read([update]))
+        return update
 
     monkeypatch.setattr(loop, "train_step", noted)
     # An epoch ends after eight updates.

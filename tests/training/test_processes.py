@@ -5,6 +5,7 @@ the time of a process that imports torch.
 """
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from pathlib import Path
 from socket import socket
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 import torch
@@ -25,11 +26,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from seq2seq.app.commands import train
 from seq2seq.data.batches import Batch
+from seq2seq.model import Translator
 from seq2seq.rnn import LSTM
 from seq2seq.runs.checkpoint import load_checkpoint
 from seq2seq.runs.folder import Run
 from seq2seq.runs.jsonl import read_metrics
+from seq2seq.training import loop
 from seq2seq.training.processes import Processes
+from seq2seq.training.step import Unread, train_step
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -307,3 +311,40 @@ def test_a_layer_in_ddp_gets_the_mean_gradient_of_both_processes(norm: str, ddp:
         assert p.grad is None
         torch.testing.assert_close(both[0][name], sum(grads) / 2, rtol=1e-5, atol=1e-6)
         assert torch.equal(both[0][name], both[1][name])
+
+
+def spoiled_third(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the gradient of the third update infinite."""
+    count = 0
+
+    def stepping(model: Translator, *arguments: Any) -> Unread:
+        nonlocal count
+        count += 1
+        if count != 3:
+            return train_step(model, *arguments)
+        with model.output.bias.register_hook(lambda gradient: gradient * math.inf):
+            return train_step(model, *arguments)
+
+    monkeypatch.setattr(loop, "train_step", stepping)
+
+
+def one_is_spoiled(rank: int, *given: Any) -> None:
+    """Train as `one_of_two`; the second process alone has a gradient that is not finite."""
+    if rank == 1:
+        spoiled_third(pytest.MonkeyPatch())
+    one_of_two(rank, *given)
+
+
+def test_two_processes_skip_an_update_together(
+    toy: list[str], train_here: TrainHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They go on as one process that skips the same update."""
+    plain = ["norm=layer", "model.dropout=0", "trainer.log_every=1"]
+    run_two(one_is_spoiled, ([*toy, "hydra.run.dir=two", *plain], tmp_path, variables()))
+    assert "update      3  skipped" in (tmp_path / "output0").read_text()
+    assert "skipped" not in (tmp_path / "output1").read_text(), "one process speaks for both"
+    spoiled_third(monkeypatch)
+    train_here(tmp_path / "one", *plain)
+    found, expected = losses(tmp_path / "two"), losses(tmp_path / "one")
+    assert found.pop(2) is expected.pop(2) is None
+    assert found == pytest.approx(expected, rel=1e-3)

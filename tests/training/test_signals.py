@@ -18,7 +18,7 @@ from seq2seq.runs.folder import Run
 from seq2seq.training import finish, loop
 from seq2seq.training.loop import train
 from seq2seq.training.state import TrainingState
-from seq2seq.training.step import StepResult, train_step
+from seq2seq.training.step import Unread, train_step
 
 pytest_plugins = ["training_fixtures"]
 
@@ -27,7 +27,7 @@ pytest_plugins = ["training_fixtures"]
 def test_a_signal_in_mid_update_saves_and_stops(
     number: Signals, code: int, new_state: NewState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def signalled(model: Translator, *arguments: Any) -> StepResult:
+    def signalled(model: Translator, *arguments: Any) -> Unread:
         if t.progress.update == 2:
             os.kill(os.getpid(), number)
         return train_step(model, *arguments)

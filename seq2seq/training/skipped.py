@@ -1,0 +1,62 @@
+"""The results of updates: when they are read, and what follows where updates were skipped."""
+
+from typing import NoReturn
+
+from ..device import is_read_freely
+from ..errors import TrainingError
+from ..runs.checkpoint import read_state
+from ..runs.logbook import Logbook
+from .state import TrainingState
+from .step import StepResult
+from .validation import is_due, validation_due
+
+MOST_UNREAD = 100
+"""Number of updates after which a GPU is waited for, whatever is logged."""
+
+
+def reading_due(state: TrainingState) -> bool:
+    """Return whether to read the results of the last updates now: a GPU has to be waited for.
+
+    On a CPU that costs nothing. On a GPU it is done before they are logged or saved.
+    """
+    trainer, update = state.config.trainer, state.progress.update
+    return (
+        is_read_freely(state.device)
+        or len(state.unread) >= MOST_UNREAD
+        or is_due(trainer.log_every, update)
+        or is_due(trainer.checkpoint_every, update)
+        or validation_due(state)
+    )
+
+
+def read_results(state: TrainingState, logbook: Logbook) -> float:
+    """Add the results of the last updates to the state; return the last gradient norm.
+
+    A line names each update that was skipped. TrainingError after too many in a row.
+    """
+    norm = 0.0
+    for update, result in state.read():
+        norm = result.gradient_norm
+        if result.skipped:
+            logbook.say(f"update {update:>6}  skipped, as it is not finite: {shown(result)}")
+        if state.progress.skipped_in_row > state.config.trainer.max_skipped:
+            give_up(state, update, result)
+    return norm
+
+
+def shown(result: StepResult) -> str:
+    """Return loss and gradient norm in words."""
+    return f"loss {result.loss / result.tokens:.4g}, gradient norm {result.gradient_norm:.4g}"
+
+
+def give_up(state: TrainingState, update: int, result: StepResult) -> NoReturn:
+    """Raise TrainingError that names the last update, the checkpoint to use, and what to lower."""
+    rate, kept = state.optimizer.param_groups[0]["lr"], "no checkpoint yet"
+    if paths := state.run.resumable():
+        saved = read_state(paths[0])["progress"]["update"]
+        kept = f"last good checkpoint: {paths[0]} of update {saved}"
+    raise TrainingError(
+        f"update {update}, lr {rate:.3g}: {shown(result)}, not finite"
+        f" ({state.progress.skipped_in_row} in a row); try a lower optimizer.lr or"
+        f" optimizer.clip_norm, or trainer.precision=fp32; {kept}"
+    )
