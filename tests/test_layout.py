@@ -94,12 +94,14 @@ ROOMS = {
         "shown",
         *("translation", "probes"),
     },
+    "export": {"rnn", "config", "data", "runs", "model", "translation"},
     "report": {
         *("rnn", "config", "runs", "errors", "files", "figures", "fonts", "shown", "translation"),
     },
     "app": {
         *("config", "data", "runs", "device", "errors", "files", "programs", "shown"),
         *("translation", "training", "report", "data_report", "figures"),
+        "export",
     },
     "data_report": {"config", "data", "figures", "fonts"},
     "train": {"app"},

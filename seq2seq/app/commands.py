@@ -35,5 +35,7 @@ evaluate = partial(command, "evaluate")
 """Score runs: `seq2seq-evaluate RUN [RUN ...]`."""
 score = partial(command, "score")
 """Score given translations: `seq2seq-score RUN --source FILE --target FILE`."""
+export = partial(command, "export")
+"""Export a translator as ONNX: `seq2seq-export RUN --out DIR`."""
 compare = partial(command, "compare")
 """Compare runs in a report: `seq2seq-compare RUN [RUN ...] --out DIR`."""

@@ -26,24 +26,12 @@ if TYPE_CHECKING:
 
 def add_search_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the search, each of which replaces the run's own setting."""
-    search = parser.add_argument_group("search", "without an option, the run's own setting holds")
-    search.add_argument(
-        "--beam",
-        type=setting(DecodeConfig, "beam_size"),
-        metavar="N",
-        help="hypotheses per sentence; 1: greedy",
-    )
+    search = add_search_group(parser)
     search.add_argument(
         "--batch-size",
         type=setting(DecodeConfig, "batch_size"),
         metavar="N",
         help="sentences decoded together (default: as many as have 320 hypotheses)",
-    )
-    search.add_argument(
-        "--length-penalty",
-        type=setting(DecodeConfig, "length_penalty"),
-        metavar="X",
-        help="exponent of the length that divides a hypothesis' log-probability",
     )
     search.add_argument(
         "--shortlist",
@@ -62,14 +50,32 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     add_jobs(add_hardware_options(parser))
 
 
-def add_rules(search: argparse._ArgumentGroup) -> None:
-    """Add the options that say what a translation may be."""
+def add_search_group(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add the options that every search has; return their group."""
+    search = parser.add_argument_group("search", "without an option, the run's own setting holds")
+    search.add_argument(
+        "--beam",
+        type=setting(DecodeConfig, "beam_size"),
+        metavar="N",
+        help="hypotheses per sentence; 1: greedy",
+    )
+    search.add_argument(
+        "--length-penalty",
+        type=setting(DecodeConfig, "length_penalty"),
+        metavar="X",
+        help="exponent of the length that divides a hypothesis' log-probability",
+    )
     search.add_argument(
         "--max-length",
         type=length_rule,
         metavar="Ax+B",
         help="longest translation in pieces, for a source of x pieces: 2x+10; or a number",
     )
+    return search
+
+
+def add_rules(search: argparse._ArgumentGroup) -> None:
+    """Add the options that say what a translation may be."""
     search.add_argument(
         "--min-length",
         type=setting(DecodeConfig, "min_length"),

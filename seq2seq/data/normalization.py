@@ -38,7 +38,7 @@ ENTITIES = {
     **MOSES,
 }
 """Name -> character: the entities of HTML 4, of XML and of Moses."""
-_ENTITY = re.compile(
+ENTITY = re.compile(
     r"&(?:(?:amp|AMP|#38|#x26);)*([A-Za-z][A-Za-z0-9]{1,30}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});"
 )
 """An entity, whose ampersand may be escaped itself."""
@@ -51,8 +51,8 @@ JOINER = "\u034f"
 LONGEST_CLUSTER = 16
 """So many characters of a letter with its marks are kept where changes are counted."""
 
-_KEPT_IN_CHINESE = re.compile("([！-／：-＠［-｀｛-～…‥]+)")
-_KEPT_IN_JAPANESE = re.compile("([！-～…‥]+)")
+KEPT_IN_CHINESE = re.compile("([！-／：-＠［-｀｛-～…‥]+)")
+KEPT_IN_JAPANESE = re.compile("([！-～…‥]+)")
 """Full-width characters that NFKC would turn into ASCII, but that the language uses.
 
 Chinese keeps full-width punctuation, Japanese full-width letters and digits too.
@@ -124,7 +124,7 @@ def unescaped(line: str, changes: Changes | None = None) -> str:
     What is not a complete entity stays: AT&T, R&D; a &b.
     """
     while "&" in line:
-        after = _replaced(_ENTITY, _character, line, changes)
+        after = _replaced(ENTITY, _character, line, changes)
         if after == line:
             break
         line = after
@@ -161,14 +161,14 @@ _ODD = {
     markup: re.compile(f"[{re.escape(SPACES + CONTROLS + removed)}]")
     for markup, removed in _REMOVED.items()
 }
-_PLAIN = {
+PLAIN = {
     markup: {**dict.fromkeys(SPACES + CONTROLS, " "), **dict.fromkeys(removed, "")}
     for markup, removed in _REMOVED.items()
 }
 
 
 def _plain(line: str, markup: bool, changes: Changes | None = None) -> str:
-    return _replaced(_ODD[markup], lambda found: _PLAIN[markup][found[0]], line, changes)
+    return _replaced(_ODD[markup], lambda found: PLAIN[markup][found[0]], line, changes)
 
 
 def _single_spaced(line: str, changes: Changes | None = None) -> str:
@@ -187,13 +187,20 @@ def formed_as(form: NormalForm, line: str, language: str) -> str:
     """Return a line in a normal form; with NFKC, Chinese and Japanese keep full-width forms."""
     if form is not NormalForm.nfkc:
         return unicodedata.normalize("NFC", line) if form is NormalForm.nfc else line
-    written = languages.language(language)
-    if not (written.is_chinese or written.is_japanese):
+    kept = full_width(language)
+    if kept is None:
         return unicodedata.normalize("NFKC", line)
-    kept = _KEPT_IN_CHINESE if written.is_chinese else _KEPT_IN_JAPANESE
     parts = kept.split(line)
     parts[::2] = [unicodedata.normalize("NFKC", part) for part in parts[::2]]
     return "".join(parts)
+
+
+def full_width(language: str) -> "re.Pattern[str] | None":
+    """Return what a language keeps under NFKC; None: nothing."""
+    written = languages.language(language)
+    if written.is_chinese:
+        return KEPT_IN_CHINESE
+    return KEPT_IN_JAPANESE if written.is_japanese else None
 
 
 def stream_safe(line: str, changes: Changes | None = None) -> str:

@@ -14,7 +14,7 @@ from .opening import open_text
 
 _CJK = "\u2e80-\u303f\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef"
 _LONG_RUN = re.compile("[\u4e00-\u9fff]{2000}")
-_SPACE_BY_CJK = re.compile(f"(?<=[{_CJK}]) | (?=[{_CJK}])")
+SPACE_BY_CJK = re.compile(f"(?<=[{_CJK}]) | (?=[{_CJK}])")
 
 
 def decoded_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
@@ -75,4 +75,4 @@ def segment_chinese(line: str) -> str:
 
 def join_chinese(line: str) -> str:
     """Remove the spaces next to Chinese characters, to reverse `segment_chinese`."""
-    return _SPACE_BY_CJK.sub("", line)
+    return SPACE_BY_CJK.sub("", line)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from .checks import InputError, check_dropout, check_input, check_sizes, check_state
 from .config import NormConfig
@@ -114,6 +114,22 @@ class RecurrentLayers(RecurrentModule, FlatWeights):
             data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices
         )
         return output, self._hx(last)
+
+    def over_padded(self, input: Tensor, lengths: Tensor) -> tuple[Tensor, Any]:
+        """Run over padded sequences as over packed ones, also in programs of torch.export.
+
+        input is (T, B, I), lengths (B,) whole numbers from 1 to T. Returns the output (T, B, D * H)
+        and the last states at the ends of the sequences. In a program, output on padding has no
+        meaning; elsewhere it is 0.
+        """
+        if torch.compiler.is_exporting():
+            check_input(input, self.input_size, self._example(), self.cell, packed=False)
+            layout = Layout.of_padded(input.size(0), input.size(1), lengths)
+            output, last = self._run(input, layout, None, 0)
+            return output, self._hx(last)
+        packed = pack_padded_sequence(input, lengths.cpu(), enforce_sorted=False)
+        output, hx = self(packed)
+        return pad_packed_sequence(output, total_length=input.size(0))[0], hx
 
     def _run(
         self, x: Tensor, layout: Layout, state: State | None, first_step: Steps

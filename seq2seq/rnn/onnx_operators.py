@@ -37,10 +37,11 @@ def recurrence(
     elif p.cell == "rnn":
         attributes["activations"] = ["Relu" if p.activation is torch.relu else "Tanh"]
     parts = 2 if p.cell == "lstm" else 1
+    lengths = None if layout.lengths is None else layout.lengths.to(torch.int32)
     last_shape = (1, layout.sequences, hidden)
     output, *last = torch.onnx.ops.symbolic_multi_out(
         p.cell.upper(),
-        [x, *weights, bias, None, *initial],
+        [x, *weights, bias, lengths, *initial],
         attributes,
         dtypes=[x.dtype] * (1 + parts),
         shapes=[(layout.steps, *last_shape), *[last_shape] * parts],

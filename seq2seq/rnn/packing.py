@@ -25,12 +25,14 @@ class Layout:
     """B, the rows of the first step."""
     equal: bool
     """Whether every step has B rows, as in a padded tensor."""
+    lengths: Tensor | None = None
+    """(B,) of a padded tensor whose sequences end earlier; only while a program is exported."""
 
     @classmethod
-    def of_padded(cls, steps: int, sequences: int) -> Self:
+    def of_padded(cls, steps: int, sequences: int, lengths: Tensor | None = None) -> Self:
         """Return the layout of a tensor (T, B, features) as (T * B, features)."""
         sizes = torch.full((steps,), sequences, dtype=torch.int64, device="cpu")
-        return cls(sizes, sequences, equal=True)
+        return cls(sizes, sequences, equal=True, lengths=lengths)
 
     @classmethod
     def of_packed(cls, batch_sizes: Tensor | list[int]) -> Self:
@@ -70,6 +72,10 @@ class Layout:
 
     def flipped(self, x: Tensor) -> Tensor:
         """Return rows x (N, F), or (T, B, F), with every sequence flipped by itself."""
+        if self.lengths is not None:
+            steps = torch.arange(self.steps, device=x.device).unsqueeze(1)
+            places = torch.where(steps < self.lengths, self.lengths - 1 - steps, steps)
+            return x.gather(0, places.unsqueeze(2).expand(-1, -1, x.size(2)))
         if x.dim() == 3:
             return x.flip(0)
         return x.index_select(0, self._flipped_rows.to(x.device, non_blocking=True))

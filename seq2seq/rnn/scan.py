@@ -33,10 +33,11 @@ class LaterTerm(Term):
 def recurrence(
     x: Tensor, layout: Layout, state: State | None, p: CellParameters, first_step: Steps = 0
 ) -> tuple[Tensor, State]:
-    """Return what `reference.recurrence` returns, for sequences of equal length in eval mode.
+    """Return what `reference.recurrence` returns, in eval mode.
 
     x is (T, B, I) and the output (T, B, H): a program with a view of T * B rows and one back would
-    only run with the number of sequences that it was exported with.
+    only run with the number of sequences that it was exported with. After the end of a sequence the
+    output is any finite one.
 
     Raises ValueError where batch norm normalises by the statistics of the batch.
     """
@@ -54,11 +55,20 @@ def recurrence(
             p = replace(p, hh=LaterTerm(**vars(p.hh), first_step=first_step))
 
     def step(carried: list[Tensor], inputs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        rows, t = inputs
+        rows, t, *active = inputs
         _, after = STEPS[p.cell](p, rows if before or p.joint else p.ih(rows, t), tuple(carried), t)
+        for goes_on in active:
+            pairs = zip(after, carried, strict=True)
+            after = tuple(torch.where(goes_on, new, old) for new, old in pairs)
         # The view names the number of rows, by which a compiler sizes the output.
         return list(after), [after[0].view(rows.size(0), hidden).clone()]
 
+    inputs = [y_ih, times]
+    if layout.lengths is not None:
+        inputs.append((times < layout.lengths).unsqueeze(2))
+    if isinstance(layout.steps, int) and layout.steps == 1:  # a single step needs no loop
+        after, [output] = step(list(state), [x[0] for x in inputs])
+        return output.unsqueeze(0), tuple(after)
     # Copies, since torch looks at the whole tensor of which a state is a part.
-    last, [output] = scan(step, [s.clone() for s in state], [y_ih, times])
+    last, [output] = scan(step, [s.clone() for s in state], inputs)
     return output, tuple(last)

@@ -55,7 +55,7 @@ def test_comparing_single_seeds_imports_neither_torch_nor_matplotlib(
     assert not found & (unwanted | TRAINING | HYDRA)
 
 
-@pytest.mark.parametrize("command", ["translate", "compare", "evaluate", "score"])
+@pytest.mark.parametrize("command", ["translate", "compare", "evaluate", "score", "export"])
 def test_help_imports_neither_torch_nor_figures(command: str) -> None:
     found = imported(command, "--help")
     assert not found & (DRAWING - {"jinja2", "PIL", "vl_convert"} | TRAINING | HYDRA)
@@ -68,6 +68,7 @@ def test_help_imports_neither_torch_nor_figures(command: str) -> None:
         ("translate", ["nowhere"]),
         ("score", ["nowhere", "--source", __file__, "--target", __file__]),
         ("evaluate", ["nowhere"]),
+        ("export", ["nowhere", "--out", "there"]),
         ("compare", ["nowhere"]),
     ],
 )

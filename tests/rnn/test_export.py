@@ -22,7 +22,7 @@ from kernel_cases import needs_compiler
 from oracles import CELLS, config, parts
 from torch import nn
 from torch.export import ExportedProgram
-from torch.nn.utils.rnn import pack_sequence
+from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
 from seq2seq.rnn import LSTM, NormConfig, Terms
 
@@ -46,6 +46,37 @@ def assert_same(program: Any, layer: nn.Module, tolerance: float = 1e-5) -> None
 def loops(program: ExportedProgram) -> int:
     """Return how many loops a program has."""
     return sum(node.target is torch.ops.higher_order.scan for node in program.graph.nodes)
+
+
+class Padded(nn.Module):
+    """A layer over padded sequences."""
+
+    def __init__(self, cell: str, norm: str) -> None:
+        super().__init__()
+        self.layer = trained(cell, norm, bidirectional=True)
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> Any:
+        return self.layer.over_padded(x, lengths)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@torch.no_grad()
+def test_padding_is_not_read(cell: str, norm: str) -> None:
+    module = Padded(cell, norm).eval()
+    shapes = {"x": DYNAMIC["input"], "lengths": {0: SEQUENCES}}
+    program = exported(module, torch.randn(6, 3, INPUTS), torch.tensor([2, 6, 1]), shapes=shapes)
+    for steps, sequences in SHAPES:
+        x, lengths = torch.randn(steps, sequences, INPUTS), torch.arange(sequences) % steps + 1
+        lengths[0] = steps
+        packed, hx = module.layer(pack_sequence([x[:n, i] for i, n in enumerate(lengths)], False))
+        rows, _ = pad_packed_sequence(packed)
+        is_word = torch.arange(steps)[:, None] < lengths
+        for run in (module, program.module()):
+            found, last = run(x.masked_fill(~is_word[:, :, None], 1e3), lengths)
+            found = found.masked_fill(~is_word[:, :, None], 0)
+            for f, e in zip([found, *parts(last)], [rows, *parts(hx)], strict=True):
+                torch.testing.assert_close(f, e, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["", "bidirectional"])

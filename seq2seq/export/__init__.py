@@ -1,0 +1,1 @@
+"""A trained translator leaves Python: its networks as ONNX, its tokenizers, an example program."""
