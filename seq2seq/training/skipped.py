@@ -46,7 +46,7 @@ def read_results(state: TrainingState, logbook: Logbook) -> float:
 
 def shown(result: StepResult) -> str:
     """Return loss and gradient norm in words."""
-    return f"loss {result.loss / result.tokens:.4g}, gradient norm {result.gradient_norm:.4g}"
+    return f"loss {result.loss / result.tokens:.3g}, gradient norm {result.gradient_norm:.3g}"
 
 
 def give_up(state: TrainingState, update: int, result: StepResult) -> NoReturn:
@@ -54,9 +54,9 @@ def give_up(state: TrainingState, update: int, result: StepResult) -> NoReturn:
     rate, kept = state.optimizer.param_groups[0]["lr"], "no checkpoint yet"
     if paths := state.run.resumable():
         saved = read_state(paths[0])["progress"]["update"]
-        kept = f"last good checkpoint: {paths[0]} of update {saved}"
+        kept = f"last good checkpoint: {paths[0].stem}, update {saved}"
     raise TrainingError(
-        f"update {update}, lr {rate:.3g}: {shown(result)}, not finite"
-        f" ({state.progress.skipped_in_row} in a row); try a lower optimizer.lr or"
+        f"update {update}, lr {rate:.3g}: {shown(result)}: not finite,"
+        f" {state.progress.skipped_in_row} in a row; try a lower optimizer.lr or"
         f" optimizer.clip_norm, or trainer.precision=fp32; {kept}"
     )

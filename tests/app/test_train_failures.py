@@ -39,7 +39,11 @@ def test_a_loss_that_is_not_finite_ends_the_run(
     ]
     done = train_command(*toy, *rates, "trainer.max_skipped=0", "trainer.checkpoint_every=1")
     assert_one_line(
-        done, 1, "lr 1e+03", "not finite (1 in a row); try a lower", "last good checkpoint: "
+        done,
+        1,
+        "lr 1e+03",
+        "not finite, 1 in a row; try a lower",
+        "last good checkpoint: last, update ",
     )
     (folder,) = (path.parent for path in tmp_path.rglob("config.yaml"))
     assert not (folder / "results.json").exists()

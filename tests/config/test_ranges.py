@@ -54,6 +54,7 @@ ZERO = {
     ),
     *("optimizer.clip_norm", "optimizer.lr", "optimizer.min_lr_ratio"),
     *("optimizer.momentum", "optimizer.warmup_updates", "optimizer.weight_decay", "seed"),
+    "trainer.max_skipped",
     *(
         "trainer.average_best",
         "trainer.average_last",

@@ -43,6 +43,7 @@ def test_a_finished_run_has_the_promised_files(finished: Run) -> None:
         "tokenizer.vocab",
         "tokenizer.json",
         "checkpoints/last.safetensors",
+        "checkpoints/previous.safetensors",
         "checkpoints/best.safetensors",
         "metrics.jsonl",
         "translations/valid.txt",
@@ -215,6 +216,7 @@ def test_a_damaged_last_checkpoint_is_named_and_no_file_is_changed(copied: Run) 
     longer.trainer.max_epochs = 3
     last = copied.checkpoint("last")
     last.write_bytes(last.read_bytes()[:-100])
+    copied.checkpoint("previous").unlink()
     before = snapshot(copied.folder)
     with pytest.raises(CheckpointError, match=r"last\.safetensors: damaged or truncated"):
         train(longer, copied)
@@ -225,6 +227,7 @@ def test_a_checkpoint_without_training_state_is_named(copied: Run) -> None:
     longer = replace(copied.config(), resume="here")
     longer.trainer.max_epochs = 3
     shutil.copy(copied.checkpoint("best"), copied.checkpoint("last"))
+    copied.checkpoint("previous").unlink()
     with pytest.raises(
         CheckpointError, match=r"last\.safetensors: not a checkpoint .* resume from .*random\.cpu"
     ):

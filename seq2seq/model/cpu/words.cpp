@@ -47,6 +47,30 @@ ALWAYS_INLINE float largest(const float* x, int64_t size) {
   return most;
 }
 
+constexpr int64_t kLanes = 16;
+
+// sum_j exp(x_j - most). Lane l adds up every kLanes-th word from the l-th on, so that words of
+// probability 0 at the end of a row change no bit: shortlists are as long as the longest of a
+// batch.
+float sum_of_exps(const float* x, int64_t size, float most) {
+  float lanes[kLanes] = {}, last[kLanes];
+  for (int64_t from = 0; from < size; from += kLanes) {
+    const float* now = x + from;
+    if (size - from < kLanes) {
+      std::fill(std::copy(now, x + size, last), last + kLanes, -kInfinity);
+      now = last;
+    }
+#pragma omp simd
+    for (int64_t l = 0; l < kLanes; ++l) {
+      const ScaledExp e = scaled_exp(clamp(now[l] - most, 87.0f));
+      lanes[l] += e.power + e.power * e.rest;
+    }
+  }
+  float sum = 0;
+  for (const float of_lane : lanes) sum += of_lane;
+  return sum;
+}
+
 // log sum_j exp x_j of each row (R,). A NaN makes it one, as does a row without a finite number.
 Tensor log_sum_exp(const Tensor& logits) {
   check(logits);
@@ -55,20 +79,13 @@ Tensor log_sum_exp(const Tensor& logits) {
   float* into = result.mutable_data_ptr<float>();
   for_rows(logits, [&](int64_t r, const float* x) {
     const float most = largest(x, V);
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t j = 0; j < V; ++j) {
-      const ScaledExp e = scaled_exp(clamp(x[j] - most, 87.0f));
-      sum += e.power + e.power * e.rest;
-    }
-    into[r] = most + std::log(sum);
+    into[r] = most + std::log(sum_of_exps(x, V, most));
   });
   return result;
 }
 
 // A row is searched by lanes: lane l of a chunk has every kLanes-th word of the chunk, from its
 // l-th on. So the largest logits of all lanes of a chunk are found together, in one vector.
-constexpr int64_t kLanes = 16;
 constexpr int64_t kChunk = 64 * kLanes;  // words
 
 void lane_maxima(const float* x, int64_t V, std::vector<float>& into) {
