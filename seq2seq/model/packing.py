@@ -21,9 +21,8 @@ class Packing:
         assert packed.unsorted_indices is not None
         self.shape = (lengths.numel(), steps)
         self.batch_sizes = packed.batch_sizes  # (T,), on the CPU
-        self.index = packed.data.to(
-            device, non_blocking=True
-        )  # (N,) of each row: its place in the flat (B * T)
+        # (N,) of each row: its place in the flat (B * T)
+        self.index = packed.data.to(device, non_blocking=True)
         self.sorted_indices = packed.sorted_indices.to(device, non_blocking=True)  # (B,)
         self.unsorted_indices = packed.unsorted_indices.to(device, non_blocking=True)  # (B,)
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..packing import Layout
 from .operators import differentiable, differentiable_projection
 
 Tensors = tuple[Tensor | None, ...]
@@ -19,16 +20,21 @@ RESULTS = 3
 """The first of the results, which have gradients: output, h_n and c_n."""
 
 
+def saves(tensors: Sequence[Tensor | None]) -> bool:
+    """Return whether a backward pass may follow."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
 def run(
-    name: str, given: Sequence[Tensors], batch_sizes: Tensor, width: int, settings: tuple[Any, ...]
+    name: str, given: Sequence[Tensors], layout: Layout, width: int, settings: tuple[Any, ...]
 ) -> list[tuple[Tensor, ...]]:
     """Return what the operator of one recurrence returns for each of two, and u (N, width).
 
     name: recurrence, or batch_norm_recurrence. settings are the cell's: see the operators.
     """
-    sequences = int(batch_sizes[0])
+    batch_sizes, sequences = layout.batch_sizes, layout.sequences
     tensors = [t for of_one in given for t in of_one]
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+    if saves(tensors):
         found = _Both.apply(  # type: ignore[no-untyped-call]
             name, batch_sizes, sequences, width, settings, *tensors
         )

@@ -31,7 +31,7 @@ def run(
     given = (u, *others(state, operands), layout.batch_sizes)
     if p.ih.statistics is None:
         output, h_n, c_n, *_ = torch.ops.seq2seq.recurrence(
-            *given, layout.sequences, *row_settings(p), _saves(given)
+            *given, layout.sequences, *row_settings(p), both.saves(given)
         )
     elif isinstance(first_step, Tensor):
         places = layout.time_steps(first_step).clamp(max=places_with_statistics(p) - 1)
@@ -46,7 +46,7 @@ def run(
             layout.sequences,
             *column_settings(p, layout),
             not normalised_before(p),
-            _saves(given),
+            both.saves(given),
         )
         record(p, layout, first_step, state, mean, var)
     return output, last_state(p, h_n, c_n)
@@ -70,14 +70,14 @@ def run_both(
         given.append((x.to(dtype), operands.weight_ih, *others(state, operands)))
     p, width = cells[0], len(cells[0].weight_ih)
     if p.ih.statistics is None:
-        found = both.run("recurrence", given, layout.batch_sizes, width, row_settings(p))
+        found = both.run("recurrence", given, layout, width, row_settings(p))
     else:
         given = [
             (*tensors, *running_statistics(p, first_step, layout.steps))
             for tensors, p in zip(given, cells, strict=True)
         ]
         settings = column_settings(p, layout)
-        found = both.run("batch_norm_recurrence", given, layout.batch_sizes, width, settings)
+        found = both.run("batch_norm_recurrence", given, layout, width, settings)
         for p, state, (*_, mean, var, _) in zip(cells, states, found, strict=True):
             record(p, layout, first_step, state, mean, var)
     return [
@@ -143,8 +143,3 @@ def record(
     """Record the statistics of the steps that were normalised by their own."""
     own = layout.batch_sizes[: column_settings(p, layout)[0]]
     record_statistics(p, first_step, own, mean, var, has_state=state is not None)
-
-
-def _saves(tensors: tuple[Tensor | None, ...]) -> bool:
-    """Return whether a backward pass may follow."""
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
