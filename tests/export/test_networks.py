@@ -149,8 +149,8 @@ def test_the_search_is_the_projects(
     for i, [best] in search_in_batches(model, sentences, config):
         score, log_p, ids = example.search(sentences[i], beam)
         assert ids == best.ids
-        assert log_p == pytest.approx(best.log_prob, abs=1e-5)
-        assert score == pytest.approx(best.score, abs=1e-5)
+        assert log_p == pytest.approx(best.log_prob, rel=1e-5, abs=1e-5)
+        assert score == pytest.approx(best.score, rel=1e-5, abs=1e-5)
         ended.add(best.ended)
     assert False in ended if rule == "3" else ended
 
