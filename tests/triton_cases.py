@@ -18,7 +18,7 @@ import torch
 from kernel_cases import Case, Results, needs_compiler, results
 from torch import Tensor
 
-from seq2seq.rnn import RecurrentLayers
+from seq2seq.rnn import RecurrentLayers, backends
 from seq2seq.rnn.cpu import operators
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -69,7 +69,12 @@ def kernels_in_layers() -> Iterator[list[str]]:
 
         return run
 
-    with torch.library._scoped_library("seq2seq", "IMPL") as library:
+    with (
+        torch.library._scoped_library("seq2seq", "IMPL") as library,
+        pytest.MonkeyPatch.context() as patched,
+    ):
+        # Recurrences with their input terms are operators of the CPU alone.
+        patched.setattr(backends, "eager_on_cpu", lambda *_: False)
         for operator in gpu.OPERATORS:
             library.impl(operator.__name__, noting(operator), DEVICE.upper(), allow_override=True)
         yield ran

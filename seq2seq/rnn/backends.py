@@ -22,6 +22,10 @@ from .reference import CellParameters, State
 LOG = logging.getLogger(__name__)
 BACKENDS = ("auto", "reference", "fused")
 PLAIN = "recurrent layers run in plain torch (backend=reference)"
+THREADS_OF_TWO = (2, 3)
+"""Numbers of threads with which both directions of a layer run at once, each on a thread. With more
+each direction has all of them, one direction after the other.
+"""
 LOGGED: set[str] = set()
 """Messages that were logged."""
 
@@ -41,29 +45,31 @@ def recurrences(
     first_step: Steps = 0,
 ) -> list[tuple[Tensor, State]]:
     """Return what `recurrence` returns for each of the directions of a layer, or for a cell."""
-    if not isinstance(first_step, Tensor) and len(cells) == 2 and at_once(backend, cells):
-        rows = [x.flatten(0, -2) for x in inputs]
-        found = fused.both_recurrences(rows, layout, states, cells, first_step)
+    if isinstance(first_step, Tensor) or not eager_on_cpu(backend, cells):
         return [
-            (output.view(*x.shape[:-1], output.size(-1)), last)
-            for x, (output, last) in zip(inputs, found, strict=True)
+            recurrence(backend, x, layout, state, p, first_step)
+            for x, state, p in zip(inputs, states, cells, strict=True)
         ]
+    at_once = len(cells) if torch.get_num_threads() in THREADS_OF_TWO else 1
+    rows, found = [x.flatten(0, -2) for x in inputs], []
+    for i in range(0, len(cells), at_once):
+        own = slice(i, i + at_once)
+        found += fused.recurrences(rows[own], layout, states[own], cells[own], first_step)
     return [
-        recurrence(backend, x, layout, state, p, first_step)
-        for x, state, p in zip(inputs, states, cells, strict=True)
+        (output.view(*x.shape[:-1], output.size(-1)), last)
+        for x, (output, last) in zip(inputs, found, strict=True)
     ]
 
 
-def at_once(backend: str, cells: list[CellParameters]) -> bool:
-    """Return whether both directions of a layer run at once, each on a thread.
+def eager_on_cpu(backend: str, cells: list[CellParameters]) -> bool:
+    """Return whether the CPU's kernels take recurrences with their input terms, in eager mode.
 
-    With four threads and more each direction has all of them, one direction after the other; so it
-    is where batch norm normalises the input term of all steps at once.
+    They do not in a loop over steps, which shares products, nor where batch norm normalises the
+    input term of all steps at once.
     """
     eager = not torch.compiler.is_compiling() and not torch.compiler.is_exporting()
     return (
         eager
-        and torch.get_num_threads() in (2, 3)
         and all(p.steps is None and p.weight_hh.device.type == "cpu" for p in cells)
         and not any(s.whole_sequence for s in cells[0].statistics())
         and all(fused_serves(backend, p.weight_hh.device, p) for p in cells)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from .cpu.launch import run, run_both
+from .cpu.launch import run, run_at_once
 from .packing import Layout, Steps
 from .precision import product_dtype
 from .reference import CellParameters, State
@@ -55,15 +55,18 @@ def recurrence(
         return run(x, layout, state, p, first_step)
 
 
-def both_recurrences(
+def recurrences(
     inputs: list[Tensor],
     layout: Layout,
     states: list[State | None],
     cells: list[CellParameters],
     first_step: int = 0,
 ) -> list[tuple[Tensor, State]]:
-    """Return what `recurrence` returns for two at once, whose settings are the same, on the CPU."""
+    """Return what `recurrence` returns for one, or for two at once, on the CPU in eager mode.
+
+    The settings of both are the same.
+    """
     if torch.is_grad_enabled():
-        return run_both(inputs, layout, states, cells, first_step)
+        return run_at_once(inputs, layout, states, cells, first_step)
     with torch._C._AutoDispatchBelowAutograd():
-        return run_both(inputs, layout, states, cells, first_step)
+        return run_at_once(inputs, layout, states, cells, first_step)

@@ -191,6 +191,12 @@ class RecurrentParameters(Freezable, Stepwise):
         found = self._parameters.get(name)
         return getattr(self, name) if found is None and name in self._names else found
 
+    def _buffer(self, name: str) -> Tensor:
+        """Return a buffer, as fast as `_tensor`."""
+        found = self._buffers[name]
+        assert found is not None
+        return found
+
     def _cell_parameters(self, suffix: str, kept: dict[torch.dtype, Any] | None) -> CellParameters:
         bias_hh = self._tensor(f"bias_hh{suffix}")
         return CellParameters(
@@ -223,17 +229,20 @@ class RecurrentParameters(Freezable, Stepwise):
         """Return a term's statistics for one call; None without batch norm."""
         if self.norm.kind is not NormKind.batch:
             return None
-        mean = getattr(self, f"running_mean_{term}{suffix}")
-        steps_seen = getattr(self, f"steps_seen{suffix}")
+        mean, var, updates = (
+            self._buffer(f"{kind}_{term}{suffix}")
+            for kind in ("running_mean", "running_var", "num_updates")
+        )
+        steps_seen, trains = self._buffer(f"steps_seen{suffix}"), self.trains_statistics()
         return BatchStatistics(
             mean,
-            getattr(self, f"running_var_{term}{suffix}"),
-            getattr(self, f"num_updates_{term}{suffix}"),
+            var,
+            updates,
             steps_seen,
             last=last_place(steps_seen, mean.size(0)),
             norm=self.norm,
-            use_batch=self.trains_statistics() or self._by_batch,
-            update=self.trains_statistics() and not self._by_batch,
+            use_batch=trains or self._by_batch,
+            update=trains and not self._by_batch,
             whole_sequence=self.sequence_input and term == "ih",
             pool=self.pools.get(term + suffix),
         )

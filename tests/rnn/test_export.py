@@ -15,6 +15,7 @@ from export_cases import (
     STEP_SHAPES,
     STEPS,
     OneStep,
+    cases,
     step_inputs,
     trained,
 )
@@ -59,8 +60,13 @@ class Padded(nn.Module):
         return self.layer.over_padded(x, lengths)
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize(
+    ("cell", "norm"),
+    cases(
+        ("lstm", "none"), ("lstm", "batch"), ("gru", "layer"), ("gru", "rms"),
+        values=[["lstm", "gru"], NORMS],
+    ),
+)  # fmt: skip
 @torch.no_grad()
 def test_padding_is_not_read(cell: str, norm: str) -> None:
     module = Padded(cell, norm).eval()
@@ -79,9 +85,20 @@ def test_padding_is_not_read(cell: str, norm: str) -> None:
                 torch.testing.assert_close(f, e, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("bidirectional", [False, True], ids=["", "bidirectional"])
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(
+    ("cell", "norm", "bidirectional"),
+    cases(
+        ("lstm", "none", False),
+        ("lstm", "layer", True),
+        ("lstm", "batch", False),
+        ("gru", "rms", False),
+        ("gru", "batch", True),
+        ("rnn_tanh", "layer", False),
+        ("rnn_tanh", "none", True),
+        ("rnn_relu", "rms", True),
+        values=[list(CELLS), NORMS, [False, True]],
+    ),
+)
 @torch.no_grad()
 def test_an_exported_layer_takes_any_length_and_number(
     cell: str, norm: str, bidirectional: bool
@@ -151,8 +168,13 @@ def test_what_cannot_be_exported_is_refused() -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(
+    ("norm", "training"),
+    cases(
+        ("none", False), ("layer", True), ("rms", False), ("batch", True),
+        values=[NORMS, [True, False]],
+    ),
+)  # fmt: skip
 def test_one_compilation_serves_all_lengths(norm: str, training: bool) -> None:
     from torch._dynamo.testing import CompileCounterWithBackend  # loads Triton: see triton_cases
 

@@ -98,11 +98,14 @@ def test_auto_uses_the_fused_kernels_and_logs_once(
 ) -> None:
     calls = []
 
-    def noted(*arguments: Any) -> Any:
-        calls.append(arguments)
-        return reference.recurrence(*arguments)
+    def noted(inputs: Any, layout: Any, states: Any, cells: Any, first_step: Any) -> Any:
+        calls.extend(cells)
+        return [
+            reference.recurrence(x, layout, state, p, first_step)
+            for x, state, p in zip(inputs, states, cells, strict=True)
+        ]
 
-    monkeypatch.setattr(fused, "recurrence", noted)
+    monkeypatch.setattr(fused, "recurrences", noted)
     for layer in (LSTM(3, 4), LSTM(3, 4, norm="none", bidirectional=True)):
         layer(X)
     assert len(calls) == 3
@@ -121,7 +124,8 @@ def test_autocast_to_float16_raises() -> None:
 
 
 def test_backend_reference_uses_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "recurrence", lambda *a: pytest.fail("fused"))
+    for name in ("recurrence", "recurrences"):
+        monkeypatch.setattr(fused, name, lambda *a: pytest.fail("fused"))
     LSTM(3, 4, backend="reference")(X)
 
 

@@ -48,6 +48,55 @@ def test_batch_norm_passes_opcheck(options: dict[str, Any]) -> None:
     )
 
 
+def test_statistics_of_all_terms_pass_opcheck() -> None:
+    assert operators.failure() is None
+    wide, narrow = (torch.rand(6, n) for n in (8, 2))
+    tables = [[t.clone() for t in (wide, narrow)] for _ in ("mean", "var")]
+    read = torch.ops.seq2seq.running_statistics
+    torch.library.opcheck(read.default, (*tables, 4, 3, [5, 0]))
+    mean, var = read(*tables, 4, 3, [5, 0])
+    assert torch.equal(mean, torch.cat([wide[[4, 5, 5]], narrow[[0, 0, 0]]], dim=1))
+    assert torch.equal(mean, var)
+
+    counts, seen = [torch.tensor([3, 0, 0, 0, 0, 0]) for _ in range(2)], torch.tensor(1)
+    rows, skipped = torch.tensor([5, 2]), [0, 1]
+    given = (*tables, counts, seen, mean[:2] + 1, var[:2] + 1, rows, 0, skipped, 0.25)
+    torch.library.opcheck(
+        torch.ops.seq2seq.average_statistics.default,
+        copy.deepcopy(given),
+        test_utils=("test_schema", "test_faketensor"),
+    )
+    torch.ops.seq2seq.average_statistics(*given)
+    batch, unbiased = wide[[4, 5]] + 1, (wide[[4, 5]] + 1) * torch.tensor([[5 / 4], [2.0]])
+    torch.testing.assert_close(tables[0][0][0], 0.75 * wide[0] + 0.25 * batch[0])
+    torch.testing.assert_close(tables[1][0][0], 0.75 * wide[0] + 0.25 * unbiased[0])
+    torch.testing.assert_close(tables[0][0][1], batch[1])  # its first update copies
+    torch.testing.assert_close(tables[1][0][1], unbiased[1])
+    assert torch.equal(tables[0][1][0], narrow[0])  # the second term's first step is left out
+    torch.testing.assert_close(tables[0][1][1], narrow[0] + 1)
+    assert [c.tolist()[:3] for c in counts] == [[4, 1, 0], [3, 1, 0]]
+    assert int(seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({0: [torch.zeros(1, 8)]}, "expected a last place for each of 1 terms, got 2"),
+        ({4: [6, 0]}, "expected contiguous float statistics of at least 7 steps"),
+        ({0: [torch.zeros(6, 8).double()] * 2}, "expected contiguous float statistics"),
+        ({2: -1}, "expected steps and places from 0 on, got -1"),
+    ],
+    ids=str,
+)
+def test_statistics_refuse_what_does_not_fit(changes: dict[int, Any], message: str) -> None:
+    assert operators.failure() is None
+    given: list[Any] = [[torch.zeros(6, 8)] * 2, [torch.zeros(6, 8)] * 2, 4, 3, [5, 0]]
+    for place, value in changes.items():
+        given[place] = value
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.seq2seq.running_statistics(*given)
+
+
 def test_batch_norm_refuses_wrong_types() -> None:
     assert operators.failure() is None
     with pytest.raises(RuntimeError, match="expected products in float or bfloat16, got Double"):

@@ -17,6 +17,7 @@ from export_cases import (
     STEP_SHAPES,
     STEPS,
     OneStep,
+    cases,
     step_inputs,
     trained,
 )
@@ -28,7 +29,6 @@ pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
 pytestmark = pytest.mark.filterwarnings(  # of torch's exporter
     "ignore::FutureWarning", "ignore:# The axis name"
 )
-SLOW = pytest.mark.slow
 
 
 class Session:
@@ -56,10 +56,18 @@ def assert_close(found: list[Tensor], expected: list[Tensor]) -> None:
 
 
 @pytest.mark.parametrize(
-    "bidirectional", [False, pytest.param(True, marks=SLOW)], ids=["", "bidirectional"]
+    ("cell", "norm", "bidirectional"),
+    cases(
+        ("lstm", "none", False),
+        ("lstm", "batch", False),
+        ("lstm", "layer", True),
+        ("gru", "none", True),
+        ("gru", "layer", False),
+        ("rnn_tanh", "rms", False),
+        ("rnn_relu", "none", False),
+        values=[list(CELLS), NORMS, [False, True]],
+    ),
 )
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("cell", CELLS)
 @torch.no_grad()
 def test_a_layer_is_the_same_in_onnxruntime(
     cell: str, norm: str, bidirectional: bool, tmp_path: Path
@@ -74,8 +82,13 @@ def test_a_layer_is_the_same_in_onnxruntime(
         assert_close(session(x), [output, *parts(last)])
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
+@pytest.mark.parametrize(
+    ("cell", "bias"),
+    cases(
+        ("lstm", False), ("gru", True), ("rnn_tanh", False),
+        values=[["lstm", "gru", "rnn_tanh"], [True, False]],
+    ),
+)  # fmt: skip
 @torch.no_grad()
 def test_initial_states_and_missing_biases(cell: str, bias: bool, tmp_path: Path) -> None:
     layer = trained(cell, "none", bias=bias, num_layers=2, batch_first=True)

@@ -6,10 +6,10 @@
 #include <string_view>
 #include <tuple>
 
-#include "both.h"
 #include "gru_columns.h"
 #include "lstm_columns.h"
 #include "one_step.h"
+#include "recurrences.h"
 #include "rnn_columns.h"
 
 namespace seq2seq {
@@ -329,38 +329,36 @@ Gradients batch_norm_recurrence_backward(
   });
 }
 
-// Of each: x, weight_ih, weight_hh, h_0, c_0, vectors; mean, var. Returns of each what
-// `batch_norm_recurrence` does, and u (N, width). The input term is normalised step by step.
-std::vector<Tensor> both_batch_norm_recurrences(const Tensors& first, const Tensors& second,
-                                                const Tensor& batch_sizes, int64_t sequences,
-                                                int64_t width, int64_t batch_steps,
-                                                std::string_view cell, double eps, bool save) {
+// Of each recurrence what `batch_norm_recurrence` returns, u (N, width) and the vectors. The input
+// term is normalised step by step.
+std::vector<Tensor> batch_norm_recurrences(const Tensors& tensors, const Tensor& batch_sizes,
+                                           int64_t sequences, int64_t width, int64_t batch_steps,
+                                           std::string_view cell, double eps, bool save) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
-  return both(first, second, 8, [&](const std::vector<OptionalTensor>& t) {
-    const Tensor u = input_term(t[0].value(), t[1].value(), width);
-    return std::tuple_cat(
-        batch_norm_recurrence(u, t[2].value(), t[3], t[4], t[5].value(), batch_sizes, t[6].value(),
-                              t[7].value(), sequences, batch_steps, cell, eps, true, save),
-        std::tuple(u));
-  });
+  return forward_of_each(tensors, cell, width, 2,
+                         [&](const OptionalTensor* t, const OptionalTensor* running,
+                             const Tensor& u, const Tensor& vectors) {
+                           return batch_norm_recurrence(u, t[kWeightHh].value(), t[kH0], t[kC0],
+                                                        vectors, batch_sizes, running[0].value(),
+                                                        running[1].value(), sequences, batch_steps,
+                                                        cell, eps, true, save);
+                         });
 }
 
-// Of each: d_output, d_h_n, d_c_n; x, weight_ih, weight_hh, h_0, c_0, vectors; output, z, c, mean,
-// var, u. Returns the gradients of the second group.
-std::vector<Tensor> both_batch_norm_recurrences_backward(
-    const Tensors& first, const Tensors& second, const Tensor& batch_sizes, int64_t sequences,
-    int64_t batch_steps, std::string_view cell, double eps, bool x_grad, bool weight_ih_grad,
-    bool weight_hh_grad) {
+std::vector<Tensor> batch_norm_recurrences_backward(const Tensors& incoming, const Tensors& tensors,
+                                                    const std::vector<Tensor>& results,
+                                                    const Tensor& batch_sizes, int64_t sequences,
+                                                    int64_t batch_steps, std::string_view cell,
+                                                    double eps, const c10::List<bool>& needed) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
-  return both(first, second, 15, [&](const std::vector<OptionalTensor>& t) {
-    const auto [du, dweight_hh, dh_0, dc_0, dvectors] = batch_norm_recurrence_backward(
-        t[0], t[1], t[2], t[14].value(), t[5].value(), t[6], t[7], t[8].value(), batch_sizes,
-        t[9].value(), t[10].value(), t[11].value(), t[12].value(), t[13].value(), sequences,
-        batch_steps, cell, eps, true, weight_hh_grad);
-    return std::tuple_cat(
-        back_through_input_term(du, t[3].value(), t[4].value(), x_grad, weight_ih_grad),
-        std::tuple(dweight_hh, dh_0, dc_0, dvectors));
-  });
+  return backward_of_each(
+      incoming, tensors, results, cell, 2, needed,
+      [&](const OptionalTensor* d, const OptionalTensor* t, const Tensor* r, bool weight_grad) {
+        // r: output, h_n, c_n, z, c, mean, var, u, vectors
+        return batch_norm_recurrence_backward(
+            d[0], d[1], d[2], r[7], t[kWeightHh].value(), t[kH0], t[kC0], r[8], batch_sizes, r[0],
+            r[3], r[4], r[5], r[6], sequences, batch_steps, cell, eps, true, weight_grad);
+      });
 }
 
 }  // namespace
@@ -382,12 +380,12 @@ TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
       "normalises_input, bool weight_grad) -> (Tensor u, Tensor weight_hh, Tensor h_0, Tensor c_0, "
       "Tensor vectors)");
   library.def(
-      "both_batch_norm_recurrences(Tensor?[] first, Tensor?[] second, Tensor batch_sizes, int "
-      "sequences, int width, int batch_steps, str cell, float eps, bool save) -> Tensor[]");
+      "batch_norm_recurrences(Tensor?[] tensors, Tensor batch_sizes, int sequences, int width, int "
+      "batch_steps, str cell, float eps, bool save) -> Tensor[]");
   library.def(
-      "both_batch_norm_recurrences_backward(Tensor?[] first, Tensor?[] second, Tensor batch_sizes, "
-      "int sequences, int batch_steps, str cell, float eps, bool x_grad, bool weight_ih_grad, bool "
-      "weight_hh_grad) -> Tensor[]");
+      "batch_norm_recurrences_backward(Tensor?[] incoming, Tensor?[] tensors, Tensor[] results, "
+      "Tensor batch_sizes, int sequences, int batch_steps, str cell, float eps, bool[] needed) -> "
+      "Tensor[]");
   library.def(
       "batch_norm_step(Tensor u, Tensor? z, Tensor? h, Tensor? c, Tensor vectors, Tensor mean, "
       "Tensor var, bool by_batch, str cell, float eps, bool normalises_input) -> (Tensor h, Tensor "
@@ -405,9 +403,8 @@ TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
 
 TORCH_LIBRARY_IMPL(seq2seq, CPU, library) {
   library.impl("batch_norm_inference", &seq2seq::batch_norm_inference);
-  library.impl("both_batch_norm_recurrences", &seq2seq::both_batch_norm_recurrences);
-  library.impl("both_batch_norm_recurrences_backward",
-               &seq2seq::both_batch_norm_recurrences_backward);
+  library.impl("batch_norm_recurrences", &seq2seq::batch_norm_recurrences);
+  library.impl("batch_norm_recurrences_backward", &seq2seq::batch_norm_recurrences_backward);
   library.impl("batch_norm_step", &seq2seq::batch_norm_step);
   library.impl("batch_norm_step_backward", &seq2seq::batch_norm_step_backward);
   library.impl("batch_norm_recurrence", &seq2seq::batch_norm_recurrence);

@@ -83,4 +83,9 @@ ALWAYS_INLINE BFloat16 rounded<BFloat16>(float x) {
   return BFloat16(static_cast<uint16_t>(x != x ? 0x7fc0 : nearest), BFloat16::from_bits());
 }
 
+inline void add(const float* d, int64_t size, float* sum) {
+#pragma omp simd
+  for (int64_t at = 0; at < size; ++at) sum[at] += d[at];
+}
+
 }  // namespace seq2seq

@@ -1,5 +1,7 @@
 """Calls of the fused operators: from a cell's parameters to its output, on the CPU or a GPU."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -7,14 +9,10 @@ from torch import Tensor
 from ..packing import Layout, Steps
 from ..precision import product_dtype
 from ..reference import CellParameters, State
-from . import both
-from .operands import (
-    Operands,
-    places_with_statistics,
-    prepare,
-    record_statistics,
-    running_statistics,
-)
+from . import recurrences
+from .operands import Operands, prepare
+from .running import places_with_statistics, record_statistics, running_statistics
+from .vectors import vector_parts
 
 
 def run(
@@ -31,7 +29,7 @@ def run(
     given = (u, *others(state, operands), layout.batch_sizes)
     if p.ih.statistics is None:
         output, h_n, c_n, *_ = torch.ops.seq2seq.recurrence(
-            *given, layout.sequences, *row_settings(p), both.saves(given)
+            *given, layout.sequences, *row_settings(p), saves(given)
         )
     elif isinstance(first_step, Tensor):
         places = layout.time_steps(first_step).clamp(max=places_with_statistics(p) - 1)
@@ -46,44 +44,59 @@ def run(
             layout.sequences,
             *column_settings(p, layout),
             not normalised_before(p),
-            both.saves(given),
+            saves(given),
         )
         record(p, layout, first_step, state, mean, var)
     return output, last_state(p, h_n, c_n)
 
 
-def run_both(
+def run_at_once(
     inputs: list[Tensor],
     layout: Layout,
     states: list[State | None],
     cells: list[CellParameters],
     first_step: int,
 ) -> list[tuple[Tensor, State]]:
-    """Return what `run` returns for both directions of a layer, which run at once.
+    """Return what `run` returns for one recurrence, or for two at once, on the CPU in eager mode.
 
     Batch norm's input term must not be `normalised_before`.
     """
-    given: list[both.Tensors] = []
+    p = cells[0]
+    batch_norm = p.ih.statistics is not None
+    name = "batch_norm_recurrences" if batch_norm else "recurrences"
+    settings = column_settings(p, layout) if batch_norm else row_settings(p)
+    call = recurrences.Call(name, p.cell, layout, len(p.weight_ih), settings, len(cells))
+    tensors: list[Tensor | None] = []
     for x, state, p in zip(inputs, states, cells, strict=True):
-        dtype = product_dtype(p.weight_hh)
-        operands = prepare(p, dtype)
-        given.append((x.to(dtype), operands.weight_ih, *others(state, operands)))
-    p, width = cells[0], len(cells[0].weight_ih)
-    if p.ih.statistics is None:
-        found = both.run("recurrence", given, layout, width, row_settings(p))
-    else:
-        given = [
-            (*tensors, *running_statistics(p, first_step, layout.steps))
-            for tensors, p in zip(given, cells, strict=True)
-        ]
-        settings = column_settings(p, layout)
-        found = both.run("batch_norm_recurrence", given, layout, width, settings)
-        for p, state, (*_, mean, var, _) in zip(cells, states, found, strict=True):
-            record(p, layout, first_step, state, mean, var)
-    return [
-        (output, last_state(p, h_n, c_n))
-        for p, (output, h_n, c_n, *_) in zip(cells, found, strict=True)
-    ]
+        tensors += tensors_of(x, state, p)
+        if batch_norm:
+            tensors += running_statistics(p, first_step, layout.steps)
+    found = []
+    for p, state, (output, h_n, c_n, *statistics) in zip(
+        cells, states, recurrences.run(call, tensors), strict=True
+    ):
+        if batch_norm:
+            record(p, layout, first_step, state, *statistics)
+        found.append((output, last_state(p, h_n, c_n)))
+    return found
+
+
+def tensors_of(x: Tensor, state: State | None, p: CellParameters) -> tuple[Tensor | None, ...]:
+    """Return x, weights, state, gains and biases of a recurrence."""
+    dtype = product_dtype(p.weight_hh)
+    weights: CellParameters | Operands = p if p.kept is None else prepare(p, dtype)
+    return (
+        x.to(dtype),
+        weights.weight_ih,
+        weights.weight_hh,
+        *float_state(state),
+        *vector_parts(p),
+    )
+
+
+def saves(tensors: Sequence[Tensor | None]) -> bool:
+    """Return whether a backward pass may follow."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 def input_term(x: Tensor, p: CellParameters, operands: Operands) -> Tensor:
@@ -107,8 +120,13 @@ def others(
     state: State | None, operands: Operands
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
     """Return weight_hh, h_0, c_0 and the vectors of a call."""
+    return operands.weight_hh, *float_state(state), operands.vectors
+
+
+def float_state(state: State | None) -> tuple[Tensor | None, Tensor | None]:
+    """Return h_0 and c_0 in float, as far as there are any."""
     h_0, c_0 = (*(() if state is None else (s.float() for s in state)), None, None)[:2]
-    return operands.weight_hh, h_0, c_0, operands.vectors
+    return h_0, c_0
 
 
 def operator_name(p: CellParameters) -> str:

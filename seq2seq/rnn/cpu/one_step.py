@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ..reference import CellParameters, State
 from .launch import operator_name
-from .operands import record_statistics, running_statistics, vectors
+from .running import record_statistics, running_statistics
 from .step_loops import SharedProduct
+from .vectors import vectors
 
 
 @dataclass

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..packing import Layout
 from . import build, second_derivatives
+from .vectors import LENGTHS, PLACES
 
 TENSORS = 6
 """First arguments of a recurrence: u, weight_hh, h_0, c_0, vectors, batch_sizes; all but the last
@@ -51,7 +52,11 @@ def load() -> str | None:
             setup_context=functools.partial(keep, settings),
         )
         torch.library.register_autograd(f"seq2seq::{name}_backward", no_second_gradients)
+        torch.library.register_fake(f"seq2seq::{name}s", functools.partial(shapes_of_each, shapes))
+        torch.library.register_fake(f"seq2seq::{name}s_backward", backward_shapes_of_each)
     torch.library.register_fake("seq2seq::batch_norm_inference", inference_shapes)
+    torch.library.register_fake("seq2seq::running_statistics", shapes_of_statistics)
+    torch.library.register_fake("seq2seq::average_statistics", lambda *_: None)
     torch.library.register_fake(
         "seq2seq::projection", lambda x, weight: x.new_empty(x.size(0), weight.size(0))
     )
@@ -166,6 +171,14 @@ def shapes(
     )
 
 
+def shapes_of_statistics(
+    means: list[Tensor], variances: list[Tensor], first_step: int, steps: int, last: list[int]
+) -> tuple[Tensor, Tensor]:
+    """Return empty running means and variances of steps, of all terms side by side."""
+    width = sum(m.size(1) for m in means)
+    return means[0].new_empty(steps, width), variances[0].new_empty(steps, width)
+
+
 def backward_shapes(
     d_output: Any,
     d_h_n: Any,
@@ -192,6 +205,36 @@ def backward_shapes(
         output.new_empty(sequences if has_cell else 0, hidden),
         torch.empty_like(vectors),
     )
+
+
+def shapes_of_each(
+    shapes_of_one: Any,
+    tensors: Sequence[Any],
+    batch_sizes: Tensor,
+    sequences: int,
+    width: int,
+    *settings: Any,
+) -> list[Tensor]:
+    """Return empty outputs of the operator of one recurrence or two: see recurrences.py."""
+    cell = next(s for s in settings if isinstance(s, str)).partition("_")[0]
+    with_statistics = shapes_of_one is column_shapes
+    count = 5 + len(PLACES[cell]) + 2 * with_statistics
+    found: list[Tensor] = []
+    for i in range(0, len(tensors), count):
+        x, _, weight_hh, h_0, c_0, *others = tensors[i : i + count]
+        u = x.new_empty(x.size(0), width)
+        vectors = u.new_empty(sum(LENGTHS[cell]) * weight_hh.size(1), dtype=torch.float32)
+        operands = [u, weight_hh, h_0, c_0, vectors, batch_sizes, sequences, *settings]
+        if with_statistics:
+            operands[6:6], operands[-1:-1] = others[-2:], [True]
+        found += [*shapes_of_one(*operands), u, vectors]
+    return found
+
+
+def backward_shapes_of_each(incoming: Any, tensors: Sequence[Any], *_: Any) -> list[Tensor]:
+    """Return empty outputs of the backward pass of one recurrence or two."""
+    like = next(t for t in tensors if t is not None)
+    return [like.new_empty(0) if t is None else torch.empty_like(t) for t in tensors]
 
 
 def keep(settings_from: int, ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -229,7 +272,7 @@ def differentiable(
     upstream: tuple[Tensor | None, ...],
     tensors: Sequence[Tensor | None],
     batch_sizes: Tensor,
-    statistics: Sequence[Tensor],
+    statistics: Sequence[Tensor | None],
     settings: tuple[Any, ...],
 ) -> list[Tensor | None]:
     """Return gradients of u, weight_hh, h_0, c_0 and vectors, which have gradients themselves.
@@ -242,6 +285,8 @@ def differentiable(
         return second_derivatives.gradients(upstream, tensors, layout, cell, norm, eps)
     _, batch_steps, cell, eps, normalises_input = settings
     mean, var = statistics
+    assert mean is not None
+    assert var is not None
     given = (mean, var, batch_steps, normalises_input)
     return second_derivatives.gradients(upstream, tensors, layout, cell, "batch", eps, given)
 

@@ -27,8 +27,9 @@ constexpr bool kOwnProducts = false;
 
 constexpr int64_t kThreadProducts = 1 << 18;  // multiplications that are worth a thread
 constexpr int64_t kPackedFrom = 16;           // rows from which it pays to pack W for one product
-constexpr int64_t kBlockCells = 1024;         // of K, summed in registers
-constexpr int64_t kCachedCells = 1 << 18;     // of a packed W, which stay in a cache: 1 MiB
+constexpr int64_t kPackedFloats = 512;  // the same in float without AVX-512, beside MKL's products
+constexpr int64_t kBlockCells = 1024;   // of K, summed in registers
+constexpr int64_t kCachedCells = 1 << 18;  // of a packed W, which stay in a cache: 1 MiB
 constexpr int64_t kPageStride =
     4096;  // bytes; rows so far apart share few lines of the first cache
 constexpr int kTurnedRows = 64 / kLanes * kTileRows;  // rows of d^T that are packed together
@@ -248,6 +249,14 @@ Tensor packed_product(const Tensor& given, const Tensor& panels, const float* bi
   return whole ? y : y.to(type);
 }
 
+// Whether it pays to pack W for the product of one x.
+bool packs_for(const Tensor& x) {
+#if !defined(__AVX512F__)
+  if (x.scalar_type() == at::kFloat) return x.size(0) >= kPackedFloats;
+#endif
+  return x.size(0) >= kPackedFrom;
+}
+
 }  // namespace
 
 Tensor packed(const Tensor& weight, at::ScalarType type) {
@@ -279,7 +288,7 @@ Tensor Product::operator()(const Tensor& x, at::ScalarType type,
 }
 
 Tensor product(const Tensor& x, const Tensor& weight, at::ScalarType type) {
-  return Product(weight, weight.size(0), x.scalar_type(), x.size(0) >= kPackedFrom)(x, type);
+  return Product(weight, weight.size(0), x.scalar_type(), packs_for(x))(x, type);
 }
 
 Tensor weight_gradient(const Tensor& given, const Tensor& x) {
@@ -292,6 +301,22 @@ Tensor weight_gradient(const Tensor& given, const Tensor& x) {
   else
     multiply_turned<BFloat16>(d, panels, c);
   return c;
+}
+
+Tensor input_term(const Tensor& x, const Tensor& weight_ih, int64_t width) {
+  TORCH_CHECK(x.dim() == 2 && is_weight(weight_ih, width, x.size(1)), "expected x (N, I) and a ",
+              "weight (", width, ", I), got ", x.sizes(), " and ", weight_ih.sizes());
+  const at::ScalarType type = x.scalar_type();
+  if (is_packed(weight_ih)) return Product(weight_ih, width, type, false)(x, type);
+  return product(x, weight_ih, type);
+}
+
+std::tuple<Tensor, Tensor> input_term_backward(const Tensor& du, const Tensor& x,
+                                               const Tensor& weight_ih, bool x_grad,
+                                               bool weight_grad) {
+  const Tensor nothing = at::empty({0}, x.options());
+  return {x_grad ? product(du, weight_ih.t(), x.scalar_type()) : nothing,
+          weight_grad ? weight_gradient(du, x).to(weight_ih.scalar_type()) : nothing};
 }
 
 }  // namespace seq2seq

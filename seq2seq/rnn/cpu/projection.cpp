@@ -1,7 +1,6 @@
 // Products as operators: the input term of all steps, u = x W^T, forward and backward, and products
 // with weights that are packed once.
 
-#include <ATen/ops/empty.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/library.h>
 
@@ -52,13 +51,14 @@ Tensor projection(const Tensor& x, const Tensor& weight) {
               "expected x (N, I) and a weight (F, I) of type Float or that of x, got ", x.sizes(),
               " of type ", x.scalar_type(), " and ", weight.sizes(), " of type ",
               weight.scalar_type());
-  return product(x, weight, x.scalar_type());
+  return input_term(x, weight, weight.size(0));
 }
 
-// x W^T in float, for x (N, I), of whose type the products are, and W (F, I).
+// x W^T in float, for x (N, I), of whose type the products are, and W (F, I). No bit of it depends
+// on the number of threads.
 Tensor float_product(const Tensor& x, const Tensor& weight) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
-  return product(x, weight, at::kFloat);
+  return Product(weight, weight.size(0), x.scalar_type(), true)(x, at::kFloat);
 }
 
 // The gradients of x (N, I) and weight (F, I) where they are needed, else empty; du (N, F).
@@ -66,9 +66,7 @@ std::tuple<Tensor, Tensor> projection_backward(const Tensor& du, const Tensor& x
                                                const Tensor& weight, bool x_grad,
                                                bool weight_grad) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
-  const Tensor nothing = at::empty({0}, x.options());
-  return {x_grad ? product(du, weight.t(), x.scalar_type()) : nothing,
-          weight_grad ? weight_gradient(du, x).to(weight.scalar_type()) : nothing};
+  return input_term_backward(du, x, weight, x_grad, weight_grad);
 }
 
 }  // namespace

@@ -7,10 +7,10 @@
 #include <string_view>
 #include <tuple>
 
-#include "both.h"
 #include "gru_rows.h"
 #include "lstm_rows.h"
 #include "one_step.h"
+#include "recurrences.h"
 #include "rnn_rows.h"
 
 namespace seq2seq {
@@ -268,38 +268,33 @@ Gradients recurrence_backward(const OptionalTensor& d_output, const OptionalTens
   });
 }
 
-// Of each: x, weight_ih, weight_hh, h_0, c_0, vectors. Returns of each what `recurrence` does, and
-// u (N, width).
-std::vector<Tensor> both_recurrences(const Tensors& first, const Tensors& second,
-                                     const Tensor& batch_sizes, int64_t sequences, int64_t width,
-                                     std::string_view cell, std::string_view norm, double eps,
-                                     bool save) {
+// Of each recurrence what `recurrence` returns, u (N, width) and the vectors.
+std::vector<Tensor> recurrences(const Tensors& tensors, const Tensor& batch_sizes,
+                                int64_t sequences, int64_t width, std::string_view cell,
+                                std::string_view norm, double eps, bool save) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
-  return both(first, second, 6, [&](const std::vector<OptionalTensor>& t) {
-    const Tensor u = input_term(t[0].value(), t[1].value(), width);
-    return std::tuple_cat(recurrence(u, t[2].value(), t[3], t[4], t[5].value(), batch_sizes,
-                                     sequences, cell, norm, eps, save),
-                          std::tuple(u));
-  });
+  return forward_of_each(
+      tensors, cell, width, 0,
+      [&](const OptionalTensor* t, const OptionalTensor*, const Tensor& u, const Tensor& vectors) {
+        return recurrence(u, t[kWeightHh].value(), t[kH0], t[kC0], vectors, batch_sizes, sequences,
+                          cell, norm, eps, save);
+      });
 }
 
-// Of each: d_output, d_h_n, d_c_n; x, weight_ih, weight_hh, h_0, c_0, vectors; output, z, c,
-// moments, u. Returns the gradients of the second group.
-std::vector<Tensor> both_recurrences_backward(const Tensors& first, const Tensors& second,
-                                              const Tensor& batch_sizes, int64_t sequences,
-                                              std::string_view cell, std::string_view norm,
-                                              double eps, bool x_grad, bool weight_ih_grad,
-                                              bool weight_hh_grad) {
+std::vector<Tensor> recurrences_backward(const Tensors& incoming, const Tensors& tensors,
+                                         const std::vector<Tensor>& results,
+                                         const Tensor& batch_sizes, int64_t sequences,
+                                         std::string_view cell, std::string_view norm, double eps,
+                                         const c10::List<bool>& needed) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
-  return both(first, second, 14, [&](const std::vector<OptionalTensor>& t) {
-    const auto [du, dweight_hh, dh_0, dc_0, dvectors] =
-        recurrence_backward(t[0], t[1], t[2], t[13].value(), t[5].value(), t[6], t[7], t[8].value(),
-                            batch_sizes, t[9].value(), t[10].value(), t[11].value(), t[12].value(),
-                            sequences, cell, norm, eps, weight_hh_grad);
-    return std::tuple_cat(
-        back_through_input_term(du, t[3].value(), t[4].value(), x_grad, weight_ih_grad),
-        std::tuple(dweight_hh, dh_0, dc_0, dvectors));
-  });
+  return backward_of_each(
+      incoming, tensors, results, cell, 0, needed,
+      [&](const OptionalTensor* d, const OptionalTensor* t, const Tensor* r, bool weight_grad) {
+        // r: output, h_n, c_n, z, c, moments, u, vectors
+        return recurrence_backward(d[0], d[1], d[2], r[6], t[kWeightHh].value(), t[kH0], t[kC0],
+                                   r[7], batch_sizes, r[0], r[3], r[4], r[5], sequences, cell, norm,
+                                   eps, weight_grad);
+      });
 }
 
 }  // namespace
@@ -317,12 +312,11 @@ TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
       "Tensor moments, SymInt sequences, str cell, str norm, float eps, bool weight_grad) -> "
       "(Tensor u, Tensor weight_hh, Tensor h_0, Tensor c_0, Tensor vectors)");
   library.def(
-      "both_recurrences(Tensor?[] first, Tensor?[] second, Tensor batch_sizes, int sequences, int "
-      "width, str cell, str norm, float eps, bool save) -> Tensor[]");
+      "recurrences(Tensor?[] tensors, Tensor batch_sizes, int sequences, int width, str cell, str "
+      "norm, float eps, bool save) -> Tensor[]");
   library.def(
-      "both_recurrences_backward(Tensor?[] first, Tensor?[] second, Tensor batch_sizes, int "
-      "sequences, str cell, str norm, float eps, bool x_grad, bool weight_ih_grad, bool "
-      "weight_hh_grad) -> Tensor[]");
+      "recurrences_backward(Tensor?[] incoming, Tensor?[] tensors, Tensor[] results, Tensor "
+      "batch_sizes, int sequences, str cell, str norm, float eps, bool[] needed) -> Tensor[]");
   library.def(
       "cell_step(Tensor u, Tensor? z, Tensor? h, Tensor? c, Tensor vectors, str cell, str norm, "
       "float eps, bool save) -> (Tensor h, Tensor c, Tensor gates, Tensor moments)");
@@ -335,8 +329,8 @@ TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
 TORCH_LIBRARY_IMPL(seq2seq, CPU, library) {
   library.impl("recurrence", &seq2seq::recurrence);
   library.impl("recurrence_backward", &seq2seq::recurrence_backward);
-  library.impl("both_recurrences", &seq2seq::both_recurrences);
-  library.impl("both_recurrences_backward", &seq2seq::both_recurrences_backward);
+  library.impl("recurrences", &seq2seq::recurrences);
+  library.impl("recurrences_backward", &seq2seq::recurrences_backward);
   library.impl("cell_step", &seq2seq::cell_step);
   library.impl("cell_step_backward", &seq2seq::cell_step_backward);
 }

@@ -60,9 +60,4 @@ void back_through_term(const Term<kNorm, P> term, const float* d, int64_t from, 
     dv[at] = rounded<P>(back(d[at] * term.gain[at], term.normal(at)));
 }
 
-inline void add(const float* d, int64_t size, float* sum) {
-#pragma omp simd
-  for (int64_t at = 0; at < size; ++at) sum[at] += d[at];
-}
-
 }  // namespace seq2seq

@@ -14,9 +14,7 @@ from ..normalization import Term
 from ..packing import Layout
 from ..reference import CellParameters, collected, unroll_inputs
 from ..statistics import BatchStatistics
-
-PARTS = {"lstm": (4, 4, 4, 1, 1), "gru": (3, 3, 3, 3), "rnn": (1, 1)}
-"""Lengths of the vectors of a cell (vectors.h), in multiples of H."""
+from .vectors import LENGTHS
 
 
 def gradients(
@@ -63,7 +61,7 @@ def _parameters(
 ) -> CellParameters:
     """Return the parameters of a cell as the equations take them."""
     name, hidden = cell.partition("_")[0], weight_hh.size(1)
-    parts = list(vectors.split([n * hidden for n in PARTS[name]]))
+    parts = list(vectors.split([n * hidden for n in LENGTHS[name]]))
     gain_ih, gain_hh = parts[0], None if name == "rnn" else parts[1]
     biases = parts[2:] if name == "gru" else [parts[1 if name == "rnn" else 2], None]
     gates = weight_hh.size(0)

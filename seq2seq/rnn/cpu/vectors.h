@@ -1,4 +1,4 @@
-// Gains and biases of the cells, in the order of operands.py. `V` is a pointer to them or to their
+// Gains and biases of the cells, in the order of vectors.py. `V` is a pointer to them or to their
 // gradients; kCount is their number in units of H.
 #pragma once
 

@@ -1,4 +1,4 @@
-"""Both directions of a layer at once: with two threads each direction has one."""
+"""Recurrences with their input terms: alone, and both directions of a layer at once."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,9 +20,10 @@ from kernel_cases import (
 )
 from oracles import CELLS
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from seq2seq.rnn import NormConfig, frozen
-from seq2seq.rnn.cpu import both
+from seq2seq.rnn import LSTM, NormConfig, frozen
+from seq2seq.rnn.cpu import recurrences
 
 pytestmark = needs_compiler
 STEPWISE = [norm for name, norm in BATCH.items() if name != "sequence_input"]
@@ -42,33 +43,56 @@ def two_threads() -> Iterator[None]:
 def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The operators of two recurrences that were called."""
     names = []
-    operator = both.operator
+    operator = recurrences.operator
 
     def noted(name: str) -> Any:
         names.append(name)
         return operator(name)
 
-    monkeypatch.setattr(both, "operator", noted)
+    monkeypatch.setattr(recurrences, "operator", noted)
     return names
 
 
-CASES = [(cell, norm, RAGGED) for cell in CELLS for norm in ALL_NORMS]
-CASES += [("lstm", norm, lengths) for norm in ("layer", "batch") for lengths in ([6] * 5, [1] * 4)]
+CASES = [(cell, norm, RAGGED, True) for cell in CELLS for norm in ALL_NORMS]
+CASES += [
+    ("lstm", norm, lengths, True) for norm in ("layer", "batch") for lengths in ([6] * 5, [1] * 4)
+]
+CASES += [(cell, norm, RAGGED, False) for cell in CELLS for norm in ("none", "layer", "batch")]
 
 
-@pytest.mark.parametrize(("cell", "norm", "lengths"), CASES)
+@pytest.mark.parametrize(("cell", "norm", "lengths", "two"), CASES)
 def test_results_are_those_of_the_reference(
-    cell: str, norm: str | NormConfig, lengths: list[int], called: list[str]
+    cell: str, norm: str | NormConfig, lengths: list[int], two: bool, called: list[str]
 ) -> None:
-    layer = layer_of(17, norm, cell, bidirectional=True, num_layers=2)
+    layer = layer_of(17, norm, cell, bidirectional=two, num_layers=2)
     drawn = case(layer, lengths, given=norm != "layer")
     expected = results(layer, *drawn, torch.double, "reference")
     assert called == []
     apart = distances(results(layer, *drawn, torch.float32, "fused"), expected)
     tolerance = BATCH_NORM if layer.norm.kind.value == "batch" else FLOAT32
     assert {name: d for name, d in apart.items() if d > tolerance} == {}
-    name = "batch_norm_recurrence" if layer.norm.kind.value == "batch" else "recurrence"
+    name = "batch_norm_recurrences" if layer.norm.kind.value == "batch" else "recurrences"
     assert called == [name] * 2 + [f"{name}_backward"] * 2
+
+
+@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
+@pytest.mark.parametrize("two", [False, True])
+def test_fake_tensors_have_the_shapes_of_real_ones(norm: str, two: bool, called: list[str]) -> None:
+    def run() -> list[Tensor]:
+        layer = LSTM(7, 8, norm=norm, bidirectional=two, backend="fused")
+        x = torch.randn(6, 5, 7, requires_grad=True)
+        output, state = layer(x)
+        output.sum().backward()
+        assert x.grad is not None
+        gradients = [p.grad for p in layer.parameters() if p.grad is not None]
+        assert len(gradients) == len(list(layer.parameters()))
+        return [output, *state, x.grad, *gradients]
+
+    real = [(t.shape, t.dtype) for t in run()]
+    count = len(called)
+    with FakeTensorMode():
+        assert [(t.shape, t.dtype) for t in run()] == real
+    assert len(called) == 2 * count
 
 
 @pytest.mark.parametrize("norm", STEPWISE)
@@ -162,6 +186,19 @@ def test_second_derivatives_are_those_of_the_reference(norm: str, called: list[s
         assert (f - e).abs().max() <= 1e-3 * e.abs().max() + 1e-4
 
 
+def test_gradients_of_biases_share_no_memory(called: list[str]) -> None:
+    layer = layer_of(8, "layer").float()
+    layer.backend = "fused"
+    layer(torch.randn(6, 5, layer.input_size))[0].sum().backward()
+    assert called
+    biases = [layer.get_parameter(f"bias_{term}_l0").grad for term in ("ih", "hh")]
+    assert biases[0] is not None
+    assert biases[1] is not None
+    assert torch.equal(biases[0], biases[1])
+    biases[0].zero_()
+    assert biases[1].abs().sum() > 0
+
+
 def test_a_weight_that_changes_before_the_backward_pass_is_refused(called: list[str]) -> None:
     layer = layer_of(8, "layer", bidirectional=True).float()
     output, _ = layer(torch.randn(6, 5, layer.input_size))
@@ -172,7 +209,7 @@ def test_a_weight_that_changes_before_the_backward_pass_is_refused(called: list[
         layer.get_parameter("weight_hh_l0_reverse").zero_()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         output.sum().backward()
-    assert called == ["recurrence"]
+    assert called == ["recurrences"]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 4])
@@ -181,7 +218,7 @@ def test_two_or_three_threads_take_a_direction_each(threads: int, called: list[s
     layer = layer_of(8, "layer", bidirectional=True).float()
     layer.backend = "fused"
     layer(torch.randn(6, 5, layer.input_size))
-    assert bool(called) is (threads in (2, 3))
+    assert called == ["recurrences"] * (1 if threads in (2, 3) else 2)
 
 
 def test_statistics_over_the_whole_input_take_one_direction_after_the_other(
@@ -198,5 +235,6 @@ def test_a_wrong_number_of_tensors_is_refused() -> None:
     layer.backend = "fused"
     layer(torch.randn(6, 5, layer.input_size))  # loads the operators
     sizes = torch.tensor([1])
-    with pytest.raises(RuntimeError, match="expected 6 tensors for each recurrence, got 0 and 1"):
-        both.operator("recurrence")([], [None], sizes, 1, 32, "lstm", "none", 1e-5, False)
+    message = "expected 11 tensors for each of one or two recurrences, got 1"
+    with pytest.raises(RuntimeError, match=message):
+        recurrences.operator("recurrences")([None], sizes, 1, 32, "lstm", "none", 1e-5, False)

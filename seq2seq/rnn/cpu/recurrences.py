@@ -1,0 +1,144 @@
+"""Recurrences with their input terms, by one operator: one alone, or two at once.
+
+It is for eager mode on the CPU: torch.compile and torch.export take the operators of `launch.run`.
+One call of autograd for all of a recurrence matters where a call has few rows, as of a cell.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..packing import Layout
+from .operators import differentiable, differentiable_projection
+from .vectors import LENGTHS, PLACES, joined
+
+WEIGHTS = 5
+"""The first tensors of a recurrence: x, weight_ih, weight_hh, h_0 and c_0."""
+STATES = 3
+"""The first results, which have gradients: output, h_n and c_n."""
+
+
+@dataclass
+class Call:
+    """What the recurrences of a call have in common."""
+
+    name: str
+    """recurrences, or batch_norm_recurrences."""
+    cell: str
+    layout: Layout
+    width: int
+    """Of the input term."""
+    settings: tuple[Any, ...]
+    """The operator's, of a cell."""
+    count: int
+    """Recurrences."""
+
+    @property
+    def returned(self) -> int:
+        """The number of results of each recurrence that a caller reads."""
+        return STATES + 2 * (self.name == "batch_norm_recurrences")
+
+
+def operator(name: str) -> Any:
+    """Return an operator by its name."""
+    return getattr(torch.ops.seq2seq, name)
+
+
+def run(call: Call, tensors: Sequence[Tensor | None]) -> list[tuple[Tensor, ...]]:
+    """Return output, h_n, c_n of each recurrence; with batch norm also the means and variances.
+
+    tensors: of each x, weight_ih, weight_hh, h_0, c_0; gains and biases as in `PLACES`; with batch
+    norm the running mean and variance.
+    """
+    if torch.is_grad_enabled():
+        found = _Recurrences.apply(call, *tensors)  # type: ignore[no-untyped-call]
+        return split(found, call.count)
+    layout = call.layout
+    found = operator(call.name)(
+        tensors, layout.batch_sizes, layout.sequences, call.width, *call.settings, False
+    )
+    return returned(call, found)
+
+
+def split(tensors: Sequence[Any], count: int) -> list[tuple[Any, ...]]:
+    """Return the tensors of each of so many recurrences."""
+    size = len(tensors) // count
+    return [tuple(tensors[i : i + size]) for i in range(0, len(tensors), size)]
+
+
+def returned(call: Call, results: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+    """Return of each recurrence's results those that a caller reads."""
+    if call.returned == STATES:
+        return [r[:STATES] for r in split(results, call.count)]
+    return [r[:STATES] + r[5:7] for r in split(results, call.count)]
+
+
+class _Recurrences(torch.autograd.Function):
+    """One recurrence or two, for the tensors of one after the other."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+        save, layout = any(ctx.needs_input_grad), call.layout
+        results = operator(call.name)(
+            tensors, layout.batch_sizes, layout.sequences, call.width, *call.settings, save
+        )
+        if save:
+            ctx.call, ctx.tensors = call, len(tensors)
+            ctx.save_for_backward(*tensors, *results)
+        ctx.set_materialize_grads(False)
+        found = returned(call, results)
+        if call.returned > STATES:
+            ctx.mark_non_differentiable(*(t for r in found for t in r[STATES:]))
+        return tuple(t for r in found for t in r)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Any, ...]:
+        call: Call = ctx.call
+        saved, needed = ctx.saved_tensors, ctx.needs_input_grad[1:]
+        tensors, results = saved[: ctx.tensors], saved[ctx.tensors :]
+        if call.returned > STATES:
+            upstream = tuple(d for of_one in split(upstream, call.count) for d in of_one[:STATES])
+        if torch.is_grad_enabled():  # by create_graph=True
+            found = _differentiable_gradients(call, upstream, tensors, results)
+        else:
+            layout = call.layout
+            found = operator(f"{call.name}_backward")(
+                upstream, tensors, results, layout.batch_sizes, layout.sequences, *call.settings,
+                needed,
+            )  # fmt: skip
+        return None, *(g if wanted else None for g, wanted in zip(found, needed, strict=True))
+
+
+def _differentiable_gradients(
+    call: Call,
+    upstream: Sequence[Tensor | None],
+    tensors: Sequence[Tensor | None],
+    results: Sequence[Tensor],
+) -> list[Tensor | None]:
+    """Return the gradients of all tensors, which have gradients themselves."""
+    found: list[Tensor | None] = []
+    each = zip(*(split(t, call.count) for t in (upstream, tensors, results)), strict=True)
+    for d, (x, weight_ih, weight_hh, h_0, c_0, *others), r in each:
+        count = len(PLACES[call.cell])
+        parts, statistics = others[:count], others[count:]
+        u = torch.ops.seq2seq.projection(x, weight_ih)
+        operands = u, weight_hh, h_0, c_0, joined(parts, call.cell, weight_hh)
+        settings = call.layout.sequences, *call.settings, *[True] * bool(statistics)
+        du, *rest, dvectors = differentiable(
+            call.name.removesuffix("s"), d, operands, call.layout.batch_sizes, r[5:7], settings
+        )
+        found += (None, None) if du is None else differentiable_projection(du, x, weight_ih)
+        found += [*rest, *_of_parts(call.cell, dvectors), *[None] * len(statistics)]
+    return found
+
+
+def _of_parts(cell: str, dvectors: Tensor | None) -> list[Tensor | None]:
+    """Return the gradients of gains and biases, from that of `joined`."""
+    if dvectors is None:
+        return [None] * len(PLACES[cell])
+    lengths = LENGTHS[cell]
+    pieces = dvectors.split([n * dvectors.size(0) // sum(lengths) for n in lengths])
+    return [pieces[place] for place in PLACES[cell]]
