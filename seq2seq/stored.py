@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, ZipFile
 
@@ -38,6 +39,11 @@ DAMAGE = (
     *(RecursionError, OverflowError),
 )
 """What is raised where a file's content is not as expected."""
+ARCHIVE_DAMAGE = (
+    *(EOFError, BadZipFile, zlib.error, NotImplementedError, RuntimeError),
+    *(SyntaxError, TokenError),  # of the text before an array
+)
+"""What is also raised where an archive of arrays is damaged."""
 WRONG_KIND = (errno.ENXIO, errno.ELOOP, errno.ENODEV)
 """Errors of the system about a path that leads to no regular file."""
 
@@ -187,7 +193,7 @@ def read_arrays(path: Path, expected: Mapping[str, tuple[str, int]]) -> "list[ND
     try:
         with opened(path) as file, ZipFile(file) as archive:
             return [_array(archive, name, *kind) for name, kind in expected.items()]
-    except (*DAMAGE, EOFError, BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+    except (*DAMAGE, *ARCHIVE_DAMAGE) as error:
         raise ValueError(str(error)) from error
     except OSError as error:
         if error.filename is not None:  # of a file that cannot be opened

@@ -45,6 +45,8 @@ def work(asked: argparse.Namespace) -> int:
         judge = Judge(Subject(asked.subject), Path(folder))
         for seed in range(asked.first, asked.first + asked.count):
             mutant, faults, done = judge(seed)
+            if any("Expired" in fault.what for fault in faults):  # or the machine stood still
+                mutant, faults, done = judge(seed)
             said = {
                 "seed": seed,
                 "mutant": str(mutant),

@@ -1,6 +1,7 @@
 """Whether what a command has done with a damaged copy is right."""
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,10 @@ OTHER_VALUES = (
     "swapped",
 )
 """Damage that may leave a file whole, with another content."""
+
+
+SETTING = re.compile(r"[\w.]+=|--split ")
+"""A setting, or a split that a configuration may have."""
 
 
 @dataclass
@@ -182,10 +187,12 @@ def _bad_error(mutant: Mutant, done: Outcome, siblings: dict[str, list[str]]) ->
     names = [Path(file).name for file in mutant.files]
     for file, kind in zip(mutant.files, mutant.kinds, strict=True):
         names += siblings.get(str(Path(file).parent), []) if kind == "swapped" else []
-    if any(Path(file).parent == CORPUS for file in mutant.files):
+    if any(Path(file).is_relative_to(CORPUS) for file in mutant.files):
         names.append("trained on other text")
     if "run/config.yaml" in mutant.files:
         names.append("expected a run that train.py has begun")  # without it none has
+    if "run/config.yaml" in mutant.files and SETTING.search(done.err):
+        return ""  # another value of a setting, of which the error speaks
     if not any(name in done.err for name in names):
         return f"names none of {', '.join(names)}: {done.err[-2000:]!r}"
     return ""
