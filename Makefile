@@ -7,10 +7,12 @@ STAMP := .venv/.ready-$(shell cat constraints.txt pyproject.toml | cksum | cut -
 SWEEP := norm=none,batch,layer
 COMPARED := $(foreach norm,none batch layer,outputs/grammar_en_zh/$(norm)-lstm-small-seed1)
 SIZE ?= quick
+COUNT ?= 10000
+FIRST ?= 0
 KERNELS := $(wildcard seq2seq/rnn/cpu/*.h seq2seq/rnn/cpu/*.cpp seq2seq/model/cpu/*.h seq2seq/model/cpu/*.cpp)
 SANITIZERS := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -g
 
-.PHONY: help setup compare experiments results test test-all test-oldest coverage browser lint format types docs build bench sanitize clean
+.PHONY: help setup compare experiments results test test-all test-oldest coverage browser lint format types docs build bench sanitize fuzz clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -88,6 +90,9 @@ sanitize: $(STAMP)  ## the fused kernels' tests with gcc's AddressSanitizer and 
 	CXX='g++ $(SANITIZERS)' LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
 		$(BIN)/python -m pytest -n 0 tests/rnn/test_fused*.py tests/rnn/test_products.py tests/rnn/test_step_loops.py \
 		tests/model/test_kernels.py tests/model/test_loss.py tests/model/test_input_feeding.py tests/translation/test_shortlisted_search.py -k 'not two_processes'
+
+fuzz: $(STAMP)  ## damage COUNT (10000) copies of a run; each command gives an error or a right result (docs/reliability.md)
+	PYTHONPATH=.:tests $(BIN)/python -m fuzz --count $(COUNT) --first $(FIRST)
 
 clean:  ## remove .venv and caches; runs and data stay
 	rm -rf .venv .venv-oldest .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage build dist site

@@ -1,6 +1,7 @@
 """Files and folders that are written whole or not at all."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -56,10 +57,15 @@ def _is_alive(process: int) -> bool:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name the file in any OSError raised while it is written, such as on a full disk."""
+    """Name the file in any OSError raised while it is written, such as on a full disk.
+
+    Of a file that is written inside, that file's name stays.
+    """
     try:
         yield
     except OSError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
@@ -132,11 +138,17 @@ def new_folder(path: Path, prefix: str) -> Iterator[Path]:
 
 
 def exists(path: Path) -> bool:
-    """Return whether a file or folder exists; PermissionError where that may not be known."""
+    """Return whether a file or folder exists; PermissionError where that may not be known.
+
+    A link in a circle exists: it is an error to read it, and not the same as no file.
+    """
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
     return True
 
 

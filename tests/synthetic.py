@@ -74,7 +74,11 @@ def record(
 
 def metric(entry: Metric) -> MetricEntry:
     """Return an entry of metrics.jsonl, from the line's values."""
-    return entry if isinstance(entry, MetricEntry) else MetricEntry.of_json(entry)
+    return (
+        entry
+        if isinstance(entry, MetricEntry)
+        else MetricEntry.of_json(entry, Path("metrics.jsonl"))
+    )
 
 
 def probe(entry: Probe) -> ProbeEntry:

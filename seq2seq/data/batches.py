@@ -137,8 +137,14 @@ class BatchSampler:
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue at a saved place."""
-        self.epoch, self.position = state["epoch"], state["position"]
+        """Continue at a saved place; ValueError for one that is not in an epoch."""
+        epoch, position = state["epoch"], state["position"]
+        if type(epoch) is not int or type(position) is not int or epoch < 0 or position < 0:
+            raise ValueError("no place in an epoch")
+        self.epoch = epoch
+        if position >= len(self):
+            raise ValueError(f"batch {position} of an epoch of {len(self)}")
+        self.position = position
 
     def _epoch_batches(self) -> list[NDArray[np.int64]]:
         """Return all batches of the current epoch."""

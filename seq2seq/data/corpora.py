@@ -175,7 +175,7 @@ def _hint(config: DataConfig, name: str) -> str:
     own_files = f"data.{name}.source=FILE data.{name}.target=FILE"
     if name == "train" and config.origin is Origin.published:
         return f"; you have to supply its training text: {own_files}"
-    return f"; give its text by {own_files}" if config.origin is Origin.files else ""
+    return f"; expected {own_files}" if config.origin is Origin.files else ""
 
 
 def _mirror(config: DataConfig) -> str | None:

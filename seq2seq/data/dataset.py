@@ -9,6 +9,7 @@ tokenizers and manifest.json complete the folder.
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
@@ -20,7 +21,9 @@ from numpy.typing import NDArray
 
 from ..config.choices import expected_one_of
 from ..errors import DataError
-from ..files import write_text
+from ..files import exists, write_text
+from ..shown import brief
+from ..stored import checked, damaged, mapped, naming_damage, prepare_again, read_json, text
 from .batches import Batch, BatchSampler, as_batch
 from .normalization import Change, Changes
 from .tokenizer import Tokenizers
@@ -42,10 +45,12 @@ class ParallelDataset:
         self.ids, self.ends = [], []
         for side, tokenizer in zip(SIDES, (tokenizers.source, tokenizers.target), strict=True):
             ends_path, path = folder / f"{name}.{side}.ends", folder / f"{name}.{side}.ids"
-            count = max(ends_path.stat().st_size // ENDS_DTYPE.itemsize, 1)
-            ends = _mapped(ends_path, ENDS_DTYPE, count)
-            self.ids.append(_mapped(path, ids_dtype(tokenizer.vocab_size), int(ends[-1])))
-            self.ends.append(ends)
+            self.ends.append(ends := mapped(ends_path, ENDS_DTYPE))
+            if (np.diff(ends, prepend=0) < 0).any() or len(ends) != len(self.ends[0]):
+                raise damaged(ends_path, "no ends of sentences", prepare_again(folder))
+            self.ids.append(mapped(path, ids_dtype(tokenizer.vocab_size), int(ends[-1])))
+            if self.ids[-1].max(initial=0) >= tokenizer.vocab_size:
+                raise damaged(path, "ids beyond the vocabulary", prepare_again(folder))
         self.src_lengths, self.tgt_lengths = (np.diff(ends, prepend=0) + 1 for ends in self.ends)
 
     def __len__(self) -> int:
@@ -65,11 +70,13 @@ class ParallelDataset:
 
     def lines(self, side: str) -> list[str]:
         """Return the text of a side; raise DataError for train, whose text is not kept."""
-        path = self.folder / f"{self.name}.{side}.txt"
-        if not path.exists():
+        path, advice = self.folder / f"{self.name}.{side}.txt", prepare_again(self.folder)
+        if not exists(path):
             raise DataError(f"{path}: no such file; the text of split {self.name!r} is not kept")
-        text = path.read_bytes().decode("utf-8")  # text mode would end a line at a lone CR
-        return text.split("\n")[:-1]
+        lines = text(checked(path, advice), sys.maxsize).split("\n")[:-1]
+        if len(lines) != len(self):
+            raise damaged(path, f"{len(lines)} lines for {len(self)} pairs", advice)
+        return lines
 
     def batch(self, indices: NDArray[np.int64]) -> Batch:
         """Return the sentences at these positions as a batch."""
@@ -78,18 +85,6 @@ class ParallelDataset:
     def batches(self, sampler: BatchSampler) -> Iterator[Batch]:
         """Yield the rest of the sampler's epoch as batches."""
         return map(self.batch, sampler)
-
-
-def _mapped(path: Path, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
-    """Map an array file of `count` numbers; raise DataError where its size differs."""
-    found, expected = path.stat().st_size, count * dtype.itemsize
-    if found != expected:
-        raise DataError(
-            f"{path}: damaged: {found} bytes, expected {expected}; "
-            f"delete {path.parent} to prepare the corpus again"
-        )
-    # An empty file cannot be mapped: a split of empty sentences has no ids.
-    return np.memmap(path, dtype, mode="r") if count else np.zeros(0, dtype)
 
 
 @dataclass
@@ -123,8 +118,12 @@ class Counts:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Counts:
         """Return the counts that `as_json` made."""
-        changes = {Change(c["before"], c["after"]): int(c["count"]) for c in values["changes"]}
-        return cls(**{**values, "changes": Counter(changes)})
+        counts = dict(values)
+        changes = {Change(c["before"], c["after"]): c["count"] for c in counts.pop("changes")}
+        for count in (*counts.values(), *changes.values()):
+            if type(count) is not int or count < 0:
+                raise ValueError(f"{brief(str(count))} is no count")
+        return cls(**counts, changes=Counter(changes))
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -148,15 +147,14 @@ class Manifest:
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
-        """Read a manifest; raise DataError where it is missing or damaged."""
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+        """Read a manifest; raise DataError where it is damaged."""
+        advice = prepare_again(path.parent)
+        with naming_damage(path, advice):
+            values = read_json(checked(path, advice), advice)
             splits = {name: Counts.from_json(c) for name, c in values["splits"].items()}
             known = {key: values[key] for key in ("left_out", "unseen") if key in values}
             names = values["name"], values["fingerprint"], values["languages"]
             return cls(*names, splits, **known)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path}: not a prepared corpus ({error})") from error
 
     def write(self, path: Path) -> None:
         """Write the manifest as JSON, without what there is none of."""

@@ -8,6 +8,7 @@ from sentencepiece import SentencePieceProcessor
 from ..config import TokenizerKind
 from ..errors import DataError
 from ..files import place
+from ..stored import content
 
 KINDS = {
     1: TokenizerKind.unigram,
@@ -25,7 +26,7 @@ NORMAL = 1
 def read_model(file: Path) -> tuple[bytes, TokenizerKind]:
     """Return a model file's content and its kind; DataError where it is no SentencePiece model."""
     try:
-        model = file.read_bytes()
+        model = content(file)
         SentencePieceProcessor().LoadFromSerializedProto(model)
         return model, model_kind(model)
     except FileNotFoundError as error:

@@ -31,6 +31,7 @@ from ..config import DataConfig, TokenizerConfig
 from ..errors import DataError
 from ..files import new_folder
 from ..shown import escaped
+from ..stored import write_checksums
 from .corpora import Skipped, locate, split_pairs, splits, unzipped
 from .dataset import ENDS_DTYPE, SIDES, Counts, Manifest, Prepared, ids_dtype
 from .language_check import check_scripts
@@ -122,6 +123,7 @@ def make(folder: Path, data: DataConfig, tokenizers: Tokenizers, progress: bool)
     left_out, unseen = tokenizers.left_out, tokenizers.unseen
     manifest = Manifest(data.name, folder.name, languages, counts, left_out, unseen)
     manifest.write(folder / "manifest.json")
+    write_checksums(folder)
 
 
 def _nothing_left(data: DataConfig, name: str, counts: Counts) -> str:

@@ -9,11 +9,9 @@ N sentences, S source pieces, V target pieces, C candidates, W words of a senten
 """
 
 import logging
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from filelock import FileLock
@@ -21,7 +19,9 @@ from numpy.typing import NDArray
 
 from ..config import DecodeConfig
 from ..config.decode import MOST_CANDIDATES
-from ..files import replacing
+from ..files import exists, replacing
+from ..shown import brief
+from ..stored import read_arrays
 from .dataset import ParallelDataset, Prepared
 from .tokenizer import Tokenizers
 
@@ -33,6 +33,8 @@ FREQUENT = 100
 NONE = -1
 """Stands where there is no piece."""
 LOG = logging.getLogger(__name__)
+MOST_PIECES = 2**31
+"""More than any vocabulary has."""
 MOST_LINKS = 20_000_000
 """Most links that Model 1 learns from; they take 1 GB of memory."""
 ITERATIONS = 5
@@ -73,15 +75,17 @@ class Shortlist:
             )
 
     @classmethod
-    def load(cls, path: Path) -> "Shortlist":
-        """Read a shortlist; ValueError for a file that is none."""
+    def load(cls, path: Path, size: int = MOST_PIECES) -> "Shortlist":
+        """Read a shortlist, of target pieces below `size`; ValueError for a file that is none."""
+        expected = {"candidates": ("<i4", 2), "always": ("<i4", 1), "copies": ("|b1", 0)}
         try:
-            with path.open("rb") as file:
-                arrays = np.load(file)  # with [], of a lone array too: IndexError
-                return cls(arrays["candidates"], arrays["always"], bool(arrays["copies"]))
-        except (ValueError, LookupError, EOFError, BadZipFile, zlib.error) as error:
+            candidates, always, copies = read_arrays(path, expected)
+            if any((ids < NONE).any() or (ids >= size).any() for ids in (candidates, always)):
+                raise ValueError("pieces beyond the vocabulary")
+            return cls(candidates, always, bool(copies))
+        except ValueError as error:
             raise ValueError(
-                f"{path}: not a shortlist ({error}); delete it, and it is learnt again"
+                f"{path}: not a shortlist ({brief(str(error))}); delete it, and it is learnt again"
             ) from error
 
 
@@ -94,10 +98,10 @@ def shortlist_for(decode: DecodeConfig, prepared: Prepared) -> Shortlist | None:
         return None
     path = prepared.folder / FILE
     with FileLock(prepared.folder.parent / ".lock"):
-        if not path.exists():
+        if not exists(path):
             LOG.warning("learning a shortlist from the training pairs, once: %s", path)
             learn(prepared.split("train"), prepared.tokenizers).save(path)
-    return Shortlist.load(path)
+    return Shortlist.load(path, prepared.tokenizers.target.vocab_size)
 
 
 def learn(pairs: ParallelDataset, tokenizers: Tokenizers) -> Shortlist:

@@ -6,7 +6,6 @@ The special pieces have the ids <pad> 0, <unk> 1, <s> 2 and </s> 3.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -20,6 +19,8 @@ from ..config import NormalForm, TokenizerConfig, TokenizerKind, languages
 from ..config.tokenizer import SPECIAL
 from ..errors import AGAIN, DataError
 from ..files import replacing, write_text
+from ..shown import brief
+from ..stored import DAMAGE, content, read_checked_json, write_checked_json
 from .normalization import Changes, Normalization, around
 from .own_model import Renumbering, read_model
 from .text import join_chinese, segment_chinese
@@ -219,13 +220,13 @@ class Tokenizers:
             "target_language": target.language,
             "sha256": {name: tokenizer.sha256 for name, tokenizer in files.items()},
         }
-        write_text(folder / "tokenizer.json", json.dumps(settings, indent=2) + "\n")
+        write_checked_json(folder / "tokenizer.json", settings)
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizers:
         """Load what `save` wrote; raise DataError where a file is missing or damaged."""
         with _naming_damage(folder / "tokenizer.json") as path:
-            settings = json.loads(path.read_text(encoding="utf-8"))
+            settings = read_checked_json(path)
             kinds = [TokenizerKind(settings["kind"])] * 2
             kinds[1] = TokenizerKind(settings.get("target_kind", settings["kind"]))
             both_ways = _stored_normalizations(settings)
@@ -233,10 +234,14 @@ class Tokenizers:
         both = []
         for name, kind, how in zip(_model_names(joint), kinds, both_ways, strict=True):
             with _naming_damage(folder / name) as path:
-                both.append(Tokenizer(path.read_bytes(), kind, how))
-                found, expected = both[-1].sha256, sha256.get(name, both[-1].sha256)
+                model = content(path)
+                found = hashlib.sha256(model).hexdigest()
+                expected = str(sha256.get(name, found))
                 if found != expected:  # a model that lost its last pieces can still be loaded
-                    raise ValueError(f"SHA-256 is {found}, expected {expected}")
+                    raise ValueError(f"SHA-256 is {found[:16]}, expected {expected[:16]}")
+                both.append(Tokenizer(model, kind, how))
+                pieces = [*range(both[-1].processor.vocab_size())]
+                both[-1].processor.id_to_piece(pieces)  # all of them are UTF-8
         return cls(both[0], both[1], joint)
 
 
@@ -274,5 +279,9 @@ def _naming_damage(path: Path) -> Iterator[Path]:
         raise DataError(f"{path}: no such tokenizer; {AGAIN}") from error
     except KeyError as error:
         raise DataError(f"{path}: damaged tokenizer (no key {error}); {AGAIN}") from error
-    except (ValueError, RuntimeError, TypeError) as error:
-        raise DataError(f"{path}: damaged tokenizer ({error}); {AGAIN}") from error
+    except DataError:
+        raise
+    except RuntimeError as error:  # of SentencePiece, about the places of its own code
+        raise DataError(f"{path}: damaged tokenizer (not of SentencePiece); {AGAIN}") from error
+    except DAMAGE as error:
+        raise DataError(f"{path}: damaged tokenizer ({brief(str(error))}); {AGAIN}") from error

@@ -126,11 +126,11 @@ def _training_error(
         )
     if "sentences_.empty()" in message and left_out:
         return DataError(
-            f"no line of {text} can train a tokenizer: {left_out} have {WHY_LEFT_OUT}; put spaces"
-            " in, or set tokenizer.model=FILE"
+            f"no line of {text} can train a tokenizer: {left_out} have {WHY_LEFT_OUT}; expected"
+            " spaces in them, or tokenizer.model=FILE"
         )
     if "sentences_.empty()" in message:
-        return DataError(f"{text} is empty; expected text to train a tokenizer on")
+        return DataError(f"{asked}: {text} is empty; expected text to train a tokenizer on")
     return DataError(
         f"{asked}: SentencePiece cannot be trained on {text} ({brief(message.strip())});"
         " another tokenizer= or vocab_size may do"

@@ -7,26 +7,35 @@ back and renamed: at any moment the final name holds a whole checkpoint, the old
 import errno
 import json
 import logging
+import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..errors import AGAIN
+from .. import stored
+from ..errors import AGAIN, DataError
 from ..files import place, replacing
+from ..shown import brief
+from ..stored import opened
 from .seal import DIGITS, NO_DIGEST, SEALED, SealError, is_sealed, read_back, seal
 
+Value = TypeVar("Value")
 LOG = logging.getLogger(__name__)
 UNSEALED = "state"
 """Key of the state in files of versions up to 0.2, which have no checksum."""
+
+
+MOST_BEYOND = 10
+"""Times the size of a checkpoint from which a model is not that of its run at all."""
 
 
 class CheckpointError(ValueError):
@@ -37,8 +46,8 @@ class CheckpointError(ValueError):
         self.what = what
 
 
-DAMAGE = (SafetensorError, KeyError, ValueError, RecursionError)
-"""What is raised where a file is no checkpoint; SealError and those of JSON are ValueErrors."""
+DAMAGE = (SafetensorError, *stored.DAMAGE)
+"""What is raised where a file is no checkpoint."""
 
 
 def save_checkpoint(
@@ -94,6 +103,22 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return tensors, _state(file)
 
 
+def shapes_of(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
+    """Return the shapes of tensors by their names."""
+    return {name: tensor.shape for name, tensor in tensors.items()}
+
+
+def first_shapes(paths: Sequence[Path]) -> tuple[Path, dict[str, torch.Size]] | None:
+    """Return the first whole checkpoint of a model, and that model's shapes; None: none is."""
+    for path in paths:
+        with suppress(CheckpointError), _opened(path) as file:
+            names = file.keys()
+            shapes = {name: torch.Size(file.get_slice(name).get_shape()) for name in names}
+            if found := group(shapes, "model"):
+                return path, found
+    return None
+
+
 def read_state(path: Path) -> dict[str, Any]:
     """Return the state of a checkpoint without its tensors; the whole file is checked."""
     with _opened(path) as file:
@@ -108,11 +133,20 @@ def _state(file: Any) -> dict[str, Any]:
     return found
 
 
+def read_standing(path: Path) -> list[float]:
+    """Return the numbers of the validation of a checkpoint that is kept to be averaged."""
+    with _opened(path) as file:
+        return [float(number) for number in _state(file)["standing"]]
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """Open a checkpoint that is whole; CheckpointError where it is missing or damaged."""
     try:
-        path.open("rb").close()  # safetensors reports any error as a missing file
+        with opened(path):  # safetensors reports any error as a missing file
+            pass
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{path}: no such checkpoint{place(path)}; expected a run that has been validated"
@@ -122,7 +156,7 @@ def _opened(path: Path) -> Iterator[Any]:
             yield file
     except DAMAGE as error:
         raise CheckpointError(
-            f"{path}: damaged or truncated checkpoint ({error})", _advice(path)
+            f"{path}: damaged or truncated checkpoint ({_reason(error)})", _advice(path)
         ) from error
 
 
@@ -133,10 +167,15 @@ def _checked(path: Path) -> Iterator[Any]:
     with safe_open(path, framework="pt") as file:
         found = (file.metadata() or {}).keys() & {SEALED, UNSEALED}
         if found != {SEALED if sealed else UNSEALED}:
-            raise SealError("it has no state or no checksum, as a file of another program")
+            raise SealError("no checksum, as a file of another program")
         if not sealed:
             _remark_on(path.parent)
         yield file
+
+
+def _reason(error: Exception) -> str:
+    """Return what is wrong with a file, short enough for what helps to be said too."""
+    return brief(str(error).removeprefix("Error while deserializing header: "), 48)
 
 
 @cache
@@ -152,14 +191,19 @@ def _remark_on(folder: Path) -> None:
 def _advice(path: Path) -> str:
     """Return what helps: for the best weights, the first file of the folder that is whole."""
     for other in sorted(path.parent.glob("*.safetensors")) if path.stem == "best" else ():
-        with suppress(OSError, AttributeError, *DAMAGE), _checked(other) as file:
+        with suppress(OSError, *DAMAGE), _checked(other) as file:
             update = _state(file)["progress"]["update"]
-            return f"copy the run again, or use {other.name} in its place (whole, update {update})"
+            if type(update) is int:
+                use = f"use {other.name} in its place (whole, update {update})"
+                return f"copy the run again, or {use}"
     return AGAIN
 
 
-def group(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the tensors whose name starts with `prefix` and a dot, without these."""
+def group(tensors: dict[str, Value], prefix: str) -> dict[str, Value]:
+    """Return the tensors, or what is of each, whose name starts with `prefix` and a dot.
+
+    Both are left out of the names.
+    """
     return {
         name.removeprefix(prefix + "."): t
         for name, t in tensors.items()
@@ -180,20 +224,55 @@ def load_weights(
     With `assign` they become the model's own tensors, and are not copied.
     """
     expected = model.state_dict()
-    differences = [f"{name} is missing" for name in expected.keys() - weights.keys()]
-    differences += [f"{name} is not in the model" for name in weights.keys() - expected.keys()]
+    check_shapes(shapes_of(weights), shapes_of(expected), source)
+    check_values(weights, expected, source)
+    model.load_state_dict(weights, assign=assign)
+
+
+def check_values(weights: dict[str, Tensor], like: dict[str, Tensor], source: Path) -> None:
+    """Raise CheckpointError unless weights are finite and of the types of others of their names."""
+    for name, tensor in weights.items():
+        if tensor.dtype != like[name].dtype or not tensor.isfinite().all():
+            kind = str(like[name].dtype).removeprefix("torch.")
+            raise CheckpointError(f"{source}: {name}: expected finite numbers of {kind}", AGAIN)
+
+
+def check_shapes(
+    found: dict[str, torch.Size], expected: dict[str, torch.Size], source: Path
+) -> None:
+    """Raise CheckpointError unless names and shapes are those of a model."""
+    differences = [f"{name} is missing" for name in expected.keys() - found.keys()]
+    differences += [f"{name} is not in the model" for name in found.keys() - expected.keys()]
     differences += [
-        f"{name} has shape {tuple(weights[name].shape)}, the model {tuple(expected[name].shape)}"
-        for name in expected.keys() & weights.keys()
-        if expected[name].shape != weights[name].shape
+        f"{name} has shape {tuple(found[name])}, the model {tuple(expected[name])}"
+        for name in expected.keys() & found.keys()
+        if found[name] != expected[name]
     ]
     if differences:
         others = f", and {len(differences) - 1} more" if len(differences) > 1 else ""
         raise CheckpointError(
-            f"{source}: a checkpoint of another architecture: {min(differences)}{others};"
+            f"{source}: a checkpoint of another architecture: {brief(min(differences))}{others};"
             " expected the one that config.yaml says"
         )
-    model.load_state_dict(weights, assign=assign)
+
+
+def check_memory(
+    path: Path, found: dict[str, torch.Size], expected: Callable[[], dict[str, torch.Size]]
+) -> None:
+    """Raise CheckpointError for a model that is far larger than a run's checkpoint.
+
+    `found` and `expected` are the shapes of their tensors; no memory is taken for the model.
+    Smaller differences are named when the weights are loaded.
+    """
+    has = sum(map(math.prod, found.values()))
+    try:
+        wanted = sum(map(math.prod, expected().values()))
+    except RuntimeError:  # more bytes than there are addresses
+        wanted = 2**63
+    if wanted > MOST_BEYOND * max(has, 1):
+        raise CheckpointError(
+            f"{path}: has {has:,} numbers, the model of config.yaml {wanted:,}", AGAIN
+        )
 
 
 def average_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
@@ -202,6 +281,9 @@ def average_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
     Counters are those of the last checkpoint, the newest.
     """
     loaded = [group(load_checkpoint(path)[0], "model") for path in paths]
+    for path, weights in zip(paths, loaded, strict=True):
+        check_shapes(shapes_of(weights), shapes_of(loaded[-1]), path)
+        check_values(weights, loaded[-1], path)
     return {
         name: (
             torch.stack([w[name].double() for w in loaded]).mean(0).to(newest.dtype)
@@ -229,8 +311,12 @@ def load_optimizer(
     index = {id(p): i for i, p in enumerate(p for g in optimizer.param_groups for p in g["params"])}
     state: dict[int, dict[str, Tensor]] = {}
     names = {name: index[id(parameter)] for name, parameter in model.named_parameters()}
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     for key, value in tensors.items():
         name, _, kind = key.rpartition(".")
+        shape = shapes[name] if kind != "step" else torch.Size()
+        if not value.is_floating_point() or value.shape != shape or not value.isfinite().all():
+            raise ValueError(f"{brief(key)}: expected finite numbers of shape {list(shape)}")
         state.setdefault(names[name], {})[kind] = value
     optimizer.load_state_dict(
         {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}

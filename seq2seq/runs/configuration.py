@@ -1,10 +1,9 @@
 """config.yaml: a configuration as plain YAML, and back."""
 
-from dataclasses import fields, is_dataclass
-from enum import Enum
+import re
+from dataclasses import fields
 from pathlib import Path
-from types import NoneType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 import yaml
 
@@ -13,6 +12,13 @@ from ..config.settings import plain
 from ..files import write_text
 from ..rnn.config import MEANINGFUL, NormConfig, NormKind
 from ..shown import brief
+from ..stored import text
+from .typed import name_of, shown, typed, types_of
+
+LARGEST = 1 << 20
+"""Bytes of the largest YAML file that is read; its nodes need some hundred times that."""
+UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+"""What no name of a file and no UTF-8 text has."""
 
 
 def read_yaml(text: str) -> Any:
@@ -28,13 +34,20 @@ def read_yaml(text: str) -> Any:
         raise ValueError(f"line {line}: {error.problem}") from error
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    except (TypeError, OverflowError, AttributeError) as error:
+        raise ValueError(f"a value of no known form: {error}") from error
     finally:
         loader.dispose()
 
 
 def read_config(file: Path) -> Config:
     """Return the configuration of a config.yaml; ValueError names the setting that is wrong."""
-    config = _typed(read_yaml(file.read_text(encoding="utf-8")), Config, "")
+    try:
+        config = typed(read_yaml(text(file, LARGEST)), Config, "", _dataclass)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
     assert isinstance(config, Config)
     return config
 
@@ -44,44 +57,25 @@ def write_config(file: Path, config: Config) -> None:
     write_text(file, yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True))
 
 
-def _typed(value: Any, kind: Any, key: str) -> Any:
-    """Return plain data as a value of this type; `key` is the dotted key of the setting."""
-    parts = get_args(kind)
-    if NoneType in parts:
-        inner = next(part for part in parts if part is not NoneType)
-        return None if value is None else _typed(value, inner, key)
-    if is_dataclass(kind) and isinstance(value, dict):
-        return _dataclass(value, kind, key)
-    if get_origin(kind) is dict and isinstance(value, dict):
-        return {str(name): _typed(v, parts[1], f"{key}.{name}") for name, v in value.items()}
-    if get_origin(kind) in (list, tuple) and isinstance(value, list):
-        return [_typed(v, parts[0], f"{key}[{i}]") for i, v in enumerate(value)]
-    if isinstance(kind, type) and issubclass(kind, Enum) and str(value) in kind.__members__:
-        return kind[str(value)]
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is kind:
-        return value
-    expected = getattr(kind, "__name__", str(kind))
-    raise ValueError(f"{key or 'the file'}={brief(repr(value))}: expected {expected}")
-
-
 def _dataclass(value: dict[str, Any], kind: Any, key: str) -> Any:
     if kind is TokenizerConfig:
         value = _with_normalization(value)
-    types, names = get_type_hints(kind), {f.name for f in fields(kind)}
-    if unknown := [name for name in value if name not in names]:
-        raise ValueError(f"{f'{key}.' if key else ''}{unknown[0]}: unknown setting")
+    types, prefix = types_of(kind), f"{key}." if key else ""
+    if unknown := [name for name in value if name not in {f.name for f in fields(kind)}]:
+        raise ValueError(f"{prefix}{brief(str(unknown[0]))}: unknown setting")
+    for name, v in value.items():
+        if isinstance(v, str) and UNWRITABLE.search(v):
+            raise ValueError(f"{prefix}{name}={shown(v)}: expected whole characters, without NUL")
     if kind is NormConfig:
         value = _meaningful(value)
     if kind is OptimizerConfig:
         value = _with_decay(value)
-    return kind(**{n: _typed(v, types[n], f"{key}.{n}" if key else n) for n, v in value.items()})
+    return kind(**{n: typed(v, types[n], f"{prefix}{n}", _dataclass) for n, v in value.items()})
 
 
 def _meaningful(norm: dict[str, Any]) -> dict[str, Any]:
     """Leave out what means nothing to a norm's kind, as earlier versions stored it."""
-    kind = NormKind.__members__.get(str(norm.get("kind", NormConfig().kind.name)))
+    kind = NormKind.__members__.get(name_of(norm.get("kind", NormConfig().kind.name)))
     return norm if kind is None else {n: v for n, v in norm.items() if n in MEANINGFUL[kind]}
 
 

@@ -6,9 +6,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ..stored import damaged
 from .jsonl import read_metrics, record_of, with_nan
+from .typed import check_count
 
 POSITION = ("update", "epoch", "tokens", "seconds")
+LOSSES = {"loss", "nll", "perplexity"}
+"""Values that are not negative."""
 
 
 @dataclass
@@ -27,12 +31,19 @@ class MetricEntry:
     """Name -> value, None where it was not finite."""
 
     @classmethod
-    def of_json(cls, entry: Mapping[str, Any]) -> "MetricEntry":
-        """Return the entry of a line of metrics.jsonl."""
+    def of_json(cls, entry: Mapping[str, Any], file: Path) -> "MetricEntry":
+        """Return the entry of a line of a metrics.jsonl; ValueError names a value that is none."""
         values = {k: v for k, v in entry.items() if k not in ("kind", *POSITION)}
-        found = cls(entry["kind"], entry["update"], values=values)
-        for name in POSITION:
-            setattr(found, name, entry.get(name))
+        known = {name: entry[name] for name in ("kind", *POSITION) if name in entry}
+        found = record_of(cls, known | {"values": values}, file)
+        found.values = {k: v if v is None or math.isfinite(v) else None for k, v in values.items()}
+        try:
+            for name in POSITION:
+                check_count(getattr(found, name), name)
+            for name in LOSSES & found.values.keys():
+                check_count(found.values[name], name)
+        except ValueError as error:
+            raise damaged(file, error) from error
         return found
 
     def as_json(self) -> dict[str, Any]:
@@ -90,7 +101,7 @@ class StatisticsDistance(ProbeEntry):
     set: str
     term: str
     steps: list[int]
-    rows: list[int]
+    rows: list[float]
     mean_shift: list[float]
     """In stored standard deviations."""
     log_scale: list[float]
@@ -132,10 +143,11 @@ class LengthBucket(ProbeEntry):
 
 def kind_of(entry: Mapping[str, Any]) -> type[ProbeEntry] | None:
     """Return the class of a line of probes.jsonl; None for a probe of a newer version."""
-    if entry["probe"] == "train_eval_gap":
+    probe = str(entry.get("probe", ""))
+    if probe == "train_eval_gap":
         return StatisticsDistance if "term" in entry else ModeLosses
     kinds = {"gradient_flow": GradientFlow, "invariance": Invariance, "length": LengthBucket}
-    return kinds.get(entry["probe"])
+    return kinds.get(probe)
 
 
 def read_probes(file: Path) -> list[ProbeEntry]:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ..errors import AGAIN
-from ..files import write_text
+from ..files import exists, write_text
+from ..stored import LARGEST, damaged, read_json, text
 from .jsonl import record_of
 
 PLACES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -50,12 +50,11 @@ def write_examples(folder: Path, examples: Sequence[WorkedExample]) -> None:
 def read_examples(folder: Path) -> list[WorkedExample]:
     """Return the examples of a run; none for a run of an older version."""
     file = folder / "examples.json"
-    if not file.is_file():
+    if not exists(file):
         return []
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: damaged ({error}); {AGAIN}") from error
+    content = read_json(file)
+    if not isinstance(content, list):
+        raise damaged(file, "expected a list")
     return [record_of(WorkedExample, entry, file) for entry in content]
 
 
@@ -66,4 +65,4 @@ def write_lines(file: Path, lines: Sequence[str]) -> None:
 
 def read_lines(file: Path) -> list[str]:
     """Return the lines of such a text; none if there is no such file."""
-    return file.read_bytes().decode("utf-8").split("\n")[:-1] if file.is_file() else []
+    return text(file, LARGEST).split("\n")[:-1] if exists(file) else []

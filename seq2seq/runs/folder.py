@@ -1,6 +1,5 @@
 """The folder of a run: what is where in it, and whether it may be written to."""
 
-import json
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
@@ -16,12 +15,15 @@ from filelock import FileLock, Timeout
 from ..config import Config, saved_settings
 from ..config.checks import as_text
 from ..config.settings import EXTENDABLE, differences
-from ..errors import AGAIN
+from ..errors import AGAIN, DataError
 from ..files import TEMPORARY, exists, place, write_text
 from ..programs import program
 from ..shown import brief
-from .configuration import read_config, read_yaml, write_config
+from ..stored import naming_damage, read_json, text
+from .configuration import LARGEST, read_config, read_yaml, write_config
 from .origin import Origin
+from .results import results_of
+from .typed import record, typed
 
 
 class Status(Enum):
@@ -36,6 +38,21 @@ class Status(Enum):
 
 class RunError(ValueError):
     """A run's folder that is missing, damaged, or must not be written to."""
+
+
+@contextmanager
+def _as_run_error() -> Iterator[None]:
+    """Let an error about a file of a run be one about the run."""
+    try:
+        yield
+    except ValueError as error:
+        raise RunError(str(error)) from error
+
+
+def _reason(error: ValueError) -> str:
+    """Return in brief which setting is wrong, so that what to do still fits into the message."""
+    key, sign, rest = str(error).partition("=")
+    return brief(str(error), 48) if not sign else f"{key}={brief(rest, max(48 - len(key), 24))}"
 
 
 class Run:
@@ -94,10 +111,8 @@ class Run:
 
     def origin(self) -> Origin | None:
         """Return what the run has started from; None for random weights."""
-        try:
-            return Origin.read(self.origin_file) if self.origin_file.is_file() else None
-        except ValueError as error:
-            raise RunError(str(error)) from error
+        with _as_run_error():
+            return Origin.read(self.origin_file) if exists(self.origin_file) else None
 
     # -- configuration ---
 
@@ -106,10 +121,12 @@ class Run:
         try:
             with saved_settings():
                 return read_config(self.config_file)
+        except DataError as error:  # which names the file
+            raise RunError(str(error)) from error
         except ValueError as error:
             raise RunError(
-                f"{self.config_file}: not a configuration of this program"
-                f" ({brief(str(error))}); {AGAIN}"
+                f"{self.config_file}: not a configuration of this program ({_reason(error)});"
+                f" {AGAIN}"
             ) from error
 
     def save_config(self, config: Config) -> None:
@@ -123,31 +140,28 @@ class Run:
 
     def overrides(self) -> list[str] | None:
         """Return the overrides that train.py was started with; None where they were not kept."""
-        if not self.overrides_file.is_file():
+        if not exists(self.overrides_file):
             return None
-        try:
-            found = read_yaml(self.overrides_file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise RunError(f"{self.overrides_file}: damaged ({error}); {AGAIN}") from error
-        return [str(override) for override in found or ()]
+        with _as_run_error(), naming_damage(self.overrides_file):
+            found = read_yaml(text(self.overrides_file, LARGEST)) or []
+            overrides: list[str] = typed(found, list[str], "overrides", record)
+        return overrides
 
     def results(self) -> dict[str, Any] | None:
-        """Return the content of results.json; None before the run has finished."""
-        if not self.results_file.is_file():
+        """Return the content of results.json; None before the run has finished.
+
+        RunError where it is not that of a run.
+        """
+        if not exists(self.results_file):
             return None
-        try:
-            results: dict[str, Any] = json.loads(self.results_file.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise RunError(f"{self.results_file}: damaged ({error}); {AGAIN}") from error
-        return results
+        with _as_run_error():
+            content: dict[str, Any] = read_json(self.results_file)
+            results_of(content, self.results_file)
+        return content
 
     def failure(self) -> str | None:
         """Return in one line why the run failed when it was last started; None if it did not."""
-        return (
-            " ".join(self.failure_file.read_text(encoding="utf-8").split())
-            if self.failure_file.is_file()
-            else None
-        )
+        return " ".join(text(self.failure_file).split()) if exists(self.failure_file) else None
 
     def state(self) -> str:
         """Return finished, failed, unfinished (it may still be training) or not begun."""

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,39 +10,57 @@ from typing import Any, TypeVar
 import orjson
 
 from ..errors import AGAIN
-from ..files import naming, write_text
+from ..files import exists, naming, write_text
 from ..shown import brief
+from ..stored import damaged, opened
+from . import typed
 
 Record = TypeVar("Record")
+LONGEST_LINE = 16 << 20
+"""Bytes of the longest line that is read."""
 
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:
     """Return the entries of a metrics.jsonl or probes.jsonl; none if there is no such file.
 
     None stands for a value that was not finite. An incomplete last line, as a killed run leaves
-    it, is skipped. Any other line that is not JSON raises ValueError.
+    it, is skipped. Any other line that is not an object of JSON raises ValueError.
     """
-    if not file.is_file():
-        return []
-    lines = file.read_bytes().split(b"\n")
     entries = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(_lines(file) if exists(file) else (), start=1):
         try:
             entries.append(_parsed(line))
-        except ValueError as error:
-            if line and number < len(lines):
-                shown = brief(line.decode(errors="replace"))
+        except (ValueError, RecursionError) as error:
+            if line.strip() and line.endswith(b"\n"):
+                shown = brief(line.rstrip(b"\n")[:1000].decode(errors="replace"))
                 raise ValueError(
                     f"{file}:{number}: not a JSON object: {shown!r}; {AGAIN}"
                 ) from error
     return entries
 
 
-def _parsed(line: bytes) -> Any:
+def _lines(file: Path) -> Iterator[bytes]:
+    """Yield the lines of a file; ValueError for one that is too long to be an entry."""
+    with opened(file) as stream:
+        number = 0
+        while line := stream.readline(LONGEST_LINE):
+            number += 1
+            if len(line) == LONGEST_LINE:
+                raise ValueError(
+                    f"{file}:{number}: a line of over {LONGEST_LINE:,} bytes; expected a JSON"
+                    f" object; {AGAIN}"
+                )
+            yield line
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
     try:
-        return orjson.loads(line)  # five times as fast as json
+        found = orjson.loads(line)  # five times as fast as json
     except orjson.JSONDecodeError:  # NaN and Infinity, as earlier versions wrote them
-        return json.loads(line, parse_constant=lambda _: None)
+        found = json.loads(line, parse_constant=lambda _: None)
+    if not isinstance(found, dict) or type(found.get("update", 0)) is not int:
+        raise ValueError("no object, or no number of an update")
+    return found
 
 
 def json_line(entry: Mapping[str, Any]) -> str:
@@ -57,7 +75,7 @@ class JsonLines:
     def __init__(self, file: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
         """Remove those entries of an existing file for which `keep` is false."""
         self.file = file
-        if file.exists():
+        if exists(file):
             kept = [json_line(entry) for entry in read_metrics(file) if keep(entry)]
             write_text(file, "".join(kept))
 
@@ -71,15 +89,21 @@ def record_of(kind: type[Record], values: Mapping[str, Any], file: Path) -> Reco
     """Return a dataclass of this kind from the values of a JSON object.
 
     Values that this version does not know are ignored. A missing one takes the field's default;
-    ValueError names one that has none.
+    ValueError names one that has none, or a value of another type.
     """
+    if not isinstance(values, Mapping):
+        raise damaged(file, f"{kind.__name__}={typed.shown(values)}, no object")
     known: dict[str, Any] = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
     required = (
         name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING
     )
     if missing := [name for name in required if name not in values]:
-        raise ValueError(f"{file}: {kind.__name__} without {', '.join(missing)}")
-    return kind(**{name: value for name, value in values.items() if name in known})
+        raise damaged(file, f"{kind.__name__} without {', '.join(missing)}")
+    try:
+        found: Record = typed.record(dict(values), kind)
+    except (ValueError, RecursionError) as error:
+        raise damaged(file, error) from error
+    return found
 
 
 def with_nan(value: Any) -> Any:

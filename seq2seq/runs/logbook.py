@@ -65,11 +65,11 @@ class Logbook:
 
     def __init__(self, folder: Path, resumed_at: int, progress: bool) -> None:
         self.metrics = JsonLines(
-            folder / "metrics.jsonl", lambda entry: entry["update"] <= resumed_at
+            folder / "metrics.jsonl", lambda entry: entry.get("update", 0) <= resumed_at
         )
         self.probes = JsonLines(
             folder / "probes.jsonl",
-            lambda entry: 0 < resumed_at >= entry["update"] and not entry["final"],
+            lambda entry: 0 < resumed_at >= entry.get("update", 0) and entry.get("final") is False,
         )
         from torch.utils.tensorboard import SummaryWriter  # who translates needs no TensorBoard
 

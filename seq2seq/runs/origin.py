@@ -1,12 +1,12 @@
 """The run that another one has started from: origin.json."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..errors import AGAIN
 from ..files import write_text
+from ..stored import read_json, sha256
+from .jsonl import record_of
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,12 @@ class Origin:
     @classmethod
     def of(cls, run: str, checkpoint: Path) -> "Origin":
         """Return the origin that a checkpoint of a run is."""
-        with open(checkpoint, "rb") as file:
-            return cls(run, checkpoint.name, hashlib.file_digest(file, "sha256").hexdigest())
+        return cls(run, checkpoint.name, sha256(checkpoint))
 
     @classmethod
     def read(cls, file: Path) -> "Origin":
         """Read origin.json; ValueError where it is damaged."""
-        try:
-            return cls(**json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{file}: damaged ({error}); {AGAIN}") from error
+        return record_of(cls, read_json(file), file)
 
     def write(self, file: Path) -> None:
         """Write origin.json."""

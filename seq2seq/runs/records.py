@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 from ..config import Config
 from ..config.settings import settings
-from ..errors import AGAIN
+from ..errors import AGAIN, DataError
 from ..files import exists
+from ..stored import opened
 from .entries import MetricEntry, ProbeEntry, read_probes
 from .folder import Run, RunError
 from .jsonl import read_metrics
@@ -39,12 +40,14 @@ class RunRecord:
     @property
     def has_curves(self) -> bool:
         """Whether metrics.jsonl holds anything. The file itself is read only when needed."""
-        return self.run.metrics_file.is_file() and self.run.metrics_file.stat().st_size > 0
+        file = self.run.metrics_file
+        return exists(file) and file.stat().st_size > 0
 
     @cached_property
     def metrics(self) -> list[MetricEntry]:
         """The entries of metrics.jsonl."""
-        return [MetricEntry.of_json(entry) for entry in read_metrics(self.run.metrics_file)]
+        file = self.run.metrics_file
+        return [MetricEntry.of_json(entry, file) for entry in read_metrics(file)]
 
     @cached_property
     def probes(self) -> list[ProbeEntry]:
@@ -114,7 +117,7 @@ def read_runs(folders: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
             found.append(
                 RunRecord(name, run, run.config(), run.state(), _results(run), run.failure())
             )
-        except RunError as error:
+        except (RunError, DataError) as error:
             left_out[name] = str(error)
     if not found:
         raise RunError(_none_left(left_out))
@@ -125,8 +128,10 @@ def _none_left(left_out: dict[str, str]) -> str:
     """Return why the first of several runs cannot be compared, and what to do about it."""
     name, reason = next(iter(left_out.items()))
     others = f" ({len(left_out)} runs are left out)" if len(left_out) > 1 else ""
-    way_out = "" if AGAIN in reason else "; expected a run that train.py has begun"
-    return f"no run can be compared: {name}: {reason}{way_out}{others}"
+    begun = AGAIN in reason or "expected a" in reason
+    way_out = "" if begun else "; expected a run that train.py has begun"
+    where = "" if name in reason else f"{name}: "  # in which most reasons name a file
+    return f"no run can be compared: {where}{reason}{way_out}{others}"
 
 
 def _refusal(folder: str) -> str | None:
@@ -135,9 +140,12 @@ def _refusal(folder: str) -> str | None:
     try:
         for file in (run.config_file, run.results_file, run.metrics_file, run.probes_file):
             if exists(file):
-                file.open("rb").close()
-    except PermissionError as error:
-        return f"{error.filename}: {error.strerror}"
+                with opened(file):
+                    pass
+    except DataError as error:
+        return str(error)
+    except (PermissionError, IsADirectoryError) as error:
+        return f"{error.filename}: {error.strerror}; expected a file"
     return None
 
 
@@ -151,7 +159,7 @@ def _results(run: Run) -> Results | None:
 
 def _is_bare(folder: str) -> bool:
     """Whether the folder exists and no run has begun in it."""
-    return Path(folder).is_dir() and not Run(folder).config_file.is_file()
+    return Path(folder).is_dir() and not exists(Run(folder).config_file)
 
 
 def named(folders: Sequence[str]) -> dict[str, str]:

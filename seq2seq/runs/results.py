@@ -6,10 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_text
+from ..stored import damaged
 from .jsonl import record_of
+from .typed import check_count
 
 OPTIONAL = ("valid_loss_batch_statistics", "test", "commit")
 """Left out of the file where a run does not have them."""
+
+COUNTS = (
+    *("parameters", "update", "tokens", "skipped", "skipped_in_row", "seconds", "wall_seconds"),
+    *("best_update", "bad_validations", "plateau_scale", "tokens_per_second", "threads"),
+    "valid_loss",
+)
+"""Numbers that are not negative."""
 
 
 @dataclass(kw_only=True)
@@ -82,9 +91,17 @@ class Results:
 
 def results_of(content: dict[str, Any], file: Path) -> Results:
     """Return the results of a results.json's content; ValueError names what is missing."""
+    if not isinstance(content, dict):
+        raise damaged(file, "expected an object of JSON")
     scores = {
         split: record_of(Score, content[split], file)
         for split in ("valid", "test")
         if content.get(split) is not None
     }
-    return record_of(Results, content | scores, file)
+    found = record_of(Results, content | scores, file)
+    try:
+        for name in COUNTS:
+            check_count(getattr(found, name), name)
+    except ValueError as error:
+        raise damaged(file, error) from error
+    return found

@@ -12,6 +12,8 @@ import re
 from io import BufferedRandom, BufferedReader
 from pathlib import Path
 
+from ..stored import opened
+
 SEALED = "sealed_state"
 """Key of the entry."""
 DIGITS = 64
@@ -36,7 +38,7 @@ def seal(file: Path) -> None:
 
 def is_sealed(file: Path) -> bool:
     """Return whether a file has a checksum; SealError where it is another file's, or truncated."""
-    with open(file, "rb") as stream:
+    with opened(file) as stream:
         start, written, digest = _scan(stream)
     if start and written != digest:
         raise SealError(f"SHA-256 is {digest[:16]}, expected {written[:16]}")
@@ -60,7 +62,7 @@ def read_back(file: Path) -> None:
 def _scan(stream: BufferedReader | BufferedRandom) -> tuple[int, str, str]:
     """Return where the digits are (0: nowhere), the digits, and the file's own checksum.
 
-    SealError where the header does not fit into the file.
+    SealError where the header does not fit into the file, or the file not to the header.
     """
     size = os.fstat(stream.fileno()).st_size
     prefix = stream.read(8)
@@ -71,6 +73,9 @@ def _scan(stream: BufferedReader | BufferedRandom) -> tuple[int, str, str]:
     found = re.search(rf'"{SEALED}":"([0-9a-f]{{{DIGITS}}})'.encode(), header)
     if found is None:
         return 0, "", ""
+    ends = map(int, re.findall(rb'"data_offsets":\[\d{1,18},(\d{1,18})\]', header))
+    if size != (whole := 8 + length + max(ends, default=0)):  # before all of it is read
+        raise SealError(f"it has {size} bytes, its header says {whole}")
     start, end = found.span(1)
     digest = hashlib.sha256(prefix + header[:start] + NO_DIGEST.encode() + header[end:])
     return 8 + start, found[1].decode(), hashlib.file_digest(stream, lambda: digest).hexdigest()

@@ -22,6 +22,7 @@ from ..runs.checkpoint import (
     save_checkpoint,
 )
 from ..runs.folder import Run
+from ..stored import naming_damage
 from ..translation.likelihood import mean_nll
 from ..translation.lines import translate_lines
 from ..translation.scores import Scores, score, short_remark, tokenized_remark
@@ -120,8 +121,10 @@ def use_best(
     if len(averaged) > 1 and not done_before:
         load_weights(model, average_weights(averaged), averaged[-1])
         numbers = validation_standing(model, prepared, config, device)
-        progress = state["progress"]
-        if numbers >= [progress["best"], *progress.get("best_ties", [])]:
+        with naming_damage(best):
+            progress = state["progress"]
+            is_better = numbers >= [progress["best"], *progress.get("best_ties", [])]
+        if is_better:
             state["averaged"] = names
             progress["best"], *progress["best_ties"] = numbers
         else:

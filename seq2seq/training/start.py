@@ -9,6 +9,7 @@ from ..data.embeddings import read_embeddings, vocabulary
 from ..errors import DataError
 from ..runs.checkpoint import group, load_checkpoint, load_weights
 from ..runs.folder import Run
+from ..stored import naming_damage
 from .state import TrainingState
 
 
@@ -59,6 +60,7 @@ def _from_run(state: TrainingState, run: Run) -> str:
     tensors, header = load_checkpoint(path)
     load_weights(state.model, group(tensors, "model"), path)
     state.origin = origin
-    update = header.get("progress", {}).get("update", "?")
+    with naming_damage(path):
+        update = header.get("progress", {}).get("update", "?")
     unfinished = "" if run.results_file.exists() else "; that run has not finished"
     return f"init_from={run.folder}: its best weights, of update {update}{unfinished}"

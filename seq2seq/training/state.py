@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from ..errors import AGAIN
 from ..model import Translator
 from ..runs.checkpoint import (
     CheckpointError,
+    check_memory,
+    first_shapes,
     group,
     load_checkpoint,
     load_optimizer,
@@ -33,7 +35,10 @@ from ..runs.checkpoint import (
 )
 from ..runs.folder import Run, RunError
 from ..runs.origin import Origin
-from ..translation.loading import build_translator, ready_tokenizers
+from ..runs.typed import counts
+from ..shown import brief
+from ..stored import DAMAGE
+from ..translation.loading import build_translator, expected_shapes, ready_tokenizers
 from ..translation.scores import bleu_metric
 from .evaluation import training_batches
 from .optimizer import make_optimizer
@@ -56,6 +61,10 @@ class Progress:
     best_update: int = 0  # update of the best validation
     bad_validations: int = 0  # number of validations since the best one
     plateau_scale: float = 1.0  # factor on the learning rate under the plateau schedule
+
+
+NOT_COUNTS = ("best", "best_ties")
+"""Fields of Progress that may be negative."""
 
 
 @dataclass
@@ -227,22 +236,25 @@ class TrainingState:
         """Load a checkpoint of training; RunError and CheckpointError as `restore` says."""
         tensors, header = load_checkpoint(path)
         before = header.get("corpus", self.corpus)
+        if not isinstance(before, dict):
+            raise CheckpointError(f"{path}: describes no corpus", AGAIN)
         if different := [key for key, now in self.corpus.items() if before.get(key) != now]:
             key = different[0]
             raise RunError(
-                f"{path}: trained on other text: expected {key} {before.get(key)}, found"
-                f" {self.corpus[key]} (init_from={self.run.folder} trains its weights on it)"
+                f"{path}: trained on other text: expected {key} {brief(str(before.get(key)))},"
+                f" found {self.corpus[key]} (init_from={self.run.folder} trains its weights on it)"
             )
         load_weights(self.model, group(tensors, "model"), path)
         try:
             load_optimizer(self.model, self.optimizer, group(tensors, "optimizer"))
             self._restore_random(tensors)
             self.sampler.load_state_dict(header["sampler"])
-            self.progress = Progress(**header["progress"])
-            self.interval = Interval(**header.get("average", {}))
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            self.progress = counts(Progress, header["progress"], NOT_COUNTS)
+            self.interval = counts(Interval, header.get("average", {}))
+        except (*DAMAGE, RuntimeError) as error:
             raise CheckpointError(
-                f"{path}: not a checkpoint that training can resume from ({error})", AGAIN
+                f"{path}: not a checkpoint that training can resume from ({brief(str(error), 48)})",
+                AGAIN,
             ) from error
 
     def _random_states(self) -> dict[str, Tensor]:
@@ -300,6 +312,8 @@ def initial_state(config: Config, run: Run, processes: Processes = ONE_PROCESS) 
     if "test" in splits(config.data):
         read_split(config.data, "test")
     train_set, valid_set = training_set(prepared, config), prepared.split("valid")
+    if not config.overwrite and (known := first_shapes(run.resumable())):
+        check_memory(*known, partial(expected_shapes, config, prepared.tokenizers))
     torch.manual_seed(config.seed)
     model = build_translator(config, prepared.tokenizers).to(device)
     optimizer = make_optimizer(model, config.optimizer)

@@ -3,7 +3,7 @@
 from ..figures import attention_figure
 from ..probes import Subject, probe
 from ..probes.histograms import write_histograms
-from ..runs.checkpoint import read_state
+from ..runs.checkpoint import read_standing
 from ..runs.logbook import Logbook
 from ..shown import markdown
 from ..translation.attention import attention_map
@@ -130,6 +130,6 @@ def keep_for_average(state: TrainingState, numbers: list[float]) -> None:
     trainer, kept = state.config.trainer, sorted(state.run.checkpoints.glob("update-*"))
     if trainer.average_best:  # the worst first, and the later of equal ones
         kept.sort(reverse=True)
-        kept.sort(key=lambda path: read_state(path)["standing"])
+        kept.sort(key=read_standing)
     for path in kept[: -(trainer.average_best or trainer.average_last)]:
         path.unlink()

@@ -1,6 +1,7 @@
 """The trained model of a run, and its shortlist."""
 
 from contextlib import suppress
+from functools import partial
 
 import torch
 
@@ -9,8 +10,15 @@ from ..data.preparation import prepare
 from ..data.shortlist import Shortlist, shortlist_for
 from ..data.tokenizer import Tokenizers
 from ..errors import DataError
+from ..files import exists
 from ..model import Translator, Vocabulary
-from ..runs.checkpoint import group, load_checkpoint, load_weights
+from ..runs.checkpoint import (
+    check_memory,
+    group,
+    load_checkpoint,
+    load_weights,
+    shapes_of,
+)
 from ..runs.folder import Run
 
 
@@ -21,7 +29,7 @@ def ready_tokenizers(config: Config, run: Run | None = None) -> Tokenizers | Non
     """
     if config.init_from is None and config.tokenizer.model is None:
         return None
-    if run is not None and not config.overwrite and (run.folder / "tokenizer.json").is_file():
+    if run is not None and not config.overwrite and exists(run.folder / "tokenizer.json"):
         return Tokenizers.load(run.folder)
     return None if config.init_from is None else Tokenizers.load(Run.open(config.init_from).folder)
 
@@ -36,6 +44,13 @@ def build_translator(config: Config, tokenizers: Tokenizers) -> Translator:
     return Translator(config.model, config.norm, config.cell, vocabulary, config.backend.value)
 
 
+def expected_shapes(config: Config, tokenizers: Tokenizers) -> dict[str, torch.Size]:
+    """Return the shapes of a model's tensors by name, without memory for them."""
+    with torch.device("meta"):
+        model = build_translator(config, tokenizers)
+    return shapes_of(model.state_dict())
+
+
 def load_shortlist(decode: DecodeConfig, run: Run, tokenizers: Tokenizers) -> Shortlist | None:
     """Return the shortlist that a search asks for, of a run's training pairs; None: none.
 
@@ -44,8 +59,8 @@ def load_shortlist(decode: DecodeConfig, run: Run, tokenizers: Tokenizers) -> Sh
     """
     if not decode.shortlist:
         return None
-    if run.shortlist_file.exists():
-        shortlist = Shortlist.load(run.shortlist_file)
+    if exists(run.shortlist_file):
+        shortlist = Shortlist.load(run.shortlist_file, tokenizers.target.vocab_size)
         if len(shortlist.candidates) != tokenizers.source.vocab_size:
             raise DataError(
                 f"{run.shortlist_file}: for {len(shortlist.candidates):,} source pieces, not the"
@@ -76,8 +91,10 @@ def load_translator(
     CheckpointError if the checkpoint is missing, damaged or of another architecture.
     """
     tokenizers = Tokenizers.load(run.folder)
-    model = build_translator(run.config(), tokenizers)
-    path = run.checkpoint(checkpoint)
-    load_weights(model, group(load_checkpoint(path)[0], "model"), path, assign=True)
+    config, path = run.config(), run.checkpoint(checkpoint)
+    weights = group(load_checkpoint(path)[0], "model")
+    check_memory(path, shapes_of(weights), partial(expected_shapes, config, tokenizers))
+    model = build_translator(config, tokenizers)
+    load_weights(model, weights, path, assign=True)
     model.tie()
     return model.to(device).eval(), tokenizers

@@ -28,6 +28,8 @@ from .sampling import Draws
 
 REFILL = 16
 """Waiting sentences are taken in once a REFILL-th of the places is free."""
+MOST_PLACES = 2**20
+"""Source steps of the sentences that are active together, padding included: 64 of 16,384 pieces."""
 LONGEST = 2**31
 """Pieces that no translation reaches; more would overflow."""
 
@@ -68,9 +70,10 @@ class Search:
         n_best: int,
         attends: bool,
         draws: Draws | None,
-        shortlist: NDArray[np.int32] | None = None,
+        shortlist: NDArray[np.int32] | None,
+        waiting: NDArray[np.int64],
     ) -> None:
-        """Let the sentences that have pieces wait, the longest first.
+        """Let the sentences at these positions wait.
 
         `shortlist` (N, W) holds the words that each sentence may become, then -1.
         """
@@ -79,8 +82,8 @@ class Search:
         self.attends, self.draws = attends, draws
         self.device = next(model.parameters()).device
         self.lengths = np.array([len(s) + 1 for s in sentences])  # with eos
-        self.waiting = np.argsort(-self.lengths, kind="stable")
-        self.waiting = self.waiting[self.lengths[self.waiting] > 1]
+        self.waiting = waiting
+        self.capacity = min(config.sentences, len(self.waiting))
         self.beams = Beams(config, n_best, draws is not None)
         self.history = History()
         self.number = 0  # of the next step
@@ -96,21 +99,20 @@ class Search:
 
     def admit(self) -> bool:
         """Let waiting sentences fill the room; return whether any sentence is active."""
-        capacity = self.config.sentences
-        room = capacity - len(self.beams)
-        if len(self.beams) and room * REFILL < capacity:
+        room = self.capacity - len(self.beams)
+        if len(self.beams) and room * REFILL < self.capacity:
             return True
         while room and (encoded := self.next_encoded()) is not None:
             taken = slice(encoded.used, encoded.used + min(room, len(encoded)))
             self.join(encoded, taken)
             encoded.used = taken.stop
-            room = capacity - len(self.beams)
+            room = self.capacity - len(self.beams)
         return len(self.beams) > 0
 
     def next_encoded(self) -> Encoded | None:
         """Return sentences that are encoded but not yet active; encode waiting ones if need be."""
         if self.encoded is None or not len(self.encoded):
-            chosen, self.waiting = np.split(self.waiting, [self.config.sentences])
+            chosen, self.waiting = np.split(self.waiting, [self.capacity])
             if not len(chosen):
                 return None
             ids = self.model.vocabulary
@@ -128,7 +130,7 @@ class Search:
         limits = np.maximum(limits.astype(np.int64), max(1, self.config.min_length))
         self.beams.admit(sentences, limits, self.number)
         if self.memory is None:
-            self.memory = encoded.memory.empty(self.config.sentences)
+            self.memory = encoded.memory.empty(self.capacity)
         self.memory.put(encoded.memory, taken, places)
         size = self.config.beam_size
         rows = torch.arange(taken.start, taken.stop, device=self.device).repeat_interleave(size)
@@ -226,6 +228,20 @@ class Search:
         self.state, self.words = state, torch.from_numpy(words).to(self.device)
 
 
+def together(lengths: NDArray[np.int64], most: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the positions of sentences to search for together; the lengths count eos.
+
+    All that have pieces are, but very long ones: fewer than `most` of them fit into MOST_PLACES.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    left = order[lengths[order] > 1]
+    while len(left) and (fitting := max(1, MOST_PLACES // int(lengths[left[0]]))) < most:
+        now, left = np.split(left, [fitting])
+        yield now
+    if len(left):
+        yield left
+
+
 @torch.no_grad()
 def search_in_batches(
     model: Translator | Ensemble,
@@ -258,9 +274,9 @@ def search_in_batches(
         if not len(s):
             yield i, [Hypothesis([], 0.0, 0.0, ended=False)]
     draws = None if sampling is None else Draws(sampling, first, n_best)
-    words = None
-    if shortlist is not None:
-        words = shortlist.words(sentences, config.shortlist)
+    words = None if shortlist is None else shortlist.words(sentences, config.shortlist)
     model.load_kernels()
     with frozen(model):
-        yield from Search(model, sentences, config, n_best, return_attention, draws, words).run()
+        for waiting in together(np.array([len(s) + 1 for s in sentences]), config.sentences):
+            how = (config, n_best, return_attention, draws, words, waiting)
+            yield from Search(model, sentences, *how).run()

@@ -84,7 +84,9 @@ def test_a_manifest_is_read_and_written_byte_for_byte(tmp_path: Path) -> None:
 def test_a_manifest_of_another_form_is_named(tmp_path: Path, change: dict[str, Any]) -> None:
     path = tmp_path / "manifest.json"
     path.write_text(json.dumps(json.loads(MANIFEST) | change), encoding="utf-8")
-    with pytest.raises(DataError, match=r"manifest\.json: not a prepared corpus"):
+    with pytest.raises(
+        DataError, match=r"manifest\.json: damaged \(.*; delete .* to prepare the corpus again"
+    ):
         Manifest.read(path)
 
 

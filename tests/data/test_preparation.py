@@ -281,14 +281,14 @@ def test_damaged_arrays_are_named(tmp_path: Path, file: str, cut: int) -> None:
     prepared = prepare(corpus(tmp_path), TOKENIZER, progress=False)
     path = prepared.folder / file
     path.write_bytes(path.read_bytes()[:-cut])
-    with pytest.raises(DataError, match=r"\.(ids|ends): damaged: \d+ bytes, expected \d+; delete"):
+    with pytest.raises(DataError, match=r"\.(ids|ends): damaged.*; delete"):
         prepared.split(file.partition(".")[0])
 
 
 def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
     prepared = prepare(corpus(tmp_path), TOKENIZER, progress=False)
     (prepared.folder / "manifest.json").write_text("{")
-    with pytest.raises(DataError, match=r"manifest\.json: not a prepared corpus"):
+    with pytest.raises(DataError, match=r"manifest\.json: damaged \(1 bytes, expected"):
         Prepared.open(prepared.folder)
 
 

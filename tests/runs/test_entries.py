@@ -59,7 +59,7 @@ def test_a_line_of_metrics_is_written_as_it_was_read(probed: Run) -> None:
     lines = probed.metrics_file.read_text(encoding="utf-8").splitlines(keepends=True)
     assert len(lines) > 2
     for line in lines:
-        entry = MetricEntry.of_json(json.loads(line))
+        entry = MetricEntry.of_json(json.loads(line), probed.metrics_file)
         assert list(json.loads(line))[:5] == ["kind", *POSITION]
         assert json_line(entry.as_json()) == line
 
@@ -107,9 +107,11 @@ def test_a_missing_figure_is_named(copied: Run, tmp_path: Path) -> None:
     content = present(copied.results())
     del content["threads"]
     copied.results_file.write_text(json.dumps(content))
-    with pytest.raises(RunError, match=r"results\.json: Results without threads"):
+    with pytest.raises(RunError, match=r"results\.json: damaged \(Results without threads"):
         read_runs([str(copied.folder)])
     file = tmp_path / "probes.jsonl"
     file.write_text(json_line({"probe": "length", "over": 1, "pieces": 2}))
-    with pytest.raises(ValueError, match=r"probes\.jsonl: LengthBucket without trained, nll"):
+    with pytest.raises(
+        ValueError, match=r"probes\.jsonl: damaged \(LengthBucket without trained, nll"
+    ):
         read_probes(file)

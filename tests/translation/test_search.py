@@ -7,8 +7,9 @@ import torch
 from typed import present
 
 from seq2seq.config import Attention, CellConfig, DecodeConfig, ModelConfig, length_limit
-from seq2seq.model import Translator, Vocabulary
+from seq2seq.model import Memory, Translator, Vocabulary
 from seq2seq.rnn import NormConfig
+from seq2seq.translation import search
 from seq2seq.translation.search import search_in_batches
 
 SENTENCES = [[5, 6, 7], [4, 4, 9, 10, 11], [], [8]]
@@ -140,3 +141,38 @@ def test_wrong_settings_are_named() -> None:
         list(search_in_batches(translator(), [[5]], DecodeConfig(beam_size=2), n_best=3))
     with pytest.raises(ValueError, match="batch_size=0"):
         DecodeConfig(batch_size=0)
+
+
+def test_very_long_sentences_are_searched_for_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their memory is not that of as many sentences as fit otherwise; the translations are the same."""
+    model, config = translator(), DecodeConfig(beam_size=2, max_length="6")
+    sentences = [[5, 6, 7], [4] * 90, [8], [9, 4] * 20, [], [7] * 41]
+    whole = dict(search_in_batches(model, sentences, config, n_best=2))
+    monkeypatch.setattr(search, "MOST_PLACES", 100)
+    rooms = []
+    empty = Memory.empty
+
+    def counted(memory: Memory, capacity: int) -> Memory:
+        rooms.append((capacity, memory.states.size(1)))
+        return empty(memory, capacity)
+
+    monkeypatch.setattr(Memory, "empty", counted)
+    found = dict(search_in_batches(model, sentences, config, n_best=2))
+    assert rooms == [(1, 91), (2, 42), (2, 4)]
+    assert found.keys() == whole.keys()
+    for i, best in whole.items():
+        assert [h.ids for h in found[i]] == [h.ids for h in best]
+        assert [h.score for h in found[i]] == pytest.approx([h.score for h in best], abs=1e-4)
+
+
+def test_no_more_memory_is_taken_than_there_are_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms = []
+    empty = Memory.empty
+
+    def counted(memory: Memory, capacity: int) -> Memory:
+        rooms.append(capacity)
+        return empty(memory, capacity)
+
+    monkeypatch.setattr(Memory, "empty", counted)
+    assert len(list(search_in_batches(translator(), SENTENCES, DecodeConfig(beam_size=1)))) == 4
+    assert rooms == [3]

@@ -28,6 +28,8 @@ QUANTITIES = {
 }
 LOSSES = 50
 """Points of the chart of times, evenly spaced on a logarithmic scale."""
+LEAST = 1e-6
+"""The lowest loss of a scale that is drawn by its logarithm."""
 STATEMENT = Statement(
     "With layer norm a recurrent network trains faster, in updates and in time.",
     "Ba, Kiros & Hinton 2016, abstract: “layer normalization can substantially reduce the training"
@@ -169,7 +171,8 @@ def _times_to_losses(group: Group, means: str) -> Chart:
     known = [kept for runs in by_norm if (kept := [run for run in runs if validation(run)])]
     ends = [common_loss(runs) for runs in known]
     first = min((validation(run)[0] for runs in known for run in runs), default=0.0)
-    losses = sorted({*ends, *np.geomspace(min(ends), first, LOSSES).tolist()}) if known else []
+    scale = [max(loss, LEAST) for loss in (min(ends, default=0.0), first)]
+    losses = sorted({*ends, *np.geomspace(scale[0], scale[1], LOSSES).tolist()}) if known else []
 
     def times(run: RunRecord, by: str) -> Series:
         found = {loss: time for loss in losses if (time := reached(run, loss, by)) is not None}
