@@ -7,10 +7,11 @@ STAMP := .venv/.ready-$(shell cat constraints.txt pyproject.toml | cksum | cut -
 SWEEP := norm=none,batch,layer
 COMPARED := $(foreach norm,none batch layer,outputs/grammar_en_zh/$(norm)-lstm-small-seed1)
 SIZE ?= quick
+COUNT ?= 100
 KERNELS := $(wildcard seq2seq/rnn/cpu/*.h seq2seq/rnn/cpu/*.cpp seq2seq/model/cpu/*.h seq2seq/model/cpu/*.cpp)
 SANITIZERS := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -g
 
-.PHONY: help setup compare experiments results test test-all test-oldest coverage browser lint format types docs build bench sanitize clean
+.PHONY: help setup compare experiments results test test-all test-oldest torture coverage browser lint format types docs build bench sanitize clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -47,6 +48,9 @@ test-oldest:  ## the tests with the oldest packages that pyproject.toml allows, 
 	@$(PYTHON) -m venv .venv-oldest
 	@.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[dev]'
 	.venv-oldest/bin/python -m pytest
+
+torture: $(STAMP)  ## kill trainings COUNT times (100) at random moments; each must end as one that never was
+	$(BIN)/python tests/torture.py --count $(COUNT)
 
 browser:  ## install Chromium and its driver, without which the tests that need a browser are skipped (Debian, as root)
 	@command -v chromedriver >/dev/null || (apt-get update -qq && \

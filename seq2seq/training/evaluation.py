@@ -122,11 +122,12 @@ def use_best(
         numbers = validation_standing(model, prepared, config, device)
         progress = state["progress"]
         if numbers >= [progress["best"], *progress.get("best_ties", [])]:
-            state["averaged"] = names
+            state["averaged"], state["recalibrated"] = names, False
             progress["best"], *progress["best_ties"] = numbers
         else:
             load_weights(model, group(tensors, "model"), best)
-    if config.norm.kind is NormKind.batch and config.trainer.recalibrate:
+    due = config.norm.kind is NormKind.batch and config.trainer.recalibrate
+    if due and not state.get("recalibrated"):  # by a process that was stopped later, too
         recalibrate(model, prepared.split("train"), config, device)
         state["recalibrated"] = True
     save_checkpoint(best, prefixed(model.state_dict(), "model"), state)
