@@ -9,6 +9,7 @@ again and killed again. In the end its folder must be that of a run that was nev
 """
 
 import argparse
+import errno
 import itertools
 import os
 import random
@@ -24,7 +25,6 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from socket import socket
 from threading import RLock
 from typing import Any
 
@@ -32,6 +32,7 @@ import torch
 from conftest import composed, toy_settings
 from run_comparison import differences
 from tqdm import tqdm
+from two_processes import variables
 
 from seq2seq.app import commands
 from seq2seq.app.exit_codes import exiting
@@ -41,6 +42,8 @@ from seq2seq.training.loop import train
 
 LIMIT = 120
 """Seconds after which a process that has not ended is an error."""
+FULL = 0.2
+"""Part of the moments by changes at which the disk is full instead."""
 GRACE = 20
 """The same once another process has been killed."""
 PRELOADED = [
@@ -100,6 +103,8 @@ class Kill:
     """This long after the first change."""
     rank: int = 0
     """The process that is killed."""
+    full: bool = False
+    """Instead of a kill, the disk is full from this change on."""
 
 
 # -- the process that is killed ---
@@ -139,6 +144,10 @@ class Changes:
         self.count += 1
         if self.count == 1:
             self.report.send("begun")
+        if self.kill.full:
+            if self.count >= self.kill.change and event in ("open", "fsync"):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path or None)
+            return
         if self.count != self.kill.change:
             return
         self.report.send(f"{event} {path}")
@@ -199,7 +208,7 @@ class Training:
         self.folder.mkdir(parents=True)
         self.run = Run(self.folder / "run")
         self.processes = 2 if self.kind.startswith("two") else 1
-        self.seconds = 0.0
+        self.seconds, self.full_disks = 0.0, 0
 
     def start(self, kill: Kill, by_command: bool = False) -> int:
         """Start it, or start it again; return the changes of files that it made, 0 if killed.
@@ -210,7 +219,7 @@ class Training:
         context.set_forkserver_preload(PRELOADED)
         config, command = self.asked(by_command)
         started, reports = [], []
-        for rank, environment in enumerate(environments_of(self.processes)):
+        for rank, environment in enumerate(variables() if self.processes == 2 else [{}]):
             report, sent = context.Pipe(duplex=False)
             given = Start(self.folder, config, command, kill, rank, environment)
             started.append(context.Process(target=run_process, args=(given, sent)))
@@ -256,6 +265,13 @@ class Training:
         if victim.exitcode == -signal.SIGKILL:
             self.kills.append(f"{kill}: {heard}")
             return 0
+        if kill.full and codes == [1]:
+            [message] = [line for line in self.output().splitlines() if ": " in line][-1:]
+            assert "Traceback" not in self.output(), self.output()
+            assert os.strerror(errno.ENOSPC) in message, message
+            self.kills.append(f"{kill}: {message}")
+            self.full_disks += 1
+            return 0
         assert codes == [0] * len(codes), f"{self} fails: {codes}: {self.output()}"
         assert "going on from" not in self.output(), f"{self}: {self.output()}"
         return int(heard[-1])
@@ -287,18 +303,6 @@ def received(report: Connection) -> list[Any]:
 composed_once = cache(composed)
 
 
-def environments_of(processes: int) -> list[dict[str, str]]:
-    """Return the variables that torchrun sets, of each process."""
-    if processes == 1:
-        return [{}]
-    with socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    size = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "USE_LIBUV": "0", **size}
-    return [{**shared, "RANK": str(i), "LOCAL_RANK": str(i)} for i in range(processes)]
-
-
 class Torture:
     """Trainings of several kinds: one of each that is never killed, and many that are."""
 
@@ -316,8 +320,8 @@ class Torture:
     def training(self, kind: str, name: str) -> Training:
         return Training(kind, self.folder / kind / name, self.corpus)
 
-    def kill(self, kind: str, seed: int, most: int) -> int:
-        """Kill a training at most so many times, let it end, and compare it; return the kills."""
+    def kill(self, kind: str, seed: int, most: int) -> Training:
+        """Kill a training at most so many times, let it end, compare it and return it."""
         whole, changes = self.whole(kind)
         training, chance = self.training(kind, str(seed)), random.Random(f"{kind} {seed}")
         for _ in range(most):
@@ -331,7 +335,7 @@ class Torture:
         assert not found + left, "\n".join(
             [f"kind {kind}, seed {seed}, at most {most} kills:", *training.kills, *found, *left]
         )
-        return len(training.kills)
+        return training
 
 
 def moment(chance: random.Random, changes: int, seconds: float, processes: int) -> Kill:
@@ -343,7 +347,9 @@ def moment(chance: random.Random, changes: int, seconds: float, processes: int) 
     rank = chance.randrange(processes)
     if by_clock or rank:
         return Kill(seconds=chance.uniform(0.001, part * seconds), rank=rank)
-    return Kill(change=chance.randint(1, int(part * changes)), torn=chance.random() < 0.3)
+    full = chance.random() < FULL and processes == 1
+    torn = chance.random() < 0.3 and not full
+    return Kill(change=chance.randint(1, int(part * changes)), torn=torn, full=full)
 
 
 # -- make torture ---
@@ -355,19 +361,23 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--count", type=int, default=100, help="number of kills (default: 100)")
+    parser.add_argument("--minutes", type=float, default=1e9, help="stop after so many")
     parser.add_argument("--seed", type=int, default=0, help="number of the first training")
     parser.add_argument("--most", type=int, default=8, help="kills of one training")
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, metavar="KIND")
     options = parser.parse_args()
     kills, lost, started = Counter[str](), Counter[str](), time.monotonic()
+    full_disks = 0
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:
         torture = Torture(Path(folder), commands=0.2)
         for seed, kind in ((s, k) for s in itertools.count(options.seed) for k in options.kinds):
             most = min(options.most, options.count - kills.total())
-            if most <= 0:
+            if most <= 0 or time.monotonic() - started > 60 * options.minutes:
                 break
             try:
-                kills[kind] += torture.kill(kind, seed, most)
+                training = torture.kill(kind, seed, most)
+                kills[kind] += len(training.kills)
+                full_disks += training.full_disks
             except AssertionError as error:
                 print(error, f"again: --kinds '{kind}' --seed {seed} --count {most}", sep="\n")
                 kills[kind] += most
@@ -376,6 +386,7 @@ def main() -> None:
             print(f"{kills.total():,} kills, about {left / 60:.0f} minutes left", flush=True)
     for kind in options.kinds:
         print(f"{kind:15}  survived {kills[kind] - lost[kind]:,} of {kills[kind]:,} kills")
+    print(f"{full_disks:,} of them were no kills: the disk was full")
     sys.exit(1 if lost.total() else 0)
 
 

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from ..config import Config, saved_settings
 from ..config.checks import as_text
 from ..config.settings import EXTENDABLE, differences
-from ..errors import AGAIN
+from ..errors import AGAIN, TrainingError
 from ..files import TEMPORARY, exists, place, write_text
 from ..programs import program
 from ..shown import brief
@@ -249,11 +249,16 @@ class Run:
 
     @contextmanager
     def noting_failure(self) -> Iterator[None]:
-        """Write failure.txt on a failure; first remove that of an earlier start."""
+        """Write failure.txt on a failure; first remove that of an earlier start.
+
+        TrainingError if the folder is gone.
+        """
         self.failure_file.unlink(missing_ok=True)
         try:
             yield
         except (ValueError, RuntimeError, OSError) as error:
+            if not self.folder.is_dir():
+                raise TrainingError(f"{self.folder}: removed while it was trained") from error
             with suppress(OSError):  # the disk may be what fails
                 write_text(self.failure_file, f"{error}\n")
             raise

@@ -159,7 +159,11 @@ class Logbook:
             self.writer.add_histogram(tag, finite, update, bins=HISTOGRAM_BINS)
 
     def flush(self) -> None:
-        """Wait until TensorBoard's events are in their file; a thread writes them."""
+        """Wait until TensorBoard's events are in their file; a thread writes them.
+
+        FileNotFoundError where the folder is gone: a checkpoint would make another one.
+        """
+        self.metrics.file.parent.stat()
         self.writer.flush()
 
     def hyperparameters(

@@ -26,7 +26,7 @@ from .signals import on_stop, stop
 from .skipped import read_results, reading_due
 from .start import first_weights
 from .state import TrainingState, initial_state
-from .step import train_step
+from .step import naming_batches, train_step
 from .validation import is_due, run_probes, validate, validation_due
 from .warm_up import warm_up
 
@@ -79,9 +79,10 @@ def fit(state: TrainingState, logbook: Logbook) -> None:
             group = next(groups)
             rate = set_learning_rate(state)
             started = time.perf_counter()
-            state.count(
-                train_step(state.model, state.optimizer, group, config, state.device, processes)
-            )
+            with naming_batches(progress.update + 1, group):
+                state.count(
+                    train_step(state.model, state.optimizer, group, config, state.device, processes)
+                )
             norm = read_results(state, logbook) if reading_due(state) else 0.0
             state.spend(time.perf_counter() - started)
             show_progress(state, logbook)
