@@ -23,6 +23,9 @@ from ..shown import brief
 from .configuration import read_config, read_yaml, write_config
 from .origin import Origin
 
+ABANDONED = f".*{TEMPORARY}", f"{TEMPORARY}??????"
+"""Patterns of temporary files: ours, and those of safetensors, which writes under its own names."""
+
 
 class Status(Enum):
     """State of a run's folder."""
@@ -229,8 +232,9 @@ class Run:
             with FileLock(self.folder / ".lock", timeout=0):
                 for folder in (self.folder, self.checkpoints, self.translations):
                     # Left by a process that was killed: we hold the lock.
-                    for abandoned in folder.glob(f".*{TEMPORARY}"):
-                        abandoned.unlink()
+                    for pattern in ABANDONED:
+                        for abandoned in folder.glob(pattern):
+                            abandoned.unlink()
                 yield
         except Timeout as error:
             raise RunError(
