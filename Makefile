@@ -7,12 +7,11 @@ STAMP := .venv/.ready-$(shell cat constraints.txt pyproject.toml | cksum | cut -
 SWEEP := norm=none,batch,layer
 COMPARED := $(foreach norm,none batch layer,outputs/grammar_en_zh/$(norm)-lstm-small-seed1)
 SIZE ?= quick
-COUNT ?= 10000
 FIRST ?= 0
 KERNELS := $(wildcard seq2seq/rnn/cpu/*.h seq2seq/rnn/cpu/*.cpp seq2seq/model/cpu/*.h seq2seq/model/cpu/*.cpp)
 SANITIZERS := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -g
 
-.PHONY: help setup compare experiments results test test-all test-oldest coverage browser lint format types docs build bench sanitize fuzz clean
+.PHONY: help setup compare experiments results test test-all test-oldest torture fuzz coverage browser lint format types docs build bench sanitize clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -49,6 +48,9 @@ test-oldest:  ## the tests with the oldest packages that pyproject.toml allows, 
 	@$(PYTHON) -m venv .venv-oldest
 	@.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[dev]'
 	.venv-oldest/bin/python -m pytest
+
+torture: $(STAMP)  ## kill trainings COUNT times (100) at random moments; each must end as one that never was
+	$(BIN)/python tests/torture.py --count $(or $(COUNT),100)
 
 browser:  ## install Chromium and its driver, without which the tests that need a browser are skipped (Debian, as root)
 	@command -v chromedriver >/dev/null || (apt-get update -qq && \
@@ -92,7 +94,7 @@ sanitize: $(STAMP)  ## the fused kernels' tests with gcc's AddressSanitizer and 
 		tests/model/test_kernels.py tests/model/test_loss.py tests/model/test_input_feeding.py tests/translation/test_shortlisted_search.py -k 'not two_processes'
 
 fuzz: $(STAMP)  ## damage COUNT (10000) copies of a run; each command gives an error or a right result (docs/reliability.md)
-	PYTHONPATH=.:tests $(BIN)/python -m fuzz --count $(COUNT) --first $(FIRST)
+	PYTHONPATH=.:tests $(BIN)/python -m fuzz --count $(or $(COUNT),10000) --first $(FIRST)
 
 clean:  ## remove .venv and caches; runs and data stay
 	rm -rf .venv .venv-oldest .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage build dist site

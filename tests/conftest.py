@@ -16,7 +16,6 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from messages import assert_explained, assert_short
-from tensorboard.summary.writer import event_file_writer
 
 from seq2seq.app import commands, composition
 from seq2seq.app.exit_codes import exiting
@@ -41,15 +40,6 @@ def kernels() -> None:
     The message about it is then not part of any test's output.
     """
     load_kernels()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def event_files() -> None:
-    """Number TensorBoard's event files from 1000.
-
-    Files of one second and process are read in the order of their names, where .100 is before .99.
-    """
-    event_file_writer._global_uid = event_file_writer.AtomicCounter(1000)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -107,13 +97,11 @@ def write_pairs(folder: Path, split: str, pairs: Sequence[tuple[str, str]]) -> l
     return [f"data.{split}.{side}={folder / f'{split}.{side}'}" for side in ("source", "target")]
 
 
-@pytest.fixture(scope="session")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Return the settings of a run that takes a second.
+def toy_settings(folder: Path) -> list[str]:
+    """Write the toy corpus into a folder; return the settings of a run that takes a second.
 
-    It trains a tiny model for two epochs on 240 pairs of the toy corpus, in 8 batches.
+    It trains a tiny model for two epochs on 240 pairs, in 8 batches.
     """
-    folder = tmp_path_factory.mktemp("toy")
     return [
         "data=files",
         "data.name=toy",
@@ -137,6 +125,12 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         "trainer.progress=false",
         "trainer.threads=1",
     ]
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Return the settings of a run of the toy corpus."""
+    return toy_settings(tmp_path_factory.mktemp("toy"))
 
 
 registered = cache(composition.register)

@@ -1,8 +1,8 @@
 """From an error to one line and an exit code.
 
-0: done, also after SIGTERM once the run is saved. 1: a failure during the work. 2: usage,
-configuration, data, or a package that is not installed. 130: Ctrl-C. 128 plus its number: another
-signal, with nothing to save. There is no traceback unless HYDRA_FULL_ERROR=1.
+0: done, also after SIGTERM or a signal of SLURM once the run is saved. 1: a failure during the
+work. 2: usage, configuration, data, or a package that is not installed. 130: Ctrl-C. 128 plus its
+number: another signal, with nothing to save. There is no traceback unless HYDRA_FULL_ERROR=1.
 """
 
 import errno

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from ..config import Config, saved_settings
 from ..config.checks import as_text
 from ..config.settings import EXTENDABLE, differences
-from ..errors import AGAIN, DataError
+from ..errors import AGAIN, DataError, TrainingError
 from ..files import TEMPORARY, exists, place, write_text
 from ..programs import program
 from ..shown import brief
@@ -24,6 +24,9 @@ from .configuration import LARGEST, read_config, read_yaml, write_config
 from .origin import Origin
 from .results import results_of
 from .typed import record, typed
+
+ABANDONED = f".*{TEMPORARY}", f"{TEMPORARY}??????"
+"""Patterns of temporary files: ours, and those of safetensors, which writes under its own names."""
 
 
 class Status(Enum):
@@ -243,8 +246,9 @@ class Run:
             with FileLock(self.folder / ".lock", timeout=0):
                 for folder in (self.folder, self.checkpoints, self.translations):
                     # Left by a process that was killed: we hold the lock.
-                    for abandoned in folder.glob(f".*{TEMPORARY}"):
-                        abandoned.unlink()
+                    for pattern in ABANDONED:
+                        for abandoned in folder.glob(pattern):
+                            abandoned.unlink()
                 yield
         except Timeout as error:
             raise RunError(
@@ -263,11 +267,16 @@ class Run:
 
     @contextmanager
     def noting_failure(self) -> Iterator[None]:
-        """Write failure.txt on a failure; first remove that of an earlier start."""
+        """Write failure.txt on a failure; first remove that of an earlier start.
+
+        TrainingError if the folder is gone.
+        """
         self.failure_file.unlink(missing_ok=True)
         try:
             yield
         except (ValueError, RuntimeError, OSError) as error:
+            if not self.folder.is_dir():
+                raise TrainingError(f"{self.folder}: removed while it was trained") from error
             with suppress(OSError):  # the disk may be what fails
                 write_text(self.failure_file, f"{error}\n")
             raise

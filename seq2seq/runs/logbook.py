@@ -15,6 +15,7 @@ from .jsonl import JsonLines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from tensorboard.compat.proto.event_pb2 import Event
 
 LAYOUT = {
     "Runs side by side": {
@@ -57,6 +58,19 @@ def translating_bar(sentences: int, shown: bool = True) -> "tqdm[Any]":
     )
 
 
+FINAL = "final/"
+"""Start of the names of the scalars at the end of a run."""
+
+
+def _is_kept(event: "Event", resumed_at: int) -> bool:
+    """Return whether a run that goes on from an update keeps an event of TensorBoard.
+
+    Layout and settings, at step 0, are written again, and so are the results at the end.
+    """
+    final = any(value.tag.startswith(FINAL) for value in event.summary.value)
+    return event.HasField("file_version") or (0 < event.step <= resumed_at and not final)
+
+
 class Logbook:
     """Writes every value under the update it belongs to.
 
@@ -73,6 +87,10 @@ class Logbook:
         )
         from torch.utils.tensorboard import SummaryWriter  # who translates needs no TensorBoard
 
+        from .events import cut_events, put_before_now
+
+        cut_events(folder, lambda event: _is_kept(event, resumed_at))
+        put_before_now(folder)
         self.writer = SummaryWriter(str(folder), purge_step=resumed_at + 1)
         self.writer.add_custom_scalars(LAYOUT)
         self.remarks: set[str] = set()
@@ -140,10 +158,20 @@ class Logbook:
         if finite.size:
             self.writer.add_histogram(tag, finite, update, bins=HISTOGRAM_BINS)
 
+    def flush(self) -> None:
+        """Wait until TensorBoard's events are in their file; a thread writes them.
+
+        FileNotFoundError where the folder is gone: a checkpoint would make another one.
+        """
+        self.metrics.file.parent.stat()
+        self.writer.flush()
+
     def hyperparameters(
         self, settings: dict[str, Any], results: dict[str, float], update: int
     ) -> None:
         """Write settings and final metrics for TensorBoard's HParams to the run's event file.
+
+        `results` are the scores by name.
 
         torch would also write a list of settings, which TensorBoard would take from one run.
         Without it TensorBoard makes its own from all runs and puts first those that differ.
@@ -155,12 +183,13 @@ class Logbook:
             k: v if isinstance(v, (int, float)) and not isinstance(v, bool) else str(v)
             for k, v in settings.items()
         }
-        _, start, end = hparams(known, results)
+        final = {FINAL + name: value for name, value in results.items()}
+        _, start, end = hparams(known, final)
         for summary in (start, end):
             self.writer._get_file_writer().add_summary(summary)
-        for name, value in results.items():
+        for name, value in final.items():
             self.writer.add_scalar(name, value, update)
-        self.writer.flush()
+        self.flush()
 
 
 class NoLogbook(Logbook):
@@ -180,3 +209,6 @@ class NoLogbook(Logbook):
 
     def show(self, update: int, total: int | None, shown: dict[str, str] | None) -> None:
         """Do nothing: the main process shows the progress."""
+
+    def flush(self) -> None:
+        """Do nothing: the main process writes."""

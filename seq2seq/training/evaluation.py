@@ -125,11 +125,12 @@ def use_best(
             progress = state["progress"]
             is_better = numbers >= [progress["best"], *progress.get("best_ties", [])]
         if is_better:
-            state["averaged"] = names
+            state["averaged"], state["recalibrated"] = names, False
             progress["best"], *progress["best_ties"] = numbers
         else:
             load_weights(model, group(tensors, "model"), best)
-    if config.norm.kind is NormKind.batch and config.trainer.recalibrate:
+    due = config.norm.kind is NormKind.batch and config.trainer.recalibrate
+    if due and not state.get("recalibrated"):  # by a process that was stopped later, too
         recalibrate(model, prepared.split("train"), config, device)
         state["recalibrated"] = True
     save_checkpoint(best, prefixed(model.state_dict(), "model"), state)

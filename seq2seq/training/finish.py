@@ -92,8 +92,8 @@ def finish_run(
     model: Translator,
     device: torch.device,
     progress: dict[str, Any],
-) -> dict[str, Any]:
-    """Score the final weights on valid and test, write results.json and return its content."""
+) -> Results:
+    """Score the final weights on valid and test; return the results of the run."""
     valid = prepared.split("valid")
     by_batch = None
     valid_loss = teacher_forced_loss(model, valid, config, device)
@@ -124,4 +124,4 @@ def finish_run(
         threads=torch.get_num_threads(),
         versions=versions | {name: version(name) for name in VERSIONS},
         commit=code_commit(),
-    ).write(run.results_file)
+    )

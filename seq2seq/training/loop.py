@@ -26,7 +26,7 @@ from .signals import on_stop, stop
 from .skipped import read_results, reading_due
 from .start import first_weights
 from .state import TrainingState, initial_state
-from .step import train_step
+from .step import naming_batches, train_step
 from .validation import is_due, run_probes, validate, validation_due
 from .warm_up import warm_up
 
@@ -79,9 +79,10 @@ def fit(state: TrainingState, logbook: Logbook) -> None:
             group = next(groups)
             rate = set_learning_rate(state)
             started = time.perf_counter()
-            state.count(
-                train_step(state.model, state.optimizer, group, config, state.device, processes)
-            )
+            with naming_batches(progress.update + 1, group):
+                state.count(
+                    train_step(state.model, state.optimizer, group, config, state.device, processes)
+                )
             norm = read_results(state, logbook) if reading_due(state) else 0.0
             state.spend(time.perf_counter() - started)
             show_progress(state, logbook)
@@ -89,18 +90,24 @@ def fit(state: TrainingState, logbook: Logbook) -> None:
                 log_interval(state, logbook, rate, norm)
             if validation_due(state):
                 validate(state, logbook)
-                state.save()
+                save(state, logbook)
             elif is_due(config.trainer.checkpoint_every, progress.update):
-                state.save()
+                save(state, logbook)
             if number := stop_requested(state, received):
                 read_results(state, logbook)
-                state.save()
+                save(state, logbook)
                 stop(number, progress.update, state.run.resume_command())
         if progress.best is None:
             validate(state, logbook)
-        state.save()
+        save(state, logbook)
     if number := stop_requested(state, received):
         stop(number, progress.update, state.run.resume_command())
+
+
+def save(state: TrainingState, logbook: Logbook) -> None:
+    """Save what training resumes from, once all that was logged is in its files."""
+    logbook.flush()
+    state.save()
 
 
 def update_batches(state: TrainingState) -> Iterator[list[Batch]]:
@@ -171,12 +178,15 @@ def open_logbook(state: TrainingState) -> AbstractContextManager[Logbook]:
 
 
 def finish(state: TrainingState, logbook: Logbook) -> dict[str, Any]:
-    """Choose the final weights, score them, and return the content of results.json."""
+    """Choose the final weights, score them, and return the content of results.json.
+
+    It is written last: with it the run is finished.
+    """
     run, config, prepared, model = state.run, state.config, state.prepared, state.model
     use_best(run, config, prepared, model, state.device)
     run_probes(state, logbook, final=True)
     results = finish_run(run, config, prepared, model, state.device, asdict(state.progress))
-    last = results["test" if "test" in results else "valid"]
-    final = {f"final/{key}": value for key, value in last.items() if isinstance(value, float)}
+    last = asdict(results.test or results.valid)
+    final = {key: value for key, value in last.items() if isinstance(value, float)}
     logbook.hyperparameters(settings(config), final, state.progress.update)
-    return results
+    return results.write(run.results_file)

@@ -8,15 +8,18 @@ normalises by its own share, and all store the main process' statistics.
 
 import importlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from ..errors import TrainingError
+from ..shown import brief
 
 SEED_STRIDE = 1_000_003
 """Distance between the seeds of two processes: larger than any distance between runs' seeds."""
@@ -43,7 +46,7 @@ class Processes:
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum over all processes, the same in each; `values` may be overwritten."""
         if self.size > 1:
-            dist.all_reduce(values)
+            _all(dist.all_reduce, values)
         return values
 
     def sum_gradients(self, model: nn.Module) -> None:
@@ -60,35 +63,47 @@ class Processes:
         """Copy the main process' buffers, batch norm's statistics, to every process."""
         if self.size > 1:
             for buffer in model.buffers():
-                dist.broadcast(buffer, src=0)
+                _all(dist.broadcast, buffer, 0)
 
     def max(self, value: float) -> float:
         """Return the largest value of any process, in every process; waits for no GPU."""
         if self.size == 1:
             return value
         shared = torch.tensor(value, dtype=torch.float64)
-        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        _all(dist.all_reduce, shared, dist.ReduceOp.MAX)
         return float(shared)
 
     def from_main(self, value: Value) -> Value:
         """Return the main process' value, in every process."""
         shared = [value]
         if self.size > 1:
-            dist.broadcast_object_list(shared, src=0, device=self.device)
+            _all(dist.broadcast_object_list, shared, 0, None, self.device)
         return shared[0]
 
     def wait(self) -> None:
         """Wait until every process has come here."""
         if self.size > 1:
-            dist.barrier()
+            _all(dist.barrier)
 
     def gather(self, tensor: Tensor) -> Tensor:
         """Return the tensors of all processes, stacked by rank; they have one shape."""
         if self.size == 1:
             return tensor[None]
         found = [torch.empty_like(tensor, device=self.device) for _ in range(self.size)]
-        dist.all_gather(found, tensor.to(self.device))
+        _all(dist.all_gather, found, tensor.to(self.device))
         return torch.stack(found).to(tensor.device)
+
+
+def _all(operation: Callable[..., Any], *arguments: Any) -> None:
+    """Call an operation that all processes take part in; TrainingError if one of them has ended."""
+    try:
+        operation(*arguments)
+    except RuntimeError as error:
+        cause = str(error).rpartition("] ")[2].partition(".")[0]
+        raise TrainingError(
+            f"another process of this training has ended ({brief(cause)}); the same command goes on"
+            " from the last checkpoint, as torchrun does by itself with --max-restarts=N"
+        ) from error
 
 
 ONE_PROCESS = Processes()
@@ -122,6 +137,7 @@ def joined(device: torch.device) -> Iterator[Processes]:
         together = Processes(dist.get_rank(), size, device)
         yield together
         # torchrun ends all processes once one has exited with a failure: they leave together.
-        together.wait()
+        with suppress(TrainingError):  # one has ended already: there is nothing left to lose
+            together.wait()
     finally:
         dist.destroy_process_group()

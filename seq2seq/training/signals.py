@@ -1,4 +1,8 @@
-"""SIGINT and SIGTERM as requests: training saves before it stops."""
+"""Signals as requests: training saves before it stops.
+
+They are Ctrl-C, SIGTERM, and those that SLURM sends before a job's time ends or another job takes
+its place: `sbatch --signal=USR1@60` chooses one, submitit SIGUSR2.
+"""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -8,12 +12,15 @@ from typing import NoReturn
 
 from ..errors import Stopped
 
+OF_SLURM = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
+
 
 @contextmanager
 def on_stop(act: Callable[[int], None]) -> Iterator[None]:
-    """Inside, SIGINT and SIGTERM call `act` with the signal's number and do not end the process.
+    """Inside, these signals call `act` with the signal's number and do not end the process.
 
-    A second SIGINT interrupts at once. On leaving, the former handlers are back.
+    A second SIGINT interrupts at once. On leaving, the former handlers are back. One of a signal of
+    SLURM is then called for it: submitit's queues the job again, to go on from what is saved.
     """
     received: list[int] = []
 
@@ -24,18 +31,22 @@ def on_stop(act: Callable[[int], None]) -> Iterator[None]:
         act(number)
 
     previous = {
-        number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)
+        number: signal.signal(number, handler)
+        for number in (signal.SIGINT, signal.SIGTERM, *OF_SLURM)
     }
     try:
         yield
     finally:
         for number, old in previous.items():
             signal.signal(number, old)
+        for number in received:
+            if number in OF_SLURM and callable(previous[number]):
+                signal.raise_signal(number)
 
 
 def stop(number: int, update: int, resume_command: str) -> NoReturn:
-    """End the program after a signal: exit code 0 after SIGTERM, 130 after SIGINT."""
+    """End the program after a signal: exit code 130 after SIGINT, else 0."""
     raise Stopped(
         f"{signal.Signals(number).name}: saved at update {update}; continue with: {resume_command}",
-        0 if number == signal.SIGTERM else 130,
+        130 if number == signal.SIGINT else 0,
     )

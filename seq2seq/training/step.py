@@ -1,7 +1,8 @@
 """One parameter update: forward, backward, clip, step. A GPU is never waited for."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from ..config import Config
 from ..data.batches import Batch
 from ..device import autocast, is_read_freely
+from ..errors import TrainingError
 from ..model import Translator
 from .processes import ONE_PROCESS, Processes
 
@@ -86,6 +88,25 @@ def train_step(
             now.copy_(torch.where(skipped, old, now))
     optimizer.step()
     return Unread(torch.cat([sums, torch.stack([norm.double(), skipped.double()])]), tokens)
+
+
+@contextmanager
+def naming_batches(update: int, batches: Sequence[Batch]) -> Iterator[None]:
+    """Turn the end of memory inside into a TrainingError that names update and batches."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch raises the second, on a CPU without a type
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and (
+            "allocate memory" not in str(error)
+        ):
+            raise
+        sizes = ", ".join(
+            f"{len(b.src)} sentences, {b.tgt_tokens:,} target tokens" for b in batches
+        )
+        raise TrainingError(
+            f"update {update}: out of memory in a batch of {sizes}; try a smaller data.batch_tokens"
+            " or data.batch_sentences (optimizer.accumulate makes up for it), or data.max_length"
+        ) from error
 
 
 def may_be(condition: Tensor) -> bool:

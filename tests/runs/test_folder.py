@@ -281,3 +281,15 @@ def test_loading_executes_no_code(
     with pytest.raises(RunError):
         copied.config()
     assert not (tmp_path / "went off").exists()
+
+
+def test_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
+    """safetensors writes under names of its own."""
+    run = Run(tmp_path / "run")
+    run.checkpoints.mkdir(parents=True)
+    kept = [run.checkpoint("last"), run.checkpoints / ".tmpfile-of-the-user"]
+    for file in (*kept, run.checkpoints / ".tmp5Ytwrd", run.folder / ".config.yaml.vm.7.tmp"):
+        file.touch()
+    with run.locked():
+        assert sorted(run.checkpoints.iterdir()) == sorted(kept)
+        assert [path.name for path in run.folder.glob(".*")] == [".lock"]

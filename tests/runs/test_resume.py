@@ -10,7 +10,7 @@ import torch
 from conftest import TrainHere
 from fixture_types import AtUpdate
 from run_comparison import (
-    curves,
+    assert_same,
     entries,
     results,
     snapshot,
@@ -25,21 +25,6 @@ from seq2seq.runs.folder import Run, RunError, Status
 from seq2seq.training.loop import train
 
 pytest_plugins = ["update_fixtures"]
-
-
-def assert_same(run: Run, other: Run) -> None:
-    """Check that two runs differ in nothing but times."""
-    for name in ("last", "best"):
-        found, expected = tensors(run, name), tensors(other, name)
-        assert found.keys() == expected.keys()
-        assert [key for key in expected if not torch.equal(found[key], expected[key])] == []
-    assert entries(run) == entries(other)
-    assert without_times(results(run)) == without_times(results(other))
-    assert curves(run) == curves(other)
-    for split in ("valid", "test"):
-        assert (run.translations / f"{split}.txt").read_bytes() == (
-            other.translations / f"{split}.txt"
-        ).read_bytes()
 
 
 class Killed(BaseException):
@@ -122,7 +107,9 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(
     assert_same(train_here(tmp_path / "run", setting), finished)
 
 
-@pytest.mark.parametrize("moment", ["before the rename", "best alone is written"])
+@pytest.mark.parametrize(
+    "moment", ["before the rename", "best alone is written", "before the results"]
+)
 def test_a_run_killed_while_it_saves_resumes(
     moment: str,
     finished: Run,
@@ -139,6 +126,8 @@ def test_a_run_killed_while_it_saves_resumes(
             shutil.copy(
                 source, os.path.join(os.path.dirname(target), ".last.safetensors.1.tmp")
             )  # as it remains after a kill
+            raise Killed
+        if moment == "before the results" and name == "results.json":
             raise Killed
         replace_file(source, target)
         if (

@@ -1,7 +1,6 @@
 """Several processes compute together what one process computes.
 
-One test starts them with torchrun. The others set torchrun's variables themselves, which saves
-the time of a process that imports torch.
+One test starts them with torchrun.
 """
 
 import json
@@ -12,96 +11,37 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing import get_context
 from pathlib import Path
-from socket import socket
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 import torch
 from conftest import TrainHere
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import start_processes
 from torch.nn.parallel import DistributedDataParallel
+from two_processes import (
+    ENVIRONMENT,
+    LIMIT,
+    ROOT,
+    TORCHRUN,
+    StartTwo,
+    last,
+    losses,
+    one_of_two,
+    run_two,
+    variables,
+)
 
-from seq2seq.app.commands import train
 from seq2seq.data.batches import Batch
 from seq2seq.model import Translator
 from seq2seq.rnn import LSTM
-from seq2seq.runs.checkpoint import load_checkpoint
 from seq2seq.runs.folder import Run
 from seq2seq.runs.jsonl import read_metrics
 from seq2seq.training import loop
 from seq2seq.training.processes import Processes
 from seq2seq.training.step import Unread, train_step
 
-ROOT = Path(__file__).resolve().parents[2]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-LIMIT = 120
-"""Seconds after which processes that have not ended are killed, and the test fails."""
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "USE_LIBUV": "0"}
-get_context("forkserver").set_forkserver_preload(
-    ["seq2seq.app.train", "seq2seq.training.loop", "torch._dynamo", "matplotlib.figure"]
-)
-
-
-def variables() -> list[dict[str, str]]:
-    """Return the environment of two processes, with the variables that torchrun sets."""
-    with socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    size = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    return [
-        {**ENVIRONMENT, **address, **size, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")
-    ]
-
-
-def run_two(function: Callable[..., None], given: tuple[object, ...]) -> None:
-    """Run a function in two processes, which get their number and what is given to both."""
-    both = start_processes(function, given, nprocs=2, join=False, start_method="forkserver")
-    deadline = time.monotonic() + LIMIT
-    while not both.join(timeout=1):
-        if time.monotonic() > deadline:
-            for process in both.processes:
-                process.kill()
-            pytest.fail(f"two processes have not ended after {LIMIT} seconds")
-
-
-class StartTwo(Protocol):
-    """Train the toy corpus in two processes, with some overrides, in a folder of a given name."""
-
-    def __call__(self, folder: str, *overrides: str) -> str: ...
-
-
-@pytest.fixture
-def start_two(toy: list[str], tmp_path: Path) -> StartTwo:
-    """Return a function that trains in two processes and returns what they print.
-
-    The processes have the variables of torchrun, but not torchrun itself: they are copies of a
-    process that has imported torch already.
-    """
-
-    def start(folder: str, *overrides: str) -> str:
-        arguments = [*toy, f"hydra.run.dir={folder}", *overrides]
-        given = (arguments, tmp_path, variables())
-        run_two(one_of_two, given)
-        return "".join((tmp_path / f"output{rank}").read_text() for rank in range(2))
-
-    return start
-
-
-def one_of_two(
-    rank: int, arguments: list[str], folder: Path, environments: list[dict[str, str]]
-) -> None:
-    """Run train.py in one process, with all that it prints in a file."""
-    os.chdir(folder)
-    with open(f"output{rank}", "wb") as output:
-        for stream in (1, 2):
-            os.dup2(output.fileno(), stream)
-    os.environ |= environments[rank]
-    torch.set_num_threads(1)
-    sys.argv = ["train.py", *arguments]
-    train()
+pytest_plugins = ["two_process_fixtures"]
 
 
 @pytest.fixture
@@ -126,14 +66,6 @@ def torchrun(toy: list[str], tmp_path: Path) -> Iterator[Callable[..., subproces
     for process in started:
         with process:  # closes its pipe
             process.kill()
-
-
-def last(folder: Path) -> dict[str, Tensor]:
-    return load_checkpoint(Run(folder).checkpoint("last"))[0]
-
-
-def losses(folder: Path) -> list[float]:
-    return [e["loss"] for e in read_metrics(Run(folder).metrics_file) if e["kind"] == "train"]
 
 
 @pytest.mark.parametrize(

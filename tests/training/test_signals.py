@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import TrainHere, final_results
+from fixture_types import AtUpdate
 from training_states import NewState, Scripted, fit_quietly
 
 from seq2seq.errors import Stopped
@@ -20,10 +21,13 @@ from seq2seq.training.loop import train
 from seq2seq.training.state import TrainingState
 from seq2seq.training.step import Unread, train_step
 
-pytest_plugins = ["training_fixtures"]
+pytest_plugins = ["training_fixtures", "update_fixtures"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGUSR1, 0), (signal.SIGUSR2, 0)],
+)
 def test_a_signal_in_mid_update_saves_and_stops(
     number: Signals, code: int, new_state: NewState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +81,27 @@ def test_a_second_interrupt_ends_immediately(
         fit_quietly(t)
 
 
+def test_a_handler_that_queues_the_job_again_is_called_after_saving(
+    train_here: TrainHere, tmp_path: Path, at_update: AtUpdate
+) -> None:
+    """As that of submitit, which leaves with an exit code of its own."""
+    run, saved = Run(tmp_path / "run"), []
+
+    def queue_again(*_: object) -> None:
+        saved.append(load_checkpoint(run.checkpoint("last"))[1]["progress"]["update"])
+        raise SystemExit(-1)
+
+    before = signal.signal(signal.SIGUSR2, queue_again)
+    try:
+        at_update(3, lambda: os.kill(os.getpid(), signal.SIGUSR2))
+        with pytest.raises(SystemExit) as left:
+            train_here(run.folder)
+        assert signal.getsignal(signal.SIGUSR2) is queue_again
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert (left.value.code, saved) == (-1, [3])
+
+
 def test_a_run_stopped_in_its_final_evaluation_can_be_resumed(
     train_here: TrainHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,7 +116,7 @@ def test_a_run_stopped_in_its_final_evaluation_can_be_resumed(
     with pytest.raises(Stopped, match="SIGTERM: saved at update 16") as stopped:
         train(config, run)
     assert stopped.value.exit_code == 0
-    last = load_checkpoint(run.checkpoint("last"))[0]
+    before = {name: load_checkpoint(run.checkpoint(name))[0] for name in ("last", "best")}
     monkeypatch.undo()
     results = train(config, run)
     options = ("norm=batch", "norm.min_rows=2", "trainer.average_last=2")
@@ -105,7 +130,6 @@ def test_a_run_stopped_in_its_final_evaluation_can_be_resumed(
         "best_update",
     ):
         assert results[key] == other[key]
-    assert all(
-        torch.equal(value, last[name])
-        for name, value in load_checkpoint(run.checkpoint("last"))[0].items()
-    )
+    for name, expected in before.items():
+        found = load_checkpoint(run.checkpoint(name))[0]
+        assert [key for key in expected if not torch.equal(found[key], expected[key])] == []
