@@ -11,7 +11,7 @@ FIRST ?= 0
 KERNELS := $(wildcard seq2seq/rnn/cpu/*.h seq2seq/rnn/cpu/*.cpp seq2seq/model/cpu/*.h seq2seq/model/cpu/*.cpp)
 SANITIZERS := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -g
 
-.PHONY: help setup compare experiments results test test-all test-oldest torture fuzz coverage browser lint format types docs build bench sanitize clean
+.PHONY: help setup compare experiments results test test-all test-oldest torture fuzz audit coverage browser lint format types docs build bench sanitize clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -96,5 +96,10 @@ sanitize: $(STAMP)  ## the fused kernels' tests with gcc's AddressSanitizer and 
 fuzz: $(STAMP)  ## damage COUNT (10000) copies of a run; each command gives an error or a right result (docs/reliability.md)
 	PYTHONPATH=.:tests $(BIN)/python -m fuzz --count $(or $(COUNT),10000) --first $(FIRST)
 
+audit:  ## look for known faults of the pinned packages (pip-audit asks pypi.org; in .venv-audit)
+	@$(PYTHON) -m venv .venv-audit
+	@.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
+
 clean:  ## remove .venv and caches; runs and data stay
-	rm -rf .venv .venv-oldest .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage build dist site
+	rm -rf .venv .venv-oldest .venv-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage build dist site
