@@ -145,4 +145,5 @@ def test_a_run_that_may_not_be_read_does_not_end_a_comparison(
     with another_user():
         found, left_out = read_runs([str(finished.folder), str(theirs.folder)])
     assert len(found) == 1
-    assert left_out == [f"theirs: left out: {theirs.results_file}: Permission denied"]
+    reason = f"{theirs.results_file}: Permission denied; expected a file that may be read"
+    assert left_out == [f"theirs: left out: {reason}"]

@@ -8,7 +8,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from string import Template
@@ -37,6 +37,7 @@ from .names import key_of, run_folder, run_name
 from .overrides import check, choices
 from .sources import register_source
 from .typed import as_typed, without_references
+from .unread import dropping_unread
 from .utf8 import use_utf8
 
 if TYPE_CHECKING:
@@ -76,9 +77,10 @@ def in_batches(sentences: int, size: int) -> int:
 # -- a command ---
 
 
-def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
+def run(task: Callable[[DictConfig], Any], config_name: str, *, goes_on: bool = False) -> None:
     """Run a task with the settings that the command line asks for, once or for each job of a sweep.
 
+    goes_on: Also when nobody reads the output any more.
     ValueError for settings that can't be composed; an error of the task keeps its type.
     """
     register()
@@ -97,7 +99,8 @@ def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
         if options.help:
             show_help(config_name, options.overrides)
         else:
-            hydra.main(str(CONFIGS), config_name, VERSION_BASE)(task)()
+            with dropping_unread() if goes_on else nullcontext():
+                hydra.main(str(CONFIGS), config_name, VERSION_BASE)(task)()
     except JobFailed as failed:
         raise failed.error from failed.error.__cause__
     except (HydraException, OmegaConfBaseException) as error:

@@ -1,12 +1,12 @@
 """Train a translator, or a sweep of them; the configuration decides what."""
 
+from functools import partial
 from typing import Any
 
 from omegaconf import DictConfig
 
 from ..config import Metric
 from .composition import current_run, job, register, run
-from .unread import dropping_unread
 
 register()  # here too: the process of a sweep's job imports this module to find `task`
 
@@ -27,7 +27,5 @@ def objective(results: dict[str, Any], metric: Metric) -> float | None:
     return float(results["valid"]["bleu"] if metric is Metric.bleu else -results["valid_loss"])
 
 
-def main() -> None:
-    """Train what the command line asks for, whether or not somebody reads what is printed."""
-    with dropping_unread():
-        run(task, "train")
+main = partial(run, task, "train", goes_on=True)
+"""Train what the command line asks for, whether or not somebody reads what is printed."""

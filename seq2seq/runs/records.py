@@ -144,7 +144,9 @@ def _refusal(folder: str) -> str | None:
                     pass
     except DataError as error:
         return str(error)
-    except (PermissionError, IsADirectoryError) as error:
+    except PermissionError as error:
+        return f"{error.filename}: {error.strerror}; expected a file that may be read"
+    except IsADirectoryError as error:
         return f"{error.filename}: {error.strerror}; expected a file"
     return None
 

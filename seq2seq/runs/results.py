@@ -16,9 +16,8 @@ OPTIONAL = ("valid_loss_batch_statistics", "test", "commit")
 COUNTS = (
     *("parameters", "update", "tokens", "skipped", "skipped_in_row", "seconds", "wall_seconds"),
     *("best_update", "bad_validations", "plateau_scale", "tokens_per_second", "threads"),
-    "valid_loss",
 )
-"""Numbers that are not negative."""
+"""Numbers that are finite and not negative. The loss of a run that diverged is neither."""
 
 
 @dataclass(kw_only=True)

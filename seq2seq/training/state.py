@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from ..errors import AGAIN
 from ..model import Translator
 from ..runs.checkpoint import (
     CheckpointError,
-    check_memory,
     first_shapes,
     group,
     load_checkpoint,
@@ -38,7 +37,7 @@ from ..runs.origin import Origin
 from ..runs.typed import counts
 from ..shown import brief
 from ..stored import DAMAGE
-from ..translation.loading import build_translator, expected_shapes, ready_tokenizers
+from ..translation.loading import build_translator, check_size, ready_tokenizers
 from ..translation.scores import bleu_metric
 from .evaluation import training_batches
 from .optimizer import make_optimizer
@@ -313,7 +312,7 @@ def initial_state(config: Config, run: Run, processes: Processes = ONE_PROCESS) 
         read_split(config.data, "test")
     train_set, valid_set = training_set(prepared, config), prepared.split("valid")
     if not config.overwrite and (known := first_shapes(run.resumable())):
-        check_memory(*known, partial(expected_shapes, config, prepared.tokenizers))
+        check_size(*known, config, prepared.tokenizers)
     torch.manual_seed(config.seed)
     model = build_translator(config, prepared.tokenizers).to(device)
     optimizer = make_optimizer(model, config.optimizer)

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -12,6 +13,7 @@ from ..data.tokenizer import Tokenizers
 from ..errors import DataError
 from ..files import exists
 from ..model import Translator, Vocabulary
+from ..rnn import NormKind
 from ..runs.checkpoint import (
     check_memory,
     group,
@@ -42,6 +44,22 @@ def build_translator(config: Config, tokenizers: Tokenizers) -> Translator:
         source.vocab_size, target.vocab_size, shared, target.pad_id, target.bos_id, target.eos_id
     )
     return Translator(config.model, config.norm, config.cell, vocabulary, config.backend.value)
+
+
+def check_size(
+    path: Path, found: dict[str, torch.Size], config: Config, tokenizers: Tokenizers
+) -> None:
+    """Raise CheckpointError where the model of config.yaml is far larger than a run's checkpoint.
+
+    `found` are the shapes of its tensors by name. Where all sizes of config.yaml are among them,
+    nothing else is asked: to make shapes without memory takes torch a second.
+    """
+    rows, columns = ({s[side] for s in found.values() if len(s) == 2} for side in (0, 1))
+    m, norm = config.model, config.norm
+    known = {m.embedding_size, m.hidden_size} <= columns
+    known &= norm.kind is not NormKind.batch or norm.max_steps in rows
+    if not known or m.encoder_layers + m.decoder_layers > len(found):
+        check_memory(path, found, partial(expected_shapes, config, tokenizers))
 
 
 def expected_shapes(config: Config, tokenizers: Tokenizers) -> dict[str, torch.Size]:
@@ -93,7 +111,7 @@ def load_translator(
     tokenizers = Tokenizers.load(run.folder)
     config, path = run.config(), run.checkpoint(checkpoint)
     weights = group(load_checkpoint(path)[0], "model")
-    check_memory(path, shapes_of(weights), partial(expected_shapes, config, tokenizers))
+    check_size(path, shapes_of(weights), config, tokenizers)
     model = build_translator(config, tokenizers)
     load_weights(model, weights, path, assign=True)
     model.tie()

@@ -216,6 +216,7 @@ def test_an_earlier_tokenizer_normalises_as_it_did(
     file = tmp_path / "tokenizer.json"
     stored: dict[str, Any] = json.loads(file.read_text())
     assert stored.pop("normalization") == {"source": "nfkc", "target": "nfc", "markup": True}
+    del stored["checksum"]  # an earlier version had none
     file.write_text(json.dumps({**stored, "nfkc": nfkc}))
     loaded = Tokenizers.load(tmp_path)
     for side, language in ((loaded.source, "en"), (loaded.target, "de")):

@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,8 +95,11 @@ def fifo(path: Path, chance: random.Random) -> None:
 def plug(path: Path, chance: random.Random) -> None:
     """A socket of the file system."""
     path.unlink()
-    with socket.socket(socket.AF_UNIX) as made:
-        made.bind(str(path))
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # a socket's path is at most 107 bytes
+        short = Path(folder) / "plug"
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(short))
+        shutil.move(short, path)
 
 
 def dangling(path: Path, chance: random.Random) -> None:

@@ -122,8 +122,7 @@ def test_a_phone_shows_attention_maps_in_their_own_size(browser: Chrome, report:
             "Emulation.setDeviceMetricsOverride",
             {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": True},
         )
-        browser.get(report.as_uri())
-        sizes.append(browser.execute_script(MAPS))
+        sizes.append(opened(browser, report).execute_script(MAPS))
         assert browser.execute_script(OVERFLOW) <= 0
     assert sizes[0] == sizes[1]
     assert sizes[1]
@@ -134,8 +133,7 @@ def test_a_phone_shows_attention_maps_in_their_own_size(browser: Chrome, report:
 def test_a_cell_of_an_attention_map_has_the_colour_of_its_weight(
     browser: Chrome, report: Path
 ) -> None:
-    browser.get(report.as_uri())
-    cells = browser.execute_script(SHADED)
+    cells = opened(browser, report).execute_script(SHADED)
     assert cells
     for title, colour in cells:
         weight = float(title.rpartition(": ")[2])
