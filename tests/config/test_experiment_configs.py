@@ -106,7 +106,9 @@ def test_a_recipe_is_a_run_of_its_corpus_with_any_norm(composed: Composed, recip
     assert (other.data.name, other.optimizer.lr) == ("multi30k_en_de", 0.5)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "size", [pytest.param(s, marks=[pytest.mark.slow] * (s == "gpu")) for s in SIZES]
+)
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_job_of_an_experiment_composes(
     composed: Composed, experiment: str, size: str

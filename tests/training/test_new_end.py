@@ -79,7 +79,10 @@ def test_a_training_that_ended_in_its_warm_up_goes_on(
     assert rates(run)[16] == pytest.approx(0.01 * 16 / 50)
 
 
-@pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt", "plateau"])
+@pytest.mark.parametrize(
+    "schedule",
+    [*(pytest.param(s, marks=pytest.mark.slow) for s in ("constant", "inverse_sqrt")), "plateau"],
+)
 def test_other_schedules_go_on_without_a_word(
     schedule: str, train_here: TrainHere, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

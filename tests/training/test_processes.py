@@ -70,7 +70,10 @@ def torchrun(toy: list[str], tmp_path: Path) -> Iterator[Callable[..., subproces
 
 @pytest.mark.parametrize(
     "tokenizer",
-    [[], ["tokenizer=bpe", "tokenizer.vocab_size=30", "tokenizer.bpe_dropout=0.5"]],
+    [
+        pytest.param([], marks=pytest.mark.slow),
+        ["tokenizer=bpe", "tokenizer.vocab_size=30", "tokenizer.bpe_dropout=0.5"],
+    ],
     ids=["words", "BPE-dropout"],
 )
 def test_two_processes_learn_the_same_as_one(
