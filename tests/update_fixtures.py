@@ -1,13 +1,12 @@
 """A fixture that acts in the middle of a training."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from fixture_types import AtUpdate
+from update_actions import acting_at
 
 from seq2seq.training import loop
-from seq2seq.training.step import train_step
 
 
 @pytest.fixture
@@ -18,15 +17,6 @@ def at_update(monkeypatch: pytest.MonkeyPatch) -> AtUpdate:
     """
 
     def plan(number: int, act: Callable[[], object]) -> None:
-        count = 0
-
-        def stepping(*arguments: Any) -> Any:
-            nonlocal count
-            count += 1
-            if count == number:
-                act()
-            return train_step(*arguments)
-
-        monkeypatch.setattr(loop, "train_step", stepping)
+        monkeypatch.setattr(loop, "train_step", acting_at(number, act))
 
     return plan

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,34 +20,20 @@ from two_processes import (
     run_two,
     variables,
 )
+from update_actions import acting_at
 
 from seq2seq.runs.folder import Run
 from seq2seq.training import loop
-from seq2seq.training.step import train_step
 
 pytest_plugins = ["two_process_fixtures"]
 
 PLAIN = ["norm=layer", "model.dropout=0", "trainer.log_every=1"]
 
 
-def at(update: int, act: Callable[[], object]) -> Callable[..., Any]:
-    """Return a `train_step` that does something before this update."""
-    count = 0
-
-    def stepping(*arguments: Any) -> Any:
-        nonlocal count
-        count += 1
-        if count == update:
-            act()
-        return train_step(*arguments)
-
-    return stepping
-
-
 def one_gets_a_signal(rank: int, *given: Any) -> None:
     """Train as `one_of_two`; the second process alone is asked to stop in update 5."""
     if rank == 1:
-        stopping = at(5, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        stopping = acting_at(5, lambda: os.kill(os.getpid(), signal.SIGTERM))
         pytest.MonkeyPatch().setattr(loop, "train_step", stopping)
     one_of_two(rank, *given)
 
@@ -71,7 +56,7 @@ from test_other_processes import at
 from seq2seq.app.commands import train
 from seq2seq.training import loop
 if os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
-    loop.train_step = at(8, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    loop.train_step = acting_at(8, lambda: os.kill(os.getpid(), signal.SIGKILL))
 train()
 """
 

@@ -21,6 +21,8 @@ TENSORS = 6
 """First arguments of a recurrence: u, weight_hh, h_0, c_0, vectors, batch_sizes; all but the last
 have gradients.
 """
+WEIGHTS = 5
+"""First tensors of a recurrence with its input term: x, weight_ih, weight_hh, h_0, c_0."""
 MOMENTS = {"lstm": 6, "gru": 8, "rnn_tanh": 2, "rnn_relu": 2}
 """Numbers saved per row: mean and 1 / sqrt(var + eps) of each normalised part."""
 
@@ -218,7 +220,7 @@ def shapes_of_each(
     """Return empty outputs of the operator of one recurrence or two: see recurrences.py."""
     cell = next(s for s in settings if isinstance(s, str)).partition("_")[0]
     with_statistics = shapes_of_one is column_shapes
-    count = 5 + len(PLACES[cell]) + 2 * with_statistics
+    count = WEIGHTS + len(PLACES[cell]) + 2 * with_statistics
     found: list[Tensor] = []
     for i in range(0, len(tensors), count):
         x, _, weight_hh, h_0, c_0, *others = tensors[i : i + count]
@@ -272,7 +274,7 @@ def differentiable(
     upstream: tuple[Tensor | None, ...],
     tensors: Sequence[Tensor | None],
     batch_sizes: Tensor,
-    statistics: Sequence[Tensor | None],
+    statistics: Sequence[Tensor],
     settings: tuple[Any, ...],
 ) -> list[Tensor | None]:
     """Return gradients of u, weight_hh, h_0, c_0 and vectors, which have gradients themselves.
@@ -285,8 +287,6 @@ def differentiable(
         return second_derivatives.gradients(upstream, tensors, layout, cell, norm, eps)
     _, batch_steps, cell, eps, normalises_input = settings
     mean, var = statistics
-    assert mean is not None
-    assert var is not None
     given = (mean, var, batch_steps, normalises_input)
     return second_derivatives.gradients(upstream, tensors, layout, cell, "batch", eps, given)
 

@@ -15,8 +15,6 @@ from ..packing import Layout
 from .operators import differentiable, differentiable_projection
 from .vectors import LENGTHS, PLACES, joined
 
-WEIGHTS = 5
-"""The first tensors of a recurrence: x, weight_ih, weight_hh, h_0 and c_0."""
 STATES = 3
 """The first results, which have gradients: output, h_n and c_n."""
 
@@ -37,9 +35,9 @@ class Call:
     """Recurrences."""
 
     @property
-    def returned(self) -> int:
-        """The number of results of each recurrence that a caller reads."""
-        return STATES + 2 * (self.name == "batch_norm_recurrences")
+    def has_statistics(self) -> bool:
+        """Whether the recurrences have batch norm, whose statistics a caller reads too."""
+        return self.name == "batch_norm_recurrences"
 
 
 def operator(name: str) -> Any:
@@ -71,9 +69,8 @@ def split(tensors: Sequence[Any], count: int) -> list[tuple[Any, ...]]:
 
 def returned(call: Call, results: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
     """Return of each recurrence's results those that a caller reads."""
-    if call.returned == STATES:
-        return [r[:STATES] for r in split(results, call.count)]
-    return [r[:STATES] + r[5:7] for r in split(results, call.count)]
+    each = split(results, call.count)
+    return [r[:STATES] + r[5:7] if call.has_statistics else r[:STATES] for r in each]
 
 
 class _Recurrences(torch.autograd.Function):
@@ -90,7 +87,7 @@ class _Recurrences(torch.autograd.Function):
             ctx.save_for_backward(*tensors, *results)
         ctx.set_materialize_grads(False)
         found = returned(call, results)
-        if call.returned > STATES:
+        if call.has_statistics:
             ctx.mark_non_differentiable(*(t for r in found for t in r[STATES:]))
         return tuple(t for r in found for t in r)
 
@@ -99,7 +96,7 @@ class _Recurrences(torch.autograd.Function):
         call: Call = ctx.call
         saved, needed = ctx.saved_tensors, ctx.needs_input_grad[1:]
         tensors, results = saved[: ctx.tensors], saved[ctx.tensors :]
-        if call.returned > STATES:
+        if call.has_statistics:
             upstream = tuple(d for of_one in split(upstream, call.count) for d in of_one[:STATES])
         if torch.is_grad_enabled():  # by create_graph=True
             found = _differentiable_gradients(call, upstream, tensors, results)
