@@ -135,11 +135,12 @@ class Run:
     def save_config(self, config: Config) -> None:
         """Write config.yaml and the overrides it was composed of.
 
-        `resume` and `overwrite` belong to one start of the program and are left out.
+        `resume` and `overwrite` belong to one start of the program and are left out. config.yaml
+        is written last: from then on the run can be resumed, and nobody asks for overrides again.
         """
-        write_config(self.config_file, replace(config, resume=None, overwrite=False))
         if self.asked is not None:
             write_text(self.overrides_file, yaml.safe_dump(list(self.asked), allow_unicode=True))
+        write_config(self.config_file, replace(config, resume=None, overwrite=False))
 
     def overrides(self) -> list[str] | None:
         """Return the overrides that train.py was started with; None where they were not kept."""

@@ -105,6 +105,21 @@ def test_a_copied_run_translates_and_resumes(copied: Run) -> None:
     assert train(longer, copied)["update"] == 24
 
 
+def test_a_run_that_can_be_resumed_has_its_overrides(
+    tmp_path: Path, finished: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path / "run", ["norm=none"])
+
+    def killed(*_: object) -> None:
+        raise Stopped("killed", 137)
+
+    monkeypatch.setattr("seq2seq.runs.folder.write_config", killed)
+    with pytest.raises(Stopped):
+        run.save_config(finished.config())
+    assert [path.name for path in run.folder.iterdir()] == ["overrides.yaml"]
+    assert run.status(finished.config()) is Status.new
+
+
 def test_the_status_of_a_run_depends_on_its_files_and_configuration(
     copied: Run, tmp_path: Path
 ) -> None:
