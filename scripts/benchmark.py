@@ -57,7 +57,12 @@ their own.""",
 
 The first update of a prepared corpus, the first translation by a trained run, train.py --help, an
 error, and compare.py on three runs.""",
-    "all": "Measure everything, with the defaults of each command.",
+    "scaling": """Measure what grows with the corpus: made-up ones of several sizes.
+
+Seconds and memory to prepare each, seconds from the start of a training of the prepared corpus to
+its first update, milliseconds an update, and memory of the training, of all processes together.
+Five million pairs need 4 GB of disk, in outputs/benchmark, and minutes.""",
+    "all": "Measure everything but scaling, with the defaults of each command.",
 }
 """What --help of each command explains."""
 
@@ -110,9 +115,31 @@ def add_options(command: argparse.ArgumentParser, name: str) -> None:
             action="store_true",
             help="torch.compile of the layers' reference, too; compiling it takes minutes",
         )
-    if name != "layers":
+    if name == "scaling":
+        add_sizes(command)
+    elif name != "layers":
         add_translators(command, name)
         add_amounts(command, name)
+
+
+def add_sizes(command: argparse.ArgumentParser) -> None:
+    """Add the options of the command that measures corpora of several sizes."""
+    add = command.add_argument
+    add(
+        "--pairs",
+        type=lambda text: [at_least_one(number) for number in text.split(",")],
+        default=[50_000, 500_000, 5_000_000],
+        metavar="NUMBERS",
+        help="sizes, with commas (default: 50000,500000,5000000)",
+    )
+    add(
+        "--updates",
+        type=whole(Range(at_least=2)),
+        default=20,
+        metavar="N",
+        help="updates of each start (default: 20)",
+    )
+    add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings as for train.py")
 
 
 def add_translators(command: argparse.ArgumentParser, name: str) -> None:

@@ -77,13 +77,14 @@ ROOMS = {
     "programs": set(),
     "files": set(),
     "stored": {"errors", "files", "shown"},
+    "unchanged": {"errors", "files", "stored"},
     "rnn": set(),
     "config": {"rnn", "shown"},
     "shown": set(),
     "fonts": {"shown"},
     "figures": {"files", "fonts"},
     "device": {"config"},
-    "data": {"config", "errors", "files", "shown", "stored"},
+    "data": {"config", "errors", "files", "shown", "stored", "unchanged"},
     "model": {"rnn", "config"},
     "runs": {"rnn", "config", "errors", "files", "programs", "shown", "stored"},
     "translation": {
@@ -207,7 +208,7 @@ LONGEST_FUNCTION = 50
 BUDGETS = {
     ("rnn",): 2520,
     ("model", "translation", "training"): 4430,
-    ("data",): 3640,
+    ("data",): 3710,
     ("report",): 3000,
 }
 """The most lines of Python that rooms may have together; kernels are not counted.

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -47,8 +48,13 @@ VERSION_BASE = "1.3"
 """The version of Hydra whose defaults hold."""
 
 
+@cache
 def register() -> None:
-    """Register the schemas and resolvers that configs/ uses."""
+    """Register the schemas and resolvers that configs/ uses, once.
+
+    The schema of all settings has those of every group. Merged again by a group's own schema, they
+    would take a sixth of the time of a composition: what files of a group name as it is empty.
+    """
     os.environ.setdefault("OC_CAUSE", "0")  # else OmegaConf's errors differ under a debugger
     sweeper.register()
     register_source()
@@ -56,7 +62,7 @@ def register() -> None:
     store.store(name="config_schema", node=Config)
     for f in fields(Config):
         if is_dataclass(f.type):
-            store.store(group=f.name, name=f"{f.name}_schema", node=f.type)
+            store.store(group=f.name, name=f"{f.name}_schema", node={})
     for resolver in (run_name, run_folder, by_root, in_batches):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 

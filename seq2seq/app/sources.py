@@ -4,6 +4,7 @@ YAML 1.1 reads a plain `no` as false, `0123` as 83 and `12:30` as 750. Where a s
 such as the code of a language, the letters in the file are meant.
 """
 
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -19,6 +20,8 @@ from ..config.settings import kind_of
 
 TEXT, NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 """YAML's tags of a text and of no value."""
+HEADER = 512
+"""Hydra looks for a file's `@package` in so many first characters."""
 
 
 class FileConfigSource(file_config_source.FileConfigSource):
@@ -35,16 +38,16 @@ class FileConfigSource(file_config_source.FileConfigSource):
         """
         file = Path(self.path) / self._normalize_file_name(config_path)
         try:
-            found = super().load_config(config_path)
-            kind = settings_in(config_path, found.header.get("package"))
-            if kind is not None and (changed := read_as_written(file.read_text("utf-8"), kind)):
-                found.config = OmegaConf.create(changed)
+            text = file.read_text("utf-8")
+            header = self._get_header_dict(text[:HEADER])
+            data = read_as_written(text, settings_in(config_path, header.get("package")))
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise ValueError(f"{file}:{line}: {error.problem}; expected YAML") from error
         except UnicodeDecodeError as error:
             raise ValueError(f"{file}: {error.reason}; expected text in UTF-8") from error
-        return found
+        config, path = OmegaConf.create(data), f"{self.scheme()}://{self.path}"
+        return ConfigResult(provider=self.provider, path=path, config=config, header=header)
 
 
 def register_source() -> None:
@@ -62,34 +65,36 @@ def settings_in(config_path: str, package: str | None) -> Any:
     return None if found is None else found.type
 
 
+@cache
 def read_as_written(text: str, kind: Any) -> Any:
-    """Return the data of a YAML text that holds settings of this type.
+    """Return the data of a YAML text that holds settings of this type; None: as YAML reads it.
 
-    None if YAML alone reads the same.
+    It is kept: the jobs of a sweep are composed of the same files.
     """
     loader = get_yaml_loader()(text)
     try:
         node = loader.get_single_node()
-        return loader.construct_document(node) if _made_text(node, kind) else None
+        if node is None:
+            return {}
+        if kind is not None:
+            _mark_text(node, kind)
+        return loader.construct_document(node)
     finally:
         loader.dispose()
 
 
-def _made_text(node: yaml.Node | None, kind: Any) -> bool:
-    """Mark as text what has to be text below a node; return whether anything was not."""
-    if isinstance(node, yaml.ScalarNode) and kind is str:
-        is_plain = node.style is None and node.tag not in (TEXT, NULL)
-        node.tag = TEXT if is_plain else node.tag
-        return is_plain
-    if isinstance(node, yaml.SequenceNode) and get_origin(kind) is list:
-        found = [_made_text(item, get_args(kind)[0]) for item in node.value]
-        return any(found)
-    if not isinstance(node, yaml.MappingNode):
-        return False
-    changed = []
-    for key, value in node.value:
-        if get_origin(kind) is dict:
-            changed.append(_made_text(key, str))
-        setting = kind_of(str(key.value), kind)
-        changed.append(setting is not None and _made_text(value, setting.type))
-    return any(changed)
+def _mark_text(node: yaml.Node, kind: Any) -> None:
+    """Mark as text what has to be text below a node."""
+    if isinstance(node, yaml.ScalarNode):
+        if kind is str and node.style is None and node.tag != NULL:
+            node.tag = TEXT
+    elif isinstance(node, yaml.SequenceNode):
+        if get_origin(kind) is list:
+            for item in node.value:
+                _mark_text(item, get_args(kind)[0])
+    elif isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if get_origin(kind) is dict:
+                _mark_text(key, str)
+            if (setting := kind_of(str(key.value), kind)) is not None:
+                _mark_text(value, setting.type)

@@ -18,11 +18,12 @@ from .peak import check_memory
 from .plain import check
 from .profiling import profiled
 from .results import Results
+from .scaling import scales
 from .startup import starts
 from .timing import Run
 from .trained import trained_run
 from .training import training_run, training_speeds
-from .workload import Workload, preset, workload
+from .workload import PEERS, SMALL, Workload, preset, workload
 
 Options = argparse.Namespace
 
@@ -116,6 +117,21 @@ def startup(options: Options) -> Results:
     return results
 
 
+def scaling(options: Options) -> Results:
+    """Measure what grows with the corpus, of the commands as a user starts them."""
+    check_memory()
+    results, sizes, updates = begun(options), options.pairs, options.updates
+    if options.size == "small":
+        sizes, updates = [200, 400], 3
+    model = (*SMALL, "tokenizer.vocab_size=200") if options.size == "small" else PEERS
+    asked = [*model, *options.set]
+    if options.threads is not None:
+        asked = [*asked, f"trainer.threads={options.threads}"]
+    results.settings = asked
+    results.scales = scales(sizes, asked, updates, options.rounds)
+    return results
+
+
 def overrides(options: Options) -> list[str]:
     """Return the settings that the options ask for, as overrides of train.py."""
     corpus = f"data={options.data}"
@@ -161,6 +177,7 @@ COMMANDS: dict[str, Callable[[Options], Results]] = {
     "decode": decode,
     "memory": memory,
     "startup": startup,
+    "scaling": scaling,
     "all": everything,
 }
 """What each command of the script does."""

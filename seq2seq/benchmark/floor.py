@@ -105,7 +105,7 @@ def seconds(run: Run) -> float:
     return min(times)
 
 
-def alive(lengths: NDArray[np.int64]) -> list[int]:
+def alive(lengths: NDArray[np.integer]) -> list[int]:
     """Return the number of sentences that are longer than t, for each step t."""
     return [int((lengths > t).sum()) for t in range(int(lengths.max()))]
 
@@ -113,8 +113,8 @@ def alive(lengths: NDArray[np.int64]) -> list[int]:
 def training_products(
     config: ModelConfig,
     vocabulary: int,
-    src_lengths: NDArray[np.int64],
-    tgt_lengths: NDArray[np.int64],
+    src_lengths: NDArray[np.integer],
+    tgt_lengths: NDArray[np.integer],
 ) -> Iterator[Product]:
     """Yield the products of an update: forward, and the gradients of input and weight.
 
@@ -144,7 +144,7 @@ def trained(steps: list[int], inner: int, columns: int) -> Iterator[Product]:
 
 
 def search_products(
-    config: ModelConfig, vocabulary: int, src_lengths: NDArray[np.int64], rows: list[int]
+    config: ModelConfig, vocabulary: int, src_lengths: NDArray[np.integer], rows: list[int]
 ) -> Iterator[Product]:
     """Yield the products of translating a batch, with so many rows at each step.
 

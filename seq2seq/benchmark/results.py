@@ -10,10 +10,12 @@ from .figure import speed_figure, speeds_figure
 from .machine import load, machine
 from .memory import Memory
 from .profiling import Share
+from .scaling import Scale
 from .show import (
     show_means,
     show_memory,
     show_profiles,
+    show_scales,
     show_speeds,
     show_starts,
     show_timings,
@@ -35,6 +37,7 @@ class Results:
     decoding: dict[str, list[Speed]] = field(default_factory=dict)
     memory: dict[str, list[Memory]] = field(default_factory=dict)
     starts: dict[str, list[Start]] = field(default_factory=dict)
+    scales: dict[str, list[Scale]] = field(default_factory=dict)
     profiles: dict[str, list[Share]] = field(default_factory=dict)
     operators: dict[str, str] = field(default_factory=dict)
     """The profiler's own tables, by the profiles' titles."""
@@ -63,6 +66,7 @@ class Results:
         show_speeds(self.decoding, "sentences")
         show_memory(self.memory)
         show_starts(self.starts)
+        show_scales(self.scales)
         show_profiles(self.profiles, self.operators)
 
     def as_json(self) -> dict[str, Any]:
@@ -71,6 +75,7 @@ class Results:
             "tables": {**self.timings, **self.speeds},
             "memory": self.memory,
             "startup": self.starts,
+            "scaling": self.scales,
             "profiles": self.profiles,
         }
         rows = {

@@ -12,6 +12,7 @@ from .timing import Speed, Timing
 if TYPE_CHECKING:
     from .memory import Memory
     from .profiling import Share
+    from .scaling import Scale
     from .startup import Start
 
 
@@ -75,6 +76,19 @@ def show_starts(found: "Mapping[str, Sequence[Start]]") -> None:
         table = titled(title, "seconds", "range")
         for s in rows:
             table.add_row(s.name, f"{s.seconds:.2f}", f"{s.least:.2f} to {s.most:.2f}")
+        Console().print(table)
+
+
+def show_scales(found: "Mapping[str, Sequence[Scale]]") -> None:
+    """Print tables of corpora of several sizes."""
+    columns = "prepare s", "MiB", "start s", "range", "ms/update", "MiB"
+    for title, rows in found.items():
+        table = titled(title, *columns)
+        for s in rows:
+            prepared = f"{s.prepare_seconds:.1f}", f"{s.prepare_mebibytes:.0f}"
+            start = f"{s.start_seconds:.2f}", f"{s.start_least:.2f} to {s.start_most:.2f}"
+            trained = f"{s.update_milliseconds:.0f}", f"{s.train_mebibytes:.0f}"
+            table.add_row(s.name, *prepared, *start, *trained)
         Console().print(table)
 
 

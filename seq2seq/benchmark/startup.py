@@ -3,7 +3,8 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,18 @@ def finish(words: Sequence[str], code: int = 0) -> None:
 
 def first_update(overrides: Sequence[str]) -> None:
     """Train until the first update is logged."""
+    with training(overrides) as (_, log, is_over):
+        while not (log.exists() or is_over()):
+            time.sleep(POLL)
+
+
+@contextmanager
+def training(overrides: Sequence[str]) -> Iterator[tuple[int, Path, Callable[[], bool]]]:
+    """Start a training that logs every update, and end it.
+
+    Give the number of its process, the file of its log, and what tells whether it is over;
+    RuntimeError where it has logged nothing.
+    """
     with TemporaryDirectory() as folder:
         log = Path(folder) / "run" / "metrics.jsonl"
         options = ["trainer.log_every=1", "trainer.progress=false", f"hydra.run.dir={log.parent}"]
@@ -55,13 +68,11 @@ def first_update(overrides: Sequence[str]) -> None:
             text=True,
         )
         try:
-            while not log.exists() and process.poll() is None:
-                time.sleep(POLL)
-            found = log.exists()
+            yield process.pid, log, lambda: process.poll() is not None
         finally:
             process.kill()
             _, error = process.communicate()
-        if not found:
+        if not log.exists():
             raise RuntimeError(f"no update was logged: {error}")
 
 

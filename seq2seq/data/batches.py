@@ -5,6 +5,7 @@ torch is imported where the first batch is made: cleaning and encoding text work
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -82,6 +83,25 @@ def as_batch(
 
 
 @dataclass(eq=False)
+class CutEpoch:
+    """An epoch's batches, in a few bytes a sentence."""
+
+    epoch: int
+    order: NDArray[np.int32]
+    """(N,) positions of all sentences in the dataset, one batch after the other."""
+    ends: NDArray[np.int64]
+    """Where each batch ends in `order`."""
+    turns: NDArray[np.int64]
+    """Numbers of the batches, in the order in which they are given out."""
+
+    def __getitem__(self, position: int) -> NDArray[np.int64]:
+        """Return the sentences of the batch whose turn it is."""
+        number = self.turns[position]
+        start = self.ends[number - 1] if number else 0
+        return self.order[start : self.ends[number]].astype(np.int64)
+
+
+@dataclass(eq=False)
 class BatchSampler:
     """Choice of the sentences in each batch; the order follows from (seed, epoch) alone.
 
@@ -92,8 +112,8 @@ class BatchSampler:
     lengths (N,) count eos.
     """
 
-    src_lengths: NDArray[np.int64]
-    tgt_lengths: NDArray[np.int64]
+    src_lengths: NDArray[np.integer]
+    tgt_lengths: NDArray[np.integer]
     batch_tokens: int | None = None
     batch_sentences: int | None = None
     seed: int = 0
@@ -102,8 +122,7 @@ class BatchSampler:
     epoch: int = field(default=0, init=False)
     position: int = field(default=0, init=False)
     """Number of batches of the epoch that were given out."""
-    _cut_epoch: int = field(default=-1, init=False)
-    _batches: list[NDArray[np.int64]] = field(default_factory=list, init=False)
+    _cut: CutEpoch | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if self.batch_sentences is None and self.batch_tokens is None:
@@ -117,20 +136,20 @@ class BatchSampler:
             raise DataError("no sentence pairs are left to make batches of")
 
     def __len__(self) -> int:
-        return len(self._epoch_batches())
+        return len(self._current().turns)
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
         """Yield the rest of the epoch; the state moves to the next batch before each is yielded."""
-        remaining = self._epoch_batches()[self.position :]
-        for batch in remaining:
+        cut = self._current()
+        for position in range(self.position, len(cut.turns)):
             self.position += 1
-            if self.position == len(self._batches):
+            if self.position == len(cut.turns):
                 self.epoch, self.position = self.epoch + 1, 0
-            yield batch
+            yield cut[position]
 
     def peek(self) -> NDArray[np.int64]:
         """Return the next batch, which stays the next one."""
-        return self._epoch_batches()[self.position]
+        return self._current()[self.position]
 
     def state_dict(self) -> dict[str, int]:
         """Return the place of the next batch."""
@@ -146,39 +165,50 @@ class BatchSampler:
             raise ValueError(f"batch {position} of an epoch of {len(self)}")
         self.position = position
 
-    def _epoch_batches(self) -> list[NDArray[np.int64]]:
-        """Return all batches of the current epoch."""
-        if self._cut_epoch != self.epoch:
-            self._batches, self._cut_epoch = self._cut(), self.epoch
-        return self._batches
+    def _current(self) -> CutEpoch:
+        """Return the current epoch, cut into batches."""
+        if self._cut is None or self._cut.epoch != self.epoch:
+            self._cut = None  # frees the memory of the last one
+            self._cut = self._cut_epoch()
+        return self._cut
 
-    def _cut(self) -> list[NDArray[np.int64]]:
+    def _cut_epoch(self) -> CutEpoch:
         """Cut the current epoch into batches."""
-        count = len(self.tgt_lengths)
+        order = np.arange(len(self.tgt_lengths), dtype=np.int32)
         if not self.shuffle:
-            return self._cut_pool(self._by_length(np.arange(count)))
+            order = self._by_length(order)
+            cuts = self._ends(order)
+            return CutEpoch(self.epoch, order, cuts, np.arange(len(cuts)))
         random = np.random.default_rng([self.seed, self.epoch])
-        pools = [random.permutation(count)]
+        random.shuffle(order)
+        size = len(order)
         if self.bucket_batches > 1:
             per_batch = self.batch_sentences or (self.batch_tokens or 0) / self.tgt_lengths.mean()
             size = self.bucket_batches * max(1, int(per_batch))
-            pools = [self._by_length(pool) for pool in np.split(pools[0], range(size, count, size))]
-        batches = [batch for pool in pools for batch in self._cut_pool(pool)]
-        return [batches[i] for i in random.permutation(len(batches))]
+        ends = list[NDArray[np.int64]]()
+        for start in range(0, len(order), size):
+            pool = order[start : start + size]
+            if self.bucket_batches > 1:
+                pool[:] = self._by_length(pool)
+            ends.append(start + self._ends(pool))
+        cuts = np.concatenate(ends)
+        return CutEpoch(self.epoch, order, cuts, random.permutation(len(cuts)))
 
-    def _by_length(self, pool: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _by_length(self, pool: NDArray[np.int32]) -> NDArray[np.int32]:
         """Sort sentences by target length, then by source length."""
         return pool[np.lexsort((self.src_lengths[pool], self.tgt_lengths[pool]))]
 
-    def _cut_pool(self, pool: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Cut a pool into batches, in its order."""
+    def _ends(self, pool: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Return where the batches of a pool end, in its order."""
         if self.batch_sentences is not None:
-            return np.split(pool, range(self.batch_sentences, len(pool), self.batch_sentences))
+            starts = np.arange(0, len(pool), self.batch_sentences)
+            return np.minimum(starts + self.batch_sentences, len(pool))
         assert self.batch_tokens is not None
-        ends = np.cumsum(self.tgt_lengths[pool])
-        cuts, start = [], 0
+        tokens = np.cumsum(self.tgt_lengths[pool]).data  # of which bisect reads a number at once
+        ends, start, before = [], 0, 0
         while start < len(pool):
-            most = (ends[start - 1] if start else 0) + self.batch_tokens
-            start = max(start + 1, int(np.searchsorted(ends, most, side="right")))
-            cuts.append(start)
-        return np.split(pool, cuts[:-1])
+            last = min(start + self.batch_tokens, len(pool))
+            start = max(start + 1, bisect_right(tokens, before + self.batch_tokens, start, last))
+            ends.append(start)
+            before = tokens[start - 1]
+        return np.array(ends)

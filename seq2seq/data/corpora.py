@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain, zip_longest
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from ..files import (
     write_text,
 )
 from ..shown import brief
+from ..unchanged import remembered
 from . import grammar
 from .columns import Columns, columns_of
 from .grammar import generate_splits, load_grammar
@@ -100,9 +102,15 @@ def unzipped(pairs: Iterable[Pair]) -> tuple[list[str], list[str]]:
     return [src for src, _ in kept], [tgt for _, tgt in kept]
 
 
-def check_sha256(path: Path, expected: str | None) -> None:
+def checksum(config: DataConfig, path: Path) -> str:
+    """Return the SHA-256 of a file's uncompressed text, which of a large file is remembered."""
+    record = Path(config.root) / config.name / "texts.json"
+    return remembered(record, path, partial(text_sha256, path))
+
+
+def check_sha256(config: DataConfig, path: Path, expected: str | None) -> None:
     """Raise DataError where a file's text has another checksum than the configuration gives."""
-    if expected is not None and (found := text_sha256(path)) != expected:
+    if expected is not None and (found := checksum(config, path)) != expected:
         raise DataError(f"{path}: wrong checksum: SHA-256 of text {found}, expected {expected}")
 
 
@@ -167,7 +175,7 @@ def _checked(config: DataConfig, split: SplitConfig, name: str, sha256: str | No
         return _mirrored(config, split, name, sha256) or _fetched(config, split, name, sha256)
     check_regular(Path(name))
     if not published:
-        check_sha256(Path(name), sha256)
+        check_sha256(config, Path(name), sha256)
     return Path(name)
 
 
@@ -206,7 +214,7 @@ def _mirrored(config: DataConfig, split: SplitConfig, name: str, sha256: str) ->
             f"{folder}: no such folder{place(folder)} in the mirror (data.mirror or"
             f" {MIRROR_VARIABLE}); expected the files of data={config.name}"
         )
-    check_sha256(folder / name, sha256)
+    check_sha256(config, folder / name, sha256)
     return folder / name
 
 
@@ -229,7 +237,7 @@ def _fetched(config: DataConfig, split: SplitConfig, name: str, sha256: str) -> 
         upstream_name = name if config.upstream_is_gzip else name.removesuffix(".gz")
         fetch(config.upstream + upstream_name, folder, name)
     try:
-        check_sha256(folder / name, sha256)
+        check_sha256(config, folder / name, sha256)
     except DataError:
         (folder / name).unlink(missing_ok=True)
         (folder / "split.json").unlink(missing_ok=True)

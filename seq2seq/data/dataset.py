@@ -24,12 +24,15 @@ from ..errors import DataError
 from ..files import exists, write_text
 from ..shown import brief
 from ..stored import checked, damaged, mapped, naming_damage, prepare_again, read_json, text
+from ..unchanged import remembered
 from .batches import Batch, BatchSampler, as_batch
 from .normalization import Change, Changes
 from .tokenizer import Tokenizers
 
 SIDES = ("source", "target")
 ENDS_DTYPE = np.dtype(np.int64)
+LOOKED_THROUGH = "looked_through.json"
+"""File of a prepared corpus that says which of its large arrays were found whole."""
 
 
 def ids_dtype(vocab_size: int) -> np.dtype[Any]:
@@ -38,20 +41,43 @@ def ids_dtype(vocab_size: int) -> np.dtype[Any]:
 
 
 class ParallelDataset:
-    """One split of a prepared corpus; its lengths count eos."""
+    """One split of a prepared corpus.
+
+    Of large arrays only what is used is read, once they were found whole.
+    """
+
+    src_lengths: NDArray[np.int32]  # (N,) with eos
+    tgt_lengths: NDArray[np.int32]  # (N,) with eos
 
     def __init__(self, folder: Path, name: str, tokenizers: Tokenizers) -> None:
         self.folder, self.name = folder, name
-        self.ids, self.ends = [], []
+        self.ids, self.ends, lengths = [], [], []
         for side, tokenizer in zip(SIDES, (tokenizers.source, tokenizers.target), strict=True):
-            ends_path, path = folder / f"{name}.{side}.ends", folder / f"{name}.{side}.ids"
-            self.ends.append(ends := mapped(ends_path, ENDS_DTYPE))
-            if (np.diff(ends, prepend=0) < 0).any() or len(ends) != len(self.ends[0]):
-                raise damaged(ends_path, "no ends of sentences", prepare_again(folder))
-            self.ids.append(mapped(path, ids_dtype(tokenizer.vocab_size), int(ends[-1])))
-            if self.ids[-1].max(initial=0) >= tokenizer.vocab_size:
-                raise damaged(path, "ids beyond the vocabulary", prepare_again(folder))
-        self.src_lengths, self.tgt_lengths = (np.diff(ends, prepend=0) + 1 for ends in self.ends)
+            path = folder / f"{name}.{side}.ends"
+            self.ends.append(ends := self._mapped(path, ENDS_DTYPE))
+            sizes = np.diff(ends, prepend=0)
+            if (sizes < 0).any() or len(ends) != len(self.ends[0]):
+                raise damaged(path, "no ends of sentences", prepare_again(folder))
+            lengths.append((sizes + 1).astype(np.int32))
+            dtype, count = ids_dtype(tokenizer.vocab_size), int(ends[-1])
+            path = folder / f"{name}.{side}.ids"
+            self.ids.append(self._mapped(path, dtype, count, tokenizer.vocab_size))
+        self.src_lengths, self.tgt_lengths = lengths
+
+    def _mapped(
+        self, path: Path, dtype: np.dtype[Any], count: int | None = None, below: int | None = None
+    ) -> NDArray[Any]:
+        """Map an array of numbers, all smaller than `below`; DataError where it is damaged."""
+        array, advice = mapped(path, dtype, count), prepare_again(path.parent)
+
+        def look_through() -> str:
+            checked(path, advice)
+            if below is not None and array.max(initial=0) >= below:
+                raise damaged(path, "ids beyond the vocabulary", advice)
+            return path.name
+
+        remembered(self.folder / LOOKED_THROUGH, path, look_through)
+        return array
 
     def __len__(self) -> int:
         return len(self.ends[0])

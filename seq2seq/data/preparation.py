@@ -32,12 +32,11 @@ from ..errors import DataError
 from ..files import new_folder
 from ..shown import escaped
 from ..stored import write_checksums
-from .corpora import Skipped, locate, split_pairs, splits, unzipped
+from .corpora import Skipped, checksum, locate, split_pairs, splits, unzipped
 from .dataset import ENDS_DTYPE, SIDES, Counts, Manifest, Prepared, ids_dtype
 from .language_check import check_scripts
 from .normalization import clean
 from .splitting import Pair
-from .text import text_sha256
 from .tokenizer import Tokenizers
 
 VERSION = 5
@@ -68,7 +67,7 @@ def fingerprint(
         "version": VERSION,
         "libraries": {name: version(name) for name in LIBRARIES},
         "unicode": unicodedata.unidata_version,
-        "texts": {name: list(map(text_sha256, locate(data, name))) for name in names},
+        "texts": {name: [checksum(data, file) for file in locate(data, name)] for name in names},
         "tokenizer": trained if ready is None else ready.identity,
         "cleaning": asdict(data.cleaning),
         "max_length": data.max_length,
