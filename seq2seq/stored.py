@@ -220,18 +220,22 @@ def _array(archive: ZipFile, name: str, kind: str, axes: int) -> "NDArray[Any]":
 
 
 def mapped(path: Path, dtype: "np.dtype[Any]", count: int | None = None) -> "NDArray[Any]":
-    """Map an array file of a prepared corpus into memory: of `count` numbers, or of at least one.
+    """Map an array file of a prepared corpus into memory.
 
-    DataError where its size differs.
+    It has `count` numbers, as the ends of its sentences say, or at least one. DataError where it is
+    missing or its size differs.
     """
     import numpy as np
 
     advice = prepare_again(path.parent)
+    if not exists(path):
+        raise DataError(f"{path}: no such file; {advice}")
     with opened(path) as file:
         found = os.fstat(file.fileno()).st_size
         wanted = max(found // dtype.itemsize, 1) if count is None else count
         expected = wanted * dtype.itemsize
         if found != expected:
-            raise DataError(f"{path}: damaged: {found} bytes, expected {expected}; {advice}")
+            by = "" if count is None else f" by {path.with_suffix('.ends').name}"
+            raise DataError(f"{path}: damaged: {found} bytes, expected {expected}{by}; {advice}")
         # An empty file cannot be mapped: a split of empty sentences has no ids.
         return np.memmap(file, dtype, mode="r") if wanted else np.zeros(0, dtype)

@@ -7,6 +7,7 @@ import random
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from matplotlib.figure import Figure
 from messages import assert_explained, assert_short
 
 from seq2seq.app import commands, composition
@@ -22,6 +24,7 @@ from seq2seq.app.exit_codes import exiting
 from seq2seq.config import Config
 from seq2seq.rnn import load_kernels
 from seq2seq.runs.folder import Run
+from seq2seq.training import validation
 from seq2seq.training.loop import train
 
 if TYPE_CHECKING:
@@ -133,15 +136,26 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return toy_settings(tmp_path_factory.mktemp("toy"))
 
 
-registered = cache(composition.register)
-"""Register the schemas once; that takes a fifth of the time of a composition."""
+@cache
+def _composed_once(*overrides: str) -> Config:
+    composition.register()
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        return composition.composed(compose("train", list(overrides)))
 
 
 def composed(*overrides: str) -> Config:
     """Return the configuration that train.py composes from these overrides."""
-    registered()
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        return composition.composed(compose("train", list(overrides)))
+    return deepcopy(_composed_once(*overrides))
+
+
+def empty_figure(*_: object) -> Figure:
+    """Return a small figure with nothing in it."""
+    return Figure(figsize=(0.2, 0.2))
+
+
+# Half of the time of a small training is the drawing of attention at each validation, which tests
+# of their own look at.
+pytest.MonkeyPatch().setattr(validation, "attention_figure", empty_figure)
 
 
 @dataclass

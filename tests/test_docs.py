@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from conftest import registered
 from hydra import compose, initialize_config_dir
 from markdown_it import MarkdownIt
 from matplotlib.mathtext import MathTextParser
@@ -296,7 +295,7 @@ def test_every_picture_is_shown_somewhere() -> None:
 @cache
 def swept_settings(*overrides: str) -> tuple[str, ...]:
     """Compose these settings and check them; return those that they sweep over."""
-    registered()
+    composition.register()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         cfg = compose("train", list(overrides), return_hydra_config=True)
     swept = tuple(cfg.hydra.sweeper.params or ())
@@ -328,7 +327,7 @@ def test_every_training_command_composes(command: str) -> None:
     "command", [c for c in ALL if c.startswith("python scripts/prepare_data.py")]
 )
 def test_every_preparation_command_composes(command: str) -> None:
-    registered()
+    composition.register()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         chosen = compose("prepare_data", shlex.split(command)[2:])
         assert isinstance(composition.composed(chosen), Config)
@@ -369,7 +368,7 @@ def test_every_setting_named_exists() -> None:
     """Settings are written like `norm.min_rows`, `norm.terms=joint` and `norm=batch_shared`."""
     named = set(re.findall(r"`((?:norm|size|trainer)[.\w]*)(=\w+)?`", "".join(DOCS.values())))
     assert {("norm.min_rows", ""), ("norm.terms", "=joint"), ("norm", "=batch_shared")} <= named
-    registered()
+    composition.register()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         plain = compose("train", [])
         for key, value in named:

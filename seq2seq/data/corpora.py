@@ -111,7 +111,10 @@ def checksum(config: DataConfig, path: Path) -> str:
 def check_sha256(config: DataConfig, path: Path, expected: str | None) -> None:
     """Raise DataError where a file's text has another checksum than the configuration gives."""
     if expected is not None and (found := checksum(config, path)) != expected:
-        raise DataError(f"{path}: wrong checksum: SHA-256 of text {found}, expected {expected}")
+        raise DataError(
+            f"{path}: wrong checksum: SHA-256 of text {found}, expected {brief(expected, 64)}, as"
+            f" data={config.name} says"
+        )
 
 
 def check_git_blob(path: Path, expected: str | None) -> None:

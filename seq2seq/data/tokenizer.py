@@ -26,6 +26,8 @@ from .own_model import Renumbering, read_model
 from .text import join_chinese, segment_chinese
 from .tokenizer_training import TrainingLines, train_model
 
+SETTINGS = "tokenizer.json"
+"""File beside the models, which says how they are used and has their checksums."""
 SPACE = "▁"
 """SentencePiece's mark of a word's start, U+2581."""
 
@@ -220,12 +222,12 @@ class Tokenizers:
             "target_language": target.language,
             "sha256": {name: tokenizer.sha256 for name, tokenizer in files.items()},
         }
-        write_checked_json(folder / "tokenizer.json", settings)
+        write_checked_json(folder / SETTINGS, settings)
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizers:
         """Load what `save` wrote; raise DataError where a file is missing or damaged."""
-        with _naming_damage(folder / "tokenizer.json") as path:
+        with _naming_damage(folder / SETTINGS) as path:
             settings = read_checked_json(path)
             kinds = [TokenizerKind(settings["kind"])] * 2
             kinds[1] = TokenizerKind(settings.get("target_kind", settings["kind"]))
@@ -238,7 +240,9 @@ class Tokenizers:
                 found = hashlib.sha256(model).hexdigest()
                 expected = str(sha256.get(name, found))
                 if found != expected:  # a model that lost its last pieces can still be loaded
-                    raise ValueError(f"SHA-256 is {found[:16]}, expected {expected[:16]}")
+                    raise ValueError(
+                        f"SHA-256 is {found[:8]}, expected {expected[:8]} by {SETTINGS}"
+                    )
                 both.append(Tokenizer(model, kind, how))
                 pieces = [*range(both[-1].processor.vocab_size())]
                 both[-1].processor.id_to_piece(pieces)  # all of them are UTF-8
@@ -276,7 +280,8 @@ def _naming_damage(path: Path) -> Iterator[Path]:
     try:
         yield path
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such tokenizer; {AGAIN}") from error
+        named = "" if path.name == SETTINGS else f", which {SETTINGS} names"
+        raise DataError(f"{path}: no such tokenizer{named}; {AGAIN}") from error
     except KeyError as error:
         raise DataError(f"{path}: damaged tokenizer (no key {error}); {AGAIN}") from error
     except DataError:

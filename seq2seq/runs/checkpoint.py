@@ -252,7 +252,7 @@ def check_shapes(
         others = f", and {len(differences) - 1} more" if len(differences) > 1 else ""
         raise CheckpointError(
             f"{source}: a checkpoint of another architecture: {brief(min(differences))}{others};"
-            " expected the one that config.yaml says"
+            " expected the one that config.yaml and the tokenizers say"
         )
 
 

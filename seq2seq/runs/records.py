@@ -80,16 +80,14 @@ class RunRecord:
         return self.norm if key == "norm" else self.settings[key]
 
     def series(self, kind: str, key: str, by: str = "update") -> tuple[list[float], list[float]]:
-        """Return one logged quantity where it was finite, as (x, values).
+        """Return one logged quantity where it and its x were logged and finite, as (x, values).
 
         `kind` is train or valid; `by` is update, seconds or tokens.
         """
-        found = [
-            (getattr(entry, by), value)
-            for entry in self.metrics
-            if entry.kind == kind and (value := entry.values.get(key)) is not None
-        ]
-        return [x for x, _ in found], [value for _, value in found]
+        entries = (entry for entry in self.metrics if entry.kind == kind)
+        points = [(getattr(entry, by), entry.values.get(key)) for entry in entries]
+        found = [(x, y) for x, y in points if x is not None and y is not None]
+        return [x for x, _ in found], [y for _, y in found]
 
     def probed(self, kind: type[Entry]) -> list[Entry]:
         """Return the probe's entries of this kind."""

@@ -6,13 +6,14 @@ import shlex
 from pathlib import Path
 
 import pytest
-from conftest import TrainCommand, registered
+from conftest import TrainCommand
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import ConfigCompositionException
 from train_output import SHORT, folders, snapshot
 
 from hydra_plugins.seq2seq.tuning import Trial, Trials, summary
+from seq2seq.app import composition
 from seq2seq.app.explanations import explained
 from seq2seq.app.train import objective
 from seq2seq.config import Metric
@@ -107,7 +108,7 @@ def test_the_best_trial_is_the_one_that_scored_most() -> None:
     ],
 )
 def test_a_missing_plugin_names_its_extra(group: str, choice: str, plugin: str, extra: str) -> None:
-    registered()
+    composition.register()
     error = ConfigCompositionException(
         f"In 'hydra/{group}/{choice}': Could not load 'hydra/{group}/{plugin}'.\nConfig search path:"
     )

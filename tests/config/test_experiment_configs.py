@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import synthetic
 from config_types import wrong
-from conftest import ROOT, registered
+from conftest import ROOT
 from fixture_types import Composed
 from hydra import compose, initialize_config_dir
 
+from seq2seq.app import composition
 from seq2seq.config import Config
 
 pytest_plugins = ["config_fixtures"]
@@ -24,7 +25,7 @@ def launcher_of(name: str, plugin: str) -> Any:
     """Return a launcher's settings, which its plugin checks."""
     if importlib.util.find_spec(f"hydra_plugins.{plugin}") is None:
         pytest.skip(f"the package of hydra_plugins.{plugin} is not installed")
-    registered()
+    composition.register()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         return compose("train", [f"hydra/launcher={name}"], return_hydra_config=True).hydra.launcher
 
@@ -62,7 +63,7 @@ SIZES = ("gpu", "quick", "real")
 @cache
 def sweep_of(*overrides: str) -> list[list[str]]:
     """Return the values of each setting that an experiment sweeps over, as overrides."""
-    registered()
+    composition.register()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         params = compose("train", list(overrides), return_hydra_config=True).hydra.sweeper.params
     return [[f"{key}={value}" for value in values.split(",")] for key, values in params.items()]

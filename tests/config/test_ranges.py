@@ -9,7 +9,7 @@ from dataclasses import is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
-from conftest import ROOT, registered
+from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -69,7 +69,7 @@ ZERO = {
 @pytest.fixture(scope="module")
 def bases() -> dict[str, DictConfig]:
     """Compositions to change: of the built-in corpus, and of one that is split by a rule."""
-    registered()
+    composition.register()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         return {
             "rule": compose("train", ["data=tatoeba_en_zh", "norm=batch"]),

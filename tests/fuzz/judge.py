@@ -187,6 +187,8 @@ def _bad_error(mutant: Mutant, done: Outcome, siblings: dict[str, list[str]]) ->
     names = [Path(file).name for file in mutant.files]
     for file, kind in zip(mutant.files, mutant.kinds, strict=True):
         names += siblings.get(str(Path(file).parent), []) if kind == "swapped" else []
+    if "model_changed" in mutant.kinds:
+        names.append("the tokenizers")  # both are whole; they do not fit the weights
     if any(Path(file).is_relative_to(CORPUS) for file in mutant.files):
         names.append("trained on other text")
     if "run/config.yaml" in mutant.files:

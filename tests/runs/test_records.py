@@ -1,5 +1,7 @@
 """The content of a run's folder, as a report reads it."""
 
+from typing import Any
+
 from synthetic import record
 from typed import present
 
@@ -14,6 +16,17 @@ def test_a_curve_skips_values_that_are_not_finite() -> None:
         ]
     )
     assert run.series("valid", "loss") == ([1, 3], [2.0, 1.0])
+
+
+def test_a_curve_skips_points_without_a_place() -> None:
+    places: list[dict[str, Any]] = [
+        {"update": 1, "seconds": 0.5},
+        {"update": 2},
+        {"update": 3, "seconds": None},
+    ]
+    run = record(metrics=[{"kind": "train", "loss": 2.0, **place} for place in places])
+    assert run.series("train", "loss", "seconds") == ([0.5], [2.0])
+    assert run.series("train", "loss") == ([1, 2, 3], [2.0] * 3)
 
 
 def test_a_setting_or_the_norms_name_is_found_by_its_key() -> None:

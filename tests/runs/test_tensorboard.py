@@ -22,12 +22,14 @@ from typed import present
 from seq2seq.data.batches import Batch
 from seq2seq.data.dataset import Prepared
 from seq2seq.data.preparation import prepare
+from seq2seq.figures import attention_figure
 from seq2seq.model import Translator
 from seq2seq.probes.histograms import STEPS, histograms, stored_statistics
 from seq2seq.runs.checkpoint import group, load_checkpoint
 from seq2seq.runs.folder import Run
 from seq2seq.runs.jsonl import read_metrics
 from seq2seq.runs.logbook import Logbook
+from seq2seq.training import validation
 from seq2seq.translation.loading import load_translator
 
 pytest_plugins = ["run_fixtures"]
@@ -213,6 +215,16 @@ def test_histograms_of_statistics_equal_the_stored_statistics(
         )
         assert histogram.sum == pytest.approx(expected[tag].sum(), rel=1e-4, abs=1e-5)
         assert "mean" in tag or histogram.min > 0
+
+
+def test_attention_is_drawn_at_each_validation(
+    train_here: TrainHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validation, "attention_figure", attention_figure)
+    run = train_here(tmp_path / "run", "trainer.histograms=false")
+    images = events(run.folder).Images("attention")
+    assert [image.step for image in images] == [8, 16]
+    assert min(images[-1].width, images[-1].height) > 100
 
 
 def test_statistics_are_drawn_at_each_validation(written: dict[str, EventAccumulator]) -> None:
