@@ -1,10 +1,7 @@
 """Layers to export, and the inputs that an exported layer has to take."""
 
-import itertools
-from collections.abc import Sequence
 from typing import Any
 
-import pytest
 import torch
 from oracles import CELLS, randomised
 from torch import Tensor, nn
@@ -20,19 +17,6 @@ STEPS, SEQUENCES, ROWS = (Dim(name, min=1) for name in ("steps", "sequences", "r
 DYNAMIC = {"input": {0: STEPS, 1: SEQUENCES}}
 STEP_SHAPES = ({1: ROWS}, {1: ROWS}, {1: ROWS}, {0: ROWS})
 """Of the inputs of `OneStep`."""
-
-
-def cases(*fast: tuple[Any, ...], values: Sequence[Sequence[Any]]) -> list[Any]:
-    """Return all combinations of the values; those that are not named as fast are slow tests.
-
-    The fast ones have every value at least once.
-    """
-    assert all(
-        set(column) == set(v) for column, v in zip(zip(*fast, strict=True), values, strict=True)
-    )
-    every = list(itertools.product(*values))
-    assert set(fast) <= set(every)
-    return [c if c in fast else pytest.param(*c, marks=pytest.mark.slow) for c in every]
 
 
 def trained(cell: str, norm: str | NormConfig, **options: Any) -> RecurrentLayers:

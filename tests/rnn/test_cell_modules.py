@@ -20,7 +20,7 @@ from cell_cases import (
     state_of,
     x_of,
 )
-from export_cases import cases
+from combinations import few
 from kernel_cases import needs_compiler
 from oracles import parts
 from torch import Tensor, nn
@@ -204,18 +204,12 @@ def looped(cell: nn.Module, x: Tensor) -> Tensor:
     return torch.stack(outputs)
 
 
-@pytest.mark.parametrize(
-    ("cell", "norm", "backend"),
-    cases(
-        ("lstm", "none", "auto"),
-        ("lstm", "layer", "reference"),
-        ("lstm", "batch", "auto"),
-        ("gru", "layer", "auto"),
-        ("gru", "batch", "reference"),
-        ("rnn_tanh", "none", "reference"),
-        ("rnn_tanh", "layer", "auto"),
-        values=[["lstm", "gru", "rnn_tanh"], ["none", "layer", "batch"], ["reference", "auto"]],
-    ),
+@few(
+    {
+        "cell": ["lstm", "gru", "rnn_tanh"],
+        "norm": ["none", "layer", "batch"],
+        "backend": ["reference", "auto"],
+    }
 )
 def test_a_loop_compiles_without_graph_breaks(cell: str, norm: str, backend: str) -> None:
     ours, x = cell_of(cell, norm, backend=backend), x_of(torch.float32, 3, ROWS, INPUT)
@@ -231,9 +225,7 @@ def test_a_loop_compiles_without_graph_breaks(cell: str, norm: str, backend: str
     torch.testing.assert_close(*found)
 
 
-@pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("cell", STEP_CELLS)
+@few({"cell": STEP_CELLS, "norm": NORMS, "given": [True, False]}, rounds=2)
 @torch.no_grad()
 def test_an_exported_cell_takes_any_rows_at_any_steps(cell: str, norm: str, given: bool) -> None:
     ours, at, rows = (

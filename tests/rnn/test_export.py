@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from combinations import few
 from export_cases import (
     DYNAMIC,
     HIDDEN,
@@ -15,7 +16,6 @@ from export_cases import (
     STEP_SHAPES,
     STEPS,
     OneStep,
-    cases,
     step_inputs,
     trained,
 )
@@ -60,13 +60,7 @@ class Padded(nn.Module):
         return self.layer.over_padded(x, lengths)
 
 
-@pytest.mark.parametrize(
-    ("cell", "norm"),
-    cases(
-        ("lstm", "none"), ("lstm", "batch"), ("gru", "layer"), ("gru", "rms"),
-        values=[["lstm", "gru"], NORMS],
-    ),
-)  # fmt: skip
+@few({"cell": ["lstm", "gru"], "norm": NORMS})
 @torch.no_grad()
 def test_padding_is_not_read(cell: str, norm: str) -> None:
     module = Padded(cell, norm).eval()
@@ -85,20 +79,7 @@ def test_padding_is_not_read(cell: str, norm: str) -> None:
                 torch.testing.assert_close(f, e, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("cell", "norm", "bidirectional"),
-    cases(
-        ("lstm", "none", False),
-        ("lstm", "layer", True),
-        ("lstm", "batch", False),
-        ("gru", "rms", False),
-        ("gru", "batch", True),
-        ("rnn_tanh", "layer", False),
-        ("rnn_tanh", "none", True),
-        ("rnn_relu", "rms", True),
-        values=[list(CELLS), NORMS, [False, True]],
-    ),
-)
+@few({"cell": CELLS, "norm": NORMS, "bidirectional": [False, True]})
 @torch.no_grad()
 def test_an_exported_layer_takes_any_length_and_number(
     cell: str, norm: str, bidirectional: bool
@@ -168,13 +149,7 @@ def test_what_cannot_be_exported_is_refused() -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize(
-    ("norm", "training"),
-    cases(
-        ("none", False), ("layer", True), ("rms", False), ("batch", True),
-        values=[NORMS, [True, False]],
-    ),
-)  # fmt: skip
+@few({"norm": NORMS, "training": [True, False]})
 def test_one_compilation_serves_all_lengths(norm: str, training: bool) -> None:
     from torch._dynamo.testing import CompileCounterWithBackend  # loads Triton: see triton_cases
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from combinations import few
 from kernel_cases import (
     NORMS,
     SIZES,
@@ -106,11 +107,16 @@ def test_batch_norm_refuses_wrong_types() -> None:
         torch.ops.seq2seq.batch_norm_recurrence(u.bfloat16(), weight.double(), *others)
 
 
-@pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
-@pytest.mark.parametrize("save", [True, False], ids=["training", "inference"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("cell", SIZES)
+@few(
+    {
+        "cell": SIZES,
+        "norm": NORMS,
+        "dtype": [torch.float32, torch.bfloat16],
+        "save": [True, False],
+        "given": [True, False],
+    },
+    rounds=4,
+)
 def test_the_operator_passes_opcheck(
     cell: str, norm: str, dtype: torch.dtype, save: bool, given: bool
 ) -> None:

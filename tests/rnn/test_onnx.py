@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from combinations import few
 from export_cases import (
     DYNAMIC,
     HIDDEN,
@@ -17,7 +18,6 @@ from export_cases import (
     STEP_SHAPES,
     STEPS,
     OneStep,
-    cases,
     step_inputs,
     trained,
 )
@@ -55,19 +55,7 @@ def assert_close(found: list[Tensor], expected: list[Tensor]) -> None:
         torch.testing.assert_close(f, e, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("cell", "norm", "bidirectional"),
-    cases(
-        ("lstm", "none", False),
-        ("lstm", "batch", False),
-        ("lstm", "layer", True),
-        ("gru", "none", True),
-        ("gru", "layer", False),
-        ("rnn_tanh", "rms", False),
-        ("rnn_relu", "none", False),
-        values=[list(CELLS), NORMS, [False, True]],
-    ),
-)
+@few({"cell": CELLS, "norm": NORMS, "bidirectional": [False, True]})
 @torch.no_grad()
 def test_a_layer_is_the_same_in_onnxruntime(
     cell: str, norm: str, bidirectional: bool, tmp_path: Path
@@ -82,13 +70,7 @@ def test_a_layer_is_the_same_in_onnxruntime(
         assert_close(session(x), [output, *parts(last)])
 
 
-@pytest.mark.parametrize(
-    ("cell", "bias"),
-    cases(
-        ("lstm", False), ("gru", True), ("rnn_tanh", False),
-        values=[["lstm", "gru", "rnn_tanh"], [True, False]],
-    ),
-)  # fmt: skip
+@few({"cell": ["lstm", "gru", "rnn_tanh"], "bias": [True, False]})
 @torch.no_grad()
 def test_initial_states_and_missing_biases(cell: str, bias: bool, tmp_path: Path) -> None:
     layer = trained(cell, "none", bias=bias, num_layers=2, batch_first=True)

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import triton_cases
+from combinations import few
 from kernel_cases import (
     BATCH,
     BATCH_NORM,
@@ -36,21 +37,24 @@ def assert_kernels_are_right(
     assert {name: d for name, d in apart.items() if d > FLOAT32} == {}
 
 
-@pytest.mark.parametrize("given", [True, False], ids=["h_0", "no h_0"])
-@pytest.mark.parametrize(("norm", "hidden"), [("none", 3), ("layer", 17), ("rms", 33)])
-@pytest.mark.parametrize("cell", CELLS)
+@few(
+    {
+        "cell": CELLS,
+        "norm, hidden": [("none", 3), ("layer", 17), ("rms", 33)],
+        "given": [True, False],
+    },
+    rounds=2,
+)
 def test_float32_agrees_with_the_reference(cell: str, norm: str, hidden: int, given: bool) -> None:
     assert_kernels_are_right(layer_of(hidden, norm, cell), given, [4, 1, 2, 2])
 
 
-@pytest.mark.parametrize("lengths", [[2, 2], [1, 1, 1], [3], [1]], ids=str)
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
+@few({"cell": ["lstm", "gru", "rnn_tanh"], "lengths": [[2, 2], [1, 1, 1], [3], [1]]})
 def test_lengths_of_all_kinds_agree_with_the_reference(cell: str, lengths: list[int]) -> None:
     assert_kernels_are_right(layer_of(5, "layer", cell), False, lengths)
 
 
-@pytest.mark.parametrize("norm", ["none", "layer"])
-@pytest.mark.parametrize("cell", CELLS)
+@few({"cell": CELLS, "norm": ["none", "layer"]})
 def test_without_biases_results_agree_with_the_reference(cell: str, norm: str) -> None:
     assert_kernels_are_right(layer_of(4, norm, cell, bias=False), True, [2, 1])
 
@@ -62,8 +66,7 @@ def test_layers_and_directions_agree_with_the_reference(cell: str) -> None:
     )
 
 
-@pytest.mark.parametrize("scale", [1e4, 1e-4, 0.0])
-@pytest.mark.parametrize("norm", NORMS)
+@few({"norm": NORMS, "scale": [1e4, 1e-4, 0.0]})
 def test_extreme_inputs_agree_with_the_reference(norm: str, scale: float) -> None:
     layer = layer_of(24, norm)
     if scale == 1e4 and norm == "none":  # gates are 0 or 1, up to rounding
@@ -96,8 +99,7 @@ def test_constant_rows_with_variance_0_agree_with_the_reference(norm: str) -> No
     )  # as for the CPU kernels
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("cell", CELLS)
+@few({"cell": CELLS, "norm": NORMS})
 def test_bfloat16_agrees_with_the_reference_under_autocast(cell: str, norm: str) -> None:
     layer = layer_of(17, norm, cell)
     drawn = case(layer, [2, 1, 1], True)

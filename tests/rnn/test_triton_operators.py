@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 import triton_cases
+from combinations import few
 from kernel_cases import BFLOAT16, NORMS, SIZES, arguments, batch_arguments
 from triton_cases import (
     COLUMN_OUTPUTS,
@@ -28,10 +29,12 @@ needs_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="no GPU")
 # -- operator by operator ---
 
 
-@pytest.mark.parametrize(
-    ("norm", "given"), [("none", False), ("layer", True), ("layer", False), ("rms", True)]
+@few(
+    {
+        "cell": SIZES,
+        "norm, given": [("none", False), ("layer", True), ("layer", False), ("rms", True)],
+    }
 )
-@pytest.mark.parametrize("cell", SIZES)
 def test_every_output_agrees_with_the_cpu_operator(cell: str, norm: str, given: bool) -> None:
     args = detached(arguments(norm, cell=cell, given=given))
     assert_as_cpp("recurrence", args, upstream_of(6, args[5], cell == "lstm"), ROW_OUTPUTS)
@@ -63,8 +66,7 @@ def test_a_gradient_into_only_one_output(which: int) -> None:
     assert_as_cpp("recurrence", args, upstream, ROW_OUTPUTS)
 
 
-@pytest.mark.parametrize("options", [{}, {"given": False}, {"normalises_input": False}], ids=str)
-@pytest.mark.parametrize("cell", SIZES)
+@few({"cell": SIZES, "options": [{}, {"given": False}, {"normalises_input": False}]})
 def test_every_output_of_batch_norm_agrees_with_the_cpu_operator(
     cell: str, options: dict[str, Any]
 ) -> None:
@@ -96,8 +98,7 @@ def test_batch_norm_of_more_rows_than_a_tile_agrees_with_the_cpu_operator(cell: 
     )
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("cell", SIZES)
+@few({"cell": SIZES, "dtype": [torch.float32, torch.bfloat16]})
 def test_inference_saves_nothing_and_gives_the_same(cell: str, dtype: torch.dtype) -> None:
     *args, save = on(DEVICE, detached(arguments("layer", dtype, cell=cell)))
     with_all, found = (

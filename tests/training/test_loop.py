@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from combinations import few
 from conftest import TrainCommand, TrainHere
 from training_states import Fitted, training_entries
 
@@ -46,8 +47,12 @@ def test_few_hops_lead_from_the_command_to_the_model(
 # -- the learning rate ---
 
 
-@pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt", "cosine", "plateau"])
-@pytest.mark.parametrize(("rule", "rate"), [("adam", 0.01), ("adamw", 0.01), ("sgd", 1.0)])
+@few(
+    {
+        "rule, rate": [("adam", 0.01), ("adamw", 0.01), ("sgd", 1.0)],
+        "schedule": ["constant", "inverse_sqrt", "cosine", "plateau"],
+    }
+)
 def test_every_rule_learns_under_every_schedule(
     rule: str, rate: float, schedule: str, fitted: Fitted
 ) -> None:

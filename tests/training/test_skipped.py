@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from combinations import few
 from conftest import TrainHere
 from run_comparison import curves, entries, stop_here, tensors
 from torch import Tensor
@@ -81,9 +82,14 @@ RULES = [
 ]
 
 
-@pytest.mark.parametrize("rule", RULES, ids=" ".join)
-@pytest.mark.parametrize("what", ["loss", "gradient"])
-@pytest.mark.parametrize("more", [("norm=batch", "norm.min_rows=2"), ("trainer.precision=bf16",)])
+@few(
+    {
+        "more": [("norm=batch", "norm.min_rows=2"), ("trainer.precision=bf16",)],
+        "what": ["loss", "gradient"],
+        "rule": RULES,
+    },
+    rounds=2,
+)
 def test_a_skipped_update_leaves_no_trace(
     rule: tuple[str, ...], what: str, more: tuple[str, ...], new_state: NewState
 ) -> None:
@@ -248,8 +254,12 @@ class NoWaiting(TorchDispatchMode):
         return found
 
 
-@pytest.mark.parametrize("norm", ["none", "batch", "layer", "rms"])
-@pytest.mark.parametrize("more", [(), ("model.input_feeding=true", "cell=gru")])
+@few(
+    {
+        "more": [(), ("model.input_feeding=true", "cell=gru")],
+        "norm": ["none", "batch", "layer", "rms"],
+    }
+)
 def test_an_update_reads_nothing_of_its_device(
     norm: str, more: tuple[str, ...], new_state: NewState, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from combinations import few
 from search_cases import NORMS, sentences, translator
 
 from seq2seq.config import DecodeConfig
@@ -26,9 +27,7 @@ def search(
 
 
 @pytest.mark.skipif(not packs(torch.float32), reason="products of PyTorch depend on the batch")
-@pytest.mark.parametrize("beam", [1, 5])
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("changes", [{}, {"input_feeding": True}])
+@few({"changes": [{}, {"input_feeding": True}], "norm": NORMS, "beam": [1, 5]}, rounds=2)
 def test_no_bit_depends_on_the_batch_or_the_threads(
     norm: str, beam: int, changes: dict[str, Any]
 ) -> None:
@@ -45,8 +44,7 @@ def test_no_bit_depends_on_the_batch_or_the_threads(
 
 
 @pytest.mark.skipif(not packs(torch.bfloat16), reason="a CPU without bfloat16 products")
-@pytest.mark.parametrize("beam", [1, 5])
-@pytest.mark.parametrize("norm", NORMS)
+@few({"norm": NORMS, "beam": [1, 5]})
 def test_no_bit_depends_on_the_batch_in_bfloat16(norm: str, beam: int) -> None:
     model, config = translator(NORMS[norm]), DecodeConfig(beam, max_length="2x+5")
     with torch.autocast("cpu", torch.bfloat16):
