@@ -131,6 +131,15 @@ def test_damage_after_a_corpus_was_opened_is_found(tmp_path: Path) -> None:
             prepared.split("train")
 
 
+@pytest.mark.parametrize("kind", ["ids", "ends"])
+def test_a_missing_array_is_named(tmp_path: Path, kind: str) -> None:
+    prepared = prepare(corpus(tmp_path), TOKENIZER, progress=False)
+    (prepared.folder / f"train.target.{kind}").unlink()
+    missing = rf"train\.target\.{kind}: no such file; delete .* to prepare the corpus again"
+    with pytest.raises(DataError, match=missing):
+        prepared.split("train")
+
+
 def test_a_corpus_whose_text_changes_is_prepared_again(tmp_path: Path) -> None:
     data = corpus(tmp_path)
     folder = prepare(data, TOKENIZER, progress=False).folder

@@ -146,8 +146,11 @@ def locate(config: DataConfig, name: str) -> list[Path]:
         folder = _drawn(config)
         languages = config.source_language, config.target_language
         return [folder / f"{name}.{language}" for language in languages]
-    split = available[name]
-    return [_checked(config, split, side, sha256) for side, sha256 in _sides(split)]
+    split, key = available[name], f"data.{'more_tests.' * (name in config.more_tests)}{name}"
+    return [
+        _checked(config, split, f"{key}.{side}", *file)
+        for side, file in zip(("source", "target"), _sides(split), strict=False)
+    ]
 
 
 def is_here(config: DataConfig, name: str) -> bool:
@@ -171,11 +174,18 @@ def _sides(split: SplitConfig) -> list[tuple[str, str | None]]:
     return [(side, sha256) for side, sha256 in sides if side is not None]
 
 
-def _checked(config: DataConfig, split: SplitConfig, name: str, sha256: str | None) -> Path:
-    """Return one file of a published corpus or of the user's own, after its checksum agrees."""
+def _checked(
+    config: DataConfig, split: SplitConfig, key: str, name: str, sha256: str | None
+) -> Path:
+    """Return one file of a published corpus or of the user's own, after its checksum agrees.
+
+    `key` is the setting that names the file.
+    """
     published = config.origin is Origin.published
     if published and sha256 is not None and _is_published(split, name, sha256):
         return _mirrored(config, split, name, sha256) or _fetched(config, split, name, sha256)
+    if not exists(Path(name)):
+        raise DataError(f"{key}={name}: no such file{place(name)}")
     check_regular(Path(name))
     if not published:
         check_sha256(config, Path(name), sha256)

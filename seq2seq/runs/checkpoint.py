@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -305,9 +305,15 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 
 
 def load_optimizer(
-    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    tensors: dict[str, Tensor],
+    kinds: Collection[str],
 ) -> None:
-    """Load what `optimizer_tensors` returned."""
+    """Load what `optimizer_tensors` returned; ValueError for anything else.
+
+    Before the first update there is nothing. Later each parameter has a tensor of each of `kinds`.
+    """
     index = {id(p): i for i, p in enumerate(p for g in optimizer.param_groups for p in g["params"])}
     state: dict[int, dict[str, Tensor]] = {}
     names = {name: index[id(parameter)] for name, parameter in model.named_parameters()}
@@ -318,6 +324,9 @@ def load_optimizer(
         if not value.is_floating_point() or value.shape != shape or not value.isfinite().all():
             raise ValueError(f"{brief(key)}: expected finite numbers of shape {list(shape)}")
         state.setdefault(names[name], {})[kind] = value
+    for name, number in names.items() if state else ():
+        if state.get(number, {}).keys() != set(kinds):
+            raise ValueError(f"{brief(name)}: expected {' and '.join(kinds)} of the optimizer")
     optimizer.load_state_dict(
         {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
     )

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import orjson
 
 from ..errors import AGAIN
-from ..files import exists, naming, write_text
+from ..files import exists, naming, replacing
 from ..shown import brief
 from ..stored import damaged, opened
 from . import typed
@@ -26,17 +26,22 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
     None stands for a value that was not finite. An incomplete last line, as a killed run leaves
     it, is skipped. Any other line that is not an object of JSON raises ValueError.
     """
-    entries = []
+    return [entry for _, entry in _entries(file)]
+
+
+def _entries(file: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Yield the lines of `read_metrics` with their entries."""
     for number, line in enumerate(_lines(file) if exists(file) else (), start=1):
         try:
-            entries.append(_parsed(line))
+            entry = _parsed(line)
         except (ValueError, RecursionError) as error:
             if line.strip() and line.endswith(b"\n"):
                 shown = brief(line.rstrip(b"\n")[:1000].decode(errors="replace"))
                 raise ValueError(
                     f"{file}:{number}: not a JSON object: {shown!r}; {AGAIN}"
                 ) from error
-    return entries
+            continue
+        yield line.rstrip(b"\n"), entry
 
 
 def _lines(file: Path) -> Iterator[bytes]:
@@ -73,11 +78,15 @@ class JsonLines:
     """A file of entries that a run appends to."""
 
     def __init__(self, file: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
-        """Remove those entries of an existing file for which `keep` is false."""
+        """Remove those entries of an existing file for which `keep` is false.
+
+        The lines of the others stay as they are.
+        """
         self.file = file
         if exists(file):
-            kept = [json_line(entry) for entry in read_metrics(file) if keep(entry)]
-            write_text(file, "".join(kept))
+            kept = [line + b"\n" for line, entry in _entries(file) if keep(entry)]
+            with replacing(file) as temporary:
+                temporary.write_bytes(b"".join(kept))
 
     def write(self, entry: Mapping[str, Any]) -> None:
         """Append an entry."""

@@ -20,6 +20,13 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
     return kind(groups, config.lr, config.betas, config.eps, fused=True)
 
 
+def state_kinds(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
+    """Return the names of the tensors that an optimizer keeps for each parameter."""
+    if isinstance(optimizer, torch.optim.SGD):
+        return ("momentum_buffer",) if optimizer.defaults["momentum"] else ()
+    return "step", "exp_avg", "exp_avg_sq"
+
+
 def begin_momentum(optimizer: torch.optim.Optimizer, *_: object) -> None:
     """Begin SGD's momentum with zeros, which gives the first update that torch gives.
 

@@ -40,7 +40,7 @@ from ..stored import DAMAGE
 from ..translation.loading import build_translator, check_size, ready_tokenizers
 from ..translation.scores import bleu_metric
 from .evaluation import training_batches
-from .optimizer import make_optimizer
+from .optimizer import make_optimizer, state_kinds
 from .processes import ONE_PROCESS, SEED_STRIDE, Processes
 from .step import StepResult, Unread, read
 
@@ -245,7 +245,8 @@ class TrainingState:
             )
         load_weights(self.model, group(tensors, "model"), path)
         try:
-            load_optimizer(self.model, self.optimizer, group(tensors, "optimizer"))
+            kinds, kept = state_kinds(self.optimizer), group(tensors, "optimizer")
+            load_optimizer(self.model, self.optimizer, kept, kinds)
             self._restore_random(tensors)
             self.sampler.load_state_dict(header["sampler"])
             self.progress = counts(Progress, header["progress"], NOT_COUNTS)

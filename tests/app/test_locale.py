@@ -61,7 +61,8 @@ def test_an_error_and_help(locale: str, tmp_path: Path) -> None:
     settings = ["data=files", "data.train.source=没有.zh"]
     done = start(LOCALES[locale], tmp_path, "scripts/prepare_data.py", *settings)
     assert done.code == 2
-    assert done.err == f"prepare_data.py: 没有.zh: no such file in {tmp_path}\n"
+    missing = f"data.train.source=没有.zh: no such file in {tmp_path}"
+    assert done.err == f"prepare_data.py: {missing}\n"
     for file in ("scripts/compare.py", "scripts/evaluate.py"):
         done = start(LOCALES[locale], tmp_path, file, "跑 é")
         assert (done.code, "跑 é: no such " in done.err) == (2, True), done.err

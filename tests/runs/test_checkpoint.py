@@ -22,6 +22,7 @@ from seq2seq.runs.checkpoint import (
     prefixed,
     save_checkpoint,
 )
+from seq2seq.training.optimizer import state_kinds
 
 Rule = Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer]
 
@@ -74,7 +75,8 @@ def test_an_optimizer_continues_exactly(rule: Rule, tmp_path: Path) -> None:
     other = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     load_weights(other, group(tensors, "model"), path)
     other_optimizer = rule(other.parameters())
-    load_optimizer(other, other_optimizer, group(tensors, "o"))
+    kinds, kept = state_kinds(optimizer), group(tensors, "o")
+    load_optimizer(other, other_optimizer, kept, kinds)
     x = torch.randn(5, 3)
     for m, o in ((model, optimizer), (other, other_optimizer)):
         o.zero_grad()
@@ -83,6 +85,25 @@ def test_an_optimizer_continues_exactly(rule: Rule, tmp_path: Path) -> None:
     assert all(
         torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    "rule", [torch.optim.Adam, lambda p: torch.optim.SGD(p, 0.1, momentum=0.9)]
+)
+def test_an_incomplete_state_of_an_optimizer_is_refused(rule: Rule) -> None:
+    model, optimizer = trained(rule)
+    kinds, whole = state_kinds(optimizer), optimizer_tensors(model, optimizer)
+    other = rule(model.parameters())
+    load_optimizer(model, other, {}, kinds)
+    assert not other.state
+    for parts in ("0.weight", *(f".{kind}" for kind in kinds)):
+        kept = {name: value for name, value in whole.items() if parts not in name}
+        if kept:
+            with pytest.raises(ValueError, match=f"weight: expected {kinds[0]}"):
+                load_optimizer(model, other, kept, kinds)
+    with pytest.raises(ValueError, match="weight: expected"):
+        load_optimizer(model, other, {"0.weight.other": whole[f"0.weight.{kinds[-1]}"]}, kinds)
+    load_optimizer(model, other, whole, kinds)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
