@@ -175,10 +175,14 @@ def checked(path: Path, advice: str) -> Path:
     with naming_damage(path, advice), opened(path) as stream:
         size = os.fstat(stream.fileno()).st_size
         if size != expected["bytes"]:  # before all of it is read
-            raise ValueError(f"{size} bytes, expected {brief(str(expected['bytes']), 20)}")
+            raise ValueError(
+                f"{size} bytes, expected {brief(str(expected['bytes']), 20)} by {CHECKSUMS}"
+            )
         found = hashlib.file_digest(stream, "sha256").hexdigest()
         if found != expected["sha256"]:
-            raise ValueError(f"SHA-256 is {found[:16]}, expected {str(expected['sha256'])[:16]}")
+            raise ValueError(
+                f"SHA-256 is {found[:8]}, expected {str(expected['sha256'])[:8]} by {CHECKSUMS}"
+            )
     return path
 
 

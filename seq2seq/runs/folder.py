@@ -128,7 +128,7 @@ class Run:
             raise RunError(str(error)) from error
         except ValueError as error:
             raise RunError(
-                f"{self.config_file}: not a configuration of this program ({_reason(error)});"
+                f"{self.config_file}: not a configuration ({_reason(error)});"
                 f" {AGAIN}"
             ) from error
 

@@ -179,7 +179,7 @@ def test_a_run_that_cannot_be_read_is_left_out(
     done = compare(two_runs.none, two_runs.layer, old, damaged)
     assert (done.code, done.err) == (0, "")
     for name, reason in (
-        ("old", "config.yaml: not a configuration of this program"),
+        ("old", "config.yaml: not a configuration"),
         ("damaged", "results.json: damaged"),
     ):
         (note,) = [
