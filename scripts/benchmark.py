@@ -57,12 +57,17 @@ their own.""",
 
 The first update of a prepared corpus, the first translation by a trained run, train.py --help, an
 error, and compare.py on three runs.""",
+    "processes": """Measure parameter updates of several processes that train one model.
+
+The first row is one process that has all threads. By DDP: with torch's DistributedDataParallel,
+which exchanges gradients during the backward pass, in place of one exchange after it. The ratio
+compares times: 1.2 is 20% slower than the first row.""",
     "scaling": """Measure what grows with the corpus: made-up ones of several sizes.
 
 Seconds and memory to prepare each, seconds from the start of a training of the prepared corpus to
 its first update, milliseconds an update, and memory of the training, of all processes together.
 Five million pairs need 4 GB of disk, in outputs/benchmark, and minutes.""",
-    "all": "Measure everything but scaling, with the defaults of each command.",
+    "all": "Measure everything but processes and scaling, with the defaults of each command.",
 }
 """What --help of each command explains."""
 
@@ -155,7 +160,7 @@ def add_translators(command: argparse.ArgumentParser, name: str) -> None:
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings as for train.py")
     what = "the first one is started" if name == "startup" else "with commas"
     add("--norms", default=NORMS, metavar="NAMES", help=f"norms, {what} (default: {NORMS})")
-    if name != "startup":
+    if name not in ("startup", "processes"):
         add("--feeding", action="store_true", help="all translators with input feeding, too")
     if name in ("train", "decode", "all"):
         add(
@@ -176,7 +181,15 @@ def add_translators(command: argparse.ArgumentParser, name: str) -> None:
 def add_amounts(command: argparse.ArgumentParser, name: str) -> None:
     """Add the options of how much a command trains and translates."""
     add = command.add_argument
-    if name in ("train", "memory", "all"):
+    if name == "processes":
+        add(
+            "--processes",
+            type=whole(Range(at_least=2)),
+            default=2,
+            metavar="N",
+            help="processes that train together (default: 2)",
+        )
+    if name in ("train", "memory", "processes", "all"):
         add(
             "--updates",
             type=at_least_one,
@@ -192,7 +205,7 @@ def add_amounts(command: argparse.ArgumentParser, name: str) -> None:
             metavar="N",
             help="lines of valid (default: 256)",
         )
-    if name != "train":
+    if name not in ("train", "processes"):
         add(
             "--trained",
             type=at_least_one,

@@ -40,6 +40,7 @@ NEEDED = {
     "norm.min_rows": ["norm=batch"],
     "norm.momentum": ["norm=batch", "trainer.recalibrate=false"],
     "norm.statistics": ["norm=batch"],
+    "norm.sync": ["norm=batch"],
     "optimizer.min_lr_ratio": ["optimizer.warmup_updates=0"],
     "optimizer.decay_vectors": ["optimizer.weight_decay=0.5"],
     "optimizer.kind": ["optimizer.weight_decay=0.1"],
@@ -123,6 +124,7 @@ COLUMNS = ("file", "source_column", "target_column")
 
 
 CONSUMERS = {
+    "norm.sync": ("rnn/recurrent.py", r"norm\.sync"),  # test_synchronization.py shows it
     "data.source_column": ("data/columns.py", r"data\.source_column"),
     "data.target_column": ("data/columns.py", r"data\.target_column"),
     "tokenizer.normalization.source": ("data/tokenizer.py", r"normalization\.source"),

@@ -43,15 +43,15 @@ def variables() -> list[dict[str, str]]:
     ]
 
 
-def run_two(function: Callable[..., None], given: tuple[object, ...]) -> None:
-    """Run a function in two processes, which get their number and what is given to both."""
-    both = start_processes(function, given, nprocs=2, join=False, start_method="forkserver")
+def run_two(function: Callable[..., None], given: tuple[object, ...], count: int = 2) -> None:
+    """Run a function in two processes, or more, which get their number and what is given to all."""
+    all_ = start_processes(function, given, nprocs=count, join=False, start_method="forkserver")
     deadline = time.monotonic() + LIMIT
-    while not both.join(timeout=1):
+    while not all_.join(timeout=1):
         if time.monotonic() > deadline:
-            for process in both.processes:
+            for process in all_.processes:
                 process.kill()
-            pytest.fail(f"two processes have not ended after {LIMIT} seconds")
+            pytest.fail(f"{count} processes have not ended after {LIMIT} seconds")
 
 
 class StartTwo(Protocol):

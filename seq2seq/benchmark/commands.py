@@ -16,6 +16,7 @@ from .decoding import decoding_speeds, new_search
 from .memory import decoding_peaks, training_peaks
 from .peak import check_memory
 from .plain import check
+from .processes import times_together
 from .profiling import profiled
 from .results import Results
 from .scaling import scales
@@ -117,6 +118,16 @@ def startup(options: Options) -> Results:
     return results
 
 
+def processes(options: Options) -> Results:
+    """Measure several processes that train one model."""
+    results = begun(options)
+    base, configs, results.settings = composed(options)
+    prepared(base, options)
+    threads, updates = torch.get_num_threads(), 2 if options.size == "small" else options.updates
+    results.timings = times_together(configs, options.processes, threads, updates, options.rounds)
+    return results
+
+
 def scaling(options: Options) -> Results:
     """Measure what grows with the corpus, of the commands as a user starts them."""
     check_memory()
@@ -177,6 +188,7 @@ COMMANDS: dict[str, Callable[[Options], Results]] = {
     "decode": decode,
     "memory": memory,
     "startup": startup,
+    "processes": processes,
     "scaling": scaling,
     "all": everything,
 }

@@ -56,6 +56,11 @@ class Config:
                 "model.tying=all: expected tokenizer.joint=true, as it shares the source's"
                 " embeddings with the target's"
             )
+        if self.norm.sync and self.model.input_feeding:
+            refuse(
+                "norm.sync=true: expected model.input_feeding=false, with which all processes"
+                " take the same number of steps"
+            )
         self._check_embeddings()
         endless = self.trainer.max_epochs is None and self.trainer.max_updates is None
         if self.optimizer.schedule is Schedule.cosine and endless:

@@ -56,14 +56,22 @@ class Batch:
         """Number of target tokens without padding."""
         return int(self.tgt_lengths.sum())
 
+    def is_divided(self, size: int) -> bool:
+        """Return whether each of so many processes has a share of the batch."""
+        return 1 < size <= len(self.src_lengths)
+
     def share(self, rank: int, size: int) -> Batch | None:
-        """Return every size-th sentence from number `rank` on; None where there is none."""
-        if size == 1:
+        """Return every size-th sentence from number `rank` on.
+
+        The first process (rank 0) has all of a batch of fewer sentences than processes, and the
+        others have None.
+        """
+        if size == 1 or (rank == 0 and not self.is_divided(size)):
             return self
+        if not self.is_divided(size):
+            return None
         part = slice(rank, None, size)
         src_lengths, tgt_lengths = self.src_lengths[part], self.tgt_lengths[part]
-        if not tgt_lengths.numel():
-            return None
         src, tgt = self.src[part, : src_lengths.max()], self.tgt[part, : tgt_lengths.max()]
         return Batch(src, src_lengths, tgt, tgt_lengths, self.indices[part])
 

@@ -61,9 +61,18 @@ LARGEST_GAIN = 1000
 MOST = 1_000_000
 """The most time steps with statistics of their own, and the most rows that they may need."""
 ALL_NORMS = ("kind", "eps", "gain", "cell", "terms")
+BATCH_NORM = ("statistics", "momentum", "max_steps", "min_rows", "sync")
 MEANINGFUL = {
     NormKind.none: ("kind",),
-    NormKind.batch: (*ALL_NORMS, "group", "statistics", "momentum", "max_steps", "min_rows"),
+    NormKind.batch: (
+        *ALL_NORMS,
+        "group",
+        "statistics",
+        "momentum",
+        "max_steps",
+        "min_rows",
+        "sync",
+    ),
     NormKind.layer: (*ALL_NORMS, "group"),
     NormKind.rms: (*ALL_NORMS, "group"),
 }
@@ -97,6 +106,9 @@ class NormConfig:
     """Time steps for which statistics can be kept."""
     min_rows: int = 2
     """A training step with fewer active rows uses the running statistics."""
+    sync: bool = False
+    """Statistics are over the rows of all processes of torch.distributed's default group, as in
+    torch.nn.SyncBatchNorm; false: each process normalises by its own rows."""
 
     @property
     def initial_gain(self) -> float:

@@ -33,6 +33,7 @@ def unsupported(p: CellParameters, by_row: bool = False) -> str | None:
         "norm.cell=carried": p.carried,
         "norm.cell=none": normalised and p.c.gain is None and p.cell == "lstm",
         "norm.group=gate": len(p.ih.segments) > SEGMENTS[p.cell],
+        "norm.sync in several processes": p.is_shared,
         "device {device}": device.type not in DEVICES,
         "parameters of {dtype}": dtype != torch.float32,
         "a first_step of each row on a GPU": by_row and device.type == "cuda",

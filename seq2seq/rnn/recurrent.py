@@ -14,6 +14,7 @@ from .packing import Layout, Steps
 from .parameters import RecurrentParameters
 from .precision import product_dtype
 from .reference import CellParameters, State, unroll
+from .synchronization import Shared, common, is_shared
 
 
 class RecurrentModule(RecurrentParameters):
@@ -71,16 +72,29 @@ class RecurrentModule(RecurrentParameters):
         cells = [self.cell_parameters(suffix) for suffix in suffixes]
         if self._starts_at_zero(layout):
             states = [self._zeros(layout) if state is None else state for state in states]
-        if not layout.sequences:  # the kernels expect some rows
-            return [
+        if self.norm.sync and isinstance(first_step, int) and self.trains_statistics():
+            layout = self._shared(layout, first_step, cells)
+        if layout.sequences:
+            found = recurrences(self.backend, inputs, layout, states, cells, first_step)
+        else:  # the kernels expect some rows
+            found = [
                 self._without_rows(x, layout, state, p, first_step)
                 for x, state, p in zip(inputs, states, cells, strict=True)
             ]
-        found = recurrences(self.backend, inputs, layout, states, cells, first_step)
         for p in cells:
             for statistics in p.statistics():
                 statistics.finish()
         return found
+
+    def _shared(self, layout: Layout, first_step: int, cells: list[CellParameters]) -> Layout:
+        """Return the layout with the steps of all processes, whose rows statistics are over."""
+        if self._by_batch or not is_shared():
+            return layout
+        layout, rows = common(layout, self._example().device)
+        for p in cells:
+            for statistics in p.statistics():
+                statistics.shared = Shared(rows, first_step)
+        return layout
 
     def _without_rows(
         self, x: Tensor, layout: Layout, state: State | None, p: CellParameters, first_step: Steps

@@ -70,6 +70,11 @@ class CellParameters:
         """Return W_hh h (rows, G * H); 0 where there is no h."""
         return h if isinstance(h, float) else product(h, self.weight_hh)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether batch norm's statistics are over the rows of several processes."""
+        return self.ih.statistics is not None and self.ih.statistics.shared is not None
+
     def statistics(self) -> list[BatchStatistics]:
         """Return batch norm's statistics of the input term, the recurrent term and the cell."""
         return [t.statistics for t in (self.ih, self.hh, self.c) if t.statistics is not None]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .config import NormConfig
 from .packing import Steps
+from .synchronization import Shared, batch_norm
 
 
 class Pool:
@@ -69,6 +70,8 @@ class BatchStatistics:
     """The rows of all steps are normalised together: sequence-wise (Laurent et al. 2016)."""
     pool: Pool | None
     """Collects the batch's statistics."""
+    shared: Shared | None = None
+    """Statistics are over the rows of several processes (norm.sync)."""
     _first: int = 0
     """The first step that was recorded; later ones follow."""
     _rows: list[Tensor] = field(default_factory=list)
@@ -81,7 +84,13 @@ class BatchStatistics:
         Where rows have time steps of their own they are normalised by the running statistics.
         """
         eps = self.norm.eps
-        if isinstance(step, int) and self.by_batch(v.size(0)):
+        if isinstance(step, int) and self.shared is not None:
+            count = self.shared.rows_at(None if self.whole_sequence else step)
+            if self.by_batch(count):
+                y, mean, var = batch_norm(v, count, gain, bias, eps)
+                self.record(step, torch.tensor([count]), mean.unsqueeze(0), var.unsqueeze(0))
+                return y
+        elif isinstance(step, int) and self.by_batch(v.size(0)):
             mean, var = v.new_zeros(v.size(1)), v.new_zeros(v.size(1))
             # With momentum 1, batch_norm writes the batch's statistics into mean and var.
             y = F.batch_norm(v, mean, var, gain, bias, training=True, momentum=1.0, eps=eps)

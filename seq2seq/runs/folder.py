@@ -128,8 +128,7 @@ class Run:
             raise RunError(str(error)) from error
         except ValueError as error:
             raise RunError(
-                f"{self.config_file}: not a configuration ({_reason(error)});"
-                f" {AGAIN}"
+                f"{self.config_file}: not a configuration ({_reason(error)}); {AGAIN}"
             ) from error
 
     def save_config(self, config: Config) -> None:

@@ -13,6 +13,7 @@ from ..config import Config
 from ..config.settings import settings
 from ..data.batches import Batch
 from ..device import choose_device
+from ..rnn.synchronization import alone
 from ..runs.folder import Run, Status
 from ..runs.logbook import Logbook, NoLogbook
 from .commit import code_commit
@@ -177,6 +178,7 @@ def open_logbook(state: TrainingState) -> AbstractContextManager[Logbook]:
     return Logbook(state.run.folder, state.progress.update, state.config.trainer.progress)
 
 
+@alone()
 def finish(state: TrainingState, logbook: Logbook) -> dict[str, Any]:
     """Choose the final weights, score them, and return the content of results.json.
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from ..data.batches import Batch
 from ..device import autocast, is_read_freely
 from ..errors import TrainingError
 from ..model import Translator
+from ..rnn.synchronization import alone
 from .processes import ONE_PROCESS, Processes
 
 
@@ -66,12 +67,14 @@ def train_step(
     tokens = sum(batch.tgt_tokens for batch in batches)
     before = statistics(model, max(max(b.src.size(1), b.tgt.size(1)) for b in batches))
     sums = torch.zeros(2, dtype=torch.float64, device=device)  # loss, nll
-    for share in (batch.share(processes.rank, processes.size) for batch in batches):
+    for batch in batches:
+        share = batch.share(processes.rank, processes.size)
         if share is None:
             continue
-        with autocast(device, config.trainer.precision):
-            loss, nll = model(*share.to(device).inputs, config.trainer.label_smoothing, tokens)
-        loss.backward()
+        with nullcontext() if batch.is_divided(processes.size) else alone():
+            with autocast(device, config.trainer.precision):
+                loss, nll = model(*share.to(device).inputs, config.trainer.label_smoothing, tokens)
+            loss.backward()
         sums += torch.stack([loss.detach() * tokens, nll])
     processes.sum_gradients(model)
     processes.share_buffers(model)

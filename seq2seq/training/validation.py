@@ -3,6 +3,7 @@
 from ..figures import attention_figure
 from ..probes import Subject, probe
 from ..probes.histograms import write_histograms
+from ..rnn.synchronization import alone
 from ..runs.checkpoint import read_standing
 from ..runs.logbook import Logbook
 from ..shown import markdown
@@ -42,6 +43,7 @@ def validate(state: TrainingState, logbook: Logbook) -> None:
         keep_for_average(state, numbers)
 
 
+@alone()
 def measure(state: TrainingState, logbook: Logbook) -> list[float]:
     """Log loss, perplexity, greedy BLEU and chrF; return the numbers that decide which is best."""
     config, model, update = state.config, state.model, state.progress.update
@@ -94,6 +96,7 @@ def write_samples(state: TrainingState, logbook: Logbook, texts: list[str]) -> N
         logbook.figure("attention", figure, update)
 
 
+@alone()
 def run_probes(state: TrainingState, logbook: Logbook, final: bool) -> None:
     """Run the configured probes of this stage; each finding is a line of probes.jsonl."""
     subject = Subject(state.model, state.config, state.prepared, state.device)

@@ -5,9 +5,11 @@ import copy
 import torch
 
 from ..device import autocast
+from ..rnn.synchronization import alone
 from .state import TrainingState
 
 
+@alone()
 def warm_up(state: TrainingState) -> None:
     """Run one forward and backward pass of a copy of the model on the next batch.
 

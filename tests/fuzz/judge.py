@@ -193,6 +193,8 @@ def _bad_error(mutant: Mutant, done: Outcome, siblings: dict[str, list[str]]) ->
         names.append("trained on other text")
     if "run/config.yaml" in mutant.files:
         names.append("expected a run that train.py has begun")  # without it none has
+    if "run/config.yaml" in mutant.files:
+        names.append("corpus/")  # another file of text than the run's, with what is wrong about it
     if "run/config.yaml" in mutant.files and SETTING.search(done.err):
         return ""  # another value of a setting, of which the error speaks
     if not any(name in done.err for name in names):

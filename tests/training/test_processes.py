@@ -69,19 +69,19 @@ def torchrun(toy: list[str], tmp_path: Path) -> Iterator[Callable[..., subproces
 
 
 @pytest.mark.parametrize(
-    "tokenizer",
+    "settings",
     [
-        pytest.param([], marks=pytest.mark.slow),
-        ["tokenizer=bpe", "tokenizer.vocab_size=30", "tokenizer.bpe_dropout=0.5"],
+        pytest.param(["norm=layer"], marks=pytest.mark.slow),
+        ["norm=layer", "tokenizer=bpe", "tokenizer.vocab_size=30", "tokenizer.bpe_dropout=0.5"],
+        ["norm=batch", "norm.sync=true", "norm.min_rows=2"],
     ],
-    ids=["words", "BPE-dropout"],
+    ids=["words", "BPE-dropout", "batch norm"],
 )
 def test_two_processes_learn_the_same_as_one(
-    tokenizer: list[str], start_two: StartTwo, train_here: TrainHere, tmp_path: Path
+    settings: list[str], start_two: StartTwo, train_here: TrainHere, tmp_path: Path
 ) -> None:
     plain = [
-        *tokenizer,
-        "norm=layer",
+        *settings,
         "model.dropout=0",
         "optimizer=sgd",
         "optimizer.accumulate=2",
