@@ -9,6 +9,8 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +43,10 @@ class Job:
 class AlreadySummed(Processes):
     """Processes whose gradients are sums over all of them after the backward pass."""
 
-    def sum_gradients(self, model: nn.Module) -> None:
+    @contextmanager
+    def summing(self, model: nn.Module, at_once: bool = True) -> Iterator[None]:
         """Do nothing."""
+        yield
 
 
 def in_ddp(model: nn.Module) -> nn.Module:

@@ -55,7 +55,7 @@ class ParallelDataset:
         for side, tokenizer in zip(SIDES, (tokenizers.source, tokenizers.target), strict=True):
             path = folder / f"{name}.{side}.ends"
             self.ends.append(ends := self._mapped(path, ENDS_DTYPE))
-            sizes = np.diff(ends, prepend=0)
+            sizes = np.diff(np.fromfile(path, ENDS_DTYPE), prepend=0)  # is not kept in memory
             if (sizes < 0).any() or len(ends) != len(self.ends[0]):
                 raise damaged(path, "no ends of sentences", prepare_again(folder))
             lengths.append((sizes + 1).astype(np.int32))

@@ -73,8 +73,8 @@ class RunningStatistics(_BatchNorm):
         """Raise AttributeError with the reason for num_features, which conversions ask for."""
         if name == "num_features":
             raise AttributeError(
-                "the batch norm inside a recurrent cell cannot be converted, as to SyncBatchNorm:"
-                " its statistics are those of one process"
+                "the batch norm inside a recurrent cell cannot be converted, as to SyncBatchNorm;"
+                " NormConfig(sync=True) gives the layer statistics over all processes"
             )
         return super().__getattr__(name)
 

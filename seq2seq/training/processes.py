@@ -3,16 +3,20 @@
 Each process computes its share of every batch. Losses and gradients are summed over the processes
 before each update, so together they do what one process does, up to three things: rounding, the
 random numbers of dropout, and the rows that batch norm's statistics are over. Each process
-normalises by its own share, and all store the main process' statistics.
+normalises by its own share, and all store the main process' statistics, unless norm.sync is true.
+
+Sums begin during the backward pass, as in DistributedDataParallel. That expects a backward pass in
+every process, and its end may wait for ever for that of its group.
 """
 
 import importlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -21,6 +25,8 @@ from torch import Tensor, nn
 from ..errors import TrainingError
 from ..shown import brief
 
+PART = 8 << 20
+"""Bytes of gradients, about, that are summed over the processes together."""
 SEED_STRIDE = 1_000_003
 """Distance between the seeds of two processes: larger than any distance between runs' seeds."""
 LONGEST_WAIT = timedelta(days=1)
@@ -49,15 +55,24 @@ class Processes:
             _all(dist.all_reduce, values)
         return values
 
-    def sum_gradients(self, model: nn.Module) -> None:
-        """Replace every gradient by its sum over all processes; a missing one counts as 0."""
+    @contextmanager
+    def summing(self, model: nn.Module, at_once: bool = True) -> Iterator[None]:
+        """Replace every gradient by its sum over all processes; a missing one counts as 0.
+
+        at_once: The sums of some parameters begin when the backward pass inside has computed their
+            gradients, while it goes on; otherwise all begin at the end.
+        """
         if self.size == 1:
+            yield
             return
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        whole = self.sum(torch.cat([g.flatten() for g in grads]))
-        for p, grad in zip(parameters, whole.split([p.numel() for p in parameters]), strict=True):
-            p.grad = grad.view_as(p)
+        sums = Sums([p for p in model.parameters() if p.requires_grad])
+        hooks = [p.register_post_accumulate_grad_hook(sums.add) for p in sums.parts if at_once]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+        _all(sums.finish)
 
     def share_buffers(self, model: nn.Module) -> None:
         """Copy the main process' buffers, batch norm's statistics, to every process."""
@@ -92,6 +107,55 @@ class Processes:
         found = [torch.empty_like(tensor, device=self.device) for _ in range(self.size)]
         _all(dist.all_gather, found, tensor.to(self.device))
         return torch.stack(found).to(tensor.device)
+
+
+class Sums:
+    """Sums of gradients over all processes, begun part by part.
+
+    A part is some parameters that follow each other, in the order in which a backward pass comes to
+    them: the last ones first. All processes begin the parts in this order.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter]) -> None:
+        self.parts = dict[nn.Parameter, int]()
+        """Parameter -> number of its part."""
+        size = 0
+        for p in reversed(parameters):
+            self.parts[p] = size // PART
+            size += p.nbytes
+        self.waits_for = Counter(self.parts.values())
+        """Number of a part -> gradients that it has not got."""
+        self.begun: list[tuple[Tensor, Any]] = []
+        """Of each part that has begun its gradients, one after the other, and what to wait for."""
+
+    def of(self, part: int) -> list[nn.Parameter]:
+        """Return the parameters of a part."""
+        return [p for p, number in self.parts.items() if number == part]
+
+    def add(self, parameter: Tensor) -> None:
+        """Note that a gradient is there; begin the parts that are complete."""
+        self.waits_for[self.parts[cast(nn.Parameter, parameter)]] -= 1
+        numbers = list(self.waits_for)
+        while len(self.begun) < len(numbers) and not self.waits_for[numbers[len(self.begun)]]:
+            _all(self.begin, numbers[len(self.begun)])
+
+    def begin(self, part: int) -> None:
+        """Begin to sum the gradients of a part."""
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.of(part)]
+        whole = torch.cat([grad.flatten() for grad in grads])
+        self.begun.append((whole, dist.all_reduce(whole, async_op=True)))
+
+    def finish(self) -> None:
+        """Begin the other parts, wait for all sums, and make them the gradients."""
+        for part in list(self.waits_for)[len(self.begun) :]:
+            self.begin(part)
+        for part, (whole, work) in zip(self.waits_for, self.begun, strict=True):
+            work.wait()
+            parameters = self.of(part)
+            for p, grad in zip(
+                parameters, whole.split([p.numel() for p in parameters]), strict=True
+            ):
+                p.grad = grad.view_as(p)
 
 
 def _all(operation: Callable[..., Any], *arguments: Any) -> None:
