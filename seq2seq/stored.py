@@ -172,6 +172,10 @@ def checked(path: Path, advice: str) -> Path:
     known = read_checked_json(file, advice) if exists(file) else {}
     if (expected := known.get(path.name)) is None:
         return path
+    if not isinstance(expected, dict) or not {"bytes", "sha256"} <= expected.keys():
+        raise damaged(file, f"no bytes and sha256 of {path.name}", advice)
+    if not exists(path):
+        raise DataError(f"{path}: no such file; {advice}")
     with naming_damage(path, advice), opened(path) as stream:
         size = os.fstat(stream.fileno()).st_size
         if size != expected["bytes"]:  # before all of it is read

@@ -56,8 +56,11 @@ class ParallelDataset:
             path = folder / f"{name}.{side}.ends"
             self.ends.append(ends := self._mapped(path, ENDS_DTYPE))
             sizes = np.diff(np.fromfile(path, ENDS_DTYPE), prepend=0)  # is not kept in memory
-            if (sizes < 0).any() or len(ends) != len(self.ends[0]):
+            if (sizes < 0).any():
                 raise damaged(path, "no ends of sentences", prepare_again(folder))
+            if len(ends) != (count := len(self.ends[0])):
+                found = f"{len(ends)} sentences, {count} in {name}.{SIDES[0]}.ends"
+                raise damaged(path, found, prepare_again(folder))
             lengths.append((sizes + 1).astype(np.int32))
             dtype, count = ids_dtype(tokenizer.vocab_size), int(ends[-1])
             path = folder / f"{name}.{side}.ids"
@@ -68,16 +71,16 @@ class ParallelDataset:
         self, path: Path, dtype: np.dtype[Any], count: int | None = None, below: int | None = None
     ) -> NDArray[Any]:
         """Map an array of numbers, all smaller than `below`; DataError where it is damaged."""
-        array, advice = mapped(path, dtype, count), prepare_again(path.parent)
+        advice = prepare_again(path.parent)
 
         def look_through() -> str:
             checked(path, advice)
-            if below is not None and array.max(initial=0) >= below:
+            if below is not None and mapped(path, dtype, count).max(initial=0) >= below:
                 raise damaged(path, "ids beyond the vocabulary", advice)
             return path.name
 
         remembered(self.folder / LOOKED_THROUGH, path, look_through)
-        return array
+        return mapped(path, dtype, count)
 
     def __len__(self) -> int:
         return len(self.ends[0])
@@ -207,5 +210,6 @@ class Prepared:
         """Return one split; raise DataError where it does not exist or is damaged."""
         if name not in self.manifest.splits:
             expected = expected_one_of(name, list(self.manifest.splits), "its manifest.json names")
-            raise DataError(f"{self.folder}: has no split {name!r}; {expected}")
+            file = self.folder / "manifest.json"
+            raise DataError(f"{file}: has no split {name!r}; {expected}")
         return ParallelDataset(self.folder, name, self.tokenizers)

@@ -1,8 +1,11 @@
 """A run whose files are damaged: a clear error or a right result, every time (`make fuzz`)."""
 
 import contextlib
+import json
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fuzz import blind, commands, hostile, resealed, subject
@@ -11,6 +14,7 @@ from fuzz.judge import Judge
 from fuzz.mutants import Mutant, damage
 
 from seq2seq.runs.checkpoint import load_checkpoint, save_checkpoint
+from seq2seq.stored import read_checked_json, write_checked_json
 
 MUTANTS = 120
 RESUMED = 15
@@ -192,3 +196,53 @@ def test_other_numbers_of_a_prepared_corpus_are_found(
         done = commands.resumed(False)
     assert done.code == 2
     assert not judge.fault("resume", Mutant(0, [str(file)], ["numbers"]), done, True)
+
+
+def in_checksums(entry: Any) -> Callable[[Path], None]:
+    """Return what replaces the entry of valid.source.ends, under a right checksum of them all."""
+
+    def change(file: Path) -> None:
+        known = read_checked_json(file)
+        write_checked_json(file, known | {"valid.source.ends": entry})
+
+    return change
+
+
+def without_valid(file: Path) -> None:
+    manifest = json.loads(file.read_text())
+    del manifest["splits"]["valid"]
+    file.write_text(json.dumps(manifest))
+    resealed.reseal(file)
+
+
+def shortened_by_one(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-8])
+    resealed.reseal(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("valid.target.ends", lambda file: blind.PLACEMENTS["sparse"](file, random.Random(0))),
+        ("train.source.ids", Path.unlink),
+        ("train.target.ends", shortened_by_one),
+        ("checksums.json", in_checksums(True)),
+        ("checksums.json", in_checksums({"bytes": 1, "sha256": "0"})),
+        ("manifest.json", without_valid),
+    ],
+    ids=["sparse", "removed", "shorter", "no checksum", "another checksum", "no split"],
+)
+def test_a_damaged_file_of_a_prepared_corpus_is_named(
+    judge: Judge,
+    whole: subject.Subject,
+    tmp_path: Path,
+    name: str,
+    change: Callable[[Path], None],
+) -> None:
+    copy = whole.copy(tmp_path / "copy")
+    [file] = copy.glob(f"{PREPARED}/{name}")
+    change(file)
+    with contextlib.chdir(copy), commands.without_flushing(), commands.shortened():
+        done = commands.resumed(False)
+    assert done.code == 2
+    assert not judge.fault("resume", Mutant(0, [str(file)], ["prepared"]), done, True)
