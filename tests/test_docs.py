@@ -376,5 +376,7 @@ def test_every_setting_named_exists() -> None:
             assert group in plain, key
             assert not setting or setting in plain[group], key
             if value:
-                norm = ["norm=batch"] if key == "norm.statistics" else []  # only of batch norm
+                norm = ["norm=batch"] * (
+                    key in ("norm.statistics", "norm.sync")
+                )  # only of batch norm
                 assert composition.composed(compose("train", [*norm, key + value]))

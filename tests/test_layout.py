@@ -206,9 +206,9 @@ def test_nothing_that_is_read_is_executed() -> None:
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
 BUDGETS = {
-    ("rnn",): 2520,
-    ("model", "translation", "training"): 4430,
-    ("data",): 3710,
+    ("rnn",): 2670,
+    ("model", "translation", "training"): 4530,
+    ("data",): 3750,
     ("report",): 3000,
 }
 """The most lines of Python that rooms may have together; kernels are not counted.

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import chain, zip_longest
 from pathlib import Path
 
@@ -24,13 +23,13 @@ from ..files import (
     write_text,
 )
 from ..shown import brief
-from ..unchanged import remembered
 from . import grammar
+from .checksums import check_git_blob, check_sha256
 from .columns import Columns, columns_of
 from .grammar import generate_splits, load_grammar
 from .opening import check_regular
 from .splitting import Pair, split_by_components
-from .text import read_lines, text_sha256
+from .text import read_lines
 
 Numbered = tuple[int, Pair]
 """A pair, after the number of its line."""
@@ -100,29 +99,6 @@ def unzipped(pairs: Iterable[Pair]) -> tuple[list[str], list[str]]:
     """Return the source lines and the target lines of pairs."""
     kept = list(pairs)
     return [src for src, _ in kept], [tgt for _, tgt in kept]
-
-
-def checksum(config: DataConfig, path: Path) -> str:
-    """Return the SHA-256 of a file's uncompressed text, which of a large file is remembered."""
-    record = Path(config.root) / config.name / "texts.json"
-    return remembered(record, path, partial(text_sha256, path))
-
-
-def check_sha256(config: DataConfig, path: Path, expected: str | None) -> None:
-    """Raise DataError where a file's text has another checksum than the configuration gives."""
-    if expected is not None and (found := checksum(config, path)) != expected:
-        raise DataError(
-            f"{path}: wrong checksum: SHA-256 of text {found}, expected {brief(expected, 64)}, as"
-            f" data={config.name} says"
-        )
-
-
-def check_git_blob(path: Path, expected: str | None) -> None:
-    """Raise DataError where Git would give a file another object name."""
-    data = path.read_bytes()
-    found = hashlib.sha1(f"blob {len(data)}\0".encode() + data, usedforsecurity=False).hexdigest()
-    if expected is not None and found != expected:
-        raise DataError(f"{path}: wrong checksum: git hash {found}, expected {expected}")
 
 
 def splits(config: DataConfig) -> dict[str, SplitConfig]:

@@ -32,7 +32,8 @@ from ..errors import DataError
 from ..files import new_folder
 from ..shown import escaped
 from ..stored import write_checksums
-from .corpora import Skipped, checksum, locate, split_pairs, splits, unzipped
+from .checksums import checksum
+from .corpora import Skipped, locate, split_pairs, splits, unzipped
 from .dataset import ENDS_DTYPE, SIDES, Counts, Manifest, Prepared, ids_dtype
 from .language_check import check_scripts
 from .normalization import clean
