@@ -3,7 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # The stamp's name holds a checksum of the pins: the environment is remade when they change, and only then.
-STAMP := .venv/.ready-$(shell cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1)
+STAMP := .venv/.ready-$(shell cat constraints.txt requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
+PIP := pip install --quiet --disable-pip-version-check
+LOCKED := \# Written by \`make lock\`: the pins of constraints.txt with the SHA-256 of their files; torch's file depends on the machine.
 SWEEP := norm=none,batch,layer
 COMPARED := $(foreach norm,none batch layer,outputs/grammar_en_zh/$(norm)-lstm-small-seed1)
 SIZE ?= quick
@@ -11,7 +13,7 @@ FIRST ?= 0
 KERNELS := $(wildcard seq2seq/rnn/cpu/*.h seq2seq/rnn/cpu/*.cpp seq2seq/model/cpu/*.h seq2seq/model/cpu/*.cpp)
 SANITIZERS := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -g
 
-.PHONY: help setup compare experiments results test test-all test-oldest torture fuzz audit coverage browser lint format types docs build bench sanitize clean
+.PHONY: help setup lock compare experiments results test test-all test-oldest torture fuzz audit coverage browser lint format types docs build bench sanitize clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -24,8 +26,19 @@ $(STAMP):
 	@echo "Making .venv with the pinned packages; this downloads torch and takes some minutes, once."
 	@rm -f .venv/.ready-*
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m $(PIP) --require-hashes --no-deps -r requirements.txt
+	@$(BIN)/python -m $(PIP) -c constraints.txt torch
+	@$(BIN)/python -m $(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
+
+lock:  ## write requirements.txt: the pins of constraints.txt with the checksums of their files (by uv, in .venv-lock)
+	@$(PYTHON) -m venv .venv-lock
+	@.venv-lock/bin/python -m $(PIP) uv
+	@printf "torch ; sys_platform == 'never'\n" > .venv-lock/without.txt
+	@printf '%s\n' "$(LOCKED)" > .venv-lock/head.txt
+	.venv-lock/bin/uv pip compile pyproject.toml --extra dev -c constraints.txt --override .venv-lock/without.txt --no-emit-package torch \
+		--universal --python-version 3.11.5 --generate-hashes --no-header --no-annotate --quiet -o .venv-lock/requirements.txt
+	cat .venv-lock/head.txt .venv-lock/requirements.txt > requirements.txt
 
 compare: $(STAMP)  ## train norm = none, batch, layer on the built-in corpus, score and compare them: table, report.html
 	$(BIN)/python train.py -m $(SWEEP)
@@ -46,7 +59,7 @@ test-all: $(STAMP)  ## the slow tests too
 
 test-oldest:  ## the tests with the oldest packages that pyproject.toml allows, in .venv-oldest
 	@$(PYTHON) -m venv .venv-oldest
-	@.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[dev]'
+	@.venv-oldest/bin/python -m $(PIP) -c constraints-oldest.txt -e '.[dev]'
 	.venv-oldest/bin/python -m pytest
 
 torture: $(STAMP)  ## kill trainings COUNT times (100) at random moments; each must end as one that never was
@@ -98,8 +111,8 @@ fuzz: $(STAMP)  ## damage COUNT (10000) copies of a run; each command gives an e
 
 audit:  ## look for known faults of the pinned packages (pip-audit asks pypi.org; in .venv-audit)
 	@$(PYTHON) -m venv .venv-audit
-	@.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	@.venv-audit/bin/python -m $(PIP) pip-audit
 	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 clean:  ## remove .venv and caches; runs and data stay
-	rm -rf .venv .venv-oldest .venv-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage build dist site
+	rm -rf .venv .venv-oldest .venv-audit .venv-lock .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage build dist site
