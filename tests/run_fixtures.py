@@ -8,14 +8,20 @@ from pathlib import Path
 import pytest
 import runs
 
+from seq2seq.figures import attention_figure
+from seq2seq.training import validation
+
 
 @pytest.fixture(scope="session")
 def two_runs(tmp_path_factory: pytest.TempPathFactory) -> runs.Runs:
     """Return two small trained runs of one corpus.
 
-    The one without a norm has learnt some words, the one with layer norm all words.
+    The one without a norm has learnt some words, the one with layer norm all words. Their attention
+    is drawn.
     """
-    return runs.two_runs(tmp_path_factory.mktemp("runs"))
+    with pytest.MonkeyPatch.context() as drawing:
+        drawing.setattr(validation, "attention_figure", attention_figure)
+        return runs.two_runs(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="session")

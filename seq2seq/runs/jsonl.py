@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,10 +31,10 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
 
 
 def _entries(file: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Yield the lines of `read_metrics` with their entries."""
+    """Yield the entries of `read_metrics`, each with its line: as it is, where it is JSON."""
     for number, line in enumerate(_lines(file) if exists(file) else (), start=1):
         try:
-            entry = _parsed(line)
+            kept, entry = _parsed(line)
         except (ValueError, RecursionError) as error:
             if line.strip() and line.endswith(b"\n"):
                 shown = brief(line.rstrip(b"\n")[:1000].decode(errors="replace"))
@@ -41,7 +42,7 @@ def _entries(file: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
                     f"{file}:{number}: not a JSON object: {shown!r}; {AGAIN}"
                 ) from error
             continue
-        yield line.rstrip(b"\n"), entry
+        yield kept, entry
 
 
 def _lines(file: Path) -> Iterator[bytes]:
@@ -58,14 +59,17 @@ def _lines(file: Path) -> Iterator[bytes]:
             yield line
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
+def _parsed(line: bytes) -> tuple[bytes, dict[str, Any]]:
+    kept = line.rstrip(b"\n") + b"\n"
     try:
         found = orjson.loads(line)  # five times as fast as json
     except orjson.JSONDecodeError:  # NaN and Infinity, as earlier versions wrote them
         found = json.loads(line, parse_constant=lambda _: None)
+        with suppress(TypeError):  # of text that no writer takes
+            kept = json_line(found).encode()
     if not isinstance(found, dict) or type(found.get("update", 0)) is not int:
         raise ValueError("no object, or no number of an update")
-    return found
+    return kept, found
 
 
 def json_line(entry: Mapping[str, Any]) -> str:
@@ -78,13 +82,10 @@ class JsonLines:
     """A file of entries that a run appends to."""
 
     def __init__(self, file: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
-        """Remove those entries of an existing file for which `keep` is false.
-
-        The lines of the others stay as they are.
-        """
+        """Remove those entries of an existing file for which `keep` is false."""
         self.file = file
         if exists(file):
-            kept = [line + b"\n" for line, entry in _entries(file) if keep(entry)]
+            kept = [line for line, entry in _entries(file) if keep(entry)]
             with replacing(file) as temporary:
                 temporary.write_bytes(b"".join(kept))
 

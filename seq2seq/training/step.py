@@ -67,11 +67,18 @@ def train_step(
     tokens = sum(batch.tgt_tokens for batch in batches)
     before = statistics(model, max(max(b.src.size(1), b.tgt.size(1)) for b in batches))
     sums = torch.zeros(2, dtype=torch.float64, device=device)  # loss, nll
-    *earlier, last = batches
-    for batch in earlier:
-        sums += _backward(model, batch, config, device, processes, tokens)
-    with processes.summing(model, at_once=not config.norm.sync):
-        sums += _backward(model, last, config, device, processes, tokens)
+    for number, batch in enumerate(batches, start=1):
+        last = processes.summing(model, at_once=not config.norm.sync)
+        with last if number == len(batches) else nullcontext():
+            share = batch.share(processes.rank, processes.size)
+            if share is None:
+                continue
+            with nullcontext() if batch.is_divided(processes.size) else alone():
+                inputs = share.to(device).inputs
+                with autocast(device, config.trainer.precision):
+                    loss, nll = model(*inputs, config.trainer.label_smoothing, tokens)
+                loss.backward()
+            sums += torch.stack([loss.detach() * tokens, nll])
     processes.share_buffers(model)
     sums = processes.sum(sums)
     limit = config.optimizer.clip_norm or math.inf
@@ -86,25 +93,6 @@ def train_step(
             now.copy_(torch.where(skipped, old, now))
     optimizer.step()
     return Unread(torch.cat([sums, torch.stack([norm.double(), skipped.double()])]), tokens)
-
-
-def _backward(
-    model: Translator,
-    batch: Batch,
-    config: Config,
-    device: torch.device,
-    processes: Processes,
-    tokens: int,
-) -> Tensor:
-    """Add the gradients of this process' share of a batch; return sums of loss and nll (2,)."""
-    share = batch.share(processes.rank, processes.size)
-    if share is None:
-        return torch.zeros(2, dtype=torch.float64, device=device)
-    with nullcontext() if batch.is_divided(processes.size) else alone():
-        with autocast(device, config.trainer.precision):
-            loss, nll = model(*share.to(device).inputs, config.trainer.label_smoothing, tokens)
-        loss.backward()
-    return torch.stack([loss.detach() * tokens, nll]).double()
 
 
 @contextmanager

@@ -307,7 +307,7 @@ def test_a_run_with_damaged_settings_is_named_in_plain_words(
     copied.config_file.write_text("{{")
     done = train_command(*sweep, f"init_from={copied.folder}", *other_text(tmp_path))
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert done.err.startswith(f"train.py: {copied.config_file}: not a configuration of this")
+    assert done.err.startswith(f"train.py: {copied.config_file}: not a configuration (")
     assert "interpolation" not in done.err
     assert not (tmp_path / "outputs").exists()
 
