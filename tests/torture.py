@@ -152,7 +152,7 @@ class Changes:
             return
         self.report.send(f"{event} {path}")
         if self.kill.torn and flags & os.O_APPEND:
-            file = os.open(path, os.O_WRONLY | os.O_APPEND)
+            file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
             os.write(file, b'{"kind": "tr')
         os.kill(os.getpid(), signal.SIGKILL)
 

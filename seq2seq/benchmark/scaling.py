@@ -108,7 +108,7 @@ def train(overrides: Sequence[str], updates: int, seen: Trained) -> None:
             return is_over() or len(seconds_of(log)) >= updates
 
         most = most_memory(process, is_done)
-        seconds = seconds_of(log)
+        seconds = seconds_of(log)[:updates]  # it may have made more since
     if len(seconds) < updates:
         raise RuntimeError(f"{len(seconds)} updates were logged; expected {updates}")
     seen.starts += first
