@@ -5,7 +5,6 @@ BIN := .venv/bin
 # The stamp's name holds a checksum of the pins: the environment is remade when they change, and only then.
 STAMP := .venv/.ready-$(shell cat constraints.txt requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
 PIP := pip install --quiet --disable-pip-version-check
-LOCKED := \# Written by \`make lock\`: the pins of constraints.txt with the SHA-256 of their files; torch's file depends on the machine.
 SWEEP := norm=none,batch,layer
 COMPARED := $(foreach norm,none batch layer,outputs/grammar_en_zh/$(norm)-lstm-small-seed1)
 SIZE ?= quick
@@ -35,10 +34,8 @@ lock:  ## write requirements.txt: the pins of constraints.txt with the checksums
 	@$(PYTHON) -m venv .venv-lock
 	@.venv-lock/bin/python -m $(PIP) uv
 	@printf "torch ; sys_platform == 'never'\n" > .venv-lock/without.txt
-	@printf '%s\n' "$(LOCKED)" > .venv-lock/head.txt
-	.venv-lock/bin/uv pip compile pyproject.toml --extra dev -c constraints.txt --override .venv-lock/without.txt --no-emit-package torch \
-		--universal --python-version 3.11.5 --generate-hashes --no-header --no-annotate --quiet -o .venv-lock/requirements.txt
-	cat .venv-lock/head.txt .venv-lock/requirements.txt > requirements.txt
+	UV_CUSTOM_COMPILE_COMMAND='make lock' .venv-lock/bin/uv pip compile pyproject.toml --extra dev -c constraints.txt --override .venv-lock/without.txt --no-emit-package torch \
+		--universal --python-version 3.11.5 --generate-hashes --no-annotate --quiet -o requirements.txt
 
 compare: $(STAMP)  ## train norm = none, batch, layer on the built-in corpus, score and compare them: table, report.html
 	$(BIN)/python train.py -m $(SWEEP)

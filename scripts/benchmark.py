@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SIZES = ("small", "full")
 PRECISIONS = [precision.value for precision in Precision]
-at_least_one = whole(Range(at_least=1))
+at_least_one, at_least_two = (whole(Range(at_least=n)) for n in (1, 2))
 NORMS = "none,batch,layer,rms"
 ABOUT = {
     "layers": """Measure one recurrent layer, compared with torch.nn's.
@@ -120,6 +120,8 @@ def add_options(command: argparse.ArgumentParser, name: str) -> None:
             action="store_true",
             help="torch.compile of the layers' reference, too; compiling it takes minutes",
         )
+    if name != "layers":
+        add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings as for train.py")
     if name == "scaling":
         add_sizes(command)
     elif name != "layers":
@@ -139,12 +141,11 @@ def add_sizes(command: argparse.ArgumentParser) -> None:
     )
     add(
         "--updates",
-        type=whole(Range(at_least=2)),
+        type=at_least_two,
         default=20,
         metavar="N",
         help="updates of each start (default: 20)",
     )
-    add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings as for train.py")
 
 
 def add_translators(command: argparse.ArgumentParser, name: str) -> None:
@@ -157,7 +158,6 @@ def add_translators(command: argparse.ArgumentParser, name: str) -> None:
         help="corpus of configs/data (default: grammar_en_zh); a published one has the sizes that"
         " other toolkits were measured with: 8,000 joint pieces, 256, 512, 64 sentences a batch",
     )
-    add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings as for train.py")
     what = "the first one is started" if name == "startup" else "with commas"
     add("--norms", default=NORMS, metavar="NAMES", help=f"norms, {what} (default: {NORMS})")
     if name not in ("startup", "processes"):
@@ -184,7 +184,7 @@ def add_amounts(command: argparse.ArgumentParser, name: str) -> None:
     if name == "processes":
         add(
             "--processes",
-            type=whole(Range(at_least=2)),
+            type=at_least_two,
             default=2,
             metavar="N",
             help="processes that train together (default: 2)",

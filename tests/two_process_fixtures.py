@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from two_processes import StartTwo, one_of_two, run_two, variables
+from two_processes import StartTwo, one_of_two, run_together, variables
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def start_two(toy: list[str], tmp_path: Path) -> StartTwo:
     def start(folder: str, *overrides: str) -> str:
         arguments = [*toy, f"hydra.run.dir={folder}", *overrides]
         given = (arguments, tmp_path, variables())
-        run_two(one_of_two, given)
+        run_together(one_of_two, given)
         return "".join((tmp_path / f"output{rank}").read_text() for rank in range(2))
 
     return start

@@ -43,7 +43,7 @@ def variables() -> list[dict[str, str]]:
     ]
 
 
-def run_two(function: Callable[..., None], given: tuple[object, ...], count: int = 2) -> None:
+def run_together(function: Callable[..., None], given: tuple[object, ...], count: int = 2) -> None:
     """Run a function in two processes, or more, which get their number and what is given to all."""
     all_ = start_processes(function, given, nprocs=count, join=False, start_method="forkserver")
     deadline = time.monotonic() + LIMIT

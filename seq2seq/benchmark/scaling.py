@@ -71,7 +71,7 @@ def scales(
         for size in tqdm(sizes, "preparing", unit="corpus", disable=None):
             files = write_corpus(Path(place) / str(size), size)
             asked[size] = ["data=files", f"data.root={place}", *files, *overrides]
-            prepared[size] = timed(command("prepare", *asked[size], "trainer.progress=false"))
+            prepared[size] = watched(command("prepare", *asked[size], "trainer.progress=false"))
         seen = {size: Trained() for size in sizes}
         for number, size in tqdm(list(product(range(1 + rounds), sizes)), "training", disable=None):
             train(asked[size], updates, Trained() if number == 0 else seen[size])  # 0: cold files
@@ -86,7 +86,7 @@ def scale(size: int, prepared: tuple[float, float], seen: Trained) -> Scale:
     return Scale(f"{size:,} pairs", *prepared, *starts, updates, seen.mebibytes)
 
 
-def timed(words: Sequence[str]) -> tuple[float, float]:
+def watched(words: Sequence[str]) -> tuple[float, float]:
     """Run a command; return its seconds and the most MiB of it; RuntimeError where it fails."""
     started = time.perf_counter()
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

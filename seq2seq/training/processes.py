@@ -11,7 +11,6 @@ every process, and its end may wait for ever for that of its group.
 
 import importlib
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -66,7 +65,7 @@ class Processes:
             yield
             return
         sums = Sums([p for p in model.parameters() if p.requires_grad])
-        hooks = [p.register_post_accumulate_grad_hook(sums.add) for p in sums.parts if at_once]
+        hooks = [p.register_post_accumulate_grad_hook(sums.add) for p in sums.part_of if at_once]
         try:
             yield
         finally:
@@ -117,44 +116,40 @@ class Sums:
     """
 
     def __init__(self, parameters: list[nn.Parameter]) -> None:
-        self.parts = dict[nn.Parameter, int]()
-        """Parameter -> number of its part."""
-        size = 0
+        self.parts = list[list[nn.Parameter]]()
+        size = PART
         for p in reversed(parameters):
-            self.parts[p] = size // PART
+            if size >= PART:
+                self.parts.append([])
+                size = 0
+            self.parts[-1].append(p)
             size += p.nbytes
-        self.waits_for = Counter(self.parts.values())
-        """Number of a part -> gradients that it has not got."""
+        self.part_of = {p: number for number, part in enumerate(self.parts) for p in part}
+        self.missing = [len(part) for part in self.parts]
+        """Of each part, the gradients that it has not got."""
         self.begun: list[tuple[Tensor, Any]] = []
         """Of each part that has begun its gradients, one after the other, and what to wait for."""
 
-    def of(self, part: int) -> list[nn.Parameter]:
-        """Return the parameters of a part."""
-        return [p for p, number in self.parts.items() if number == part]
-
     def add(self, parameter: Tensor) -> None:
         """Note that a gradient is there; begin the parts that are complete."""
-        self.waits_for[self.parts[cast(nn.Parameter, parameter)]] -= 1
-        numbers = list(self.waits_for)
-        while len(self.begun) < len(numbers) and not self.waits_for[numbers[len(self.begun)]]:
-            _all(self.begin, numbers[len(self.begun)])
+        self.missing[self.part_of[cast(nn.Parameter, parameter)]] -= 1
+        while len(self.begun) < len(self.parts) and not self.missing[len(self.begun)]:
+            _all(self.begin)
 
-    def begin(self, part: int) -> None:
-        """Begin to sum the gradients of a part."""
-        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.of(part)]
+    def begin(self) -> None:
+        """Begin to sum the gradients of the next part."""
+        part = self.parts[len(self.begun)]
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in part]
         whole = torch.cat([grad.flatten() for grad in grads])
         self.begun.append((whole, dist.all_reduce(whole, async_op=True)))
 
     def finish(self) -> None:
         """Begin the other parts, wait for all sums, and make them the gradients."""
-        for part in list(self.waits_for)[len(self.begun) :]:
-            self.begin(part)
-        for part, (whole, work) in zip(self.waits_for, self.begun, strict=True):
+        while len(self.begun) < len(self.parts):
+            self.begin()
+        for part, (whole, work) in zip(self.parts, self.begun, strict=True):
             work.wait()
-            parameters = self.of(part)
-            for p, grad in zip(
-                parameters, whole.split([p.numel() for p in parameters]), strict=True
-            ):
+            for p, grad in zip(part, whole.split([p.numel() for p in part]), strict=True):
                 p.grad = grad.view_as(p)
 
 

@@ -68,8 +68,8 @@ def train_step(
     before = statistics(model, max(max(b.src.size(1), b.tgt.size(1)) for b in batches))
     sums = torch.zeros(2, dtype=torch.float64, device=device)  # loss, nll
     for number, batch in enumerate(batches, start=1):
-        last = processes.summing(model, at_once=not config.norm.sync)
-        with last if number == len(batches) else nullcontext():
+        is_last, at_once = number == len(batches), not config.norm.sync
+        with processes.summing(model, at_once) if is_last else nullcontext():
             share = batch.share(processes.rank, processes.size)
             if share is None:
                 continue

@@ -97,11 +97,11 @@ def test_a_training_that_ends_too_early_is_reported(
 
 
 def test_a_command_that_fails_is_reported() -> None:
-    seconds, most = scaling.timed([sys.executable, "-c", "import time; time.sleep(0.2)"])
+    seconds, most = scaling.watched([sys.executable, "-c", "import time; time.sleep(0.2)"])
     assert 0.2 < seconds < 60
     assert 1 < most < 100
     with pytest.raises(RuntimeError, match=r"exit code 3: no$"):
-        scaling.timed([sys.executable, "-c", "import sys; print('no', file=sys.stderr); exit(3)"])
+        scaling.watched([sys.executable, "-c", "import sys; print('no', file=sys.stderr); exit(3)"])
 
 
 def test_sizes_take_turns_and_are_shown(
@@ -117,7 +117,7 @@ def test_sizes_take_turns_and_are_shown(
         seen.updates += [0.25] * (updates - 1)
         seen.mebibytes = 300
 
-    monkeypatch.setattr(scaling, "timed", lambda words: (1.5, 200.0))
+    monkeypatch.setattr(scaling, "watched", lambda words: (1.5, 200.0))
     monkeypatch.setattr(scaling, "train", train)
     measure: Command = script("benchmark")
     sizes = "--pairs", "30,60", "--updates", "5", "--rounds", 2

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import composed
 from runs import Script
-from two_processes import run_two, variables
+from two_processes import run_together, variables
 
 from seq2seq.benchmark import processes, together
 from seq2seq.benchmark.processes import Group, groups
@@ -58,7 +58,7 @@ def both_ways(rank: int, job: Job, folder: Path, environments: list[dict[str, st
 
 
 def test_ddp_makes_the_updates_of_this_program(job: Job, tmp_path: Path) -> None:
-    run_two(both_ways, (job, tmp_path, variables()))
+    run_together(both_ways, (job, tmp_path, variables()))
     for rank in range(2):
         ours, theirs = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert ours.keys() == theirs.keys()

@@ -192,11 +192,10 @@ def _bad_error(mutant: Mutant, done: Outcome, siblings: dict[str, list[str]]) ->
     if any(Path(file).is_relative_to(CORPUS) for file in mutant.files):
         names.append("trained on other text")
     if "run/config.yaml" in mutant.files:
-        names.append("expected a run that train.py has begun")  # without it none has
-    if "run/config.yaml" in mutant.files:
         names.append("corpus/")  # another file of text than the run's, with what is wrong about it
-    if "run/config.yaml" in mutant.files and SETTING.search(done.err):
-        return ""  # another value of a setting, of which the error speaks
+        names.append("expected a run that train.py has begun")  # without it none has
+        if SETTING.search(done.err):
+            return ""  # another value of a setting, of which the error speaks
     if not any(name in done.err for name in names):
         return f"names none of {', '.join(names)}: {done.err[-2000:]!r}"
     return ""

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from oracles import CELLS, randomised
 from torch import Tensor
 from torch.nn.utils.rnn import pack_sequence
-from two_processes import run_two
+from two_processes import run_together
 
 from seq2seq.rnn import NormConfig, NormKind, RecurrentLayers, Statistics
 from seq2seq.rnn.synchronization import alone, is_shared
@@ -97,7 +97,7 @@ def several(
 ) -> list[dict[str, Any]]:
     """What each of several processes has found, by case."""
     folder = tmp_path_factory.mktemp("several")
-    run_two(one_of_several, (folder, request.param), request.param)
+    run_together(one_of_several, (folder, request.param), request.param)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(request.param)]
 
 

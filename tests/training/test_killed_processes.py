@@ -17,7 +17,7 @@ from two_processes import (
     StartTwo,
     losses,
     one_of_two,
-    run_two,
+    run_together,
     variables,
 )
 from update_actions import acting_at
@@ -42,7 +42,7 @@ def test_two_stopped_processes_go_on_as_one(
     toy: list[str], train_here: TrainHere, tmp_path: Path
 ) -> None:
     """One of them is asked to stop, and both save together; then one trains both shares."""
-    run_two(one_gets_a_signal, ([*toy, "hydra.run.dir=moved", *PLAIN], tmp_path, variables()))
+    run_together(one_gets_a_signal, ([*toy, "hydra.run.dir=moved", *PLAIN], tmp_path, variables()))
     assert "SIGTERM: saved at update 5" in (tmp_path / "output0").read_text()
     train_here(tmp_path / "moved", *PLAIN)
     train_here(tmp_path / "one", *PLAIN)

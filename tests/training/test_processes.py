@@ -28,7 +28,7 @@ from two_processes import (
     last,
     losses,
     one_of_two,
-    run_two,
+    run_together,
     variables,
 )
 
@@ -230,7 +230,7 @@ def half_in_ddp(rank: int, folder: Path) -> None:
 def ddp(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of the gradients that two processes have saved."""
     folder = tmp_path_factory.mktemp("ddp")
-    run_two(half_in_ddp, (folder,))
+    run_together(half_in_ddp, (folder,))
     return folder
 
 
@@ -275,7 +275,7 @@ def test_two_processes_skip_an_update_together(
 ) -> None:
     """They go on as one process that skips the same update."""
     plain = ["norm=layer", "model.dropout=0", "trainer.log_every=1"]
-    run_two(one_is_spoiled, ([*toy, "hydra.run.dir=two", *plain], tmp_path, variables()))
+    run_together(one_is_spoiled, ([*toy, "hydra.run.dir=two", *plain], tmp_path, variables()))
     assert "update      3  skipped" in (tmp_path / "output0").read_text()
     assert "skipped" not in (tmp_path / "output1").read_text(), "one process speaks for both"
     spoiled_third(monkeypatch)
