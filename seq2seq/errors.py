@@ -12,6 +12,13 @@ class TrainingError(RuntimeError):
     """A failure during training (exit code 1)."""
 
 
+class Diverged(TrainingError):
+    """Loss or gradient was not finite too often. An experiment counts it; the rest is a failure."""
+
+    BEGINS = "diverged: "
+    """How its message begins, also in a run's failure.txt."""
+
+
 class Stopped(BaseException):
     """The run was asked to stop and has saved its state.
 

@@ -8,6 +8,8 @@ import json
 import re
 from typing import Any
 
+from .errors import Diverged
+
 _ACTS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters, Unicode's line ends, and halves of characters."""
 _MARKDOWN = re.compile(r"[&<~$\\`*\[\]|#]|(?<![^\W_])_|_(?![^\W_])")
@@ -59,10 +61,17 @@ def as_message(text: str) -> str:
 
 
 def failed_job(overrides: str, reason: str) -> str:
-    """Return the message about a failed job; of many overrides the last, which a sweep varies."""
-    room = max(LONGEST - len(f"failed: : {reason}"), VALUE)
+    """Return the message about a job that failed or diverged.
+
+    Of many overrides it names the last, which a sweep varies. What may help a run that diverged is
+    left out: its divergence is a result of the sweep.
+    """
+    begins = "failed: "
+    if reason.startswith(Diverged.BEGINS):
+        begins, reason = Diverged.BEGINS, reason.removeprefix(Diverged.BEGINS).partition(";")[0]
+    room = max(LONGEST - len(f"{begins}: {reason}"), VALUE)
     named = overrides if len(overrides) <= room else ELLIPSIS + overrides[1 - room :]
-    return as_message(f"failed: {named}: {reason}")
+    return as_message(f"{begins}{named}: {reason}")
 
 
 def _cut(line: str, words: "re.Pattern[str]", most: int) -> str:

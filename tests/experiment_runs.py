@@ -5,8 +5,9 @@ from typing import Any
 
 from synthetic import SEEDS, curve, record
 
+from seq2seq.config import ModelConfig
 from seq2seq.report.experiments.gradient_flow import NOTICEABLE as NOTICEABLE_GROWTH
-from seq2seq.report.experiments.gradient_flow import SPAN
+from seq2seq.report.experiments.growth import SPAN
 from seq2seq.report.experiments.train_eval_gap import NOTICEABLE
 from seq2seq.report.statistics import Outcome
 from seq2seq.runs.records import RunRecord
@@ -158,6 +159,30 @@ def gradient_flow(effect: int) -> Iterator[RunRecord]:
                 )
 
 
+def robustness(effect: int) -> Iterator[RunRecord]:
+    """Layer norm's loss rises half as fast with the distance from the best rate or scale (1).
+
+    It does so twice as fast (-1), or at the same pace but for noise (0).
+    """
+    for seed in SEEDS:
+        for norm in ("none", "layer"):
+            noise = 4 * NOISE[seed] * (norm == "layer") * (effect == 0)
+            pace = 0.02 * 2.0 ** (noise - effect * (norm == "layer"))
+            for scale, layers in ((0.1, 1), (0.01, 1), (1.0, 1), (0.1, 4)):
+                for power in range(-5, 6):
+                    away = abs(power) + (0 if scale == 0.1 else 4) + layers / 4
+                    yield record(
+                        norm,
+                        seed,
+                        "robustness",
+                        lr=0.01 * 2.0**power,
+                        model=ModelConfig(
+                            init_scale=scale, encoder_layers=layers, decoder_layers=layers
+                        ),
+                        results={"valid_loss": 1 + pace * away},
+                    )
+
+
 def invariance(effect: int) -> Iterator[RunRecord]:
     """Outputs change as the table says (1), or one of them does not (-1)."""
     for seed in SEEDS:
@@ -181,7 +206,10 @@ def invariance(effect: int) -> Iterator[RunRecord]:
 
 BUILDERS = {
     f.__name__: f
-    for f in (convergence, length, batch_size, train_eval_gap, gradient_flow, invariance)
+    for f in (
+        *(convergence, length, batch_size, train_eval_gap, gradient_flow, robustness),
+        invariance,
+    )
 }
 
 

@@ -129,6 +129,8 @@ def test_a_failed_job_is_named_by_its_last_overrides() -> None:
     assert found.startswith("failed: …")
     assert found.endswith("data.key49=1 norm=batch seed=3: seed=3: expected 2")
     assert failed_job("seed=3", "bad") == "failed: seed=3: bad"
+    stopped = "diverged: update 3: loss nan: not finite; try a lower optimizer.lr"
+    assert failed_job("seed=3", stopped) == "diverged: seed=3: update 3: loss nan: not finite"
     assert "norm=batch seed=3: word" in failed_job(many, "word " * 20)
 
 

@@ -13,12 +13,15 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from seq2seq.errors import Diverged
 from seq2seq.shown import escaped, failed_job
 
 
@@ -60,23 +63,41 @@ class Recorder(Launcher):
     ) -> Sequence[JobReturn]:
         """Run the jobs; raise the error of the first failed one, for which Hydra prints a line.
 
-        If one was killed or the sweep was stopped, the launcher raises and returns none of them.
+        A run that diverged is a result of the sweep, and no failure. If one was killed or the sweep
+        was stopped, the launcher raises and returns none of them.
         """
         self.launched = True
         returned = self.launcher.launch(job_overrides, initial_job_idx)
         self.returned += returned
         for job in returned:
-            if job.status is JobStatus.FAILED:
+            if job.status is JobStatus.FAILED and not isinstance(job._return_value, Diverged):
                 raise job._return_value
-        return returned
+        return [job for job in returned if job.status is not JobStatus.FAILED]
 
 
 class SweepWithSummary(BasicSweeper):
-    """Runs every combination of the given values, then reports how many jobs failed and which."""
+    """Runs every combination of the given values, then reports how many jobs failed and which.
+
+    With `cases` it does so for each of them: overrides with values of their own, such as
+    "model.init_scale=0.02,1", apart from those that the command line sets too. "" is the case
+    without any. Equal jobs run once.
+    """
+
+    def __init__(
+        self,
+        max_batch_size: int | None,
+        params: dict[str, str] | None = None,
+        cases: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(max_batch_size, params)
+        self.cases = cases or [""]
+        self.given: set[str] = set()
+        """Keys of the settings on the command line."""
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run all jobs; raise the error of the first failed one."""
         assert self.launcher is not None
+        self.given = {o.get_key_element() for o in self.parsed(arguments)}
         self.launcher = recorder = Recorder(self.launcher)
         self.places: list[Place] = []
         self.began = time.time()
@@ -86,6 +107,24 @@ class SweepWithSummary(BasicSweeper):
             if recorder.launched:
                 results = self.results(recorder.returned)
                 summarise(results, stopped=len(recorder.returned) < len(results))
+
+    def parsed(self, overrides: Sequence[str]) -> list[Override]:
+        """Return overrides as Hydra reads them."""
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        return parser.parse_overrides(list(overrides))
+
+    def split_arguments(  # type: ignore[override]  # Hydra's is static, and called on the object
+        self, overrides: list[Override], max_batch_size: int | None
+    ) -> list[list[list[str]]]:
+        """Return the jobs of every case, in batches; each job is a list of overrides."""
+        jobs: dict[tuple[str, ...], None] = {}
+        for case in self.cases:
+            own = [o for o in self.parsed(case.split()) if o.get_key_element() not in self.given]
+            (all_values,) = BasicSweeper.split_arguments([*overrides, *own], None)
+            jobs |= dict.fromkeys(map(tuple, all_values))
+        split = BasicSweeper.split_overrides_to_chunks([list(job) for job in jobs], max_batch_size)
+        return list(split)
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Compose each job's configuration, and keep the folder that it names.
@@ -121,8 +160,9 @@ class SweepWithSummary(BasicSweeper):
 
 def returned_result(overrides: str, job: JobReturn) -> Result:
     """Return the outcome of a job whose end the launcher has seen."""
-    failed = job.status is JobStatus.FAILED
-    return Result(overrides, "failed" if failed else "finished", job._return_value)
+    found = job._return_value
+    failed = "diverged" if isinstance(found, Diverged) else "failed"
+    return Result(overrides, failed if job.status is JobStatus.FAILED else "finished", found)
 
 
 def result_in_folder(overrides: str, place: Place, began: float) -> Result:
@@ -135,7 +175,8 @@ def result_in_folder(overrides: str, place: Place, began: float) -> Result:
 
     run = Run(place.folder)
     state = run.state()
-    tells = run.config_file if place.overwrite else run.failure_file if state == "failed" else None
+    failed = state in ("failed", "diverged")
+    tells = run.config_file if place.overwrite else run.failure_file if failed else None
     if tells is not None and (not tells.exists() or tells.stat().st_mtime < began):
         return Result(overrides, "not begun")
     return Result(overrides, state, run.failure())
@@ -147,13 +188,16 @@ def summarise(results: Sequence[Result], stopped: bool) -> None:
     If the launcher gave up, as on a cluster, unfinished jobs may still be running.
     """
     count = Counter(result.state for result in results)
-    said = f"{count['finished']} of {len(results)} jobs done, {count['failed']} failed"
+    done = count["finished"] + count["diverged"]
+    said = f"{done} of {len(results)} jobs done, {count['failed']} failed"
+    if count["diverged"]:
+        said += f", {count['diverged']} diverged"
     rest = f", {count['unfinished']} unfinished, {count['not begun']} not begun" if stopped else ""
     print(f"sweep{' stopped' if stopped else ''}: {said}{rest}")
     for result in results:
         if result.state == "unfinished":
             print(f"unfinished: {escaped(result.overrides)}")
-        elif result.state == "failed":
+        elif result.state in ("failed", "diverged"):
             print(failed_job(result.overrides, str(result.reason)), file=sys.stderr)
 
 
@@ -168,5 +212,6 @@ def register() -> None:
             "_target_": f"{__name__}.{SweepWithSummary.__name__}",
             "max_batch_size": None,
             "params": None,
+            "cases": None,
         },
     )

@@ -95,6 +95,12 @@ class ModelConfig:
 
     Gains and shifts of norms keep their own initial values.
     """
+    spectral_radius: float | None = number(None, above=0, at_most=100)
+    """Spectral radius of each gate's W_hh at the start; null: what init_scale gives.
+
+    Every W_hh of encoder and decoder is multiplied by one number a gate. Without norms, radii below
+    and above 1 are where states vanish and explode (Pascanu et al. 2013, section 2).
+    """
     source_embeddings: str | None = path()
     """File of pretrained embeddings of source words, in word2vec's text format or GloVe's."""
     target_embeddings: str | None = path()

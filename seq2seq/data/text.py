@@ -3,11 +3,11 @@
 import codecs
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
-from functools import cache
+from collections.abc import Iterator
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import DataError
 from .opening import open_text
@@ -17,13 +17,30 @@ _LONG_RUN = re.compile("[\u4e00-\u9fff]{2000}")
 SPACE_BY_CJK = re.compile(f"(?<=[{_CJK}]) | (?=[{_CJK}])")
 
 
-def decoded_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
-    """Yield lines of UTF-8 bytes as text, without the LF or CRLF that ends them.
+class SupportsReadline(Protocol):
+    """A binary file, as far as reading lines needs it."""
+
+    def readline(self, size: int, /) -> bytes:
+        """Return the next line, or its next `size` bytes."""
+        ...
+
+
+LONGEST_LINE = 2**24
+"""The most bytes of a line: a file of anything but text may have no line end at all."""
+
+
+def decoded_lines(file: SupportsReadline, name: str) -> Iterator[str]:
+    """Yield the lines of UTF-8 bytes as text, without the LF or CRLF that ends them.
 
     A byte order mark at the very start is dropped. Raise DataError with `name`, line and byte where
-    the bytes are not UTF-8.
+    the bytes are not UTF-8, and for a line of more than 16 MB.
     """
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE), b""), start=1):
+        if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+            raise DataError(
+                f"{name}:{number}: a line of {LONGEST_LINE >> 20} MB or more; expected text, with"
+                " one sentence a line"
+            )
         raw = line.removesuffix(b"\n").removesuffix(b"\r")
         raw = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
         try:

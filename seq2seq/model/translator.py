@@ -22,6 +22,7 @@ from .linear import Linear
 from .loss import linear_cross_entropy
 from .memory import Memory
 from .packing import Packing
+from .recurrent_weights import recurrent_weights, set_spectral_radius
 from .weight_drop import call_with_dropped_weights
 
 STEPS = 8
@@ -85,13 +86,17 @@ class Translator(nn.Module):
     def reset_parameters(self) -> None:
         """Draw weights and biases from U(-init_scale, init_scale).
 
-        Gains and shifts of norms keep the initial values of their layer.
+        Gains and shifts of norms keep the initial values of their layer. With `spectral_radius`
+        each W_hh is then multiplied, gate by gate, to have this radius.
         """
         scale = self.config.init_scale
         for name, parameter in self.named_parameters():
             if not is_norm_parameter(name):
                 nn.init.uniform_(parameter, -scale, scale)
         with torch.no_grad():
+            if self.config.spectral_radius is not None:
+                for _, weight in recurrent_weights(self):
+                    set_spectral_radius(weight, self.config.spectral_radius)
             for embedding in (self.src_embedding, self.tgt_embedding):
                 embedding.weight[self.vocabulary.pad_id].zero_()
 

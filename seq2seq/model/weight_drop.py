@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .dropout import dropout_mask
+from .recurrent_weights import recurrent_weights
 
 
 def dropped_weights(module: nn.Module, p: float) -> dict[str, Tensor]:
@@ -16,8 +17,7 @@ def dropped_weights(module: nn.Module, p: float) -> dict[str, Tensor]:
     """
     return {
         name: weight * dropout_mask(weight, weight.shape, p)
-        for name, weight in module.named_parameters()
-        if name.rpartition(".")[2].startswith("weight_hh")
+        for name, weight in recurrent_weights(module)
     }
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..model.recurrent_weights import largest_singular_value
 from ..rnn import Layout, RecurrentLayers, batch_statistics, steps
 from .subject import Subject
 
@@ -25,9 +26,16 @@ SEED = 1
 
 
 def gradient_flow(subject: Subject) -> Iterator[dict[str, Any]]:
-    """Yield the sizes of sums and gradients by step, for each configured length."""
+    """Yield the sizes of sums and gradients by step, for each configured length.
+
+    singular_value is the largest one of the matrices of W_hh: where it is below 1, the gradient of
+    a plain cell without a norm must shrink at every step (Pascanu et al. 2013, section 2.1).
+    """
+    layer = subject.first_layer()
+    stretch = largest_singular_value(layer.get_parameter("weight_hh_l0"))
     for length in subject.config.probe.lengths:
-        yield {"length": length, **flow(subject.first_layer(), subject.running_text(length))}
+        found = flow(layer, subject.running_text(length))
+        yield {"length": length, "singular_value": stretch, **found}
 
 
 def flow(layer: RecurrentLayers, x: Tensor) -> dict[str, list[float]]:
@@ -75,9 +83,10 @@ def flow(layer: RecurrentLayers, x: Tensor) -> dict[str, list[float]]:
 
 def _size(v: Tensor) -> float:
     """Return the root mean square over rows and features."""
-    return v.square().mean().sqrt().item()
+    scale = v.abs().max()  # the square of a large double is not finite
+    return 0.0 if scale == 0 else (scale * (v / scale).square().mean().sqrt()).item()
 
 
 def _norm(gradient: Tensor | None) -> float:
     """Return the root mean square over rows (B, H) of their Euclidean norm; 0 for None."""
-    return 0.0 if gradient is None else math.sqrt(gradient.square().sum(1).mean().item())
+    return 0.0 if gradient is None else math.sqrt(gradient.size(1)) * _size(gradient)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -84,6 +84,31 @@ class Panel:
 
 
 @dataclass
+class HeatMap:
+    """A factor by a number and a name: colours from halved to doubled, with the factor as text."""
+
+    title: str
+    x_label: str
+    rows: dict[str, dict[float, float]]
+    """Name -> x -> log2 of the factor; nan where there is none."""
+    what: str
+    """What the factor is of."""
+    marks: dict[str, float] = field(default_factory=dict)
+    """Label -> x of a vertical line."""
+    log_x: ClassVar[bool] = False
+    """As all below: the page offers no choice of axes and no smoothing."""
+    log_y: ClassVar[bool] = False
+    positive_x: ClassVar[bool] = False
+    positive_y: ClassVar[bool] = False
+    smooths: ClassVar[bool] = False
+
+    @property
+    def x(self) -> list[float]:
+        """All x in order."""
+        return sorted({x for row in self.rows.values() for x in row})
+
+
+@dataclass
 class Chart:
     """Related panels: side by side in a file, one at a time on the page."""
 
@@ -91,7 +116,22 @@ class Chart:
     """Name of its files and of its place on the page."""
     title: str
     caption: str
-    panels: list[Panel]
+    panels: Sequence[Panel] | Sequence[HeatMap]
+
+    @property
+    def curves(self) -> list[Panel]:
+        """The panels with lines."""
+        return [panel for panel in self.panels if isinstance(panel, Panel)]
+
+    @property
+    def maps(self) -> list[HeatMap]:
+        """The panels that are heat maps."""
+        return [panel for panel in self.panels if isinstance(panel, HeatMap)]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no panel has anything to show."""
+        return not any(p.lines for p in self.curves) and not any(p.rows for p in self.maps)
 
 
 @dataclass

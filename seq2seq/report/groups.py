@@ -40,6 +40,8 @@ class Design:
     """Settings that follow from those that are compared."""
     compares_norms: bool = False
     """Whether each norm is compared as a whole: its scores, cost and translations."""
+    counts_diverged: bool = False
+    """Whether a run that diverged is one of its results, though it has none itself."""
 
     @property
     def free(self) -> tuple[str, ...]:
@@ -60,7 +62,10 @@ class Group:
     corpus: str
     design: Design = NO_EXPERIMENT
     runs: list[RunRecord] = field(default_factory=list)
-    """Finished runs that differ in nothing but the seed and what is compared."""
+    """Finished runs that differ in nothing but the seed and what is compared.
+
+    Diverged ones too, where the design counts them.
+    """
     left_out: list[RunRecord] = field(default_factory=list)
     """All other runs."""
     notes: list[str] = field(default_factory=list)
@@ -155,7 +160,8 @@ class Group:
     @property
     def split(self) -> str:
         """The split whose scores are compared: test, or valid if a run has no test set."""
-        return "test" if all(run.results and run.results.test for run in self.runs) else "valid"
+        results = [run.results for run in self.runs if run.status != "diverged"]
+        return "test" if all(found and found.test for found in results) else "valid"
 
     def scores(self, run: RunRecord) -> Score:
         """Return the scores of a finished run on that split."""
@@ -217,9 +223,10 @@ def groups(runs: Sequence[RunRecord], designs: Mapping[str, Design]) -> list[Gro
 def _group(group: Group, members: list[RunRecord]) -> Group:
     """Fill a group with the runs that can be compared, and with the others and their reasons."""
     compared, free = group.design.compared, group.design.free
-    finished = [run for run in members if run.status == "finished"]
-    usual = _most_common([_others(run, free) for run in finished])
-    alike = [run for run in finished if _others(run, free) == usual]
+    ends = ("finished", "diverged") if group.design.counts_diverged else ("finished",)
+    ended = [run for run in members if run.status in ends]
+    usual = _most_common([_others(run, free) for run in ended])
+    alike = [run for run in ended if _others(run, free) == usual]
     text = _most_common([run.test_text for run in alike if run.test_text])
     seen: dict[tuple[str, ...], RunRecord] = {}
     for run in members:
@@ -228,7 +235,7 @@ def _group(group: Group, members: list[RunRecord]) -> Group:
             for setting, value in run.settings.items()
             if setting == "seed" or (setting.startswith(compared) and setting not in NO_SETTINGS)
         )
-        run.left_out = _reason(run, _others(run, free), usual or {}, text, seen.get(key))
+        run.left_out = _reason(run, ends, _others(run, free), usual or {}, text, seen.get(key))
         if run.left_out:
             group.left_out.append(run)
         else:
@@ -257,13 +264,14 @@ def _most_common(found: Sequence[Found]) -> Found | None:
 
 def _reason(
     run: RunRecord,
+    ends: Sequence[str],
     own: dict[str, str],
     usual: dict[str, str],
     text: str | None,
     twin: RunRecord | None,
 ) -> str:
     """Return why a run cannot be compared with the others; empty where it can."""
-    if run.status == "failed":
+    if run.status not in ends and run.status in ("failed", "diverged"):
         return f"failed: {run.failure}"
     if run.status == "unfinished":
         return f"has not finished; resume it with: {run.run.resume_command()}"

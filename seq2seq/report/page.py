@@ -23,7 +23,7 @@ from .columns import COLUMNS
 from .examples import worked_examples
 from .experiments import EXPERIMENTS, charts, groups, tables, verdicts
 from .experiments.base import Statement
-from .experiments.verdict import Verdict
+from .experiments.verdict import Verdict, correct
 from .groups import Group
 from .norms import NormRow, norm_rows, norms_table
 from .templates import rendered_template
@@ -117,16 +117,14 @@ def sections_of(found: Sequence[Group], rows: Sequence[list[NormRow]]) -> list[S
         stems = [f"{place}-{stem}" for place, stem in enumerate(stems, 1)]
     if len(stems) == 1:
         stems = [""]
-    return [section(*each) for each in zip(found, rows, titles, stems, strict=True)]
+    sections = [section(*each) for each in zip(found, rows, titles, stems, strict=True)]
+    correct(verdict for section in sections for verdict in section.verdicts)
+    return sections
 
 
 def section(group: Group, rows: list[NormRow], title: str, stem: str) -> Section:
     """Return a group's verdicts, tables and charts; the charts' file names begin with `stem`."""
-    drawings = [
-        Drawing(chart, stem + chart.name)
-        for chart in charts(group)
-        if any(panel.lines for panel in chart.panels)
-    ]
+    drawings = [Drawing(chart, stem + chart.name) for chart in charts(group) if not chart.is_empty]
     found = verdicts(group)
     claim = EXPERIMENTS[group.experiment or ""].statement if found else None
     norms = norms_table(group, rows) if rows else None

@@ -17,6 +17,8 @@ class Outcome(Enum):
     supported = "supported"
     refuted = "refuted"
     undecided = "undecided"
+    depends = "depends"
+    """Of a claim by regime: supported in one and refuted in another."""
 
 
 @dataclass
@@ -68,6 +70,34 @@ def outcome(values: Sequence[float]) -> Outcome:
     return Outcome.refuted if found.high < 0 else Outcome.undecided
 
 
+def p_value(values: Sequence[float]) -> float:
+    """Return p of Student's two-sided t-test that the mean of independent values is 0.
+
+    It is below 0.05 where the 95% interval does not contain 0; nan for fewer than two values.
+    """
+    if len(values) < 2:
+        return math.nan
+    from scipy import special
+
+    mean, error = float(np.mean(values)), _standard_error(values)
+    if error == 0:
+        return 0.0 if mean else 1.0
+    return 2 * float(special.stdtr(len(values) - 1, -abs(mean) / error))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number by Holm's method (Holm 1979), in their order.
+
+    To call those below 0.05 significant is wrong in any of them with a probability of at most 5%.
+    """
+    found, least = [0.0] * len(p_values), 0.0
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    for place, i in enumerate(order):
+        least = max(least, min(1.0, (len(order) - place) * p_values[i]))
+        found[i] = least
+    return found
+
+
 def detectable_effect(values: Sequence[float]) -> float:
     """Return the smallest true mean that so many seeds, spread as these, detect with 80% power.
 
@@ -86,3 +116,11 @@ def both(outcomes: Sequence[Outcome]) -> Outcome:
     if Outcome.refuted in outcomes:
         return Outcome.refuted
     return Outcome.supported if all(o is Outcome.supported for o in outcomes) else Outcome.undecided
+
+
+def by_regime(outcomes: Sequence[Outcome]) -> Outcome:
+    """Return the outcome of a claim in several regimes: what all are, else depends or undecided."""
+    found = set(outcomes)
+    if {Outcome.supported, Outcome.refuted} <= found:
+        return Outcome.depends
+    return found.pop() if len(found) == 1 else Outcome.undecided

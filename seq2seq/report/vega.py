@@ -7,7 +7,7 @@ panel.json.jinja is a panel's specification; style.json is the configuration of 
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from importlib.metadata import version
@@ -21,7 +21,8 @@ from ..figures import NORM_COLOURS, small_png
 from ..files import kept_text
 from ..fonts import bundled_fonts, drawable
 from ..shown import escaped
-from .charts import Chart, Line, Panel
+from .charts import Chart, HeatMap, Line, Panel
+from .heat_maps import heat_map_spec
 from .templates import rendered_template
 
 DASHES = ([1, 0], [6, 3], [2, 2], [7, 2, 2, 2])
@@ -90,7 +91,7 @@ def javascript() -> str:
 # -- specifications ---
 
 
-def page_spec(panel: Panel) -> Spec:
+def page_spec(panel: Panel | HeatMap) -> Spec:
     """Return one panel as wide as its place, whose lines can be switched off in the legend."""
     columns = {"expr": f"max(1, floor(containerSize()[0] / {_entry_width([panel])}))"}
     return _panel_spec(panel, True) | {"config": _config(columns)}
@@ -98,12 +99,13 @@ def page_spec(panel: Panel) -> Spec:
 
 def file_spec(chart: Chart) -> Spec:
     """Return all panels in rows of two or three, with one legend below."""
-    columns = 2 if len(chart.panels) == 4 else min(len(chart.panels), 3)
-    specs = [_panel_spec(panel, False) for panel in chart.panels]
+    panels: Sequence[Panel | HeatMap] = chart.panels
+    columns = 2 if len(panels) == 4 else min(len(panels), 3)
+    specs = [_panel_spec(panel, False) for panel in panels]
     if len(specs) > 1:
-        for spec, panel in zip(specs, chart.panels, strict=True):
+        for spec, panel in zip(specs, panels, strict=True):
             spec["title"] = escaped(panel.title)
-    fitting = max(1, columns * WIDTH // _entry_width(chart.panels))
+    fitting = max(1, columns * WIDTH // _entry_width(panels))
     return {"concat": specs, "columns": columns, "config": _config(fitting)}
 
 
@@ -114,13 +116,24 @@ def _config(legend_columns: Any) -> Spec:
     return style
 
 
-def _entry_width(panels: list[Panel]) -> int:
+def _entry_width(panels: Sequence[Panel | HeatMap]) -> int:
     """Return the width of the longest entry of a legend, in pixels."""
-    labels = [line.label for panel in panels for line in panel.lines]
+    labels = [line.label for panel in panels if isinstance(panel, Panel) for line in panel.lines]
     return SYMBOL + LETTER * max(map(len, labels), default=0)
 
 
-def _panel_spec(panel: Panel, on_page: bool) -> Spec:
+def _panel_spec(panel: Panel | HeatMap, on_page: bool) -> Spec:
+    """Return the specification of a panel, with its points."""
+    spec = (
+        _lines_spec(panel, on_page)
+        if isinstance(panel, Panel)
+        else heat_map_spec(panel, on_page, WIDTH)
+    )
+    visible: Spec = _visible(spec)
+    return visible
+
+
+def _lines_spec(panel: Panel, on_page: bool) -> Spec:
     """Return panel.json.jinja filled in, with the points."""
     shapes = [SHAPES.get(_shape(line, panel), "") for line in panel.lines]
     content = {
@@ -134,8 +147,7 @@ def _panel_spec(panel: Panel, on_page: bool) -> Spec:
     }
     spec: Spec = json.loads(rendered_template("panel.json.jinja", content))
     spec["data"]["values"] = list(_rows(panel))
-    visible: Spec = _visible(spec)
-    return visible
+    return spec
 
 
 def _visible(value: Any) -> Any:

@@ -79,6 +79,8 @@ class GradientFlow(ProbeEntry):
     summed: list[float] = field(default_factory=list)
     hidden: list[float] = field(default_factory=list)
     gradient_c: list[float] = field(default_factory=list)
+    singular_value: float | None = None
+    """The largest one of the matrices of W_hh; None in older runs."""
 
 
 @dataclass(kw_only=True)

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from ..config import Config, saved_settings
 from ..config.checks import as_text
 from ..config.settings import EXTENDABLE, differences
-from ..errors import AGAIN, DataError, TrainingError
+from ..errors import AGAIN, DataError, Diverged, TrainingError
 from ..files import TEMPORARY, exists, place, write_text
 from ..programs import program
 from ..shown import brief
@@ -167,11 +167,11 @@ class Run:
         return " ".join(text(self.failure_file).split()) if exists(self.failure_file) else None
 
     def state(self) -> str:
-        """Return finished, failed, unfinished (it may still be training) or not begun."""
+        """Return finished, diverged, failed, unfinished (perhaps in training) or not begun."""
         if self.results_file.exists():
             return "finished"
         if self.failure_file.exists():
-            return "failed"
+            return "diverged" if (self.failure() or "").startswith(Diverged.BEGINS) else "failed"
         return "unfinished" if self.config_file.exists() else "not begun"
 
     # -- whether it may be written to ---

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..config import Config
+from ..config import Config, Nonlinearity
 from ..config.settings import settings
 from ..errors import AGAIN, DataError
 from ..files import exists
@@ -27,7 +27,7 @@ class RunRecord:
     run: Run
     config: Config
     status: str
-    """finished, failed or unfinished"""
+    """finished, diverged, failed or unfinished"""
     results: Results | None
     """None until the run has finished."""
     failure: str | None
@@ -75,9 +75,16 @@ class RunRecord:
         test = self.results and self.results.test
         return test.reference_sha256 if test else None
 
+    @property
+    def cell(self) -> str:
+        """The name of its cell, as in cell=NAME."""
+        relu = self.config.cell.nonlinearity is Nonlinearity.relu
+        return self.config.cell.kind.value + ("_relu" if relu else "")
+
     def value_of(self, key: str) -> Any:
-        """Return a setting by its dotted key, or the name of the norm for `norm`."""
-        return self.norm if key == "norm" else self.settings[key]
+        """Return a setting by its dotted key, or the name of its `norm` or `cell`."""
+        names = {"norm": self.norm, "cell": self.cell}
+        return names[key] if key in names else self.settings[key]
 
     def series(self, kind: str, key: str, by: str = "update") -> tuple[list[float], list[float]]:
         """Return one logged quantity where it and its x were logged and finite, as (x, values).

@@ -3,7 +3,7 @@
 from typing import NoReturn
 
 from ..device import is_read_freely
-from ..errors import TrainingError
+from ..errors import Diverged
 from ..runs.checkpoint import read_state
 from ..runs.logbook import Logbook
 from .state import TrainingState
@@ -32,7 +32,7 @@ def reading_due(state: TrainingState) -> bool:
 def read_results(state: TrainingState, logbook: Logbook) -> float:
     """Add the results of the last updates to the state; return the last gradient norm.
 
-    A line names each update that was skipped. TrainingError after too many in a row.
+    A line names each update that was skipped. Diverged after too many in a row.
     """
     norm = 0.0
     for update, result in state.read():
@@ -50,13 +50,13 @@ def shown(result: StepResult) -> str:
 
 
 def give_up(state: TrainingState, update: int, result: StepResult) -> NoReturn:
-    """Raise TrainingError that names the last update, the checkpoint to use, and what to lower."""
+    """Raise Diverged, which names the last update, the checkpoint to use, and what to lower."""
     rate, kept = state.optimizer.param_groups[0]["lr"], "no checkpoint yet"
     if paths := state.run.resumable():
         saved = read_state(paths[0])["progress"]["update"]
         kept = f"last good checkpoint: {paths[0].stem}, update {saved}"
-    raise TrainingError(
-        f"update {update}, lr {rate:.3g}: {shown(result)}: not finite,"
+    raise Diverged(
+        f"{Diverged.BEGINS}update {update}, lr {rate:.3g}: {shown(result)}: not finite,"
         f" {state.progress.skipped_in_row} in a row; try a lower optimizer.lr or"
         f" optimizer.clip_norm, or trainer.precision=fp32; {kept}"
     )

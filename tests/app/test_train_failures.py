@@ -48,6 +48,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(
     (folder,) = (path.parent for path in tmp_path.rglob("config.yaml"))
     assert not (folder / "results.json").exists()
     assert "not finite" in (folder / "failure.txt").read_text()
+    assert Run(folder).state() == "diverged"
     repaired = train_command(*toy, f"hydra.run.dir='{folder}'", "overwrite=true", *SHORT)
     assert repaired.code == 0
     assert not (folder / "failure.txt").exists()

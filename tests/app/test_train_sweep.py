@@ -68,6 +68,42 @@ def test_a_failed_job_does_not_stop_the_others(
     assert len(list(tmp_path.rglob("results.json"))) == 2
 
 
+DIVERGES = [
+    "optimizer=sgd",
+    "optimizer.weight_decay=10",
+    "optimizer.clip_norm=0",
+    "optimizer.warmup_updates=0",
+    "trainer.max_skipped=0",
+]
+"""With a learning rate of 1000."""
+
+
+def test_a_job_that_diverged_is_no_failure_of_the_sweep(
+    train_command: TrainCommand, toy: list[str], script: Script, tmp_path: Path
+) -> None:
+    done = train_command("-m", *toy, *DIVERGES, "optimizer.lr=1000,0.01")
+    assert done.code == 0
+    assert "sweep: 2 of 2 jobs done, 0 failed, 1 diverged\n" in done.out
+    lines = done.err.splitlines()  # at once, and at the end
+    assert len(lines) == 2
+    assert all(line.startswith("diverged: ") and "not finite, 1 in a row" in line for line in lines)
+    compared = script("compare")(*tmp_path.glob("outputs/*/*"), "--out", tmp_path / "out")
+    assert "left out: failed: diverged: update" in compared.out
+
+
+def test_cases_of_a_sweep_are_trained_apart(
+    train_command: TrainCommand, toy: list[str], tmp_path: Path
+) -> None:
+    """A setting of the command line replaces that of every case; equal jobs run once."""
+    cases = "hydra.sweeper.cases=['', 'model.init_scale=0.2,0.3', 'optimizer.clip_norm=1']"
+    done = train_command("-m", *toy, *SHORT, "norm=none", cases)
+    assert done.code == 0
+    assert "sweep: 4 of 4 jobs done, 0 failed\n" in done.out
+    again = train_command("-m", *toy, *SHORT, "norm=none", "model.init_scale=0.2", cases)
+    assert "sweep: 2 of 2 jobs done, 0 failed\n" in again.out
+    assert len(list(tmp_path.rglob("results.json"))) == 5
+
+
 def test_a_stopped_job_stops_the_sweep(
     train_command: TrainCommand, toy: list[str], tmp_path: Path, at_update: AtUpdate
 ) -> None:

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from functools import cache
+from itertools import product
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from hydra import compose, initialize_config_dir
 
 from seq2seq.app import composition
 from seq2seq.config import Config
+from seq2seq.report.experiments.robustness import cases
 
 pytest_plugins = ["config_fixtures"]
 
@@ -63,10 +65,18 @@ SIZES = ("gpu", "quick", "real")
 @cache
 def sweep_of(*overrides: str) -> list[list[str]]:
     """Return the values of each setting that an experiment sweeps over, as overrides."""
+    return [
+        [f"{key}={value}" for value in str(values).split(",")]
+        for key, values in sweeper_of(*overrides).params.items()
+    ]
+
+
+@cache
+def sweeper_of(*overrides: str) -> Any:
+    """Return the sweeper of an experiment."""
     composition.register()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        params = compose("train", list(overrides), return_hydra_config=True).hydra.sweeper.params
-    return [[f"{key}={value}" for value in values.split(",")] for key, values in params.items()]
+        return compose("train", list(overrides), return_hydra_config=True).hydra.sweeper
 
 
 def test_the_experiments_are_those_of_the_readme() -> None:
@@ -76,6 +86,7 @@ def test_the_experiments_are_those_of_the_readme() -> None:
         "gradient_flow",
         "invariance",
         "length",
+        "robustness",
         "train_eval_gap",
     ]
     assert sorted(path.stem for path in (ROOT / "configs" / "size").glob("*.yaml")) == sorted(SIZES)
@@ -123,6 +134,28 @@ def test_every_job_of_an_experiment_composes(
         assert wrong(config, Config) == []
         assert (config.experiment, config.size) == (experiment, size)
     assert config.data.name == {"quick": "grammar_en_zh"}.get(size, "multi30k_de_en")
+
+
+@pytest.mark.parametrize("size", ["quick", "real"])
+def test_every_case_of_robustness_composes_and_is_compared(composed: Composed, size: str) -> None:
+    chosen = ("experiment=robustness", f"size={size}")
+    jobs = [
+        overrides
+        for case in sweeper_of(*chosen).cases
+        for overrides in product(
+            *(
+                [f"{k}={v}" for v in values.split(",")]
+                for k, _, values in (override.partition("=") for override in case.split())
+            )
+        )
+    ]
+    assert len(jobs) == {"quick": 5, "real": 7}[size]
+    runs = [synthetic.record() for _ in jobs]
+    for i, (run, overrides) in enumerate(zip(runs, jobs, strict=True)):
+        run.config, run.name = composed(*chosen, *overrides), str(i)
+        assert wrong(run.config, Config) == []
+    found = synthetic.group(runs)
+    assert (found.left_out, len(cases(found))) == ([], len(jobs))
 
 
 @pytest.mark.parametrize("size", SIZES)

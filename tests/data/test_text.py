@@ -1,4 +1,5 @@
 import gzip
+import io
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,19 @@ def test_invalid_utf8_names_file_line_and_byte(
         list(read_lines(path))
 
 
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_line_without_end_is_refused_before_it_fills_the_memory(
+    tmp_path: Path, pack: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "LONGEST_LINE", 2**20)
+    longest = "x" * (2**20 - 1)
+    path = write(tmp_path / "a.txt", pack(f"{longest}\n{longest}".encode()))
+    assert list(read_lines(path)) == [longest] * 2
+    path.write_bytes(pack(f"fine\n{longest}xy\n".encode()))
+    with pytest.raises(DataError, match=r"a\.txt:2: a line of 1 MB or more; expected text"):
+        list(read_lines(path))
+
+
 # -- normalisation ---
 
 
@@ -93,7 +107,7 @@ LINE = st.text(st.one_of(st.characters(codec="utf-8"), ODD), max_size=30)
 )
 def test_lines_are_read_as_they_were_written(lines: list[str], crlf: bool) -> None:
     end = "\r\n" if crlf else "\n"
-    raw = [f"{line}{end}".encode() for line in lines]
+    raw = io.BytesIO("".join(f"{line}{end}" for line in lines).encode())
     if lines:
         lines[0] = lines[0].removeprefix("\ufeff")
     assert list(decoded_lines(raw, "a.txt")) == lines

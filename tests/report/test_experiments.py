@@ -17,7 +17,7 @@ from experiment_runs import (
 from synthetic import SEEDS, group, record
 
 from seq2seq.report.experiments import EXPERIMENTS, charts, tables, verdicts
-from seq2seq.report.experiments.verdict import Finding
+from seq2seq.report.experiments.verdict import Finding, Verdict, correct
 from seq2seq.report.statistics import Outcome, detectable_effect
 
 
@@ -58,6 +58,29 @@ def test_a_finding_gives_the_measured_figure_and_the_claimed_bound(
     ((word, figure),) = bound.items()
     assert finding.in_words.startswith(f"{sum(differences) / 3:+.3g} halvings (")
     assert finding.in_words.endswith(f"); claimed: {word} {figure:g}")
+
+
+def test_findings_are_corrected_for_their_number() -> None:
+    """Two of three are significant by themselves, one after the correction."""
+    clear, near, none = (
+        Finding(name, "units", values)
+        for name, values in (
+            ("clear", [2.0, 2.01, 1.99]),
+            ("near", [1.0, 1.4, 0.7]),
+            ("none", [1.0, -1.4, 0.7]),
+        )
+    )
+    other, exact = replace(near, decides=False), Finding("e", exact=Outcome.refuted)
+    alone, single = Verdict("a", [clear, exact, other]), Finding("one seed", "units", [1.0])
+    correct([alone, Verdict("b", [near, none, single])])
+    assert clear.corrected == pytest.approx(3 * clear.p)
+    assert near.corrected == pytest.approx(2 * near.p)
+    assert [f.outcome.value for f in (clear, near, none, other, exact, single)] == [
+        *("supported", "undecided", "undecided", "supported", "refuted", "undecided")
+    ]
+    assert near.in_words.endswith("; p = 0.04, corrected 0.07; exploratory: supported")
+    assert clear.in_words.endswith(f"; p = {clear.p:.1g}, corrected {clear.corrected:.1g}")
+    assert "p =" not in other.in_words + exact.in_words + single.in_words
 
 
 def test_factors_are_printed_as_factors() -> None:
@@ -147,13 +170,6 @@ def test_a_norm_without_probes_leaves_invariance_undecided() -> None:
     )
 
 
-def test_one_cell_can_refute_a_claim_about_both_but_not_support_it() -> None:
-    for effect, expected in ((1, Outcome.undecided), (-1, Outcome.refuted)):
-        runs = [run for run in gradient_flow(effect) if run.config.cell.kind.value == "lstm"]
-        for verdict in verdicts(group(runs))[:2]:
-            assert (verdict.outcome, verdict.missing) == (expected, "needs runs with cell=rnn")
-
-
 def test_a_missing_gain_is_named() -> None:
     runs = [run for run in gradient_flow(1) if run.config.norm.gain != 1.0]
     assert verdicts(group(runs))[-1].missing == "needs runs with norm=batch and norm=batch_gain_1"
@@ -191,14 +207,21 @@ def test_every_chart_has_labels_and_every_norm(name: str) -> None:
     assert len({chart.name for chart in found}) == len(found) > 0
     for chart in found:
         assert chart.caption
-        for panel in chart.panels:
+        for found_map in chart.maps:
+            assert found_map.x_label
+            assert found_map.what
+            assert [*found_map.rows] == runs.norms
+            assert {len(row) for row in found_map.rows.values()} == {len(found_map.x)}
+        for panel in chart.curves:
             assert panel.x_label
             assert panel.y_label
             assert panel.lines
             for line in panel.lines:
                 assert len(line.x) == len(line.y) > 0
                 assert all(map(math.isfinite, line.y))
-        shown = {line.kind for panel in chart.panels for line in panel.lines}
+        if not chart.curves:
+            continue
+        shown = {line.kind for panel in chart.curves for line in panel.lines}
         with_statistics = chart.name in ("means_by_step", "deviations_by_step")
         assert shown == (
             {"batch"} if with_statistics else {run.config.norm.kind.value for run in runs.runs}

@@ -38,4 +38,6 @@ def test_the_experiments_are_listed_for_the_shell() -> None:
         text=True,
         check=True,
     ).stdout
-    assert shown == "convergence length batch_size train_eval_gap gradient_flow invariance\n"
+    assert shown == (
+        "gradient_flow robustness convergence length batch_size train_eval_gap invariance\n"
+    )

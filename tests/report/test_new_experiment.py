@@ -98,6 +98,6 @@ def test_runs_of_a_new_experiment_are_compared(width: Path) -> None:
     assert (verdict.claim, verdict.outcome) == ("A larger model is better.", Outcome.supported)
     assert EXPERIMENTS["width"].statement.source == "Nobody 2026."
     (chart,) = charts(found)
-    assert chart.panels[0].lines[0].x == [8, 16]
-    assert chart.panels[0].lines[0].y == pytest.approx([30.0, 31.2])
+    assert chart.curves[0].lines[0].x == [8, 16]
+    assert chart.curves[0].lines[0].y == pytest.approx([30.0, 31.2])
     assert tables(found) == []

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from seq2seq.report.statistics import Outcome, both, detectable_effect, interval, outcome
+from seq2seq.report.statistics import (
+    Outcome,
+    both,
+    by_regime,
+    detectable_effect,
+    holm,
+    interval,
+    outcome,
+    p_value,
+)
 
 
 def test_the_interval_is_students_t_interval() -> None:
@@ -75,3 +84,64 @@ def test_a_claim_with_parts_needs_all_of_them() -> None:
     assert both([yes, yes]) is yes
     assert both([yes, open_]) is open_
     assert both([open_, no, yes]) is no
+
+
+# -- several claims at once ---
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_p_is_that_of_students_t_test(seeds: int) -> None:
+    values = np.random.default_rng(seeds).normal(0.5, 1.0, seeds).tolist()
+    assert p_value(values) == pytest.approx(stats.ttest_1samp(values, 0.0).pvalue)
+
+
+def test_p_agrees_with_the_interval() -> None:
+    for sample in np.random.default_rng(2).normal(1.0, 1.0, size=(200, 4)):
+        assert (p_value(sample) < 0.05) == (outcome(sample) is not Outcome.undecided)
+
+
+def test_p_of_values_without_spread_and_of_single_values() -> None:
+    assert (p_value([2.0, 2.0]), p_value([0.0, 0.0])) == (0.0, 1.0)
+    assert math.isnan(p_value([5.0]))
+    assert math.isnan(p_value([]))
+
+
+@pytest.mark.parametrize(
+    ("given", "corrected"),
+    [
+        # sorted: 0.005 x 4, 0.01 x 3, then 0.03 x 2 = 0.06, and 0.04 x 1 may not be smaller
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+        ([0.5, 0.4, 0.9], [1.0, 1.0, 1.0]),
+        ([0.02, 0.02], [0.04, 0.04]),
+        ([0.04], [0.04]),
+        ([], []),
+    ],
+)
+def test_holms_correction_by_hand(given: list[float], corrected: list[float]) -> None:
+    assert holm(given) == pytest.approx(corrected)
+
+
+def test_holms_correction_is_wrong_at_all_in_5_percent_of_reports() -> None:
+    chance = np.random.default_rng(3)
+    reports = [[p_value(s) for s in chance.normal(size=(20, 5))] for _ in range(500)]
+    assert np.mean([min(ps) < 0.05 for ps in reports]) > 0.5
+    assert np.mean([min(holm(ps)) < 0.05 for ps in reports]) < 0.08
+
+
+S, R, U = Outcome.supported, Outcome.refuted, Outcome.undecided
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [
+        ([S, S], S),
+        ([R, R, R], R),
+        ([S, R], Outcome.depends),
+        ([S, U, R], Outcome.depends),
+        ([S, U], U),
+        ([R, U], U),
+        ([U], U),
+    ],
+)
+def test_a_claim_by_regime(outcomes: list[Outcome], expected: Outcome) -> None:
+    assert by_regime(outcomes) is expected

@@ -131,7 +131,7 @@ def test_page_and_files_show_the_same() -> None:
 def test_the_page_knows_which_axes_may_be_logarithmic() -> None:
     drawing = Drawing(chart(panel([Line("a", "none", 0, [0, 2], [3.0, 4.0])])), "stem")
     (spec,) = json.loads(drawing.json)
-    assert spec["usermeta"] == {"positive": {"x": False, "y": True}}
+    assert spec["usermeta"] == {"positive": {"x": False, "y": True}, "lines": True}
 
 
 def test_a_label_cannot_end_the_script() -> None:

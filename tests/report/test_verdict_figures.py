@@ -12,7 +12,7 @@ from typed import present
 
 from seq2seq.report.experiments import charts, verdicts
 from seq2seq.report.experiments.convergence import reached
-from seq2seq.report.experiments.gradient_flow import SPAN, growth
+from seq2seq.report.experiments.growth import SPAN, growth
 from seq2seq.report.experiments.length import gained_loss, lost_bleu
 from seq2seq.report.statistics import Outcome
 from seq2seq.runs.entries import LengthBucket
@@ -75,7 +75,7 @@ def test_time_to_loss_ends_at_the_lowest_loss_that_all_seeds_reach() -> None:
         for norm, rate in (("none", 0.01), ("layer", 0.05))
     )
     for line in (
-        next(chart for chart in charts(found) if chart.name == "time_to_loss").panels[0].lines
+        next(chart for chart in charts(found) if chart.name == "time_to_loss").curves[0].lines
     ):
         assert line.x[0] == max(
             min(run.series("valid", "loss")[1]) for run in found.where({"norm": line.label})
@@ -84,7 +84,7 @@ def test_time_to_loss_ends_at_the_lowest_loss_that_all_seeds_reach() -> None:
 
 def test_the_time_to_loss_chart_shows_the_speed_of_a_norm() -> None:
     found = group(list(convergence(1)))
-    panel = next(chart for chart in charts(found) if chart.name == "time_to_loss").panels[0]
+    panel = next(chart for chart in charts(found) if chart.name == "time_to_loss").curves[0]
     none, layer = (
         next(line for line in panel.lines if line.label == norm) for norm in ("none", "layer")
     )

@@ -212,7 +212,7 @@ def test_own_statistics_have_separate_lines_and_the_longest_trained_length_is_ma
         )
     ]
     (chart,) = charts(group(runs))
-    loss = next(panel for panel in chart.panels if panel.title == "loss")
+    loss = next(panel for panel in chart.curves if panel.title == "loss")
     assert {line.label: line.y[0] for line in loss.lines} == {
         "none": 1.0,
         "batch (per step)": 1.0,
@@ -309,9 +309,9 @@ def test_without_comparable_runs_nothing_is_drawn(name: str) -> None:
     runs = list(BUILDERS[name](1))
     for run in runs:
         run.status, run.results = "unfinished", None
-    assert not any(
-        line.x for chart in charts(group(runs)) for panel in chart.panels for line in panel.lines
-    )
+    found = charts(group(runs))
+    assert not any(line.x for chart in found for panel in chart.curves for line in panel.lines)
+    assert not any(row for chart in found for drawn in chart.maps for row in drawn.rows.values())
 
 
 def test_a_term_without_steps_has_no_shift() -> None:

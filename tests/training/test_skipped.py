@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from training_states import Fitted, NewState, first_batches, fit_quietly, training_entries, weights
 
-from seq2seq.errors import Stopped, TrainingError
+from seq2seq.errors import Diverged, Stopped, TrainingError
 from seq2seq.model import Translator
 from seq2seq.runs.checkpoint import optimizer_tensors
 from seq2seq.training import loop, skipped
@@ -135,7 +135,7 @@ def test_too_many_in_a_row_stop_the_run(
     poison(4, 5, 6)
     t = new_state(f"trainer.max_skipped={most}", "trainer.checkpoint_every=2")
     named = rf"last, update {last - 1 - (last - 1) % 2}"
-    with pytest.raises(TrainingError, match=rf"update {last}, lr .*, {most + 1} in a row"):
+    with pytest.raises(Diverged, match=rf"diverged: update {last}, lr .*, {most + 1} in a row"):
         fit_quietly(t)
     poison(1)
     with pytest.raises(TrainingError, match=r"lower optimizer.lr.*last good checkpoint: " + named):

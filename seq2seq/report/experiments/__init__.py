@@ -6,7 +6,15 @@ from ...runs.records import RunRecord
 from ..charts import Chart, Table
 from ..groups import Group
 from ..groups import groups as grouped
-from . import batch_size, convergence, gradient_flow, invariance, length, train_eval_gap
+from . import (
+    batch_size,
+    convergence,
+    gradient_flow,
+    invariance,
+    length,
+    robustness,
+    train_eval_gap,
+)
 from .base import Experiment
 from .verdict import Verdict
 
@@ -21,7 +29,15 @@ __all__ = [
 
 EXPERIMENTS: dict[str, Experiment] = {
     module.EXPERIMENT.name: module.EXPERIMENT
-    for module in (convergence, length, batch_size, train_eval_gap, gradient_flow, invariance)
+    for module in (
+        gradient_flow,
+        robustness,
+        convergence,
+        length,
+        batch_size,
+        train_eval_gap,
+        invariance,
+    )
 }
 
 

@@ -1,203 +1,253 @@
-"""Whether summed inputs and gradients grow or shrink from step to step."""
+"""Whether sums and gradients grow or shrink from step to step: a map by cell and radius."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
+from statistics import fmean
 
-import numpy as np
-
-from ...runs.entries import GradientFlow
-from ...runs.records import RunRecord
-from ..charts import Chart, Panel
-from ..groups import Design, Group, Quantity
+from ..charts import Chart, HeatMap, Panel, Table
+from ..groups import Design, Group, Quantity, Values
 from .base import Experiment, Statement
-from .lines import Series, norm_lines
+from .growth import (
+    BEFORE,
+    SPAN,
+    STAGES,
+    by_update,
+    growth,
+    leaves_float32,
+    part_left,
+    per_step,
+    sizes,
+    stretch,
+)
+from .lines import norm_lines
 from .verdict import Finding, Verdict, higher, needs
 
-SPAN = 200
-"""Steps over which growth is given."""
 NOTICEABLE = 1.0
-"""Doublings or halvings over this span; less counts as none."""
-TINY = 1e-300
-"""Replaces a gradient that has vanished to 0."""
-BEFORE, AFTER = "at initialisation", "after training"
-STAGES = {BEFORE: min, AFTER: max}
-"""Stage -> which update it is."""
-CLAIMS = {
-    "raw": (
-        "summed inputs",
-        "Without a norm the summed inputs grow or shrink from step to step, more than with layer"
-        " norm.",
-    ),
-    "gradient": (
-        "gradients",
-        "Without a norm the gradients grow or shrink from step to step, more than with layer norm.",
-    ),
-}
+"""Doublings or halvings over 200 steps; less counts as none."""
+CLAIMS = {"raw": "summed inputs", "gradient": "gradients"}
+CLAIM = (
+    "{cell}: without a norm the {what} grow or shrink from step to step, more than with layer norm."
+)
 GAIN = (
     "With an initial gain of 1 the gradients of a batch-normalised tanh network vanish; with 0.1"
     " they do not."
 )
-CELL = "cell.kind"
-TANH_NETWORK = "rnn"
-"""The cell of the claim about the gain; for other cells it is reported only."""
-CELLS = ("lstm", TANH_NETWORK)
-"""The cells of the other claims."""
+CELL, RADIUS = "cell", "model.spectral_radius"
+TANH_NETWORK, RELU_NETWORK = "rnn", "rnn_relu"
+"""The first is the cell of the claim about the gain; for other cells it is reported only."""
+PLAIN_CELLS = (TANH_NETWORK, RELU_NETWORK)
+"""The cells of Pascanu et al. 2013."""
+OWN, BELOW, AT, ABOVE = "initial scale", "radius below 1", "radius 1", "radius above 1"
+"""Regimes: the spectral radius of W_hh at the start; the first: runs that do not set it."""
 STATEMENT = Statement(
     "Without a norm the summed inputs grow or shrink from step to step, and the gradients with"
-    " them.",
-    "Ba, Kiros & Hinton 2016, section 3.1; on the initial gain of batch norm: Cooijmans et al."
-    " 2016, section 4.",
-    "Before training, in the LSTM or in the plain cell, the summed inputs (or the gradients: each"
-    " gets its verdict) do not double or halve over 200 steps at least once more without a norm"
-    " than with layer norm. On the gain: in the plain cell the gradients do not halve on the"
-    " backward pass with 1, or do with 0.1.",
+    " them; with layer norm they do not. It depends on the cell and on the first weights.",
+    "Ba, Kiros & Hinton 2016, section 3.1; on the spectral radius of W_hh: Pascanu, Mikolov &"
+    " Bengio 2013, section 2; on the initial gain of batch norm: Cooijmans et al. 2016, section 4.",
+    "Before training, the summed inputs (or the gradients: each gets its verdict) do not double or"
+    " halve over 200 steps at least once more without a norm than with layer norm. Each cell and"
+    " each regime of the spectral radius is judged. On the gain: in the plain cell, from a radius"
+    " of 1 as in the paper's orthogonal matrices, the gradients do not halve on the backward pass"
+    " with 1, or do with 0.1.",
 )
 
 
-# -- growth of one run ---
+# -- regimes ---
 
 
-def longest(run: RunRecord) -> list[GradientFlow]:
-    """Return what was measured at the longest length, through training."""
-    found = run.probed(GradientFlow)
-    length = max((p.length for p in found), default=0)
-    return [p for p in found if p.length == length]
+def regime_of(radius: float | None) -> str:
+    """Return the regime of a spectral radius of W_hh."""
+    if radius is None:
+        return OWN
+    return AT if radius == 1 else BELOW if radius < 1 else ABOVE
 
 
-def at_stage(probes: list[GradientFlow], stage: str) -> list[GradientFlow]:
-    """Return what was measured before or after training."""
-    update = STAGES[stage]((p.update for p in probes), default=0)
-    return [p for p in probes if p.update == update]
+def radii(group: Group) -> list[float | None]:
+    """Return the spectral radii of the group's runs in order; None: not set."""
+    return sorted(group.values(RADIUS), key=lambda radius: -1 if radius is None else radius)
 
 
-def by_step(probe: GradientFlow, key: str) -> Series:
-    """Return (steps, sizes); the first step's sum is left out, as it has no recurrent term."""
-    first = 1 if key == "raw" else 0
-    values = getattr(probe, key)
-    return list(range(first, len(values))), values[first:]
+def regimes(group: Group) -> dict[str, list[float | None]]:
+    """Return the radii by regime."""
+    found: dict[str, list[float | None]] = {}
+    for radius in radii(group):
+        found.setdefault(regime_of(radius), []).append(radius)
+    return found
 
 
-def sizes(run: RunRecord, key: str, stage: str) -> Series:
-    """Return (steps, sizes) at the longest length."""
-    found = at_stage(longest(run), stage)
-    return by_step(found[0], key) if found else ([], [])
+def usual_radius(group: Group) -> float | None:
+    """Return the radius whose curves are shown: the one nearest to 1."""
+    return min(radii(group), key=lambda radius: abs(math.log(radius or 1)), default=None)
 
 
-def slope(steps: Sequence[int], values: Sequence[float]) -> float:
-    """Return the growth over 200 steps in doublings: the slope of a line through log2 of the sizes.
-
-    It is negative where sizes shrink, and nan where one is not finite.
-    """
-    if not np.isfinite(values).all():
-        return math.nan
-    return SPAN * float(np.polyfit(steps, [math.log2(max(value, TINY)) for value in values], 1)[0])
-
-
-def growth(key: str, stage: str) -> Quantity:
-    """Return the function that gives a run's growth at the longest length."""
-
-    def of(run: RunRecord) -> float | None:
-        steps, values = sizes(run, key, stage)
-        return slope(steps, values) if len(steps) > 1 else None
-
-    return of
-
-
-def by_update(run: RunRecord, key: str) -> Series:
-    """Return (updates, growth) at the longest length."""
-    found = {p.update: slope(*by_step(p, key)) for p in longest(run)}
-    return list(found), list(found.values())
-
-
-def part_left(run: RunRecord, stage: str) -> Series:
-    """Return (lengths, the gradient at the first step over that at the last)."""
-    found = at_stage(run.probed(GradientFlow), stage)
-    return [p.length for p in found], [p.gradient[0] / p.gradient[-1] for p in found]
+def in_regime(
+    group: Group, quantity: Quantity, cell: str, of: Sequence[float | None]
+) -> dict[str, Values]:
+    """Return the mean of a quantity over these radii, by norm and seed, of complete seeds."""
+    parts = [group.by_norm(quantity, {CELL: cell, RADIUS: radius}) for radius in of]
+    return {
+        norm: {
+            seed: fmean(part[norm][seed] for part in parts)
+            for seed in sorted(set.intersection(*(set(part[norm]) for part in parts)))
+        }
+        for norm in group.norms
+    }
 
 
 # -- verdicts ---
 
 
 def verdicts(group: Group) -> list[Verdict]:
-    """Judge the sums, the gradients, and batch norm's initial gain, before training."""
+    """Judge sums and gradients of each cell in each regime, and batch norm's initial gain."""
     found = [
-        Verdict(claim, _steadier(group, key, what), _without(group, CELLS))
-        for key, (what, claim) in CLAIMS.items()
+        Verdict(CLAIM.format(cell=cell, what=what), _steadier(group, cell, key, what), regimes=True)
+        for cell, (key, what) in product(group.values(CELL), CLAIMS.items())
     ]
     small, large = (group.variants("batch", {"norm.gain": gain}) for gain in (0.1, 1.0))
     if not small or not large:
         return [*found, Verdict(GAIN, missing=needs(["norm=batch", "norm=batch_gain_1"]))]
-    vanishing = _vanishing(group, large[0], small[0])
-    return [*found, Verdict(GAIN, vanishing, _without(group, [TANH_NETWORK]))]
+    without = [] if TANH_NETWORK in group.values(CELL) else [f"cell={TANH_NETWORK}"]
+    return [*found, Verdict(GAIN, _vanishing(group, large[0], small[0]), needs(without))]
 
 
-def _without(group: Group, cells: Sequence[str]) -> str:
-    """Return which of these cells no run of the group has, as text."""
-    return needs([f"cell={cell}" for cell in cells if cell not in group.values(CELL)])
-
-
-def _places(group: Group) -> list[tuple[str, str]]:
-    """Return every cell at every stage."""
-    return list(product(group.values(CELL), STAGES))
-
-
-def _steadier(group: Group, key: str, what: str) -> list[Finding]:
-    """Compare the size of the growth without a norm and with layer norm."""
+def _steadier(group: Group, cell: str, key: str, what: str) -> list[Finding]:
+    """Compare the size of the growth without a norm and with layer norm, in each regime."""
     none, layer = group.usual("none", "layer")
     findings = []
-    for cell, stage in _places(group):
-        found = group.by_norm(growth(key, stage), {CELL: cell})
-        size = {norm: {seed: abs(v) for seed, v in found[norm].items()} for norm in (none, layer)}
+    for stage, (regime, of) in product(STAGES, regimes(group).items()):
+        found = in_regime(group, _size_of(growth(key, stage)), cell, of)
         statement = (
-            f"{cell}, {stage}: over {SPAN} steps {what} double or halve with {none} at least once"
-            f" more than with {layer}"
+            f"{cell}, {regime}, {stage}: over {SPAN} steps {what} double or halve with {none} at"
+            f" least once more than with {layer}"
         )
         more = higher(
-            statement, "doublings or halvings more", size[none], size[layer], stage == BEFORE
+            statement, "doublings or halvings more", found[none], found[layer], stage == BEFORE
         )
         findings.append(replace(more, above=NOTICEABLE))
     return findings
+
+
+def _size_of(quantity: Quantity) -> Quantity:
+    """Return the function that gives the absolute value of a quantity."""
+    return lambda run: None if (found := quantity(run)) is None else abs(found)
 
 
 def _vanishing(group: Group, large: str, small: str) -> list[Finding]:
     """Return whether gradients halve on the backward pass with the large gain but not the small."""
     findings = []
     unit = f"halvings in {SPAN} steps, backwards (below 0: they double)"
-    for cell, stage in _places(group):
-        found = group.by_norm(growth("gradient", stage), {CELL: cell})
+    for cell, stage, (regime, of) in product(group.values(CELL), STAGES, regimes(group).items()):
+        found = in_regime(group, growth("gradient", stage), cell, of)
         of_large, of_small = (list(found[norm].values()) for norm in (large, small))
-        what, decides = f"{cell}, {stage}: gradients", stage == BEFORE and cell == TANH_NETWORK
+        what = f"{cell}, {regime}, {stage}: gradients"
+        decides = stage == BEFORE and cell == TANH_NETWORK and regime in (AT, OWN)
         halve, keep = f"halve at least once with {large}", f"do not halve even once with {small}"
         more = f"{what} halve more often with {large} than with {small}"
         findings += [
             Finding(f"{what} {halve}", unit, of_large, above=NOTICEABLE, decides=decides),
             Finding(f"{what} {keep}", unit, of_small, below=NOTICEABLE, decides=decides),
-            higher(more, unit, found[large], found[small]),
+            higher(more, "halvings more", found[large], found[small]),
         ]
     return findings
+
+
+# -- the map ---
+
+
+def heat_maps(group: Group) -> list[Chart]:
+    """Return the maps of sums and gradients by radius and norm, before and after training."""
+    if len(radii(group)) < 2:
+        return []
+    found = []
+    for stage, (key, what) in product(STAGES, CLAIMS.items()):
+        way = "backwards" if key == "gradient" else "forwards"
+        found.append(
+            Chart(
+                f"map_of_{what.replace(' ', '_')}_{stage.replace(' ', '_')}",
+                f"{what.capitalize()}, {stage}: the factor from step to step",
+                f"{way.capitalize()} in time; geometric mean over seeds, at the longest length."
+                " Above 1 (red) they explode, below 1 (blue) they vanish. The broken line: from"
+                " this radius on the largest singular value of W_hh is above 1; below it the"
+                " gradient of a plain cell without a norm must vanish (Pascanu et al. 2013).",
+                [_heat_map(group, cell, key, stage, what) for cell in group.values(CELL)],
+            )
+        )
+    return found
+
+
+def _heat_map(group: Group, cell: str, key: str, stage: str, what: str) -> HeatMap:
+    """Return the map of one cell."""
+    rows: dict[str, dict[float, float]] = {norm: {} for norm in group.norms}
+    for radius in filter(None, radii(group)):
+        for norm, values in group.by_norm(
+            per_step(key, stage), {CELL: cell, RADIUS: radius}
+        ).items():
+            rows[norm][radius] = fmean(values.values()) if values else math.nan
+    stretched = list(
+        group.by_norm(stretch, {CELL: cell, RADIUS: usual_radius(group)})[group.norms[0]].values()
+    )
+    line = {"σ = 1": 1 / fmean(stretched)} if stretched and cell in PLAIN_CELLS else {}
+    return HeatMap(
+        cell, "spectral radius of W_hh at the start", rows, f"factor of {what} a step", line
+    )
+
+
+def tables(group: Group) -> list[Table]:
+    """Return which runs have sizes that float32 cannot hold, if there are any."""
+    rows = []
+    for cell, norm in product(group.values(CELL), group.norms):
+        row = {"cell, norm": f"{cell}, {norm}"}
+        for radius in radii(group):
+            wanted = {CELL: cell, RADIUS: radius, "norm": norm}
+            row[_radius_name(radius)] = ", ".join(_out_of_range(group, wanted)) or "–"
+        if set(row.values()) - {row["cell, norm"], "–"}:
+            rows.append(row)
+    caption = (
+        "Runs whose summed inputs, or gradients, are too large for float32 (above 3.4e38) at some"
+        " step before training, or whose gradients are too small for it (below 1.2e-38)."
+    )
+    return [Table("Sizes that float32 cannot hold, before training", rows, caption)] if rows else []
+
+
+def _radius_name(radius: float | None) -> str:
+    return OWN if radius is None else f"radius {radius:g}"
+
+
+def _out_of_range(group: Group, wanted: dict[str, object]) -> list[str]:
+    """Return for sums and gradients how many of the runs leave float32's range, where any do."""
+    parts = []
+    for key, what in CLAIMS.items():
+        found = group.by_seed(leaves_float32(key, BEFORE), wanted).values()
+        if any(found):
+            parts.append(f"{what}: {sum(found):.0f} of {len(found)}")
+    return parts
 
 
 # -- charts ---
 
 
 def charts(group: Group) -> list[Chart]:
-    """Return gradients and sums by step and stage; their growth through training and by length."""
-    at_longest = "At the longest length; {} over seeds and their range."
+    """Return the maps; sums and gradients by step, growth in training, gradients by length."""
+    radius = usual_radius(group)
+    start = "" if radius is None else f" W_hh with a spectral radius of {radius:g} at the start."
+    at_longest = "At the longest length; {} over seeds and their range." + start
+    by_stage = partial(_by_stage, group, radius)
     return [
+        *heat_maps(group),
         Chart(
             "gradients_by_step",
             "Gradients by step",
             at_longest.format("geometric mean"),
-            _by_stage(group, partial(sizes, key="gradient"), "time step", "|d loss / d h_t|", True),
+            by_stage(partial(sizes, key="gradient"), "time step", "|d loss / d h_t|", True),
         ),
         Chart(
             "sums_by_step",
             "Summed inputs by step, before any norm",
             at_longest.format("mean"),
-            _by_stage(group, partial(sizes, key="raw"), "time step", "root mean square of u + z"),
+            by_stage(partial(sizes, key="raw"), "time step", "root mean square of u + z"),
         ),
         Chart(
             "growth_in_training",
@@ -209,30 +259,34 @@ def charts(group: Group) -> list[Chart]:
                     f"{cell}, {what}",
                     "update",
                     f"doublings in {SPAN} steps",
-                    norm_lines(group, partial(by_update, key=key), {CELL: cell}),
+                    norm_lines(group, partial(by_update, key=key), {CELL: cell, RADIUS: radius}),
                 )
-                for cell, (key, (what, _)) in product(group.values(CELL), CLAIMS.items())
+                for cell, (key, what) in product(group.values(CELL), CLAIMS.items())
             ],
         ),
         Chart(
             "gradients_by_length",
             "Share of the gradient that reaches the first step, by length",
             "|d loss / d h_t| at the first step divided by that at the last; geometric mean over"
-            " seeds and their range.",
-            _by_stage(
-                group, part_left, "length (time steps)", "gradient at first step / at last", True
-            ),
+            " seeds and their range." + start,
+            by_stage(part_left, "length (time steps)", "gradient at first step / at last", True),
         ),
     ]
 
 
 def _by_stage(
-    group: Group, series: Callable[..., Series], x_label: str, y_label: str, log_y: bool = False
+    group: Group,
+    radius: float | None,
+    series: Callable[..., tuple[Sequence[float], Sequence[float]]],
+    x_label: str,
+    y_label: str,
+    log_y: bool = False,
 ) -> list[Panel]:
     """Return a panel for each cell at each stage, with a line for each norm."""
     panels = []
-    for cell, stage in _places(group):
-        lines = norm_lines(group, partial(series, stage=stage), {CELL: cell}, geometric=log_y)
+    for cell, stage in product(group.values(CELL), STAGES):
+        wanted = {CELL: cell, RADIUS: radius}
+        lines = norm_lines(group, partial(series, stage=stage), wanted, geometric=log_y)
         panels.append(Panel(f"{cell}, {stage}", x_label, y_label, lines, log_y=log_y))
     return panels
 
@@ -240,8 +294,9 @@ def _by_stage(
 EXPERIMENT = Experiment(
     "gradient_flow",
     STATEMENT,
-    Design(("norm.", CELL)),
+    Design(("norm.", "cell.", RADIUS), counts_diverged=True),
     ("none", "layer"),
     verdicts,
     charts,
+    tables,
 )

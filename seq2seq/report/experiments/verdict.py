@@ -1,11 +1,22 @@
 """What an experiment's runs say of its claim: findings by seed, and their verdict."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ..groups import Group, Values
-from ..statistics import Interval, Outcome, both, detectable_effect, interval, outcome
+from ..statistics import (
+    CONFIDENCE,
+    Interval,
+    Outcome,
+    both,
+    by_regime,
+    detectable_effect,
+    holm,
+    interval,
+    outcome,
+    p_value,
+)
 
 
 @dataclass
@@ -30,14 +41,34 @@ class Finding:
     """What was measured for an exact finding."""
     remark: str = ""
     """What a reader has to know about the value."""
+    corrected: float | None = None
+    """p after the correction for all findings of a report; None before it."""
+
+    @property
+    def _beyond(self) -> list[float]:
+        """By how much each value is on the side claimed."""
+        above, below = self.above, self.below
+        return [d - above if below is None else below - d for d in self.differences]
+
+    @property
+    def p(self) -> float:
+        """The probability of values at least as far from the bound, if their mean were on it.
+
+        nan where no test is made: for exact findings and for fewer than two values.
+        """
+        return math.nan if self.exact else p_value(self._beyond)
+
+    @property
+    def alone(self) -> Outcome:
+        """What the values say of the statement, as if it were the only one."""
+        return self.exact or outcome(self._beyond)
 
     @property
     def outcome(self) -> Outcome:
-        """What the values say of the statement."""
-        if self.exact:
-            return self.exact
-        above, below = self.above, self.below
-        return outcome([d - above if below is None else below - d for d in self.differences])
+        """What the values say of the statement, corrected for the number of findings."""
+        if self.corrected is not None and self.corrected >= 1 - CONFIDENCE:
+            return Outcome.undecided
+        return self.alone
 
     @property
     def interval(self) -> Interval:
@@ -56,6 +87,9 @@ class Finding:
         if self.below is not None or self.above:
             word, bound = ("above", self.above) if self.below is None else ("below", self.below)
             text += f"; claimed: {word} {2**bound if self.log2 else bound:g}"
+        if self.corrected is not None:
+            text += f"; p = {self.p:.1g}, corrected {self.corrected:.1g}"
+            text += "" if self.alone is self.outcome else f"; exploratory: {self.alone.value}"
         return text + (f"; {self.remark}" if self.remark else "")
 
     @property
@@ -76,12 +110,24 @@ class Verdict:
     findings: list[Finding] = field(default_factory=list)
     missing: str = ""
     """Which runs are missing; empty if there are enough."""
+    regimes: bool = False
+    """Whether each finding is the claim in another regime, with an outcome of its own."""
 
     @property
     def outcome(self) -> Outcome:
         """The outcome of all findings that decide; never supported if a part is missing."""
         deciding = [f.outcome for f in self.findings if f.decides]
-        return both([*deciding, Outcome.undecided] if self.missing or not deciding else deciding)
+        if self.missing or not deciding:
+            deciding.append(Outcome.undecided)
+        return by_regime(deciding) if self.regimes else both(deciding)
+
+
+def correct(verdicts: Iterable[Verdict]) -> None:
+    """Correct the findings that decide these verdicts for their number, by Holm's method."""
+    deciding = [f for verdict in verdicts for f in verdict.findings if f.decides]
+    tested = [finding for finding in deciding if math.isfinite(finding.p)]
+    for finding, corrected in zip(tested, holm([f.p for f in tested]), strict=True):
+        finding.corrected = corrected
 
 
 # -- findings that compare two sides ---

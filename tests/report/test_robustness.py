@@ -1,0 +1,119 @@
+"""The range of learning rates, first weights and depths in which a norm trains well."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from experiment_runs import robustness
+from synthetic import group, record
+
+from seq2seq.config import ModelConfig
+from seq2seq.report.experiments import charts, tables, verdicts
+from seq2seq.report.experiments.robustness import cases, guessing, loss_of, width
+from seq2seq.report.statistics import Outcome
+from seq2seq.runs.records import RunRecord
+
+
+def diverged(run: RunRecord) -> RunRecord:
+    """Let a run be one that was stopped as its loss was not finite."""
+    run.status, run.results, run.failure = "diverged", None, "diverged: update 3"
+    return run
+
+
+# -- the range of one run ---
+
+
+@pytest.mark.parametrize(
+    ("losses", "doublings"),
+    [
+        ({0.01: 1.0, 0.02: 1.0, 0.04: 1.0}, 2.0),  # all that was tried
+        ({0.01: 9.0, 0.02: 1.0, 0.04: math.inf}, math.log(1.05) / math.log(9)),
+        ({0.01: 1.05**2, 0.02: 1.0, 0.04: 1.05**4}, 1 / 2 + 1 / 4),  # a line of log(loss)
+        (
+            {0.01: 1.0, 0.02: 1.04, 0.04: 2.0, 0.08: 1.0},
+            1 + math.log(1.05 / 1.04) / math.log(2 / 1.04),
+        ),
+        ({0.01: math.inf, 0.02: math.inf}, 0.0),
+        ({0.01: 3.0}, 0.0),
+    ],
+)
+def test_the_range_of_good_rates(losses: dict[float, float], doublings: float) -> None:
+    assert width(losses) == pytest.approx(doublings)
+
+
+def test_a_run_that_guesses_or_was_stopped_has_diverged() -> None:
+    run = record(experiment="robustness")
+    assert loss_of(run) == 1.0
+    worst = guessing(run)
+    assert worst == pytest.approx(math.log(run.config.tokenizer.vocab_size))
+    for loss, expected in (
+        (worst - 0.01, worst - 0.01),
+        (worst + 0.01, math.inf),
+        (math.nan, math.inf),
+    ):
+        assert loss_of(record(experiment="robustness", results={"valid_loss": loss})) == expected
+    assert loss_of(diverged(run)) == math.inf
+
+
+# -- all runs ---
+
+
+def test_each_case_changes_one_setting() -> None:
+    runs = list(robustness(1))
+    runs += [
+        without_clipping(run)
+        for run in robustness(1)
+        if (run.config.model.init_scale, run.config.model.encoder_layers) == (0.1, 1)
+    ]
+    names = [case.name for case in cases(group(runs))]
+    assert names == [*("usual", "first weights 0.01", "first weights 1", "4 layers", "no clipping")]
+    both = record("none", 1, "robustness", model=ModelConfig(init_scale=1.0, encoder_layers=4))
+    assert len(cases(group([*runs, both]))) == 5
+
+
+def without_clipping(run: RunRecord) -> RunRecord:
+    """Return the run with another setting."""
+    run.config.optimizer = replace(run.config.optimizer, clip_norm=0.0)
+    return run
+
+
+def test_runs_that_diverged_count() -> None:
+    """Layer norm's range ends where it diverges, however low its loss is beside."""
+    runs = [
+        diverged(run) if run.kind == "layer" and run.config.optimizer.lr != 0.01 else run
+        for run in robustness(1)
+    ]
+    found = group(runs)
+    assert found.left_out == []
+    rates, scales, depths = verdicts(found)
+    assert rates.outcome is Outcome.refuted
+    assert (scales.outcome, depths.outcome) == (Outcome.supported, Outcome.supported)
+    (table,) = tables(found)
+    assert table.rows[1]["norm"] == "layer"
+    assert table.rows[1]["usual"].endswith("; 30 of 33 diverged")
+    assert "diverged" not in table.rows[0]["usual"]
+    maps, curves = charts(found)
+    assert math.isnan(maps.maps[0].rows["layer"][0.02])
+    assert [line.x for line in curves.curves[0].lines if line.kind == "layer"] == [[0.01]]
+
+
+def test_other_experiments_leave_diverged_runs_out() -> None:
+    (left_out,) = group([record("none", 1), diverged(record("layer", 1))]).left_out
+    assert left_out.left_out == "failed: diverged: update 3"
+
+
+def test_the_map_is_relative_to_the_best_of_all_norms() -> None:
+    drawn = charts(group(robustness(1)))[0].maps[0]
+    assert min(min(row.values()) for row in drawn.rows.values()) == 0.0
+    rate = 0.01 * 2.0**5
+    none, layer = (1 + pace * 5.25 for pace in (0.02, 0.01))
+    assert drawn.rows["none"][rate] - drawn.rows["layer"][rate] == pytest.approx(
+        math.log2(none / layer)
+    )
+
+
+def test_what_is_missing_is_named() -> None:
+    runs = [run for run in robustness(1) if run.config.model.init_scale == 0.1]
+    assert verdicts(group(runs))[1].missing == "needs runs with several model.init_scale"
+    runs = [run for run in robustness(1) if run.config.model.encoder_layers == 1]
+    assert verdicts(group(runs))[2].missing == "needs runs with several model.encoder_layers"
