@@ -160,14 +160,14 @@ def gradient_flow(effect: int) -> Iterator[RunRecord]:
 
 
 def robustness(effect: int) -> Iterator[RunRecord]:
-    """Layer norm's loss rises half as fast with the distance from the best rate or scale (1).
+    """With a norm the loss rises half as fast with the distance from the best rate or scale (1).
 
     It does so twice as fast (-1), or at the same pace but for noise (0).
     """
     for seed in SEEDS:
-        for norm in ("none", "layer"):
-            noise = 4 * NOISE[seed] * (norm == "layer") * (effect == 0)
-            pace = 0.02 * 2.0 ** (noise - effect * (norm == "layer"))
+        for norm in ("none", "layer", "rms"):
+            noise = 4 * NOISE[seed] * (norm != "none") * (effect == 0)
+            pace = 0.02 * 2.0 ** (noise - effect * (norm != "none"))
             for scale, layers in ((0.1, 1), (0.01, 1), (1.0, 1), (0.1, 4)):
                 for power in range(-5, 6):
                     away = abs(power) + (0 if scale == 0.1 else 4) + layers / 4

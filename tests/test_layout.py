@@ -80,7 +80,7 @@ ROOMS = {
     "unchanged": {"errors", "files", "stored"},
     "rnn": set(),
     "config": {"rnn", "shown"},
-    "shown": set(),
+    "shown": {"errors"},
     "fonts": {"shown"},
     "figures": {"files", "fonts"},
     "device": {"config"},
@@ -207,9 +207,9 @@ LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
 BUDGETS = {
     ("rnn",): 2670,
-    ("model", "translation", "training"): 4530,
-    ("data",): 3750,
-    ("report",): 3000,
+    ("model", "translation", "training"): 4570,
+    ("data",): 3780,
+    ("report",): 3750,
 }
 """The most lines of Python that rooms may have together; kernels are not counted.
 

@@ -324,7 +324,7 @@ def test_a_phone_shows_every_text_of_a_chart(phone: Chrome, tmp_path: Path) -> N
         labels = phone.execute_script(LEGEND, plot)
         assert len(labels) >= 3
     marks = [text.text for text in phone.find_elements("css selector", ".role-mark text")]
-    assert marks == ["longest in training"]
+    assert [mark for mark in marks if not mark.startswith("×")] == ["longest in training"]
     phone.save_screenshot(str(tmp_path / "phone.png"))
 
 
