@@ -67,7 +67,12 @@ compares times: 1.2 is 20% slower than the first row.""",
 Seconds and memory to prepare each, seconds from the start of a training of the prepared corpus to
 its first update, milliseconds an update, and memory of the training, of all processes together.
 Five million pairs need 4 GB of disk, in outputs/benchmark, and minutes.""",
-    "all": "Measure everything but processes and scaling, with the defaults of each command.",
+    "runs": """Measure the training of runs side by side, in target tokens a second.
+
+Runs that were trained at different times had a machine of different speeds. Here their models take
+turns, and speed.json in each run's folder says how fast it was. compare.py then compares times at
+these speeds. Runs that differ in nothing but seed and learning rate are measured once.""",
+    "all": "Measure everything but processes, scaling and runs, with the defaults of each command.",
 }
 """What --help of each command explains."""
 
@@ -94,13 +99,16 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
 def add_options(command: argparse.ArgumentParser, name: str) -> None:
     """Add the options of a command: those of all, and its own."""
     add = command.add_argument
-    add(
-        "--size",
-        type=one_of(SIZES),
-        default="full",
-        metavar=f"{{{','.join(SIZES)}}}",
-        help="small takes seconds, for a first look",
-    )
+    if name == "runs":
+        add("runs", nargs="+", metavar="RUN", help="a run's folder")
+    else:
+        add(
+            "--size",
+            type=one_of(SIZES),
+            default="full",
+            metavar=f"{{{','.join(SIZES)}}}",
+            help="small takes seconds, for a first look",
+        )
     add_threads(command)
     add("--json", type=Path, metavar="FILE", help="write the numbers and what they depend on there")
     if name != "memory":
@@ -120,10 +128,12 @@ def add_options(command: argparse.ArgumentParser, name: str) -> None:
             action="store_true",
             help="torch.compile of the layers' reference, too; compiling it takes minutes",
         )
-    if name != "layers":
+    if name not in ("layers", "runs"):
         add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings as for train.py")
     if name == "scaling":
         add_sizes(command)
+    elif name == "runs":
+        add_updates(command)
     elif name != "layers":
         add_translators(command, name)
         add_amounts(command, name)
@@ -190,13 +200,7 @@ def add_amounts(command: argparse.ArgumentParser, name: str) -> None:
             help="processes that train together (default: 2)",
         )
     if name in ("train", "memory", "processes", "all"):
-        add(
-            "--updates",
-            type=at_least_one,
-            default=8,
-            metavar="N",
-            help="updates in each turn (default: 8)",
-        )
+        add_updates(command)
     if name in ("decode", "memory", "all"):
         add(
             "--sentences",
@@ -213,6 +217,17 @@ def add_amounts(command: argparse.ArgumentParser, name: str) -> None:
             metavar="N",
             help="updates that translators are trained for beforehand (default: 200)",
         )
+
+
+def add_updates(command: argparse.ArgumentParser) -> None:
+    """Add the option of how many updates a turn has."""
+    command.add_argument(
+        "--updates",
+        type=at_least_one,
+        default=8,
+        metavar="N",
+        help="updates in each turn (default: 8)",
+    )
 
 
 def as_json(results: "Results", options: argparse.Namespace) -> str:

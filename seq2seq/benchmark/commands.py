@@ -19,6 +19,7 @@ from .plain import check
 from .processes import times_together
 from .profiling import profiled
 from .results import Results
+from .runs import training_speeds_of
 from .scaling import scales
 from .startup import starts
 from .timing import Run
@@ -143,6 +144,13 @@ def scaling(options: Options) -> Results:
     return results
 
 
+def runs(options: Options) -> Results:
+    """Measure the models of runs side by side, and write the speed of each into its folder."""
+    results = begun(options)
+    results.training = training_speeds_of(options.runs, options.updates, options.rounds)
+    return results
+
+
 def overrides(options: Options) -> list[str]:
     """Return the settings that the options ask for, as overrides of train.py."""
     corpus = f"data={options.data}"
@@ -190,6 +198,7 @@ COMMANDS: dict[str, Callable[[Options], Results]] = {
     "startup": startup,
     "processes": processes,
     "scaling": scaling,
+    "runs": runs,
     "all": everything,
 }
 """What each command of the script does."""

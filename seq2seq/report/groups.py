@@ -82,6 +82,12 @@ class Group:
         return any(len({r.settings[RATE] for r in self.where({"norm": n})}) > 1 for n in self.norms)
 
     @property
+    def has_speeds(self) -> bool:
+        """Whether the speeds of all runs were measured together, so that they can be compared."""
+        found = {run.speed.measurement if run.speed else None for run in self.runs}
+        return len(found) == 1 and None not in found
+
+    @property
     def comparisons(self) -> dict[str, list[str]]:
         """The name of a run without norm -> the norms to compare it with, and itself.
 

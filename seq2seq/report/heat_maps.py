@@ -52,4 +52,4 @@ def factor(log2: float) -> str:
     if not math.isfinite(log2):
         return "–"
     value = 2**log2
-    return f"×{value:.2f}" if 0.1 <= value < 100 else f"×{value:.1g}"
+    return f"×{value:#.3g}" if 0.1 <= value < 100 else f"×{value:.1g}"

@@ -69,6 +69,7 @@ class Run:
         self.metrics_file = self.folder / "metrics.jsonl"
         self.probes_file = self.folder / "probes.jsonl"
         self.results_file = self.folder / "results.json"
+        self.speed_file = self.folder / "speed.json"
         self.failure_file = self.folder / "failure.txt"
         self.origin_file = self.folder / "origin.json"
         self.shortlist_file = self.folder / "shortlist.npz"
@@ -224,6 +225,7 @@ class Run:
         patterns = (
             "overrides.yaml",
             "results.json",
+            "speed.json",
             "metrics.jsonl",
             "probes.jsonl",
             "failure.txt",

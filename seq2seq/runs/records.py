@@ -15,6 +15,7 @@ from .entries import MetricEntry, ProbeEntry, read_probes
 from .folder import Run, RunError
 from .jsonl import read_metrics
 from .results import Results, results_of
+from .speed import MeasuredSpeed
 
 Entry = TypeVar("Entry", bound=ProbeEntry)
 
@@ -55,6 +56,12 @@ class RunRecord:
         return read_probes(self.run.probes_file)
 
     @cached_property
+    def speed(self) -> MeasuredSpeed | None:
+        """How fast its model trains, side by side with others; None where it was not measured."""
+        file = self.run.speed_file
+        return MeasuredSpeed.read(file) if exists(file) else None
+
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """Every setting by its dotted key."""
         return settings(self.config)
@@ -89,12 +96,22 @@ class RunRecord:
     def series(self, kind: str, key: str, by: str = "update") -> tuple[list[float], list[float]]:
         """Return one logged quantity where it and its x were logged and finite, as (x, values).
 
-        `kind` is train or valid; `by` is update, seconds or tokens.
+        `kind` is train or valid; `by` is update, seconds, tokens, or measured: the seconds that
+        the tokens take at the speed measured side by side.
         """
         entries = (entry for entry in self.metrics if entry.kind == kind)
-        points = [(getattr(entry, by), entry.values.get(key)) for entry in entries]
+        points = [(self._place(entry, by), entry.values.get(key)) for entry in entries]
         found = [(x, y) for x, y in points if x is not None and y is not None]
         return [x for x, _ in found], [y for _, y in found]
+
+    def _place(self, entry: MetricEntry, by: str) -> float | None:
+        """Return where an entry is, by update, tokens or time; None if that is not known."""
+        if by != "measured":
+            found: float | None = getattr(entry, by)
+            return found
+        if self.speed is None or entry.tokens is None:
+            return None
+        return entry.tokens / self.speed.tokens_per_second
 
     def probed(self, kind: type[Entry]) -> list[Entry]:
         """Return the probe's entries of this kind."""
@@ -143,7 +160,10 @@ def _refusal(folder: str) -> str | None:
     """Return which file of a folder may not be read; None if all that is needed may be."""
     run = Run(folder)
     try:
-        for file in (run.config_file, run.results_file, run.metrics_file, run.probes_file):
+        for file in (
+            *(run.config_file, run.results_file, run.metrics_file, run.probes_file),
+            run.speed_file,
+        ):
             if exists(file):
                 with opened(file):
                     pass

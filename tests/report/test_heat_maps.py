@@ -20,8 +20,8 @@ MAP = HeatMap(
 
 
 def test_factors_in_words() -> None:
-    found = [factor(x) for x in (0.0, 0.5, -1.0, 10.0, -5.0, math.nan, math.inf)]
-    assert found == ["×1.00", "×1.41", "×0.50", "×1e+03", "×0.03", "–", "–"]
+    found = [factor(x) for x in (0.0, 0.5, -1.0, -0.01, 10.0, -5.0, math.nan, math.inf)]
+    assert found == ["×1.00", "×1.41", "×0.500", "×0.993", "×1e+03", "×0.03", "–", "–"]
 
 
 def test_every_value_has_its_rectangle_between_its_neighbours() -> None:
@@ -29,7 +29,7 @@ def test_every_value_has_its_rectangle_between_its_neighbours() -> None:
     assert len(cells) == 6
     first, middle, last = (cells["none", x] for x in (0.25, 1.0, 4.0))
     assert [(c["low"], c["high"]) for c in (first, middle, last)] == [(-3, -1), (-1, 1), (1, 3)]
-    assert (first["value"], first["shown"]) == (-2.0, "×0.25")
+    assert (first["value"], first["shown"]) == (-2.0, "×0.250")
     assert (cells["layer", 1.0]["value"], cells["layer", 1.0]["shown"]) == (None, "–")
     assert cells["layer", 4.0]["value"] is None
     assert json.loads(json.dumps(page_spec(MAP), allow_nan=False)) == page_spec(MAP)
@@ -43,7 +43,7 @@ def test_a_map_of_one_column_has_a_width() -> None:
 def test_a_file_shows_rows_columns_factors_and_the_line() -> None:
     drawing = Drawing(Chart("c", "t", "", [MAP, MAP]), "c")
     texts = [e.text for e in ET.fromstring(drawing.svg).iter() if e.tag.endswith("text")]
-    assert {"none", "layer", "0.25", "×0.25", "×2.83", "–", "σ = 1", "factor a step"} <= set(texts)
+    assert {"none", "layer", "0.25", "×0.250", "×2.83", "–", "σ = 1", "factor a step"} <= set(texts)
     assert texts.count("×2.83") == 2
     assert file_spec(drawing.chart)["concat"][0]["title"] == "rnn"
     assert drawing.pictures["png"].startswith(b"\x89PNG")

@@ -16,6 +16,7 @@ from seq2seq.report.experiments.growth import SPAN, growth
 from seq2seq.report.experiments.length import gained_loss, lost_bleu
 from seq2seq.report.statistics import Outcome
 from seq2seq.runs.entries import LengthBucket
+from seq2seq.runs.speed import MeasuredSpeed
 
 # -- the figures that verdicts rest on ---
 
@@ -40,6 +41,32 @@ def test_bleu_and_time_to_loss_are_compared_seed_by_seed() -> None:
     assert found[
         "layer takes fewer updates than none to the same validation loss"
     ] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_times_are_compared_at_speeds_measured_together(together: bool) -> None:
+    """By the clock layer norm took twice as long an update; side by side it takes 1.1 times."""
+    runs = []
+    for norm, clock, speed in (("none", 0.1, 110.0), ("layer", 0.2, 100.0)):
+        for seed in SEEDS:
+            run = record(norm, seed, metrics=curve(0.05, seconds_an_update=clock))
+            run.__dict__["speed"] = MeasuredSpeed(
+                tokens_per_second=speed,
+                measurement="now" if together else norm,
+                beside=2,
+                rounds=5,
+            )
+            runs.append(run)
+    found = {f.statement.split(" than")[0]: f for f in verdicts(group(runs))[0].findings}
+    seconds = found["layer takes fewer seconds of training"]
+    assert seconds.differences == pytest.approx([1.0] * 3)
+    assert seconds.decides == (not together)
+    names = [panel.title for panel in charts(group(runs))[0].curves]
+    assert ("by measured" in names) == together
+    if together:
+        measured = found["layer takes fewer seconds at speeds measured side by side"]
+        assert measured.differences == pytest.approx([math.log2(1.1)] * 3)
+        assert measured.decides
 
 
 def test_halfway_to_a_loss_is_on_a_logarithmic_scale() -> None:

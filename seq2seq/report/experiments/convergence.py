@@ -1,7 +1,7 @@
 """Which norm trains faster, in updates and in seconds, each at its best learning rate."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -13,13 +13,17 @@ from .base import Experiment, Statement
 from .lines import Series, mean_by, norm_lines
 from .verdict import Finding, Verdict, fewer, higher
 
+MEASURED = "seconds at speeds measured side by side"
 X_LABELS = {
     "update": "update",
     "seconds": "seconds of training",
     "tokens": "target tokens trained on",
+    "measured": MEASURED,
 }
-TIMES = {"update": "updates", "seconds": "seconds of training"}
-"""What a way to a loss is measured in."""
+TIMES = {"update": "updates", "seconds": "seconds of training", "measured": MEASURED}
+"""What a way to a loss is measured in. Side by side counts before the seconds of a run, which
+depend on what else the machine did.
+"""
 LOSS_LABEL = "validation loss (nats/token)"
 QUANTITIES = {
     "training_loss": ("train", "nll", "training loss (nats/token)"),
@@ -37,6 +41,11 @@ STATEMENT = Statement(
     "Layer norm takes more updates, or more time, than no norm to the lowest validation loss that"
     " both runs of a seed reach. Each norm is judged at the best of its learning rates.",
 )
+
+
+def ways_of(group: Group, ways: Mapping[str, str]) -> dict[str, str]:
+    """Return the ways, with speeds measured side by side only where the group has them."""
+    return {by: unit for by, unit in ways.items() if by != "measured" or group.has_speeds}
 
 
 # -- how long a loss takes ---
@@ -115,9 +124,9 @@ def _findings(group: Group, norm: str, none: str, decides: bool) -> list[Finding
             f"{norm} takes fewer {unit} than {none} to the same validation loss",
             f"{none}'s {unit}",
             *time_to(runs, without, by),
-            decides,
+            decides and by != ("seconds" if group.has_speeds else "measured"),
         )
-        for by, unit in TIMES.items()
+        for by, unit in ways_of(group, TIMES).items()
     ]
     halfway = fewer(
         f"{norm} takes fewer updates than {none} to the loss halfway there",
@@ -145,7 +154,7 @@ def charts(group: Group) -> list[Chart]:
             name,
             title,
             caption + (batch if kind == "valid" else ""),
-            [_curves(group, kind, key, title, by) for by in X_LABELS],
+            [_curves(group, kind, key, title, by) for by in ways_of(group, X_LABELS)],
         )
         for name, (kind, key, title) in QUANTITIES.items()
     ]
@@ -186,7 +195,7 @@ def _times_to_losses(group: Group, means: str) -> Chart:
             norm_lines(group, partial(times, by=by)),
             log_x=True,
         )
-        for by, unit in TIMES.items()
+        for by, unit in ways_of(group, TIMES).items()
     ]
     return Chart(
         "time_to_loss",

@@ -1,0 +1,79 @@
+"""scripts/benchmark.py runs: the speeds of runs that were trained at different times."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from runs import Script, corpus, settings, trained
+
+from seq2seq.benchmark.runs import check_same, model_of, training_speeds_of
+from seq2seq.runs.folder import Run
+from seq2seq.runs.records import read_runs
+from seq2seq.runs.speed import MeasuredSpeed
+
+pytest_plugins = ["run_fixtures"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Return runs without a norm, of two seeds, and one with layer norm."""
+    out = tmp_path_factory.mktemp("runs")
+    data = corpus(out / "corpus")
+    found = []
+    for norm, seed in (("none", 1), ("none", 2), ("layer", 1)):
+        config = replace(settings(data, norm, 2), seed=seed)
+        found.append(trained(out / f"{norm}{seed}", config))
+    return found
+
+
+def test_runs_of_one_model_are_measured_once(folders: list[Path]) -> None:
+    (table,) = training_speeds_of([str(f) for f in folders], count=1, rounds=1).values()
+    assert [speed.name for speed in table] == [str(folders[0]), str(folders[2])]
+    speeds = [MeasuredSpeed.read(folder / "speed.json") for folder in folders]
+    assert speeds[0] == speeds[1]
+    assert [s.tokens_per_second for s in (speeds[0], speeds[2])] == [s.per_second for s in table]
+    assert len({s.measurement for s in speeds}) == 1
+    assert {(s.beside, s.rounds) for s in speeds} == {(2, 1)}
+    records, _ = read_runs([str(folder) for folder in folders])
+    assert [record.speed for record in records] == speeds
+    tokens, losses = records[0].series("valid", "loss", "tokens")
+    seconds, same = records[0].series("valid", "loss", "measured")
+    assert seconds == pytest.approx([t / speeds[0].tokens_per_second for t in tokens])
+    assert same == losses
+
+
+def test_the_command_shows_the_speeds(folders: list[Path], script: Script) -> None:
+    done = script("benchmark")("runs", *folders, "--updates", "1", "--rounds", "1")
+    assert (done.code, done.err) == (0, "")
+    assert "training, 3 runs, 1 updates a turn" in done.out
+    refused = script("benchmark")("runs", folders[0].parent / "nowhere")
+    assert refused.code == 2
+    assert "nowhere: no such run" in refused.err
+
+
+def test_runs_of_different_text_are_refused(folders: list[Path]) -> None:
+    config = Run(folders[0]).config()
+    other = replace(config, data=replace(config.data, batch_sentences=3))
+    with pytest.raises(
+        ValueError, match=r"b: data\.batch_sentences=3, and \d+ in a; expected runs"
+    ):
+        check_same({"a": config, "b": other})
+    assert model_of(config) == model_of(replace(config, seed=9))
+    assert model_of(config) != model_of(replace(config, model=replace(config.model, dropout=0.5)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tokens_per_second": 0}, "tokens_per_second=0.0: expected more than 0"),
+        ({"tokens_per_second": "fast"}, "tokens_per_second="),
+        ({"measurement": None}, "measurement="),
+    ],
+)
+def test_a_damaged_speed_is_named(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    speed = {"tokens_per_second": 2.0, "measurement": "now", "beside": 2, "rounds": 1} | change
+    file = tmp_path / "speed.json"
+    file.write_text(json.dumps(speed))
+    with pytest.raises(ValueError, match=message):
+        MeasuredSpeed.read(file)
