@@ -112,6 +112,15 @@ def test_the_map_is_relative_to_the_best_of_all_norms() -> None:
     )
 
 
+def test_best_losses_are_reported_beside_the_ranges() -> None:
+    findings = verdicts(group(robustness(1)))[0].findings
+    found = {f.statement: f for f in findings if "lower loss" in f.statement}
+    usual = found["usual: layer has a lower loss than none, each at its best learning rate"]
+    assert usual.differences == pytest.approx([-0.01 / 4] * 3)
+    assert (usual.decides, usual.outcome) == (False, Outcome.supported)
+    assert len(found) == 2 * len(cases(group(robustness(1))))
+
+
 def test_what_is_missing_is_named() -> None:
     runs = [run for run in robustness(1) if run.config.model.init_scale == 0.1]
     assert verdicts(group(runs))[1].missing == "needs runs with several model.init_scale"

@@ -145,6 +145,12 @@ def widths(group: Group, norm: str, case: Case) -> Values:
     return {seed: width(losses) for seed, losses in by_rate(group, norm, case).items()}
 
 
+def best_losses(group: Group, norm: str, case: Case) -> Values:
+    """Return by seed the loss at the best learning rate, where not all diverged."""
+    found = {seed: best(losses) for seed, losses in by_rate(group, norm, case).items()}
+    return {seed: loss for seed, loss in found.items() if math.isfinite(loss)}
+
+
 def best_along(group: Group, norm: str, axis: str) -> dict[int, Losses]:
     """Return by seed, if complete, the loss at the best learning rate for each value of an axis."""
     by_case = {value: by_rate(group, norm, case) for value, case in along(group, axis).items()}
@@ -201,17 +207,27 @@ def _compared(group: Group, findings: Any) -> list[Finding]:
 
 
 def _of_rates(group: Group, norm: str, none: str, decides: bool) -> list[Finding]:
-    unit = "doublings of the rate more"
-    return [
+    """Compare ranges, and report the best losses: the range of what has not learnt means little."""
+    ranges = [
         higher(
             f"{case.name}: {norm} has a wider range of good learning rates than {none}",
-            unit,
+            "doublings of the rate more",
             widths(group, norm, case),
             widths(group, none, case),
             decides,
         )
         for case in cases(group)
     ]
+    losses = [
+        lower(
+            f"{case.name}: {norm} has a lower loss than {none}, each at its best learning rate",
+            "nats a token",
+            best_losses(group, norm, case),
+            best_losses(group, none, case),
+        )
+        for case in cases(group)
+    ]
+    return ranges + losses
 
 
 def _of_scales(group: Group, norm: str, none: str, decides: bool) -> list[Finding]:
