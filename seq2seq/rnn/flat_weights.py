@@ -50,6 +50,3 @@ class FlatWeights(nn.Module):
         for name, weight in zip(self._flat_weights_names, weights, strict=True):
             if getattr(self, name, None) is not weight:
                 setattr(self, name, weight)
-
-    def flatten_parameters(self) -> None:
-        """Do nothing; torch.nn's layers have this method."""

@@ -11,13 +11,13 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from .checks import InputError, check_dropout, check_input, check_sizes, check_state
 from .config import NormConfig
-from .flat_weights import FlatWeights
+from .gpu.torch_functions import TorchFunctions
 from .packing import Layout, Steps
 from .recurrent import RecurrentModule
 from .reference import State
 
 
-class RecurrentLayers(RecurrentModule, FlatWeights):
+class RecurrentLayers(RecurrentModule, TorchFunctions):
     """Stacked layers, directions and packed sequences: what LSTM, GRU and RNN share."""
 
     def __init__(
@@ -49,6 +49,7 @@ class RecurrentLayers(RecurrentModule, FlatWeights):
             for suffix in self.suffixes(layer):
                 self._add_parameters(suffix, inputs, device, dtype)
         self._initialise()
+        self.flatten_parameters()
 
     def suffixes(self, layer: int | None = None) -> list[str]:
         """Return the suffixes of one layer, or of all layers, in torch's order."""
@@ -138,6 +139,8 @@ class RecurrentLayers(RecurrentModule, FlatWeights):
 
         x is packed (N, I), or (T, B, I); the output likewise. state is (L * D, B, H) each, or None.
         """
+        if self.torch_serves(x, layout):
+            return self.run_by_torch(x, layout, state)
         last: list[State] = []
         for layer in range(self.num_layers):
             suffixes = self.suffixes(layer)
@@ -216,7 +219,7 @@ class LSTM(RecurrentLayers):
         device, dtype: Of the parameters, as in torch.
         norm (str or NormConfig, default "layer"): "none", "batch", "layer", "rms" or all settings.
         backend (str, default "auto"): "reference" is plain torch, "fused" compiled kernels. "auto"
-            takes the kernels on a CPU where they support the case.
+            takes the kernels where they support the case, or torch's own functions on a GPU.
 
     Input and output:
         input: (T, B, I), (B, T, I) with batch_first, (T, I), or a PackedSequence.
