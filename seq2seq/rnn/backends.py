@@ -2,8 +2,9 @@
 
 reference   the equations in plain torch: every cell, norm and setting, every device and type
 fused       compiled kernels: the default settings, as fast as torch.nn's layers
-auto        fused on a CPU where the kernels support the case and load, else reference; logs its
-            choice once
+auto        fused where the kernels support the case and load, else reference; logs its choice
+            once. On a GPU the kernels serve after a self-check (gpu/self_check.py), and a layer
+            without a norm takes torch's own functions (gpu/torch_functions.py)
 
 torch.export takes the loop of `scan.py` instead, except with fused.
 """
@@ -13,9 +14,10 @@ import logging
 import torch
 from torch import Tensor
 
-from . import fused, onnx_operators, reference, scan
+from . import fused, gpu, onnx_operators, reference, scan
 from .cpu import operators
 from .cpu.one_step import run_step
+from .gpu import self_check
 from .packing import Layout, Steps
 from .reference import CellParameters, State
 
@@ -115,14 +117,14 @@ def fused_serves(
     """
     if backend == "reference":
         return False
-    on_gpu, unsupported = device.type == "cuda", None if p is None else fused.unsupported(p, by_row)
-    if on_gpu and backend == "auto":  # these kernels have not run on a GPU yet
-        unsupported = unsupported or "parameters on a GPU and backend=auto"
+    on_gpu, unsupported = gpu.is_gpu(device), None if p is None else fused.unsupported(p, by_row)
     cause: str | None
     if unsupported:
         cause = f"the fused kernels do not support {unsupported}; expected backend='auto'"
+    elif on_gpu:
+        cause = operators.gpu_failure() or (None if p is None else self_check.failure(p))
     else:
-        cause = operators.gpu_failure() if on_gpu else operators.failure()
+        cause = operators.failure()
     if cause and backend == "fused":
         raise RuntimeError(f"backend='fused': {cause}")
     if unsupported:

@@ -89,7 +89,7 @@ class LSTMCell(RecurrentCell):
         device, dtype: Of the parameters, as in torch.
         norm (str or NormConfig, default "layer"): "none", "batch", "layer", "rms" or all settings.
         backend (str, default "auto"): "reference" is plain torch, "fused" compiled kernels. "auto"
-            takes the kernels on a CPU where they support the case.
+            takes the kernels where they support the case.
 
     Input and output:
         input: (B, I), or (I,).

@@ -196,10 +196,11 @@ def test_gpu_kernels_are_loaded_only_if_layers_use_them(
 ) -> None:
     asked = []
     monkeypatch.setattr(operators, "gpu_failure", lambda: asked.append("gpu"))
-    assert not ops.load_kernels("cuda:1")
+    assert not ops.load_kernels("cuda:1", "reference")
     assert asked == []
+    assert ops.load_kernels("cuda:1")
     assert ops.load_kernels("cuda:1", "fused")
-    assert asked == ["gpu"]
+    assert asked == ["gpu"] * 2
 
 
 def test_loading_refuses_an_unknown_backend() -> None:
