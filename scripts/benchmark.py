@@ -10,25 +10,18 @@ are in none of the times. Without a command all of them run.
 """
 
 import argparse
-import json
-import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from seq2seq.app.arguments import one_of, parser, some_of, whole
 from seq2seq.app.exit_codes import exiting
 from seq2seq.app.options import add_threads
 from seq2seq.app.utf8 import restart_in_utf8
-from seq2seq.config import Precision
+from seq2seq.config import Device, Precision
 from seq2seq.config.checks import Range
-from seq2seq.files import write_text
-
-if TYPE_CHECKING:
-    from seq2seq.benchmark.results import Results
 
 SIZES = ("small", "full")
-PRECISIONS = [precision.value for precision in Precision]
+PRECISIONS, DEVICES = ([kind.value for kind in kinds] for kinds in (Precision, Device))
 at_least_one, at_least_two = (whole(Range(at_least=n)) for n in (1, 2))
 NORMS = "none,batch,layer,rms"
 ABOUT = {
@@ -122,6 +115,8 @@ def add_options(command: argparse.ArgumentParser, name: str) -> None:
         )
     if name in ("layers", "train", "decode", "all"):
         add("--figure", type=Path, metavar="PNG", help="draw the ratios there")
+    if name == "layers":
+        add_gpu(command)
     if name in ("layers", "all"):
         add(
             "--compile",
@@ -137,6 +132,26 @@ def add_options(command: argparse.ArgumentParser, name: str) -> None:
     elif name != "layers":
         add_translators(command, name)
         add_amounts(command, name)
+
+
+def add_gpu(command: argparse.ArgumentParser) -> None:
+    """Add the options of layers on a GPU."""
+    add = command.add_argument
+    add(
+        "--device",
+        type=one_of(DEVICES),
+        default="cpu",
+        metavar=f"{{{','.join(DEVICES)}}}",
+        help="a GPU checks all kernels, then times LSTMs with cuDNN's; --json is written row by row"
+        " (default: cpu)",
+    )
+    add(
+        "--minutes",
+        type=at_least_one,
+        default=7,
+        metavar="N",
+        help="on a GPU nothing new begins after so many minutes (default: 7)",
+    )
 
 
 def add_sizes(command: argparse.ArgumentParser) -> None:
@@ -230,23 +245,19 @@ def add_updates(command: argparse.ArgumentParser) -> None:
     )
 
 
-def as_json(results: "Results", options: argparse.Namespace) -> str:
-    """Return all numbers as JSON, and what they depend on."""
-    asked = {"command": shlex.join(sys.argv), "rounds": getattr(options, "rounds", None)}
-    return json.dumps({**asked, **results.as_json()}, indent=2) + "\n"
-
-
 def main() -> None:
     """Measure what the command line asks for, print it, and write it to files on request."""
     options = parsed(sys.argv[1:])
-    from seq2seq.benchmark.commands import COMMANDS  # with torch, which --help need not wait for
+    from seq2seq.benchmark.commands import (
+        COMMANDS,
+        write,
+    )  # with torch, which --help need not wait for
 
     results = COMMANDS[options.what](options)
     results.show()
     if getattr(options, "figure", None) is not None:
         results.draw(options.figure)
-    if options.json is not None:
-        write_text(options.json, as_json(results, options))
+    write(results, options)
 
 
 if __name__ == "__main__":

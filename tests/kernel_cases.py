@@ -163,12 +163,14 @@ def batch_arguments(
     given: bool = True,
     normalises_input: bool = True,
     cell: str = "lstm",
+    hidden: int = 6,
 ) -> tuple[Any, ...]:
     """Return arguments of seq2seq::batch_norm_recurrence."""
-    *tensors, sequences, _, _, eps, _ = arguments("layer", dtype, save, given, cell)
+    *tensors, sequences, _, _, eps, _ = arguments("layer", dtype, save, given, cell, hidden)
     if wide_input:
         tensors[0] = tensors[0].detach().float().requires_grad_(save)
-    mean, var = torch.randn(3, STATISTICS[cell] * 6), torch.rand(3, STATISTICS[cell] * 6) + 0.5
+    shape = (3, STATISTICS[cell] * hidden)
+    mean, var = torch.randn(shape), torch.rand(shape) + 0.5
     return *tensors, mean, var, sequences, 2, cell, eps, normalises_input, save
 
 
@@ -182,10 +184,11 @@ def arguments(
     save: bool = True,
     given: bool = True,
     cell: str = "lstm",
+    hidden: int = 6,
 ) -> tuple[Any, ...]:
     """Return arguments of seq2seq::recurrence."""
     torch.manual_seed(0)
-    hidden, sizes, (gates, vectors) = 6, [3, 3, 1], SIZES[cell]
+    sizes, (gates, vectors) = [3, 3, 1], SIZES[cell]
     u, weight = (
         torch.randn(sum(sizes), gates * hidden, dtype=dtype),
         torch.randn(gates * hidden, hidden, dtype=dtype),

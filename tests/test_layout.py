@@ -108,7 +108,7 @@ ROOMS = {
     "data_report": {"config", "data", "figures", "fonts"},
     "train": {"app"},
     "benchmark": {
-        *("rnn", "config", "data", "runs", "model", "device", "figures", "fonts"),
+        *("rnn", "config", "data", "runs", "model", "device", "figures", "fonts", "files"),
         *("translation", "training", "app"),
     },
 }

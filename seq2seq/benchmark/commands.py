@@ -1,6 +1,10 @@
 """The commands of scripts/benchmark.py: from its options to results."""
 
 import argparse
+import json
+import shlex
+import sys
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -8,9 +12,10 @@ import torch
 from torch import nn
 
 from ..app.composition import compose_here
-from ..config import Config, Precision
-from ..device import set_threads
-from . import tables
+from ..config import Config, Device, Precision
+from ..device import choose_device, set_threads
+from ..files import write_text
+from . import gpu, tables
 from .contestants import Contestant, contestants
 from .decoding import decoding_speeds, new_search
 from .memory import decoding_peaks, training_peaks
@@ -37,10 +42,33 @@ def begun(options: Options) -> Results:
 
 
 def layers(options: Options) -> Results:
-    """Measure single layers."""
+    """Measure single layers, on a CPU or a GPU."""
+    device = choose_device(Device[getattr(options, "device", "cpu")], "--device ")
+    if device.type == "cuda":
+        return layers_on_gpu(options, device)
     results = begun(options)
     results.timings = tables.layers(options.size, options.rounds, options.compile)
     return results
+
+
+def layers_on_gpu(options: Options, device: torch.device) -> Results:
+    """Check and measure single layers on a GPU."""
+    if options.figure is not None or options.compile:
+        raise ValueError("--device cuda: expected neither --figure nor --compile")
+    results, until = begun(options), time.monotonic() + 60 * options.minutes
+    results.machine |= gpu.versions(device)
+    gpu.measure(
+        results, options.size, options.rounds, device, until, partial(write, results, options)
+    )
+    return results
+
+
+def write(results: Results, options: Options) -> None:
+    """Write all numbers to the file asked for, if any, and what they depend on."""
+    if options.json is not None:
+        asked = {"command": shlex.join(sys.argv), "rounds": getattr(options, "rounds", None)}
+        text = json.dumps({**asked, **results.as_json()}, indent=2) + "\n"
+        write_text(options.json, text)
 
 
 def train(options: Options) -> Results:

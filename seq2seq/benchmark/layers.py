@@ -31,14 +31,14 @@ def forward_and_backward(
     """Run one training pass; upstream (T, B, H) is the gradient of the output."""
     layer.zero_grad(set_to_none=True)
     x.grad = None
-    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16):
         output = layer(x)[0]
     output.backward(upstream)
 
 
 def forward(layer: nn.Module, x: Tensor, bfloat16: bool = False) -> None:
     """Run one pass without gradients."""
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+    with torch.no_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16):
         layer(x)
 
 

@@ -12,6 +12,7 @@ from .memory import Memory
 from .profiling import Share
 from .scaling import Scale
 from .show import (
+    show_checks,
     show_means,
     show_memory,
     show_profiles,
@@ -26,12 +27,23 @@ from .timing import Speed, Timing
 
 
 @dataclass
+class Check:
+    """One check of what is timed."""
+
+    name: str
+    seconds: float
+    failure: str | None
+    """Why it failed; None: it did not."""
+
+
+@dataclass
 class Results:
     """The tables of a command, by title."""
 
     machine: dict[str, Any] = field(default_factory=machine)
     settings: list[str] = field(default_factory=list)
     """Settings of the translators, as overrides of train.py."""
+    checks: list[Check] = field(default_factory=list)
     timings: dict[str, list[Timing]] = field(default_factory=dict)
     training: dict[str, list[Speed]] = field(default_factory=dict)
     decoding: dict[str, list[Speed]] = field(default_factory=dict)
@@ -41,6 +53,8 @@ class Results:
     profiles: dict[str, list[Share]] = field(default_factory=dict)
     operators: dict[str, str] = field(default_factory=dict)
     """The profiler's own tables, by the profiles' titles."""
+    left_out: list[str] = field(default_factory=list)
+    """What there was no time for."""
 
     @property
     def means(self) -> dict[str, dict[str, float]]:
@@ -60,6 +74,7 @@ class Results:
             f"torch {m['torch']}, {m['processor']}, {m['threads']} of {m['cores']} cores,"
             f" load {m['load']} to {m['load at the end']}"
         )
+        show_checks(self.checks, self.left_out)
         show_timings(self.timings)
         show_means(self.means)
         show_speeds(self.training, "tokens")
@@ -82,7 +97,14 @@ class Results:
             kind: {title: [asdict(row) for row in found] for title, found in tables.items()}
             for kind, tables in kinds.items()
         }
-        return {"machine": self.machine, "settings": self.settings, "means": self.means, **rows}
+        return {
+            "machine": self.machine,
+            "settings": self.settings,
+            "checks": [asdict(check) for check in self.checks],
+            "left out": self.left_out,
+            "means": self.means,
+            **rows,
+        }
 
     def draw(self, path: Path) -> None:
         """Draw the speeds of translators, or the ratios of the LSTM's tables."""

@@ -12,6 +12,7 @@ from .timing import Speed, Timing
 if TYPE_CHECKING:
     from .memory import Memory
     from .profiling import Share
+    from .results import Check
     from .scaling import Scale
     from .startup import Start
 
@@ -23,6 +24,17 @@ def titled(title: str, *columns: str) -> Table:
     for column in ("", *columns):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     return table
+
+
+def show_checks(checks: Sequence["Check"], left_out: Sequence[str]) -> None:
+    """Print how many checks passed, what failed, and what there was no time for."""
+    failed = [f"{check.name}: {check.failure}" for check in checks if check.failure is not None]
+    if checks:
+        print(f"{len(checks) - len(failed)} of {len(checks)} checks passed")
+    for line in failed:
+        print(f"  failed: {line}")
+    for name in left_out:
+        print(f"  no time left for: {name}")
 
 
 def show_timings(tables: Mapping[str, Sequence[Timing]]) -> None:

@@ -44,12 +44,12 @@ def compile(kernel, *args, grid, warmup, num_warps=4, **named):
     if (key := (name, *signature.items(), *constants.items(), num_warps)) not in compiled:
         compiled.add(key)
         source = ASTSource(kernel, signature, constants, attributes)
-        done = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": num_warps})
+        done = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": num_warps})
         print(name, len(done.asm["ptx"]), len(done.asm["cubin"]))
 
 
 JITFunction.run = compile  # instead of running it: what the loops launch is what has to compile
-dtype, norms = getattr(torch, sys.argv[2]), sys.argv[3:]
+dtype, capability, hidden, norms = getattr(torch, sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5:]
 
 
 def run(name, args):
@@ -65,27 +65,35 @@ for norm in norms:
         if norm in ("batch", "sequence_input"):
             for cell in SIZES:
                 wide = dtype != torch.float32 and norm == "sequence_input" and not cell.startswith("rnn")
-                run("batch_norm_recurrence", batch_arguments(dtype, wide, normalises_input=norm == "batch", cell=cell))
+                run("batch_norm_recurrence", batch_arguments(dtype, wide, normalises_input=norm == "batch", cell=cell, hidden=hidden))
             continue
         for cell in SIZES:
             for save in (True, False):
-                run("recurrence", arguments(norm, dtype, save, cell=cell))
+                run("recurrence", arguments(norm, dtype, save, cell=cell, hidden=hidden))
 """
 
 
+ALL = ["none", "layer", "rms", "batch", "sequence_input"]
+
+
 @pytest.mark.parametrize(
-    ("dtype", "norms"),
+    ("dtype", "capability", "hidden", "norms"),
     [
-        ("bfloat16", ["layer", "batch"]),
-        pytest.param("bfloat16", ["none", "rms", "sequence_input"], marks=slow),
-        pytest.param("float32", ["none", "layer", "rms", "batch", "sequence_input"], marks=slow),
+        ("bfloat16", 90, 6, ["layer", "batch"]),
+        pytest.param("bfloat16", 90, 6, ["none", "rms", "sequence_input"], marks=slow),
+        pytest.param("float32", 90, 6, ALL, marks=slow),
+        pytest.param("float32", 90, 1024, ALL, marks=slow),
+        pytest.param("bfloat16", 80, 1024, ["layer", "batch"], marks=slow),
+        pytest.param("bfloat16", 100, 1024, ["layer", "batch"], marks=slow),
+        pytest.param("float32", 75, 512, ["layer", "batch"], marks=slow),
     ],
 )
 def test_every_launched_kernel_compiles_for_a_gpu(
-    dtype: str, norms: list[str], tmp_path: Path
+    dtype: str, capability: int, hidden: int, norms: list[str], tmp_path: Path
 ) -> None:
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    command = [sys.executable, "-c", COMPILE, str(Path(__file__).parent), dtype, *norms]
+    settings = [dtype, str(capability), str(hidden), *norms]
+    command = [sys.executable, "-c", COMPILE, str(Path(__file__).parent), *settings]
     done = subprocess.run(
         command,
         env={**environment, "TRITON_CACHE_DIR": str(tmp_path)},
