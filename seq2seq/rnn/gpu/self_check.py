@@ -112,7 +112,8 @@ def failure(p: CellParameters) -> str | None:
         not normalised_before(p),
         torch.is_grad_enabled(),
     )
-    cause = known(*kind)
+    tracing = torch.compiler.is_compiling()
+    cause = known(*kind) if tracing else KNOWN.get(kind, UNCHECKED)
     if cause != UNCHECKED or not can_check(p.weight_hh):
         return cause
     with LOCK:
