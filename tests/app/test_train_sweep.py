@@ -95,7 +95,7 @@ def test_cases_of_a_sweep_are_trained_apart(
     train_command: TrainCommand, toy: list[str], tmp_path: Path
 ) -> None:
     """A setting of the command line replaces that of every case; equal jobs run once."""
-    cases = "hydra.sweeper.cases=['', 'model.init_scale=0.2,0.3', 'optimizer.clip_norm=1']"
+    cases = "hydra.sweeper.cases=['', 'model.init_scale=0.2,0.3', 'model.word_dropout=0.1']"
     done = train_command("-m", *toy, *SHORT, "norm=none", cases)
     assert done.code == 0
     assert "sweep: 4 of 4 jobs done, 0 failed\n" in done.out
