@@ -4,7 +4,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from conftest import composed, reversed_pairs, write_pairs
+from composing import composed
+from conftest import reversed_pairs, write_pairs
 
 from seq2seq.config import Config
 from seq2seq.config.settings import settings

@@ -112,6 +112,7 @@ def settings(data: DataConfig, norm: str = "none", updates: int = 6, **changes: 
             threads=1,
             progress=False,
             log_every=5,
+            histograms=False,
             validate_every=max(updates // 3, 1),
         ),
     )
@@ -147,15 +148,17 @@ def two_runs(folder: Path) -> Runs:
 
 
 def three_runs(folder: Path) -> dict[str, Path]:
-    """Train one run of each norm: 12 updates, three validations.
+    """Train one run of each norm: 12 updates, three validations, with histograms.
 
     Return their folders by norm, named as train.py names them.
     """
     data = corpus(folder / "corpus")
-    return {
-        norm: trained(folder / "outputs" / f"{norm}-lstm-tiny-seed1", settings(data, norm, 12))
-        for norm in ("none", "batch", "layer")
-    }
+    found = {}
+    for norm in ("none", "batch", "layer"):
+        config = settings(data, norm, 12)
+        config.trainer.histograms = True
+        found[norm] = trained(folder / "outputs" / f"{norm}-lstm-tiny-seed1", config)
+    return found
 
 
 def script(name: str) -> ModuleType:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from hydra import compose, initialize_config_dir
+from composing import composed, composed_settings
 from markdown_it import MarkdownIt
 from matplotlib.mathtext import MathTextParser
 from omegaconf import open_dict
@@ -295,9 +295,7 @@ def test_every_picture_is_shown_somewhere() -> None:
 @cache
 def swept_settings(*overrides: str) -> tuple[str, ...]:
     """Compose these settings and check them; return those that they sweep over."""
-    composition.register()
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        cfg = compose("train", list(overrides), return_hydra_config=True)
+    cfg = composed_settings(*overrides, hydra=True)
     swept = tuple(cfg.hydra.sweeper.params or ())
     with open_dict(cfg):
         del cfg["hydra"]
@@ -327,10 +325,7 @@ def test_every_training_command_composes(command: str) -> None:
     "command", [c for c in ALL if c.startswith("python scripts/prepare_data.py")]
 )
 def test_every_preparation_command_composes(command: str) -> None:
-    composition.register()
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        chosen = compose("prepare_data", shlex.split(command)[2:])
-        assert isinstance(composition.composed(chosen), Config)
+    assert isinstance(composed(*shlex.split(command)[2:], name="prepare_data"), Config)
 
 
 @pytest.mark.parametrize(
@@ -368,15 +363,11 @@ def test_every_setting_named_exists() -> None:
     """Settings are written like `norm.min_rows`, `norm.terms=joint` and `norm=batch_shared`."""
     named = set(re.findall(r"`((?:norm|size|trainer)[.\w]*)(=\w+)?`", "".join(DOCS.values())))
     assert {("norm.min_rows", ""), ("norm.terms", "=joint"), ("norm", "=batch_shared")} <= named
-    composition.register()
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        plain = compose("train", [])
-        for key, value in named:
-            group, _, setting = key.partition(".")
-            assert group in plain, key
-            assert not setting or setting in plain[group], key
-            if value:
-                norm = ["norm=batch"] * (
-                    key in ("norm.statistics", "norm.sync")
-                )  # only of batch norm
-                assert composition.composed(compose("train", [*norm, key + value]))
+    plain = composed_settings()
+    for key, value in named:
+        group, _, setting = key.partition(".")
+        assert group in plain, key
+        assert not setting or setting in plain[group], key
+        if value:
+            of_batch = ["norm=batch"] * (key in ("norm.statistics", "norm.sync"))
+            assert composed(*of_batch, key + value)

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from composing import composed
 
 from seq2seq import config
-from seq2seq.app import composition
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -82,12 +81,9 @@ def test_enough_commands_are_found() -> None:
 
 @pytest.mark.parametrize("command", SHOWN)
 def test_each_command_that_is_shown_composes(command: str) -> None:
-    composition.register()
     name = "prepare_data" if "prepare_data" in command else "train"
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        for job in overrides(command):
-            composed = composition.composed(compose(name, job))
-            assert isinstance(composed, config.Config)
+    for job in overrides(command):
+        assert isinstance(composed(*job, name=name), config.Config)
 
 
 @pytest.mark.parametrize("name", ["evaluate", "translate", "compare", "benchmark"])

@@ -29,7 +29,8 @@ from threading import RLock
 from typing import Any
 
 import torch
-from conftest import composed, toy_settings
+from composing import composed
+from conftest import toy_settings
 from run_comparison import differences
 from tqdm import tqdm
 from two_processes import variables

@@ -10,7 +10,8 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, composed
+from composing import composed
+from conftest import ROOT
 from effects import CONSUMERS, NEEDED, keys, others, settings_of_a_run
 
 from seq2seq.app.overrides import choices

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import composed
+from composing import composed
 from effects import CONSUMERS, NEEDED, keys, others, settings_of_a_run
 
 from seq2seq.app.overrides import choices

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from conftest import Done, TrainCommand, composed
+from composing import composed
+from conftest import Done, TrainCommand
 
 from seq2seq.app.commands import _with_home
 from seq2seq.data.corpora import read_split

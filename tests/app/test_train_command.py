@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, TrainCommand, composed, reversed_pairs, write_pairs
+from composing import composed
+from conftest import ROOT, TrainCommand, reversed_pairs, write_pairs
 from train_output import SHORT, assert_one_line, folders, snapshot
 from typed import present
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import TrainCommand, composed, exit_code
+from composing import composed
+from conftest import TrainCommand, exit_code
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ValueType
 

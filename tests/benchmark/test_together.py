@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import composed
+from composing import composed
 from runs import Script
 from two_processes import run_together, variables
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import synthetic
+from composing import composed_settings
 from config_types import wrong
 from conftest import ROOT
 from fixture_types import Composed
@@ -71,12 +72,9 @@ def sweep_of(*overrides: str) -> list[list[str]]:
     ]
 
 
-@cache
 def sweeper_of(*overrides: str) -> Any:
     """Return the sweeper of an experiment."""
-    composition.register()
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        return compose("train", list(overrides), return_hydra_config=True).hydra.sweeper
+    return composed_settings(*overrides, hydra=True).hydra.sweeper
 
 
 def test_the_experiments_are_those_of_the_readme() -> None:

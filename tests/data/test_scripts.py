@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import composed
+from composing import composed
 
 from seq2seq.data.language_check import check_scripts
 from seq2seq.data.preparation import prepare

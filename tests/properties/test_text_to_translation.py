@@ -15,7 +15,7 @@ from any_text import (
     packed,
     profile,
 )
-from conftest import composed
+from composing import composed
 from corpus_files import write
 from hypothesis import example, given
 from hypothesis import strategies as st

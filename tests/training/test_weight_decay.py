@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import TrainHere, composed
+from composing import composed
+from conftest import TrainHere
 from torch import nn
 
 from seq2seq.config import OptimizerConfig, OptimizerKind
