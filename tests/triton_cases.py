@@ -32,6 +32,33 @@ with pytest.MonkeyPatch.context() as patched:
     from seq2seq.rnn.gpu import operators as gpu
 
 
+def patch_once_a_launch() -> None:
+    """Make the interpreter patch triton.language once a launch and module.
+
+    It does so at each call of a function inside a kernel, which takes half of its time; what the
+    first call of a launch patches stays so until the launch ends.
+    """
+    patch, launch = interpreter._patch_lang, interpreter.GridExecutor.__call__
+    patched: set[str] = set()
+
+    def patch_new(fn: Callable[..., Any]) -> Any:
+        if fn.__module__ in patched:
+            return None  # only a launch, which is the first to patch, restores
+        patched.add(fn.__module__)
+        return patch(fn)
+
+    def launched(*args: Any, **kwargs: Any) -> None:
+        patched.clear()
+        launch(*args, **kwargs)
+
+    interpreter._patch_lang, interpreter.GridExecutor.__call__ = patch_new, launched
+
+
+if DEVICE == "cpu":
+    from triton.runtime import interpreter
+
+    patch_once_a_launch()
+
 MARKS = [
     needs_compiler,  # which compiles the schemas of the operators
     pytest.mark.usefixtures("interpreted"),
