@@ -8,7 +8,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra import compose, initialize_config_dir
+from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -105,7 +106,11 @@ def run(task: Callable[[DictConfig], Any], config_name: str, *, goes_on: bool = 
         if options.help:
             show_help(config_name, options.overrides)
         else:
-            with dropping_unread() if goes_on else nullcontext():
+            with ExitStack() as during:
+                if goes_on:
+                    during.enter_context(dropping_unread())
+                if not own and not any(key_of(o) == "hydra.mode" for o in options.overrides):
+                    during.enter_context(mode_of_options())
                 hydra.main(str(CONFIGS), config_name, VERSION_BASE)(task)()
     except JobFailed as failed:
         raise failed.error from failed.error.__cause__
@@ -113,6 +118,19 @@ def run(task: Callable[[DictConfig], Any], config_name: str, *, goes_on: bool = 
         raise ValueError(explained(error)) from error
     finally:
         os.environ["HYDRA_FULL_ERROR"] = "1" if traceback else "0"
+
+
+@contextmanager
+def mode_of_options() -> Iterator[None]:
+    """Let --multirun alone tell whether Hydra sweeps.
+
+    Hydra would compose all settings once more to read hydra.mode, which no file of configs/ sets.
+    """
+    before, Hydra.get_mode = Hydra.get_mode, lambda *_, **__: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Hydra.get_mode = before  # type: ignore[method-assign]
 
 
 def show_help(config_name: str, overrides: Sequence[str]) -> None:

@@ -1,13 +1,17 @@
 """Overrides of the command line are checked before Hydra composes the configuration."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import composed
+import yaml
+from composing import composed
+from conftest import TrainCommand
+from hydra._internal.hydra import Hydra
 
 from seq2seq.app.overrides import check, choices, keys
 from seq2seq.config.choices import did_you_mean
-from seq2seq.config.settings import settings
+from seq2seq.config.settings import CONFIGS, settings
 from seq2seq.rnn import NormConfig
 
 
@@ -85,3 +89,33 @@ def test_settings_of_another_norm_are_refused(overrides: list[str]) -> None:
     key = overrides[1].partition("=")[0]
     with pytest.raises(ValueError, match=rf"^{key}=.*expected"):
         composed(*overrides)
+
+
+def test_no_file_of_settings_sets_hydras_mode() -> None:
+    """A command does not look for it: see `mode_of_options`."""
+    for file in CONFIGS.rglob("*.yaml"):
+        of_hydra = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("hydra") or {}
+        assert "mode" not in of_hydra, file
+
+
+@pytest.mark.parametrize(
+    ("words", "count"), [([], 1), (["hydra.mode=RUN"], 2), (["--config-dir", "own"], 2)], ids=str
+)
+def test_settings_are_composed_once(
+    words: list[str],
+    count: int,
+    train_command: TrainCommand,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "own").mkdir()
+    composed = []
+
+    def noted(self: Hydra, *args: Any, **kwargs: Any) -> Any:
+        composed.append(kwargs["overrides"])
+        return compose(self, *args, **kwargs)
+
+    compose = Hydra.compose_config
+    monkeypatch.setattr(Hydra, "compose_config", noted)
+    assert train_command(*words, "seed=-1").code == 2
+    assert len(composed) == count
