@@ -11,6 +11,8 @@ SIZE ?= quick
 FIRST ?= 0
 KERNELS := $(wildcard seq2seq/rnn/cpu/*.h seq2seq/rnn/cpu/*.cpp seq2seq/model/cpu/*.h seq2seq/model/cpu/*.cpp)
 SANITIZERS := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -g
+# Where this variable is set, each of the hundreds of programs that the tests start would compile the package anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup lock compare experiments results test test-all test-oldest torture fuzz audit coverage browser lint format types docs build bench sanitize clean
 .DEFAULT_GOAL := help

@@ -8,7 +8,6 @@ import math
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,7 +37,7 @@ from seq2seq.rnn import LSTM
 from seq2seq.runs.folder import Run
 from seq2seq.runs.jsonl import read_metrics
 from seq2seq.training import loop
-from seq2seq.training.processes import Processes
+from seq2seq.training.processes import Processes, joined
 from seq2seq.training.step import Unread, train_step
 
 pytest_plugins = ["two_process_fixtures"]
@@ -156,40 +155,25 @@ def test_one_process_needs_no_group() -> None:
     assert one.gather(values).shape == (1, 2)
 
 
-ENDED = """
-import os
-from pathlib import Path
+def ended(rank: int, folder: Path, environments: list[dict[str, str]]) -> None:
+    """Write the names of Gloo's threads of this process: while it is one of a group, and after."""
+    os.environ |= environments[rank]
+    with joined(torch.device("cpu")) as processes:
+        torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1).step()
+        processes.wait()
+        during = threads_of_gloo()
+    (folder / f"threads{rank}").write_text(f"{len(during) > 0} {threads_of_gloo()}")
 
-import torch
-from seq2seq.training.processes import joined
 
-with joined(torch.device("cpu")) as processes:
-    torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1).step()
-    processes.wait()
-names = [file.read_text() for file in Path("/proc/self/task").glob("*/comm")]
-Path("threads" + os.environ["RANK"]).write_text(str([name for name in names if "gloo" in name]))
-"""
+def threads_of_gloo() -> list[str]:
+    names = [file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")]
+    return [name for name in names if "gloo" in name]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are read from /proc")
 def test_no_thread_outlives_the_group(tmp_path: Path) -> None:
-    script = tmp_path / "ended.py"
-    script.write_text(ENDED, encoding="utf-8")
-    started = [
-        subprocess.Popen(
-            [sys.executable, script],
-            cwd=tmp_path,
-            env=environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        for environment in variables()
-    ]
-    for process in started:
-        output, _ = process.communicate(timeout=LIMIT)
-        assert process.returncode == 0, output
-    assert [(tmp_path / f"threads{rank}").read_text() for rank in range(2)] == ["[]", "[]"]
+    run_together(ended, (tmp_path, variables()))
+    assert [(tmp_path / f"threads{rank}").read_text() for rank in range(2)] == ["True []"] * 2
 
 
 # -- the layers alone, in PyTorch's own wrapper ---
