@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
-from socket import socket
 from typing import Protocol
 
 import pytest
 import torch
 from torch import Tensor
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.multiprocessing.spawn import start_processes
 
 from seq2seq.app.commands import train
@@ -24,8 +24,10 @@ from seq2seq.runs.jsonl import read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-LIMIT = 120
+LIMIT = 300
 """Seconds after which processes that have not ended are killed, and the test fails."""
+MEETING: list[TCPStore] = []
+"""Where the two processes that were started last meet."""
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "USE_LIBUV": "0"}
 get_context("forkserver").set_forkserver_preload(
     ["seq2seq.app.train", "seq2seq.training.loop", "torch._dynamo", "matplotlib.figure"]
@@ -33,10 +35,16 @@ get_context("forkserver").set_forkserver_preload(
 
 
 def variables() -> list[dict[str, str]]:
-    """Return the environment of two processes, with the variables that torchrun sets."""
-    with socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    """Return the environment of two processes, with the variables that torchrun sets.
+
+    As with torchrun, this process listens at the port: nothing else can have taken it.
+    """
+    MEETING[:] = [TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False, use_libuv=False)]
+    address = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(MEETING[0].port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+    }
     size = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     return [
         {**ENVIRONMENT, **address, **size, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")

@@ -100,9 +100,9 @@ def alive(pid: int) -> bool:
 
 
 def test_all_processes_end_when_the_caller_stops() -> None:
-    with closing(in_order(partial(doubling, 60), ["pid", 0, "pid"], 2)) as results:
+    with closing(in_order(partial(doubling, 600), ["pid", 0, "pid"], 2)) as results:
         first = next(results)
         assert alive(first)
         began = time.monotonic()
     assert not alive(first)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 300

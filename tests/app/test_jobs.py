@@ -176,7 +176,7 @@ def test_the_first_lines_appear_before_the_last_are_read(two_runs: Runs) -> None
         lines.flush()
         assert present(process.stdout).readline() == two_runs.references[0] + "\n"
         lines.write(two_runs.sources[1] + "\n")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, "")
     assert out.splitlines()[-1] == two_runs.references[1]
 
@@ -192,7 +192,7 @@ def test_ctrl_c_ends_all_processes(two_runs: Runs, many_lines: Path, everyone: b
     others = workers(process.pid)
     assert len(others) == 2
     os.killpg(process.pid, signal.SIGINT) if everyone else process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (130, "interrupted\n")
     assert not any(map(alive, others))
 
@@ -210,7 +210,7 @@ def test_ctrl_c_ends_it_while_it_waits_for_input(two_runs: Runs) -> None:
         lines.flush()
         assert present(process.stdout).readline()
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (130, "interrupted\n")
 
 
@@ -220,7 +220,7 @@ def test_a_closed_pipe_ends_all_processes(two_runs: Runs, many_lines: Path) -> N
     assert present(process.stdout).readline()
     others = workers(process.pid)
     present(process.stdout).close()
-    assert process.wait(60) == 0
+    assert process.wait(300) == 0
     assert present(process.stderr).read() == ""
     present(process.stderr).close()
     assert not any(map(alive, others))
@@ -231,7 +231,7 @@ def test_a_killed_process_gives_one_line(two_runs: Runs, many_lines: Path) -> No
     process = started(two_runs.none, many_lines, "--beam", "5")
     present(process.stdout).readline()
     os.kill(workers(process.pid)[0], signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 1
     assert err.startswith("translate.py: --jobs: a process ended before its lines were done; ")
     assert err.count("\n") == 1

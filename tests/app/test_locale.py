@@ -46,7 +46,10 @@ def corpus(tmp_path: Path) -> list[str]:
 FILES = ("source", "target")
 
 
-@pytest.mark.parametrize("locale", LOCALES)
+@pytest.mark.parametrize(
+    "locale",
+    ["ascii", "streams in ascii", pytest.param("streams in latin-1", marks=pytest.mark.slow)],
+)  # the last one has a fast test below
 def test_preparing_a_corpus(locale: str, corpus: list[str], tmp_path: Path) -> None:
     done = start(LOCALES[locale], tmp_path, "scripts/prepare_data.py", *corpus)
     assert done.code == 0, done.err

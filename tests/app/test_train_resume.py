@@ -89,7 +89,7 @@ def test_a_run_started_with_overwrite_can_be_resumed(
     assert present(Run(folder).results())["update"] == 16
 
 
-def wait_for_training(folder: Path, seconds: float = 120) -> None:
+def wait_for_training(folder: Path, seconds: float = 300) -> None:
     """Wait until the first values are logged."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -112,7 +112,7 @@ def test_a_signal_saves_and_the_printed_command_resumes(
     running = process("trainer.max_epochs=10", "trainer.validate_every=1000")
     wait_for_training(tmp_path)
     running.send_signal(number)
-    _, err = running.communicate(timeout=60)
+    _, err = running.communicate(timeout=300)
     assert running.returncode == code
     line = re.fullmatch(
         r"train\.py: (\w+): saved at update (\d+); continue with: python train\.py (.*)\n", err
@@ -155,7 +155,7 @@ def test_a_kill_while_a_checkpoint_is_written_loses_no_earlier_checkpoint(
     program = tmp_path / "killed.py"
     program.write_text(KILLED_IN_A_WRITE.format(root=str(ROOT)))
     running = process("trainer.checkpoint_every=3", program=(str(program),))
-    assert running.wait(timeout=120) == -signal.SIGKILL
+    assert running.wait(timeout=300) == -signal.SIGKILL
     killed = Run(next(tmp_path.glob("outputs/toy/*")))
     assert len(list(killed.checkpoints.glob(".last.safetensors.*.tmp"))) == 1
     assert checkpoint.load_checkpoint(killed.checkpoint("last"))[1]["progress"]["update"] == 6

@@ -26,7 +26,7 @@ def environment() -> dict[str, str]:
     return kept | {"TERM": "dumb", "OMP_NUM_THREADS": "1"}
 
 
-def read_until(terminal: int, wanted: str, seconds: float = 60) -> str:
+def read_until(terminal: int, wanted: str, seconds: float = 300) -> str:
     """Return what a terminal shows until `wanted` appears or the terminal is closed."""
     shown, end = b"", time.monotonic() + seconds
     while wanted not in shown.decode(errors="ignore") and time.monotonic() < end:
@@ -63,7 +63,7 @@ def at_a_terminal(run: Path) -> "tuple[subprocess.Popen[bytes], int]":
 
 
 def wait_until_it_listens(
-    process: "subprocess.Popen[bytes]", terminal: int, seconds: float = 60
+    process: "subprocess.Popen[bytes]", terminal: int, seconds: float = 300
 ) -> None:
     """Wait until readline controls the terminal and the process sleeps until a key is pressed.
 
@@ -140,6 +140,6 @@ def test_a_closed_pipe_ends_the_program_without_an_error(two_runs: Runs) -> None
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    out, err = process.communicate(asked, timeout=120)
+    out, err = process.communicate(asked, timeout=300)
     assert out == two_runs.references[0] + "\n"
     assert err == "code 0\n"

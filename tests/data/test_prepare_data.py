@@ -1,4 +1,4 @@
-"""scripts/prepare_data.py as a user runs it."""
+"""scripts/prepare_data.py as a user runs it: once as a process, else in this one."""
 
 import os
 import subprocess
@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from runs import Script
+
+pytest_plugins = ["run_fixtures"]
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -82,29 +85,29 @@ def test_it_shows_the_counts_of_cleaning_and_the_steps_of_a_sentence(tmp_path: P
     ],
 )
 def test_bad_text_is_one_message_and_exit_code_2(
-    tmp_path: Path, src: bytes, tgt: bytes, message: str
+    script: Script, tmp_path: Path, src: bytes, tgt: bytes, message: str
 ) -> None:
-    done = run(tmp_path, *files(tmp_path, src, tgt))
-    assert done.returncode == 2
-    assert message in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+    done = script("prepare")(f"data.root={tmp_path}/prepared", *files(tmp_path, src, tgt))
+    assert done.code == 2
+    assert message in done.err.splitlines()[-1]
+    assert "Traceback" not in done.err
 
 
-def test_an_unknown_corpus_names_known_ones(tmp_path: Path) -> None:
-    done = run(tmp_path, "data=multi30k_en")
-    assert done.returncode == 2
-    assert "did you mean multi30k_fr_en? expected multi30k_fr_en, multi30k_en_" in done.stderr
-    assert done.stderr.endswith(" or another of the 12 that --help lists\n")
-    assert "Traceback" not in done.stderr
+def test_an_unknown_corpus_names_known_ones(script: Script) -> None:
+    done = script("prepare")("data=multi30k_en")
+    assert done.code == 2
+    assert "did you mean multi30k_fr_en? expected multi30k_fr_en, multi30k_en_" in done.err
+    assert done.err.endswith(" or another of the 12 that --help lists\n")
+    assert "Traceback" not in done.err
 
 
-def test_help_describes_every_option(tmp_path: Path) -> None:
-    done = run(tmp_path, "--help")
-    assert done.returncode == 0
+def test_help_describes_every_option(script: Script) -> None:
+    done = script("prepare")("--help")
+    assert done.code == 0
     for part in (
         "scripts/prepare_data.py data=multi30k_de_en",
         "data.mirror=DIR",
         "tokenizer=word",
         "tatoeba_en_zh",
     ):
-        assert part in done.stdout
+        assert part in done.out

@@ -120,7 +120,7 @@ def test_two_processes_compile_a_library_once_and_again_if_it_is_damaged(tmp_pat
     called = f"echo called >> {tmp_path}/calls\n"
     compiler = unoptimised(tmp_path / "c++", both + called)
     started = [loading_small(name, compiler, tmp_path) for name in ("one", "two")]
-    outputs, errors = zip(*(p.communicate(timeout=120) for p in started), strict=True)
+    outputs, errors = zip(*(p.communicate(timeout=300) for p in started), strict=True)
     assert outputs == ("42\n", "42\n"), errors
     assert sorted(e.count("WARNING compiling the fused kernels into") for e in errors) == [0, 1]
     assert "".join(errors).count("\n") == 1
@@ -130,7 +130,7 @@ def test_two_processes_compile_a_library_once_and_again_if_it_is_damaged(tmp_pat
 
     library = tmp_path / "library" / build.LIBRARY
     library.write_bytes(library.read_bytes()[:1000])
-    output, complaint = loading_small("again", compiler, tmp_path).communicate(timeout=120)
+    output, complaint = loading_small("again", compiler, tmp_path).communicate(timeout=300)
     assert output == "42\n", complaint
     damaged, compiling = complaint.splitlines()
     assert damaged == f"WARNING {library} is damaged: compiling it again"

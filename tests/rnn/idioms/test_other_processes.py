@@ -17,7 +17,7 @@ def output_of(code: str, *arguments: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -49,7 +49,7 @@ class Gradients(Dataset):
     def __getitem__(self, index):
         return run()
 
-loader = DataLoader(Gradients(), num_workers=2, multiprocessing_context="fork", timeout=60)
+loader = DataLoader(Gradients(), num_workers=2, multiprocessing_context="fork", timeout=300)
 for gradients in loader:
     for norm, (found,), layers_own in zip(sys.argv[1:], gradients, expected, strict=True):
         torch.testing.assert_close(found, layers_own, rtol=1e-3, atol=1e-3)
