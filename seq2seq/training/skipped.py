@@ -58,5 +58,5 @@ def give_up(state: TrainingState, update: int, result: StepResult) -> NoReturn:
     raise Diverged(
         f"{Diverged.BEGINS}update {update}, lr {rate:.3g}: {shown(result)}: not finite,"
         f" {state.progress.skipped_in_row} in a row; try a lower optimizer.lr or"
-        f" optimizer.clip_norm, or trainer.precision=fp32; {kept}"
+        f" clip_norm, or trainer.precision=fp32; {kept}"
     )
