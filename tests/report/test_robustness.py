@@ -97,6 +97,20 @@ def test_runs_that_diverged_count() -> None:
     assert [line.x for line in curves.curves[0].lines if line.kind == "layer"] == [[0.01]]
 
 
+def test_a_depth_at_which_all_rates_diverged_has_no_rise() -> None:
+    runs = [
+        diverged(run)
+        if (run.kind, run.seed, run.config.model.encoder_layers) == ("none", 2, 4)
+        else run
+        for run in robustness(1)
+    ]
+    depths = verdicts(group(runs))[2]
+    finding = next(f for f in depths.findings if f.decides)
+    assert len(finding.differences) == 2
+    assert all(map(math.isfinite, finding.differences))
+    assert tables(group(runs))[0].rows[0]["4 layers"].endswith("; 11 of 33 diverged")
+
+
 def test_other_experiments_leave_diverged_runs_out() -> None:
     (left_out,) = group([record("none", 1), diverged(record("layer", 1))]).left_out
     assert left_out.left_out == "failed: diverged: update 3"

@@ -162,12 +162,15 @@ def best_along(group: Group, norm: str, axis: str) -> dict[int, Losses]:
 
 
 def rises(group: Group, norm: str, value: int) -> Values:
-    """Return by seed log2 of the best loss with so many layers over that of the usual depth."""
+    """Return by seed log2 of the best loss with so many layers over that of the usual depth.
+
+    A seed whose runs of one of these depths all diverged has none.
+    """
     found, base = best_along(group, norm, LAYERS), usual(group)[LAYERS]
     return {
         seed: math.log2(losses[value] / losses[base])
         for seed, losses in found.items()
-        if math.isfinite(losses[base]) and value in losses
+        if math.isfinite(losses[base]) and math.isfinite(losses.get(value, math.inf))
     }
 
 
