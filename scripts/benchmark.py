@@ -248,16 +248,13 @@ def add_updates(command: argparse.ArgumentParser) -> None:
 def main() -> None:
     """Measure what the command line asks for, print it, and write it to files on request."""
     options = parsed(sys.argv[1:])
-    from seq2seq.benchmark.commands import (
-        COMMANDS,
-        write,
-    )  # with torch, which --help need not wait for
+    from seq2seq.benchmark import commands  # with torch, which --help need not wait for
 
-    results = COMMANDS[options.what](options)
+    results = commands.COMMANDS[options.what](options)
     results.show()
     if getattr(options, "figure", None) is not None:
         results.draw(options.figure)
-    write(results, options)
+    commands.write(results, options)
 
 
 if __name__ == "__main__":

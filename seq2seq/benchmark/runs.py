@@ -29,10 +29,10 @@ def model_of(config: Config) -> tuple[Any, ...]:
 
 def check_same(configs: dict[str, Config]) -> None:
     """Raise ValueError for runs of different text or batches."""
-    (first, reference), *others = configs.items()
-    for name, config in others:
-        for key, value in settings(config).items():
-            expected = settings(reference)[key]
+    (first, reference), *others = ((name, settings(config)) for name, config in configs.items())
+    for name, found in others:
+        for key, value in found.items():
+            expected = reference[key]
             if key.startswith(SAME) and value != expected:
                 raise ValueError(
                     f"{name}: {key}={value}, and {expected} in {first}; expected runs of the same"

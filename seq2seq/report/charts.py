@@ -47,6 +47,11 @@ class Panel:
     """Whether the page offers smoothing, for noisy curves."""
 
     @property
+    def labels(self) -> list[str]:
+        """The entries of its legend."""
+        return [line.label for line in self.lines]
+
+    @property
     def names(self) -> list[str]:
         """The x of all lines where they are names, which are drawn as points without lines."""
         return list(dict.fromkeys(x for line in self.lines for x in line.x if isinstance(x, str)))
@@ -101,6 +106,8 @@ class HeatMap:
     positive_x: ClassVar[bool] = False
     positive_y: ClassVar[bool] = False
     smooths: ClassVar[bool] = False
+    labels: ClassVar[Sequence[str]] = ("×1.41",)
+    """The longest entry of its legend."""
 
     @property
     def x(self) -> list[float]:

@@ -11,8 +11,6 @@ from .templates import rendered_template
 
 ROW = 34
 """Height of a row, in pixels."""
-LONGEST_FACTOR = "×1.41"
-"""The longest label of the legend."""
 
 
 def heat_map_spec(panel: HeatMap, on_page: bool, width: int) -> dict[str, Any]:

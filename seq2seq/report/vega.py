@@ -22,7 +22,7 @@ from ..files import kept_text
 from ..fonts import bundled_fonts, drawable
 from ..shown import escaped
 from .charts import Chart, HeatMap, Line, Panel
-from .heat_maps import LONGEST_FACTOR, heat_map_spec
+from .heat_maps import heat_map_spec
 from .templates import rendered_template
 
 DASHES = ([1, 0], [6, 3], [2, 2], [7, 2, 2, 2])
@@ -118,13 +118,7 @@ def _config(legend_columns: Any) -> Spec:
 
 def _entry_width(panels: Sequence[Panel | HeatMap]) -> int:
     """Return the width of the longest entry of a legend, in pixels."""
-    labels = [
-        label
-        for panel in panels
-        for label in (
-            [LONGEST_FACTOR] if isinstance(panel, HeatMap) else [line.label for line in panel.lines]
-        )
-    ]
+    labels = [label for panel in panels for label in panel.labels]
     return SYMBOL + LETTER * max(map(len, labels), default=0)
 
 

@@ -12,6 +12,7 @@ from ..charts import Chart, HeatMap, Line, Panel, Table
 from ..groups import RATE, Design, Group, Values, valid_loss
 from .base import Experiment, Statement
 from .convergence import LOSS_LABEL
+from .lines import mean_and_range
 from .verdict import Finding, Verdict, higher, lower
 
 TOLERANCE = 0.05
@@ -345,9 +346,7 @@ def _lines(group: Group, case: Case) -> list[Line]:
             for rate, losses in sorted(_means(group, norm, case).items())
             if all(map(math.isfinite, losses))
         }
-        band = ([min(f) for f in known.values()], [max(f) for f in known.values()])
-        means = [fmean(f) for f in known.values()]
-        lines.append(Line(norm, group.kind(norm), group.variant(norm), list(known), means, band))
+        lines.append(mean_and_range(group, norm, known))
     return [line for line in lines if line.x]
 
 
