@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 
 from seq2seq.app import composition
 from seq2seq.config import Config
-from seq2seq.report.experiments.robustness import cases
+from seq2seq.report.experiments import batch_norm, robustness
 
 pytest_plugins = ["config_fixtures"]
 
@@ -77,8 +77,23 @@ def sweeper_of(*overrides: str) -> Any:
     return composed_settings(*overrides, hydra=True).hydra.sweeper
 
 
+def jobs_of(*chosen: str) -> list[list[str]]:
+    """Return the overrides of every job of an experiment's cases."""
+    return [
+        list(overrides)
+        for case in sweeper_of(*chosen).cases or [""]
+        for overrides in product(
+            *(
+                [f"{k}={v}" for v in values.split(",")]
+                for k, _, values in (override.partition("=") for override in case.split())
+            )
+        )
+    ]
+
+
 def test_the_experiments_are_those_of_the_readme() -> None:
     assert EXPERIMENTS == [
+        "batch_norm",
         "batch_size",
         "convergence",
         "gradient_flow",
@@ -126,7 +141,9 @@ def test_every_job_of_an_experiment_composes(
     """Each value of each swept setting occurs in a job."""
     chosen = (f"experiment={experiment}", f"size={size}")
     swept = sweep_of(*chosen)
-    assert {"norm", "seed"} <= {values[0].partition("=")[0] for values in swept}
+    in_cases = [override for job in jobs_of(*chosen) for override in job]
+    every = [*in_cases, *(values[0] for values in swept)]
+    assert {"norm", "seed"} <= {override.partition("=")[0] for override in every}
     for i in range(max(map(len, swept))):
         config = composed(*chosen, *(values[i % len(values)] for values in swept))
         assert wrong(config, Config) == []
@@ -134,26 +151,35 @@ def test_every_job_of_an_experiment_composes(
     assert config.data.name == {"quick": "grammar_en_zh"}.get(size, "multi30k_de_en")
 
 
-@pytest.mark.parametrize("size", ["quick", "real"])
-def test_every_case_of_robustness_composes_and_is_compared(composed: Composed, size: str) -> None:
-    chosen = ("experiment=robustness", f"size={size}")
-    jobs = [
-        overrides
-        for case in sweeper_of(*chosen).cases
-        for overrides in product(
-            *(
-                [f"{k}={v}" for v in values.split(",")]
-                for k, _, values in (override.partition("=") for override in case.split())
-            )
-        )
-    ]
-    assert len(jobs) == {"quick": 5, "real": 7}[size]
-    runs = [synthetic.record() for _ in jobs]
-    for i, (run, overrides) in enumerate(zip(runs, jobs, strict=True)):
+@pytest.mark.parametrize(
+    ("experiment", "size", "jobs", "cases"),
+    [
+        ("robustness", "quick", 5, 5),
+        ("robustness", "real", 7, 7),
+        ("batch_norm", "quick", 11, 8),
+        ("batch_norm", "real", 15, 12),
+    ],
+)
+def test_every_case_composes_and_is_compared(
+    composed: Composed, experiment: str, size: str, jobs: int, cases: int
+) -> None:
+    """Batch norm's are cases; a model without a norm is beside some of them."""
+    chosen = (f"experiment={experiment}", f"size={size}")
+    every = jobs_of(*chosen)
+    assert len(every) == jobs
+    runs = [synthetic.record() for _ in every]
+    for i, (run, overrides) in enumerate(zip(runs, every, strict=True)):
         run.config, run.name = composed(*chosen, *overrides), str(i)
         assert wrong(run.config, Config) == []
     found = synthetic.group(runs)
-    assert (found.left_out, len(cases(found))) == ([], len(jobs))
+    cases_of = {"robustness": robustness.cases, "batch_norm": batch_norm.cases}[experiment]
+    assert (found.left_out, len(cases_of(found))) == ([], cases)
+
+
+def test_the_tokens_of_an_update_do_not_depend_on_its_batches(composed: Composed) -> None:
+    chosen = ("experiment=batch_norm", "size=quick", "norm=batch")
+    whole, parts = (composed(*chosen, f"optimizer.accumulate={n}") for n in (1, 4))
+    assert (whole.data.batch_tokens, parts.data.batch_tokens) == (512, 128)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -39,5 +39,5 @@ def test_the_experiments_are_listed_for_the_shell() -> None:
         check=True,
     ).stdout
     assert shown == (
-        "gradient_flow robustness convergence length batch_size train_eval_gap invariance\n"
+        "gradient_flow robustness convergence length batch_size batch_norm train_eval_gap invariance\n"
     )

@@ -7,6 +7,7 @@ from ..charts import Chart, Table
 from ..groups import Group
 from ..groups import groups as grouped
 from . import (
+    batch_norm,
     batch_size,
     convergence,
     gradient_flow,
@@ -35,6 +36,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         convergence,
         length,
         batch_size,
+        batch_norm,
         train_eval_gap,
         invariance,
     )

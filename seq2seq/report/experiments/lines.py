@@ -48,12 +48,14 @@ def mean_by(group: Group, key: str, quantity: Quantity) -> list[Line]:
             for value in sorted(group.values(key))
         }
         known = {value: list(reached) for value, reached in found.items() if reached}
-        lines.append(mean_and_range(group, norm, known))
+        lines.append(mean_and_range(norm, group.kind(norm), group.variant(norm), known))
     return lines
 
 
-def mean_and_range(group: Group, norm: str, values: Mapping[Any, Sequence[float]]) -> Line:
-    """Return a norm's line through the means of the values of all seeds, by x, with their range."""
+def mean_and_range(
+    label: str, kind: str, variant: int, values: Mapping[Any, Sequence[float]]
+) -> Line:
+    """Return a line through the means of the values of all seeds, by x, with their range."""
     band = ([min(found) for found in values.values()], [max(found) for found in values.values()])
     means = [fmean(found) for found in values.values()]
-    return Line(norm, group.kind(norm), group.variant(norm), list(values), means, band)
+    return Line(label, kind, variant, list(values), means, band)

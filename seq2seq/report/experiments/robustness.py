@@ -1,8 +1,7 @@
 """Over how wide a range of learning rates, first weights and depths each norm trains well."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import pairwise
 from statistics import fmean
 from typing import Any
@@ -11,6 +10,8 @@ from ...runs.records import RunRecord
 from ..charts import Chart, HeatMap, Line, Panel, Table
 from ..groups import RATE, Design, Group, Values, valid_loss
 from .base import Experiment, Statement
+from .cases import Case, usual
+from .cases import cases as cases_of
 from .convergence import LOSS_LABEL
 from .lines import mean_and_range
 from .verdict import Finding, Verdict, higher, lower
@@ -37,15 +38,6 @@ STATEMENT = Statement(
 # -- cases ---
 
 
-@dataclass(frozen=True)
-class Case:
-    """Runs that differ from the usual ones in one setting."""
-
-    name: str
-    wanted: Mapping[str, Any]
-    """The values of all axes."""
-
-
 def name_of(axis: str, value: Any) -> str:
     """Return a case in words."""
     if axis == SCALE:
@@ -55,34 +47,14 @@ def name_of(axis: str, value: Any) -> str:
     return "no clipping" if value == 0 else f"clipping at {value:g}"
 
 
-def usual(group: Group) -> dict[str, Any]:
-    """Return for each axis the value of most runs."""
-    values = {axis: [run.settings[axis] for run in group.runs] for axis in AXES}
-    return {axis: max(found, key=found.count) for axis, found in values.items()}
-
-
 def cases(group: Group) -> list[Case]:
     """Return the usual case and those that differ from it in one setting and have runs."""
-    if not group.runs:
-        return []
-    base = usual(group)
-    found = [Case("usual", base)]
-    for axis in AXES:
-        for value in sorted(set(group.values(axis)) - {base[axis]}):
-            case = Case(name_of(axis, value), base | {axis: value})
-            if group.where(case.wanted):
-                found.append(case)
-    return found
+    return cases_of(group.runs, AXES, name_of)
 
 
 def along(group: Group, axis: str) -> dict[Any, Case]:
     """Return the cases by their value of an axis, in order; the other axes have usual values."""
-    base = usual(group)
-    found = {
-        case.wanted[axis]: case
-        for case in cases(group)
-        if all(case.wanted[other] == base[other] for other in AXES if other != axis)
-    }
+    found = {case.wanted[axis]: case for case in cases(group) if case.changed in (None, axis)}
     return dict(sorted(found.items()))
 
 
@@ -167,7 +139,7 @@ def rises(group: Group, norm: str, value: int) -> Values:
 
     A seed whose runs of one of these depths all diverged has none.
     """
-    found, base = best_along(group, norm, LAYERS), usual(group)[LAYERS]
+    found, base = best_along(group, norm, LAYERS), usual(group.runs, AXES)[LAYERS]
     return {
         seed: math.log2(losses[value] / losses[base])
         for seed, losses in found.items()
@@ -244,7 +216,7 @@ def _of_scales(group: Group, norm: str, none: str, decides: bool) -> list[Findin
 
 
 def _of_depths(group: Group, norm: str, none: str, decides: bool) -> list[Finding]:
-    base = usual(group)[LAYERS]
+    base = usual(group.runs, AXES)[LAYERS]
     return [
         lower(
             f"with {layers} layers instead of {base} the loss of {norm} rises less than that of"
@@ -346,7 +318,7 @@ def _lines(group: Group, case: Case) -> list[Line]:
             for rate, losses in sorted(_means(group, norm, case).items())
             if all(map(math.isfinite, losses))
         }
-        lines.append(mean_and_range(group, norm, known))
+        lines.append(mean_and_range(norm, group.kind(norm), group.variant(norm), known))
     return [line for line in lines if line.x]
 
 
