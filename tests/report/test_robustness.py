@@ -55,6 +55,13 @@ def test_a_run_that_guesses_or_was_stopped_has_diverged() -> None:
     assert loss_of(diverged(run)) == math.inf
 
 
+def test_the_range_below_a_limit() -> None:
+    losses = {0.01: 4.0, 0.02: 2.0, 0.04: 2.0, 0.08: math.inf}
+    assert width(losses, 4.0) == pytest.approx(2.0)
+    assert width(losses, math.sqrt(8)) == pytest.approx(1.5)
+    assert width(losses, 1.9) == 0.0
+
+
 # -- all runs ---
 
 
@@ -114,6 +121,27 @@ def test_a_depth_at_which_all_rates_diverged_has_no_rise() -> None:
 def test_other_experiments_leave_diverged_runs_out() -> None:
     (left_out,) = group([record("none", 1), diverged(record("layer", 1))]).left_out
     assert left_out.left_out == "failed: diverged: update 3"
+
+
+def test_what_has_not_learnt_has_no_range_beside_the_others() -> None:
+    """Without a norm the loss is twice as high at every rate: within 5% of its own best."""
+    runs = list(robustness(1))
+    for run in runs:
+        assert run.results
+        run.results = replace(run.results, valid_loss=2.0 if run.kind == "none" else 1.0)
+    found = group(runs)
+    rates = verdicts(found)[0].findings
+    (own,) = [f for f in rates if f.decides and f.statement.startswith("usual")]
+    (beside,) = [
+        f
+        for f in rates
+        if f.statement.startswith("usual: layer has a wider range of rates within 10%")
+    ]
+    assert own.differences == [0.0] * 3
+    assert beside.differences == pytest.approx([10.0] * 3)
+    assert not beside.decides
+    none, layer, _ = tables(found)[0].rows
+    assert (none["usual"], layer["usual"]) == ("2, ×1.02e+03 (×1)", "1, ×1.02e+03 (×1.02e+03)")
 
 
 def test_the_map_is_relative_to_the_best_of_all_norms() -> None:

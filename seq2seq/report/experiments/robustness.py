@@ -1,7 +1,7 @@
 """Over how wide a range of learning rates, first weights and depths each norm trains well."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import fmean
 from typing import Any
@@ -17,7 +17,9 @@ from .lines import mean_and_range
 from .verdict import Finding, Verdict, higher, lower
 
 TOLERANCE = 0.05
-"""A loss of at most 5% above the best one counts as good."""
+"""A loss of at most 5% above the norm's own best one counts as good."""
+BESIDE_ALL = 0.10
+"""A loss of at most 10% above the best one of all norms counts as good beside them."""
 SCALE, LAYERS, CLIP = "model.init_scale", "model.encoder_layers", "optimizer.clip_norm"
 AXES = (SCALE, LAYERS, CLIP)
 """The settings of which a case changes one."""
@@ -86,18 +88,19 @@ def best(losses: Losses) -> float:
     return min(losses.values())
 
 
-def width(losses: Losses) -> float:
-    """Return the range around the best loss in which losses stay good, in doublings.
+def width(losses: Losses, limit: float | None = None) -> float:
+    """Return the range around the best loss in which losses are below a limit, in doublings.
 
-    Between two numbers log(loss) is a line over their logarithms; it ends before a run that
-    diverged, and with the numbers that were tried. 0 if all diverged.
+    Without a limit it is 5% above this best loss. Between two numbers log(loss) is a line over
+    their logarithms; it ends before a run that diverged, and with the numbers that were tried. 0
+    if all diverged, or the best loss is above the limit.
     """
     points = [(math.log2(x), loss) for x, loss in sorted(losses.items())]
     least = best(losses)
-    if not math.isfinite(least):
+    limit = (1 + TOLERANCE) * least if limit is None else limit
+    if not math.isfinite(least) or least > limit:
         return 0.0
     middle = next(i for i, (_, loss) in enumerate(points) if loss == least)
-    limit = (1 + TOLERANCE) * least
     return _reach(points[middle:], limit) + _reach(points[middle::-1], limit)
 
 
@@ -116,6 +119,23 @@ def _reach(points: Sequence[tuple[float, float]], limit: float) -> float:
 def widths(group: Group, norm: str, case: Case) -> Values:
     """Return by seed the range of good learning rates, in doublings."""
     return {seed: width(losses) for seed, losses in by_rate(group, norm, case).items()}
+
+
+def widths_beside_all(group: Group, norm: str, case: Case) -> Values:
+    """Return by seed the range of rates that are good beside the best of all norms, in doublings.
+
+    What has learnt nothing at any rate has a wide range around its own best loss; here it has none.
+    """
+    by_norm = {name: by_rate(group, name, case) for name in group.norms}
+    return {
+        seed: width(losses, (1 + BESIDE_ALL) * _least(by_norm, seed))
+        for seed, losses in by_norm[norm].items()
+    }
+
+
+def _least(by_norm: Mapping[str, Mapping[int, Losses]], seed: int) -> float:
+    """Return the lowest loss of a seed's runs of all norms."""
+    return min(best(found[seed]) for found in by_norm.values() if seed in found)
 
 
 def best_losses(group: Group, norm: str, case: Case) -> Values:
@@ -183,7 +203,7 @@ def _compared(group: Group, findings: Any) -> list[Finding]:
 
 
 def _of_rates(group: Group, norm: str, none: str, decides: bool) -> list[Finding]:
-    """Compare ranges, and report the best losses: the range of what has not learnt means little."""
+    """Compare ranges, and report two more things: the range of what has not learnt means little."""
     ranges = [
         higher(
             f"{case.name}: {norm} has a wider range of good learning rates than {none}",
@@ -191,6 +211,16 @@ def _of_rates(group: Group, norm: str, none: str, decides: bool) -> list[Finding
             widths(group, norm, case),
             widths(group, none, case),
             decides,
+        )
+        for case in cases(group)
+    ]
+    beside_all = [
+        higher(
+            f"{case.name}: {norm} has a wider range of rates within {BESIDE_ALL:.0%} of the best"
+            f" loss of all norms than {none}",
+            "doublings of the rate more",
+            widths_beside_all(group, norm, case),
+            widths_beside_all(group, none, case),
         )
         for case in cases(group)
     ]
@@ -203,7 +233,7 @@ def _of_rates(group: Group, norm: str, none: str, decides: bool) -> list[Finding
         )
         for case in cases(group)
     ]
-    return ranges + losses
+    return ranges + beside_all + losses
 
 
 def _of_scales(group: Group, norm: str, none: str, decides: bool) -> list[Finding]:
@@ -242,8 +272,9 @@ def tables(group: Group) -> list[Table]:
     ]
     caption = (
         "Mean over seeds of the lowest validation loss (nats a token) of all learning rates, the"
-        " range of rates within 5% of it as a factor, and how many runs diverged: they were"
-        " stopped, or ended worse than guessing."
+        " range of rates within 5% of it as a factor, in brackets the range within 10% of the best"
+        " loss of all norms (×1: at most one rate), and how many runs diverged: they were stopped,"
+        " or ended worse than guessing."
     )
     return [Table("The best loss, and the range of good learning rates", rows, caption)]
 
@@ -255,8 +286,11 @@ def _summary(group: Group, norm: str, case: Case) -> str:
         return "–"
     lowest, diverged = [best(losses) for losses in found], sum(map(math.isinf, every))
     ended = f"; {diverged} of {len(every)} diverged" if diverged else ""
-    range_of = 2 ** fmean(width(losses) for losses in found)
-    return f"{fmean(lowest):.3g}, ×{range_of:.3g}{ended}"
+    own, beside = (
+        2 ** fmean(of.values())
+        for of in (widths(group, norm, case), widths_beside_all(group, norm, case))
+    )
+    return f"{fmean(lowest):.3g}, ×{own:.3g} (×{beside:.3g}){ended}"
 
 
 def charts(group: Group) -> list[Chart]:
