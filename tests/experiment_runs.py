@@ -221,7 +221,7 @@ def robustness(effect: int) -> Iterator[RunRecord]:
     for seed in SEEDS:
         for norm in ("none", "layer", "rms"):
             noise = 4 * NOISE[seed] * (norm != "none") * (effect == 0)
-            pace = 0.02 * 2.0 ** (noise - effect * (norm != "none"))
+            pace = 0.04 * 2.0 ** (noise - effect * (norm != "none"))
             for scale, layers in ((0.1, 1), (0.01, 1), (1.0, 1), (0.1, 4)):
                 for power in range(-5, 6):
                     away = abs(power) + (0 if scale == 0.1 else 4) + layers / 4

@@ -10,6 +10,7 @@ from experiment_runs import (
     EXPECTED,
     NOISY,
     batch_size,
+    flow_lines,
     gradient_flow,
     invariance,
     train_eval_gap,
@@ -17,6 +18,7 @@ from experiment_runs import (
 from synthetic import SEEDS, group, record
 
 from seq2seq.report.experiments import EXPERIMENTS, charts, tables, verdicts
+from seq2seq.report.experiments.growth import BEFORE
 from seq2seq.report.experiments.verdict import Finding, Verdict, correct
 from seq2seq.report.statistics import Outcome, detectable_effect
 
@@ -240,3 +242,29 @@ def test_the_statement_is_complete(name: str) -> None:
     assert not any(
         "#" in part or "\n" in part for part in (found.claim, found.source, found.refuted_if)
     )
+
+
+def test_a_rise_of_the_first_steps_is_reported_beside_the_growth_over_all() -> None:
+    """Sums that grow by two doublings at once and then keep their size do not grow by the slope."""
+    runs = [
+        record(
+            norm,
+            seed,
+            "gradient_flow",
+            probes=[
+                line | {"raw": [*line["raw"][:2], *(size for _ in line["raw"][2:])]}
+                for line in flow_lines(0.0, 0.0, steps=500)
+            ],
+        )
+        for seed in SEEDS
+        for norm, size in (("none", 4.0), ("layer", 1.0))
+    ]
+    sums = verdicts(group(runs))[0]
+    assert sums.outcome is Outcome.refuted
+    slope, early = (
+        next(f for f in sums.findings if BEFORE in f.statement and word in f.statement)
+        for word in ("over 200 steps", "from the first step")
+    )
+    assert (slope.decides, early.decides) == (True, False)
+    assert early.differences == [2.0] * 3
+    assert early.outcome is Outcome.supported

@@ -15,6 +15,7 @@ from .growth import (
     SPAN,
     STAGES,
     by_update,
+    first_rise,
     growth,
     leaves_float32,
     part_left,
@@ -48,8 +49,9 @@ STATEMENT = Statement(
     "Ba, Kiros & Hinton 2016, section 3.1; on the spectral radius of W_hh: Pascanu, Mikolov &"
     " Bengio 2013, section 2; on the initial gain of batch norm: Cooijmans et al. 2016, section 4.",
     "Before training, the summed inputs (or the gradients: each gets its verdict) do not double or"
-    " halve over 200 steps at least once more without a norm than with layer norm. Each cell and"
-    " each regime of the spectral radius is judged. On the gain: in the plain cell, from a radius"
+    " halve over 200 steps at least once more without a norm than with layer norm, by the slope of"
+    " a line through the logarithms of the sizes at all steps. Each cell and each regime of the"
+    " spectral radius is judged. On the gain: in the plain cell, from a radius"
     " of 1 as in the paper's orthogonal matrices, the gradients do not halve on the backward pass"
     " with 1, or do with 0.1.",
 )
@@ -126,6 +128,22 @@ def _steadier(group: Group, cell: str, key: str, what: str) -> list[Finding]:
         more = higher(
             statement, "doublings or halvings more", found[none], found[layer], stage == BEFORE
         )
+        findings.append(replace(more, above=NOTICEABLE))
+    return findings + (_early(group, cell) if key == "raw" else [])
+
+
+def _early(group: Group, cell: str) -> list[Finding]:
+    """Report how much more the sums grow without a norm until they keep their size."""
+    none, layer = group.usual("none", "layer")
+    findings = []
+    for stage, (regime, of) in product(STAGES, regimes(group).items()):
+        found = in_regime(group, first_rise(stage), cell, of)
+        what = (
+            f"{cell}, {regime}, {stage}: from the first step with a recurrent term to the"
+            f" {SPAN}th after it summed inputs double at least once more with {none} than with"
+            f" {layer}"
+        )
+        more = higher(what, "doublings more", found[none], found[layer])
         findings.append(replace(more, above=NOTICEABLE))
     return findings
 

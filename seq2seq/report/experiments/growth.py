@@ -75,6 +75,21 @@ def growth(key: str, stage: str) -> Quantity:
     return of
 
 
+def first_rise(stage: str) -> Quantity:
+    """Return the function that gives log2 of the sums' growth in the first 200 steps with h.
+
+    A rise that is soon over counts here, and hardly in the growth over all steps.
+    """
+
+    def of(run: RunRecord) -> float | None:
+        _, values = sizes(run, "raw", stage)
+        if len(values) <= SPAN or not all(0 < v < math.inf for v in (values[0], values[SPAN])):
+            return None
+        return math.log2(values[SPAN] / values[0])
+
+    return of
+
+
 def per_step(key: str, stage: str) -> Quantity:
     """Return the function that gives log2 of the factor a step, in the direction of the signal.
 

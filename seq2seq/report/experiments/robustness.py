@@ -1,39 +1,36 @@
 """Over how wide a range of learning rates, first weights and depths each norm trains well."""
 
 import math
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
-from ...runs.records import RunRecord
 from ..charts import Chart, HeatMap, Line, Panel, Table
-from ..groups import RATE, Design, Group, Values, valid_loss
+from ..groups import RATE, Design, Group, Values
 from .base import Experiment, Statement
 from .cases import Case, usual
 from .cases import cases as cases_of
 from .convergence import LOSS_LABEL
 from .lines import mean_and_range
+from .ranges import Losses, best, loss_of, width
 from .verdict import Finding, Verdict, higher, lower
 
-TOLERANCE = 0.05
-"""A loss of at most 5% above the norm's own best one counts as good."""
-BESIDE_ALL = 0.10
-"""A loss of at most 10% above the best one of all norms counts as good beside them."""
+TOLERANCE = 0.10
+"""A loss of at most 10% above the best one of all norms counts as good."""
+BESIDE_OWN = 0.05
+"""A loss of at most 5% above the norm's own best one counts as good beside that."""
 SCALE, LAYERS, CLIP = "model.init_scale", "model.encoder_layers", "optimizer.clip_norm"
 AXES = (SCALE, LAYERS, CLIP)
 """The settings of which a case changes one."""
-Losses = dict[float, float]
-"""A number -> the loss with it; infinite where the run diverged."""
 STATEMENT = Statement(
     "Normalised cells train well over a wider range of learning rates, scales of the first weights,"
     " and depths.",
     "Ba, Kiros & Hinton 2016, section 5 (a norm's invariances limit the effect of the weights'"
     " scale on learning); as practical advice for recurrent translators: Chen et al. 2018,"
     " arXiv:1804.09849.",
-    "The range of learning rates, or of scales, in which the validation loss stays within 5% of the"
-    " norm's own best is not wider with layer norm than without a norm; or the loss of a deeper"
-    " model rises more. Each case is judged at every learning rate.",
+    "The range of learning rates, or of scales, in which the validation loss stays within 10% of"
+    " the best of all norms is not wider with layer norm than without a norm; or the loss of a"
+    " deeper model is not lower. Each case is judged at every learning rate.",
 )
 
 
@@ -63,18 +60,6 @@ def along(group: Group, axis: str) -> dict[Any, Case]:
 # -- losses ---
 
 
-def guessing(run: RunRecord) -> float:
-    """Return the loss (nats a piece) of taking every piece of the vocabulary for equally likely."""
-    return math.log(run.settings["tokenizer.vocab_size"])
-
-
-def loss_of(run: RunRecord) -> float:
-    """Return a run's validation loss; infinite if it diverged: stopped, or worse than guessing."""
-    loss = valid_loss(run)
-    held = loss is not None and math.isfinite(loss) and loss <= guessing(run)
-    return float(loss) if held and loss is not None else math.inf
-
-
 def by_rate(group: Group, norm: str, case: Case) -> dict[int, Losses]:
     """Return by seed the loss at each learning rate."""
     found: dict[int, Losses] = {}
@@ -83,59 +68,36 @@ def by_rate(group: Group, norm: str, case: Case) -> dict[int, Losses]:
     return {seed: dict(sorted(losses.items())) for seed, losses in found.items()}
 
 
-def best(losses: Losses) -> float:
-    """Return the lowest loss."""
-    return min(losses.values())
-
-
-def width(losses: Losses, limit: float | None = None) -> float:
-    """Return the range around the best loss in which losses are below a limit, in doublings.
-
-    Without a limit it is 5% above this best loss. Between two numbers log(loss) is a line over
-    their logarithms; it ends before a run that diverged, and with the numbers that were tried. 0
-    if all diverged, or the best loss is above the limit.
-    """
-    points = [(math.log2(x), loss) for x, loss in sorted(losses.items())]
-    least = best(losses)
-    limit = (1 + TOLERANCE) * least if limit is None else limit
-    if not math.isfinite(least) or least > limit:
-        return 0.0
-    middle = next(i for i, (_, loss) in enumerate(points) if loss == least)
-    return _reach(points[middle:], limit) + _reach(points[middle::-1], limit)
-
-
-def _reach(points: Sequence[tuple[float, float]], limit: float) -> float:
-    """Return how far one can go from the first of these points until the loss exceeds a limit."""
-    end = points[0][0]
-    for (x, loss), (next_x, next_loss) in pairwise(points):
-        if next_loss > limit:
-            if math.isfinite(next_loss):
-                end += (next_x - x) * math.log(limit / loss) / math.log(next_loss / loss)
-            break
-        end = next_x
-    return abs(end - points[0][0])
+def limits(by_norm: Mapping[str, Mapping[int, Losses]]) -> dict[int, float]:
+    """Return by seed the highest loss that is good: 10% above the best of all norms."""
+    lowest: dict[int, float] = {}
+    for found in by_norm.values():
+        for seed, losses in found.items():
+            lowest[seed] = min(best(losses), lowest.get(seed, math.inf))
+    return {seed: (1 + TOLERANCE) * loss for seed, loss in lowest.items()}
 
 
 def widths(group: Group, norm: str, case: Case) -> Values:
-    """Return by seed the range of good learning rates, in doublings."""
-    return {seed: width(losses) for seed, losses in by_rate(group, norm, case).items()}
-
-
-def widths_beside_all(group: Group, norm: str, case: Case) -> Values:
-    """Return by seed the range of rates that are good beside the best of all norms, in doublings.
-
-    What has learnt nothing at any rate has a wide range around its own best loss; here it has none.
-    """
+    """Return by seed the range of learning rates that are good, in doublings."""
     by_norm = {name: by_rate(group, name, case) for name in group.norms}
-    return {
-        seed: width(losses, (1 + BESIDE_ALL) * _least(by_norm, seed))
-        for seed, losses in by_norm[norm].items()
-    }
+    good = limits(by_norm)
+    return {seed: width(losses, good[seed]) for seed, losses in by_norm[norm].items()}
 
 
-def _least(by_norm: Mapping[str, Mapping[int, Losses]], seed: int) -> float:
-    """Return the lowest loss of a seed's runs of all norms."""
-    return min(best(found[seed]) for found in by_norm.values() if seed in found)
+def own_widths(group: Group, norm: str, case: Case) -> Values:
+    """Return by seed the range of rates within 5% of the norm's own best loss, in doublings.
+
+    The worse this loss, the wider the range: it says nothing where nothing has been learnt.
+    """
+    found = by_rate(group, norm, case)
+    return {seed: width(losses, (1 + BESIDE_OWN) * best(losses)) for seed, losses in found.items()}
+
+
+def widths_of_scales(group: Group, norm: str) -> Values:
+    """Return by seed the range of good scales of the first weights, in doublings."""
+    by_norm = {name: best_along(group, name, SCALE) for name in group.norms}
+    good = limits(by_norm)
+    return {seed: width(losses, good[seed]) for seed, losses in by_norm[norm].items()}
 
 
 def best_losses(group: Group, norm: str, case: Case) -> Values:
@@ -184,7 +146,7 @@ def verdicts(group: Group) -> list[Verdict]:
             "" if len(along(group, SCALE)) > 1 else f"needs runs with several {SCALE}",
         ),
         Verdict(
-            "With layer norm the loss of a deeper model rises less.",
+            "With layer norm a deeper model ends with a lower loss.",
             _compared(group, _of_depths),
             "" if len(along(group, LAYERS)) > 1 else f"needs runs with several {LAYERS}",
         ),
@@ -203,62 +165,53 @@ def _compared(group: Group, findings: Any) -> list[Finding]:
 
 
 def _of_rates(group: Group, norm: str, none: str, decides: bool) -> list[Finding]:
-    """Compare ranges, and report two more things: the range of what has not learnt means little."""
-    ranges = [
-        higher(
-            f"{case.name}: {norm} has a wider range of good learning rates than {none}",
-            "doublings of the rate more",
-            widths(group, norm, case),
-            widths(group, none, case),
-            decides,
-        )
-        for case in cases(group)
-    ]
-    beside_all = [
-        higher(
-            f"{case.name}: {norm} has a wider range of rates within {BESIDE_ALL:.0%} of the best"
-            f" loss of all norms than {none}",
-            "doublings of the rate more",
-            widths_beside_all(group, norm, case),
-            widths_beside_all(group, none, case),
-        )
-        for case in cases(group)
-    ]
-    losses = [
-        lower(
-            f"{case.name}: {norm} has a lower loss than {none}, each at its best learning rate",
-            "nats a token",
-            best_losses(group, norm, case),
-            best_losses(group, none, case),
-        )
-        for case in cases(group)
-    ]
-    return ranges + beside_all + losses
+    """Compare ranges; report the best losses, and the ranges around the norms' own best ones."""
+    findings = []
+    for case in cases(group):
+        unit, best_rates = "doublings of the rate more", "each at its best learning rate"
+        own, other = (widths(group, name, case) for name in (norm, none))
+        wider = f"{case.name}: {norm} has a wider range of good learning rates than {none}"
+        findings.append(higher(wider, unit, own, other, decides))
+        own, other = (own_widths(group, name, case) for name in (norm, none))
+        wider = f"{case.name}: {norm} stays within {BESIDE_OWN:.0%} of its own best loss for more"
+        findings.append(higher(f"{wider} learning rates than {none} of its own", unit, own, other))
+        own, other = (best_losses(group, name, case) for name in (norm, none))
+        ends = f"{case.name}: {norm} has a lower loss than {none}, {best_rates}"
+        findings.append(lower(ends, "nats a token", own, other))
+    return findings
 
 
 def _of_scales(group: Group, norm: str, none: str, decides: bool) -> list[Finding]:
-    own, other = (
-        {seed: width(losses) for seed, losses in best_along(group, name, SCALE).items()}
-        for name in (norm, none)
-    )
+    own, other = (widths_of_scales(group, name) for name in (norm, none))
     what = f"{norm} has a wider range of good scales than {none}, each at its best learning rate"
     return [higher(what, "doublings of the scale more", own, other, decides)]
 
 
 def _of_depths(group: Group, norm: str, none: str, decides: bool) -> list[Finding]:
+    """Compare the losses of deeper models; report how much more they are than the usual depth's."""
     base = usual(group.runs, AXES)[LAYERS]
-    return [
-        lower(
-            f"with {layers} layers instead of {base} the loss of {norm} rises less than that of"
-            f" {none}, each at its best learning rate",
-            "doublings of the loss",
-            rises(group, norm, layers),
-            rises(group, none, layers),
-            decides,
-        )
-        for layers in along(group, LAYERS)
-        if layers > base
-    ]
+    findings = []
+    for layers, case in along(group, LAYERS).items():
+        if layers <= base:
+            continue
+        best_ones = "each at its best learning rate"
+        findings += [
+            lower(
+                f"with {layers} layers {norm} has a lower loss than {none}, {best_ones}",
+                "nats a token",
+                best_losses(group, norm, case),
+                best_losses(group, none, case),
+                decides,
+            ),
+            lower(
+                f"with {layers} layers instead of {base} the loss of {norm} rises less than that"
+                f" of {none}, {best_ones}",
+                "doublings of the loss",
+                rises(group, norm, layers),
+                rises(group, none, layers),
+            ),
+        ]
+    return findings
 
 
 # -- tables and charts ---
@@ -271,10 +224,10 @@ def tables(group: Group) -> list[Table]:
         for norm in group.norms
     ]
     caption = (
-        "Mean over seeds of the lowest validation loss (nats a token) of all learning rates, the"
-        " range of rates within 5% of it as a factor, in brackets the range within 10% of the best"
-        " loss of all norms (×1: at most one rate), and how many runs diverged: they were stopped,"
-        " or ended worse than guessing."
+        "Mean over seeds of the lowest validation loss (nats a token) of all learning rates; the"
+        " range of good rates as a factor, within 10% of the best loss of all norms (×1: at most"
+        " one rate), and in brackets within 5% of the norm's own best; how many runs did not learn:"
+        " they were stopped because the loss was not finite, or ended worse than guessing."
     )
     return [Table("The best loss, and the range of good learning rates", rows, caption)]
 
@@ -284,13 +237,10 @@ def _summary(group: Group, norm: str, case: Case) -> str:
     every = [loss for losses in found for loss in losses.values()]
     if not every:
         return "–"
-    lowest, diverged = [best(losses) for losses in found], sum(map(math.isinf, every))
-    ended = f"; {diverged} of {len(every)} diverged" if diverged else ""
-    own, beside = (
-        2 ** fmean(of.values())
-        for of in (widths(group, norm, case), widths_beside_all(group, norm, case))
-    )
-    return f"{fmean(lowest):.3g}, ×{own:.3g} (×{beside:.3g}){ended}"
+    lowest, unlearnt = [best(losses) for losses in found], sum(map(math.isinf, every))
+    ended = f"; {unlearnt} of {len(every)} did not learn" if unlearnt else ""
+    good, own = (2 ** fmean(of(group, norm, case).values()) for of in (widths, own_widths))
+    return f"{fmean(lowest):.3g}, ×{good:.3g} (×{own:.3g}){ended}"
 
 
 def charts(group: Group) -> list[Chart]:
@@ -301,13 +251,14 @@ def charts(group: Group) -> list[Chart]:
             "map_of_losses",
             "Validation loss by learning rate, beside the best of all norms",
             "Geometric mean over seeds of the loss over the lowest that any norm and rate of the"
-            " case reach. – : a run diverged.",
+            " case reach, so a colour means another loss in each panel. – : at least one run did"
+            " not learn.",
             [_map(group, case) for case in found],
         ),
         Chart(
             "loss_by_rate",
             "Validation loss by learning rate",
-            "Mean over seeds and their range. A rate at which a run diverged has no point.",
+            "Mean over seeds and their range. A rate at which a run did not learn has no point.",
             [
                 Panel(case.name, "learning rate", LOSS_LABEL, _lines(group, case), log_x=True)
                 for case in found

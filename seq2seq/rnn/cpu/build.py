@@ -44,6 +44,8 @@ COMPILE_FLAGS = [
 """Without -fno-tree-pre, gcc puts branches around the clamp of a sigmoid's argument, and the loop
 is not vectorised: batch norm's passes take twice the time.
 """
+GCC_ONLY = ("-fno-tree-pre",)
+"""Flags that clang refuses."""
 SHOWN = 80
 """Characters of a compiler's output in an error message."""
 
@@ -158,8 +160,11 @@ def build(kernels: Kernels, library: Path) -> None:
         f"-isystem{torch_home / 'include'}",
         f"-isystem{torch_home / 'include/torch/csrc/api/include'}",
     ]
-    # torch_cpu links torch's OpenMP; a second one must not be linked.
-    libraries = [f"-L{torch_home / 'lib'}", "-ltorch_cpu", "-lc10"]
+    clang = is_clang(command)
+    chosen = [flag for flag in flags() if not (clang and flag in GCC_ONLY)]
+    # torch_cpu brings gcc's OpenMP: a second one must not be linked. Code of clang calls LLVM's.
+    openmp = ["-fopenmp"] if clang else []
+    libraries = [f"-L{torch_home / 'lib'}", "-ltorch_cpu", "-lc10", *openmp]
     for abandoned in library.parent.glob(
         f"{MAKING}*"
     ):  # we hold the lock: left by a killed process
@@ -169,13 +174,20 @@ def build(kernels: Kernels, library: Path) -> None:
         sources = sorted(kernels.folder.glob("*.cpp"))
         compiled = [str(Path(temporary) / f"{source.stem}.o") for source in sources]
         commands = [
-            [*command, *flags(), *includes, "-c", str(source), "-o", target]
+            [*command, *chosen, *includes, "-c", str(source), "-o", target]
             for source, target in zip(sources, compiled, strict=True)
         ]
         with ThreadPoolExecutor() as pool:
             list(pool.map(run, commands, repeat(library.parent)))
         run([*command, "-shared", *compiled, *libraries, "-o", str(linked)], library.parent)
         os.replace(linked, library)
+
+
+def is_clang(command: list[str]) -> bool:
+    """Return whether a compiler is clang, whatever its name; False if it does not say."""
+    asked = [*command, "--version"]
+    done = subprocess.run(asked, capture_output=True, text=True, errors="replace", check=False)
+    return "clang" in done.stdout
 
 
 def run(command: list[str], folder: Path) -> None:
