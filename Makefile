@@ -14,7 +14,7 @@ SANITIZERS := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-rec
 # Where this variable is set, each of the hundreds of programs that the tests start would compile the package anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup lock compare experiments results test test-all test-oldest torture fuzz audit coverage browser lint format types docs build bench sanitize clean
+.PHONY: help setup lock compare experiments results test test-all test-oldest torture fuzz audit coverage browser compilers lint format types docs build bench sanitize clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -67,6 +67,10 @@ torture: $(STAMP)  ## kill trainings COUNT times (100) at random moments; each m
 browser:  ## install Chromium and its driver, without which the tests that need a browser are skipped (Debian, as root)
 	@command -v chromedriver >/dev/null || (apt-get update -qq && \
 		apt-get install -y -qq --no-install-recommends chromium chromium-driver)
+
+compilers:  ## install clang and a compiler for aarch64, without which two slow tests are skipped (Debian, as root)
+	@command -v clang++ >/dev/null && command -v aarch64-linux-gnu-g++ >/dev/null || (apt-get update -qq && \
+		apt-get install -y -qq --no-install-recommends clang libomp-dev g++-aarch64-linux-gnu)
 
 lint: $(STAMP)  ## check style, layout (Python and C++) and spelling
 	$(BIN)/ruff check .

@@ -179,6 +179,7 @@ CHANGES: tuple[tuple[int, dict[str, Any], dict[str, Any]], ...] = (
     (1, {"statistics": Statistics.per_step}, {}),
     (0, {"statistics": Statistics.shared}, {}),
     (-1, {"cell": CellNorm.none}, {}),
+    (-1, {"cell_gain": 1.0}, {}),
     (-1, {"gain": 0.3}, {}),
     (-1, {}, {"model": ModelConfig(dropout=0.0)}),
     (1, {}, {"trainer": TrainerConfig(recalibrate=False)}),

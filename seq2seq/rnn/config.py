@@ -60,7 +60,7 @@ DEFAULT_GAIN = {NormKind.batch: 0.1, NormKind.layer: 1.0, NormKind.rms: 1.0}
 LARGEST_GAIN = 1000
 MOST = 1_000_000
 """The most time steps with statistics of their own, and the most rows that they may need."""
-ALL_NORMS = ("kind", "eps", "gain", "cell", "terms")
+ALL_NORMS = ("kind", "eps", "gain", "cell", "cell_gain", "terms")
 BATCH_NORM = ("statistics", "momentum", "max_steps", "min_rows", "sync")
 MEANINGFUL = {
     NormKind.none: ("kind",),
@@ -94,6 +94,8 @@ class NormConfig:
     """Initial gain; None: 1 for layer and rms, 0.1 for batch."""
     cell: CellNorm = CellNorm.output
     """LSTM only."""
+    cell_gain: float | None = None
+    """LSTM only: initial gain of the cell state's norm; None: as the others."""
     terms: Terms | None = None
     """None: separate for LSTM and GRU, joint for RNN; joint_all is for the GRU."""
     group: NormGroup = NormGroup.vector
@@ -115,6 +117,11 @@ class NormConfig:
         """The gain, or its default for this kind of norm."""
         return DEFAULT_GAIN[self.kind] if self.gain is None else self.gain
 
+    @property
+    def initial_cell_gain(self) -> float:
+        """The gain of the cell state's norm, or that of the others."""
+        return self.initial_gain if self.cell_gain is None else self.cell_gain
+
     def __post_init__(self) -> None:
         self._check_ranges()
         self._check_meaning()
@@ -124,10 +131,13 @@ class NormConfig:
             raise ValueError(f"norm.kind={self.kind!r}: expected a NormKind")
         checks = (
             ("eps", 1e-30 <= self.eps <= 1000, "a finite number above 0: 1e-30 to 1000"),
-            (
-                "gain",
-                self.gain is None or 0 <= self.gain <= LARGEST_GAIN,
-                f"a finite number or none: 0 to {LARGEST_GAIN}",
+            *(
+                (
+                    name,
+                    value is None or 0 <= value <= LARGEST_GAIN,
+                    f"a finite number or none: 0 to {LARGEST_GAIN}",
+                )
+                for name, value in (("gain", self.gain), ("cell_gain", self.cell_gain))
             ),
             ("momentum", 0 <= self.momentum <= 1, "a weight from 0 to 1"),
             ("max_steps", 1 <= self.max_steps <= MOST, f"at least 1 and at most {MOST}"),
@@ -153,6 +163,11 @@ class NormConfig:
             raise ValueError(
                 "norm.group=gate: batch norm normalises every feature separately; expected"
                 " group=vector"
+            )
+        if self.cell is CellNorm.none and self.cell_gain is not None:
+            raise ValueError(
+                f"norm.cell_gain={self.cell_gain}: means nothing to norm.cell=none, which has no"
+                " norm of the cell state; expected null"
             )
         joint = self.terms in (Terms.joint, Terms.joint_all)
         if self.statistics is Statistics.sequence_input and joint:

@@ -52,6 +52,11 @@ class RecurrentParameters(Freezable, Stepwise):
                 f"norm.cell={norm.cell.value}: a {self.cell.upper()} has no cell state to"
                 " normalise; expected output"
             )
+        if norm.cell_gain is not None and self.cell != "lstm":
+            raise ValueError(
+                f"norm.cell_gain={norm.cell_gain}: a {self.cell.upper()} has no cell state to"
+                " normalise; expected null"
+            )
         if norm.terms is Terms.joint_all and self.cell != "gru":
             raise ValueError(
                 f"norm.terms=joint_all: an {self.cell.upper()} has no n part; expected joint"
@@ -133,9 +138,11 @@ class RecurrentParameters(Freezable, Stepwise):
         self.reset_norm()
 
     def reset_norm(self) -> None:
-        """Set gains to norm.gain, bias_c to 0 and statistics to those before any training."""
+        """Set gains to norm.gain and norm.cell_gain, bias_c to 0, statistics as before training."""
         for name, parameter in self.named_parameters():
-            if name.startswith("gain_"):
+            if name.startswith("gain_c"):
+                nn.init.constant_(parameter, self.norm.initial_cell_gain)
+            elif name.startswith("gain_"):
                 nn.init.constant_(parameter, self.norm.initial_gain)
             elif is_norm_parameter(name):
                 nn.init.zeros_(parameter)

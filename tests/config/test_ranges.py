@@ -49,6 +49,7 @@ ZERO = {
         "model.dropout",
         "model.recurrent_dropout",
         "model.word_dropout",
+        "norm.cell_gain",
         "norm.gain",
         "norm.momentum",
     ),

@@ -18,7 +18,14 @@ def test_each_case_changes_one_setting_of_batch_norm() -> None:
     found = cases(group(batch_norm(1)))
     assert [case.name for case in found] == [
         *("usual", "min_rows=32", "accumulate=4", "statistics=per_step", "statistics=shared"),
-        *("cell=none", "gain=0.3", "dropout=0.0", "recalibrate=false", "momentum=0.01"),
+        *(
+            "cell=none",
+            "cell_gain=1.0",
+            "gain=0.3",
+            "dropout=0.0",
+            "recalibrate=false",
+            "momentum=0.01",
+        ),
     ]
     assert {case.changed for case in found} == {None, *AXES}
 

@@ -69,7 +69,7 @@ def test_maps_show_the_factor_a_step_and_where_the_largest_singular_value_is_1()
     assert sums.title == "rnn_relu"
     assert sums.rows["none"] == pytest.approx({0.25: 0, 1.0: 0, 4.0: 2}, abs=0.01)
     assert sums.rows["layer"] == pytest.approx({0.25: 0, 1.0: 0, 4.0: 0}, abs=0.01)
-    assert sums.marks == {"σ = 1": pytest.approx(0.5)}
+    assert sums.marks == {"largest singular value 1": pytest.approx(0.5)}
     (gradients,) = found["map_of_gradients_after_training"].maps
     assert gradients.rows["none"] == pytest.approx({0.25: -2, 1.0: 0, 4.0: 0}, abs=0.01)
     assert "spectral radius of 1 at the start" in found["sums_by_step"].caption

@@ -15,7 +15,7 @@ MAP = HeatMap(
     "radius",
     {"none": {0.25: -2.0, 1.0: 0.0, 4.0: 1.5}, "layer": {0.25: 0.0, 4.0: math.nan}},
     "factor a step",
-    {"σ = 1": 0.5},
+    {"largest singular value 1": 0.5},
 )
 
 
@@ -43,7 +43,16 @@ def test_a_map_of_one_column_has_a_width() -> None:
 def test_a_file_shows_rows_columns_factors_and_the_line() -> None:
     drawing = Drawing(Chart("c", "t", "", [MAP, MAP]), "c")
     texts = [e.text for e in ET.fromstring(drawing.svg).iter() if e.tag.endswith("text")]
-    assert {"none", "layer", "0.25", "×0.250", "×2.83", "–", "σ = 1", "factor a step"} <= set(texts)
+    assert {
+        "none",
+        "layer",
+        "0.25",
+        "×0.250",
+        "×2.83",
+        "–",
+        "largest singular value 1",
+        "factor a step",
+    } <= set(texts)
     assert texts.count("×2.83") == 2
     assert file_spec(drawing.chart)["concat"][0]["title"] == "rnn"
     assert drawing.pictures["png"].startswith(b"\x89PNG")

@@ -190,6 +190,18 @@ def test_gains_start_at_the_configured_gain_and_shifts_at_zero(
     assert ("gain_c_l0" in layer.state_dict()) == (cell == "lstm")
 
 
+@pytest.mark.parametrize("kind", ["batch", "layer", "rms"])
+def test_the_cells_norm_may_start_from_another_gain(kind: str) -> None:
+    layer = LSTM(3, 5, norm=config(kind, gain=0.2, cell_gain=0.9))
+    assert torch.equal(layer.get_parameter("gain_c_l0"), torch.full((5,), 0.9))
+    for name in ("gain_ih_l0", "gain_hh_l0"):
+        assert torch.equal(layer.get_parameter(name), torch.full((20,), 0.2))
+    with pytest.raises(ValueError, match=r"norm.cell_gain=0.9: a GRU has no cell state"):
+        GRU(3, 5, norm=config(kind, cell_gain=0.9))
+    with pytest.raises(ValueError, match=r"norm.cell_gain=0.9: means nothing to norm.cell=none"):
+        config(kind, cell="none", cell_gain=0.9)
+
+
 def test_without_bias_there_is_no_shift() -> None:
     names = LSTM(3, 5, bias=False, norm="layer").state_dict()
     assert sorted(names) == [

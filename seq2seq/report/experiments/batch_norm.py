@@ -53,6 +53,10 @@ def _less(usual_value: Any, value: Any) -> bool:
     return bool(value < usual_value)
 
 
+def _above(number: float, _: Any, value: Any) -> bool:
+    return bool(value > number)
+
+
 def _only(named: Any, nearer: bool, _: Any, value: Any) -> bool | None:
     return nearer if value == named else None
 
@@ -76,10 +80,15 @@ CAUSES = (
     ),
     Cause(
         "norm.cell",
-        "The norm between cell and h, whose gain starts small, makes h small.",
+        "The norm between cell and h does harm.",
         partial(_only, "none", True),
     ),
-    Cause("norm.gain", "The initial gain is too small.", _more),
+    Cause(
+        "norm.cell_gain",
+        "The initial gain of the norm between cell and h is too small, whatever the others are.",
+        partial(_above, 0.1),
+    ),
+    Cause("norm.gain", "The initial gain of all its norms is too small.", _more),
     Cause(
         "model.dropout",
         "Dropout gives the inputs another variance in training than in use.",

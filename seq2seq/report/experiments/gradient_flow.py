@@ -187,7 +187,8 @@ def heat_maps(group: Group) -> list[Chart]:
                 f"map_of_{what.replace(' ', '_')}_{stage.replace(' ', '_')}",
                 f"{what.capitalize()}, {stage}: the factor from step to step",
                 f"{way.capitalize()} in time; geometric mean over seeds, at the longest length."
-                " Above 1 (red) they explode, below 1 (blue) they vanish. The broken line: from"
+                " Above 1 (red) they explode, below 1 (blue) they vanish; the colours end at 0.5 and"
+                " 2. rnn: the plain cell with tanh. The broken line: from"
                 " this radius on the largest singular value of W_hh is above 1; below it the"
                 " gradient of a plain cell without a norm must vanish (Pascanu et al. 2013).",
                 [_heat_map(group, cell, key, stage, what) for cell in group.values(CELL)],
@@ -207,7 +208,11 @@ def _heat_map(group: Group, cell: str, key: str, stage: str, what: str) -> HeatM
     stretched = list(
         group.by_norm(stretch, {CELL: cell, RADIUS: usual_radius(group)})[group.norms[0]].values()
     )
-    line = {"σ = 1": 1 / fmean(stretched)} if stretched and cell in PLAIN_CELLS else {}
+    line = (
+        {"largest singular value 1": 1 / fmean(stretched)}
+        if stretched and cell in PLAIN_CELLS
+        else {}
+    )
     return HeatMap(
         cell, "spectral radius of W_hh at the start", rows, f"factor of {what} a step", line
     )

@@ -16,6 +16,8 @@ import torch
 
 LOG = logging.getLogger(__name__)
 HEADERS = Path(__file__).parent
+TORCH_HEADERS = ("include", "include/torch/csrc/api/include")
+"""PyTorch's folders of headers, in its own."""
 LIBRARY = "kernels.so"
 MAKING = ".making-"
 """Start of the name of the folder that is compiled in."""
@@ -155,11 +157,7 @@ def build(kernels: Kernels, library: Path) -> None:
     LOG.warning(
         "compiling the fused kernels into %s: takes about a minute, only once", library.parent
     )
-    includes = [
-        f"-I{HEADERS}",
-        f"-isystem{torch_home / 'include'}",
-        f"-isystem{torch_home / 'include/torch/csrc/api/include'}",
-    ]
+    includes = [f"-I{HEADERS}", *(f"-isystem{torch_home / part}" for part in TORCH_HEADERS)]
     clang = is_clang(command)
     chosen = [flag for flag in flags() if not (clang and flag in GCC_ONLY)]
     # torch_cpu brings gcc's OpenMP: a second one must not be linked. Code of clang calls LLVM's.
