@@ -187,10 +187,10 @@ def heat_maps(group: Group) -> list[Chart]:
                 f"map_of_{what.replace(' ', '_')}_{stage.replace(' ', '_')}",
                 f"{what.capitalize()}, {stage}: the factor from step to step",
                 f"{way.capitalize()} in time; geometric mean over seeds, at the longest length."
-                " Above 1 (red) they explode, below 1 (blue) they vanish; the colours end at 0.5 and"
-                " 2. rnn: the plain cell with tanh. The broken line: from"
-                " this radius on the largest singular value of W_hh is above 1; below it the"
-                " gradient of a plain cell without a norm must vanish (Pascanu et al. 2013).",
+                " Above 1 (red) they explode, below 1 (blue) they vanish; colours end at 0.5 and 2."
+                " rnn: the plain cell with tanh. The broken line: from this radius on the largest"
+                " singular value of W_hh is above 1; below it the gradient of a plain cell without"
+                " a norm must vanish (Pascanu et al. 2013).",
                 [_heat_map(group, cell, key, stage, what) for cell in group.values(CELL)],
             )
         )
