@@ -53,7 +53,6 @@ PRELOADED = [
     "seq2seq.training.loop",
     "seq2seq.runs.events",
     "tensorboard.backend.event_processing.event_accumulator",
-    "torch._dynamo",
     "torch.utils.tensorboard",
     "matplotlib.pyplot",
     "matplotlib.backends.backend_agg",

@@ -30,7 +30,7 @@ MEETING: list[TCPStore] = []
 """Where the two processes that were started last meet."""
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "USE_LIBUV": "0"}
 get_context("forkserver").set_forkserver_preload(
-    ["seq2seq.app.train", "seq2seq.training.loop", "torch._dynamo", "matplotlib.figure"]
+    ["seq2seq.app.train", "seq2seq.training.loop", "matplotlib.figure"]
 )
 
 

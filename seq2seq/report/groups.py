@@ -1,7 +1,8 @@
 """Which runs are compared with which: groups by experiment, size and corpus, and norms by name."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from statistics import fmean
@@ -28,7 +29,7 @@ ALL: Mapping[str, Any] = {}
 Quantity = Callable[[RunRecord], float | None]
 Values = dict[int, float]
 """seed -> the value of a quantity in its run"""
-Found = TypeVar("Found")
+Found = TypeVar("Found", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,11 @@ class Group:
 
     def by_norm(self, quantity: Quantity, wanted: Mapping[str, Any] = ALL) -> dict[str, Values]:
         """Return a quantity of each norm by seed, of the runs with these settings."""
-        return {norm: self.by_seed(quantity, {**wanted, "norm": norm}) for norm in self.norms}
+        chosen = self.where(wanted)
+        return {
+            norm: by_seed([run for run in chosen if run.norm == norm], quantity)
+            for norm in self.norms
+        }
 
 
 def by_seed(runs: Sequence[RunRecord], quantity: Quantity) -> Values:
@@ -230,18 +235,18 @@ def _group(group: Group, members: list[RunRecord]) -> Group:
     """Fill a group with the runs that can be compared, and with the others and their reasons."""
     compared, free = group.design.compared, group.design.free
     ends = ("finished", "diverged") if group.design.counts_diverged else ("finished",)
-    ended = [run for run in members if run.status in ends]
-    usual = _most_common([_others(run, free) for run in ended])
-    alike = [run for run in ended if _others(run, free) == usual]
-    text = _most_common([run.test_text for run in alike if run.test_text])
+    others = [(run, _others(run, free)) for run in members]
+    ended = [(run, own) for run, own in others if run.status in ends]
+    usual = dict(_most_common(frozenset(own.items()) for _, own in ended) or ())
+    text = _most_common(run.test_text for run, own in ended if own == usual and run.test_text)
     seen: dict[tuple[str, ...], RunRecord] = {}
-    for run in members:
+    for run, own in others:
         key = tuple(
             str(value)
             for setting, value in run.settings.items()
             if setting == "seed" or (setting.startswith(compared) and setting not in NO_SETTINGS)
         )
-        run.left_out = _reason(run, ends, _others(run, free), usual or {}, text, seen.get(key))
+        run.left_out = _reason(run, ends, own, usual, text, seen.get(key))
         if run.left_out:
             group.left_out.append(run)
         else:
@@ -263,9 +268,9 @@ def _others(run: RunRecord, free: tuple[str, ...]) -> dict[str, str]:
     }
 
 
-def _most_common(found: Sequence[Found]) -> Found | None:
+def _most_common(found: Iterable[Found]) -> Found | None:
     """Return the most frequent value, the first of several; None if there is none."""
-    return max(found, key=found.count, default=None)
+    return next((value for value, _ in Counter(found).most_common(1)), None)
 
 
 def _reason(

@@ -61,7 +61,8 @@ def _dataclass(value: dict[str, Any], kind: Any, key: str) -> Any:
     if kind is TokenizerConfig:
         value = _with_normalization(value)
     types, prefix = types_of(kind), f"{key}." if key else ""
-    if unknown := [name for name in value if name not in {f.name for f in fields(kind)}]:
+    known = {f.name for f in fields(kind)}
+    if unknown := [name for name in value if name not in known]:
         raise ValueError(f"{prefix}{brief(str(unknown[0]))}: unknown setting")
     for name, v in value.items():
         if isinstance(v, str) and UNWRITABLE.search(v):

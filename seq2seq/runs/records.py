@@ -66,7 +66,7 @@ class RunRecord:
         """Every setting by its dotted key."""
         return settings(self.config)
 
-    @property
+    @cached_property
     def kind(self) -> str:
         """The kind of its norm: none, batch, layer or rms."""
         return self.config.norm.kind.value
@@ -82,7 +82,7 @@ class RunRecord:
         test = self.results and self.results.test
         return test.reference_sha256 if test else None
 
-    @property
+    @cached_property
     def cell(self) -> str:
         """The name of its cell, as in cell=NAME."""
         relu = self.config.cell.nonlinearity is Nonlinearity.relu
@@ -90,8 +90,9 @@ class RunRecord:
 
     def value_of(self, key: str) -> Any:
         """Return a setting by its dotted key, or the name of its `norm` or `cell`."""
-        names = {"norm": self.norm, "cell": self.cell}
-        return names[key] if key in names else self.settings[key]
+        if key in ("norm", "cell"):
+            return getattr(self, key)
+        return self.settings[key]
 
     def series(self, kind: str, key: str, by: str = "update") -> tuple[list[float], list[float]]:
         """Return one logged quantity where it and its x were logged and finite, as (x, values).

@@ -50,6 +50,8 @@ def typed(value: Any, kind: Any, key: str, make: Make) -> Any:
     if get_origin(kind) is dict and isinstance(value, dict):
         return {str(n): typed(v, parts[1], f"{key}.{n}", make) for n, v in value.items()}
     if get_origin(kind) in (list, tuple) and isinstance(value, list):
+        if parts[0] is not int and {type(v) for v in value} == {parts[0]}:
+            return list(value)  # thousands of numbers, which need not be looked at one by one
         return [typed(v, parts[0], f"{key}[{i}]", make) for i, v in enumerate(value)]
     if isinstance(kind, type) and issubclass(kind, Enum) and name_of(value) in kind.__members__:
         return kind[name_of(value)]

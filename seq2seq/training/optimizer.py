@@ -1,23 +1,40 @@
 """The optimizer and its learning rate over the course of training."""
 
+import inspect
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from ..config import OptimizerConfig, OptimizerKind, Schedule
 
+Kind = TypeVar("Kind", bound=type[torch.optim.Optimizer])
+WRAPPED = ("add_param_group", "load_state_dict", "state_dict", "step", "zero_grad")
+"""Methods of torch.optim.Optimizer that import `torch.compile` when they are called."""
+
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     """Return the configured optimizer; the loop sets its learning rate before each update."""
     groups = parameter_groups(model, config)
     if config.kind is OptimizerKind.sgd:
-        sgd = torch.optim.SGD(groups, config.lr, config.momentum, fused=True)
+        sgd = uncompiled(torch.optim.SGD)(groups, config.lr, config.momentum, fused=True)
         sgd.register_step_pre_hook(begin_momentum)
         return sgd
     kind = torch.optim.AdamW if config.kind is OptimizerKind.adamw else torch.optim.Adam
-    return kind(groups, config.lr, config.betas, config.eps, fused=True)
+    return uncompiled(kind)(groups, config.lr, config.betas, config.eps, fused=True)
+
+
+def uncompiled(kind: Kind) -> Kind:
+    """Return a class of optimizers that computes the same, and cannot be part of `torch.compile`.
+
+    torch.optim wraps these methods so that the compiler leaves them alone or sees that `step` needs
+    no gradients. For that the first optimizer imports the compiler, which takes over a second and
+    140 MiB. Here nothing compiles an update.
+    """
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in WRAPPED}
+    methods["step"] = torch.no_grad()(methods["step"])
+    return type(kind.__name__, (kind,), methods)  # type: ignore[return-value]
 
 
 def state_kinds(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:

@@ -186,8 +186,8 @@ def joined(device: torch.device) -> Iterator[Processes]:
         yield ONE_PROCESS
         return
     # Its functions keep the group that exists when it is imported, as a default argument. Torch
-    # imports it with the first optimizer: by then the group would never end, and its threads
-    # could end the process with an error while Python shuts down.
+    # imports it with its compiler: by then the group would never end, and its threads could end
+    # the process with an error while Python shuts down.
     importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT

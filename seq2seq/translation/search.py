@@ -106,12 +106,14 @@ class Search:
             taken = slice(encoded.used, encoded.used + min(room, len(encoded)))
             self.join(encoded, taken)
             encoded.used = taken.stop
+            if not len(encoded):
+                self.encoded = None  # its memory is free for the steps
             room = self.capacity - len(self.beams)
         return len(self.beams) > 0
 
     def next_encoded(self) -> Encoded | None:
         """Return sentences that are encoded but not yet active; encode waiting ones if need be."""
-        if self.encoded is None or not len(self.encoded):
+        if self.encoded is None:
             chosen, self.waiting = np.split(self.waiting, [self.capacity])
             if not len(chosen):
                 return None

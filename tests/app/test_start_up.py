@@ -2,9 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from runs import Runs
+
+from seq2seq.benchmark.workload import FEW_PAIRS, SMALL
 
 pytest_plugins = ["run_fixtures"]
 
@@ -43,6 +46,13 @@ def test_translating_imports_neither_figures_nor_training(two_runs: Runs) -> Non
     found = imported("translate", str(two_runs.layer), given=two_runs.sources[0] + "\n")
     assert "torch" in found
     assert not found & (DRAWING | TRAINING | HYDRA | {"scipy", "sacrebleu", "triton"})
+
+
+def test_training_does_not_import_the_compiler(tmp_path: Path) -> None:
+    settings = [*SMALL, *FEW_PAIRS, "trainer.max_updates=1", f"data.root={tmp_path}"]
+    found = imported("train", *settings, f"hydra.run.dir={tmp_path}/run")
+    assert "torch.utils.tensorboard" in found
+    assert not found & {"torch._dynamo", "torch._inductor", "scipy", "pandas"}
 
 
 def test_comparing_single_seeds_imports_neither_torch_nor_matplotlib(

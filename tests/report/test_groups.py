@@ -74,6 +74,22 @@ def test_runs_are_found_by_their_settings_in_order_of_seed() -> None:
         found.by_seed(lambda run: 1.0, {"norm": "none"})
 
 
+def test_a_quantity_by_norm_is_that_of_each_norm_by_seed() -> None:
+    runs = [
+        record(norm, seed, lr=lr)
+        for lr in (1e-3, 1e-2)
+        for norm in ("layer", "none")
+        for seed in (2, 1)
+    ]
+    found = group(runs)
+    for lr in (1e-3, 1e-2):
+        wanted = {"optimizer.lr": lr, "cell": "lstm"}
+        values = found.by_norm(lambda run: run.seed + run.settings["optimizer.lr"], wanted)
+        assert list(values) == ["none", "layer"]
+        for norm, by_norm in values.items():
+            assert list(by_norm.items()) == [(1, 1 + lr), (2, 2 + lr)], norm
+
+
 def test_the_plain_variant_of_a_norm_comes_first() -> None:
     runs = [
         record("layer", norm_settings={"gain": 1.0}),

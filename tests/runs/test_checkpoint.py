@@ -1,4 +1,5 @@
 import errno
+import math
 import os
 import pickle
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from seq2seq.runs.checkpoint import (
     as_os_error,
     average_weights,
     group,
+    is_finite,
     load_checkpoint,
     load_optimizer,
     load_weights,
@@ -36,6 +38,17 @@ def trained(rule: Rule) -> tuple[nn.Module, torch.optim.Optimizer]:
         model(torch.randn(5, 3)).square().sum().backward()
         optimizer.step()
     return model, optimizer
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3e38])
+def test_one_number_that_is_not_finite_is_found(value: float) -> None:
+    for place in (0, 40, 99):
+        tensor = torch.randn(10, 10)
+        tensor.view(-1)[place] = value
+        assert is_finite(tensor) == math.isfinite(value)
+    assert is_finite(torch.full((), value)) == math.isfinite(value)
+    assert is_finite(torch.zeros(0, 3))
+    assert is_finite(torch.tensor(7))
 
 
 def test_a_checkpoint_is_loaded_as_it_was_saved(tmp_path: Path) -> None:

@@ -65,6 +65,8 @@ def test_a_setting_missing_in_an_older_file_has_its_default(tmp_path: Path) -> N
         ("norm: {kind: odd}", r"norm\.kind='odd': expected NormKind"),
         ("optimizer: {lr: fast}", r"optimizer\.lr='fast': expected float"),
         ("probe: {lengths: [1, x]}", r"probe\.lengths\[1\]='x': expected int"),
+        ("optimizer: {betas: [0.9, x]}", r"optimizer\.betas\[1\]='x': expected float"),
+        ("optimizer: {betas: [x, y]}", r"optimizer\.betas\[0\]='x': expected float"),
         ("norm: {colour: red}", r"norm\.colour: unknown setting"),
         ("colour: red", "^colour: unknown setting"),
         ("- 1", r"the file=\[1\]: expected Config"),

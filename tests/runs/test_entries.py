@@ -103,6 +103,19 @@ def test_results_of_an_older_version_are_read(finished: Run, tmp_path: Path) -> 
     assert not entry.is_finite
 
 
+def test_numbers_of_a_list_are_floats(tmp_path: Path) -> None:
+    file = tmp_path / "probes.jsonl"
+    sizes = {"raw": [0, 0.5], "gradient": [None, 1.5], "hidden": [0.5, 2.0]}
+    file.write_text(json_line({"probe": "gradient_flow", "length": 2, **sizes}))
+    (entry,) = read_probes(file)
+    assert isinstance(entry, GradientFlow)
+    assert (entry.raw, entry.hidden) == ([0.0, 0.5], [0.5, 2.0])
+    assert {type(v) for v in (*entry.raw, *entry.gradient, *entry.hidden)} == {float}
+    file.write_text(json_line({"probe": "gradient_flow", "length": 2, **sizes, "raw": [0.5, "x"]}))
+    with pytest.raises(ValueError, match=r"raw\[1\]='x': expected float"):
+        read_probes(file)
+
+
 def test_a_missing_figure_is_named(copied: Run, tmp_path: Path) -> None:
     content = present(copied.results())
     del content["threads"]

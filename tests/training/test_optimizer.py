@@ -1,9 +1,74 @@
+import subprocess
+import sys
+from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
-from seq2seq.config import OptimizerConfig, Schedule
-from seq2seq.training.optimizer import learning_rate
+from seq2seq.config import OptimizerConfig, OptimizerKind, Schedule
+from seq2seq.training.optimizer import begin_momentum, learning_rate, make_optimizer
+
+USE = """
+import sys
+import torch
+from seq2seq.config import OptimizerConfig, OptimizerKind
+from seq2seq.training.optimizer import make_optimizer
+
+layer = torch.nn.Linear(2, 2)
+for kind in OptimizerKind:
+    optimizer = make_optimizer(layer, OptimizerConfig(kind))
+    for _ in range(2):
+        optimizer.zero_grad()
+        layer(torch.ones(3, 2)).sum().backward()
+        optimizer.step()
+    optimizer.load_state_dict(optimizer.state_dict())
+print(*sys.modules)
+"""
+
+
+def test_optimizers_do_not_import_the_compiler() -> None:
+    command = [sys.executable, "-c", USE]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert "torch.optim.adam" in found
+    assert "torch._dynamo" not in found
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+@pytest.mark.parametrize("kind", list(OptimizerKind))
+def test_updates_are_those_of_torch(kind: OptimizerKind, decay: float) -> None:
+    momentum = 0.9 if kind is OptimizerKind.sgd else 0.0
+    c = OptimizerConfig(
+        kind, lr=0.1, momentum=momentum, weight_decay=decay, decay_vectors=decay > 0
+    )
+    rules: dict[OptimizerKind, Any] = {
+        OptimizerKind.sgd: partial(torch.optim.SGD, momentum=momentum),
+        OptimizerKind.adam: torch.optim.Adam,
+        OptimizerKind.adamw: torch.optim.AdamW,
+    }
+    ours, theirs = nn.Linear(3, 4), nn.Linear(3, 4)
+    theirs.load_state_dict(ours.state_dict())
+    optimizer: Any = make_optimizer(ours, c)
+    other = rules[kind](theirs.parameters(), lr=0.1, weight_decay=decay, fused=True)
+    if kind is OptimizerKind.sgd:
+        other.register_step_pre_hook(begin_momentum)
+    generator = torch.Generator().manual_seed(0)
+    for number in range(6):
+        optimizer.zero_grad()
+        assert all(p.grad is None for p in ours.parameters())
+        for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+            p.grad = torch.randn(p.shape, generator=generator)
+            q.grad = p.grad.clone()
+        for each in (optimizer, other):
+            each.found_inf = torch.tensor(1.0) if number == 2 else None
+            each.step()
+        if number == 3:
+            optimizer.load_state_dict(deepcopy(other.state_dict()))
+        assert torch.is_grad_enabled()
+        torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(optimizer.state_dict(), other.state_dict(), rtol=0, atol=0)
 
 
 def config(schedule: Schedule, **changes: Any) -> OptimizerConfig:
