@@ -47,17 +47,6 @@ FULL = 0.2
 """Part of the moments by changes at which the disk is full instead."""
 GRACE = 20
 """The same once another process has been killed."""
-PRELOADED = [
-    "pytest",
-    "seq2seq.app.train",
-    "seq2seq.training.loop",
-    "seq2seq.runs.events",
-    "tensorboard.backend.event_processing.event_accumulator",
-    "torch.utils.tensorboard",
-    "matplotlib.pyplot",
-    "matplotlib.backends.backend_agg",
-]
-"""Modules of the process that all others are forked from."""
 SMALL = ["model.hidden_size=8", "model.dropout=0.3", "trainer.histograms=false"]
 FLAT = "model.attention=none"
 """Draws no figures of attention, which take as long as all updates."""
@@ -215,8 +204,7 @@ class Training:
 
         The start is that of train.py, with Hydra, or that of the training alone.
         """
-        context = get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
+        context = get_context("forkserver")  # which imports what two_processes asks for
         config, command = self.asked(by_command)
         started, reports = [], []
         for rank, environment in enumerate(variables() if self.processes == 2 else [{}]):

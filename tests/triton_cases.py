@@ -11,6 +11,7 @@ import copy
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -54,10 +55,43 @@ def patch_once_a_launch() -> None:
     interpreter._patch_lang, interpreter.GridExecutor.__call__ = patch_new, launched
 
 
+def check_no_overflow() -> None:
+    """Let the interpreter compute no checks of integers' overflow, a third of its time.
+
+    Without Triton's option `debug`, it does not look at what they find.
+    """
+    builder = interpreter.interpreter_builder
+    builder.options = replace(builder.options, sanitize_overflow=False)
+
+
+def keep_types() -> None:
+    """Let the interpreter make each type of a block, and look each of NumPy's up, only once."""
+    made, make = dict[Any, dict[str, Any]](), language.block_type.__init__
+    find = interpreter._get_np_dtype
+    found = dict[str, Any]()
+
+    def kept(self: Any, element_ty: Any, shape: Sequence[Any]) -> None:
+        key = element_ty.name, *(getattr(n, "value", n) for n in shape)
+        if key not in made:
+            make(self, element_ty, shape)
+            made[key] = dict(self.__dict__)
+        self.__dict__.update(made[key])
+
+    def find_new(type_: Any) -> Any:
+        if type_.name not in found:
+            found[type_.name] = find(type_)
+        return found[type_.name]
+
+    language.block_type.__init__, interpreter._get_np_dtype = kept, find_new
+
+
 if DEVICE == "cpu":
+    from triton import language
     from triton.runtime import interpreter
 
     patch_once_a_launch()
+    check_no_overflow()
+    keep_types()
 
 MARKS = [
     needs_compiler,  # which compiles the schemas of the operators

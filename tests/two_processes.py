@@ -13,6 +13,8 @@ from typing import Protocol
 
 import pytest
 import torch
+from conftest import empty_figure
+from forked_programs import PRELOADED
 from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.multiprocessing.spawn import start_processes
@@ -21,6 +23,7 @@ from seq2seq.app.commands import train
 from seq2seq.runs.checkpoint import load_checkpoint
 from seq2seq.runs.folder import Run
 from seq2seq.runs.jsonl import read_metrics
+from seq2seq.training import validation
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -29,9 +32,7 @@ LIMIT = 300
 MEETING: list[TCPStore] = []
 """Where the two processes that were started last meet."""
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "USE_LIBUV": "0"}
-get_context("forkserver").set_forkserver_preload(
-    ["seq2seq.app.train", "seq2seq.training.loop", "matplotlib.figure"]
-)
+get_context("forkserver").set_forkserver_preload(PRELOADED)
 
 
 def variables() -> list[dict[str, str]]:
@@ -71,7 +72,8 @@ class StartTwo(Protocol):
 def one_of_two(
     rank: int, arguments: list[str], folder: Path, environments: list[dict[str, str]]
 ) -> None:
-    """Run train.py in one process, with all that it prints in a file."""
+    """Run train.py in one process, with all that it prints in a file; attention is not drawn."""
+    pytest.MonkeyPatch().setattr(validation, "attention_figure", empty_figure)
     os.chdir(folder)
     with open(f"output{rank}", "wb") as output:
         for stream in (1, 2):

@@ -15,7 +15,7 @@ from seq2seq.app import export
 
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
-pytest_plugins = ["run_fixtures"]
+pytest_plugins = ["run_fixtures", "process_fixtures"]
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {
@@ -32,12 +32,12 @@ def exporting(script: Script) -> Command:
 
 @pytest.fixture(scope="module")
 def exported(
-    two_runs: Runs, tmp_path_factory: pytest.TempPathFactory
+    two_runs: Runs, forked_python: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, "subprocess.CompletedProcess[str]"]:
     """Return an exported folder, and what the command printed."""
     folder = tmp_path_factory.mktemp("exported") / "folder"
     script, run = ROOT / "scripts" / "export.py", two_runs.layer
-    command = [sys.executable, str(script), str(run), "--out", str(folder), "--int8"]
+    command = [*forked_python, str(script), str(run), "--out", str(folder), "--int8"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder, done

@@ -16,7 +16,7 @@ from typed import present
 
 from seq2seq.app import jobs
 
-pytest_plugins = ["run_fixtures"]
+pytest_plugins = ["run_fixtures", "process_fixtures"]
 
 
 # -- commands ---
@@ -27,7 +27,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "JOB_LINES", 7)
 
 
-@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.usefixtures("small_chunks", "forked_jobs")
 @pytest.mark.parametrize(
     "options",
     [
@@ -45,7 +45,7 @@ def test_the_output_is_that_of_one_process(
     assert len(set(one)) > 10
 
 
-@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.usefixtures("small_chunks", "forked_jobs")
 def test_evaluation_gives_the_same_scores(two_runs: Runs, script: Script, tmp_path: Path) -> None:
     found = []
     for count in (1, 2):
@@ -92,6 +92,7 @@ def test_a_terminal_takes_no_jobs(
     assert "--jobs 2: a terminal gives one line at a time" in done.err
 
 
+@pytest.mark.usefixtures("forked_jobs")
 def test_errors_are_those_of_one_process(
     two_runs: Runs, translate: Command, tmp_path: Path
 ) -> None:
@@ -107,6 +108,7 @@ def test_errors_are_those_of_one_process(
         assert "no" in done.err
 
 
+@pytest.mark.usefixtures("forked_jobs")
 def test_a_damaged_run_is_the_same_error(
     two_runs: Runs, translate: Command, tmp_path: Path
 ) -> None:

@@ -1,5 +1,10 @@
-"""docs/first-hour.md: every command is run, and prints what the page says."""
+"""docs/first-hour.md: every command is run, and prints what the page says.
 
+Where a command says `python`, a fork of a process that has imported torch runs the program.
+"""
+
+import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,25 +15,40 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "first-hour.md").read_text(encoding="utf-8")
 BLOCKS: list[str] = BLOCK.findall(PAGE)
 
+pytest_plugins = ["process_fixtures"]
 
-def check(blocks: list[str], folder: Path, mirror: Path | None = None) -> None:
+
+@pytest.fixture
+def fast_python(forked_python: list[str], tmp_path: Path) -> Path:
+    """Return a folder with a `python` that forks the program."""
+    (tmp_path / "bin").mkdir()
+    file = tmp_path / "bin" / "python"
+    file.write_text(f'#!/bin/sh\nexec {shlex.join(forked_python)} "$@"\n')
+    file.chmod(0o755)
+    return file.parent
+
+
+def check(blocks: list[str], python: Path, mirror: Path | None = None) -> None:
     """Run the commands of blocks, one after the other; their output is that of the page."""
+    folder = python.parent / "empty"
+    folder.mkdir()
     variables = shell(folder, str(mirror) if mirror else None)
+    variables["PATH"] = f"{python}{os.pathsep}{variables['PATH']}"
     for command in (command for block in blocks for command in commands(block)):
         output = printed(command, folder, variables)
         assert command.prints(output), f"$ {command.text}\n{output}"
 
 
-def test_commands_on_own_text_print_what_the_page_says(tmp_path: Path) -> None:
-    check([block for block in BLOCKS if not PUBLISHED.search(block)], tmp_path)
+def test_commands_on_own_text_print_what_the_page_says(fast_python: Path) -> None:
+    check([block for block in BLOCKS if not PUBLISHED.search(block)], fast_python)
 
 
 def test_commands_on_published_corpora_print_what_the_page_says(
-    tmp_path: Path, mirror: Path
+    fast_python: Path, mirror: Path
 ) -> None:
     published = [block for block in BLOCKS if PUBLISHED.search(block)]
     assert len(published) >= 3
-    check(published, tmp_path, mirror)
+    check(published, fast_python, mirror)
 
 
 def test_commands_of_several_lines_are_read_whole() -> None:

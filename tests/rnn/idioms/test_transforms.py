@@ -189,9 +189,14 @@ def test_a_hook_may_replace_the_input_and_the_output(norm: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(
+    "norm", [pytest.param(norm, marks=[pytest.mark.slow] * (norm != "layer")) for norm in NORMS]
+)
 def test_an_exported_layer_takes_any_length(norm: str) -> None:
-    """An exported layer of torch.nn has as many steps as its example."""
+    """An exported layer of torch.nn has as many steps as its example.
+
+    Fast tests of test_export.py export every norm.
+    """
     lengths = ({0: Dim("T", min=2, max=100), 1: Dim("B", min=2, max=100)},)
     with torch.no_grad():
         with pytest.raises(torch._dynamo.exc.UserError):
