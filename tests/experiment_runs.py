@@ -197,7 +197,7 @@ def batch_norm(effect: int) -> Iterator[RunRecord]:
     for seed in SEEDS:
         for i, (change, norm, more) in enumerate(CHANGES):
             settings: dict[str, Any] = {"model": ModelConfig(dropout=0.1), **more}
-            if not norm:
+            if not norm and "trainer" not in more:
                 yield record("none", seed, "batch_norm", **settings)
             noise = (0.1 if effect else 5) * NOISE[seed] * (-1) ** i * (1 + i % 3)
             yield record(

@@ -102,6 +102,8 @@ CAUSES = (
     Cause("norm.momentum", "The running averages follow single batches too closely.", _less),
 )
 AXES = tuple(cause.setting for cause in CAUSES)
+OWN = ("norm.", "trainer.recalibrate")
+"""Beginnings of settings that change nothing without batch norm."""
 
 
 def name_of(axis: str, value: Any) -> str:
@@ -119,11 +121,11 @@ def cases(group: Group) -> list[Case]:
 
 
 def runs_of(group: Group, kind: str, case: Case) -> list[RunRecord]:
-    """Return a norm's runs of a case, at its best rate; norm.* are batch norm's own settings."""
+    """Return a norm's runs of a case, at its best rate; no norm has none of batch norm's cases."""
     wanted = {
         key: value
         for key, value in case.wanted.items()
-        if kind == "batch" or not key.startswith("norm.")
+        if kind == "batch" or not key.startswith(OWN)
     }
     return group.at_best_rate({**wanted, KIND: kind})
 
