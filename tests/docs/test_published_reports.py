@@ -27,7 +27,7 @@ def explained() -> dict[str, str]:
     return {markdown(term): markdown(meaning) for term, meaning in terms.items()}
 
 
-MAPS = ("gradient_flow", "robustness")
+MAPS = ("gradient_flow", "robustness", "batch_norm")
 """The experiments whose report is in docs/results/maps; quick is of an earlier version without them."""
 
 
