@@ -155,13 +155,16 @@ def verdicts(group: Group) -> list[Verdict]:
     causes = [(cause, [c for c in found if c.changed == cause.setting]) for cause in CAUSES]
     return [
         first,
-        *(Verdict(cause.claim, _findings(group, cause, own)) for cause, own in causes if own),
+        *(
+            Verdict(cause.claim, _findings(group, cause, found[0], own))
+            for cause, own in causes
+            if own
+        ),
     ]
 
 
-def _findings(group: Group, cause: Cause, changed: Sequence[Case]) -> list[Finding]:
+def _findings(group: Group, cause: Cause, base: Case, changed: Sequence[Case]) -> list[Finding]:
     """Compare the gap of each changed case with the usual one."""
-    base = cases(group)[0]
     findings = [_compared(group, cause, case, base) for case in changed]
     if cause.setting == "trainer.recalibrate":
         findings += [_stored(group, case) for case in (base, *changed)]

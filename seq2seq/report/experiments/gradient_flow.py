@@ -116,34 +116,31 @@ def verdicts(group: Group) -> list[Verdict]:
 
 
 def _steadier(group: Group, cell: str, key: str, what: str) -> list[Finding]:
-    """Compare the size of the growth without a norm and with layer norm, in each regime."""
-    none, layer = group.usual("none", "layer")
-    findings = []
-    for stage, (regime, of) in product(STAGES, regimes(group).items()):
-        found = in_regime(group, _size_of(growth(key, stage)), cell, of)
-        statement = (
-            f"{cell}, {regime}, {stage}: over {SPAN} steps {what} double or halve with {none} at"
-            f" least once more than with {layer}"
-        )
-        more = higher(
-            statement, "doublings or halvings more", found[none], found[layer], stage == BEFORE
-        )
-        findings.append(replace(more, above=NOTICEABLE))
-    return findings + (_early(group, cell) if key == "raw" else [])
+    """Compare no norm with layer norm in each regime: by the growth, which decides before training.
 
-
-def _early(group: Group, cell: str) -> list[Finding]:
-    """Report how much more the sums grow without a norm until they keep their size."""
+    What the sums grow by until they keep their size is reported beside it.
+    """
     none, layer = group.usual("none", "layer")
+    over_all = (
+        lambda stage: _size_of(growth(key, stage)),
+        f"over {SPAN} steps {what} double or halve with {none} at least once more than with"
+        f" {layer}",
+        "doublings or halvings more",
+    )
+    early = (
+        first_rise,
+        f"from the first step with a recurrent term to the {SPAN}th after it {what} double at least"
+        f" once more with {none} than with {layer}",
+        "doublings more",
+    )
     findings = []
-    for stage, (regime, of) in product(STAGES, regimes(group).items()):
-        found = in_regime(group, first_rise(stage), cell, of)
-        what = (
-            f"{cell}, {regime}, {stage}: from the first step with a recurrent term to the"
-            f" {SPAN}th after it summed inputs double at least once more with {none} than with"
-            f" {layer}"
-        )
-        more = higher(what, "doublings more", found[none], found[layer])
+    measures = [over_all, early] if key == "raw" else [over_all]
+    for measure, stage, (regime, of) in product(measures, STAGES, regimes(group).items()):
+        quantity_of, statement, unit = measure
+        found = in_regime(group, quantity_of(stage), cell, of)
+        decides = measure is over_all and stage == BEFORE
+        statement = f"{cell}, {regime}, {stage}: {statement}"
+        more = higher(statement, unit, found[none], found[layer], decides)
         findings.append(replace(more, above=NOTICEABLE))
     return findings
 
