@@ -34,7 +34,7 @@ def remove_abandoned(folder: Path, prefix: str) -> None:
     owned = re.compile(rf"{re.escape(prefix + _host())}\.(\d+)[.-].*")
     # Path.glob takes four times as long in a large folder.
     for name in [name for name in os.listdir(folder) if name.startswith(prefix)]:
-        if (found := owned.fullmatch(name)) and not _is_alive(int(found[1])):
+        if (found := owned.fullmatch(name)) and not is_alive(int(found[1])):
             path = folder / name
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -42,7 +42,7 @@ def remove_abandoned(folder: Path, prefix: str) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
     """Return whether a process of this machine may still be running."""
     if os.name != "posix":  # elsewhere a signal of 0 would end it
         return True

@@ -1,6 +1,5 @@
 """A forked program is, for who starts it, as a new Python that runs the program."""
 
-import os
 import signal
 import subprocess
 import time
@@ -8,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from typed import present
+
+from seq2seq.files import is_alive
 
 pytest_plugins = ["process_fixtures"]
 
@@ -73,21 +74,12 @@ def test_a_signal_is_passed_on(program: list[str]) -> None:
     assert asked.returncode == 3
 
 
-def exists(number: int) -> bool:
-    """Return whether there is a process of this number."""
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def test_it_ends_where_the_process_that_asked_is_killed(program: list[str]) -> None:
     asked, number = waiting(program)
-    assert exists(number)
+    assert is_alive(number)
     asked.kill()
     asked.communicate(timeout=60)
     deadline = time.monotonic() + 60
-    while exists(number) and time.monotonic() < deadline:
+    while is_alive(number) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not exists(number)
+    assert not is_alive(number)

@@ -16,6 +16,7 @@ import pytest
 
 from seq2seq.app import jobs
 from seq2seq.app.jobs import in_order
+from seq2seq.files import is_alive
 
 
 def doubling(wait: float = 0.0) -> Callable[[Any], Any]:
@@ -91,18 +92,10 @@ def test_a_process_that_ends_gives_one_error() -> None:
         list(in_order(doubling, [1, "kill", 2], 2))
 
 
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def test_all_processes_end_when_the_caller_stops() -> None:
     with closing(in_order(partial(doubling, 600), ["pid", 0, "pid"], 2)) as results:
         first = next(results)
-        assert alive(first)
+        assert is_alive(first)
         began = time.monotonic()
-    assert not alive(first)
+    assert not is_alive(first)
     assert time.monotonic() - began < 300

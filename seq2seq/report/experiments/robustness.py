@@ -79,9 +79,7 @@ def limits(by_norm: Mapping[str, Mapping[int, Losses]]) -> dict[int, float]:
 
 def widths(group: Group, norm: str, case: Case) -> Values:
     """Return by seed the range of learning rates that are good, in doublings."""
-    by_norm = {name: by_rate(group, name, case) for name in group.norms}
-    good = limits(by_norm)
-    return {seed: width(losses, good[seed]) for seed, losses in by_norm[norm].items()}
+    return _good({name: by_rate(group, name, case) for name in group.norms}, norm)
 
 
 def own_widths(group: Group, norm: str, case: Case) -> Values:
@@ -95,13 +93,17 @@ def own_widths(group: Group, norm: str, case: Case) -> Values:
 
 def widths_of_scales(group: Group, norm: str) -> Values:
     """Return by seed the range of good scales of the first weights, in doublings."""
-    by_norm = {name: best_along(group, name, SCALE) for name in group.norms}
+    return _good({name: best_along(group, name, SCALE) for name in group.norms}, norm)
+
+
+def _good(by_norm: Mapping[str, Mapping[int, Losses]], norm: str) -> Values:
+    """Return by seed the range in which a norm's losses are good beside all norms'."""
     good = limits(by_norm)
     return {seed: width(losses, good[seed]) for seed, losses in by_norm[norm].items()}
 
 
 def best_losses(group: Group, norm: str, case: Case) -> Values:
-    """Return by seed the loss at the best learning rate, where not all diverged."""
+    """Return by seed the loss at the best learning rate, where one learnt."""
     found = {seed: best(losses) for seed, losses in by_rate(group, norm, case).items()}
     return {seed: loss for seed, loss in found.items() if math.isfinite(loss)}
 
@@ -119,7 +121,7 @@ def best_along(group: Group, norm: str, axis: str) -> dict[int, Losses]:
 def rises(group: Group, norm: str, value: int) -> Values:
     """Return by seed log2 of the best loss with so many layers over that of the usual depth.
 
-    A seed whose runs of one of these depths all diverged has none.
+    A seed of which no run of one of these depths learnt has none.
     """
     found, base = best_along(group, norm, LAYERS), usual(group.runs, AXES)[LAYERS]
     return {
