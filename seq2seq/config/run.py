@@ -49,6 +49,9 @@ class Config:
             refuse(
                 "norm.terms=joint_all: expected norm.terms=joint, as cell.kind=gru alone has both"
             )
+        drops = self.model.dropout > 0 or self.model.word_dropout > 0
+        dropout = "model.dropout or model.word_dropout above 0"
+        only_with(self.trainer, "trainer", dropout, drops, "r_drop")
         attends = self.model.attention is not Attention.none
         only_with(self.decode, "decode", "an attention", attends, "replace_unk")
         if self.model.tying is Tying.all and not self.tokenizer.one_model:

@@ -7,8 +7,14 @@ N rows, A features, V classes. With a row x, its target class y and smoothing e:
     loss = -sum_k q_k log p_k    nll = -log p_y
     dloss/dlogits = p - q
 
-The gradient of a row needs its own logits alone, so forward computes it chunk by chunk: in a C++
-kernel on a CPU (cpu/loss.cpp), else in plain torch.
+R-Drop (Wu et al. 2021, arXiv:2106.14448) compares two passes with different dropout. Of two rows
+with p and r of one target it takes half of the paper's equation 4, so that the pair counts once:
+
+    loss = (loss of p + loss of r) / 2 + a / 4 (KL(p || r) + KL(r || p))
+    dloss/d(logits of p) = (p - q) / 2 + a / 4 (p (log(p / r) - KL(p || r)) + p - r)
+
+The gradient of a row needs the logits of its own or its pair alone, so forward computes it chunk
+by chunk: in a C++ kernel on a CPU (cpu/loss.cpp), else in plain torch.
 """
 
 from collections.abc import Callable
@@ -49,6 +55,24 @@ def logit_gradients(
     return loss, nll, p
 
 
+def pair_gradients(
+    logits: Tensor, target: Tensor, smoothing: float, r_drop: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what logit_gradients does for pairs of rows with one target each, with R-Drop.
+
+    Rows 2 i and 2 i + 1 are a pair.
+    """
+    log_p, log_r = torch.log_softmax(logits[::2], dim=1), torch.log_softmax(logits[1::2], dim=1)
+    p, r, log_ratio = log_p.exp(), log_r.exp(), log_p - log_r
+    kl_p = (p * log_ratio).sum(dim=1, keepdim=True)
+    kl_r = -(r * log_ratio).sum(dim=1, keepdim=True)
+    loss, nll, gradients = logit_gradients(logits, target, smoothing)
+    gradients.div_(2)
+    gradients[::2] += r_drop / 4 * (p * (log_ratio - kl_p) + p - r)
+    gradients[1::2] -= r_drop / 4 * (r * (log_ratio + kl_r) + p - r)
+    return loss / 2 + r_drop / 4 * (kl_p + kl_r).sum(), nll / 2, gradients
+
+
 @dataclass(frozen=True)
 class OutputLayer:
     """An output layer, and the loss of its logits."""
@@ -56,6 +80,7 @@ class OutputLayer:
     weight: Tensor  # (V, A), float or of the products' type
     bias: Tensor  # (V,)
     smoothing: float
+    r_drop: float
     divisor: float
 
 
@@ -77,7 +102,7 @@ def fused_block(layer: OutputLayer, x: Tensor, target: Tensor, sums: Sums, grad:
     """Run a block by the kernels."""
     ops = torch.ops.seq2seq
     d: Tensor = ops.projection(x, layer.weight)
-    scale = layer.smoothing, layer.divisor
+    scale = layer.smoothing, layer.r_drop, layer.divisor
     sums.losses += ops.softmax_loss(d, layer.bias, target, sums.dbias, *scale, grad)
     return d
 
@@ -87,11 +112,15 @@ def plain_block(layer: OutputLayer, x: Tensor, target: Tensor, sums: Sums, grad:
     d = torch.addmm(layer.bias.to(x.dtype), x, layer.weight.t())
     chunks = zip(d.split(CHUNK_ROWS), target.split(CHUNK_ROWS), strict=True)
     for logits, targets in chunks:
-        loss, nll, p = logit_gradients(logits.to(layer.bias.dtype), targets, layer.smoothing)
+        whole = logits.to(layer.bias.dtype)
+        if layer.r_drop:
+            loss, nll, dlogits = pair_gradients(whole, targets, layer.smoothing, layer.r_drop)
+        else:
+            loss, nll, dlogits = logit_gradients(whole, targets, layer.smoothing)
         sums.losses += torch.stack([loss, nll])
         if grad:
-            sums.dbias += p.div_(layer.divisor).sum(dim=0)
-            logits.copy_(p)
+            sums.dbias += dlogits.div_(layer.divisor).sum(dim=0)
+            logits.copy_(dlogits)
     return d
 
 
@@ -136,6 +165,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         target: Tensor,
         smoothing: float,
         divisor: float,
+        r_drop: float,
         backend: str,
     ) -> tuple[Tensor, Tensor]:
         dtype = product_dtype(x)
@@ -143,7 +173,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             grad = any(ctx.needs_input_grad[:3])
             serves = kernels.serves(backend, x.detach(), weight.detach(), bias.detach())
             rounded = weight.detach() if serves else weight.detach().to(dtype)
-            layer = OutputLayer(rounded, bias.detach(), smoothing, divisor)
+            layer = OutputLayer(rounded, bias.detach(), smoothing, r_drop, divisor)
             losses, *grads = over_blocks(layer, x.detach().to(dtype), target, grad, serves)
         ctx.save_for_backward(grads[0].to(x.dtype), *grads[1:])
         loss, nll = losses[0] / divisor, losses[1]
@@ -156,7 +186,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grads = ctx.saved_tensors
         if grad_loss.device.type != "cpu" or grad_loss.item() != 1:  # a GPU would have to wait
             grads = tuple(grad * grad_loss for grad in grads)
-        return *grads, None, None, None, None
+        return *grads, None, None, None, None, None
 
 
 def linear_cross_entropy(
@@ -166,6 +196,7 @@ def linear_cross_entropy(
     target: Tensor,
     smoothing: float = 0.0,
     divisor: float = 1.0,
+    r_drop: float = 0.0,
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Return loss / divisor and negative log-likelihood of softmax(x W^T + b), in nats.
@@ -173,8 +204,11 @@ def linear_cross_entropy(
     Both are sums over rows. x (N, A), weight (V, A), bias (V,), target (N,) ids. The loss is
     label-smoothed and has a gradient; the negative log-likelihood has none. A division afterwards
     would take a pass over the weight's gradient.
+
+    With `r_drop`, the weight a of R-Drop's divergence, rows 2 i and 2 i + 1 are two passes of one
+    target, and count once.
     """
     loss, nll = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        x, weight, bias, target, smoothing, divisor, backend
+        x, weight, bias, target, smoothing, divisor, r_drop, backend
     )
     return loss, nll

@@ -1,8 +1,8 @@
 """Packed batches, in the layout of torch's PackedSequence.
 
 B sentences, T steps, N rows without padding, F features. The sentences are sorted by falling
-length; the rows of step 0 come first, then those of step 1, and so on. Step t has one row for each
-sentence that is longer than t: no work is done on padding.
+length, those of equal length as they were; the rows of step 0 come first, then those of step 1, and
+so on. Step t has one row for each sentence that is longer than t: no work is done on padding.
 """
 
 import torch
@@ -16,15 +16,14 @@ class Packing:
     def __init__(self, lengths: Tensor, steps: int, device: torch.device) -> None:
         """Sort sentences of these lengths (B,), padded to `steps`; tensors lie on `device`."""
         index = torch.arange(lengths.numel() * steps).view(-1, steps)
-        packed = pack_padded_sequence(index, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        assert packed.sorted_indices is not None
-        assert packed.unsorted_indices is not None
+        falling, order = torch.sort(lengths.cpu(), descending=True, stable=True)
+        packed = pack_padded_sequence(index[order], falling, batch_first=True)
         self.shape = (lengths.numel(), steps)
         self.batch_sizes = packed.batch_sizes  # (T,), on the CPU
         # (N,) of each row: its place in the flat (B * T)
         self.index = packed.data.to(device, non_blocking=True)
-        self.sorted_indices = packed.sorted_indices.to(device, non_blocking=True)  # (B,)
-        self.unsorted_indices = packed.unsorted_indices.to(device, non_blocking=True)  # (B,)
+        self.sorted_indices = order.to(device, non_blocking=True)  # (B,)
+        self.unsorted_indices = order.argsort().to(device, non_blocking=True)  # (B,)
 
     def pack(self, padded: Tensor) -> Tensor:
         """Return the rows (N, ...) of padded (B, T, ...)."""

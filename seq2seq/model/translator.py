@@ -131,12 +131,20 @@ class Translator(nn.Module):
         tgt_lengths: Tensor,
         smoothing: float = 0.0,
         divisor: float = 1.0,
+        r_drop: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
         """Return the loss with label smoothing, and the negative log-likelihood, in nats.
 
         Both are sums over target tokens; the loss is divided by `divisor`. src (B, S) and tgt
         (B, T) are ids that end in eos and are padded; the lengths (B,) count eos.
+
+        With `r_drop` every sentence passes twice, with different dropout. Loss and likelihood are
+        means of both passes; the loss includes their divergence with this weight (loss.py).
         """
+        if r_drop:
+            src, src_lengths, tgt, tgt_lengths = (
+                ids.repeat_interleave(2, dim=0) for ids in (src, src_lengths, tgt, tgt_lengths)
+            )
         if self._keeps_shapes():
             src, tgt = (self._in_recurring_steps(ids) for ids in (src, tgt))
         memory, state = self.encode(src, src_lengths)
@@ -144,7 +152,7 @@ class Translator(nn.Module):
         states, _ = self.decode(memory, state, tgt, packing)  # (N, A)
         weight, bias = self.output.weight, self.output.bias
         return linear_cross_entropy(
-            states, weight, bias, packing.pack(tgt), smoothing, divisor, self.backend
+            states, weight, bias, packing.pack(tgt), smoothing, divisor, r_drop, self.backend
         )
 
     def _keeps_shapes(self) -> bool:

@@ -63,6 +63,7 @@ def train_step(
     Where loss or gradient norm is not finite, parameters, optimizer and batch norm's statistics
     stay as they are, in all processes.
     """
+    trainer = config.trainer
     optimizer.zero_grad(set_to_none=True)
     tokens = sum(batch.tgt_tokens for batch in batches)
     before = statistics(model, max(max(b.src.size(1), b.tgt.size(1)) for b in batches))
@@ -75,8 +76,8 @@ def train_step(
                 continue
             with nullcontext() if batch.is_divided(processes.size) else alone():
                 inputs = share.to(device).inputs
-                with autocast(device, config.trainer.precision):
-                    loss, nll = model(*inputs, config.trainer.label_smoothing, tokens)
+                with autocast(device, trainer.precision):
+                    loss, nll = model(*inputs, trainer.label_smoothing, tokens, trainer.r_drop)
                 loss.backward()
             sums += torch.stack([loss.detach() * tokens, nll])
     processes.share_buffers(model)

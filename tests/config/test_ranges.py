@@ -60,6 +60,7 @@ ZERO = {
         "trainer.average_best",
         "trainer.average_last",
         "trainer.label_smoothing",
+        "trainer.r_drop",
         "tokenizer.bpe_dropout",
         "decode.shortlist",
     ),

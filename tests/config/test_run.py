@@ -96,6 +96,10 @@ def with_splits(origin: Origin = Origin.grammar, **changes: Any) -> DataConfig:
             lambda: TrainerConfig(recalibrate=False, recalibrate_batches=3),
             "trainer.recalibrate_batches=3: .* trainer.recalibrate=true",
         ),
+        (
+            lambda: Config(model=ModelConfig(dropout=0), trainer=TrainerConfig(r_drop=4)),
+            "trainer.r_drop=4: expected 0.0, .* model.dropout or model.word_dropout above 0",
+        ),
         (lambda: DecodeConfig(beam_size=0), "decode.beam_size=0: expected at least 1"),
         (lambda: DecodeConfig(max_length="long"), "decode.max_length=long: expected 'Ax"),
         (lambda: CellConfig(nonlinearity=CellConfig().nonlinearity.relu), "cell.nonlin.*kind=rnn"),

@@ -167,6 +167,33 @@ def test_word_dropout_acts_only_in_training(feeding: bool) -> None:
     assert torch.equal(model.eval()(*batch())[0], plain.eval()(*batch())[0])
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_r_drop_of_equal_passes_changes_nothing(options: dict[str, Any]) -> None:
+    model = translator(**options).eval()  # as batch norm has more rows in two passes
+    once, twice = (model(*batch(), 0.1, 7.0, r_drop) for r_drop in (0.0, 4.0))
+    torch.testing.assert_close(twice, once)
+
+
+@pytest.mark.parametrize("feeding", [False, True])
+@pytest.mark.parametrize("dropout", ["dropout", "word_dropout"])
+def test_r_drop_compares_two_passes_of_each_sentence(feeding: bool, dropout: str) -> None:
+    options: dict[str, Any] = {"input_feeding": feeding, dropout: 0.4}
+    model = translator(**options)
+    torch.manual_seed(1)
+    loss, nll = model(*batch(), 0.0, 1.0, 4.0)
+    torch.manual_seed(1)  # the same dropout
+    src, src_lengths, tgt, tgt_lengths = (ids.repeat_interleave(2, dim=0) for ids in batch())
+    packing = Packing(tgt_lengths, tgt.size(1), tgt.device)
+    states, _ = model.decode(*model.encode(src, src_lengths), tgt, packing)
+    log_p = packing.pad(torch.log_softmax(model.output(states), dim=1))  # (2 B, T, V)
+    p, r = log_p[::2], log_p[1::2]
+    divergence = ((p.exp() - r.exp()) * (p - r)).sum()  # KL(p || r) + KL(r || p)
+    assert divergence > 1
+    expected = -log_p.gather(2, tgt[:, :, None])[tgt > 0].sum() / 2
+    torch.testing.assert_close(nll, expected)
+    torch.testing.assert_close(loss, expected + divergence)
+
+
 def test_padding_and_order_change_nothing() -> None:
     model = translator(norm="layer").eval()
     src, src_lengths, tgt, tgt_lengths = batch()

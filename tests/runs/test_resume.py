@@ -41,7 +41,7 @@ def die() -> None:
 @pytest.mark.parametrize(
     ("settings", "stops"),
     [
-        (["model.dropout=0.3"], [5, 4]),
+        (["model.dropout=0.3", "trainer.r_drop=4"], [5, 4]),
         (["trainer.average_best=2", "trainer.validate_every=3", "model.dropout=0.3"], [7]),
         (["tokenizer=bpe", "tokenizer.vocab_size=30", "tokenizer.bpe_dropout=0.5"], [5, 4]),
         (

@@ -62,6 +62,19 @@ def test_label_smoothing(new_state: NewState) -> None:
     assert step(t, [batch])[0].loss == pytest.approx(0.7 * plain + 0.3 * uniform, rel=1e-5)
 
 
+def test_r_drop_adds_the_divergence_of_two_passes(new_state: NewState) -> None:
+    found = []
+    for weight in (0, 4):
+        settings = "trainer.label_smoothing=0", "model.dropout=0.4", "model.init_scale=1"
+        t = new_state(*settings, f"trainer.r_drop={weight}")
+        found.append(step(t, first_batches(t))[0])
+    plain, apart = found
+    assert plain.loss == pytest.approx(plain.nll, rel=1e-6)
+    assert apart.loss > 1.01 * apart.nll
+    assert apart.nll == pytest.approx(plain.nll, rel=0.1)
+    assert apart.tokens == plain.tokens
+
+
 @pytest.mark.parametrize("rule", ["adam", "adamw", "sgd"])
 def test_weight_decay_pulls_to_zero(rule: str, new_state: NewState) -> None:
     norms = []

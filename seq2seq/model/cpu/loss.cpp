@@ -26,14 +26,22 @@ struct Losses {
 };
 
 struct Target {
-  float smoothing, divisor;  // e of the equations, and what the gradients are divided by
+  float smoothing, r_drop, divisor;  // e and a of the equations; what the gradients are divided by
 };
 
-// One row of logits without bias, in place: (p - q) / divisor. `z` has room for V. Adds that to
-// dbias too, unless it is null: then the logits stay as they are.
+// What is known of a row of logits z with bias. `exponentials` (V,) are exp(z - most), and
+// `normaliser` is log(sum(exp(z))).
+struct Row {
+  const float* exponentials;
+  float sum;  // of the exponentials
+  double normaliser;
+  Losses losses;
+};
+
+// A row of logits without bias. `z` has room for V; it holds the exponentials afterwards.
 template <typename P>
-Losses row_loss(P* logits, const float* bias, int64_t V, int64_t target, const Target& q, float* z,
-                float* dbias) {
+Row normalise(const P* logits, const float* bias, int64_t V, int64_t target, const Target& q,
+              float* z) {
   float most = -std::numeric_limits<float>::infinity(), sum = 0, exponentials = 0;
 #pragma omp simd reduction(max : most) reduction(+ : sum)
   for (int64_t k = 0; k < V; ++k) {
@@ -50,10 +58,20 @@ Losses row_loss(P* logits, const float* bias, int64_t V, int64_t target, const T
   }
   const double normaliser = static_cast<double>(most) + std::log(static_cast<double>(exponentials));
   const double nll = normaliser - at_target, mean = sum / static_cast<double>(V);
+  const double smoothed = (1 - q.smoothing) * nll + q.smoothing * (normaliser - mean);
+  return {z, exponentials, normaliser, {smoothed, nll}};
+}
+
+// One row of logits without bias, in place: (p - q) / divisor. `z` has room for V. Adds that to
+// dbias too, unless it is null: then the logits stay as they are.
+template <typename P>
+Losses row_loss(P* logits, const float* bias, int64_t V, int64_t target, const Target& q, float* z,
+                float* dbias) {
+  const Row row = normalise(logits, bias, V, target, q, z);
   if (dbias) {
-    const float scale = 1.0f / (exponentials * q.divisor);
+    const float scale = 1.0f / (row.sum * q.divisor);
     const float even = q.smoothing / (static_cast<float>(V) * q.divisor);
-    z[target] -= (1.0f - q.smoothing) * exponentials;
+    z[target] -= (1.0f - q.smoothing) * row.sum;
 #pragma omp simd
     for (int64_t k = 0; k < V; ++k) {
       const float gradient = z[k] * scale - even;
@@ -61,11 +79,57 @@ Losses row_loss(P* logits, const float* bias, int64_t V, int64_t target, const T
       logits[k] = rounded<P>(gradient);
     }
   }
-  return {(1 - q.smoothing) * nll + q.smoothing * (normaliser - mean), nll};
+  return row.losses;
 }
 
-// The losses of a block's logits (rows, V), which become (p - q) / divisor where dbias (V,) is to
-// grow.
+struct Gradients {
+  float one, two;
+};
+
+// Two rows of logits of one target, as row_loss takes each, with R-Drop. `z` has room for 2 V.
+template <typename P>
+Losses pair_loss(P* first, P* second, const float* bias, int64_t V, int64_t target, const Target& q,
+                 float* z, float* dbias) {
+  const Row one = normalise(first, bias, V, target, q, z);
+  const Row two = normalise(second, bias, V, target, q, z + V);
+  const float shift = static_cast<float>(two.normaliser - one.normaliser);
+  float by_one = 0, by_two = 0;  // sums of exponentials times log(p / r)
+#pragma omp simd reduction(+ : by_one, by_two)
+  for (int64_t k = 0; k < V; ++k) {
+    const float d = as_float(first[k]) - as_float(second[k]) + shift;
+    by_one += one.exponentials[k] * d;
+    by_two += two.exponentials[k] * d;
+  }
+  const float kl_one = by_one / one.sum, kl_two = -by_two / two.sum;
+  if (dbias) {
+    const float half = 0.5f / q.divisor, weight = 0.5f * q.r_drop * half;
+    const float even = half * q.smoothing / static_cast<float>(V);
+    const float hit = half * (1.0f - q.smoothing);  // what the target's own gradient is less
+    const float scale_one = 1.0f / one.sum, scale_two = 1.0f / two.sum;
+    const auto gradients = [&](int64_t k) {
+      const float d = as_float(first[k]) - as_float(second[k]) + shift;
+      const float p = one.exponentials[k] * scale_one, r = two.exponentials[k] * scale_two;
+      const float apart = weight * (p - r);
+      return Gradients{half * p - even + weight * p * (d - kl_one) + apart,
+                       half * r - even - weight * r * (d + kl_two) - apart};
+    };
+    const Gradients at = gradients(target);
+#pragma omp simd
+    for (int64_t k = 0; k < V; ++k) {
+      const Gradients g = gradients(k);
+      dbias[k] += g.one + g.two;
+      first[k] = rounded<P>(g.one);
+      second[k] = rounded<P>(g.two);
+    }
+    dbias[target] -= 2.0f * hit;
+    first[target] = rounded<P>(at.one - hit);
+    second[target] = rounded<P>(at.two - hit);
+  }
+  return {0.5 * (one.losses.smoothed + two.losses.smoothed) + 0.25 * q.r_drop * (kl_one + kl_two),
+          0.5 * (one.losses.nll + two.losses.nll)};
+}
+
+// The losses of a block's logits (rows, V), which become gradients where dbias (V,) is to grow.
 template <typename P>
 Losses block_loss(const Tensor& logits, const float* bias, const int64_t* target, const Target& q,
                   float* dbias) {
@@ -74,15 +138,18 @@ Losses block_loss(const Tensor& logits, const float* bias, const int64_t* target
   std::vector<Losses> losses(parts);
   std::vector<float> gradients(dbias ? parts * V : 0);
   P* first = logits.mutable_data_ptr<P>();
+  const int64_t step = q.r_drop > 0 ? 2 : 1;
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
-    const Tensor room = at::empty({V}, at::kFloat);  // aligned: no sum depends on its place
+    const Tensor room = at::empty({step * V}, at::kFloat);  // aligned: no sum depends on its place
     float* z = room.mutable_data_ptr<float>();
     for (int64_t part = begin; part < end; ++part) {
       float* own = dbias ? gradients.data() + part * V : nullptr;
-      for (int64_t r = part * kPartRows; r < std::min((part + 1) * kPartRows, rows); ++r) {
-        const Losses row = row_loss(first + r * V, bias, V, target[r], q, z, own);
-        losses[part].smoothed += row.smoothed;
-        losses[part].nll += row.nll;
+      for (int64_t r = part * kPartRows; r < std::min((part + 1) * kPartRows, rows); r += step) {
+        P* row = first + r * V;
+        const Losses found = step == 2 ? pair_loss(row, row + V, bias, V, target[r], q, z, own)
+                                       : row_loss(row, bias, V, target[r], q, z, own);
+        losses[part].smoothed += found.smoothed;
+        losses[part].nll += found.nll;
       }
     }
   });
@@ -116,13 +183,23 @@ void check(const Tensor& logits, const Tensor& bias, const Tensor& target, const
                 logits.size(1) - 1, ", got ", id[r]);
 }
 
+void check_pairs(const Tensor& target) {
+  const int64_t* id = target.const_data_ptr<int64_t>();
+  bool pairs = target.numel() % 2 == 0;
+  for (int64_t r = 0; pairs && r < target.numel(); r += 2) pairs = id[r] == id[r + 1];
+  TORCH_CHECK(pairs, "expected pairs of rows with one target each with r_drop above 0, got others");
+}
+
 // Losses (2,) of logits (N, V) without bias: smoothed and nll, sums over the rows. With `grad` the
 // logits become the gradients of the first one divided by `divisor`, and dbias (V,) grows by
-// theirs.
+// theirs. With r_drop above 0 rows 2 i and 2 i + 1 are a pair of one target, and count once.
 Tensor softmax_loss(const Tensor& logits, const Tensor& bias, const Tensor& target,
-                    const Tensor& dbias, double smoothing, double divisor, bool grad) {
+                    const Tensor& dbias, double smoothing, double r_drop, double divisor,
+                    bool grad) {
   check(logits, bias, target, dbias);
-  const Target q{static_cast<float>(smoothing), static_cast<float>(divisor)};
+  if (r_drop > 0) check_pairs(target);
+  const Target q{static_cast<float>(smoothing), static_cast<float>(r_drop),
+                 static_cast<float>(divisor)};
   const float* b = bias.const_data_ptr<float>();
   const int64_t* ids = target.const_data_ptr<int64_t>();
   float* db = grad ? dbias.mutable_data_ptr<float>() : nullptr;
@@ -141,7 +218,7 @@ Tensor softmax_loss(const Tensor& logits, const Tensor& bias, const Tensor& targ
 TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
   library.def(
       "softmax_loss(Tensor(a!) logits, Tensor bias, Tensor target, Tensor(b!) bias_grad, float "
-      "smoothing, float divisor, bool grad) -> Tensor");
+      "smoothing, float r_drop, float divisor, bool grad) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(seq2seq, CPU, library) { library.impl("softmax_loss", &seq2seq::softmax_loss); }
