@@ -43,7 +43,7 @@ compare: $(STAMP)  ## train norm = none, batch, layer on the built-in corpus, sc
 	$(BIN)/python train.py -m $(SWEEP)
 	$(BIN)/python scripts/compare.py $(COMPARED) --out .
 
-experiments: $(STAMP)  ## all seven experiments on all cores, and their verdicts: comparison-quick/report.html (SIZE=real, gpu)
+experiments: $(STAMP)  ## all eight experiments on all cores, and their verdicts: comparison-quick/report.html (SIZE=real, gpu)
 	@for experiment in $$($(BIN)/python -m seq2seq.report.experiments); do \
 		echo "== $$experiment"; \
 		$(BIN)/python train.py -m experiment=$$experiment size=$(SIZE) hydra/launcher=joblib hydra.launcher.verbose=10 || failed=1; \

@@ -8,12 +8,19 @@ class DataError(ValueError):
     """Text, a tokenizer or a corpus that is not as expected (exit code 2)."""
 
 
+class NotFiniteError(RuntimeError):
+    """A model whose probabilities are not numbers, so that a search finds nothing (exit code 1)."""
+
+
 class TrainingError(RuntimeError):
     """A failure during training (exit code 1)."""
 
 
 class Diverged(TrainingError):
-    """Loss or gradient was not finite too often. An experiment counts it; the rest is a failure."""
+    """Loss or gradient was not finite too often, or the model translates nothing any more.
+
+    An experiment counts it; any other error is a failure.
+    """
 
     BEGINS = "diverged: "
     """How its message begins, also in a run's failure.txt."""

@@ -3,8 +3,6 @@
 from typing import NoReturn
 
 from ..device import is_read_freely
-from ..errors import Diverged
-from ..runs.checkpoint import read_state
 from ..runs.logbook import Logbook
 from .state import TrainingState
 from .step import StepResult
@@ -51,12 +49,5 @@ def shown(result: StepResult) -> str:
 
 def give_up(state: TrainingState, update: int, result: StepResult) -> NoReturn:
     """Raise Diverged, which names the last update, the checkpoint to use, and what to lower."""
-    rate, kept = state.optimizer.param_groups[0]["lr"], "no checkpoint yet"
-    if paths := state.run.resumable():
-        saved = read_state(paths[0])["progress"]["update"]
-        kept = f"last good checkpoint: {paths[0].stem}, update {saved}"
-    raise Diverged(
-        f"{Diverged.BEGINS}update {update}, lr {rate:.3g}: {shown(result)}: not finite,"
-        f" {state.progress.skipped_in_row} in a row; try a lower optimizer.lr or"
-        f" clip_norm, or trainer.precision=fp32; {kept}"
-    )
+    skipped = f"{shown(result)}: not finite, {state.progress.skipped_in_row} in a row"
+    raise state.diverged(update, skipped)

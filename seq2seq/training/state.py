@@ -19,7 +19,7 @@ from ..data.corpora import read_split, splits
 from ..data.dataset import ParallelDataset, Prepared
 from ..data.preparation import prepare
 from ..device import choose_device, set_threads
-from ..errors import AGAIN
+from ..errors import AGAIN, Diverged
 from ..model import Translator
 from ..runs.checkpoint import (
     CheckpointError,
@@ -30,6 +30,7 @@ from ..runs.checkpoint import (
     load_weights,
     optimizer_tensors,
     prefixed,
+    read_state,
     save_checkpoint,
 )
 from ..runs.folder import Run, RunError
@@ -141,6 +142,17 @@ class TrainingState:
         interval.nll += result.nll
         for sums in (progress, interval):
             sums.tokens += result.tokens
+
+    def diverged(self, update: int, what: str) -> Diverged:
+        """Return the error about a model that is lost since an update, and what may help."""
+        rate, kept = self.optimizer.param_groups[0]["lr"], "no checkpoint yet"
+        if paths := self.run.resumable():
+            saved = read_state(paths[0])["progress"]["update"]
+            kept = f"last good checkpoint: {paths[0].stem}, update {saved}"
+        return Diverged(
+            f"{Diverged.BEGINS}update {update}, lr {rate:.3g}: {what}; try a lower optimizer.lr or"
+            f" clip_norm, or trainer.precision=fp32; {kept}"
+        )
 
     def fraction_done(self, trainer: TrainerConfig | None = None) -> float:
         """Return the finished part of the training, 0 to 1, by the limit that is closer.

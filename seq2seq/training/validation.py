@@ -1,5 +1,6 @@
 """Validation during training: measure, keep the best weights, count what patience is about."""
 
+from ..errors import NotFiniteError
 from ..figures import attention_figure
 from ..probes import Subject, probe
 from ..probes.histograms import write_histograms
@@ -49,7 +50,10 @@ def measure(state: TrainingState, logbook: Logbook) -> list[float]:
     config, model, update = state.config, state.model, state.progress.update
     model.eval()
     nll = teacher_forced_loss(model, state.valid_set, config, state.device)
-    scores, texts = validation_bleu(model, state.prepared, state.valid_set, config)
+    try:
+        scores, texts = validation_bleu(model, state.prepared, state.valid_set, config)
+    except NotFiniteError as error:
+        raise state.diverged(update, f"validation: {error}") from error
     model.train()
     values = {"loss": nll, "perplexity": perplexity(nll), "bleu": scores.bleu, "chrf": scores.chrf}
     position = state.position()

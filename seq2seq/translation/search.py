@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..config import DecodeConfig, Sampling, length_limit
 from ..data.shortlist import Shortlist
+from ..errors import NotFiniteError
 from ..model import Translator
 from ..model.kernels import log_sum_exp
 from ..rnn import frozen
@@ -203,7 +204,7 @@ class Search:
             map_ = torch.stack([w[:length] for w in attention]) if attention else None
             found.append(Hypothesis(ids, log_prob, score, map_, ended))
         if not found:
-            raise RuntimeError(
+            raise NotFiniteError(
                 "search found no translation: the model's probabilities are not finite"
             )
         if self.draws is not None:
@@ -265,7 +266,7 @@ def search_in_batches(
     `shortlist` a sentence becomes words of its own shortlist alone, decode.shortlist of each piece.
     The model's weights must not change before the last sentence: see `frozen`.
 
-    Raises ValueError for settings out of range, RuntimeError for a model whose probabilities are
+    Raises ValueError for settings out of range, NotFiniteError for a model whose probabilities are
     not finite.
     """
     if sampling is not None:

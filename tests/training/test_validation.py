@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TrainHere
-from training_states import Fitted, Scripted, training_entries, weights
+from training_states import Fitted, NewState, Scripted, training_entries, weights
 
 from seq2seq.config import Metric
+from seq2seq.errors import Diverged
 from seq2seq.runs.checkpoint import average_weights, group, load_checkpoint, read_state
 from seq2seq.runs.folder import Run
+from seq2seq.runs.logbook import Logbook
 from seq2seq.training import evaluation, validation
 from seq2seq.training.state import TrainingState
 
@@ -43,6 +45,16 @@ def test_patience_ends_training(fitted: Fitted) -> None:
         bleus=[1.0, 3.0, 2.0, 3.0, 2.0, 9.0],
     )
     assert (t.progress.update, t.progress.best_update) == (5, 2)
+
+
+def test_a_model_that_translates_nothing_has_diverged(new_state: NewState) -> None:
+    t = new_state()
+    t.model.output.bias.data.fill_(float("nan"))
+    with (
+        Logbook(t.run.folder, 0, progress=False) as logbook,
+        pytest.raises(Diverged, match=r"^diverged: update 0, lr .*: validation: .* not finite;"),
+    ):
+        validation.validate(t, logbook)
 
 
 def test_a_plateau_lowers_the_rate(fitted: Fitted) -> None:
