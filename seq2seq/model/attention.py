@@ -36,17 +36,16 @@ class AttentionLayer(nn.Module):
             self.query_projection = Linear(size, size, True, backend)
             self.score = Linear(size, 1, False, backend)
 
-    def keys(self, memory: Tensor) -> Tensor:
+    def keys(self, states: Tensor) -> Tensor:
         """Return W m (..., H) of encoder states m (..., H), computed once for all steps."""
-        return memory if self.kind is Attention.dot else self.memory_projection(memory)
+        return states if self.kind is Attention.dot else self.memory_projection(states)
 
     def forward(self, query: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """Return context (B, T, H) and weights (B, T, S) of queries (B, T, H); 0 on padding."""
-        if self.kind is Attention.additive:
-            hidden = torch.tanh(self.query_projection(query)[:, :, None] + memory.keys[:, None])
-            scores = self.score(hidden).squeeze(3)  # (B, T, S, H) -> (B, T, S)
-        else:
+        if self.kind is not Attention.additive:
             return memory.attend(query, self.backend)
+        hidden = torch.tanh(self.query_projection(query)[:, :, None] + memory.keys[:, None])
+        scores = self.score(hidden).squeeze(3)  # (B, T, S, H) -> (B, T, S)
         weights = masked_softmax(scores, memory.mask).to(query.dtype)
         return torch.bmm(weights, memory.states), weights
 
@@ -80,13 +79,24 @@ class AttentionLayer(nn.Module):
 
 
 class _AttentionOverRows(torch.autograd.Function):
-    """The kernels of cpu/attention_rows.cpp, which have the equations."""
+    """The kernels of cpu/attention_rows.cpp, which have the equations.
+
+    query (N, H), keys and states (B, S, H), mask (B, S), index (N,) as in `query_gradients`.
+    """
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
-        context, weights = torch.ops.seq2seq.attention(query, *others)
-        *tensors, ctx.steps = others
-        ctx.save_for_backward(query, *tensors[:2], weights, *tensors[2:])
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        keys: Tensor,
+        states: Tensor,
+        mask: Tensor,
+        index: Tensor,
+        steps: int,
+    ) -> tuple[Tensor, Tensor]:
+        context, weights = torch.ops.seq2seq.attention(query, keys, states, mask, index, steps)
+        ctx.steps = steps
+        ctx.save_for_backward(query, keys, states, weights, mask, index)
         ctx.set_materialize_grads(False)
         return context, weights
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from .packing import Packing
 
-STEPS = 1 << 16
-"""On a CPU a rate is rounded to a multiple of 1 / STEPS."""
+LEVELS = 1 << 16
+"""On a CPU a rate is rounded to a multiple of 1 / LEVELS."""
 
 
 def dropout_mask(like: Tensor, shape: Sequence[int], p: float) -> Tensor:
@@ -24,11 +24,11 @@ def dropout_mask(like: Tensor, shape: Sequence[int], p: float) -> Tensor:
     if like.device.type != "cpu":
         return F.dropout(like.new_ones(shape), p)
     mask = like.new_empty(shape)
-    dropped = min(round(p * STEPS), STEPS - 1)
+    dropped = min(round(p * LEVELS), LEVELS - 1)
     words = torch.empty((mask.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     bits = words.view(torch.int16)[: mask.numel()].view(mask.shape)
-    torch.ge(bits, dropped - STEPS // 2, out=mask)
-    return mask.mul_(STEPS / (STEPS - dropped))
+    torch.ge(bits, dropped - LEVELS // 2, out=mask)
+    return mask.mul_(LEVELS / (LEVELS - dropped))
 
 
 class Dropout:

@@ -94,7 +94,8 @@ class Bridge(nn.Module):
     """The decoder's first state s_0 = tanh(W s + b) from the encoder's last state s.
 
     As in Bahdanau et al. 2015 (appendix A.2.2), but from the last state in both directions, for
-    each layer and for h and c apart. A decoder with more layers takes the last encoder layer's.
+    each layer and for h and c apart. Decoder layer i starts from encoder layer i, or from the last
+    one where the encoder has fewer.
     """
 
     def __init__(self, config: ModelConfig, cell: CellConfig, backend: str) -> None:

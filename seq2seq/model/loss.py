@@ -13,7 +13,7 @@ with p and r of one target it takes half of the paper's equation 4, so that the 
     loss = (loss of p + loss of r) / 2 + a / 4 (KL(p || r) + KL(r || p))
     dloss/d(logits of p) = (p - q) / 2 + a / 4 (p (log(p / r) - KL(p || r)) + p - r)
 
-The gradient of a row needs the logits of its own or its pair alone, so forward computes it chunk
+The gradient of a row needs only its own logits, or those of its pair. So forward computes it chunk
 by chunk: in a C++ kernel on a CPU (cpu/loss.cpp), else in plain torch.
 """
 
@@ -28,9 +28,9 @@ from ..rnn import product_dtype
 from . import kernels
 
 BLOCK_ROWS = 2048
-"""Number of rows whose logits exist at a time in the products' type."""
+"""Rows whose logits exist at a time in the products' type; even, so that pairs stay together."""
 CHUNK_ROWS = 128
-"""Number of rows whose logits exist at a time in float32.
+"""Rows whose logits exist at a time in float32; even, too.
 
 With a vocabulary of 8,000 they stay in the processor's cache.
 """

@@ -1,7 +1,7 @@
 """The translator: embeddings, encoder, bridge, decoder and output layer.
 
-B sentences, R hypotheses, S source and T target steps, N packed rows, A attentional state, V
-vocabulary.
+B sentences, R hypotheses, S source and T target steps, N packed rows, E embedding, A attentional
+state, V vocabulary, W words of a shortlist.
 """
 
 from collections.abc import Sequence
@@ -25,8 +25,11 @@ from .packing import Packing
 from .recurrent_weights import recurrent_weights, set_spectral_radius
 from .weight_drop import call_with_dropped_weights
 
-STEPS = 8
-"""With bfloat16 products on a CPU, batches have a multiple of so many time steps."""
+STEP_MULTIPLE = 8
+"""With bfloat16 products on a CPU, batches have a multiple of so many time steps.
+
+oneDNN keeps half a megabyte for every new shape (docs/speed.md).
+"""
 
 
 @dataclass
@@ -139,13 +142,13 @@ class Translator(nn.Module):
         (B, T) are ids that end in eos and are padded; the lengths (B,) count eos.
 
         With `r_drop` every sentence passes twice, with different dropout. Loss and likelihood are
-        means of both passes; the loss includes their divergence with this weight (loss.py).
+        means of both passes; the loss adds r_drop / 4 (KL(p || r) + KL(r || p)), see loss.py.
         """
-        if r_drop:
+        if r_drop:  # both passes of a word become neighbours, as Packing keeps equal lengths' order
             src, src_lengths, tgt, tgt_lengths = (
                 ids.repeat_interleave(2, dim=0) for ids in (src, src_lengths, tgt, tgt_lengths)
             )
-        if self._keeps_shapes():
+        if self._pads_steps():
             src, tgt = (self._in_recurring_steps(ids) for ids in (src, tgt))
         memory, state = self.encode(src, src_lengths)
         packing = Packing(tgt_lengths, tgt.size(1), tgt.device)
@@ -155,14 +158,14 @@ class Translator(nn.Module):
             states, weight, bias, packing.pack(tgt), smoothing, divisor, r_drop, self.backend
         )
 
-    def _keeps_shapes(self) -> bool:
-        """Return whether the products of attention are oneDNN's, which keeps each new shape."""
+    def _pads_steps(self) -> bool:
+        """Return whether attention's products may be oneDNN's, in bfloat16 on a CPU."""
         weight = self.output.weight
         return weight.device.type == "cpu" and product_dtype(weight) is torch.bfloat16
 
     def _in_recurring_steps(self, ids: Tensor) -> Tensor:
-        """Return ids (B, T) padded to a multiple of STEPS."""
-        return F.pad(ids, (0, -ids.size(1) % STEPS), value=self.vocabulary.pad_id)
+        """Return ids (B, T) padded to a multiple of STEP_MULTIPLE."""
+        return F.pad(ids, (0, -ids.size(1) % STEP_MULTIPLE), value=self.vocabulary.pad_id)
 
     def encode(self, src: Tensor, src_lengths: Tensor) -> tuple[Memory, DecoderState]:
         """Return the memory of src (B, S) and the decoder's first state; src_lengths (B,)."""
@@ -197,8 +200,8 @@ class Translator(nn.Module):
     ) -> tuple[Tensor, DecoderState, Tensor | None]:
         """Return logits (R, V) of the next word, the next state and weights (R, S).
 
-        tokens (R,) are the previous words. With a shortlist (A, W) of words of each sentence, then
-        -1, the logits are (R, W).
+        tokens (R,) are the previous words. A shortlist (B, W) has the words of each sentence, then
+        -1; the logits are then (R, W).
         """
         states, state, weights = self.decoder.step(self.tgt_embedding(tokens), state, memory)
         if shortlist is None:

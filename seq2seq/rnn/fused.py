@@ -1,7 +1,7 @@
 """Fused kernels: `recurrence` with the signature of `reference.recurrence`.
 
 The kernels of cpu/ run on the CPU and those of gpu/ on NVIDIA GPUs. They support every cell with
-its default terms and placements of the norm.
+its default placements and terms of the norm, but no vanilla cell with separate terms.
 """
 
 import torch
@@ -29,7 +29,7 @@ def unsupported(p: CellParameters, by_row: bool = False) -> str | None:
         "norm.terms=joint_all": p.joint_all,
         "norm.terms=joint": p.joint and p.cell != "rnn",
         "norm.terms=separate": normalised and not p.joint and p.cell == "rnn",
-        "norm.cell=carried_only": p.carried_only,
+        "norm.cell=carried_only": p.carried_only,  # the narrower case comes first
         "norm.cell=carried": p.carried,
         "norm.cell=none": normalised and p.c.gain is None and p.cell == "lstm",
         "norm.group=gate": len(p.ih.segments) > SEGMENTS[p.cell],

@@ -145,7 +145,7 @@ class RecurrentLayers(RecurrentModule, TorchFunctions):
         for layer in range(self.num_layers):
             suffixes = self.suffixes(layer)
             initial = [
-                None if state is None else tuple(s[len(last) + number] for s in state)
+                None if state is None else tuple(s[layer * len(suffixes) + number] for s in state)
                 for number in range(len(suffixes))
             ]
             outputs, final = self._run_layer(suffixes, x, layout, initial, first_step)
@@ -247,10 +247,10 @@ class LSTM(RecurrentLayers):
 class GRU(RecurrentLayers):
     """Gated recurrent unit with a norm in the cell: a drop-in for torch.nn.GRU.
 
-    With u = W_ih x_t and z = W_hh h_{t-1}, both 3H long, and the gates r, z, n:
+    With u = W_ih x_t and s = W_hh h_{t-1}, both 3H long, and the gates r, z, n:
 
         y_ih = gain_ih * N(u) + bias_ih
-        y_hh = gain_hh * N(z) + bias_hh
+        y_hh = gain_hh * N(s) + bias_hh
         (r z) = sigmoid(y_ih + y_hh)
         n = tanh(y_ih + r * y_hh)
         h_t = (1 - z) * n + z * h_{t-1}
@@ -284,7 +284,8 @@ class RNN(RecurrentLayers):
 
         h_t = f(gain_ih * N(u + z) + bias_ih + bias_hh)
 
-    Source: Ba et al. 2016 (arXiv:1607.06450), eq. 4.
+    Source: Ba et al. 2016 (arXiv:1607.06450), eq. 4. Terms are separate with batch norm's
+    statistics=sequence_input: f(gain_ih * N(u) + bias_ih + gain_hh * N(z) + bias_hh).
 
     Arguments, input and output are those of `LSTM`, without a cell state: hx is h_0, and the last
     state is h_n. norm.cell means nothing here. One argument more:

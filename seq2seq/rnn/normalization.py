@@ -7,7 +7,8 @@
     batch   N(v) = (v - mean) / sqrt(var + eps)    over the rows of a time step
             Cooijmans et al. 2016 (arXiv:1603.09025), eq. 5
 
-The variance is the biased one.
+The variance is the biased one. In eval mode batch norm takes the stored, unbiased one, as
+torch.nn.BatchNorm1d does.
 """
 
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ class Term:
     @overload
     def __call__(self, v: Tensor | float, step: Steps) -> Tensor | float: ...
     def __call__(self, v: Tensor | float, step: Steps) -> Tensor | float:
-        """Return the term at one time step, or at one for each row (rows,).
+        """Return gain * N(v) + bias of v (rows, F); `step` is that of all rows, or (rows,).
 
         For v = 0.0, where a cell has no earlier state, N(v) is 0 and no statistic changes.
         """
@@ -61,6 +62,7 @@ class Term:
     def _normalise_rows(self, v: Tensor, gain: Tensor, bias: Tensor | None) -> Tensor:
         if self.kind == "layer":
             return F.layer_norm(v, gain.shape, gain, bias, self.eps)
+        assert self.kind == "rms", f"no equation of a norm {self.kind}"
         y = F.rms_norm(v, gain.shape, gain, self.eps)
         return y if bias is None else y + bias
 

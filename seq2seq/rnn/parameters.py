@@ -259,7 +259,7 @@ class RecurrentParameters(Freezable, Stepwise):
         norm = self.norm
         keeps = norm.kind is NormKind.batch and norm.statistics is not Statistics.shared
         if isinstance(first_step, Tensor):
-            check_steps(first_step, batch)
+            check_first_step(first_step, batch)
             if keeps and (self.trains_statistics() or self._by_batch):
                 raise ValueError(
                     "first_step has a number for each sequence: batch norm takes the rows of one"
@@ -285,7 +285,7 @@ def last_place(steps_seen: Tensor, places: int) -> int | Tensor:
     return min(places, max(int(steps_seen), 1)) - 1
 
 
-def check_steps(steps: Tensor, batch: int) -> None:
+def check_first_step(steps: Tensor, batch: int) -> None:
     """Raise ValueError unless these are time steps (B,)."""
     if steps.shape != (batch,) or steps.dtype not in (torch.int32, torch.int64):
         raise ValueError(

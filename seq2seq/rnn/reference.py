@@ -61,7 +61,7 @@ class CellParameters:
     """It is, and h_t is computed from the cell state before the norm."""
     activation: Callable[[Tensor], Tensor]
     """f of the vanilla cell."""
-    steps: Any | None
+    steps: Any
     """The shared products of a loop over steps (cpu/one_step.py), where there is one."""
     kept: dict[torch.dtype, Any] | None
     """What a backend keeps from call to call, by the type of products; None: nothing."""
@@ -111,7 +111,8 @@ def gru_step(p: CellParameters, y_ih: Tensor, state: State | None, t: Steps) -> 
         n = tanh(y_ih + r * y_hh)
         h_t = (1 - z) * n + z * h_{t-1}
 
-    y_ih (rows, 3H) is u where terms are joint; the n part's terms are separate all the same. With
+    z is the update gate here; the recurrent part of the sums is `recurrent`. y_ih (rows, 3H) is u
+    where terms are joint; the n part's terms are separate all the same. With
     joint_all they are joint too, and r acts on their normalised sum y (Hafner et al. 2021,
     arXiv:2010.02193, their code): n = tanh(r * y).
     """
@@ -148,7 +149,7 @@ def rnn_step(p: CellParameters, y_ih: Tensor, state: State | None, t: Steps) -> 
     return (sums,), (p.activation(sums),)
 
 
-STEPS = {"lstm": lstm_step, "gru": gru_step, "rnn": rnn_step}
+STEP_OF_CELL = {"lstm": lstm_step, "gru": gru_step, "rnn": rnn_step}
 
 
 def unroll(
@@ -169,7 +170,7 @@ def unroll_inputs(
     for t, rows in enumerate(y_ih.split(layout.sizes())):
         if state is not None and rows.size(0) < state[0].size(0):
             state = tuple(s[: rows.size(0)] for s in state)
-        sums, state = STEPS[p.cell](p, rows, state, time_steps(first_step, t, rows.size(0)))
+        sums, state = STEP_OF_CELL[p.cell](p, rows, state, time_steps(first_step, t, rows.size(0)))
         yield sums, state
 
 

@@ -14,7 +14,7 @@ from torch._higher_order_ops import scan
 from .normalization import Term
 from .packing import Layout, Steps
 from .precision import product
-from .reference import STEPS, CellParameters, State
+from .reference import STEP_OF_CELL, CellParameters, State
 
 
 @dataclass
@@ -56,7 +56,9 @@ def recurrence(
 
     def step(carried: list[Tensor], inputs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         rows, t, *active = inputs
-        _, after = STEPS[p.cell](p, rows if before or p.joint else p.ih(rows, t), tuple(carried), t)
+        _, after = STEP_OF_CELL[p.cell](
+            p, rows if before or p.joint else p.ih(rows, t), tuple(carried), t
+        )
         for goes_on in active:
             pairs = zip(after, carried, strict=True)
             after = tuple(torch.where(goes_on, new, old) for new, old in pairs)

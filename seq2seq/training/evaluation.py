@@ -139,16 +139,16 @@ def use_best(
 def validation_standing(
     model: Translator, prepared: Prepared, config: Config, device: torch.device
 ) -> list[float]:
-    """Return the numbers of the present weights that decide which are best (see `standing`)."""
+    """Return the numbers of the present weights that decide which are best (see `standing_of`)."""
     valid = prepared.split("valid")
     loss = teacher_forced_loss(model, valid, config, device)
     if config.trainer.best_metric is Metric.loss:
         return [-loss]
     scores, _ = validation_bleu(model, prepared, valid, config)
-    return standing(scores, loss, config, valid)
+    return standing_of(scores, loss, config, valid)
 
 
-def standing(scores: Scores, loss: float, config: Config, valid: ParallelDataset) -> list[float]:
+def standing_of(scores: Scores, loss: float, config: Config, valid: ParallelDataset) -> list[float]:
     """Return what decides which of two models is better: compare the lists, higher is better.
 
     Best checkpoint, patience, plateau and averaging all use this order. The first number is BLEU;

@@ -22,9 +22,9 @@ from .finish import finish_run
 from .new_end import check_new_end
 from .optimizer import learning_rate
 from .processes import is_main, joined
+from .reading import read_results, reading_due
 from .reporting import heading, log_interval, show_progress, summary
 from .signals import on_stop, stop
-from .skipped import read_results, reading_due
 from .start import first_weights
 from .state import TrainingState, initial_state
 from .step import naming_batches, train_step
@@ -54,7 +54,7 @@ def train(config: Config, run: Run) -> dict[str, Any]:
         changes = state.restore()
         if before is not None:
             changes += check_new_end(state, before)
-        with begun(state, [*remarks, *changes]):
+        with recorded(state, [*remarks, *changes]):
             if remarks:  # once saved, the run needs no other folder or file
                 state.save()
             warm_up(state)
@@ -84,11 +84,12 @@ def fit(state: TrainingState, logbook: Logbook) -> None:
                 state.count(
                     train_step(state.model, state.optimizer, group, config, state.device, processes)
                 )
-            norm = read_results(state, logbook) if reading_due(state) else 0.0
+            # What is not read now is not logged now: log_every is a reason to read.
+            gradient_norm = read_results(state, logbook) if reading_due(state) else 0.0
             state.spend(time.perf_counter() - started)
             show_progress(state, logbook)
             if is_due(config.trainer.log_every, progress.update):
-                log_interval(state, logbook, rate, norm)
+                log_interval(state, logbook, rate, gradient_norm)
             if validation_due(state):
                 validate(state, logbook)
                 save(state, logbook)
@@ -101,6 +102,7 @@ def fit(state: TrainingState, logbook: Logbook) -> None:
         if progress.best is None:
             validate(state, logbook)
         save(state, logbook)
+    # A signal during the last validation or save stops the run before its scores.
     if number := stop_requested(state, received):
         stop(number, progress.update, state.run.resume_command())
 
@@ -148,7 +150,7 @@ def finished_results(run: Run, printed: bool) -> dict[str, Any]:
 
 
 @contextmanager
-def begun(state: TrainingState, remarks: Sequence[str] = ()) -> Iterator[None]:
+def recorded(state: TrainingState, remarks: Sequence[str] = ()) -> Iterator[None]:
     """Write down what is trained; inside, a failure is recorded and a signal stops the run.
 
     Only the main process does so. The remarks are about the first weights.

@@ -15,7 +15,10 @@ WRAPPED = ("add_param_group", "load_state_dict", "state_dict", "step", "zero_gra
 
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Return the configured optimizer; the loop sets its learning rate before each update."""
+    """Return the configured optimizer; the loop sets its learning rate before each update.
+
+    It is fused: `train_step` needs its `found_inf`.
+    """
     groups = parameter_groups(model, config)
     if config.kind is OptimizerKind.sgd:
         sgd = uncompiled(torch.optim.SGD)(groups, config.lr, config.momentum, fused=True)

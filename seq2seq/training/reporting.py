@@ -29,22 +29,26 @@ def perplexity(nll: float) -> float:
     return math.exp(min(nll, LARGEST_EXPONENT))
 
 
-def gradient_norms(model: nn.Module) -> dict[str, float]:
-    """Return the Euclidean norm of the present gradient of each top-level module."""
-    return {
-        f"gradient_norm/{name}": nn.utils.get_total_norm(
-            [p.grad for p in module.parameters() if p.grad is not None]
-        ).item()
-        for name, module in model.named_children()
-    }
+def gradient_norms(model: nn.Module, whole: float, clip_norm: float) -> dict[str, float]:
+    """Return the norm of the whole gradient and of each top-level module's, before clipping.
+
+    The gradients are clipped by now: those of a `whole` norm above `clip_norm` are multiplied by
+    clip_norm / whole. A clip_norm of 0 clips nothing.
+    """
+    scale = max(1.0, whole / clip_norm) if clip_norm else 1.0
+    found = {"gradient_norm/all": whole}
+    for name, module in model.named_children():
+        gradients = [p.grad for p in module.parameters() if p.grad is not None]
+        found[f"gradient_norm/{name}"] = scale * nn.utils.get_total_norm(gradients).item()
+    return found
 
 
-def log_interval(state: TrainingState, logbook: Logbook, rate: float, norm: float) -> None:
+def log_interval(state: TrainingState, logbook: Logbook, rate: float, gradient_norm: float) -> None:
     """Log the means over the updates since the last entry, and start a new interval.
 
-    `rate` is the learning rate and `norm` the gradient norm of the last of these updates.
+    `rate` is the learning rate and `gradient_norm` that of the last of these updates.
     """
-    interval = state.interval
+    interval, clip_norm = state.interval, state.config.optimizer.clip_norm
     nll = interval.mean(interval.nll)
     values = {
         "loss": interval.mean(interval.loss),
@@ -52,8 +56,7 @@ def log_interval(state: TrainingState, logbook: Logbook, rate: float, norm: floa
         "perplexity": perplexity(nll),
         "lr": rate,
         "tokens_per_second": interval.tokens / interval.seconds,
-        "gradient_norm/all": norm,
-        **gradient_norms(state.model),
+        **gradient_norms(state.model, gradient_norm, clip_norm),
         "skipped": state.progress.skipped,
     }
     logbook.log("train", state.position(), values)

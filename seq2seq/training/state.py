@@ -57,7 +57,7 @@ class Progress:
     seconds: float = 0.0  # time spent in updates alone
     wall_seconds: float = 0.0  # time in the loop, validation included, set-up and pauses not
     best: float | None = None  # BLEU of the best validation, or its loss with the sign changed
-    best_ties: list[float] = field(default_factory=list)  # its further numbers (see `standing`)
+    best_ties: list[float] = field(default_factory=list)  # its further numbers (see `standing_of`)
     best_update: int = 0  # update of the best validation
     bad_validations: int = 0  # number of validations since the best one
     plateau_scale: float = 1.0  # factor on the learning rate under the plateau schedule
@@ -151,7 +151,7 @@ class TrainingState:
             kept = f"last good checkpoint: {paths[0].stem}, update {saved}"
         return Diverged(
             f"{Diverged.BEGINS}update {update}, lr {rate:.3g}: {what}; try a lower optimizer.lr or"
-            f" clip_norm, or trainer.precision=fp32; {kept}"
+            f" optimizer.clip_norm, or trainer.precision=fp32; {kept}"
         )
 
     def fraction_done(self, trainer: TrainerConfig | None = None) -> float:
@@ -159,12 +159,11 @@ class TrainingState:
 
         The limits are the run's own, or those of `trainer`.
         """
-        trainer, state = trainer or self.config.trainer, self.sampler.state_dict()
-        parts = [0.0]
+        trainer, sampler, parts = trainer or self.config.trainer, self.sampler, [0.0]
         if trainer.max_updates is not None:
             parts.append(self.progress.update / trainer.max_updates)
         if trainer.max_epochs is not None:
-            epochs = state["epoch"] + state["position"] / len(self.sampler)
+            epochs = sampler.epoch + sampler.position / len(sampler)
             parts.append(epochs / trainer.max_epochs)
         return min(max(parts), 1.0)
 
@@ -188,7 +187,7 @@ class TrainingState:
         """Return the coordinates of a log entry: update, epoch, tokens and seconds."""
         return {
             "update": self.progress.update,
-            "epoch": self.sampler.state_dict()["epoch"],
+            "epoch": self.sampler.epoch,
             "tokens": self.progress.tokens,
             "seconds": round(self.progress.seconds, 3),
         }

@@ -19,7 +19,7 @@ from .processes import ONE_PROCESS, Processes
 
 @dataclass
 class StepResult:
-    """Sums over the target tokens of one update, and its gradient."""
+    """Sums over the target tokens of one update, and the norm of its gradient."""
 
     loss: float  # summed loss with label smoothing, in nats
     nll: float  # summed negative log-likelihood, in nats
@@ -63,37 +63,39 @@ def train_step(
     Where loss or gradient norm is not finite, parameters, optimizer and batch norm's statistics
     stay as they are, in all processes.
     """
-    trainer = config.trainer
+    trainer, smoothing = config.trainer, config.trainer.label_smoothing
     optimizer.zero_grad(set_to_none=True)
     tokens = sum(batch.tgt_tokens for batch in batches)
-    before = statistics(model, max(max(b.src.size(1), b.tgt.size(1)) for b in batches))
+    saved = saved_statistics(model, max(max(b.src.size(1), b.tgt.size(1)) for b in batches))
     sums = torch.zeros(2, dtype=torch.float64, device=device)  # loss, nll
     for number, batch in enumerate(batches, start=1):
-        is_last, at_once = number == len(batches), not config.norm.sync
-        with processes.summing(model, at_once) if is_last else nullcontext():
+        summing = processes.summing(model, at_once=not config.norm.sync)
+        with summing if number == len(batches) else nullcontext():
             share = batch.share(processes.rank, processes.size)
             if share is None:
                 continue
             with nullcontext() if batch.is_divided(processes.size) else alone():
                 inputs = share.to(device).inputs
                 with autocast(device, trainer.precision):
-                    loss, nll = model(*inputs, trainer.label_smoothing, tokens, trainer.r_drop)
+                    loss, nll = model(*inputs, smoothing, divisor=tokens, r_drop=trainer.r_drop)
                 loss.backward()
             sums += torch.stack([loss.detach() * tokens, nll])
     processes.share_buffers(model)
     sums = processes.sum(sums)
     limit = config.optimizer.clip_norm or math.inf
-    norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-    if may_be(norm > limit):
-        nn.utils.clip_grads_with_norm_(model.parameters(), limit, norm)
-    skipped = ~(sums[0].isfinite() & norm.isfinite())
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    gradient_norm = nn.utils.get_total_norm(gradients)
+    if may_be(gradient_norm > limit):
+        nn.utils.clip_grads_with_norm_(model.parameters(), limit, gradient_norm)
+    skipped = ~(sums[0].isfinite() & gradient_norm.isfinite())
     optimizer.found_inf = None  # type: ignore[attr-defined]
-    if may_be(skipped):
-        optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]  # 1: step does nothing
-        for now, old in before:
-            now.copy_(torch.where(skipped, old, now))
+    if may_be(skipped):  # where found_inf is 1, the step of a fused optimizer does nothing
+        optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]
+        for buffer, old in saved:
+            buffer.copy_(torch.where(skipped, old, buffer))
     optimizer.step()
-    return Unread(torch.cat([sums, torch.stack([norm.double(), skipped.double()])]), tokens)
+    ends = torch.stack([gradient_norm.double(), skipped.double()])
+    return Unread(torch.cat([sums, ends]), tokens)
 
 
 @contextmanager
@@ -116,11 +118,11 @@ def naming_batches(update: int, batches: Sequence[Batch]) -> Iterator[None]:
 
 
 def may_be(condition: Tensor) -> bool:
-    """Return whether a condition () may hold: it is looked at where nobody has to wait for it."""
+    """Return False only for a condition () that is known not to hold; a GPU is not waited for."""
     return not is_read_freely(condition.device) or bool(condition)
 
 
-def statistics(model: nn.Module, steps: int) -> list[tuple[Tensor, Tensor]]:
-    """Return batch norm's statistics of the first steps, as views, and copies of them."""
+def saved_statistics(model: nn.Module, steps: int) -> list[tuple[Tensor, Tensor]]:
+    """Return batch norm's statistics of the first steps, which are all buffers, with copies."""
     views = [buffer[:steps] if buffer.dim() else buffer for buffer in model.buffers()]
     return [(view, view.clone()) for view in views]

@@ -9,7 +9,7 @@ from ..runs.checkpoint import read_standing
 from ..runs.logbook import Logbook
 from ..shown import markdown
 from ..translation.attention import attention_map
-from .evaluation import score_remarks, standing, teacher_forced_loss, validation_bleu
+from .evaluation import score_remarks, standing_of, teacher_forced_loss, validation_bleu
 from .reporting import perplexity
 from .state import TrainingState
 
@@ -23,7 +23,7 @@ def validation_due(state: TrainingState) -> bool:
         return True
     every = state.config.trainer.validate_every
     if every is None:
-        return state.sampler.state_dict()["position"] == 0  # an epoch has just ended
+        return state.sampler.position == 0  # an epoch has just ended
     return is_due(every, state.progress.update)
 
 
@@ -37,16 +37,16 @@ def validate(state: TrainingState, logbook: Logbook) -> None:
 
     The main process measures; every process has to call this.
     """
-    numbers = measure(state, logbook) if state.processes.is_main else []
-    numbers = state.processes.from_main(numbers)
-    keep_best(state, numbers)
+    standing = measure(state, logbook) if state.processes.is_main else []
+    standing = state.processes.from_main(standing)
+    keep_best(state, standing)
     if max(state.config.trainer.average_last, state.config.trainer.average_best) > 1:
-        keep_for_average(state, numbers)
+        keep_for_average(state, standing)
 
 
 @alone()
 def measure(state: TrainingState, logbook: Logbook) -> list[float]:
-    """Log loss, perplexity, greedy BLEU and chrF; return the numbers that decide which is best."""
+    """Log loss, perplexity, greedy BLEU and chrF; return their `standing_of`."""
     config, model, update = state.config, state.model, state.progress.update
     model.eval()
     nll = teacher_forced_loss(model, state.valid_set, config, state.device)
@@ -62,23 +62,23 @@ def measure(state: TrainingState, logbook: Logbook) -> list[float]:
         f"update {update:>6}  epoch {position['epoch']:>3}  valid loss {nll:.3f}  "
         f"perplexity {values['perplexity']:.2f}  BLEU {scores.bleu:.2f}"
     )
-    numbers = standing(scores, nll, config, state.valid_set)
-    make_remarks(state, logbook, numbers)
+    standing = standing_of(scores, nll, config, state.valid_set)
+    make_remarks(state, logbook, standing)
     write_samples(state, logbook, texts)
     if config.trainer.histograms:
         write_histograms(logbook, model, state.valid_set, config, state.device, update)
     run_probes(state, logbook, final=False)
-    return numbers
+    return standing
 
 
-def make_remarks(state: TrainingState, logbook: Logbook, numbers: list[float]) -> None:
-    """Say once what the scores do not say, and that BLEU has not decided which model is better."""
+def make_remarks(state: TrainingState, logbook: Logbook, standing: list[float]) -> None:
+    """Log each remark about the scores once, and a tie of BLEU with the best model."""
     for kind, remark in score_remarks(state.config, state.valid_set).items():
         logbook.remark(kind, remark)
-    if len(numbers) > 1 and numbers[0] == state.progress.best:
+    if len(standing) > 1 and standing[0] == state.progress.best:
         logbook.remark(
             "tie",
-            f"BLEU does not tell this model from the best one: both have {numbers[0]:.2f}. chrF,"
+            f"BLEU does not tell this model from the best one: both have {standing[0]:.2f}. chrF,"
             " then the loss, decide where that is so (best checkpoint, patience, plateau, average)",
         )
 
@@ -108,14 +108,14 @@ def run_probes(state: TrainingState, logbook: Logbook, final: bool) -> None:
         logbook.probes.write({"update": state.progress.update, "final": final, **found})
 
 
-def keep_best(state: TrainingState, numbers: list[float]) -> None:
+def keep_best(state: TrainingState, standing: list[float]) -> None:
     """Save the best checkpoint, or count one more validation without improvement.
 
     Under the plateau schedule every `plateau_patience` of those lower the learning rate.
     """
     progress, optimizer = state.progress, state.config.optimizer
-    if progress.best is None or numbers > [progress.best, *progress.best_ties]:
-        progress.best, *progress.best_ties = numbers
+    if progress.best is None or standing > [progress.best, *progress.best_ties]:
+        progress.best, *progress.best_ties = standing
         progress.best_update = progress.update
         progress.bad_validations = 0
         state.save("best")
@@ -125,13 +125,13 @@ def keep_best(state: TrainingState, numbers: list[float]) -> None:
         progress.plateau_scale *= optimizer.plateau_factor
 
 
-def keep_for_average(state: TrainingState, numbers: list[float]) -> None:
+def keep_for_average(state: TrainingState, standing: list[float]) -> None:
     """Keep the weights of the validations to be averaged: the last ones, or the best ones.
 
     Files are named to sort by update, and hold the numbers that decide which are best. So a
     validation that is repeated after an interruption leaves the same files.
     """
-    state.save(f"update-{state.progress.update:09}", numbers)
+    state.save(f"update-{state.progress.update:09}", standing)
     if not state.processes.is_main:
         return
     trainer, kept = state.config.trainer, sorted(state.run.checkpoints.glob("update-*"))

@@ -29,13 +29,13 @@ def test_few_hops_lead_from_the_command_to_the_model(
     """Few of our own functions are between train.py and the model when the loop first calls it."""
     forward, stacks = Translator.forward, []
 
-    def watched(self: Translator, *arguments: Any) -> Any:
+    def watched(self: Translator, *arguments: Any, **named: Any) -> Any:
         frames = traceback.extract_stack(sys._getframe(1))
         ours = [
             f.name for f in frames if f.filename.startswith((f"{ROOT}/seq2seq", f"{ROOT}/train"))
         ]
         stacks.append(ours[ours.index("command") :])
-        return forward(self, *arguments)
+        return forward(self, *arguments, **named)
 
     monkeypatch.setattr(Translator, "forward", watched)
     assert train_command(*toy, "trainer.max_updates=1").code == 0
@@ -157,6 +157,18 @@ def test_entries_hold_the_documented_values(finished: Run) -> None:
     assert valid[0]["perplexity"] == pytest.approx(math.exp(valid[0]["loss"]))
     for key in ("update", "epoch", "tokens", "seconds"):
         assert [e[key] for e in entries] == sorted(e[key] for e in entries)
+
+
+@pytest.mark.parametrize("clip_norm", [0, 0.01, 100])
+def test_the_gradient_norms_of_modules_make_up_that_of_all(
+    clip_norm: float, fitted: Fitted
+) -> None:
+    t = fitted("trainer.max_updates=2", "trainer.log_every=1", f"optimizer.clip_norm={clip_norm}")
+    for entry in training_entries(t):
+        norms = {k: v for k, v in entry.items() if k.startswith("gradient_norm/")}
+        whole = norms.pop("gradient_norm/all")
+        assert whole > 0.01
+        assert math.hypot(*norms.values()) == pytest.approx(whole, rel=1e-3)
 
 
 @pytest.mark.parametrize("every", [1, 3])

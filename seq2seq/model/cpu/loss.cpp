@@ -20,58 +20,58 @@ namespace {
 using at::Tensor;
 
 constexpr int64_t kPartRows = 64;  // rows whose gradients of the bias are summed together
+static_assert(kPartRows % 2 == 0, "the two rows of a pair stay together");
 
 struct Losses {
   double smoothed = 0, nll = 0;
 };
 
-struct Target {
+struct Settings {
   float smoothing, r_drop, divisor;  // e and a of the equations; what the gradients are divided by
 };
 
-// What is known of a row of logits z with bias. `exponentials` (V,) are exp(z - most), and
-// `normaliser` is log(sum(exp(z))).
+// What is known of a row of logits z with bias.
 struct Row {
-  const float* exponentials;
-  float sum;  // of the exponentials
-  double normaliser;
+  const float* exponentials;  // (V,) exp(z - largest z)
+  float sum;                  // of the exponentials
+  double log_sum;             // log(sum(exp(z)))
   Losses losses;
 };
 
 // A row of logits without bias. `z` has room for V; it holds the exponentials afterwards.
 template <typename P>
-Row normalise(const P* logits, const float* bias, int64_t V, int64_t target, const Target& q,
-              float* z) {
-  float most = -std::numeric_limits<float>::infinity(), sum = 0, exponentials = 0;
-#pragma omp simd reduction(max : most) reduction(+ : sum)
+Row exponentiate(const P* logits, const float* bias, int64_t V, int64_t target,
+                 const Settings& with, float* z) {
+  float largest = -std::numeric_limits<float>::infinity(), sum_logits = 0, sum = 0;
+#pragma omp simd reduction(max : largest) reduction(+ : sum_logits)
   for (int64_t k = 0; k < V; ++k) {
     z[k] = as_float(logits[k]) + bias[k];
-    most = z[k] > most ? z[k] : most;
-    sum += z[k];
+    largest = z[k] > largest ? z[k] : largest;
+    sum_logits += z[k];
   }
   const float at_target = z[target];
-#pragma omp simd reduction(+ : exponentials)
+#pragma omp simd reduction(+ : sum)
   for (int64_t k = 0; k < V; ++k) {
-    const ScaledExp e = scaled_exp(clamp(z[k] - most, 87.0f));
+    const ScaledExp e = scaled_exp(clamp(z[k] - largest, kLargestExponent));
     z[k] = e.power + e.power * e.rest;
-    exponentials += z[k];
+    sum += z[k];
   }
-  const double normaliser = static_cast<double>(most) + std::log(static_cast<double>(exponentials));
-  const double nll = normaliser - at_target, mean = sum / static_cast<double>(V);
-  const double smoothed = (1 - q.smoothing) * nll + q.smoothing * (normaliser - mean);
-  return {z, exponentials, normaliser, {smoothed, nll}};
+  const double log_sum = static_cast<double>(largest) + std::log(static_cast<double>(sum));
+  const double nll = log_sum - at_target, mean = sum_logits / static_cast<double>(V);
+  const double smoothed = (1 - with.smoothing) * nll + with.smoothing * (log_sum - mean);
+  return {z, sum, log_sum, {smoothed, nll}};
 }
 
 // One row of logits without bias, in place: (p - q) / divisor. `z` has room for V. Adds that to
 // dbias too, unless it is null: then the logits stay as they are.
 template <typename P>
-Losses row_loss(P* logits, const float* bias, int64_t V, int64_t target, const Target& q, float* z,
-                float* dbias) {
-  const Row row = normalise(logits, bias, V, target, q, z);
+Losses row_loss(P* logits, const float* bias, int64_t V, int64_t target, const Settings& with,
+                float* z, float* dbias) {
+  const Row row = exponentiate(logits, bias, V, target, with, z);
   if (dbias) {
-    const float scale = 1.0f / (row.sum * q.divisor);
-    const float even = q.smoothing / (static_cast<float>(V) * q.divisor);
-    z[target] -= (1.0f - q.smoothing) * row.sum;
+    const float scale = 1.0f / (row.sum * with.divisor);
+    const float even = with.smoothing / (static_cast<float>(V) * with.divisor);
+    z[target] -= (1.0f - with.smoothing) * row.sum;
 #pragma omp simd
     for (int64_t k = 0; k < V; ++k) {
       const float gradient = z[k] * scale - even;
@@ -88,11 +88,11 @@ struct Gradients {
 
 // Two rows of logits of one target, as row_loss takes each, with R-Drop. `z` has room for 2 V.
 template <typename P>
-Losses pair_loss(P* first, P* second, const float* bias, int64_t V, int64_t target, const Target& q,
-                 float* z, float* dbias) {
-  const Row one = normalise(first, bias, V, target, q, z);
-  const Row two = normalise(second, bias, V, target, q, z + V);
-  const float shift = static_cast<float>(two.normaliser - one.normaliser);
+Losses pair_loss(P* first, P* second, const float* bias, int64_t V, int64_t target,
+                 const Settings& with, float* z, float* dbias) {
+  const Row one = exponentiate(first, bias, V, target, with, z);
+  const Row two = exponentiate(second, bias, V, target, with, z + V);
+  const float shift = static_cast<float>(two.log_sum - one.log_sum);
   float by_one = 0, by_two = 0;  // sums of exponentials times log(p / r)
 #pragma omp simd reduction(+ : by_one, by_two)
   for (int64_t k = 0; k < V; ++k) {
@@ -102,9 +102,9 @@ Losses pair_loss(P* first, P* second, const float* bias, int64_t V, int64_t targ
   }
   const float kl_one = by_one / one.sum, kl_two = -by_two / two.sum;
   if (dbias) {
-    const float half = 0.5f / q.divisor, weight = 0.5f * q.r_drop * half;
-    const float even = half * q.smoothing / static_cast<float>(V);
-    const float hit = half * (1.0f - q.smoothing);  // what the target's own gradient is less
+    const float half = 0.5f / with.divisor, weight = 0.5f * with.r_drop * half;
+    const float even = half * with.smoothing / static_cast<float>(V);
+    const float hit = half * (1.0f - with.smoothing);  // what the target's own gradient is less
     const float scale_one = 1.0f / one.sum, scale_two = 1.0f / two.sum;
     const auto gradients = [&](int64_t k) {
       const float d = as_float(first[k]) - as_float(second[k]) + shift;
@@ -125,20 +125,21 @@ Losses pair_loss(P* first, P* second, const float* bias, int64_t V, int64_t targ
     first[target] = rounded<P>(at.one - hit);
     second[target] = rounded<P>(at.two - hit);
   }
-  return {0.5 * (one.losses.smoothed + two.losses.smoothed) + 0.25 * q.r_drop * (kl_one + kl_two),
-          0.5 * (one.losses.nll + two.losses.nll)};
+  return {
+      0.5 * (one.losses.smoothed + two.losses.smoothed) + 0.25 * with.r_drop * (kl_one + kl_two),
+      0.5 * (one.losses.nll + two.losses.nll)};
 }
 
 // The losses of a block's logits (rows, V), which become gradients where dbias (V,) is to grow.
 template <typename P>
-Losses block_loss(const Tensor& logits, const float* bias, const int64_t* target, const Target& q,
-                  float* dbias) {
+Losses block_loss(const Tensor& logits, const float* bias, const int64_t* target,
+                  const Settings& with, float* dbias) {
   const int64_t rows = logits.size(0), V = logits.size(1);
   const int64_t parts = (rows + kPartRows - 1) / kPartRows;
   std::vector<Losses> losses(parts);
   std::vector<float> gradients(dbias ? parts * V : 0);
   P* first = logits.mutable_data_ptr<P>();
-  const int64_t step = q.r_drop > 0 ? 2 : 1;
+  const int64_t step = with.r_drop > 0 ? 2 : 1;
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
     const Tensor room = at::empty({step * V}, at::kFloat);  // aligned: no sum depends on its place
     float* z = room.mutable_data_ptr<float>();
@@ -146,8 +147,8 @@ Losses block_loss(const Tensor& logits, const float* bias, const int64_t* target
       float* own = dbias ? gradients.data() + part * V : nullptr;
       for (int64_t r = part * kPartRows; r < std::min((part + 1) * kPartRows, rows); r += step) {
         P* row = first + r * V;
-        const Losses found = step == 2 ? pair_loss(row, row + V, bias, V, target[r], q, z, own)
-                                       : row_loss(row, bias, V, target[r], q, z, own);
+        const Losses found = step == 2 ? pair_loss(row, row + V, bias, V, target[r], with, z, own)
+                                       : row_loss(row, bias, V, target[r], with, z, own);
         losses[part].smoothed += found.smoothed;
         losses[part].nll += found.nll;
       }
@@ -157,8 +158,9 @@ Losses block_loss(const Tensor& logits, const float* bias, const int64_t* target
   for (int64_t part = 0; part < parts; ++part) {
     all.smoothed += losses[part].smoothed;
     all.nll += losses[part].nll;
+    if (!dbias) continue;
     const float* own = gradients.data() + part * V;
-    for (int64_t k = 0; dbias && k < V; ++k) dbias[k] += own[k];
+    for (int64_t k = 0; k < V; ++k) dbias[k] += own[k];
   }
   return all;
 }
@@ -198,14 +200,14 @@ Tensor softmax_loss(const Tensor& logits, const Tensor& bias, const Tensor& targ
                     bool grad) {
   check(logits, bias, target, dbias);
   if (r_drop > 0) check_pairs(target);
-  const Target q{static_cast<float>(smoothing), static_cast<float>(r_drop),
-                 static_cast<float>(divisor)};
+  const Settings with{static_cast<float>(smoothing), static_cast<float>(r_drop),
+                      static_cast<float>(divisor)};
   const float* b = bias.const_data_ptr<float>();
   const int64_t* ids = target.const_data_ptr<int64_t>();
   float* db = grad ? dbias.mutable_data_ptr<float>() : nullptr;
   const Losses all = logits.scalar_type() == at::kFloat
-                         ? block_loss<float>(logits, b, ids, q, db)
-                         : block_loss<BFloat16>(logits, b, ids, q, db);
+                         ? block_loss<float>(logits, b, ids, with, db)
+                         : block_loss<BFloat16>(logits, b, ids, with, db);
   const Tensor losses = at::empty({2}, bias.options());
   losses[0] = all.smoothed;
   losses[1] = all.nll;

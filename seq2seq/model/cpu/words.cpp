@@ -62,7 +62,7 @@ float sum_of_exps(const float* x, int64_t size, float most) {
     }
 #pragma omp simd
     for (int64_t l = 0; l < kLanes; ++l) {
-      const ScaledExp e = scaled_exp(clamp(now[l] - most, 87.0f));
+      const ScaledExp e = scaled_exp(clamp(now[l] - most, kLargestExponent));
       lanes[l] += e.power + e.power * e.rest;
     }
   }

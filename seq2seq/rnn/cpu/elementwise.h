@@ -20,8 +20,10 @@ struct ScaledExp {
   float rest;   // e^r - 1
 };
 
+constexpr float kLargestExponent = 87.0f;  // of scaled_exp: the caller clamps
+
 // e^x = power * (1 + rest), x = n ln 2 + r with |r| <= ln 2 / 2; e^r by a polynomial of relative
-// error 1e-8. |x| is at most 87: the caller clamps.
+// error 1e-8.
 ALWAYS_INLINE ScaledExp scaled_exp(float x) {
   constexpr float kInteger =
       12582912.0f;  // 1.5 * 2^23: what is added to it is rounded to an integer, its lowest bits
@@ -45,7 +47,7 @@ ALWAYS_INLINE float clamp(float x, float bound) {  // a NaN stays one
 }
 
 ALWAYS_INLINE float sigmoid(float x) {
-  const ScaledExp e = scaled_exp(clamp(-x, 87.0f));
+  const ScaledExp e = scaled_exp(clamp(-x, kLargestExponent));
   return 1.0f / (1.0f + (e.power + e.power * e.rest));
 }
 

@@ -1,4 +1,4 @@
-"""The results of updates: when they are read, and what follows where updates were skipped."""
+"""When the results of updates are read, and what follows where updates were skipped."""
 
 from typing import NoReturn
 
@@ -30,16 +30,17 @@ def reading_due(state: TrainingState) -> bool:
 def read_results(state: TrainingState, logbook: Logbook) -> float:
     """Add the results of the last updates to the state; return the last gradient norm.
 
-    A line names each update that was skipped. Diverged after too many in a row.
+    A line names each update that was skipped. Raises Diverged after more than
+    `trainer.max_skipped` of them in a row.
     """
-    norm = 0.0
+    gradient_norm = 0.0
     for update, result in state.read():
-        norm = result.gradient_norm
+        gradient_norm = result.gradient_norm
         if result.skipped:
             logbook.say(f"update {update:>6}  skipped, as it is not finite: {shown(result)}")
         if state.progress.skipped_in_row > state.config.trainer.max_skipped:
             give_up(state, update, result)
-    return norm
+    return gradient_norm
 
 
 def shown(result: StepResult) -> str:

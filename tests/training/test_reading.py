@@ -19,7 +19,7 @@ from training_states import Fitted, NewState, first_batches, fit_quietly, traini
 from seq2seq.errors import Diverged, Stopped, TrainingError
 from seq2seq.model import Translator
 from seq2seq.runs.checkpoint import optimizer_tensors
-from seq2seq.training import loop, skipped
+from seq2seq.training import loop, reading
 from seq2seq.training import state as state_module
 from seq2seq.training import step as step_module
 from seq2seq.training.optimizer import make_optimizer
@@ -194,7 +194,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         readings.append(len(updates))
         return read(updates)
 
-    for module in (step_module, skipped):
+    for module in (step_module, reading):
         monkeypatch.setattr(module, "is_read_freely", lambda device: False)
     monkeypatch.setattr(state_module, "read", noted)
     return readings
@@ -227,7 +227,7 @@ def test_results_are_read_when_they_are_due(
 def test_not_more_than_a_hundred_updates_are_unread(
     as_on_a_gpu: list[int], fitted: Fitted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(skipped, "MOST_UNREAD", 5)
+    monkeypatch.setattr(reading, "MOST_UNREAD", 5)
     fitted("trainer.max_updates=12", "trainer.log_every=1000", "trainer.validate_every=1000")
     assert [n for n in as_on_a_gpu if n] == [5, 5, 2]
 
