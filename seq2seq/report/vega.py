@@ -27,6 +27,8 @@ from .templates import rendered_template
 
 DASHES = ([1, 0], [6, 3], [2, 2], [7, 2, 2, 2])
 """Strokes of the lines of one colour, in pixels drawn and left out."""
+TINTS = (0.0, 0.45, -0.4, 0.6)
+"""How far the lines of one norm go from its colour, towards white or, below 0, towards black."""
 SHAPES = {
     "circle": "M.5,0A.5,.5,0,1,1,-.5,0A.5,.5,0,1,1,.5,0",
     "square": "M-.45,-.45H.45V.45H-.45Z",
@@ -141,13 +143,20 @@ def _lines_spec(panel: Panel, on_page: bool) -> Spec:
         "on_page": on_page,
         "width": "container" if on_page else WIDTH,
         "height": PAGE_HEIGHT if on_page else HEIGHT,
-        "colours": [NORM_COLOURS[line.kind] for line in panel.lines],
+        "colours": [_colour(line) for line in panel.lines],
         "dashes": [DASHES[line.variant % len(DASHES)] for line in panel.lines],
         "outlines": shapes if panel.names else [STROKE + shape for shape in shapes],
     }
     spec: Spec = json.loads(rendered_template("panel.json.jinja", content))
     spec["data"]["values"] = list(_rows(panel))
     return spec
+
+
+def _colour(line: Line) -> str:
+    """Return the colour of a line's norm, in a tint of its own for each of the norm's lines."""
+    tint = TINTS[line.variant % len(TINTS)]
+    end, channels = 255 * (tint > 0), bytes.fromhex(NORM_COLOURS[line.kind][1:])
+    return "#" + bytes(round(c + abs(tint) * (end - c)) for c in channels).hex().upper()
 
 
 def _visible(value: Any) -> Any:

@@ -92,7 +92,7 @@ def size(svg: bytes) -> tuple[float, float]:
 def test_lines_have_their_colours_bands_and_labels() -> None:
     lines = [
         Line("none", "none", 0, [1, 2], [3.0, 4.0], ([2.0, 3.0], [4.0, 5.0])),
-        Line("rms", "rms", 1, [1, 5], [2.0, 1]),
+        Line("rms", "rms", 0, [1, 5], [2.0, 1]),
     ]
     spec = page_spec(panel(lines, smooths=True))
     _, encoding = lines_of(spec)
@@ -110,6 +110,15 @@ def test_lines_have_their_colours_bands_and_labels() -> None:
     assert [(v["low"], v["high"]) for v in values(spec)[:2]] == [(2.0, 4.0), (3.0, 5.0)]
     assert not {"low", "high"} & values(spec)[2].keys()
     assert (encoding["x"]["title"], encoding["y"]["title"]) == ("x (units)", "y (units)")
+
+
+@pytest.mark.parametrize("kind", ["batch", "layer", "rms"])
+def test_the_lines_of_a_norm_have_tints_of_its_colour(kind: str) -> None:
+    lines = [Line(str(n), kind, n, [1, 2], [3.0, 4.0]) for n in range(4)]
+    colours = lines_of(page_spec(panel(lines)))[1]["color"]["scale"]["range"]
+    assert colours[0].upper() == NORM_COLOURS[kind]
+    sums = [sum(bytes.fromhex(colour[1:])) for colour in colours]
+    assert sums[2] + 60 < sums[0] < sums[1] - 60 < sums[3] - 80
 
 
 def test_page_and_files_show_the_same() -> None:
