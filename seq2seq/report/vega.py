@@ -40,6 +40,11 @@ SHAPES = {
 """Vega's names of the marks -> their outlines in the legend."""
 STROKE = "M-1.8,0H1.8"
 """A line's piece in the legend."""
+SPREAD = {
+    "bands": "Lines: means of the seeds; shaded: from the lowest to the highest",
+    "rules": "Points: means of the seeds; bars: from the lowest to the highest",
+}
+"""What a picture says about the range of several runs, by how it shows it."""
 MARKED, MOST_MARKS = 20, 15
 """A line of fewer points has a mark at each; a longer one has at most so many."""
 WIDTH, HEIGHT, PAGE_HEIGHT = 300, 240, 300
@@ -108,7 +113,16 @@ def file_spec(chart: Chart) -> Spec:
         for spec, panel in zip(specs, panels, strict=True):
             spec["title"] = escaped(panel.title)
     fitting = max(1, columns * WIDTH // _entry_width(panels))
-    return {"concat": specs, "columns": columns, "config": _config(fitting)}
+    found: Spec = {"concat": specs, "columns": columns, "config": _config(fitting)}
+    if marks := [mark for shown, mark in SPREAD.items() if shown in map(_spread, chart.curves)]:
+        style = {"orient": "bottom", "fontWeight": "normal", "fontSize": 10}
+        found["title"] = {"text": f"{'. '.join(marks)}.", **style}
+    return found
+
+
+def _spread(panel: Panel) -> str | None:
+    """Return how a panel shows the range of several runs; None where no line has one."""
+    return ("rules" if panel.names else "bands") if any(line.band for line in panel.lines) else None
 
 
 def _config(legend_columns: Any) -> Spec:

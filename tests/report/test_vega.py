@@ -22,6 +22,7 @@ from seq2seq.report.vega import (
     DASHES,
     HEIGHT,
     SHAPES,
+    SPREAD,
     STROKE,
     Drawing,
     Spec,
@@ -271,6 +272,18 @@ def test_the_legend_is_below_and_in_the_picture(panels: int) -> None:
     assert all(max(titles) < y < height for _, _, y in entries)
     assert all(0 <= x < x + 6 * len(text) <= width for text, x, _ in entries)
     assert height > HEIGHT * (2 if panels == 4 else 1)
+
+
+def test_a_file_says_what_shows_the_range_of_runs() -> None:
+    band = ([0.5, 1.5], [1.5, 2.5])
+    numbers = Line("a", "batch", 0, [1, 2], [1.0, 2.0], band)
+    names = Line("a", "batch", 0, ["x", "y"], [1.0, 2.0], band)
+    alone = Line("a", "batch", 0, [1, 2], [1.0, 2.0])
+    for lines, marks in (([numbers], "bands"), ([names], "rules"), ([alone], "")):
+        found = [text for text, _, _ in texts(Drawing(chart(panel(lines)), "a").svg)]
+        assert [text for text in found if "seeds" in text] == (
+            [f"{SPREAD[marks]}."] if marks else []
+        )
 
 
 def test_the_files_are_the_same_picture() -> None:
