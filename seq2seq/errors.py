@@ -9,7 +9,7 @@ class DataError(ValueError):
 
 
 class NotFiniteError(RuntimeError):
-    """A model whose probabilities are not numbers, so that a search finds nothing (exit code 1)."""
+    """A model whose probabilities are not finite, so that a search finds nothing (exit code 1)."""
 
 
 class TrainingError(RuntimeError):

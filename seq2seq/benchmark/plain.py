@@ -162,6 +162,7 @@ def check(config: Config) -> None:
         ("model.variational", model.variational, False),
         ("model.recurrent_dropout", model.recurrent_dropout * model.input_feeding, 0.0),
         ("model.word_dropout", model.word_dropout, 0.0),
+        ("trainer.r_drop", config.trainer.r_drop, 0.0),
         ("decode.min_length", config.decode.min_length, 0),
         ("decode.no_repeat_ngram", config.decode.no_repeat_ngram, 0),
     ):

@@ -16,7 +16,10 @@ from .timing import Speed, interleaved_speeds
 from .training import CPU, updates
 from .workload import workload
 
-MODEL = ("norm.", "cell.", "model.", "backend", "optimizer.kind", "trainer.precision")
+MODEL = (
+    *("norm.", "cell.", "model.", "backend", "optimizer.kind"),
+    *("trainer.precision", "trainer.r_drop"),
+)
 """Settings that the time of an update depends on, by how their names begin."""
 SAME = ("data.", "tokenizer.", "trainer.label_smoothing", "optimizer.accumulate")
 """Settings that all runs must have in common, so that their updates have the same text."""

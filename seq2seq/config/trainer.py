@@ -52,7 +52,8 @@ class TrainerConfig:
     r_drop: float = number(0.0, at_least=0, at_most=1000)
     """Weight of R-Drop's divergence between two passes with different dropout; 0: one pass.
 
-    Wu et al. 2021 (arXiv:2106.14448), equation 4. An update then takes up to twice as long.
+    Wu et al. 2021 (arXiv:2106.14448), equation 4. An update then takes up to twice the time and
+    memory, and batch norm's `min_rows` counts a sentence twice.
     """
     validate_every: int | None = number(None, at_least=1, at_most=MOST)
     """Updates between validations; null: once an epoch."""

@@ -7,8 +7,9 @@ N rows, A features, V classes. With a row x, its target class y and smoothing e:
     loss = -sum_k q_k log p_k    nll = -log p_y
     dloss/dlogits = p - q
 
-R-Drop (Wu et al. 2021, arXiv:2106.14448) compares two passes with different dropout. Of two rows
-with p and r of one target it takes half of the paper's equation 4, so that the pair counts once:
+R-Drop (Wu et al. 2021, arXiv:2106.14448) compares two passes with different dropout. For two rows
+of one target, with probabilities p and r, the loss is half of the paper's equation 4, so that the
+pair counts once:
 
     loss = (loss of p + loss of r) / 2 + a / 4 (KL(p || r) + KL(r || p))
     dloss/d(logits of p) = (p - q) / 2 + a / 4 (p (log(p / r) - KL(p || r)) + p - r)
@@ -36,37 +37,36 @@ With a vocabulary of 8,000 they stay in the processor's cache.
 """
 
 
-def logit_gradients(
-    logits: Tensor, target: Tensor, smoothing: float
+def row_gradients(
+    log_p: Tensor, target: Tensor, smoothing: float, out: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the sums of loss and nll over logits (rows, V), and the gradient p - q of the loss.
+    """Return the sums of loss and nll, and the gradient p - q of the logits, which is `out`.
 
-    The gradient overwrites the logits. target (rows,).
+    log_p (rows, V), target (rows,).
     """
-    log_p = torch.log_softmax(logits, dim=1)
     nll = -log_p.gather(1, target[:, None]).sum()
     loss = (1 - smoothing) * nll
     if smoothing:
-        loss = loss - smoothing / logits.size(1) * log_p.sum()
-    p = torch.exp(log_p, out=logits)
+        loss = loss - smoothing / log_p.size(1) * log_p.sum()
+    p = torch.exp(log_p, out=out)
     if smoothing:
-        p.sub_(smoothing / logits.size(1))
+        p.sub_(smoothing / log_p.size(1))
     p.scatter_add_(1, target[:, None], p.new_full((p.size(0), 1), smoothing - 1))
     return loss, nll, p
 
 
 def pair_gradients(
-    logits: Tensor, target: Tensor, smoothing: float, r_drop: float
+    log_p: Tensor, target: Tensor, smoothing: float, r_drop: float, out: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what logit_gradients does for pairs of rows with one target each, with R-Drop.
+    """Return what row_gradients does for pairs of rows with one target each, with R-Drop.
 
     Rows 2 i and 2 i + 1 are a pair.
     """
-    log_p, log_r = torch.log_softmax(logits[::2], dim=1), torch.log_softmax(logits[1::2], dim=1)
-    p, r, log_ratio = log_p.exp(), log_r.exp(), log_p - log_r
+    p, r = log_p[::2].exp(), log_p[1::2].exp()
+    log_ratio = log_p[::2] - log_p[1::2]
     kl_p = (p * log_ratio).sum(dim=1, keepdim=True)
     kl_r = -(r * log_ratio).sum(dim=1, keepdim=True)
-    loss, nll, gradients = logit_gradients(logits, target, smoothing)
+    loss, nll, gradients = row_gradients(log_p, target, smoothing, out)
     gradients.div_(2)
     gradients[::2] += r_drop / 4 * (p * (log_ratio - kl_p) + p - r)
     gradients[1::2] -= r_drop / 4 * (r * (log_ratio + kl_r) + p - r)
@@ -113,10 +113,11 @@ def plain_block(layer: OutputLayer, x: Tensor, target: Tensor, sums: Sums, grad:
     chunks = zip(d.split(CHUNK_ROWS), target.split(CHUNK_ROWS), strict=True)
     for logits, targets in chunks:
         whole = logits.to(layer.bias.dtype)
-        if layer.r_drop:
-            loss, nll, dlogits = pair_gradients(whole, targets, layer.smoothing, layer.r_drop)
+        log_p, e, a = torch.log_softmax(whole, dim=1), layer.smoothing, layer.r_drop
+        if a:
+            loss, nll, dlogits = pair_gradients(log_p, targets, e, a, out=whole)
         else:
-            loss, nll, dlogits = logit_gradients(whole, targets, layer.smoothing)
+            loss, nll, dlogits = row_gradients(log_p, targets, e, out=whole)
         sums.losses += torch.stack([loss, nll])
         if grad:
             sums.dbias += dlogits.div_(layer.divisor).sum(dim=0)

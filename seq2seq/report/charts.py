@@ -23,7 +23,7 @@ class Line:
     kind: str
     """The norm's name, for the colour."""
     variant: int
-    """Number among the lines of this colour, for dashes and marks."""
+    """Number among the lines of this colour, for tints, dashes and marks."""
     x: list[Any]
     """Numbers or names."""
     y: list[float]

@@ -161,7 +161,7 @@ class Group:
         return next(run.kind for run in self.runs if run.norm == norm)
 
     def variant(self, norm: str) -> int:
-        """Return the place of a norm among those of its kind, which sets its line style."""
+        """Return the place of a norm among those of its kind, which sets tint and line style."""
         return self.variants(self.kind(norm)).index(norm)
 
     @property

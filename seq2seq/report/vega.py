@@ -27,8 +27,11 @@ from .templates import rendered_template
 
 DASHES = ([1, 0], [6, 3], [2, 2], [7, 2, 2, 2])
 """Strokes of the lines of one colour, in pixels drawn and left out."""
-TINTS = (0.0, 0.45, -0.4, 0.6)
-"""How far the lines of one norm go from its colour, towards white or, below 0, towards black."""
+TINTS = (0.0, 0.4, -0.35, 0.55, -0.65)
+"""How far the lines of one norm go from its colour, towards white or, below 0, towards black.
+
+Black goes towards white alone. One more than dashes, so that twenty lines differ.
+"""
 SHAPES = {
     "circle": "M.5,0A.5,.5,0,1,1,-.5,0A.5,.5,0,1,1,.5,0",
     "square": "M-.45,-.45H.45V.45H-.45Z",
@@ -115,7 +118,7 @@ def file_spec(chart: Chart) -> Spec:
     fitting = max(1, columns * WIDTH // _entry_width(panels))
     found: Spec = {"concat": specs, "columns": columns, "config": _config(fitting)}
     if marks := [mark for shown, mark in SPREAD.items() if shown in map(_spread, chart.curves)]:
-        style = {"orient": "bottom", "fontWeight": "normal", "fontSize": 10}
+        style = {"orient": "bottom", "fontWeight": "normal", "fontSize": 10, "offset": 8}
         found["title"] = {"text": f"{'. '.join(marks)}.", **style}
     return found
 
@@ -169,7 +172,8 @@ def _lines_spec(panel: Panel, on_page: bool) -> Spec:
 def _colour(line: Line) -> str:
     """Return the colour of a line's norm, in a tint of its own for each of the norm's lines."""
     tint = TINTS[line.variant % len(TINTS)]
-    end, channels = 255 * (tint > 0), bytes.fromhex(NORM_COLOURS[line.kind][1:])
+    channels = bytes.fromhex(NORM_COLOURS[line.kind][1:])
+    end = 255 if tint > 0 or not any(channels) else 0
     return "#" + bytes(round(c + abs(tint) * (end - c)) for c in channels).hex().upper()
 
 

@@ -62,7 +62,8 @@ class Term:
     def _normalise_rows(self, v: Tensor, gain: Tensor, bias: Tensor | None) -> Tensor:
         if self.kind == "layer":
             return F.layer_norm(v, gain.shape, gain, bias, self.eps)
-        assert self.kind == "rms", f"no equation of a norm {self.kind}"
+        if self.kind != "rms":
+            raise NotImplementedError(f"no equation of the norm {self.kind}")
         y = F.rms_norm(v, gain.shape, gain, self.eps)
         return y if bias is None else y + bias
 

@@ -123,9 +123,9 @@ def gru_step(p: CellParameters, y_ih: Tensor, state: State | None, t: Steps) -> 
         y_rz, hh_n = _split(p.ih(y_ih + recurrent, t) + p.bias_hh)
         hh_rz = y_n = 0.0
     elif p.joint:
-        z_rz, z_n = _split(recurrent)
-        y_rz, y_n = _split(p.ih(torch.cat([y_rz + z_rz, y_n], dim=1), t))
-        hh_rz, hh_n = _split(p.bias_hh)[0], p.hh(z_n, t)
+        recurrent_rz, recurrent_n = _split(recurrent)
+        y_rz, y_n = _split(p.ih(torch.cat([y_rz + recurrent_rz, y_n], dim=1), t))
+        hh_rz, hh_n = _split(p.bias_hh)[0], p.hh(recurrent_n, t)
     else:
         hh_rz, hh_n = _split(p.hh(recurrent, t))
     sums_rz = y_rz + hh_rz

@@ -11,6 +11,7 @@ from ..data.batches import BatchSampler
 from ..data.dataset import ParallelDataset, Prepared
 from ..data.shortlist import shortlist_for
 from ..device import autocast
+from ..errors import NotFiniteError
 from ..model import Translator
 from ..rnn import NormKind, batch_statistics, recalibrating
 from ..runs.checkpoint import (
@@ -120,13 +121,16 @@ def use_best(
     done_before = state.get("averaged") == names  # by a process that was stopped later
     if len(averaged) > 1 and not done_before:
         load_weights(model, average_weights(averaged), averaged[-1])
-        numbers = validation_standing(model, prepared, config, device)
+        try:
+            standing = validation_standing(model, prepared, config, device)
+        except NotFiniteError:
+            standing = []  # worse than any
         with naming_damage(best):
             progress = state["progress"]
-            is_better = numbers >= [progress["best"], *progress.get("best_ties", [])]
+            is_better = standing >= [progress["best"], *progress.get("best_ties", [])]
         if is_better:
             state["averaged"], state["recalibrated"] = names, False
-            progress["best"], *progress["best_ties"] = numbers
+            progress["best"], *progress["best_ties"] = standing
         else:
             load_weights(model, group(tensors, "model"), best)
     due = config.norm.kind is NormKind.batch and config.trainer.recalibrate

@@ -84,7 +84,7 @@ def fit(state: TrainingState, logbook: Logbook) -> None:
                 state.count(
                     train_step(state.model, state.optimizer, group, config, state.device, processes)
                 )
-            # What is not read now is not logged now: log_every is a reason to read.
+            # An entry is only due where results are read: `reading_due` asks log_every, too.
             gradient_norm = read_results(state, logbook) if reading_due(state) else 0.0
             state.spend(time.perf_counter() - started)
             show_progress(state, logbook)

@@ -33,9 +33,10 @@ def gradient_norms(model: nn.Module, whole: float, clip_norm: float) -> dict[str
     """Return the norm of the whole gradient and of each top-level module's, before clipping.
 
     The gradients are clipped by now: those of a `whole` norm above `clip_norm` are multiplied by
-    clip_norm / whole. A clip_norm of 0 clips nothing.
+    clip_norm / whole. A clip_norm of 0 clips nothing. Where `whole` is not finite, the others may
+    be nan.
     """
-    scale = max(1.0, whole / clip_norm) if clip_norm else 1.0
+    scale = max(1.0, whole / clip_norm) if clip_norm and math.isfinite(whole) else 1.0
     found = {"gradient_norm/all": whole}
     for name, module in model.named_children():
         gradients = [p.grad for p in module.parameters() if p.grad is not None]

@@ -144,11 +144,11 @@ class TrainingState:
             sums.tokens += result.tokens
 
     def diverged(self, update: int, what: str) -> Diverged:
-        """Return the error about a model that is lost since an update, and what may help."""
+        """Return the error of a training that has diverged: when, what happened, what may help."""
         rate, kept = self.optimizer.param_groups[0]["lr"], "no checkpoint yet"
         if paths := self.run.resumable():
             saved = read_state(paths[0])["progress"]["update"]
-            kept = f"last good checkpoint: {paths[0].stem}, update {saved}"
+            kept = f"last checkpoint: {paths[0].stem}, update {saved}"
         return Diverged(
             f"{Diverged.BEGINS}update {update}, lr {rate:.3g}: {what}; try a lower optimizer.lr or"
             f" optimizer.clip_norm, or trainer.precision=fp32; {kept}"

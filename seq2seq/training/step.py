@@ -21,7 +21,7 @@ from .processes import ONE_PROCESS, Processes
 class StepResult:
     """Sums over the target tokens of one update, and the norm of its gradient."""
 
-    loss: float  # summed loss with label smoothing, in nats
+    loss: float  # summed loss, with label smoothing and R-Drop, in nats
     nll: float  # summed negative log-likelihood, in nats
     gradient_norm: float  # Euclidean norm of the whole gradient before clipping
     skipped: bool  # whether loss or gradient was not finite, and the update left out

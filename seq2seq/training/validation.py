@@ -1,6 +1,6 @@
 """Validation during training: measure, keep the best weights, count what patience is about."""
 
-from ..errors import NotFiniteError
+from ..errors import Diverged, NotFiniteError
 from ..figures import attention_figure
 from ..probes import Subject, probe
 from ..probes.histograms import write_histograms
@@ -37,8 +37,15 @@ def validate(state: TrainingState, logbook: Logbook) -> None:
 
     The main process measures; every process has to call this.
     """
-    standing = measure(state, logbook) if state.processes.is_main else []
-    standing = state.processes.from_main(standing)
+    found: list[float] | Diverged = []
+    if state.processes.is_main:
+        try:
+            found = measure(state, logbook)
+        except Diverged as error:
+            found = error
+    standing = state.processes.from_main(found)
+    if isinstance(standing, Diverged):
+        raise standing
     keep_best(state, standing)
     if max(state.config.trainer.average_last, state.config.trainer.average_best) > 1:
         keep_for_average(state, standing)
@@ -128,7 +135,7 @@ def keep_best(state: TrainingState, standing: list[float]) -> None:
 def keep_for_average(state: TrainingState, standing: list[float]) -> None:
     """Keep the weights of the validations to be averaged: the last ones, or the best ones.
 
-    Files are named to sort by update, and hold the numbers that decide which are best. So a
+    Files are named to sort by update, and hold the standing that decides which are best. So a
     validation that is repeated after an interruption leaves the same files.
     """
     state.save(f"update-{state.progress.update:09}", standing)

@@ -24,6 +24,7 @@ def warm_up(state: TrainingState) -> None:
         with torch.random.fork_rng([state.device] if state.device.type == "cuda" else []):
             model = copy.deepcopy(state.model).train()
             with autocast(state.device, state.config.trainer.precision):
-                loss, _ = model(*share.to(state.device).inputs)
+                inputs = share.to(state.device).inputs
+                loss, _ = model(*inputs, r_drop=state.config.trainer.r_drop)
             loss.backward()
     state.processes.wait()

@@ -43,7 +43,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(
         1,
         "lr 1e+03",
         "not finite, 1 in a row; try a lower",
-        "last good checkpoint: last, update ",
+        "last checkpoint: last, update ",
     )
     (folder,) = (path.parent for path in tmp_path.rglob("config.yaml"))
     assert not (folder / "results.json").exists()

@@ -14,6 +14,7 @@ from seq2seq.config import (
     Config,
     DecodeConfig,
     ModelConfig,
+    TrainerConfig,
     Tying,
 )
 from seq2seq.model import Translator, Vocabulary
@@ -99,6 +100,7 @@ def test_translations_are_those_of_our_translator(feeds: bool, beam: int) -> Non
         (Config(model=ModelConfig(12, 16, tying=Tying.target)), "model.tying=target"),
         (Config(cell=CellConfig(CellKind.gru)), "cell.kind=gru"),
         (Config(decode=DecodeConfig(min_length=2)), "decode.min_length=2"),
+        (Config(trainer=TrainerConfig(r_drop=4)), "trainer.r_drop=4"),
     ],
 )
 def test_settings_that_it_does_not_have_are_named(config: Config, named: str) -> None:

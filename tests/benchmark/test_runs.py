@@ -61,6 +61,9 @@ def test_runs_of_different_text_are_refused(folders: list[Path]) -> None:
         check_same({"a": config, "b": other})
     assert model_of(config) == model_of(replace(config, seed=9))
     assert model_of(config) != model_of(replace(config, model=replace(config.model, dropout=0.5)))
+    dropping = replace(config, model=replace(config.model, dropout=0.1))
+    twice = replace(dropping, trainer=replace(config.trainer, r_drop=4))
+    assert model_of(dropping) != model_of(twice)
 
 
 @pytest.mark.parametrize(

@@ -261,5 +261,5 @@ def test_wrong_arguments_are_refused(arguments: tuple[Tensor, ...]) -> None:
 def test_rows_that_are_no_pairs_are_refused(target: list[int]) -> None:
     assert kernels.load()
     x, weight, bias, _ = case(len(target))
-    with pytest.raises(RuntimeError, match=r"expected pairs of rows with one target each"):
+    with pytest.raises(RuntimeError, match=r"expected rows in pairs of one target"):
         linear_cross_entropy(x, weight, bias, torch.tensor(target), 0.1, 1.0, 4.0)

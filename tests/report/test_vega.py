@@ -7,6 +7,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -113,13 +114,17 @@ def test_lines_have_their_colours_bands_and_labels() -> None:
     assert (encoding["x"]["title"], encoding["y"]["title"]) == ("x (units)", "y (units)")
 
 
-@pytest.mark.parametrize("kind", ["batch", "layer", "rms"])
+@pytest.mark.parametrize("kind", NORM_COLOURS)
 def test_the_lines_of_a_norm_have_tints_of_its_colour(kind: str) -> None:
-    lines = [Line(str(n), kind, n, [1, 2], [3.0, 4.0]) for n in range(4)]
-    colours = lines_of(page_spec(panel(lines)))[1]["color"]["scale"]["range"]
-    assert colours[0].upper() == NORM_COLOURS[kind]
-    sums = [sum(bytes.fromhex(colour[1:])) for colour in colours]
-    assert sums[2] + 60 < sums[0] < sums[1] - 60 < sums[3] - 80
+    lines = [Line(str(n), kind, n, [1, 2], [3.0, 4.0]) for n in range(20)]
+    spec = page_spec(panel(lines))
+    colours = lines_of(spec)[1]["color"]["scale"]["range"]
+    dashes = spec["layer"][0]["layer"][1]["encoding"]["strokeDash"]["scale"]["range"]
+    assert colours[0] == NORM_COLOURS[kind]
+    sums = sorted(sum(bytes.fromhex(colour[1:])) for colour in set(colours))
+    assert len(sums) == 5
+    assert all(above - below >= 30 for below, above in pairwise(sums))
+    assert len({(c, *d) for c, d in zip(colours, dashes, strict=True)}) == 20
 
 
 def test_page_and_files_show_the_same() -> None:

@@ -73,15 +73,16 @@ def torchrun(toy: list[str], tmp_path: Path) -> Iterator[Callable[..., subproces
         pytest.param(["norm=layer"], marks=pytest.mark.slow),
         ["norm=layer", "tokenizer=bpe", "tokenizer.vocab_size=30", "tokenizer.bpe_dropout=0.5"],
         ["norm=batch", "norm.sync=true", "norm.min_rows=2"],
+        pytest.param(["trainer.r_drop=4", "model.dropout=1e-6"], marks=pytest.mark.slow),  # to 0
     ],
-    ids=["words", "BPE-dropout", "batch norm"],
+    ids=["words", "BPE-dropout", "batch norm", "R-Drop"],
 )
 def test_two_processes_learn_the_same_as_one(
     settings: list[str], start_two: StartTwo, train_here: TrainHere, tmp_path: Path
 ) -> None:
     plain = [
         *settings,
-        "model.dropout=0",
+        *([] if "trainer.r_drop=4" in settings else ["model.dropout=0"]),
         "optimizer=sgd",
         "optimizer.accumulate=2",
         "optimizer.lr=0.5",

@@ -46,9 +46,9 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock, forward = Clock(), Translator.forward
 
-    def timed(self: Translator, *arguments: Any) -> Any:
+    def timed(self: Translator, *arguments: Any, **named: Any) -> Any:
         clock.pass_time()
-        return forward(self, *arguments)
+        return forward(self, *arguments, **named)
 
     def opened(*arguments: Any) -> Logbook:
         clock.bar_started.append(clock.now)
@@ -102,9 +102,9 @@ def test_a_warm_up_leaves_no_trace(
     t = new_state(f"norm={norm}", "norm.min_rows=2", "model.dropout=0.3")
     forward, passes = Translator.forward, []
 
-    def noted(self: Translator, *arguments: Any) -> Any:
+    def noted(self: Translator, *arguments: Any, **named: Any) -> Any:
         passes.append(self)
-        return forward(self, *arguments)
+        return forward(self, *arguments, **named)
 
     monkeypatch.setattr(Translator, "forward", noted)
     t.model.eval()

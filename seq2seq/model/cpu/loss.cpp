@@ -104,7 +104,7 @@ Losses pair_loss(P* first, P* second, const float* bias, int64_t V, int64_t targ
   if (dbias) {
     const float half = 0.5f / with.divisor, weight = 0.5f * with.r_drop * half;
     const float even = half * with.smoothing / static_cast<float>(V);
-    const float hit = half * (1.0f - with.smoothing);  // what the target's own gradient is less
+    const float hit = half * (1.0f - with.smoothing);  // subtracted at the target
     const float scale_one = 1.0f / one.sum, scale_two = 1.0f / two.sum;
     const auto gradients = [&](int64_t k) {
       const float d = as_float(first[k]) - as_float(second[k]) + shift;
@@ -189,7 +189,7 @@ void check_pairs(const Tensor& target) {
   const int64_t* id = target.const_data_ptr<int64_t>();
   bool pairs = target.numel() % 2 == 0;
   for (int64_t r = 0; pairs && r < target.numel(); r += 2) pairs = id[r] == id[r + 1];
-  TORCH_CHECK(pairs, "expected pairs of rows with one target each with r_drop above 0, got others");
+  TORCH_CHECK(pairs, "expected rows in pairs of one target, as r_drop is above 0; got others");
 }
 
 // Losses (2,) of logits (N, V) without bias: smoothed and nll, sums over the rows. With `grad` the

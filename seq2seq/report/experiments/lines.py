@@ -55,7 +55,7 @@ def mean_by(group: Group, key: str, quantity: Quantity) -> list[Line]:
 def mean_and_range(
     label: str, kind: str, variant: int, values: Mapping[Any, Sequence[float]]
 ) -> Line:
-    """Return a line through the means of the values of all seeds, by x, with their range."""
-    band = ([min(found) for found in values.values()], [max(found) for found in values.values()])
-    means = [fmean(found) for found in values.values()]
+    """Return a line through the means of the values of all seeds, by x, with their range if any."""
+    low, high, means = ([of(found) for found in values.values()] for of in (min, max, fmean))
+    band = (low, high) if any(len(found) > 1 for found in values.values()) else None
     return Line(label, kind, variant, list(values), means, band)

@@ -19,7 +19,8 @@ def guessing(run: RunRecord) -> float:
 def loss_of(run: RunRecord) -> float:
     """Return a run's validation loss; infinite if it did not learn.
 
-    That is a run that was stopped because its loss was not finite, or ended worse than guessing.
+    That is a run that was stopped because loss or probabilities were not finite, or that ended
+    worse than guessing.
     """
     loss = valid_loss(run)
     held = loss is not None and math.isfinite(loss) and loss <= guessing(run)

@@ -229,7 +229,8 @@ def tables(group: Group) -> list[Table]:
         "Mean over seeds of the lowest validation loss (nats a token) of all learning rates; the"
         " range of good rates as a factor, within 10% of the best loss of all norms (×1: at most"
         " one rate), and in brackets within 5% of the norm's own best; how many runs did not learn:"
-        " they were stopped because the loss was not finite, or ended worse than guessing."
+        " they were stopped because loss or probabilities were not finite, or ended worse than"
+        " guessing."
     )
     return [Table("The best loss, and the range of good learning rates", rows, caption)]
 
