@@ -228,6 +228,12 @@ def is_kernel(path: Path) -> bool:
     return any(place in path.as_posix() for place in KERNELS)
 
 
+def test_no_two_test_modules_have_one_name() -> None:
+    """pytest imports modules of one name once, and fails at the second."""
+    names = [path.name for path in TESTS if path.name != "__init__.py"]
+    assert sorted(set(names)) == sorted(names)
+
+
 @pytest.mark.parametrize("path", [*PYTHON, *TESTS], ids=str)
 def test_no_file_is_too_long(path: Path) -> None:
     assert len(lines_of(path)) < LONGEST_FILE
