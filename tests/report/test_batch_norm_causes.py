@@ -21,7 +21,7 @@ def test_each_case_changes_one_setting_of_batch_norm() -> None:
         *(
             "cell=none",
             "cell_gain=1.0",
-            "gain=0.3",
+            "gain=0.1",
             "dropout=0.0",
             "recalibrate=false",
             "momentum=0.01",
@@ -35,7 +35,7 @@ def test_each_case_changes_one_setting_of_batch_norm() -> None:
     [
         ("trainer.recalibrate", False, "recalibrate=false"),
         ("norm.statistics", "shared", "statistics=shared"),
-        ("norm.gain", 0.3, "gain=0.3"),
+        ("norm.gain", 0.1, "gain=0.1"),
     ],
 )
 def test_a_case_is_named_by_its_setting(axis: str, value: object, name: str) -> None:

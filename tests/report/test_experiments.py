@@ -174,7 +174,10 @@ def test_a_norm_without_probes_leaves_invariance_undecided() -> None:
 
 def test_a_missing_gain_is_named() -> None:
     runs = [run for run in gradient_flow(1) if run.config.norm.gain != 1.0]
-    assert verdicts(group(runs))[-1].missing == "needs runs with norm=batch and norm=batch_gain_1"
+    assert (
+        verdicts(group(runs))[-1].missing
+        == "needs runs with norm=batch_gain_01 and norm=batch_gain_1"
+    )
 
 
 def test_batch_sizes_that_one_norm_lacks_are_named() -> None:

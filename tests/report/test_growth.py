@@ -59,7 +59,7 @@ def test_a_claim_that_holds_in_one_regime_only_depends_on_it() -> None:
             "radius above 1": above,
         }
     assert sums.claim.startswith("rnn_relu: without a norm the summed inputs grow or shrink")
-    assert gain.missing == "needs runs with norm=batch and norm=batch_gain_1"
+    assert gain.missing == "needs runs with norm=batch_gain_01 and norm=batch_gain_1"
 
 
 def test_maps_show_the_factor_a_step_and_where_the_largest_singular_value_is_1() -> None:

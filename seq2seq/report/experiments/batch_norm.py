@@ -86,7 +86,7 @@ CAUSES = (
     Cause(
         "norm.cell_gain",
         "The initial gain of the norm between cell and h is too small, whatever the others are.",
-        partial(_above, 0.1),
+        partial(_above, 0.3),
     ),
     Cause("norm.gain", "The initial gain of all its norms is too small.", _more),
     Cause(

@@ -110,7 +110,7 @@ def verdicts(group: Group) -> list[Verdict]:
     ]
     small, large = (group.variants("batch", {"norm.gain": gain}) for gain in (0.1, 1.0))
     if not small or not large:
-        return [*found, Verdict(GAIN, missing=needs(["norm=batch", "norm=batch_gain_1"]))]
+        return [*found, Verdict(GAIN, missing=needs(["norm=batch_gain_01", "norm=batch_gain_1"]))]
     without = [] if TANH_NETWORK in group.values(CELL) else [f"cell={TANH_NETWORK}"]
     return [*found, Verdict(GAIN, _vanishing(group, large[0], small[0]), needs(without))]
 
