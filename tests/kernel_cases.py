@@ -42,6 +42,8 @@ BATCH = {
     statistics: config("batch", statistics=statistics, min_rows=3)
     for statistics in ("per_step", "sequence_input", "shared")
 }
+SEPARATE = config("batch", terms="separate", min_rows=3)
+"""Batch norm of the vanilla cell that has a norm for each term at every step."""
 Case = tuple[list[Tensor], list[Tensor], list[Tensor]]
 """Sentences, initial states, and upstream gradients of output and last states."""
 Results = dict[str, Tensor | None]

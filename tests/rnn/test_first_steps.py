@@ -12,7 +12,7 @@ from oracles import CELLS
 from torch import Tensor
 from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
-from seq2seq.rnn import LSTM, RecurrentLayers, batch_statistics, fused
+from seq2seq.rnn import LSTM, RNN, RecurrentLayers, batch_statistics, fused
 
 HIDDEN = 70
 LENGTHS = [3, 1, 4, 4, 2, 3]
@@ -185,6 +185,14 @@ def test_a_gpu_takes_the_reference() -> None:
     p = replace(p, weight_hh=on_gpu)
     assert fused.unsupported(p, by_row=True) == "a first_step of each row on a GPU"
     assert fused.unsupported(p) is None
+
+
+def test_a_gpu_has_no_kernel_for_the_separate_terms_of_a_vanilla_cell() -> None:
+    p = RNN(3, 4, norm=BATCH["sequence_input"]).cell_parameters("_l0")
+    assert fused.unsupported(p) is None
+    on_gpu: Any = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
+    p = replace(p, weight_hh=on_gpu)
+    assert fused.unsupported(p) == "norm.terms=separate on a GPU"
 
 
 @needs_compiler

@@ -15,12 +15,6 @@ from seq2seq.rnn import backends as ops
 pytestmark = needs_compiler
 BEYOND = [
     (
-        lambda backend: RNN(
-            3, 4, norm=config("batch", statistics="sequence_input"), backend=backend
-        ),
-        "norm.terms=separate",
-    ),
-    (
         lambda backend: RNN(3, 4, norm=config("layer", terms="separate"), backend=backend),
         "norm.terms=separate",
     ),

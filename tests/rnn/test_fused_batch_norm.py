@@ -12,6 +12,7 @@ from kernel_cases import (
     BFLOAT16,
     FLOAT32,
     INPUTS,
+    SEPARATE,
     batch_norm_results,
     case,
     distances,
@@ -26,13 +27,10 @@ from seq2seq.rnn import RecurrentLayers, recalibrating
 
 pytestmark = needs_compiler
 
-BATCH_CASES = [
-    (cell, statistics)
-    for cell in CELLS
-    for statistics in BATCH
-    if cell in ("lstm", "gru") or statistics != "sequence_input"
-]
-"""The cells and statistics that the kernels support: not the RNN's separate terms."""
+SETTINGS = BATCH | {"separate terms": SEPARATE}
+BATCH_CASES = [(cell, name) for cell in CELLS for name in BATCH]
+BATCH_CASES += [(cell, "separate terms") for cell in ("rnn_tanh", "rnn_relu")]
+"""Cells and settings of batch norm; the other cells have separate terms by default."""
 
 
 def assert_batch_norm_is_right(
@@ -66,7 +64,7 @@ def test_batch_norm_agrees_with_the_reference(
         [5] * 4,
         [12, 12, 3],
     ]  # the last steps have too few rows, or no statistics
-    assert_batch_norm_is_right(layer_of(hidden, BATCH[statistics], cell), batches, given)
+    assert_batch_norm_is_right(layer_of(hidden, SETTINGS[statistics], cell), batches, given)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +75,7 @@ def test_batch_norm_in_layers_and_directions_agrees_with_the_reference(
     cell: str, statistics: str, options: dict[str, Any]
 ) -> None:
     batches = [[9, 1, 4, 4, 7, 7], [5] * 4, [12, 12, 3]]
-    assert_batch_norm_is_right(layer_of(20, BATCH[statistics], cell, **options), batches)
+    assert_batch_norm_is_right(layer_of(20, SETTINGS[statistics], cell, **options), batches)
 
 
 @pytest.mark.parametrize("lengths", [[1] * 4, [8], [1], [6, 6]], ids=str)
@@ -85,7 +83,7 @@ def test_batch_norm_in_layers_and_directions_agrees_with_the_reference(
 def test_batch_norm_of_few_rows_and_steps_agrees_with_the_reference(
     cell: str, statistics: str, lengths: list[int]
 ) -> None:
-    assert_batch_norm_is_right(layer_of(20, BATCH[statistics], cell), [lengths] * 3)
+    assert_batch_norm_is_right(layer_of(20, SETTINGS[statistics], cell), [lengths] * 3)
 
 
 @pytest.mark.parametrize(("cell", "statistics"), BATCH_CASES)
@@ -93,14 +91,14 @@ def test_batch_norm_with_two_threads_agrees_with_the_reference(cell: str, statis
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        assert_batch_norm_is_right(layer_of(257, BATCH[statistics], cell), [[6] * 40] * 3)
+        assert_batch_norm_is_right(layer_of(257, SETTINGS[statistics], cell), [[6] * 40] * 3)
     finally:
         torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(("cell", "statistics"), BATCH_CASES)
 def test_recalibrated_statistics_agree_with_the_reference(cell: str, statistics: str) -> None:
-    layer = layer_of(20, BATCH[statistics], cell)
+    layer = layer_of(20, SETTINGS[statistics], cell)
     drawn = [case(layer, lengths, False) for lengths in ([9, 1, 4, 4, 7], [5] * 4)]
     stored = []
     for backend, dtype in (("fused", torch.float32), ("reference", torch.double)):
@@ -130,7 +128,7 @@ def test_batch_norm_fed_step_by_step_uses_the_statistics_of_each_step() -> None:
 def test_batch_norm_in_bfloat16_agrees_with_the_reference_under_autocast(
     cell: str, statistics: str
 ) -> None:
-    layer = layer_of(100, BATCH[statistics], cell)
+    layer = layer_of(100, SETTINGS[statistics], cell)
     drawn = case(layer, [9, 4, 4, 7, 7, 7, 9, 9], True)
     expected = results(layer, *drawn, torch.double, "reference")
     ours, theirs = (

@@ -10,6 +10,7 @@ from kernel_cases import (
     BATCH_NORM,
     BFLOAT16,
     FLOAT32,
+    SEPARATE,
     batch_norm_results,
     case,
     distances,
@@ -57,6 +58,7 @@ CASES = [(cell, norm, RAGGED, True) for cell in CELLS for norm in ALL_NORMS]
 CASES += [
     ("lstm", norm, lengths, True) for norm in ("layer", "batch") for lengths in ([6] * 5, [1] * 4)
 ]
+CASES += [(cell, SEPARATE, RAGGED, True) for cell in ("rnn_tanh", "rnn_relu")]
 CASES += [(cell, norm, RAGGED, False) for cell in CELLS for norm in ("none", "layer", "batch")]
 
 

@@ -205,7 +205,10 @@ auto with_cell(std::string_view cell, const F& run) {
     if (cell == "rnn_tanh") return run(Tag<TanhColumns<U, P>>());
     if (cell == "rnn_relu") return run(Tag<ReluColumns<U, P>>());
   }
-  TORCH_CHECK(false, "cell=", cell, ": expected lstm, gru, rnn_tanh or rnn_relu");
+  if (cell == "separate_rnn_tanh") return run(Tag<SeparateTanhColumns<U, P>>());
+  if (cell == "separate_rnn_relu") return run(Tag<SeparateReluColumns<U, P>>());
+  TORCH_CHECK(false, "cell=", cell,
+              ": expected lstm, gru, rnn_tanh, rnn_relu, separate_rnn_tanh or separate_rnn_relu");
 }
 
 // Calls run(Tag<the cell with these types>).

@@ -59,6 +59,18 @@ ALWAYS_INLINE float tanh(float x) {
   return less_one / (less_one + 2.0f);
 }
 
+// f of the vanilla cell.
+template <bool kRelu>
+ALWAYS_INLINE float activation(float y) {
+  return kRelu ? (y < 0.0f ? 0.0f : y) : tanh(y);
+}
+
+// dL/dy from d = dL/dh, h = f(y).
+template <bool kRelu>
+ALWAYS_INLINE float through_activation(float d, float h) {
+  return kRelu ? (h > 0.0f ? d : 0.0f) : d * (1.0f - h * h);
+}
+
 ALWAYS_INLINE float as_float(float x) { return x; }
 
 ALWAYS_INLINE float as_float(BFloat16 x) {

@@ -12,7 +12,7 @@ from ..reference import CellParameters, State
 from . import recurrences
 from .operands import Operands, prepare
 from .running import places_with_statistics, record_statistics, running_statistics
-from .vectors import vector_parts
+from .vectors import cell_of, kernel_of, vector_parts
 
 
 def run(
@@ -33,7 +33,7 @@ def run(
         )
     elif isinstance(first_step, Tensor):
         places = layout.time_steps(first_step).clamp(max=places_with_statistics(p) - 1)
-        settings = (layout.sequences, operator_name(p), p.ih.eps, not normalised_before(p))
+        settings = (layout.sequences, kernel_of(p), p.ih.eps, not normalised_before(p))
         output, h_n, c_n = torch.ops.seq2seq.batch_norm_inference(
             *given, *operands.statistics, places, *settings
         )
@@ -65,7 +65,8 @@ def run_at_once(
     batch_norm = p.ih.statistics is not None
     name = "batch_norm_recurrences" if batch_norm else "recurrences"
     settings = column_settings(p, layout) if batch_norm else row_settings(p)
-    call = recurrences.Call(name, p.cell, layout, len(p.weight_ih), settings, len(cells))
+    cell = cell_of(kernel_of(p))
+    call = recurrences.Call(name, cell, layout, len(p.weight_ih), settings, len(cells))
     tensors: list[Tensor | None] = []
     for x, state, p in zip(inputs, states, cells, strict=True):
         tensors += tensors_of(x, state, p)
@@ -129,16 +130,9 @@ def float_state(state: State | None) -> tuple[Tensor | None, Tensor | None]:
     return h_0, c_0
 
 
-def operator_name(p: CellParameters) -> str:
-    """Return the operators' name of a cell, with its nonlinearity."""
-    if p.cell != "rnn":
-        return p.cell
-    return "rnn_relu" if p.activation is torch.relu else "rnn_tanh"
-
-
 def row_settings(p: CellParameters) -> tuple[str, str, float]:
     """Return cell, norm and eps."""
-    return operator_name(p), p.ih.kind, p.ih.eps
+    return kernel_of(p), p.ih.kind, p.ih.eps
 
 
 def column_settings(p: CellParameters, layout: Layout) -> tuple[int, str, float]:
@@ -146,7 +140,7 @@ def column_settings(p: CellParameters, layout: Layout) -> tuple[int, str, float]
     statistics = p.ih.statistics
     assert statistics is not None
     batch_steps = layout.steps_of(statistics.norm.min_rows) if statistics.use_batch else 0
-    return batch_steps, operator_name(p), p.ih.eps
+    return batch_steps, kernel_of(p), p.ih.eps
 
 
 def last_state(p: CellParameters, h_n: Tensor, c_n: Tensor) -> State:

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from ..reference import CellParameters, State
-from .launch import operator_name
 from .running import record_statistics, running_statistics
 from .step_loops import SharedProduct
-from .vectors import vectors
+from .vectors import kernel_of, vectors
 
 
 @dataclass
@@ -46,7 +45,7 @@ def run_step(
         z = steps.hh(h)
     tensors = (u, z, h, c, steps.vectors)
     if p.ih.statistics is None:
-        names = operator_name(p), p.ih.kind
+        names = kernel_of(p), p.ih.kind
         h, c, *_ = _Step.apply(  # type: ignore[no-untyped-call]
             *tensors, "cell_step", (*names, p.ih.eps, True), names
         )
@@ -68,7 +67,7 @@ def _batch_norm(
     if whole:
         u = p.ih(u.float(), 0)
     statistics = running_statistics(p, first_step, 1)
-    settings = (by_batch, operator_name(p), p.ih.eps, not whole)
+    settings = (by_batch, kernel_of(p), p.ih.eps, not whole)
     h, c, mean, var = _Step.apply(  # type: ignore[no-untyped-call]
         u, *others, "batch_norm_step", (*statistics, *settings), settings
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..packing import Layout
 from . import build, second_derivatives
-from .vectors import LENGTHS, PLACES
+from .vectors import LENGTHS, PLACES, cell_of
 
 TENSORS = 6
 """First arguments of a recurrence: u, weight_hh, h_0, c_0, vectors, batch_sizes; all but the last
@@ -218,7 +218,7 @@ def shapes_of_each(
     *settings: Any,
 ) -> list[Tensor]:
     """Return empty outputs of the operator of one recurrence or two: see recurrences.py."""
-    cell = next(s for s in settings if isinstance(s, str)).partition("_")[0]
+    cell = cell_of(next(s for s in settings if isinstance(s, str)))
     with_statistics = shapes_of_one is column_shapes
     count = WEIGHTS + len(PLACES[cell]) + 2 * with_statistics
     found: list[Tensor] = []

@@ -30,10 +30,7 @@ struct RnnRow {
     sum(row, H, scratch);
     const Term<kNorm, float> term{scratch, v.gain, moments<kNorm>(scratch, H, eps)};
 #pragma omp simd
-    for (int64_t j = 0; j < H; ++j) {
-      const float y = term(j) + v.bias[j];
-      h[j] = kRelu ? (y < 0.0f ? 0.0f : y) : tanh(y);
-    }
+    for (int64_t j = 0; j < H; ++j) h[j] = activation<kRelu>(term(j) + v.bias[j]);
     m[0] = term.m;
   }
 
@@ -43,8 +40,7 @@ struct RnnRow {
     float *summed = scratch, *da = scratch + H;
     sum(row, H, summed);
 #pragma omp simd
-    for (int64_t j = 0; j < H; ++j)
-      da[j] = kRelu ? (h[j] > 0.0f ? dh[j] : 0.0f) : dh[j] * (1.0f - h[j] * h[j]);
+    for (int64_t j = 0; j < H; ++j) da[j] = through_activation<kRelu>(dh[j], h[j]);
     add(da, H, sums.bias);
     const Term<kNorm, float> term{summed, v.gain, m[0]};
     back_through_term<kNorm, float>(term, da, 0, H, sums.gain, summed);

@@ -14,7 +14,7 @@ from ..normalization import Term
 from ..packing import Layout
 from ..reference import CellParameters, collected, unroll_inputs
 from ..statistics import BatchStatistics
-from .vectors import LENGTHS
+from .vectors import LENGTHS, cell_of
 
 
 def gradients(
@@ -60,7 +60,7 @@ def _parameters(
     statistics: tuple[Tensor, Tensor, int, bool] | None,
 ) -> CellParameters:
     """Return the parameters of a cell as the equations take them."""
-    name, hidden = cell.partition("_")[0], weight_hh.size(1)
+    name, hidden = cell_of(cell), weight_hh.size(1)
     parts = list(vectors.split([n * hidden for n in LENGTHS[name]]))
     gain_ih, gain_hh = parts[0], None if name == "rnn" else parts[1]
     biases = parts[2:] if name == "gru" else [parts[1 if name == "rnn" else 2], None]
@@ -82,7 +82,7 @@ def _parameters(
         made.append(Term(bias=bias) if plain else Term(norm, gain, bias, eps, lengths, found))
     ih, hh, c = made
     return CellParameters(
-        name,
+        name.removeprefix("separate_"),
         weight_ih=vectors,  # not read: u is given
         weight_hh=weight_hh,
         bias_hh=0.0,
@@ -93,7 +93,7 @@ def _parameters(
         joint_all=False,
         carried=False,
         carried_only=False,
-        activation=torch.relu if cell == "rnn_relu" else torch.tanh,
+        activation=torch.relu if cell.endswith("_relu") else torch.tanh,
         steps=None,
         kept=None,
     )

@@ -26,13 +26,22 @@ struct GruVectors {
       : gain_ih(v), gain_hh(v + 3 * H), bias_ih(v + 6 * H), bias_hh(v + 9 * H) {}
 };
 
-// gain_ih, bias (both in one), each H.
+// Of the sum of both terms: gain_ih, bias (both in one), each H.
 template <typename V>
 struct RnnVectors {
   static constexpr int64_t kCount = 2;
   V gain, bias;
 
   RnnVectors(V v, int64_t H) : gain(v), bias(v + H) {}
+};
+
+// Of separate terms: gain_ih, gain_hh, bias (both in one), each H.
+template <typename V>
+struct SeparateRnnVectors {
+  static constexpr int64_t kCount = 3;
+  V gain_ih, gain_hh, bias;
+
+  SeparateRnnVectors(V v, int64_t H) : gain_ih(v), gain_hh(v + H), bias(v + 2 * H) {}
 };
 
 }  // namespace seq2seq

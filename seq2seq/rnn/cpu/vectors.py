@@ -7,17 +7,40 @@ from torch import Tensor
 
 from ..reference import CellParameters
 
-LENGTHS = {"lstm": (4, 4, 4, 1, 1), "gru": (3, 3, 3, 3), "rnn": (1, 1)}
+LENGTHS = {
+    "lstm": (4, 4, 4, 1, 1),
+    "gru": (3, 3, 3, 3),
+    "rnn": (1, 1),
+    "separate_rnn": (1, 1, 1),
+}
 """Lengths of the vectors of a cell, in multiples of H."""
-PLACES = {"lstm": (0, 1, 2, 2, 3, 4), "gru": (0, 1, 2, 3), "rnn": (0, 1, 1)}
+PLACES = {
+    "lstm": (0, 1, 2, 2, 3, 4),
+    "gru": (0, 1, 2, 3),
+    "rnn": (0, 1, 1),
+    "separate_rnn": (0, 1, 2, 2),
+}
 """The vector to which each gain and bias belongs: gain_ih, gain_hh, bias_ih, bias_hh, gain_c,
 bias_c, as far as a cell has them. Biases of one place are added.
 """
 
 
+def kernel_of(p: CellParameters) -> str:
+    """Return the name by which the operators know a cell; the vanilla cell's has its activation."""
+    if p.cell != "rnn":
+        return p.cell
+    cell = "rnn" if p.hh.gain is None else "separate_rnn"
+    return f"{cell}_relu" if p.activation is torch.relu else f"{cell}_tanh"
+
+
+def cell_of(kernel: str) -> str:
+    """Return the name of a kernel's cell in `LENGTHS` and `PLACES`."""
+    return kernel.removesuffix("_tanh").removesuffix("_relu")
+
+
 def vectors(p: CellParameters) -> Tensor:
     """Return gains and biases in one."""
-    return joined(vector_parts(p), p.cell, p.weight_hh)
+    return joined(vector_parts(p), cell_of(kernel_of(p)), p.weight_hh)
 
 
 def vector_parts(p: CellParameters) -> tuple[Tensor | None, ...]:
@@ -28,10 +51,10 @@ def vector_parts(p: CellParameters) -> tuple[Tensor | None, ...]:
     """
     with_input = p.ih.statistics is None or not p.ih.statistics.whole_sequence
     bias_ih = p.ih.bias if with_input else None
-    if p.cell == "rnn":
+    if p.cell == "rnn" and p.hh.gain is None:
         return p.ih.gain, bias_ih, p.hh.bias
     parts = p.ih.gain, p.hh.gain, bias_ih, p.hh.bias
-    return parts if p.cell == "gru" else (*parts, p.c.gain, p.c.bias)
+    return (*parts, p.c.gain, p.c.bias) if p.cell == "lstm" else parts
 
 
 def joined(parts: Sequence[Tensor | None], cell: str, like: Tensor) -> Tensor:

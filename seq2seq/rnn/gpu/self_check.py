@@ -37,7 +37,8 @@ from torch import Tensor, nn
 
 from .. import fused, reference
 from ..config import NormConfig, NormKind
-from ..cpu.launch import normalised_before, operator_name
+from ..cpu.launch import normalised_before
+from ..cpu.vectors import kernel_of
 from ..normalization import Term
 from ..packing import Layout
 from ..precision import product_dtype
@@ -104,7 +105,7 @@ def failure(p: CellParameters) -> str | None:
     """
     kind = Kind(
         p.weight_hh.device,
-        operator_name(p),
+        kernel_of(p),
         p.ih.kind,
         p.ih.eps,
         p.weight_hh.size(1),
