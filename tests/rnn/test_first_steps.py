@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from kernel_cases import BATCH, FLOAT32, INPUTS, distances, layer_of, needs_compiler, small
-from oracles import CELLS
+from oracles import CELLS, config
 from torch import Tensor
 from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
@@ -187,12 +187,18 @@ def test_a_gpu_takes_the_reference() -> None:
     assert fused.unsupported(p) is None
 
 
-def test_a_gpu_has_no_kernel_for_the_separate_terms_of_a_vanilla_cell() -> None:
-    p = RNN(3, 4, norm=BATCH["sequence_input"]).cell_parameters("_l0")
+@pytest.mark.parametrize(
+    ("layer", "what"),
+    [
+        (RNN(3, 4, norm=BATCH["sequence_input"]), "norm.terms=separate on a GPU"),
+        (LSTM(3, 4, norm=config("layer", cell="none")), "norm.cell=none on a GPU"),
+    ],
+)
+def test_a_gpu_lacks_some_kernels_of_the_cpu(layer: RecurrentLayers, what: str) -> None:
+    p = layer.cell_parameters("_l0")
     assert fused.unsupported(p) is None
     on_gpu: Any = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
-    p = replace(p, weight_hh=on_gpu)
-    assert fused.unsupported(p) == "norm.terms=separate on a GPU"
+    assert fused.unsupported(replace(p, weight_hh=on_gpu)) == what
 
 
 @needs_compiler

@@ -43,10 +43,6 @@ BEYOND = [
         "norm.cell=carried_only",
     ),
     (
-        lambda backend: LSTM(3, 4, norm=config("rms", cell="none"), backend=backend),
-        "norm.cell=none",
-    ),
-    (
         lambda backend: LSTM(3, 4, norm=config("rms", group="gate"), backend=backend),
         "norm.group=gate",
     ),

@@ -199,6 +199,7 @@ struct Tag {
 template <typename U, typename P, typename F>
 auto with_cell(std::string_view cell, const F& run) {
   if (cell == "lstm") return run(Tag<LstmColumns<U, P>>());
+  if (cell == "lstm_plain_cell") return run(Tag<PlainCellColumns<U, P>>());
   if (cell == "gru") return run(Tag<GruColumns<U, P>>());
   if constexpr (std::is_same_v<U, P>) {  // the sum of both terms is normalised, never the input
                                          // term alone
@@ -208,7 +209,8 @@ auto with_cell(std::string_view cell, const F& run) {
   if (cell == "separate_rnn_tanh") return run(Tag<SeparateTanhColumns<U, P>>());
   if (cell == "separate_rnn_relu") return run(Tag<SeparateReluColumns<U, P>>());
   TORCH_CHECK(false, "cell=", cell,
-              ": expected lstm, gru, rnn_tanh, rnn_relu, separate_rnn_tanh or separate_rnn_relu");
+              ": expected lstm, lstm_plain_cell, gru, rnn_tanh, rnn_relu, separate_rnn_tanh or "
+              "separate_rnn_relu");
 }
 
 // Calls run(Tag<the cell with these types>).
@@ -323,7 +325,7 @@ Gradients batch_norm_recurrence_backward(
     std::string_view cell, double eps, bool normalises_input, bool weight_grad) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   const Kept kept{u.contiguous(), weight_hh, contiguous(h_0), contiguous(c_0), output, z, c};
-  const Incoming incoming(d_output, d_h_n, cell == "lstm" ? d_c_n : std::nullopt, kept, sequences);
+  const Incoming incoming(d_output, d_h_n, has_cell(cell) ? d_c_n : std::nullopt, kept, sequences);
   return with_types(u, weight_hh, cell, [&](auto tag) {
     using Cell = typename decltype(tag)::type;
     return backward<Cell>(incoming, kept, vectors.contiguous(), mean, var,

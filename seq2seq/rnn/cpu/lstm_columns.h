@@ -1,4 +1,5 @@
-// The LSTM's features with batch norm: lstm_step of ../reference.py, forward and backward.
+// The LSTM's features with batch norm, which the cell state may be without: lstm_step of
+// ../reference.py, forward and backward.
 #pragma once
 
 #include "columns.h"
@@ -6,7 +7,7 @@
 
 namespace seq2seq {
 
-template <typename U, typename P>
+template <typename U, typename P, bool kNormalisesCell = true>
 struct LstmColumns {
   using Input = U;
   using Products = P;
@@ -14,16 +15,17 @@ struct LstmColumns {
   using Vectors = LstmVectors<V>;
   using Layer = ColumnLayer<Vectors<const float*>>;
   static constexpr int64_t kGates = 4;  // i f g o
-  static constexpr int64_t kStatistics =
-      9;  // times H: of the input term, the recurrent term and the cell
+  // Times H: of the input term, the recurrent term and the cell.
+  static constexpr int64_t kStatistics = kNormalisesCell ? 9 : 8;
   static constexpr bool kHasCell = true;
   static constexpr bool kSameTerms = false;
   static constexpr int64_t kBackwardScratch = 5;  // times H
 
   static ColumnTerm<float> cell_term(const Layer& l, const ColumnStep<U, P>& s, int64_t first,
                                      int64_t width, bool own) {
-    const int64_t H = l.hidden;
-    return {s, s.c + first, H, width, l.gain_c + first, 2 * kGates * H + first, own, l.eps};
+    const int64_t H = l.hidden, at = 2 * kGates * H + first;
+    const float* gain = kNormalisesCell ? l.gain_c + first : nullptr;
+    return {s, s.c + first, H, width, gain, at, own, l.eps};
   }
 
   static void forward(const Layer& l, const ColumnStep<U, P>& s, int64_t first, int64_t width) {
@@ -119,5 +121,8 @@ struct LstmColumns {
     }
   }
 };
+
+template <typename U, typename P>
+using PlainCellColumns = LstmColumns<U, P, false>;
 
 }  // namespace seq2seq

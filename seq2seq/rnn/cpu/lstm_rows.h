@@ -1,5 +1,5 @@
-// The LSTM's row: lstm_step of ../reference.py with no norm, layer norm or rms norm, forward and
-// backward.
+// The LSTM's row: lstm_step of ../reference.py with no norm, layer norm or rms norm, which the cell
+// state may be without, forward and backward.
 #pragma once
 
 #include "rows.h"
@@ -7,7 +7,7 @@
 
 namespace seq2seq {
 
-template <Norm kNorm, typename P>
+template <Norm kNorm, typename P, Norm kCellNorm = kNorm>
 struct LstmRow {
   static constexpr int64_t kGates = 4;    // i f g o
   static constexpr int64_t kMoments = 3;  // of the input term, the recurrent term and the cell
@@ -30,7 +30,7 @@ struct LstmRow {
     } else {
       activate<false>(v, row, H, ih, hh, c, o, gates);
     }
-    const Term<kNorm, float> cell{c, v.gain_c, moments<kNorm>(c, H, eps)};
+    const Term<kCellNorm, float> cell{c, v.gain_c, moments<kCellNorm>(c, H, eps)};
 #pragma omp simd
     for (int64_t j = 0; j < H; ++j) h[j] = o[j] * tanh(cell(j) + v.bias_c[j]);
     m[0] = ih.m;
@@ -81,7 +81,7 @@ struct LstmRow {
                        const float* c, const float*, const P* kept, const float* dh, float* carried,
                        float* scratch, P* du, P* dz, const Vectors<float*> sums) {
     const Term<kNorm, P> ih{row.u, v.gain_ih, m[0]}, hh{row.z, v.gain_hh, m[1]};
-    const Term<kNorm, float> cell{c, v.gain_c, m[2]};
+    const Term<kCellNorm, float> cell{c, v.gain_c, m[2]};
     const Gates gate{v, ih, hh, kept};
     float *da = scratch, *d_cell = scratch + 4 * H;
 #pragma omp simd
@@ -92,7 +92,7 @@ struct LstmRow {
       d_cell[j] = dh[j] * o * (1.0f - squashed * squashed);
     }
     add(d_cell, H, sums.bias_c);
-    back_through_term<kNorm, float>(cell, d_cell, 0, H, sums.gain_c, d_cell);
+    back_through_term<kCellNorm, float>(cell, d_cell, 0, H, sums.gain_c, d_cell);
 #pragma omp simd
     for (int64_t j = 0; j < H; ++j) {
       const float i = gate.squashed(j), f = gate.squashed(H + j), g = gate.written(2 * H + j);
@@ -107,5 +107,8 @@ struct LstmRow {
     if constexpr (!kSameTerms) back_through_term<kNorm, P>(hh, da, 0, 4 * H, sums.gain_hh, dz);
   }
 };
+
+template <Norm kNorm, typename P>
+using PlainCellRow = LstmRow<kNorm, P, Norm::none>;
 
 }  // namespace seq2seq

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..packing import Layout
 from . import build, second_derivatives
-from .vectors import LENGTHS, PLACES, cell_of
+from .vectors import LENGTHS, PLACES, cell_of, has_cell
 
 TENSORS = 6
 """First arguments of a recurrence: u, weight_hh, h_0, c_0, vectors, batch_sizes; all but the last
@@ -23,7 +23,7 @@ have gradients.
 """
 WEIGHTS = 5
 """First tensors of a recurrence with its input term: x, weight_ih, weight_hh, h_0, c_0."""
-MOMENTS = {"lstm": 6, "gru": 8, "rnn_tanh": 2, "rnn_relu": 2}
+MOMENTS = {"lstm": 6, "lstm_plain_cell": 6, "gru": 8, "rnn_tanh": 2, "rnn_relu": 2}
 """Numbers saved per row: mean and 1 / sqrt(var + eps) of each normalised part."""
 
 LOCK = threading.Lock()
@@ -116,7 +116,7 @@ def row_shapes(
 ) -> tuple[Tensor, ...]:
     """Return empty outputs of seq2seq::recurrence."""
     moments = vectors.new_empty(u.size(0) if save else 0, MOMENTS[cell])
-    return *shapes(u, weight_hh, vectors, sequences, cell == "lstm", save), moments
+    return *shapes(u, weight_hh, vectors, sequences, has_cell(cell), save), moments
 
 
 def column_shapes(
@@ -136,7 +136,7 @@ def column_shapes(
     save: bool,
 ) -> tuple[Tensor, ...]:
     """Return empty outputs of seq2seq::batch_norm_recurrence."""
-    first = shapes(u, weight_hh, vectors, sequences, cell == "lstm", save)
+    first = shapes(u, weight_hh, vectors, sequences, has_cell(cell), save)
     return *first, torch.empty_like(mean), torch.empty_like(var)
 
 
@@ -155,7 +155,7 @@ def inference_shapes(
     *settings: Any,
 ) -> tuple[Tensor, ...]:
     """Return empty outputs of seq2seq::batch_norm_inference."""
-    return shapes(u, weight_hh, vectors, sequences, cell == "lstm", False)[:3]
+    return shapes(u, weight_hh, vectors, sequences, has_cell(cell), False)[:3]
 
 
 def shapes(
@@ -198,13 +198,14 @@ def backward_shapes(
 ) -> tuple[Tensor, ...]:
     """Return empty outputs of an operator's backward pass."""
     sequences, *settings = [i for i in inputs if not isinstance(i, Tensor)]
-    has_cell, weight_grad, hidden = "lstm" in settings, settings[-1], weight_hh.size(1)
+    cell = next(s for s in settings if isinstance(s, str))
+    weight_grad, hidden = settings[-1], weight_hh.size(1)
     dweight = torch.empty_like(weight_hh) if weight_grad else weight_hh.new_empty(0)
     return (
         torch.empty_like(u),
         dweight,
         output.new_empty(sequences, hidden),
-        output.new_empty(sequences if has_cell else 0, hidden),
+        output.new_empty(sequences if has_cell(cell) else 0, hidden),
         torch.empty_like(vectors),
     )
 

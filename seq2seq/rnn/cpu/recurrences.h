@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "steps.h"
+#include "vectors.h"
 
 namespace seq2seq {
 
@@ -31,7 +32,7 @@ struct Parts {
   std::vector<int64_t> lengths;  // of each place, in multiples of H
 
   static Parts of(std::string_view cell) {
-    if (cell == "lstm") return {4, {0, 1, 2, 2, 3, 4}, {4, 4, 4, 1, 1}};
+    if (has_cell(cell)) return {4, {0, 1, 2, 2, 3, 4}, {4, 4, 4, 1, 1}};
     if (cell == "gru") return {3, {0, 1, 2, 3}, {3, 3, 3, 3}};
     if (cell.substr(0, 8) == "separate") return {1, {0, 1, 2, 2}, {1, 1, 1}};
     return {1, {0, 1, 1}, {1, 1}};

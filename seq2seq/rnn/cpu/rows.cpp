@@ -191,9 +191,11 @@ auto with_norm(std::string_view norm, const F& run) {
 template <typename P, typename F>
 auto with_cell(std::string_view cell, std::string_view norm, const F& run) {
   if (cell == "lstm") return with_norm<P, LstmRow>(norm, run);
+  if (cell == "lstm_plain_cell") return with_norm<P, PlainCellRow>(norm, run);
   if (cell == "gru") return with_norm<P, GruRow>(norm, run);
   if (cell == "rnn_tanh") return with_norm<P, TanhRow>(norm, run);
-  TORCH_CHECK(cell == "rnn_relu", "cell=", cell, ": expected lstm, gru, rnn_tanh or rnn_relu");
+  TORCH_CHECK(cell == "rnn_relu", "cell=", cell,
+              ": expected lstm, lstm_plain_cell, gru, rnn_tanh or rnn_relu");
   return with_norm<P, ReluRow>(norm, run);
 }
 
@@ -260,7 +262,7 @@ Gradients recurrence_backward(const OptionalTensor& d_output, const OptionalTens
                               std::string_view norm, double eps, bool weight_grad) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   const Kept kept{u.contiguous(), weight_hh, contiguous(h_0), contiguous(c_0), output, z, c};
-  const Incoming incoming(d_output, d_h_n, cell == "lstm" ? d_c_n : std::nullopt, kept, sequences);
+  const Incoming incoming(d_output, d_h_n, has_cell(cell) ? d_c_n : std::nullopt, kept, sequences);
   return with_types(u, weight_hh, cell, norm, [&](auto tag, auto type) {
     using Cell = typename decltype(tag)::type;
     return backward<Cell, decltype(type)>(incoming, kept, vectors.contiguous(), moments,

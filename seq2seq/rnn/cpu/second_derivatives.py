@@ -70,7 +70,7 @@ def _parameters(
     terms = [
         (gain_ih if normalises_input else None, biases[0], segments),
         (gain_hh, biases[1], segments),
-        (parts[3], parts[4], [hidden]) if name == "lstm" else (None, None, [hidden]),
+        (parts[3], parts[4], [hidden]) if cell == "lstm" else (None, None, [hidden]),
     ]
     made, place = [], 0
     for gain, bias, lengths in terms:

@@ -3,8 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 namespace seq2seq {
+
+// Whether a kernel's cell has a state c beside h.
+inline bool has_cell(std::string_view cell) { return cell.substr(0, 4) == "lstm"; }
 
 // gain_ih, gain_hh, bias (both in one), each 4H; gain_c, bias_c, each H.
 template <typename V>

@@ -1,5 +1,6 @@
 """Gains and biases of a cell in one vector, as vectors.h has them."""
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -26,7 +27,12 @@ bias_c, as far as a cell has them. Biases of one place are added.
 
 
 def kernel_of(p: CellParameters) -> str:
-    """Return the name by which the operators know a cell; the vanilla cell's has its activation."""
+    """Return the name by which the operators know a cell and where its norms are.
+
+    lstm_plain_cell is the LSTM with norm.cell=none; the vanilla cell's name has its activation.
+    """
+    if p.cell == "lstm" and p.ih.kind != "none" and p.c.gain is None:
+        return "lstm_plain_cell"
     if p.cell != "rnn":
         return p.cell
     cell = "rnn" if p.hh.gain is None else "separate_rnn"
@@ -35,7 +41,12 @@ def kernel_of(p: CellParameters) -> str:
 
 def cell_of(kernel: str) -> str:
     """Return the name of a kernel's cell in `LENGTHS` and `PLACES`."""
-    return kernel.removesuffix("_tanh").removesuffix("_relu")
+    return re.sub("_(tanh|relu|plain_cell)$", "", kernel)
+
+
+def has_cell(kernel: str) -> bool:
+    """Return whether a kernel's cell has a state c beside h."""
+    return cell_of(kernel) == "lstm"
 
 
 def vectors(p: CellParameters) -> Tensor:
