@@ -21,6 +21,7 @@ from .evaluation import use_best
 from .finish import finish_run
 from .new_end import check_new_end
 from .optimizer import learning_rate
+from .other_work import OtherWork
 from .processes import is_main, joined
 from .reading import read_results, reading_due
 from .reporting import heading, log_interval, show_progress, summary
@@ -75,6 +76,7 @@ def fit(state: TrainingState, logbook: Logbook) -> None:
     state.model.train()
     groups = update_batches(state)
     received: list[int] = []
+    other_work = OtherWork()
     with on_stop(received.append):
         while not state.is_over():
             group = next(groups)
@@ -90,6 +92,7 @@ def fit(state: TrainingState, logbook: Logbook) -> None:
             show_progress(state, logbook)
             if is_due(config.trainer.log_every, progress.update):
                 log_interval(state, logbook, rate, gradient_norm)
+                logbook.remark("other work", other_work.remark(state.device))
             if validation_due(state):
                 validate(state, logbook)
                 save(state, logbook)
