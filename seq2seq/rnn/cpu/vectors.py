@@ -1,6 +1,5 @@
 """Gains and biases of a cell in one vector, as vectors.h has them."""
 
-import re
 from collections.abc import Sequence
 
 import torch
@@ -41,7 +40,9 @@ def kernel_of(p: CellParameters) -> str:
 
 def cell_of(kernel: str) -> str:
     """Return the name of a kernel's cell in `LENGTHS` and `PLACES`."""
-    return re.sub("_(tanh|relu|plain_cell)$", "", kernel)
+    for suffix in ("_tanh", "_relu", "_plain_cell"):
+        kernel = kernel.removesuffix(suffix)
+    return kernel
 
 
 def has_cell(kernel: str) -> bool:
