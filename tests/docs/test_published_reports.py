@@ -27,12 +27,8 @@ def explained() -> dict[str, str]:
     return {markdown(term): markdown(meaning) for term, meaning in terms.items()}
 
 
-MAPS = ("gradient_flow", "robustness", "batch_norm")
-"""The experiments whose report is in docs/results/maps; quick is of an earlier version without them."""
-
-
-def test_the_reports_are_those_of_make_results_and_of_the_maps() -> None:
-    assert REPORTS.keys() == {"compare", "quick", "maps"}
+def test_the_reports_are_those_of_make_results() -> None:
+    assert REPORTS.keys() == {"compare", "quick"}
 
 
 @pytest.mark.parametrize("name", REPORTS)
@@ -41,8 +37,7 @@ def test_the_terms_are_explained_as_the_program_does(name: str) -> None:
     shown = dict(re.findall(r"^- \*\*(.+?)\*\*: (.+)$", after, re.M))
     assert found
     assert len(shown) > 10
-    earlier = {"reported only", "lstm, rnn"} if name == "quick" else set()
-    assert {k: v for k, v in shown.items() if k not in earlier}.items() <= explained().items()
+    assert shown.items() <= explained().items()
 
 
 @pytest.mark.parametrize("name", REPORTS)
@@ -52,12 +47,11 @@ def test_versions_are_named(name: str) -> None:
 
 
 def test_the_claims_are_those_of_the_experiments() -> None:
-    assert f"\n{markdown(texts()['rule'])}\n" in REPORTS["maps"]
-    assert "There is no correction for the number of rows" in REPORTS["quick"]
-    for name, experiment in EXPERIMENTS.items():
-        text = REPORTS["maps" if name in MAPS else "quick"]
-        assert f"\nSource: {markdown(experiment.statement.source)}\n" in text
-        assert f"\nRefuted if: {markdown(experiment.statement.refuted_if)}\n" in text
+    report = REPORTS["quick"]
+    assert f"\n{markdown(texts()['rule'])}\n" in report
+    for experiment in EXPERIMENTS.values():
+        assert f"\nSource: {markdown(experiment.statement.source)}\n" in report
+        assert f"\nRefuted if: {markdown(experiment.statement.refuted_if)}\n" in report
 
 
 def test_a_report_that_was_written_does_not_fail_the_spelling_check(tmp_path: Path) -> None:
