@@ -220,7 +220,7 @@ def refused(first: Sequence[Any]) -> list[tuple[tuple[Any, ...], str]]:
         ),
         (
             (u, weight, h, c, vectors, sizes, count, "rnn", norm),
-            "cell=rnn: expected lstm, .*gru, rnn_tanh or rnn_relu",
+            "cell=rnn: expected lstm, (lstm_plain_cell, )?gru, rnn_tanh or rnn_relu",
         ),
         (
             (u, weight, h, c, vectors[1:], sizes, count, cell, norm),

@@ -237,7 +237,11 @@ VECTORS = torch.zeros(14 * HIDDEN)
         ({"h": torch.zeros(2, 3)}, r"expected float states \(2, 10\), got \[2, 3\]"),
         ({"c": STATE.double()}, r"expected float states \(2, 10\), got \[2, 10\] of type Double"),
         ({"vectors": torch.zeros(3)}, "expected float vectors of 140 elements, got 3"),
-        ({"cell": "mlp"}, "cell=mlp: expected lstm, lstm_plain_cell, gru, rnn_tanh"),
+        (
+            {"cell": "mlp"},
+            "cell=mlp: expected lstm, lstm_plain_cell, gru, "
+            "rnn_tanh(, rnn_relu, separate_rnn_tanh)? or (separate_)?rnn_relu",
+        ),
         ({"u": U.double(), "z": None}, "expected products in float or bfloat16, got Double"),
     ],
     ids=str,
