@@ -44,6 +44,11 @@ BATCH = {
 }
 SEPARATE = config("batch", terms="separate", min_rows=3)
 """Batch norm of the vanilla cell that has a norm for each term at every step."""
+PLAIN_CELL = {
+    norm: config(norm, cell="none", min_rows=3) if norm == "batch" else config(norm, cell="none")
+    for norm in ("layer", "rms", "batch")
+}
+"""Norms of the LSTM that leave its cell state alone, by their kind."""
 Case = tuple[list[Tensor], list[Tensor], list[Tensor]]
 """Sentences, initial states, and upstream gradients of output and last states."""
 Results = dict[str, Tensor | None]
@@ -154,7 +159,15 @@ def batch_norm_results(
     return found | {name: b.double() for name, b in ran[0].named_buffers()}, ran[0]
 
 
-STATISTICS = {"lstm": 9, "gru": 6, "rnn_tanh": 1, "rnn_relu": 1}
+STATISTICS = {
+    "lstm": 9,
+    "lstm_plain_cell": 8,
+    "gru": 6,
+    "rnn_tanh": 1,
+    "rnn_relu": 1,
+    "separate_rnn_tanh": 2,
+    "separate_rnn_relu": 2,
+}
 """The width of the statistics of a step, in multiples of the hidden size."""
 
 
@@ -176,8 +189,21 @@ def batch_arguments(
     return *tensors, mean, var, sequences, 2, cell, eps, normalises_input, save
 
 
-SIZES = {"lstm": (4, 14), "gru": (3, 12), "rnn_tanh": (1, 2), "rnn_relu": (1, 2)}
+SIZES = {
+    "lstm": (4, 14),
+    "lstm_plain_cell": (4, 14),
+    "gru": (3, 12),
+    "rnn_tanh": (1, 2),
+    "rnn_relu": (1, 2),
+}
 """The number of gates of a cell, and the length of its vectors in multiples of the hidden size."""
+COLUMN_SIZES = {**SIZES, "separate_rnn_tanh": (1, 3), "separate_rnn_relu": (1, 3)}
+"""Those of cells with batch norm."""
+
+
+def has_c(cell: str) -> bool:
+    """Return whether a cell has a state c beside h."""
+    return cell.startswith("lstm")
 
 
 def arguments(
@@ -190,13 +216,13 @@ def arguments(
 ) -> tuple[Any, ...]:
     """Return arguments of seq2seq::recurrence."""
     torch.manual_seed(0)
-    sizes, (gates, vectors) = [3, 3, 1], SIZES[cell]
+    sizes, (gates, vectors) = [3, 3, 1], COLUMN_SIZES[cell]
     u, weight = (
         torch.randn(sum(sizes), gates * hidden, dtype=dtype),
         torch.randn(gates * hidden, hidden, dtype=dtype),
     )
     state = [
-        torch.randn(3, hidden) if given and part in ("hc" if cell == "lstm" else "h") else None
+        torch.randn(3, hidden) if given and part in ("hc" if has_c(cell) else "h") else None
         for part in "hc"
     ]
     tensors = [
@@ -220,7 +246,7 @@ def refused(first: Sequence[Any]) -> list[tuple[tuple[Any, ...], str]]:
         ),
         (
             (u, weight, h, c, vectors, sizes, count, "rnn", norm),
-            "cell=rnn: expected lstm, (lstm_plain_cell, )?gru, rnn_tanh or rnn_relu",
+            "cell=rnn: expected lstm, lstm_plain_cell, gru, rnn_tanh or rnn_relu",
         ),
         (
             (u, weight, h, c, vectors[1:], sizes, count, cell, norm),

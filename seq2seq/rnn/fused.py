@@ -1,8 +1,8 @@
 """Fused kernels: `recurrence` with the signature of `reference.recurrence`.
 
 The kernels of cpu/ run on the CPU and those of gpu/ on NVIDIA GPUs. They support every cell with
-its default placements and terms of the norm. Those of the CPU also have the LSTM with
-norm.cell=none, and batch norm of the vanilla cell with separate terms.
+its default placements and terms of the norm, the LSTM with norm.cell=none, and batch norm of the
+vanilla cell with separate terms.
 """
 
 import torch
@@ -26,16 +26,13 @@ def unsupported(p: CellParameters, by_row: bool = False) -> str | None:
     """
     device, dtype, normalised = p.weight_hh.device, p.weight_hh.dtype, p.ih.kind != "none"
     products = product_dtype(p.weight_hh)
-    plain_cell = normalised and p.c.gain is None and p.cell == "lstm"
-    separate_rnn = normalised and not p.joint and p.cell == "rnn"
+    separate_rnn = normalised and not p.joint and p.cell == "rnn" and p.ih.kind != "batch"
     cases = {  # formatted only where one holds, since every call comes here
         "norm.terms=joint_all": p.joint_all,
         "norm.terms=joint": p.joint and p.cell != "rnn",
-        "norm.terms=separate": separate_rnn and p.ih.kind != "batch",
-        "norm.terms=separate on a GPU": separate_rnn and device.type == "cuda",
+        "norm.terms=separate": separate_rnn,
         "norm.cell=carried_only": p.carried_only,  # the narrower case comes first
         "norm.cell=carried": p.carried,
-        "norm.cell=none on a GPU": plain_cell and device.type == "cuda",
         "norm.group=gate": len(p.ih.segments) > SEGMENTS[p.cell],
         "norm.sync in several processes": p.is_shared,
         "device {device}": device.type not in DEVICES,

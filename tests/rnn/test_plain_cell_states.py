@@ -1,5 +1,6 @@
 """The LSTM whose cell state has no norm (norm.cell=none), in the fused CPU kernels."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from kernel_cases import (
     BATCH_NORM,
     BFLOAT16,
     FLOAT32,
+    PLAIN_CELL,
     batch_norm_results,
     case,
     distances,
@@ -15,20 +17,20 @@ from kernel_cases import (
     needs_compiler,
     results,
 )
-from oracles import config
 from torch import Tensor
 
 from seq2seq.rnn import LSTM, LSTMCell, NormConfig, RecurrentLayers
+from seq2seq.rnn.config import Statistics
 from seq2seq.rnn.cpu.step_loops import stepwise
 
 pytestmark = needs_compiler
 
 RAGGED = [9, 1, 4, 4, 7, 7]
 NORMS: dict[str, NormConfig] = {
-    "layer": config("layer", cell="none"),
-    "rms": config("rms", cell="none"),
+    "layer": PLAIN_CELL["layer"],
+    "rms": PLAIN_CELL["rms"],
     **{
-        f"batch {statistics}": config("batch", cell="none", statistics=statistics, min_rows=3)
+        f"batch {statistics}": replace(PLAIN_CELL["batch"], statistics=Statistics(statistics))
         for statistics in ("per_step", "sequence_input", "shared")
     },
 }

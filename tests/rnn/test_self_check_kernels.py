@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 import triton_cases
-from kernel_cases import BATCH, layer_of
+from kernel_cases import BATCH, PLAIN_CELL, SEPARATE, layer_of
 from triton_cases import DEVICE, kernels_in_layers
 from triton_cases import interpreted as interpreted  # the fixture of MARKS
 
@@ -15,12 +15,15 @@ from seq2seq.rnn.cpu import operators
 from seq2seq.rnn.gpu import elementwise, rnn, self_check
 
 pytestmark = triton_cases.MARKS
+PLACES = {**BATCH, "plain cell": PLAIN_CELL["batch"], "separate": SEPARATE}
 KINDS = [
     ("lstm", "layer", False),
     ("gru", "sequence_input", True),
     ("rnn_tanh", "layer", True),
     ("rnn_tanh", "per_step", False),
     ("rnn_relu", "none", False),
+    ("lstm", "plain cell", False),
+    ("rnn_tanh", "separate", False),
 ]
 """The interpreter takes some seconds for an LSTM or a GRU."""
 SLOW = [
@@ -60,7 +63,7 @@ def checked(layer: RecurrentLayers, autocast: bool = False) -> str | None:
     [*KINDS, *(pytest.param(*kind, marks=pytest.mark.slow) for kind in SLOW)],
 )
 def test_the_kernels_agree(cell: str, norm: str, autocast: bool) -> None:
-    assert checked(layer_of(3, BATCH.get(norm, norm), cell), autocast) is None
+    assert checked(layer_of(3, PLACES.get(norm, norm), cell), autocast) is None
 
 
 def test_a_wrong_kernel_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The GPU kernels in a layer: results and gradients against the float64 reference."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from kernel_cases import (
     BFLOAT16,
     FLOAT32,
     NORMS,
+    PLAIN_CELL,
+    SEPARATE,
     batch_norm_results,
     case,
     distances,
@@ -24,8 +27,17 @@ from triton_cases import DEVICE, case_on, kernels_in_layers, kernels_results, on
 from triton_cases import interpreted as interpreted  # the fixture of MARKS
 
 from seq2seq.rnn import LSTM, RecurrentLayers
+from seq2seq.rnn.config import Statistics
 
 pytestmark = triton_cases.MARKS
+OTHER_BATCH = {
+    "plain cell": PLAIN_CELL["batch"],
+    "plain cell, sequence_input": replace(
+        PLAIN_CELL["batch"], statistics=Statistics.sequence_input
+    ),
+    "separate": SEPARATE,
+}
+"""Batch norm in other places than the usual ones."""
 
 
 def assert_kernels_are_right(
@@ -57,6 +69,13 @@ def test_lengths_of_all_kinds_agree_with_the_reference(cell: str, lengths: list[
 @few({"cell": CELLS, "norm": ["none", "layer"]})
 def test_without_biases_results_agree_with_the_reference(cell: str, norm: str) -> None:
     assert_kernels_are_right(layer_of(4, norm, cell, bias=False), True, [2, 1])
+
+
+@few({"norm": ["layer", "rms"], "given": [True, False], "bias": [True, False]})
+def test_a_cell_state_without_a_norm_agrees_with_the_reference(
+    norm: str, given: bool, bias: bool
+) -> None:
+    assert_kernels_are_right(layer_of(17, PLAIN_CELL[norm], bias=bias), given, [4, 1, 2, 2])
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
@@ -124,13 +143,18 @@ def test_bfloat16_agrees_with_the_reference_under_autocast(cell: str, norm: str)
         ("rnn_tanh", "per_step", 9, True),
         ("rnn_tanh", "shared", 7, False),
         ("rnn_relu", "per_step", 9, False),
+        ("lstm", "plain cell", 9, True),
+        ("lstm", "plain cell, sequence_input", 7, False),
+        ("rnn_tanh", "separate", 9, True),
+        ("rnn_relu", "separate", 7, False),
+        ("rnn_tanh", "sequence_input", 9, True),
     ],
 )
 def test_batch_norm_agrees_with_the_reference(
     cell: str, statistics: str, hidden: int, given: bool
 ) -> None:
     """Two training batches, then one in eval mode, whose last steps have no statistics."""
-    layer = layer_of(hidden, BATCH[statistics], cell)
+    layer = layer_of(hidden, (BATCH | OTHER_BATCH)[statistics], cell)
     layers = [copy.deepcopy(layer).float().to(DEVICE), layer]
     for lengths, training in (([3, 1, 2, 3, 2], True), ([2] * 4, True), ([3, 3, 1], False)):
         drawn, found = case(layer, lengths, given), []
@@ -156,12 +180,14 @@ def test_batch_norm_agrees_with_the_reference(
         ("gru", "sequence_input"),
         ("rnn_tanh", "per_step"),
         ("rnn_relu", "per_step"),
+        ("lstm", "plain cell"),
+        ("rnn_tanh", "separate"),
     ],
 )
 def test_batch_norm_in_bfloat16_agrees_with_the_reference_under_autocast(
     cell: str, statistics: str
 ) -> None:
-    layer = layer_of(8, BATCH[statistics], cell)
+    layer = layer_of(8, (BATCH | OTHER_BATCH)[statistics], cell)
     drawn = case(layer, [2, 2, 2, 1, 2, 1, 2, 2], True)
     expected = results(layer, *drawn, torch.double, "reference")
     ours, theirs = (

@@ -6,7 +6,15 @@ import pytest
 import torch
 import triton_cases
 from combinations import few
-from kernel_cases import BFLOAT16, NORMS, SIZES, arguments, batch_arguments
+from kernel_cases import (
+    BFLOAT16,
+    COLUMN_SIZES,
+    NORMS,
+    SIZES,
+    arguments,
+    batch_arguments,
+    has_c,
+)
 from triton_cases import (
     COLUMN_OUTPUTS,
     DEVICE,
@@ -37,7 +45,7 @@ needs_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="no GPU")
 )
 def test_every_output_agrees_with_the_cpu_operator(cell: str, norm: str, given: bool) -> None:
     args = detached(arguments(norm, cell=cell, given=given))
-    assert_as_cpp("recurrence", args, upstream_of(6, args[5], cell == "lstm"), ROW_OUTPUTS)
+    assert_as_cpp("recurrence", args, upstream_of(6, args[5], has_c(cell)), ROW_OUTPUTS)
 
 
 @pytest.mark.parametrize("cell", SIZES)
@@ -46,7 +54,7 @@ def test_every_output_agrees_with_the_cpu_operator_in_bfloat16(cell: str) -> Non
     assert_as_cpp(
         "recurrence",
         args,
-        upstream_of(6, args[5], cell == "lstm"),
+        upstream_of(6, args[5], has_c(cell)),
         ROW_OUTPUTS,
         BFLOAT16,
     )
@@ -66,17 +74,17 @@ def test_a_gradient_into_only_one_output(which: int) -> None:
     assert_as_cpp("recurrence", args, upstream, ROW_OUTPUTS)
 
 
-@few({"cell": SIZES, "options": [{}, {"given": False}, {"normalises_input": False}]})
+@few({"cell": COLUMN_SIZES, "options": [{}, {"given": False}, {"normalises_input": False}]})
 def test_every_output_of_batch_norm_agrees_with_the_cpu_operator(
     cell: str, options: dict[str, Any]
 ) -> None:
     args = detached(batch_arguments(cell=cell, **options))
     assert_as_cpp(
-        "batch_norm_recurrence", args, upstream_of(6, args[5], cell == "lstm"), COLUMN_OUTPUTS
+        "batch_norm_recurrence", args, upstream_of(6, args[5], has_c(cell)), COLUMN_OUTPUTS
     )
 
 
-@pytest.mark.parametrize("cell", SIZES)
+@pytest.mark.parametrize("cell", COLUMN_SIZES)
 def test_batch_norm_of_more_rows_than_a_tile_agrees_with_the_cpu_operator(cell: str) -> None:
     u, weight, h, c, vectors, _, mean, var, *settings = detached(batch_arguments(cell=cell))
     rows, sizes = Constants.TILE + 6, [Constants.TILE + 6, Constants.TILE + 2]
@@ -94,7 +102,7 @@ def test_batch_norm_of_more_rows_than_a_tile_agrees_with_the_cpu_operator(cell: 
         *settings[2:],
     ]
     assert_as_cpp(
-        "batch_norm_recurrence", args, upstream_of(6, args[5], cell == "lstm"), COLUMN_OUTPUTS
+        "batch_norm_recurrence", args, upstream_of(6, args[5], has_c(cell)), COLUMN_OUTPUTS
     )
 
 
@@ -115,7 +123,7 @@ def test_inference_saves_nothing_and_gives_the_same(cell: str, dtype: torch.dtyp
         row_operators.recurrence_backward(*back)
 
 
-@pytest.mark.parametrize("cell", SIZES)
+@pytest.mark.parametrize("cell", COLUMN_SIZES)
 def test_inference_with_batch_norm_saves_nothing_and_gives_the_same(cell: str) -> None:
     *args, save = on(DEVICE, detached(batch_arguments(cell=cell)))
     with_all, found = (
@@ -145,7 +153,7 @@ def test_large_sizes_on_a_gpu_agree_with_the_cpu_operator(
         u.to(dtype),
         weight.to(dtype),
         state[0],
-        state[1] if cell == "lstm" else None,
+        state[1] if has_c(cell) else None,
         1 + 0.1 * torch.randn(vectors * hidden),
         torch.tensor(sizes),
         sizes[0],
@@ -156,7 +164,7 @@ def test_large_sizes_on_a_gpu_agree_with_the_cpu_operator(
     ]
     tolerance = 1e-3 if dtype is torch.float32 else 0.1
     assert_as_cpp(
-        "recurrence", args, upstream_of(hidden, args[5], cell == "lstm"), ROW_OUTPUTS, tolerance
+        "recurrence", args, upstream_of(hidden, args[5], has_c(cell)), ROW_OUTPUTS, tolerance
     )
 
 

@@ -61,7 +61,7 @@ def column_sums(
         at = (row * (C.WIDTH * C.H) + PART.d_at * C.H)[:, None] + column[None, :]
         d = value(da, at, mask)
         sum_d += tl.sum(d, axis=0)
-        if C.NORM != "none":
+        if C.NORM != "none" and PART.gain is not None:
             width = C.H if PART.v == "c" else C.GATES * C.H
             at = (row * width + PART.at * C.H)[:, None] + column[None, :]
             x = value(v, at, mask)
@@ -71,7 +71,7 @@ def column_sums(
             mean, scale = value(pair, 0, row < rows), value(pair, 1, row < rows)
             sum_dn += tl.sum(d * ((x - mean[:, None]) * scale[:, None]), axis=0)
     sums += block * (C.VECTORS * C.H) + column
-    if C.NORM != "none":
+    if C.NORM != "none" and PART.gain is not None:
         tl.store(sums + PART.gain * C.H, sum_dn, mask=inside)
     if PART.bias is not None:
         tl.store(sums + PART.bias * C.H, sum_d, mask=inside)

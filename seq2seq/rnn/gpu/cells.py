@@ -1,7 +1,7 @@
 """What the loops over time on a GPU need to know about each cell."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .terms import Constants
 
@@ -16,8 +16,8 @@ class Part:
     pair: int
     d_at: int
     """Start of its gradient in da."""
-    gain: int
-    """Start of its gain in vectors."""
+    gain: int | None
+    """Start of its gain in vectors; None where it is not normalised."""
     bias: int | None
     """Start of its bias in vectors."""
 
@@ -26,6 +26,8 @@ class Part:
 class Cell:
     """Sizes of a cell, in units of H."""
 
+    equations: str
+    """lstm, gru, rnn or separate_rnn."""
     gates: int
     vectors: int
     pairs: int
@@ -37,11 +39,18 @@ class Cell:
     parts: tuple[Part, ...]
     joint: bool = False
     """The norm is on u + z."""
+    relu: bool = False
+    """The vanilla cell's activation, which else is tanh."""
 
     @property
     def has_c(self) -> bool:
         """Whether there is a cell state."""
-        return any(part.v == "c" for part in self.parts)
+        return self.equations == "lstm"
+
+    @property
+    def normalises_cell(self) -> bool:
+        """Return whether the norm is on c too."""
+        return any(part.v == "c" and part.gain is not None for part in self.parts)
 
     def same_terms(self, norm: str) -> bool:
         """Return whether du is dz, because the cell only adds u and z."""
@@ -49,6 +58,7 @@ class Cell:
 
 
 LSTM = Cell(
+    "lstm",
     gates=4,
     vectors=14,
     pairs=3,
@@ -60,7 +70,13 @@ LSTM = Cell(
         Part("c", 0, 1, pair=2, d_at=4, gain=12, bias=13),
     ),
 )
+PLAIN_CELL = replace(
+    LSTM,
+    statistics=8,
+    parts=(*LSTM.parts[:2], Part("c", 0, 1, pair=2, d_at=4, gain=None, bias=13)),
+)
 GRU = Cell(
+    "gru",
     gates=3,
     vectors=12,
     pairs=4,
@@ -74,6 +90,7 @@ GRU = Cell(
     ),
 )
 RNN = Cell(
+    "rnn",
     gates=1,
     vectors=2,
     pairs=1,
@@ -82,7 +99,23 @@ RNN = Cell(
     parts=(Part("u", 0, 1, pair=0, d_at=0, gain=0, bias=1),),
     joint=True,
 )
-CELLS = {"lstm": LSTM, "gru": GRU, "rnn_tanh": RNN, "rnn_relu": RNN}
+SEPARATE_RNN = replace(
+    RNN, equations="separate_rnn", vectors=3, statistics=2, parts=(), joint=False
+)
+ROW_CELLS = {
+    "lstm": LSTM,
+    "lstm_plain_cell": PLAIN_CELL,
+    "gru": GRU,
+    "rnn_tanh": RNN,
+    "rnn_relu": replace(RNN, relu=True),
+}
+"""Cells with no norm, layer norm or rms norm, by the names of cpu/vectors.py."""
+COLUMN_CELLS = {
+    **ROW_CELLS,
+    "separate_rnn_tanh": SEPARATE_RNN,
+    "separate_rnn_relu": replace(SEPARATE_RNN, relu=True),
+}
+"""Cells with batch norm."""
 
 
 @functools.cache
@@ -96,7 +129,20 @@ def constants(
     normalises_input: bool = True,
 ) -> Constants:
     """Return what kernels are compiled for."""
-    kind = CELLS[cell]
+    kind = COLUMN_CELLS[cell]
     sizes = (hidden, kind.gates, kind.width, kind.pairs, kind.statistics, kind.vectors)
     block = 1 << (hidden - 1).bit_length()
-    return Constants(cell, norm, eps, kind.joint, *sizes, block, low, save, normalises_input)
+    return Constants(
+        cell,
+        kind.equations,
+        norm,
+        eps,
+        kind.joint,
+        *sizes,
+        block,
+        low,
+        save,
+        normalises_input,
+        kind.normalises_cell,
+        kind.relu,
+    )

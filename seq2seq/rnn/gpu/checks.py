@@ -1,11 +1,12 @@
 """Checks of the operators' arguments: kernels see pointers alone."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from .cells import CELLS, Cell
+from .cells import COLUMN_CELLS, ROW_CELLS, Cell
 
 NORMS = ("none", "layer", "rms")
 
@@ -83,12 +84,19 @@ def described(t: Tensor | None) -> str:
     return "none" if t is None else f"{[*t.shape]} of type {t.dtype}"
 
 
-def kind_of(cell: str) -> Cell:
-    """Return the cell of this name."""
-    expect(cell in CELLS, f"cell={cell}: expected lstm, gru, rnn_tanh or rnn_relu")
-    return CELLS[cell]
-
-
-def check_norm(norm: str) -> None:
-    """Raise RuntimeError for a norm that is not over the features of a row."""
+def row_cell(cell: str, norm: str) -> Cell:
+    """Return the cell of this name, for a norm that is over the features of a row."""
     expect(norm in NORMS, f"norm={norm}: expected none, layer or rms")
+    return kind_of(cell, ROW_CELLS)
+
+
+def column_cell(cell: str) -> Cell:
+    """Return the cell of this name, for batch norm."""
+    return kind_of(cell, COLUMN_CELLS)
+
+
+def kind_of(cell: str, cells: Mapping[str, Cell]) -> Cell:
+    """Return the cell of this name, if it is one of these."""
+    *names, last = cells
+    expect(cell in cells, f"cell={cell}: expected {', '.join(names)} or {last}")
+    return cells[cell]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import kernels
 from .cells import constants
-from .checks import check, check_columns, kind_of, product_weight
+from .checks import check, check_columns, column_cell, product_weight
 from .steps import Backward, Forward, blocks
 
 
@@ -37,7 +37,7 @@ def batch_norm_recurrence(
     their own statistics instead, which the returned mean and var hold. Without normalises_input u
     is the whole input term; in the vanilla RNN that means nothing.
     """
-    kind = kind_of(cell)
+    kind = column_cell(cell)
     weight_hh = product_weight(u, weight_hh)
     sizes: list[int] = batch_sizes.tolist()
     check(u, weight_hh, h_0, c_0, vectors, sizes, sequences, kind)
@@ -78,7 +78,7 @@ def batch_norm_recurrence_backward(
     weight_grad: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of u, weight_hh, h_0, c_0 and vectors, as `recurrence_backward`."""
-    kind, sizes = kind_of(cell), batch_sizes.tolist()
+    kind, sizes = column_cell(cell), batch_sizes.tolist()
     given, weight_hh = weight_hh.dtype, product_weight(u, weight_hh)
     u, vectors, hidden = u.contiguous(), vectors.contiguous(), weight_hh.size(1)
     with torch.cuda.device_of(u):

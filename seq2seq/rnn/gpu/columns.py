@@ -126,13 +126,15 @@ def column_back(
     """Return dL/dv of a tile of gate k, given the gradient d of the term.
 
     It is gain * scale * (d - mean(d) - n * mean(d * n)), n = N(v), means over rows; gain * scale *
-    d where the statistics were given. sums are those of d and of d * n.
+    d where the statistics were given; d where v is the whole term. sums are those of d and d * n.
     """
-    n = normal(load(t, k, b, C), t, k, b, C)
-    mean_d = tl.where(p.by_batch != 0, sums[0] / p.rows, 0.0)[None, :]
-    mean_dn = tl.where(p.by_batch != 0, sums[1] / p.rows, 0.0)[None, :]
-    d = scale_of(t, k, b, C) * (d - mean_d - n * mean_dn)
-    return d * vector(t.GAIN + k, b, layer, C)
+    if t.mean is not None:
+        n = normal(load(t, k, b, C), t, k, b, C)
+        mean_d = tl.where(p.by_batch != 0, sums[0] / p.rows, 0.0)[None, :]
+        mean_dn = tl.where(p.by_batch != 0, sums[1] / p.rows, 0.0)[None, :]
+        d = scale_of(t, k, b, C) * (d - mean_d - n * mean_dn)
+        d *= vector(t.GAIN + k, b, layer, C)
+    return d
 
 
 @triton.jit
@@ -158,7 +160,6 @@ def term_backward(
         for first in range(0, p.rows, C.TILE):
             b = tile(first, p, C)
             d = value(s.da, at(b, C.WIDTH, k_d, C), b.mask)
-            if t.mean is not None:
-                d = column_back(d, t, k, sums, b, p, layer, C)
+            d = column_back(d, t, k, sums, b, p, layer, C)
             tl.store(dv + at(b, t.WIDTH, k, C), d, mask=b.mask)
     return sums[0]

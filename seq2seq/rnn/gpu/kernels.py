@@ -62,9 +62,9 @@ def rows_forward(
         low + program * C.H,
     )
     b, layer = row_block(C), Layer(vectors, True)
-    if C.CELL == "lstm":
+    if C.EQUATIONS == "lstm":
         own = lstm.rows_forward(s, b, layer, C)
-    elif C.CELL == "gru":
+    elif C.EQUATIONS == "gru":
         own = gru.rows_forward(s, b, layer, C)
     else:
         own = rnn.rows_forward(s, b, layer, C)
@@ -110,9 +110,9 @@ def rows_backward(
     )
     b, layer = row_block(C), Layer(vectors, True)
     kept += row * (2 * C.PAIRS)
-    if C.CELL == "lstm":
+    if C.EQUATIONS == "lstm":
         lstm.rows_backward(s, kept, b, layer, C)
-    elif C.CELL == "gru":
+    elif C.EQUATIONS == "gru":
         gru.rows_backward(s, kept, b, layer, C)
     else:
         rnn.rows_backward(s, kept, b, layer, C)
@@ -148,10 +148,12 @@ def columns_forward(
         low,
     )
     p, layer = columns_of(mean, var, t, rows, by_batch, C), Layer(vectors, has_z)
-    if C.CELL == "lstm":
+    if C.EQUATIONS == "lstm":
         lstm.columns_forward(s, p, layer, C)
-    elif C.CELL == "gru":
+    elif C.EQUATIONS == "gru":
         gru.columns_forward(s, p, layer, C)
+    elif C.EQUATIONS == "separate_rnn":
+        rnn.separate_columns_forward(s, p, layer, C)
     else:
         rnn.columns_forward(s, p, layer, C)
 
@@ -200,9 +202,11 @@ def columns_backward(
         sums + t.to(tl.int64) * (C.VECTORS * C.H),
     )
     p, layer = columns_of(mean, var, t, rows, by_batch, C), Layer(vectors, has_z)
-    if C.CELL == "lstm":
+    if C.EQUATIONS == "lstm":
         lstm.columns_backward(s, p, layer, C)
-    elif C.CELL == "gru":
+    elif C.EQUATIONS == "gru":
         gru.columns_backward(s, p, layer, C)
+    elif C.EQUATIONS == "separate_rnn":
+        rnn.separate_columns_backward(s, p, layer, C)
     else:
         rnn.columns_backward(s, p, layer, C)

@@ -1,7 +1,8 @@
 """The LSTM on a GPU: the equations, and a step by rows and by columns.
 
 vectors are gain_ih, gain_hh and bias, each 4H, gain_c and bias_c, each H. da (rows, 5H) is the
-gradient of the gates' summed inputs, and of the scaled and shifted N(c).
+gradient of the gates' summed inputs, and of the scaled and shifted N(c). Without NORMALISES_CELL
+N(c) is c, gain_c is not used and bias_c is 0.
 """
 
 import triton
@@ -106,6 +107,16 @@ def back_from_c(
 
 
 @triton.jit
+def cell_moments(c: tl.tensor, b: Block, C: tl.constexpr) -> tl.tensor:
+    """Return the moments of c; 0 and 1 where it is not normalised."""
+    mean = 0.0
+    scale = 1.0
+    if C.NORMALISES_CELL:
+        mean, scale = moments(c, 1, b, C)
+    return mean, scale
+
+
+@triton.jit
 def rows_forward(s: Forward, b: Block, layer: Layer, C: tl.constexpr) -> tl.tensor:
     """Run lstm_step of reference.py (Ba et al. 2016, eqs. 20 to 22); return the moments."""
     ih_mean, ih_scale = moments(s.u, 4, b, C)
@@ -113,8 +124,8 @@ def rows_forward(s: Forward, b: Block, layer: Layer, C: tl.constexpr) -> tl.tens
     ih = Term(s.u, ih_mean, ih_scale, 4, 0)
     hh = Term(s.z, hh_mean, hh_scale, 4, 4)
     c = cell_state(ih, hh, s, b, layer, C)
-    c_mean, c_scale = moments(c, 1, b, C)
-    cell = Term(s.c, c_mean, c_scale, 1, 12)
+    c_mean, c_scale = cell_moments(c, b, C)
+    cell = Term(s.c, c_mean if C.NORMALISES_CELL else None, c_scale, 1, 12)
     h = sigmoid(gate(ih, hh, 3, b, layer, C)) * squashed(c, cell, b, layer, C)
     write_h(h, s, b, C)
     return ih_mean, ih_scale, hh_mean, hh_scale, c_mean, c_scale
@@ -125,7 +136,7 @@ def rows_backward(s: Backward, kept: tl.tensor, b: Block, layer: Layer, C: tl.co
     """Run the backward pass of lstm_step, down to dz."""
     ih = Term(s.u, tl.load(kept), tl.load(kept + 1), 4, 0)
     hh = Term(s.z, tl.load(kept + 2), tl.load(kept + 3), 4, 4)
-    cell = Term(s.state, tl.load(kept + 4), tl.load(kept + 5), 1, 12)
+    cell = Term(s.state, tl.load(kept + 4) if C.NORMALISES_CELL else None, tl.load(kept + 5), 1, 12)
     c = load(cell, 0, b, C)
     d = back_from_h(c, ih, hh, cell, s, b, layer, C)
     means = row_back_means(d, c, cell, 0, 1, b, layer, C)
@@ -139,7 +150,7 @@ def columns_forward(s: Forward, p: Columns, layer: Layer, C: tl.constexpr) -> No
     """Run lstm_step with batch norm (Cooijmans et al. 2016, eqs. 6 to 8)."""
     ih = Term(s.u, p.mean if C.NORMALISES_INPUT else None, p.var, 4, 0)
     hh = Term(s.z, p.mean + 4 * C.H, p.var + 4 * C.H, 4, 4)
-    cell = Term(s.c, p.mean + 8 * C.H, p.var + 8 * C.H, 1, 12)
+    cell = Term(s.c, p.mean + 8 * C.H if C.NORMALISES_CELL else None, p.var + 8 * C.H, 1, 12)
     if p.by_batch:
         write_gate_statistics(ih, hh, p, layer, C)
     for first in range(0, p.rows, C.TILE):
@@ -148,7 +159,7 @@ def columns_forward(s: Forward, p: Columns, layer: Layer, C: tl.constexpr) -> No
         o = sigmoid(gate(ih, hh, 3, b, layer, C))  # kept there until c's statistics are known
         tl.store(s.output + at(b, 1, 0, C), o, mask=b.mask)
     tl.debug_barrier()
-    if p.by_batch:
+    if p.by_batch and cell.mean is not None:
         write_statistics(cell, 0, p, C)
         tl.debug_barrier()
     for first in range(0, p.rows, C.TILE):
@@ -162,7 +173,7 @@ def columns_backward(s: Backward, p: Columns, layer: Layer, C: tl.constexpr) -> 
     """Run the backward pass of lstm_step with batch norm."""
     ih = Term(s.u, p.mean if C.NORMALISES_INPUT else None, p.var, 4, 0)
     hh = Term(s.z, p.mean + 4 * C.H, p.var + 4 * C.H, 4, 4)
-    cell = Term(s.state, p.mean + 8 * C.H, p.var + 8 * C.H, 1, 12)
+    cell = Term(s.state, p.mean + 8 * C.H if C.NORMALISES_CELL else None, p.var + 8 * C.H, 1, 12)
     for first in range(0, p.rows, C.TILE):
         b = tile(first, p, C)
         back_from_h(load(cell, 0, b, C), ih, hh, cell, s, b, layer, C)

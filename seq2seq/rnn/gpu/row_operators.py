@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import all_rows, kernels
 from .cells import Cell, constants
-from .checks import check, check_norm, expect, kind_of, product_weight
+from .checks import check, expect, product_weight, row_cell
 from .steps import Backward, Forward, blocks
 from .terms import Constants
 
@@ -37,8 +37,7 @@ def recurrence(
     z (N, G * H), c (N, H) and moments (N, 2 * pairs). Without save these have no rows, as c_n and c
     have none for cells without a cell state.
     """
-    kind = kind_of(cell)
-    check_norm(norm)
+    kind = row_cell(cell, norm)
     weight_hh = product_weight(u, weight_hh)
     sizes: list[int] = batch_sizes.tolist()
     check(u, weight_hh, h_0, c_0, vectors, sizes, sequences, kind)
@@ -88,7 +87,7 @@ def recurrence_backward(
     state. A step computes only what the step before it needs; du and the sums over rows follow the
     loop, for all steps at once.
     """
-    kind, sizes = kind_of(cell), batch_sizes.tolist()
+    kind, sizes = row_cell(cell, norm), batch_sizes.tolist()
     given, weight_hh = weight_hh.dtype, product_weight(u, weight_hh)
     u, vectors, hidden = u.contiguous(), vectors.contiguous(), weight_hh.size(1)
     with torch.cuda.device_of(u):

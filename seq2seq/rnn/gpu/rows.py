@@ -62,11 +62,12 @@ def row_back_means(
 ) -> tl.tensor:
     """Return the means of e = gain * d and of e * N(v) over PARTS gates from FIRST on.
 
-    d is dL/dy of the term y of a row v. The first mean is 0 in rms norm, both are without a norm.
+    d is dL/dy of the term y of a row v. The first mean is 0 in rms norm; both are 0
+    where v has no norm.
     """
     mean_e = 0.0
     mean_en = 0.0
-    if C.NORM != "none":
+    if C.NORM != "none" and t.mean is not None:
         sum_e = 0.0
         sum_en = 0.0
         for k in tl.static_range(FIRST, FIRST + PARTS):
@@ -92,7 +93,7 @@ def row_back(
 ) -> tl.tensor:
     """Return dL/dv of gate k: scale * (e - mean(e) - N(v) * mean(e * N(v))), e as above."""
     e = part(d, k, b, C)
-    if C.NORM != "none":
+    if C.NORM != "none" and t.mean is not None:
         n = normal(part(v, k, b, C), t, k, b, C)
         e = scale_of(t, k, b, C) * (vector(t.GAIN + k, b, layer, C) * e - means[0] - n * means[1])
     return e

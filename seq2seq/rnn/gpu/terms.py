@@ -21,6 +21,8 @@ class Constants:
     """What a kernel is compiled for; sizes are those of `Cell`, in units of H."""
 
     CELL: str
+    EQUATIONS: str
+    """lstm, gru, rnn or separate_rnn."""
     NORM: str
     """none, layer, rms or batch."""
     EPS: float
@@ -40,6 +42,10 @@ class Constants:
     """A backward pass may follow."""
     NORMALISES_INPUT: bool = True
     """With batch norm: u is not the whole input term already."""
+    NORMALISES_CELL: bool = False
+    """The norm is on c too."""
+    RELU: bool = False
+    """The vanilla cell's activation, which else is tanh."""
     TILE: int = 64
     """Rows and features of a tile, with batch norm: 16 bytes for each of 128 threads."""
     COLUMNS: int = 8
