@@ -9,6 +9,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -16,7 +17,17 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor, nn
 
-from ..rnn import GRU, LSTM, RNN, NormConfig, NormKind, RecurrentLayers, Statistics, load_kernels
+from ..rnn import (
+    GRU,
+    LSTM,
+    RNN,
+    CellNorm,
+    NormConfig,
+    NormKind,
+    RecurrentLayers,
+    Statistics,
+    load_kernels,
+)
 from ..rnn.gpu import self_check
 from .layers import NORMS, Size, forward, forward_and_backward
 from .results import Check, Results
@@ -36,6 +47,12 @@ CELLS: dict[str, Callable[..., RecurrentLayers]] = {
     "RNN relu": partial(RNN, nonlinearity="relu"),
 }
 SEQUENCE_INPUT = NormConfig(NormKind.batch, statistics=Statistics.sequence_input)
+NO_CELL_NORM = {
+    "layer, cell=none": NormConfig(NormKind.layer, cell=CellNorm.none),
+    "rms, cell=none": NormConfig(NormKind.rms, cell=CellNorm.none),
+    "sequence_input, cell=none": replace(SEQUENCE_INPUT, cell=CellNorm.none),
+}
+"""The LSTM's norms as translators have them."""
 ALLOWED = {False: 1e-4, True: 5e-2}
 """The largest norm of a difference from backend=reference, as a part of the reference's: without
 and with bfloat16. The CPU's kernels are within 1e-5 and 2e-2 (T=25 B=64 I=256 H=256).
@@ -101,9 +118,10 @@ def kinds(hidden: int, device: torch.device) -> dict[str, tuple[RecurrentLayers,
     """Return a layer of each kind of kernels, and whether its products are in bfloat16."""
     torch.manual_seed(0)
     norms: dict[str, str | NormConfig] = {norm: norm for norm in NORMS}
+    norms["sequence_input"] = SEQUENCE_INPUT
     found = {}
     for cell, make in CELLS.items():
-        own = norms if cell.startswith("RNN") else norms | {"sequence_input": SEQUENCE_INPUT}
+        own = norms | NO_CELL_NORM if cell == "LSTM" else norms
         for norm, settings in own.items():
             for low in (False, True):
                 layer = make(hidden, hidden, norm=settings).to(device)

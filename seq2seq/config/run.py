@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ..rnn import NormConfig, Terms
+from ..rnn import CellNorm, NormConfig, Terms
 from .checks import check_ranges, expand_paths, number, only_with, path, refuse
 from .data import DataConfig
 from .decode import DecodeConfig
@@ -43,8 +43,8 @@ class Config:
         """Check combinations of groups; each group has checked itself."""
         check_ranges(self, "")
         expand_paths(self)
-        is_lstm = self.cell.kind is CellKind.lstm
-        only_with(self.norm, "norm", "cell.kind=lstm", is_lstm, "cell")
+        fits = self.cell.kind is CellKind.lstm or self.norm.cell is CellNorm.none
+        only_with(self.norm, "norm", "cell.kind=lstm", fits, "cell")
         if self.norm.terms is Terms.joint_all and self.cell.kind is not CellKind.gru:
             refuse(
                 "norm.terms=joint_all: expected norm.terms=joint, as cell.kind=gru alone has both"

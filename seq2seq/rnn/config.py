@@ -93,7 +93,7 @@ class NormConfig:
     gain: float | None = None
     """Initial gain; None: 1 for layer and rms, 0.1 for batch."""
     cell: CellNorm = CellNorm.output
-    """LSTM only."""
+    """LSTM only; in other cells, which have no cell state, output and none mean nothing."""
     cell_gain: float | None = None
     """LSTM only: initial gain of the cell state's norm; None: as the others."""
     terms: Terms | None = None

@@ -27,9 +27,11 @@ LATER = float("inf")
 KINDS = [
     f"kernels of {cell}, norm={norm}{low}"
     for cell in ("LSTM", "GRU", "RNN tanh", "RNN relu")
-    for norm in ("none", "batch", "layer", "rms", "sequence_input")
+    for norm in (
+        *("none", "batch", "layer", "rms", "sequence_input"),
+        *(f"{norm}, cell=none" for norm in ("layer", "rms", "sequence_input") if cell == "LSTM"),
+    )
     for low in ("", ", bf16")
-    if norm != "sequence_input" or not cell.startswith("RNN")
 ]
 TABLES = [
     f"on a GPU: LSTM, {what}, {kind}, T=3 B=4 I=8 H=8"

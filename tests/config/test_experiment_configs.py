@@ -156,8 +156,8 @@ def test_every_job_of_an_experiment_composes(
     [
         ("robustness", "quick", 5, 5),
         ("robustness", "real", 7, 7),
-        ("batch_norm", "quick", 13, 10),
-        ("batch_norm", "real", 16, 13),
+        ("batch_norm", "quick", 12, 9),
+        ("batch_norm", "real", 15, 12),
     ],
 )
 def test_every_case_composes_and_is_compared(

@@ -72,10 +72,11 @@ ZERO = {
 def bases() -> dict[str, DictConfig]:
     """Compositions to change: of the built-in corpus, and of one that is split by a rule."""
     composition.register()
+    norm = ["norm=batch", "norm.cell=output"]
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         return {
-            "rule": compose("train", ["data=tatoeba_en_zh", "norm=batch"]),
-            "": compose("train", ["norm=batch"]),
+            "rule": compose("train", ["data=tatoeba_en_zh", *norm]),
+            "": compose("train", norm),
         }
 
 

@@ -18,14 +18,7 @@ def test_each_case_changes_one_setting_of_batch_norm() -> None:
     found = cases(group(batch_norm(1)))
     assert [case.name for case in found] == [
         *("usual", "min_rows=32", "accumulate=4", "statistics=per_step", "statistics=shared"),
-        *(
-            "cell=none",
-            "cell_gain=1.0",
-            "gain=0.1",
-            "dropout=0.0",
-            "recalibrate=false",
-            "momentum=0.01",
-        ),
+        *("cell=output", "gain=0.1", "dropout=0.0", "recalibrate=false", "momentum=0.01"),
     ]
     assert {case.changed for case in found} == {None, *AXES}
 
@@ -40,6 +33,17 @@ def test_each_case_changes_one_setting_of_batch_norm() -> None:
 )
 def test_a_case_is_named_by_its_setting(axis: str, value: object, name: str) -> None:
     assert name_of(axis, value) == name
+
+
+@pytest.mark.parametrize(
+    ("usual", "other", "nearer"),
+    [("none", "output", False), ("output", "none", True), ("output", "carried", None)],
+)
+def test_a_norm_of_the_cell_state_is_harmful_whichever_is_usual(
+    usual: str, other: str, nearer: bool | None
+) -> None:
+    (cause,) = (cause for cause in CAUSES if cause.setting == "norm.cell")
+    assert cause.nearer(usual, other) is nearer
 
 
 def test_a_gap_is_to_no_norm_with_the_same_change() -> None:

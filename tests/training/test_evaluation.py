@@ -129,7 +129,7 @@ def test_recalibration_changes_only_the_statistics_of_best(
     assert {name.rpartition(".")[2] for name in changed} >= {
         "running_mean_ih_l0",
         "running_var_hh_l0",
-        "running_var_c_l0_reverse",
+        "running_var_hh_l0_reverse",
         "running_mean_ih_l0_reverse",
     }
     last = [

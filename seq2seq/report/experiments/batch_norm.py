@@ -53,8 +53,8 @@ def _less(usual_value: Any, value: Any) -> bool:
     return bool(value < usual_value)
 
 
-def _above(number: float, _: Any, value: Any) -> bool:
-    return bool(value > number)
+def _without(usual_value: Any, value: Any) -> bool | None:
+    return value == "none" if "none" in (usual_value, value) else None
 
 
 def _only(named: Any, nearer: bool, _: Any, value: Any) -> bool | None:
@@ -80,13 +80,8 @@ CAUSES = (
     ),
     Cause(
         "norm.cell",
-        "The norm between cell and h does harm.",
-        partial(_only, "none", True),
-    ),
-    Cause(
-        "norm.cell_gain",
-        "The initial gain of the norm between cell and h is too small, whatever the others are.",
-        partial(_above, 0.3),
+        "A norm between cell and h does harm.",
+        _without,
     ),
     Cause("norm.gain", "The initial gain of all its norms is too small.", _more),
     Cause(

@@ -27,7 +27,7 @@ class Cell:
     """Sizes of a cell, in units of H."""
 
     equations: str
-    """lstm, gru, rnn or separate_rnn."""
+    """lstm, gru or rnn."""
     gates: int
     vectors: int
     pairs: int
@@ -99,9 +99,7 @@ RNN = Cell(
     parts=(Part("u", 0, 1, pair=0, d_at=0, gain=0, bias=1),),
     joint=True,
 )
-SEPARATE_RNN = replace(
-    RNN, equations="separate_rnn", vectors=3, statistics=2, parts=(), joint=False
-)
+SEPARATE_RNN = replace(RNN, vectors=3, statistics=2, parts=(), joint=False)
 ROW_CELLS = {
     "lstm": LSTM,
     "lstm_plain_cell": PLAIN_CELL,

@@ -152,8 +152,6 @@ def columns_forward(
         lstm.columns_forward(s, p, layer, C)
     elif C.EQUATIONS == "gru":
         gru.columns_forward(s, p, layer, C)
-    elif C.EQUATIONS == "separate_rnn":
-        rnn.separate_columns_forward(s, p, layer, C)
     else:
         rnn.columns_forward(s, p, layer, C)
 
@@ -206,7 +204,5 @@ def columns_backward(
         lstm.columns_backward(s, p, layer, C)
     elif C.EQUATIONS == "gru":
         gru.columns_backward(s, p, layer, C)
-    elif C.EQUATIONS == "separate_rnn":
-        rnn.separate_columns_backward(s, p, layer, C)
     else:
         rnn.columns_backward(s, p, layer, C)

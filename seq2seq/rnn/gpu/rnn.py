@@ -78,8 +78,8 @@ def rows_backward(s: Backward, kept: tl.tensor, b: Block, layer: Layer, C: tl.co
 
 
 @triton.jit
-def columns_forward(s: Forward, p: Columns, layer: Layer, C: tl.constexpr) -> None:
-    """Run rnn_step with batch norm."""
+def joint_columns_forward(s: Forward, p: Columns, layer: Layer, C: tl.constexpr) -> None:
+    """Run rnn_step with batch norm of the sum."""
     t = Term(s.u, p.mean, p.var, 1, 0, s.z)
     if p.by_batch:
         write_statistics(t, 0, p, C)
@@ -90,8 +90,8 @@ def columns_forward(s: Forward, p: Columns, layer: Layer, C: tl.constexpr) -> No
 
 
 @triton.jit
-def columns_backward(s: Backward, p: Columns, layer: Layer, C: tl.constexpr) -> None:
-    """Run the backward pass of rnn_step with batch norm."""
+def joint_columns_backward(s: Backward, p: Columns, layer: Layer, C: tl.constexpr) -> None:
+    """Run the backward pass of rnn_step with batch norm of the sum."""
     t = Term(s.u, p.mean, p.var, 1, 0, s.z)
     for first in range(0, p.rows, C.TILE):
         back_from_h(s, tile(first, p, C), layer, C)
@@ -125,3 +125,21 @@ def separate_columns_backward(s: Backward, p: Columns, layer: Layer, C: tl.const
     tl.debug_barrier()
     write_sum(term_backward(ih, s.du, 0, 0, True, s, p, layer, C), 2, s, p, C)
     term_backward(hh, s.dz, 0, 0, layer.has_z, s, p, layer, C)
+
+
+@triton.jit
+def columns_forward(s: Forward, p: Columns, layer: Layer, C: tl.constexpr) -> None:
+    """Run rnn_step with batch norm."""
+    if C.JOINT:
+        joint_columns_forward(s, p, layer, C)
+    else:
+        separate_columns_forward(s, p, layer, C)
+
+
+@triton.jit
+def columns_backward(s: Backward, p: Columns, layer: Layer, C: tl.constexpr) -> None:
+    """Run the backward pass of rnn_step with batch norm."""
+    if C.JOINT:
+        joint_columns_backward(s, p, layer, C)
+    else:
+        separate_columns_backward(s, p, layer, C)

@@ -22,7 +22,7 @@ class Constants:
 
     CELL: str
     EQUATIONS: str
-    """lstm, gru, rnn or separate_rnn."""
+    """lstm, gru or rnn."""
     NORM: str
     """none, layer, rms or batch."""
     EPS: float
