@@ -47,7 +47,7 @@ CELLS: dict[str, Callable[..., RecurrentLayers]] = {
     "RNN relu": partial(RNN, nonlinearity="relu"),
 }
 SEQUENCE_INPUT = NormConfig(NormKind.batch, statistics=Statistics.sequence_input)
-NO_CELL_NORM = {
+NO_CELL_NORM: dict[str, str | NormConfig] = {
     "layer, cell=none": NormConfig(NormKind.layer, cell=CellNorm.none),
     "rms, cell=none": NormConfig(NormKind.rms, cell=CellNorm.none),
     "sequence_input, cell=none": replace(SEQUENCE_INPUT, cell=CellNorm.none),
