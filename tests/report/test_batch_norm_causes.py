@@ -1,4 +1,4 @@
-"""What keeps batch norm behind no norm: causes, gaps, table and chart."""
+"""What helps and harms batch norm: causes, gaps, table and chart."""
 
 from statistics import fmean
 
@@ -36,14 +36,14 @@ def test_a_case_is_named_by_its_setting(axis: str, value: object, name: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("usual", "other", "nearer"),
+    ("usual", "other", "helps"),
     [("none", "output", False), ("output", "none", True), ("output", "carried", None)],
 )
 def test_a_norm_of_the_cell_state_is_harmful_whichever_is_usual(
-    usual: str, other: str, nearer: bool | None
+    usual: str, other: str, helps: bool | None
 ) -> None:
     (cause,) = (cause for cause in CAUSES if cause.setting == "norm.cell")
-    assert cause.nearer(usual, other) is nearer
+    assert cause.helps(usual, other) is helps
 
 
 def test_a_gap_is_to_no_norm_with_the_same_change() -> None:
@@ -70,8 +70,8 @@ def test_a_cause_without_runs_has_no_verdict() -> None:
 def test_a_value_of_which_the_cause_says_nothing_is_reported_only() -> None:
     verdict = verdicts(group(batch_norm(1)))[3]
     assert [(f.statement, f.decides) for f in verdict.findings] == [
-        ("statistics=per_step: batch norm is farther from no norm", True),
-        ("statistics=shared: batch norm is nearer to no norm", False),
+        ("statistics=per_step: batch norm's loss rises against no norm's", True),
+        ("statistics=shared: batch norm's loss falls against no norm's", False),
     ]
 
 

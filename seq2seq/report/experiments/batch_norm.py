@@ -1,4 +1,4 @@
-"""What keeps batch norm behind no norm in a translator: one thing changed at a time."""
+"""What helps and harms batch norm in a translator, beside no norm: one thing changed at a time."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,13 +35,13 @@ STATEMENT = Statement(
 
 @dataclass(frozen=True)
 class Cause:
-    """Something that may put batch norm behind, and the setting that changes it."""
+    """Something that may harm batch norm, and the setting that changes it."""
 
     setting: str
     claim: str
-    nearer: Callable[[Any, Any], bool | None]
-    """(usual value, other value) -> whether the other one should bring batch norm nearer to no
-    norm; None where the cause says nothing about it.
+    helps: Callable[[Any, Any], bool | None]
+    """(usual value, other value) -> whether the other one should lower batch norm's loss against
+    no norm's, or raise it; None where the cause says nothing about it.
     """
 
 
@@ -57,8 +57,8 @@ def _without(usual_value: Any, value: Any) -> bool | None:
     return value == "none" if "none" in (usual_value, value) else None
 
 
-def _only(named: Any, nearer: bool, _: Any, value: Any) -> bool | None:
-    return nearer if value == named else None
+def _only(named: Any, helps: bool, _: Any, value: Any) -> bool | None:
+    return helps if value == named else None
 
 
 CAUSES = (
@@ -69,8 +69,8 @@ CAUSES = (
     ),
     Cause(
         "optimizer.accumulate",
-        "Statistics of few rows are noisy at every step: the same update from smaller batches puts"
-        " batch norm further behind.",
+        "Statistics of few rows are noisy at every step: the same update from smaller batches does"
+        " harm.",
         _less,
     ),
     Cause(
@@ -78,11 +78,7 @@ CAUSES = (
         "The first input is the same in every row: normalised by a step of its own, it is noise.",
         partial(_only, "per_step", False),
     ),
-    Cause(
-        "norm.cell",
-        "A norm between cell and h does harm.",
-        _without,
-    ),
+    Cause("norm.cell", "A norm between cell and h does harm.", _without),
     Cause("norm.gain", "The initial gain of all its norms is too small.", _more),
     Cause(
         "model.dropout",
@@ -167,14 +163,14 @@ def _findings(group: Group, cause: Cause, base: Case, changed: Sequence[Case]) -
 
 
 def _compared(group: Group, cause: Cause, case: Case, base: Case) -> Finding:
-    nearer = cause.nearer(base.wanted[cause.setting], case.wanted[cause.setting])
-    compare = higher if nearer is False else lower
+    helps = cause.helps(base.wanted[cause.setting], case.wanted[cause.setting])
+    compare = higher if helps is False else lower
     return compare(
-        f"{case.name}: batch norm is {'farther from' if nearer is False else 'nearer to'} no norm",
+        f"{case.name}: batch norm's loss {'rises' if helps is False else 'falls'} against no norm's",
         UNIT,
         gaps(group, case),
         gaps(group, base),
-        nearer is not None,
+        helps is not None,
     )
 
 
