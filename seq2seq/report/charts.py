@@ -72,9 +72,13 @@ class Panel:
 
     @property
     def plain_y(self) -> bool:
-        """Whether the y are readable without powers of ten, on a logarithmic axis too."""
+        """Whether the y are readable without powers of ten, on a logarithmic axis too.
+
+        Where there can be none, small values are near 0 beside the largest.
+        """
         sizes = [abs(y) for line in self.lines for y in line.y if y]
-        return bool(sizes) and min(sizes) >= 1e-2 and max(sizes) < 1e5
+        least = min if self.positive_y else max
+        return bool(sizes) and least(sizes) >= 1e-2 and max(sizes) < 1e5
 
     @property
     def in_thousands(self) -> bool:

@@ -169,7 +169,7 @@ def page_content(runs: Sequence[RunRecord], sections: Sequence[Section]) -> dict
         "words": glossary(found),
         "columns": COLUMNS,
         "runs": runs,
-        "trained_on": distinct(trained_on(run.results) for run in runs if run.results),
+        "trained_on": training_times([run.results for run in runs if run.results]),
         "writer": written_by(),
         "javascript": javascript(),
     }
@@ -192,6 +192,18 @@ def trained_on(results: Results) -> str:
     if "seq2seq" in versions and results.commit:
         versions["seq2seq"] += f" (commit {results.commit})"
     return ", ".join([*where, *(f"{name} {version}" for name, version in versions.items())])
+
+
+def training_times(results: Sequence[Results]) -> list[str]:
+    """Return for each kind of machine and versions how many runs there are and their hours."""
+    found: dict[str, list[Results]] = {}
+    for own in results:
+        found.setdefault(trained_on(own), []).append(own)
+    return [
+        f"{where}: {len(own)} run{'s' * (len(own) > 1)},"
+        f" {sum(run.wall_seconds for run in own) / 3600:.2g} hours one after the other"
+        for where, own in found.items()
+    ]
 
 
 def written_by() -> str:

@@ -15,6 +15,7 @@ from seq2seq.report.answers import overview
 from seq2seq.report.experiments import charts, verdicts
 from seq2seq.report.groups import Group
 from seq2seq.report.norms import norm_cells, norm_rows, norms_table
+from seq2seq.report.page import training_times
 from seq2seq.report.texts import glossary
 from seq2seq.rnn import Statistics
 from seq2seq.runs.records import RunRecord
@@ -376,3 +377,16 @@ def test_the_glossary_has_the_words_of_the_page() -> None:
     )
     gains = [record("layer", norm_settings={"gain": gain}) for gain in (0.3, 1.0)]
     assert "gain" in words_of(group(gains))
+
+
+def test_the_hours_of_each_machine_are_added_up() -> None:
+    hour = {"wall_seconds": 3600.0}
+    runs = [record(seed=seed, results=hour) for seed in (1, 2)]
+    other = record(results={**hour, "threads": 8})
+    results = [run.results for run in (*runs, other) if run.results]
+    lines = training_times(results)
+    assert [line.rpartition(": ")[2] for line in lines] == [
+        "2 runs, 2 hours one after the other",
+        "1 run, 1 hours one after the other",
+    ]
+    assert "8 threads" in lines[1]

@@ -109,3 +109,10 @@ def test_a_logarithmic_x_axis_needs_positive_numbers() -> None:
 def test_axes_over_few_powers_of_ten_have_plain_numbers(y: list[float], plain: bool) -> None:
     found = panel([Line("a", "none", 0, list(range(len(y))), y)], log_y=True)
     assert found.plain_y is plain
+
+
+@pytest.mark.parametrize(("y", "plain"), [([-0.004, 0.8], True), ([-1e-4, 2e-4], False)])
+def test_small_numbers_do_not_count_where_the_axis_cannot_be_logarithmic(
+    y: list[float], plain: bool
+) -> None:
+    assert panel([Line("a", "none", 0, [0, 1], y)]).plain_y is plain

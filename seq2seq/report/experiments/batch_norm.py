@@ -164,9 +164,9 @@ def _findings(group: Group, cause: Cause, base: Case, changed: Sequence[Case]) -
 
 def _compared(group: Group, cause: Cause, case: Case, base: Case) -> Finding:
     helps = cause.helps(base.wanted[cause.setting], case.wanted[cause.setting])
-    compare = higher if helps is False else lower
+    compare, moves = (higher, "rises") if helps is False else (lower, "falls")
     return compare(
-        f"{case.name}: batch norm's loss {'rises' if helps is False else 'falls'} against no norm's",
+        f"{case.name}: batch norm's loss {moves} against no norm's",
         UNIT,
         gaps(group, case),
         gaps(group, base),
