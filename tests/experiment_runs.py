@@ -178,7 +178,8 @@ CHANGES: tuple[tuple[int, dict[str, Any], dict[str, Any]], ...] = (
     ),
     (1, {"statistics": Statistics.per_step}, {}),
     (0, {"statistics": Statistics.shared}, {}),
-    (1, {"cell": CellNorm.output}, {}),
+    (-1, {"cell": CellNorm.none}, {}),
+    (-1, {"cell_gain": 1.0}, {}),
     (1, {"gain": 0.1}, {}),
     (-1, {}, {"model": ModelConfig(dropout=0.0)}),
     (1, {}, {"trainer": TrainerConfig(recalibrate=False)}),
@@ -192,12 +193,7 @@ def batch_norm(effect: int) -> Iterator[RunRecord]:
 
     It is ahead, and each change does the reverse (-1); or there is nothing but noise (0).
     """
-    usual = {
-        "statistics": Statistics.sequence_input,
-        "min_rows": 8,
-        "gain": 0.3,
-        "cell": CellNorm.none,
-    }
+    usual = {"statistics": Statistics.sequence_input, "min_rows": 8, "gain": 0.3}
     for seed in SEEDS:
         for i, (change, norm, more) in enumerate(CHANGES):
             settings: dict[str, Any] = {"model": ModelConfig(dropout=0.1), **more}

@@ -93,7 +93,7 @@ class NormConfig:
     gain: float | None = None
     """Initial gain; None: 1 for layer and rms, 0.1 for batch."""
     cell: CellNorm = CellNorm.output
-    """LSTM only; in other cells, which have no cell state, output and none mean nothing."""
+    """LSTM only."""
     cell_gain: float | None = None
     """LSTM only: initial gain of the cell state's norm; None: as the others."""
     terms: Terms | None = None
@@ -167,7 +167,7 @@ class NormConfig:
         if self.cell is CellNorm.none and self.cell_gain is not None:
             raise ValueError(
                 f"norm.cell_gain={self.cell_gain}: means nothing to norm.cell=none, which has no"
-                " norm of the cell state; expected null"
+                " norm of the cell state; expected null, or norm.cell=output"
             )
         joint = self.terms in (Terms.joint, Terms.joint_all)
         if self.statistics is Statistics.sequence_input and joint:

@@ -8,7 +8,6 @@ Marks of the writing direction and other invisible characters do not count.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from sacrebleu.metrics.base import Metric
 from sacrebleu.metrics.bleu import BLEU
@@ -50,16 +49,13 @@ class Scores:
 # -- metrics ---
 
 
-def bleu_metric(
-    tokenizer: str, lowercase: bool = False, references: Sequence[Sequence[str]] | None = None
-) -> BLEU:
+def bleu_metric(tokenizer: str, lowercase: bool = False) -> BLEU:
     """Return BLEU with one of sacreBLEU's tokenizers; ValueError where it cannot be loaded.
 
-    It may keep what it needs of references. `force` keeps sacreBLEU from warning at each call; see
-    `tokenized_remark`.
+    `force` keeps sacreBLEU from warning at each call; see `tokenized_remark`.
     """
     try:
-        return BLEU(tokenize=tokenizer, lowercase=lowercase, force=True, references=references)
+        return BLEU(tokenize=tokenizer, lowercase=lowercase, force=True)
     except (RuntimeError, ImportError, AssertionError) as error:
         extra = PACKAGES.get(tokenizer, "app")
         raise ValueError(
@@ -137,8 +133,9 @@ def measured(
 def score(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str) -> Scores:
     """Return BLEU, by sacreBLEU's tokenizer, and chrF against one reference for each hypothesis."""
     check_counts(hypotheses, references)
-    ours, (bleu, chrf) = composed(hypotheses), with_references(tuple(references), tokenizer)
-    bleu_score, chrf_score = (metric.corpus_score(ours, None) for metric in (bleu, chrf))
+    ours, theirs = composed(hypotheses), [composed(references)]
+    bleu, chrf = bleu_metric(tokenizer), CHRF()
+    bleu_score, chrf_score = (metric.corpus_score(ours, theirs) for metric in (bleu, chrf))
     return Scores(
         bleu_score.score,
         chrf_score.score,
@@ -146,13 +143,6 @@ def score(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str) 
         f"{chrf_score.name}|{chrf.get_signature()}",
         is_smoothing=not bleu_score.counts[BLEU_ORDER - 1],
     )
-
-
-@lru_cache(maxsize=2)  # in training: of valid and test
-def with_references(references: tuple[str, ...], tokenizer: str) -> tuple[BLEU, CHRF]:
-    """Return BLEU and chrF that keep the n-grams of these references from call to call."""
-    theirs = [composed(references)]
-    return bleu_metric(tokenizer, references=theirs), CHRF(references=theirs)
 
 
 # -- what a reader has to know about a score ---

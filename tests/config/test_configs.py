@@ -3,7 +3,7 @@
 import ast
 import re
 import sys
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from operator import attrgetter
 from pathlib import Path
@@ -20,7 +20,7 @@ from typed import present
 from seq2seq.app import prepare, train
 from seq2seq.config import Backend, CellKind, Config, Origin, TokenizerKind
 from seq2seq.data.tokenizer_training import LEAST_PIECES
-from seq2seq.rnn import NormKind
+from seq2seq.rnn import CellNorm, NormConfig, NormKind
 
 pytest_plugins = ["config_fixtures"]
 
@@ -76,7 +76,7 @@ def test_every_file_composes(composed: Composed, group: str, choice: str) -> Non
 
 @pytest.mark.parametrize("norm", CHOICES["norm"])
 def test_every_file_composes_with_every_norm(composed: Composed, norm: str) -> None:
-    """The settings of a norm do not depend on other groups."""
+    """The settings of a norm depend on no other group, but that only an LSTM has a cell state."""
     alone = composed(f"norm={norm}").norm
     for i in range(max(len(CHOICES[group]) for group in GROUPS if group not in ("norm", "data"))):
         chosen = {
@@ -85,9 +85,10 @@ def test_every_file_composes_with_every_norm(composed: Composed, norm: str) -> N
         config = composed(
             f"norm={norm}", *(f"{group}={choice}" for group, choice in chosen.items())
         )
-        assert config.norm == alone
-        assert wrong(config, Config) == []
         kind, _, function = chosen["cell"].partition("_")
+        place = alone.cell if kind == "lstm" else CellNorm.output
+        assert config.norm == replace(alone, cell=place)
+        assert wrong(config, Config) == []
         assert (config.cell.kind.value, config.cell.nonlinearity.value) == (
             kind,
             function or "tanh",
@@ -179,6 +180,16 @@ def test_every_choice_of_a_norm_is_accepted(composed: Composed, norm: str, name:
         override = f"norm.{name}={member.name}"
         config = composed(f"norm={norm}", *NEEDED.get(override, []), override)
         assert getattr(config.norm, name) is member
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer", "rms"])
+def test_the_norms_of_a_translator_have_the_same_gain_and_place(
+    composed: Composed, norm: str
+) -> None:
+    """The layer's own defaults are the papers'."""
+    found = composed(f"norm={norm}").norm
+    assert (found.gain, found.cell) == (0.3, CellNorm.none)
+    assert NormConfig(found.kind).cell is CellNorm.output
 
 
 def test_a_setting_that_the_norm_does_not_use_is_refused(composed: Composed) -> None:

@@ -36,6 +36,8 @@ SMALL = (
 )
 
 
+BATCH = ["norm.min_rows=2", "norm.cell=output"]
+"""Settings of batch norm: statistics of steps with few rows, and of the cell state."""
 Probed = Callable[[str], Run]
 """Returns a trained run of the toy corpus with all probes, by norm."""
 
@@ -47,8 +49,8 @@ def probed(train_here: TrainHere, tmp_path_factory: pytest.TempPathFactory) -> P
 
     def make(norm: str) -> Run:
         if norm not in runs:
-            rows = ["norm.min_rows=2"] if norm == "batch" else []
-            runs[norm] = train_here(folder / norm, f"norm={norm}", *rows, *SMALL)
+            own = BATCH if norm == "batch" else []
+            runs[norm] = train_here(folder / norm, f"norm={norm}", *own, *SMALL)
         return runs[norm]
 
     return make
@@ -87,7 +89,7 @@ def test_a_run_writes_the_entries_of_all_probes(probed: Probed, norm: str) -> No
 def test_probes_do_not_change_the_training(
     probed: Probed, train_here: TrainHere, tmp_path: Path
 ) -> None:
-    plain = train_here(tmp_path / "plain", "norm=batch", "norm.min_rows=2")
+    plain = train_here(tmp_path / "plain", "norm=batch", *BATCH)
     assert not plain.probes_file.exists()
     for name in ("last", "best"):
         assert (
@@ -231,7 +233,7 @@ def test_statistics_stored_from_the_same_batches_are_close(probed: Probed) -> No
     sampler_batches = [dataset.batch(np.arange(i, i + 8)) for i in range(0, len(dataset), 8)]
     near = distances(subject, sampler_batches)
     far = distances(subject, batch_sets(subject)["test"][:1])
-    assert near.keys() == far.keys() >= {"encoder.layers.0.hh_l0_reverse", "decoder.layers.0.hh_l0"}
+    assert near.keys() == far.keys() >= {"encoder.layers.0.hh_l0_reverse", "decoder.layers.0.c_l0"}
     for term in near:
         assert near[term]["steps"] == sorted(near[term]["steps"])
         assert max(near[term]["mean_shift"][:3]) < 0.3 * max(far[term]["mean_shift"][:3])
@@ -244,11 +246,11 @@ def test_later_steps_are_compared_with_the_last_stored_statistics(
     layer = subject.model.decoder.layers[0]
     seen = int(layer.get_buffer("steps_seen_l0"))
     with torch.no_grad():
-        layer.get_buffer("running_mean_hh_l0")[seen - 1 :] = 0.0
-        layer.get_buffer("running_mean_hh_l0")[seen - 1] = 1e3
-        layer.get_buffer("running_var_hh_l0").fill_(1.0)
+        layer.get_buffer("running_mean_c_l0")[seen - 1 :] = 0.0
+        layer.get_buffer("running_mean_c_l0")[seen - 1] = 1e3
+        layer.get_buffer("running_var_c_l0").fill_(1.0)
     longer = subject.batch(["do re mi fa sol la si ut"] * 4, ["do re mi fa sol la si ut " * 3] * 4)
-    found = distances(subject, [longer])["decoder.layers.0.hh_l0"]
+    found = distances(subject, [longer])["decoder.layers.0.c_l0"]
     assert found["steps"][-1] > seen
     assert min(found["mean_shift"][seen:]) > 900
 

@@ -18,7 +18,14 @@ def test_each_case_changes_one_setting_of_batch_norm() -> None:
     found = cases(group(batch_norm(1)))
     assert [case.name for case in found] == [
         *("usual", "min_rows=32", "accumulate=4", "statistics=per_step", "statistics=shared"),
-        *("cell=output", "gain=0.1", "dropout=0.0", "recalibrate=false", "momentum=0.01"),
+        *(
+            "cell=none",
+            "cell_gain=1.0",
+            "gain=0.1",
+            "dropout=0.0",
+            "recalibrate=false",
+            "momentum=0.01",
+        ),
     ]
     assert {case.changed for case in found} == {None, *AXES}
 
@@ -70,8 +77,8 @@ def test_a_cause_without_runs_has_no_verdict() -> None:
 def test_a_value_of_which_the_cause_says_nothing_is_reported_only() -> None:
     verdict = verdicts(group(batch_norm(1)))[3]
     assert [(f.statement, f.decides) for f in verdict.findings] == [
-        ("statistics=per_step: batch norm's loss rises against no norm's", True),
-        ("statistics=shared: batch norm's loss falls against no norm's", False),
+        ("statistics=per_step: the gap is larger than usual", True),
+        ("statistics=shared: the gap is smaller than usual", False),
     ]
 
 

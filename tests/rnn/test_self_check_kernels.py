@@ -15,13 +15,19 @@ from seq2seq.rnn.cpu import operators
 from seq2seq.rnn.gpu import elementwise, rnn, self_check
 
 pytestmark = triton_cases.MARKS
-PLACES = {**BATCH, "plain cell": PLAIN_CELL["batch"], "separate": SEPARATE}
+PLACES = {
+    **BATCH,
+    "layer, plain cell": PLAIN_CELL["layer"],
+    "plain cell": PLAIN_CELL["batch"],
+    "separate": SEPARATE,
+}
 KINDS = [
     ("lstm", "layer", False),
     ("gru", "sequence_input", True),
     ("rnn_tanh", "layer", True),
     ("rnn_tanh", "per_step", False),
     ("rnn_relu", "none", False),
+    ("lstm", "layer, plain cell", False),
     ("lstm", "plain cell", False),
     ("rnn_tanh", "separate", False),
 ]
@@ -32,8 +38,8 @@ SLOW = [
     for norm in ("none", "layer", "rms", "per_step", "sequence_input")
     for autocast in (False, True)
     if (cell, norm, autocast) not in KINDS
-    if not (norm == "sequence_input" and cell.startswith("rnn"))
 ]
+SLOW += [("lstm", "layer, plain cell", True), ("lstm", "plain cell", True)]
 
 
 @pytest.fixture(autouse=True)

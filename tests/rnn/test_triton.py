@@ -181,7 +181,9 @@ def test_batch_norm_agrees_with_the_reference(
         ("rnn_tanh", "per_step"),
         ("rnn_relu", "per_step"),
         ("lstm", "plain cell"),
+        ("lstm", "plain cell, sequence_input"),
         ("rnn_tanh", "separate"),
+        ("rnn_tanh", "sequence_input"),
     ],
 )
 def test_batch_norm_in_bfloat16_agrees_with_the_reference_under_autocast(

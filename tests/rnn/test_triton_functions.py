@@ -129,6 +129,10 @@ def test_wrong_types_and_names_are_refused() -> None:
             (u, weight.double(), h, c, vectors, sizes, count, cell, norm),
             "expected products in float or bfloat16",
         ),
+        (
+            (u, weight, h, c, vectors, sizes, count, "separate_rnn_tanh", norm),
+            "cell=separate_rnn_tanh: expected lstm, lstm_plain_cell, gru, rnn_tanh or rnn_relu",
+        ),
     ]
     for wrong, message in refused(right[:9]) + of_the_gpu:
         with pytest.raises(RuntimeError, match=message):
@@ -143,6 +147,9 @@ def test_batch_norm_refuses_wrong_types() -> None:
         column_operators.batch_norm_recurrence(
             u.half(), weight, h, c, vectors, sizes, mean, var, *settings
         )
+    unknown: list[Any] = ["rnn" if s == "lstm" else s for s in settings]
+    with pytest.raises(RuntimeError, match=r"cell=rnn: .*, separate_rnn_tanh or separate_rnn_relu"):
+        column_operators.batch_norm_recurrence(u, weight, h, c, vectors, sizes, mean, var, *unknown)
     with pytest.raises(RuntimeError, match=r"expected float statistics \(3, 54\), got \[2, 54\]"):
         column_operators.batch_norm_recurrence(
             u, weight, h, c, vectors, sizes, mean, var[:2], *settings

@@ -31,7 +31,7 @@ from seq2seq.translation.loading import build_translator, load_translator
 from seq2seq.translation.scores import score
 
 CPU = torch.device("cpu")
-BATCH = ["norm=batch", "norm.min_rows=2"]
+BATCH = ["norm=batch", "norm.min_rows=2", "norm.cell=output"]
 
 
 def opened(run: Run, name: str = "best") -> tuple[Config, Prepared, Translator]:
@@ -129,7 +129,7 @@ def test_recalibration_changes_only_the_statistics_of_best(
     assert {name.rpartition(".")[2] for name in changed} >= {
         "running_mean_ih_l0",
         "running_var_hh_l0",
-        "running_var_hh_l0_reverse",
+        "running_var_c_l0_reverse",
         "running_mean_ih_l0_reverse",
     }
     last = [

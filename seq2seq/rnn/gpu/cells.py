@@ -8,7 +8,7 @@ from .terms import Constants
 
 @dataclass(frozen=True)
 class Part:
-    """A part of u, z or c that one pair of moments normalises; in units of H."""
+    """A part of u, z or c that has one pair of moments; in units of H."""
 
     v: str
     at: int
@@ -138,9 +138,9 @@ def constants(
         kind.joint,
         *sizes,
         block,
-        low,
-        save,
-        normalises_input,
-        kind.normalises_cell,
-        kind.relu,
+        LOW=low,
+        SAVE=save,
+        NORMALISES_INPUT=normalises_input,
+        NORMALISES_CELL=kind.normalises_cell,
+        RELU=kind.relu,
     )

@@ -31,11 +31,12 @@ def batch_norm_recurrence(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Run a cell of reference.py with batch norm.
 
-    As `recurrence`, but u may be float with bfloat16 products, except in the vanilla RNN.
+    As `recurrence`, but u may be float with bfloat16 products, except in the RNN of joint terms.
     mean, var (T, F) are the running statistics of input term, recurrent term and the LSTM's cell,
-    in the vanilla RNN of the sum; var is biased. The first batch_steps steps are normalised by
-    their own statistics instead, which the returned mean and var hold. Without normalises_input u
-    is the whole input term; in the vanilla RNN that means nothing.
+    where it has a norm, in the RNN of joint terms of the sum; var is biased. The first batch_steps
+    steps are normalised by their own statistics instead, which the returned mean and var hold.
+    Without normalises_input u is the whole input term; in the RNN of joint terms that means
+    nothing.
     """
     kind = column_cell(cell)
     weight_hh = product_weight(u, weight_hh)

@@ -26,8 +26,8 @@ class Columns(NamedTuple):
     by_batch: tl.tensor
     """Whether the step is normalised by its own statistics, not by given ones."""
     mean: tl.tensor
-    """Of the step: of input term, recurrent term and the LSTM's cell, or of the vanilla RNN's sum
-    of both terms."""
+    """Of the step: of input term, recurrent term and, where it has a norm, the LSTM's cell; or of
+    the sum in the RNN of joint terms."""
     var: tl.tensor
     """Biased."""
 

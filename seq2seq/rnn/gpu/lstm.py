@@ -1,8 +1,8 @@
 """The LSTM on a GPU: the equations, and a step by rows and by columns.
 
 vectors are gain_ih, gain_hh and bias, each 4H, gain_c and bias_c, each H. da (rows, 5H) is the
-gradient of the gates' summed inputs, and of the scaled and shifted N(c). Without NORMALISES_CELL
-N(c) is c, gain_c is not used and bias_c is 0.
+gradient of the gates' summed inputs, and of gain_c * N(c) + bias_c. Without NORMALISES_CELL
+gain_c * N(c) is c, gain_c is not used, and bias_c is 0.
 """
 
 import triton

@@ -1,8 +1,8 @@
 """The vanilla RNN on a GPU: the equations, and a step by rows and by columns.
 
-The norm is on u + z. vectors are gain and bias, each H. da (rows, H) is the gradient of the summed
-inputs. dz is du. With batch norm of separate terms it is on u and on z; vectors are gain_ih,
-gain_hh and bias.
+da (rows, H) is the gradient of the summed inputs. With joint terms the norm is on u + z, vectors
+are gain and bias, each H, and dz is du. With separate terms, which batch norm may have, it is on u
+and on z; vectors are gain_ih, gain_hh and bias.
 """
 
 import triton

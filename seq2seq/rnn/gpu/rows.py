@@ -91,7 +91,10 @@ def row_back(
     layer: Layer,
     C: tl.constexpr,
 ) -> tl.tensor:
-    """Return dL/dv of gate k: scale * (e - mean(e) - N(v) * mean(e * N(v))), e as above."""
+    """Return dL/dv of gate k: scale * (e - mean(e) - N(v) * mean(e * N(v))), e as above.
+
+    It is d itself where v has no norm.
+    """
     e = part(d, k, b, C)
     if C.NORM != "none" and t.mean is not None:
         n = normal(part(v, k, b, C), t, k, b, C)

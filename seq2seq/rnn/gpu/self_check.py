@@ -71,7 +71,7 @@ class Kind(NamedTuple):
 
     device: torch.device
     cell: str
-    """lstm, gru, rnn_tanh or rnn_relu."""
+    """As `kernel_of` names it."""
     norm: str
     eps: float
     hidden: int

@@ -21,6 +21,7 @@ class Constants:
     """What a kernel is compiled for; sizes are those of `Cell`, in units of H."""
 
     CELL: str
+    """Its name in cpu/vectors.py, for tests and profiles."""
     EQUATIONS: str
     """lstm, gru or rnn."""
     NORM: str
