@@ -84,17 +84,18 @@ ROOMS = {
     "fonts": {"shown"},
     "figures": {"files", "fonts"},
     "device": {"config"},
+    "other_work": set(),
     "data": {"config", "errors", "files", "shown", "stored", "unchanged"},
     "model": {"rnn", "config"},
     "runs": {"rnn", "config", "errors", "files", "programs", "shown", "stored"},
     "translation": {
         *("rnn", "config", "data", "runs", "model", "device", "errors", "figures", "shown"),
-        "files",
+        *("files", "other_work"),
     },
     "probes": {"rnn", "config", "data", "runs", "model", "device", "translation"},
     "training": {
         *("rnn", "config", "data", "runs", "model", "device", "errors", "figures"),
-        *("shown", "stored", "translation", "probes"),
+        *("other_work", "shown", "stored", "translation", "probes"),
     },
     "export": {"rnn", "config", "data", "runs", "model", "translation"},
     "report": {
@@ -207,7 +208,7 @@ LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
 BUDGETS = {
     ("rnn",): 2700,
-    ("model", "translation", "training"): 4720,
+    ("model", "translation", "training"): 4690,
     ("data",): 3780,
     ("report",): 4180,
 }

@@ -259,7 +259,11 @@ def open_ensemble(folders: Sequence[str], options: argparse.Namespace) -> "Sessi
                 f"{folder}: has other tokenizers than {folders[0]}; expected runs of one corpus"
                 " with the same tokenizer settings"
             )
-    return replace(first, others=[other.model for other in others])
+    return replace(
+        first,
+        others=[other.model for other in others],
+        remark=lambda said: print(said, file=sys.stderr),
+    )
 
 
 def console(stderr: bool = False) -> "Console":

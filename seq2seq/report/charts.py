@@ -72,10 +72,7 @@ class Panel:
 
     @property
     def plain_y(self) -> bool:
-        """Whether the y are readable without powers of ten, on a logarithmic axis too.
-
-        Where there can be none, small values are near 0 beside the largest.
-        """
+        """Whether the y need no powers of ten, on a logarithmic axis if it may be one."""
         sizes = [abs(y) for line in self.lines for y in line.y if y]
         least = min if self.positive_y else max
         return bool(sizes) and least(sizes) >= 1e-2 and max(sizes) < 1e5

@@ -13,6 +13,7 @@ from ..config import Config
 from ..config.settings import settings
 from ..data.batches import Batch
 from ..device import choose_device
+from ..other_work import OtherWork
 from ..rnn.synchronization import alone
 from ..runs.folder import Run, Status
 from ..runs.logbook import Logbook, NoLogbook
@@ -21,7 +22,6 @@ from .evaluation import use_best
 from .finish import finish_run
 from .new_end import check_new_end
 from .optimizer import learning_rate
-from .other_work import OtherWork
 from .processes import is_main, joined
 from .reading import read_results, reading_due
 from .reporting import heading, log_interval, show_progress, summary
@@ -92,7 +92,9 @@ def fit(state: TrainingState, logbook: Logbook) -> None:
             show_progress(state, logbook)
             if is_due(config.trainer.log_every, progress.update):
                 log_interval(state, logbook, rate, gradient_norm)
-                logbook.remark("other work", other_work.remark(state.device))
+                one_thread = "trainer.threads=1, also when it is resumed"
+                remark = other_work.remark(state.device, "training", one_thread)
+                logbook.remark("other work", remark)
             if validation_due(state):
                 validate(state, logbook)
                 save(state, logbook)

@@ -1,6 +1,6 @@
 """Text to text: lines in, detokenized translations out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from ..data.tokenizer import Tokenizers
 from ..device import autocast
 from ..figures import attention_figure, save_figure
 from ..model import Translator
+from ..other_work import OtherWork
 from ..runs.logbook import translating_bar
 from .ensemble import Ensemble
 from .search import Hypothesis, search_in_batches
@@ -59,6 +60,8 @@ class Session:
     """Translators that search together with the model, as an ensemble."""
     lines: int = 0
     """How many lines it has translated: what is drawn depends on a line's number."""
+    remark: Callable[[str], None] | None = None
+    """What to do, once, with a remark on other work that has the cores."""
 
     def translate(
         self, lines: Sequence[str], n_best: int = 1, attention: bool = False, progress: bool = False
@@ -67,7 +70,8 @@ class Session:
         first = self.lines
         self.lines += len(lines)
         model = Ensemble([self.model, *self.others]) if self.others else self.model
-        return translate_lines(
+        other_work = OtherWork()
+        found = translate_lines(
             model,
             self.tokenizers,
             lines,
@@ -80,6 +84,12 @@ class Session:
             first,
             self.shortlist,
         )
+        device = next(self.model.parameters()).device
+        said = other_work.remark(device, "translation", "--threads 1")
+        if said and self.remark is not None:
+            self.remark(said)
+            self.remark = None
+        return found
 
     def draw_attention(self, translation: Translation, path: Path) -> None:
         """Write a translation's attention map as a PNG; ValueError if it has no attention."""

@@ -54,10 +54,6 @@ def _less(usual_value: Any, value: Any) -> bool:
     return bool(value < usual_value)
 
 
-def _above(number: float, _: Any, value: Any) -> bool:
-    return bool(value > number)
-
-
 def _without(usual_value: Any, value: Any) -> bool | None:
     return value == "none" if "none" in (usual_value, value) else None
 
@@ -84,11 +80,7 @@ CAUSES = (
         partial(_only, "per_step", False),
     ),
     Cause("norm.cell", "A norm between cell and h does harm.", _without),
-    Cause(
-        "norm.cell_gain",
-        "The initial gain of the norm between cell and h is too small, whatever the others are.",
-        partial(_above, 0.3),
-    ),
+    Cause("norm.cell_gain", "That norm's initial gain is too small.", partial(_only, 1.0, True)),
     Cause("norm.gain", "The initial gain of all its norms is too small.", _more),
     Cause(
         "model.dropout",

@@ -1,4 +1,4 @@
-"""Other work on the machine, which a training of several CPU threads suffers from most.
+"""Other work on the machine, from which several CPU threads of a recurrent network suffer most.
 
 In a recurrent layer threads meet after the products of every time step. Where one of them has to
 wait for a core, all wait for it.
@@ -31,8 +31,11 @@ class OtherWork:
         """Begin to measure."""
         self.ran, self.waited = core_times()
 
-    def remark(self, device: torch.device) -> str:
-        """Return what to say of it to somebody who trains on a device; "" for nothing."""
+    def remark(self, device: torch.device, what: str, one_thread: str) -> str:
+        """Return what to say of it to somebody whose work is on a device; "" for nothing.
+
+        `what` names the work, `one_thread` the setting that gives it one thread.
+        """
         ran, waited = core_times()
         ran, waited = ran - self.ran, waited - self.waited
         threads, seconds = torch.get_num_threads(), ran + waited
@@ -41,7 +44,7 @@ class OtherWork:
         if waited < SHARE * seconds:
             return ""
         return (
-            f"other work has the cores: this training waits for one {waited / seconds:.0%} of the"
-            f" time. Its {threads} threads also wait for each other; one alone"
-            " (trainer.threads=1, also when it is resumed) can be many times as fast"
+            f"other work has the cores: this {what} waits for one {waited / seconds:.0%} of the"
+            f" time. Its {threads} threads also wait for each other; one alone ({one_thread}) can"
+            " be many times as fast"
         )

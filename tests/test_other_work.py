@@ -1,4 +1,4 @@
-"""What a training says where other work has the cores."""
+"""What a training and a translation say where other work has the cores."""
 
 import os
 import subprocess
@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TrainHere
+from runs import Command, Runs, Script
 
-from seq2seq.training import other_work
-from seq2seq.training.other_work import OtherWork, core_times
+from seq2seq import other_work
+from seq2seq.other_work import OtherWork, core_times
 
+pytest_plugins = ["run_fixtures"]
 CPU = torch.device("cpu")
 
 
@@ -47,7 +49,7 @@ def test_it_speaks_where_a_thread_waits_for_a_fifth_of_the_time(
     end: tuple[float, float], share: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     give(monkeypatch, (10.0, 20.0), end)
-    found = OtherWork().remark(CPU)
+    found = OtherWork().remark(CPU, "training", "trainer.threads=1, also when it is resumed")
     assert ("trainer.threads=1" in found) == (share is not None)
     assert (share or "") in found
     assert len(found) < 200
@@ -60,7 +62,7 @@ def test_one_thread_and_a_gpu_wait_for_no_other(
 ) -> None:
     torch.set_num_threads(threads)
     give(monkeypatch, (0.0, 0.0), (1.0, 9.0))
-    assert OtherWork().remark(torch.device(device)) == ""
+    assert OtherWork().remark(torch.device(device), "training", "trainer.threads=1") == ""
 
 
 @pytest.mark.parametrize("content", [None, "", "1", "a b 3"])
@@ -108,8 +110,36 @@ def test_a_training_says_it_once(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    readings = iter(range(100))
-    monkeypatch.setattr(other_work, "core_times", lambda: (2.0 * (n := next(readings)), 1.0 * n))
+    passing(monkeypatch)
     train_here(tmp_path / "run", "trainer.threads=2", "trainer.log_every=1")
     out = capsys.readouterr().out
     assert out.count("other work has the cores: this training waits for one 33% of the time") == 1
+
+
+def passing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every reading be a second of waiting and two of work later than the one before."""
+    readings = iter(range(100))
+    monkeypatch.setattr(other_work, "core_times", lambda: (2.0 * (n := next(readings)), 1.0 * n))
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_translation_says_it_once(
+    two_runs: Runs, translate: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passing(monkeypatch)
+    monkeypatch.setattr(translate.module, "CHUNK_LINES", 3)
+    lines = "".join(line + "\n" for line in two_runs.sources)
+    done = translate(two_runs.none, "--threads", "2", stdin=lines)
+    assert done.code == 0, done.err
+    assert done.err.count("this translation waits for one 33% of the time") == 1
+    assert "(--threads 1)" in done.err
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_an_evaluation_says_it(
+    two_runs: Runs, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passing(monkeypatch)
+    done = script("evaluate")(two_runs.none, "--threads", "2")
+    assert done.code == 0, done.err
+    assert done.err.count("this translation waits for one 33% of the time") == 1
