@@ -75,7 +75,7 @@ class Panel:
         """Whether the y need no powers of ten, on a logarithmic axis if it may be one."""
         sizes = [abs(y) for line in self.lines for y in line.y if y]
         least = min if self.positive_y else max
-        return bool(sizes) and least(sizes) >= 1e-2 and max(sizes) < 1e5
+        return bool(sizes) and least(sizes) >= 1e-3 and max(sizes) < 1e5
 
     @property
     def in_thousands(self) -> bool:
