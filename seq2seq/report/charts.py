@@ -74,8 +74,8 @@ class Panel:
     def plain_y(self) -> bool:
         """Whether the y need no powers of ten, on a logarithmic axis if it may be one."""
         sizes = [abs(y) for line in self.lines for y in line.y if y]
-        least = min if self.positive_y else max
-        return bool(sizes) and least(sizes) >= 1e-3 and max(sizes) < 1e5
+        least = (min if self.positive_y else max)(sizes, default=0.0)
+        return least >= 1e-3 and max(sizes) < 1e5
 
     @property
     def in_thousands(self) -> bool:

@@ -21,6 +21,8 @@ WORDS = {
     ("norm.statistics", "per_step"): "per step, the input too",
     ("norm.statistics", "sequence_input"): "per step",
     ("norm.statistics", "shared"): "shared",
+    ("norm.cell", "none"): "no cell norm",
+    ("norm.cell", "output"): "cell norm",
 }
 """(setting, value) -> how a norm's name puts it; otherwise it gives the setting and the value."""
 RATE = "optimizer.lr"

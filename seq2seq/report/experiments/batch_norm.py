@@ -1,5 +1,6 @@
 """What helps and harms batch norm in a translator: one thing changed at a time."""
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -46,12 +47,7 @@ class Cause:
     """
 
 
-def _more(usual_value: Any, value: Any) -> bool:
-    return bool(value > usual_value)
-
-
-def _less(usual_value: Any, value: Any) -> bool:
-    return bool(value < usual_value)
+_more, _less = operator.lt, operator.gt  # than the usual value, which is their first argument
 
 
 def _without(usual_value: Any, value: Any) -> bool | None:

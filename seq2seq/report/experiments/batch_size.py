@@ -1,5 +1,6 @@
 """What small batches do to each norm, with the same number of sentences seen."""
 
+from itertools import product
 from statistics import fmean
 
 from ..charts import Chart, Panel
@@ -28,33 +29,31 @@ def verdicts(group: Group) -> list[Verdict]:
     if missing := _unfit(group):
         return [Verdict(STATEMENT.claim, missing=missing)]
     none, batch, layer = group.usual(*NEEDS)
+    others, sizes = [norm for norm in group.norms if norm != none], sorted(group.values(KEY))
     losses = {
         (norm, size): by_seed(group.at_best_rate({"norm": norm, KEY: size}), valid_loss)
-        for norm in (batch, layer)
-        for size in sorted(group.values(KEY))
-    }
-    without = {
-        size: by_seed(group.at_best_rate({"norm": none, KEY: size}), valid_loss)
-        for size in group.values(KEY)
+        for norm, size in product(group.norms, sizes)
     }
     small, large = (
-        {norm: minus(losses[norm, size], without[size]) for norm in (batch, layer)}
+        {norm: minus(losses[norm, size], losses[none, size]) for norm in others}
         for size in (SMALL, LARGE)
     )
-    lost = {norm: minus(small[norm], large[norm]) for norm in (batch, layer)}
+    lost = {norm: minus(small[norm], large[norm]) for norm in others}
     unit, where = "nats/token", f"from {LARGE} sentences a batch to {SMALL},"
-    breaks = higher(
-        f"{where} {batch} falls behind {none}", unit, small[batch], large[batch], decides=True
+    breaks, *more = (
+        higher(f"{where} {n} falls behind {none}", unit, small[n], large[n], decides=n == batch)
+        for n in group.variants("batch")
     )
     half = f"{layer} falls behind {none} by less than half as much as {batch}"
     findings = [
         breaks,
         less_than_half(half, lost[layer], lost[batch], breaks),
+        *more,
         lower(f"{where} {layer} catches up with {none}", unit, small[layer], large[layer]),
     ]
-    for (norm, size), found in losses.items():
+    for norm, size in product(others, sizes):
         ends = f"at {size} sentences a batch, {norm} ends with a lower loss than {none}"
-        findings.append(lower(ends, unit, found, without[size]))
+        findings.append(lower(ends, unit, losses[norm, size], losses[none, size]))
     return [Verdict(STATEMENT.claim, findings)]
 
 

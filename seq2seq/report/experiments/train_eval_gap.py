@@ -63,17 +63,19 @@ def verdicts(group: Group) -> list[Verdict]:
     by_norm = group.by_norm(gap)
     apart = list(by_norm[batch].values())
     which = f"the stored ones are {'better' if fmean(apart) < 0 else 'worse'}" if apart else ""
-    differ = (
-        f"on the test set, {batch}'s losses with stored and with the batch's own statistics are"
-        f" more than {NOTICEABLE} nats/token apart"
-    )
-    worse, unit = f"{batch}'s stored statistics give the higher loss", "nats/token, stored less own"
+    differ = f"on the test set, {batch}'s losses with stored and own statistics are more than"
+    differ += f" {NOTICEABLE} nats/token apart"
+    worse, unit = "'s stored statistics give the higher loss", "nats/token, stored less own"
     findings = [
         Finding(differ, "nats/token", [abs(g) for g in apart], above=NOTICEABLE, remark=which),
         _same(layer, [abs(g) for g in by_norm[layer].values()]),
-        Finding(worse, unit, apart, decides=False),
+        *(
+            Finding(norm + worse, unit, list(by_norm[norm].values()), decides=False)
+            for norm in group.variants("batch")
+        ),
     ]
-    return [Verdict(STATEMENT.claim, findings), Verdict(DRIFT, _drift(group, batch))]
+    drifts = [finding for norm in group.variants("batch") for finding in _drift(group, norm)]
+    return [Verdict(STATEMENT.claim, findings), Verdict(DRIFT, drifts)]
 
 
 def _same(norm: str, apart: list[float]) -> Finding:
@@ -97,7 +99,7 @@ def _drift(group: Group, norm: str) -> list[Finding]:
             "stored deviations",
             found,
             train,
-            decides=name == "test",
+            decides=name == "test" and norm in group.usual("batch"),
         )
         for name, found in shifts.items()
     ]
