@@ -1,6 +1,6 @@
 """The settings of one run: one group per field, and what belongs to the run itself."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ..rnn import CellNorm, NormConfig, Terms
 from .checks import check_ranges, expand_paths, number, only_with, path, refuse
@@ -43,11 +43,8 @@ class Config:
         """Check combinations of groups; each group has checked itself."""
         check_ranges(self, "")
         expand_paths(self)
-        is_lstm = self.cell.kind is CellKind.lstm
-        if not is_lstm and self.norm.cell is CellNorm.none:
-            # Other cells have no cell state: runs that differ in this alone are the same.
-            self.norm = replace(self.norm, cell=CellNorm.output)
-        only_with(self.norm, "norm", "cell.kind=lstm", is_lstm, "cell")
+        fits = self.cell.kind is CellKind.lstm or self.norm.cell is CellNorm.none
+        only_with(self.norm, "norm", "cell.kind=lstm", fits, "cell")
         if self.norm.terms is Terms.joint_all and self.cell.kind is not CellKind.gru:
             refuse(
                 "norm.terms=joint_all: expected norm.terms=joint, as cell.kind=gru alone has both"

@@ -93,7 +93,8 @@ class NormConfig:
     gain: float | None = None
     """Initial gain; None: 1 for layer and rms, 0.1 for batch."""
     cell: CellNorm = CellNorm.output
-    """LSTM only."""
+    """LSTM only. Other cells have no cell state; they accept output and none, which are the same
+    there."""
     cell_gain: float | None = None
     """LSTM only: initial gain of the cell state's norm; None: as the others."""
     terms: Terms | None = None

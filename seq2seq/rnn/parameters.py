@@ -47,10 +47,10 @@ class RecurrentParameters(Freezable, Stepwise):
         super().__init__()
         check_backend(backend)
         norm = norm_config(norm)
-        if norm.cell is not CellNorm.output and self.cell != "lstm":
+        if norm.cell not in (CellNorm.output, CellNorm.none) and self.cell != "lstm":
             raise ValueError(
                 f"norm.cell={norm.cell.value}: a {self.cell.upper()} has no cell state to"
-                " normalise; expected output"
+                " normalise; expected output or none"
             )
         if norm.cell_gain is not None and self.cell != "lstm":
             raise ValueError(

@@ -194,14 +194,6 @@ def test_combinations_of_groups_are_checked(changes: dict[str, Any], message: st
         Config(**changes)
 
 
-def test_without_a_cell_state_its_norm_makes_no_difference() -> None:
-    settings = [NormConfig(cell=cell) for cell in (CellNorm.output, CellNorm.none)]
-    found = [Config(cell=CellConfig(CellKind.gru), norm=norm) for norm in settings]
-    assert found[0] == found[1]
-    assert Config(norm=settings[0]) != Config(norm=settings[1])
-    assert settings[1].cell is CellNorm.none
-
-
 def test_patience_is_enough_to_end_a_training() -> None:
     endless = TrainerConfig(max_epochs=None, patience=3)
     Config(trainer=endless, optimizer=OptimizerConfig(schedule=Schedule.plateau))

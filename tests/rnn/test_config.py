@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 from oracles import CELLS, config
 
@@ -98,10 +99,20 @@ def test_omegaconf_makes_and_checks_a_norm_config() -> None:
         OmegaConf.to_object(OmegaConf.merge(schema, {"kind": "rms", "min_rows": 8}))
 
 
-@pytest.mark.parametrize("placement", ["carried", "none"])
+@pytest.mark.parametrize("placement", ["carried", "carried_only"])
 @pytest.mark.parametrize("cell", ["gru", "rnn_tanh"])
 def test_norm_cell_needs_a_cell_state(cell: str, placement: str) -> None:
     with pytest.raises(
-        ValueError, match=rf"norm\.cell={placement}: a [A-Z]+ has no cell state .*expected output"
+        ValueError, match=rf"norm\.cell={placement}: a [A-Z]+ has no cell state .*expected output or none"
     ):
         CELLS[cell](3, 4, norm=config("layer", cell=placement))
+
+
+@pytest.mark.parametrize("cell", ["gru", "rnn_tanh"])
+def test_a_cell_without_a_state_may_be_without_its_norm(cell: str) -> None:
+    found = []
+    for placement in ("output", "none"):
+        torch.manual_seed(0)
+        layer = CELLS[cell](3, 4, norm=config("layer", cell=placement))
+        found.append(layer(torch.ones(2, 3))[0])
+    assert torch.equal(*found)
