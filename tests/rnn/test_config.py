@@ -103,7 +103,8 @@ def test_omegaconf_makes_and_checks_a_norm_config() -> None:
 @pytest.mark.parametrize("cell", ["gru", "rnn_tanh"])
 def test_norm_cell_needs_a_cell_state(cell: str, placement: str) -> None:
     with pytest.raises(
-        ValueError, match=rf"norm\.cell={placement}: a [A-Z]+ has no cell state .*expected output or none"
+        ValueError,
+        match=rf"norm\.cell={placement}: a [A-Z]+ has no cell state .*expected output or none",
     ):
         CELLS[cell](3, 4, norm=config("layer", cell=placement))
 
