@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-LISTED = 120
+LISTED = 105
 """The most characters of a list in an error; of a longer one the nearest names are given."""
 NEAREST = 3
 """How many these are."""

@@ -105,7 +105,7 @@ def test_help_lists_groups_and_settings(train_command: TrainCommand) -> None:
     for part in (
         "python train.py resume=outputs/CORPUS/RUN",
         "label_smoothing: 0.1",
-        "norm: batch, batch_cell_norm, batch_gain_01, batch_gain_1, batch_shared, layer,",
+        "norm: batch, batch_cell, batch_gain_01, batch_gain_1, batch_shared, layer,",
     ):
         assert part in done.out
 

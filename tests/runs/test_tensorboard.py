@@ -168,6 +168,7 @@ def test_histograms_do_not_change_the_training(train_here: TrainHere, tmp_path: 
             f"trainer.histograms={value}",
             "norm=batch",
             "norm.min_rows=2",
+            "norm.cell=output",
             "model.dropout=0.3",
             "trainer.validate_every=3",
         )
