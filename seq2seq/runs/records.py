@@ -97,8 +97,8 @@ class RunRecord:
     def series(self, kind: str, key: str, by: str = "update") -> tuple[list[float], list[float]]:
         """Return one logged quantity where it and its x were logged and finite, as (x, values).
 
-        `kind` is train or valid; `by` is update, seconds, tokens, or measured: the seconds that
-        the tokens take at the speed measured side by side.
+        `kind` is train or valid; `by` is update, seconds, tokens, or "seconds side by side": those
+        that the tokens take at the speed that was measured so.
         """
         entries = (entry for entry in self.metrics if entry.kind == kind)
         points = [(self._place(entry, by), entry.values.get(key)) for entry in entries]
@@ -107,7 +107,7 @@ class RunRecord:
 
     def _place(self, entry: MetricEntry, by: str) -> float | None:
         """Return where an entry is, by update, tokens or time; None if that is not known."""
-        if by != "measured":
+        if by != "seconds side by side":
             found: float | None = getattr(entry, by)
             return found
         if self.speed is None or entry.tokens is None:

@@ -38,7 +38,7 @@ def test_runs_of_one_model_are_measured_once(folders: list[Path]) -> None:
     records, _ = read_runs([str(folder) for folder in folders])
     assert [record.speed for record in records] == speeds
     tokens, losses = records[0].series("valid", "loss", "tokens")
-    seconds, same = records[0].series("valid", "loss", "measured")
+    seconds, same = records[0].series("valid", "loss", "seconds side by side")
     assert seconds == pytest.approx([t / speeds[0].tokens_per_second for t in tokens])
     assert same == losses
 

@@ -62,7 +62,7 @@ def test_times_are_compared_at_speeds_measured_together(together: bool) -> None:
     assert seconds.differences == pytest.approx([1.0] * 3)
     assert seconds.decides == (not together)
     names = [panel.title for panel in charts(group(runs))[0].curves]
-    assert ("by measured" in names) == together
+    assert ("by seconds side by side" in names) == together
     if together:
         measured = found["layer takes fewer seconds at speeds measured side by side"]
         assert measured.differences == pytest.approx([math.log2(1.1)] * 3)

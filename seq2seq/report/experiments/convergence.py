@@ -18,9 +18,9 @@ X_LABELS = {
     "update": "update",
     "seconds": "seconds of training",
     "tokens": "target tokens trained on",
-    "measured": MEASURED,
+    "seconds side by side": MEASURED,
 }
-TIMES = {"update": "updates", "seconds": "seconds of training", "measured": MEASURED}
+TIMES = {"update": "updates", "seconds": "seconds of training", "seconds side by side": MEASURED}
 """What a way to a loss is measured in. Side by side counts before the seconds of a run, which
 depend on what else the machine did.
 """
@@ -45,7 +45,7 @@ STATEMENT = Statement(
 
 def ways_of(group: Group, ways: Mapping[str, str]) -> dict[str, str]:
     """Return the ways, with speeds measured side by side only where the group has them."""
-    return {by: unit for by, unit in ways.items() if by != "measured" or group.has_speeds}
+    return {by: unit for by, unit in ways.items() if unit != MEASURED or group.has_speeds}
 
 
 # -- how long a loss takes ---
@@ -124,7 +124,7 @@ def _findings(group: Group, norm: str, none: str, decides: bool) -> list[Finding
             f"{norm} takes fewer {unit} than {none} to the same validation loss",
             f"{none}'s {unit}",
             *time_to(runs, without, by),
-            decides and by != ("seconds" if group.has_speeds else "measured"),
+            decides and by != ("seconds" if group.has_speeds else "seconds side by side"),
         )
         for by, unit in ways_of(group, TIMES).items()
     ]
