@@ -62,8 +62,8 @@ def recurrence(
         for goes_on in active:
             pairs = zip(after, carried, strict=True)
             after = tuple(torch.where(goes_on, new, old) for new, old in pairs)
-        # The view names the number of rows, by which a compiler sizes the output.
-        return list(after), [after[0].view(rows.size(0), hidden).clone()]
+        # count comes from outside: an input of the loop, by which a compiler sizes the output.
+        return list(after), [after[0].view(count, hidden).clone()]
 
     inputs = [y_ih, times]
     if layout.lengths is not None:

@@ -199,6 +199,14 @@ def test_one_compilation_serves_all_lengths(norm: str, training: bool) -> None:
     assert counter.frame_count == 2  # the second one is for shapes that change
 
 
+@torch.no_grad()
+def test_the_number_of_sequences_is_an_input_of_the_loop() -> None:
+    """A compiler looks for it there; without it each program ahead of time fails."""
+    program = exported(trained("lstm", "layer"))
+    (loop,) = (n for n in program.graph.nodes if n.target is torch.ops.higher_order.scan)
+    assert any(isinstance(node.meta["val"], torch.SymInt) for node in loop.args[3])
+
+
 @pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["", "bidirectional"])
