@@ -46,12 +46,14 @@ def with_architecture(cfg: DictConfig, origin: "Config", asked: Mapping[str, str
         for key, value in flatten(plain(origin)).items()
         if key.split(".")[0] in ARCHITECTURE and key not in FRESH
     }
+    # Without a cell state its norm means nothing, so that no weights depend on it.
+    may_differ = OWN if origin.cell.kind.value == "lstm" else {*OWN, "norm.cell"}
     for key, value in theirs.items():
         if key in OWN and key in asked:
             continue
         if override := _asked_for(key, asked, cfg):
             found = plain(OmegaConf.select(cfg, key))
-            if found != value and key not in OWN:
+            if found != value and key not in may_differ:
                 raise ValueError(
                     f"{override}: init_from={cfg.init_from} has {key}={as_text(value)}, which its"
                     " weights depend on; leave this out"

@@ -264,6 +264,16 @@ def test_what_contradicts_the_other_run_is_refused(
     assert reason in done.err
 
 
+def test_a_norm_of_a_cell_state_that_is_not_there_contradicts_nothing(
+    train_here: Any, train_command: Command, tmp_path: Path
+) -> None:
+    settings = ("cell=gru", "norm=layer", "norm.cell=output", "trainer.max_epochs=1")
+    first = train_here(tmp_path / "first", *settings)
+    done = train_command(f"init_from={first.folder}", *other_text(tmp_path), "norm=layer")
+    assert done.code == 0, done.err
+    assert only_run(tmp_path).config().norm == first.config().norm
+
+
 def test_what_agrees_with_the_other_run_is_taken(
     finished: Run, train_command: Command, tmp_path: Path
 ) -> None:
