@@ -45,8 +45,9 @@ BATCH = {
 SEPARATE = config("batch", terms="separate", min_rows=3)
 """Batch norm of the vanilla cell that has a norm for each term at every step."""
 PLAIN_CELL = {
-    norm: config(norm, cell="none", min_rows=3) if norm == "batch" else config(norm, cell="none")
-    for norm in ("layer", "rms", "batch")
+    "layer": config("layer", cell="none"),
+    "rms": config("rms", cell="none"),
+    "batch": config("batch", cell="none", min_rows=3),
 }
 """Norms of the LSTM that leave its cell state alone, by their kind."""
 Case = tuple[list[Tensor], list[Tensor], list[Tensor]]

@@ -76,7 +76,7 @@ CAUSES = (
         partial(_only, "per_step", False),
     ),
     Cause("norm.cell", "A norm between cell and h does harm.", _without),
-    Cause("norm.cell_gain", "That norm's initial gain is too small.", partial(_only, 1.0, True)),
+    Cause("norm.cell_gain", "The cell norm's first gain is too small.", partial(_only, 1.0, True)),
     Cause("norm.gain", "The initial gain of all its norms is too small.", _more),
     Cause(
         "model.dropout",

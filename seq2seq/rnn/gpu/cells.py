@@ -73,7 +73,7 @@ LSTM = Cell(
 PLAIN_CELL = replace(
     LSTM,
     statistics=8,
-    parts=(*LSTM.parts[:2], Part("c", 0, 1, pair=2, d_at=4, gain=None, bias=13)),
+    parts=(*LSTM.parts[:2], replace(LSTM.parts[2], gain=None)),
 )
 GRU = Cell(
     "gru",
