@@ -107,6 +107,12 @@ def back_from_c(
 
 
 @triton.jit
+def cell_term(v: tl.tensor, mean: tl.tensor, spread: tl.tensor, C: tl.constexpr) -> Term:
+    """Return the term of c: gain_c * N(c), or c itself where it has no norm."""
+    return Term(v, mean if C.NORMALISES_CELL else None, spread, 1, 12)
+
+
+@triton.jit
 def cell_moments(c: tl.tensor, b: Block, C: tl.constexpr) -> tl.tensor:
     """Return the moments of c; 0 and 1 where it is not normalised."""
     mean = 0.0
@@ -125,7 +131,7 @@ def rows_forward(s: Forward, b: Block, layer: Layer, C: tl.constexpr) -> tl.tens
     hh = Term(s.z, hh_mean, hh_scale, 4, 4)
     c = cell_state(ih, hh, s, b, layer, C)
     c_mean, c_scale = cell_moments(c, b, C)
-    cell = Term(s.c, c_mean if C.NORMALISES_CELL else None, c_scale, 1, 12)
+    cell = cell_term(s.c, c_mean, c_scale, C)
     h = sigmoid(gate(ih, hh, 3, b, layer, C)) * squashed(c, cell, b, layer, C)
     write_h(h, s, b, C)
     return ih_mean, ih_scale, hh_mean, hh_scale, c_mean, c_scale
@@ -136,7 +142,7 @@ def rows_backward(s: Backward, kept: tl.tensor, b: Block, layer: Layer, C: tl.co
     """Run the backward pass of lstm_step, down to dz."""
     ih = Term(s.u, tl.load(kept), tl.load(kept + 1), 4, 0)
     hh = Term(s.z, tl.load(kept + 2), tl.load(kept + 3), 4, 4)
-    cell = Term(s.state, tl.load(kept + 4) if C.NORMALISES_CELL else None, tl.load(kept + 5), 1, 12)
+    cell = cell_term(s.state, tl.load(kept + 4), tl.load(kept + 5), C)
     c = load(cell, 0, b, C)
     d = back_from_h(c, ih, hh, cell, s, b, layer, C)
     means = row_back_means(d, c, cell, 0, 1, b, layer, C)
@@ -150,7 +156,7 @@ def columns_forward(s: Forward, p: Columns, layer: Layer, C: tl.constexpr) -> No
     """Run lstm_step with batch norm (Cooijmans et al. 2016, eqs. 6 to 8)."""
     ih = Term(s.u, p.mean if C.NORMALISES_INPUT else None, p.var, 4, 0)
     hh = Term(s.z, p.mean + 4 * C.H, p.var + 4 * C.H, 4, 4)
-    cell = Term(s.c, p.mean + 8 * C.H if C.NORMALISES_CELL else None, p.var + 8 * C.H, 1, 12)
+    cell = cell_term(s.c, p.mean + 8 * C.H, p.var + 8 * C.H, C)
     if p.by_batch:
         write_gate_statistics(ih, hh, p, layer, C)
     for first in range(0, p.rows, C.TILE):
@@ -173,7 +179,7 @@ def columns_backward(s: Backward, p: Columns, layer: Layer, C: tl.constexpr) -> 
     """Run the backward pass of lstm_step with batch norm."""
     ih = Term(s.u, p.mean if C.NORMALISES_INPUT else None, p.var, 4, 0)
     hh = Term(s.z, p.mean + 4 * C.H, p.var + 4 * C.H, 4, 4)
-    cell = Term(s.state, p.mean + 8 * C.H if C.NORMALISES_CELL else None, p.var + 8 * C.H, 1, 12)
+    cell = cell_term(s.state, p.mean + 8 * C.H, p.var + 8 * C.H, C)
     for first in range(0, p.rows, C.TILE):
         b = tile(first, p, C)
         back_from_h(load(cell, 0, b, C), ih, hh, cell, s, b, layer, C)
