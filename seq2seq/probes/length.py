@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -26,6 +27,9 @@ def length(subject: Subject) -> Iterator[dict[str, Any]]:
       sentences, the `batch`'s own; always `running` for other norms
     - nll: mean negative log-likelihood of a target token in nats, teacher-forced
     - length_ratio: characters of the hypotheses over those of the references
+
+    All sentences of a bucket are one batch, in search too: a sentence that joined a search under
+    way would have another step than the others, and no statistics of its own.
 
     Search has no later steps than the present one. With norm.statistics=sequence_input, pooled
     over all steps in training, it uses the step's own statistics.
@@ -73,7 +77,7 @@ def measured(subject: Subject, pairs: Pairs) -> dict[str, float]:
         model,
         subject.prepared.tokenizers,
         src,
-        config.decode,
+        replace(config.decode, batch_size=len(src)),
         precision=config.trainer.precision,
         shortlist=shortlist_for(config.decode, subject.prepared),
     )

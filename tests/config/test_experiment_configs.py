@@ -155,9 +155,11 @@ def test_every_job_of_an_experiment_composes(
     ("experiment", "size", "jobs", "cases"),
     [
         ("robustness", "quick", 5, 5),
-        ("robustness", "real", 7, 7),
+        ("robustness", "real", 5, 5),
+        ("robustness", "gpu", 7, 7),
         ("batch_norm", "quick", 12, 9),
-        ("batch_norm", "real", 15, 12),
+        ("batch_norm", "real", 12, 9),
+        ("batch_norm", "gpu", 15, 12),
     ],
 )
 def test_every_case_composes_and_is_compared(

@@ -295,6 +295,14 @@ def test_quality_by_length(probed: Probed) -> None:
         assert 0 <= entry["bleu"] <= 100
 
 
+def test_a_bucket_is_one_batch_in_search(probed: Probed) -> None:
+    subject = subject_of(probed("batch"))
+    expected = list(by_length(subject))
+    assert max(line["sentences"] for line in expected if line["statistics"] == "batch") > 3
+    subject.config.decode.batch_size = 3
+    assert list(by_length(subject)) == expected
+
+
 def test_buckets_with_too_few_sentences_have_no_batch_statistics(
     probed: Probed,
 ) -> None:
