@@ -132,7 +132,7 @@ CONSUMERS = {
     "tokenizer.normalization.source": ("data/tokenizer.py", r"normalization\.source"),
     "tokenizer.normalization.target": ("data/tokenizer.py", r"normalization\.target"),
     "tokenizer.normalization.markup": ("data/tokenizer.py", r"normalization\.markup"),
-    "decode.beam_size": ("translation/search.py", r"config\.beam_size"),
+    "decode.beam_size": ("translation/active.py", r"config\.beam_size"),
     "data.mirror_folder": ("data/corpora.py", r"\.mirror_folder"),
     "data.upstream": ("data/corpora.py", r"config\.upstream\b"),
     "data.upstream_is_gzip": ("data/corpora.py", r"config\.upstream_is_gzip"),

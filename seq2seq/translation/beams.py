@@ -40,7 +40,8 @@ class Beams:
         sentence  position among all sentences
         limit     largest length of a translation
         start     step of the first word
-        log_prob  (K,) of the unfinished hypotheses so far, in nats; -inf where there are fewer
+        log_prob  (K,) of the unfinished hypotheses so far, in nats; -inf where there are fewer.
+                  Before the first word there is one, the first
         count     finished hypotheses
         finished  (3K,) what is known of them
     """
@@ -64,13 +65,21 @@ class Beams:
     def __len__(self) -> int:
         return len(self.table)
 
-    def admit(self, sentences: NDArray[np.int64], limits: NDArray[np.int64], step: int) -> None:
-        """Add sentences whose first words are those of `step`, each with one empty hypothesis."""
-        new = np.zeros(len(sentences), self.table.dtype)
-        new["sentence"], new["limit"], new["start"] = sentences, limits, step
-        if not self.draws:
-            new["log_prob"][:, 1:] = -np.inf
-        new["finished"]["score"] = -np.inf
+    def begin(self, sentences: NDArray[np.int64], limits: NDArray[np.int64]) -> None:
+        """Take in the first sentences, each with one empty hypothesis."""
+        self.table = np.zeros(len(sentences), self.table.dtype)
+        self.table["sentence"], self.table["limit"] = sentences, limits
+        self.table["finished"]["score"] = -np.inf
+
+    def join(self, others: "Beams", taken: slice, start: int, row: int) -> None:
+        """Take in others that have just got their first words, as if at step `start`.
+
+        `row` is that which the first of their hypotheses continued.
+        """
+        new = others.table[taken].copy()
+        new["start"] = start
+        new["finished"]["end"] += start
+        new["finished"]["row"] = row + self.config.beam_size * np.arange(len(new))[:, None]
         self.table = np.concatenate([self.table, new])
 
     def keep(self, places: NDArray[np.int64]) -> None:

@@ -1,4 +1,4 @@
-"""What a search has chosen at each step, from which its translations are read back.
+"""What a search has chosen at each step, and the translations that are read back from it.
 
 R hypotheses at a step, S source steps.
 """
@@ -7,8 +7,21 @@ from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
+
+
+@dataclass
+class Hypothesis:
+    """One translation of a sentence."""
+
+    ids: list[int]  # of its pieces, without bos and eos
+    log_prob: float  # sum over pieces and eos, in nats
+    score: float  # log_prob / length ** length_penalty; the length counts eos
+    attention: Tensor | None = None  # (T, S) over source pieces and eos, on request
+    ended: bool = True  # false: cut at the largest length
 
 
 @dataclass
@@ -19,6 +32,26 @@ class Chosen:
     parents: NDArray[np.int64]  # (R,) its row in the step before, without this word
     weights: Tensor | None  # (rows of the step before, S) attention, if asked for
 
+    def of(self, rows: slice) -> "Chosen":
+        """Return these hypotheses alone, each after a row of its own."""
+        words, parents = self.words[rows], self.parents[rows]
+        weights = None if self.weights is None else self.weights[torch.from_numpy(parents)]
+        return Chosen(words, np.arange(len(words)), weights)
+
+    def joined(self, kept: int, others: "Chosen") -> tuple["Chosen", int]:
+        """Return the first `kept` hypotheses with others behind them, and the others' first row.
+
+        That is the row before, after which the first of the others is.
+        """
+        before, weights = 0, None
+        if self.weights is not None and others.weights is not None:
+            both, before = (self.weights, others.weights), len(self.weights)
+            steps = max(w.size(1) for w in both)
+            weights = torch.cat([pad(w, (0, steps - w.size(1))) for w in both])
+        words = np.concatenate([self.words[:kept], others.words])
+        parents = np.concatenate([self.parents[:kept], others.parents + before])
+        return Chosen(words, parents, weights), before
+
 
 @dataclass
 class History:
@@ -28,9 +61,25 @@ class History:
     """Number of the oldest step that is kept."""
     steps: deque[Chosen] = field(default_factory=deque)
 
+    @property
+    def end(self) -> int:
+        """Number of the next step."""
+        return self.first + len(self.steps)
+
     def append(self, chosen: Chosen) -> None:
         """Add the next step."""
         self.steps.append(chosen)
+
+    def join(self, others: Chosen, kept: int) -> int:
+        """Let hypotheses with their first words follow the first `kept` of the last step.
+
+        Return the row of the step before that the first of them continues.
+        """
+        if not self.steps:
+            self.append(others)
+            return 0
+        self.steps[-1], before = self.steps[-1].joined(kept, others)
+        return before
 
     def forget(self, before: int) -> None:
         """Drop the steps before this one."""
@@ -61,7 +110,7 @@ class History:
 
         starts (R,) are the steps of their first words.
         """
-        end, rows = self.first + len(self.steps), np.arange(len(starts))
+        end, rows = self.end, np.arange(len(starts))
         oldest = int(starts.min(initial=end))
         words = np.full((len(starts), end - oldest), -1)
         for number in range(end - 1, oldest - 1, -1):

@@ -15,7 +15,8 @@ from ..model import Translator
 from ..other_work import OtherWork
 from ..runs.logbook import translating_bar
 from .ensemble import Ensemble
-from .search import Hypothesis, search_in_batches
+from .history import Hypothesis
+from .search import search_in_batches
 from .unknown_words import source_words, with_source_words
 
 END = "</s>"

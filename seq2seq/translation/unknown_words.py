@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..config import TokenizerKind, languages
 from ..data.tokenizer import SPACE, Tokenizer
-from .search import Hypothesis
+from .history import Hypothesis
 
 
 def source_words(pieces: Sequence[str], tokenizer: Tokenizer) -> list[str]:

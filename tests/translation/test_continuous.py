@@ -15,8 +15,8 @@ from seq2seq.model.decoder import DecoderState
 from seq2seq.rnn import packs
 from seq2seq.translation.beams import Beams, kept_first
 from seq2seq.translation.ensemble import Ensemble
-from seq2seq.translation.history import Chosen, History
-from seq2seq.translation.search import Hypothesis, search_in_batches
+from seq2seq.translation.history import Chosen, History, Hypothesis
+from seq2seq.translation.search import search_in_batches
 
 
 def search(
@@ -144,5 +144,20 @@ def test_a_history_reads_back_hypotheses_that_began_at_different_steps() -> None
     assert history.read(1, start=0, end=1) == ([8], [])
     assert history.words(np.array([0, 0, 1])).tolist() == [[8, 5], [7, 6], [-1, 9]]
     history.forget(before=1)
-    assert (history.first, len(history.steps)) == (1, 1)
+    assert (history.first, len(history.steps), history.end) == (1, 1, 2)
     assert history.read(2, start=1, end=2) == ([9], [])
+
+
+def test_hypotheses_with_their_first_words_join_the_last_step() -> None:
+    rows = np.array([0, 0])
+    first = Chosen(np.array([3, 4]), rows, torch.tensor([[0.5, 0.5, 0.0]]))
+    history = History()
+    assert history.join(first.of(slice(0, 2)), kept=0) == 0
+    last = Chosen(np.array([5, 6, 7]), np.array([1, 0, 0]), torch.tensor([[1.0], [0.9]]))
+    history.append(last)
+    assert history.join(first.of(slice(0, 2)), kept=2) == 2  # the third hypothesis was over
+    assert history.end == 2
+    assert history.read(0, start=0, end=2)[0] == [4, 5]
+    words, attention = history.read(3, start=1, end=2)
+    assert (words, [a.tolist() for a in attention]) == ([4], [[0.5, 0.5, 0.0]])
+    assert history.read(0, start=1, end=2)[1][0].tolist() == pytest.approx([0.9, 0.0, 0.0])

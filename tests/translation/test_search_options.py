@@ -13,7 +13,8 @@ import torch
 from seq2seq.config import CellConfig, DecodeConfig, ModelConfig, Sampling
 from seq2seq.model import Translator, Vocabulary
 from seq2seq.rnn import NormConfig
-from seq2seq.translation.search import Hypothesis, search_in_batches
+from seq2seq.translation.history import Hypothesis
+from seq2seq.translation.search import search_in_batches
 
 SENTENCES = [[5, 6, 7], [4, 4, 9, 10, 11], [8]]
 WORDS = (1, 4, 5)  # the target's ids without special ones: unk and two words

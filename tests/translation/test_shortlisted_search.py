@@ -14,7 +14,8 @@ from seq2seq.data.shortlist import Shortlist
 from seq2seq.model import Translator, kernels
 from seq2seq.rnn import packs
 from seq2seq.translation.ensemble import Ensemble
-from seq2seq.translation.search import Hypothesis, search_in_batches
+from seq2seq.translation.history import Hypothesis
+from seq2seq.translation.search import search_in_batches
 
 WORDS, PIECES = 40, 30
 PAD, UNKNOWN, BOS, EOS = 0, 1, 2, 3

@@ -10,8 +10,8 @@ from seq2seq.config import DecodeConfig, TokenizerConfig, TokenizerKind
 from seq2seq.data.tokenizer import Tokenizer, Tokenizers
 from seq2seq.model import Translator
 from seq2seq.translation import lines as translation
+from seq2seq.translation.history import Hypothesis
 from seq2seq.translation.lines import translate_lines
-from seq2seq.translation.search import Hypothesis
 from seq2seq.translation.unknown_words import source_words
 
 ENGLISH = [
