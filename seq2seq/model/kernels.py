@@ -98,3 +98,16 @@ def best_words(logits: Tensor, count: int, backend: str = "auto") -> tuple[Tenso
         return values, words
     found = logits.topk(count, dim=1)
     return found.values, found.indices
+
+
+def best_log_probs(
+    logits: Tensor, forbidden: list[int], count: int, backend: str = "auto"
+) -> tuple[Tensor, Tensor]:
+    """Return the largest log-probabilities (R, count), falling, and their words.
+
+    Those of the forbidden words become minus infinity: their logits (R, V) are changed.
+    """
+    normaliser = log_sum_exp(logits, backend)
+    logits[:, forbidden] = float("-inf")
+    values, words = best_words(logits, count, backend)
+    return values - normaliser[:, None], words

@@ -13,6 +13,7 @@ from ..rnn import (
     product_dtype,
     shares,
 )
+from . import kernels
 
 
 class Linear(nn.Linear, Freezable, Stepwise):
@@ -44,6 +45,19 @@ class Linear(nn.Linear, Freezable, Stepwise):
             y = ops.projection(x.to(dtype), self.weight)
             y = y if self.bias is None else y + self.bias.to(dtype)
         return y.view(*input.shape[:-1], -1)
+
+    def best_words(self, input: Tensor, forbidden: list[int], count: int) -> tuple[Tensor, Tensor]:
+        """Return the best `count` words of x (R, in) but the forbidden ones, of a softmax layer.
+
+        Their log-probabilities and ids (R, count), the likeliest first. Within `frozen` no logit
+        is written to memory.
+        """
+        weight = self._packed(product_dtype(self.weight))
+        if weight is not None and kernels.load():
+            ops, bias = torch.ops.seq2seq, self.bias.detach()
+            log_probs, words = ops.best_next_words(input, weight, bias, forbidden, count)
+            return log_probs, words
+        return kernels.best_log_probs(self(input).float(), forbidden, count, self.backend)
 
     def _packed(self, dtype: torch.dtype) -> Tensor | None:
         """Return the weight, packed for products of a type; None where it is not to be kept."""

@@ -210,6 +210,17 @@ class Translator(nn.Module):
         logits = kernels.shortlist_logits(states, weight, bias, shortlist, self.backend)
         return logits, state, weights
 
+    def best_step(
+        self, tokens: Tensor, state: DecoderState, memory: Memory, count: int
+    ) -> tuple[Tensor, Tensor, DecoderState, Tensor | None]:
+        """Return the best next words but pad and bos, in place of the logits of `step`.
+
+        Their log-probabilities and ids (R, count), the likeliest first; the next state and weights.
+        """
+        states, state, weights = self.decoder.step(self.tgt_embedding(tokens), state, memory)
+        forbidden = [self.vocabulary.pad_id, self.vocabulary.bos_id]
+        return *self.output.best_words(states, forbidden, count), state, weights
+
     def attention(
         self, src: Tensor, src_lengths: Tensor, tgt: Tensor, tgt_lengths: Tensor
     ) -> Tensor | None:

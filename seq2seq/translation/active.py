@@ -20,7 +20,7 @@ from .beams import Beams, Candidates
 from .constraints import MINUS_INFINITY, forbid
 from .ensemble import Ensemble
 from .history import Chosen, History, Hypothesis
-from .next_words import drawn, likeliest, of_all_words
+from .next_words import best_of, drawn, likeliest, of_all_words, of_shortlist
 from .sampling import Draws
 
 LONGEST = 2**31
@@ -47,6 +47,16 @@ class Task:
     def device(self) -> torch.device:
         """That of the model."""
         return next(self.model.parameters()).device
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether what a translation may contain depends on what it contains already."""
+        return self.config.min_length > 0 or self.config.no_repeat_ngram > 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a beam search among all words, without rules."""
+        return self.draws is None and self.shortlist is None and not self.has_rules
 
     def limits(self, sentences: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the largest lengths of the translations of these sentences."""
@@ -99,10 +109,15 @@ class Active:
         beams, number, model = self.beams, self.history.end, self.task.model
         steps = int(self.task.lengths[beams.table["sentence"]].max())
         memory, allowed = self.memory.first(len(beams), steps), self.allowed()
-        logits, state, weights = model.step(self.words, self.state, memory, allowed)
-        parents, words = beams.advance(
-            self.candidates(logits, allowed), number, model.vocabulary.eos_id
-        )
+        if self.task.is_plain:
+            count = min(2 * self.task.config.beam_size, model.vocabulary.tgt_size)
+            step = (self.words, self.state, memory, count)
+            log_probs, best, state, weights = model.best_step(*step)
+            found = likeliest(log_probs, best, beams)
+        else:
+            logits, state, weights = model.step(self.words, self.state, memory, allowed)
+            found = self.candidates(logits, allowed)
+        parents, words = beams.advance(found, number, model.vocabulary.eos_id)
         order, kept = beams.retire(number)
         parents, words = parents[order], words[order]
         self.history.append(
@@ -125,15 +140,15 @@ class Active:
         logits (R, V), or (R, W) of the `allowed` words (A, W).
         """
         task, config = self.task, self.task.config
-        ids, backend = task.model.vocabulary, task.model.backend
+        ids, backend, count = task.model.vocabulary, task.model.backend, 2 * config.beam_size
         normaliser = log_sum_exp(logits, backend)
-        has_rules = config.min_length > 0 or config.no_repeat_ngram > 0
-        if allowed is not None and not has_rules and task.draws is None:
-            return likeliest(logits, normaliser, self.beams, backend, allowed)
+        if allowed is not None and not task.has_rules and task.draws is None:
+            log_probs, places = best_of(logits, normaliser, count, backend)
+            return likeliest(log_probs, of_shortlist(places, allowed), self.beams)
         if allowed is not None:
             logits = of_all_words(logits, allowed, ids.tgt_size)
         logits[:, [ids.pad_id, ids.bos_id]] = MINUS_INFINITY
-        if has_rules:
+        if task.has_rules:
             starts = self.beams.table["start"].repeat(len(logits) // len(self))
             words = None
             if config.no_repeat_ngram:
@@ -142,7 +157,7 @@ class Active:
             forbid(logits, words, lengths, config, ids.eos_id)
         if task.draws is not None:
             return drawn(logits, normaliser, self.beams, task.draws)
-        return likeliest(logits, normaliser, self.beams, backend)
+        return likeliest(*best_of(logits, normaliser, count, backend), self.beams)
 
     def finished(self, place: int) -> tuple[int, list[Hypothesis]]:
         """Return the position of a sentence that is over, and its best hypotheses."""

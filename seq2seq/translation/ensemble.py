@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..model import Translator
+from ..model.kernels import best_log_probs
 
 
 @dataclass
@@ -90,3 +91,14 @@ class Ensemble(nn.Module):
         weights = [weight for _, _, weight in steps if weight is not None]
         mean = torch.stack(weights).mean(dim=0) if weights else None
         return log_probs - math.log(len(steps)), Several([own for _, own, _ in steps]), mean
+
+    def best_step(
+        self, tokens: Tensor, state: Several, memory: Several, count: int
+    ) -> tuple[Tensor, Tensor, Several, Tensor | None]:
+        """Return the best next words but pad and bos, in place of the logits of `step`.
+
+        Their log-probabilities and ids (R, count), the likeliest first; the next states, weights.
+        """
+        logits, state, weights = self.step(tokens, state, memory)
+        forbidden = [self.vocabulary.pad_id, self.vocabulary.bos_id]
+        return *best_log_probs(logits, forbidden, count, self.backend), state, weights

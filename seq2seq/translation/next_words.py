@@ -13,33 +13,41 @@ from .constraints import MINUS_INFINITY
 from .sampling import Draws
 
 
-def likeliest(
-    logits: Tensor, normaliser: Tensor, beams: Beams, backend: str, allowed: Tensor | None = None
-) -> Candidates:
+def likeliest(log_probs: Tensor, words: Tensor, beams: Beams) -> Candidates:
     """Return the best 2K candidates of each sentence: of K of them at most K end.
 
-    log p = logits (R, V) - normaliser (R,), whatever the logits of forbidden words are. With
-    `allowed` words (A, W) the logits are (R, W), of these words.
+    log_probs and words (R, N) are each row's best next words.
     """
-    size, width = beams.config.beam_size, len(logits) // len(beams)
-    count = min(2 * size, logits.size(1))
-    best, words = best_words(logits, count, backend)  # (R, count)
-    if allowed is not None:
-        own = allowed.repeat_interleave(width, dim=0)
-        words = own.gather(1, words).long().clamp(min=0)  # where there is none, log p is -inf
-    next_ones = (best - normaliser[:, None]).cpu().numpy().reshape(len(beams), width, count)
-    log_probs = (next_ones + beams.table["log_prob"][:, :width, None]).reshape(len(beams), -1)
-    order = np.argsort(-log_probs, axis=1, kind="stable")[:, : 2 * size]
-    rows = np.repeat(np.arange(len(logits)), count).reshape(len(beams), -1)
-    log_probs, rows, each = (
+    size, count = beams.config.beam_size, words.size(1)
+    shape = (len(beams), -1, count)
+    sums = log_probs.cpu().numpy().reshape(shape)
+    sums = (sums + beams.table["log_prob"][:, : sums.shape[1], None]).reshape(len(beams), -1)
+    order = np.argsort(-sums, axis=1, kind="stable")[:, : 2 * size]
+    rows = np.repeat(np.arange(len(words)), count).reshape(len(beams), -1)
+    sums, rows, each = (
         np.take_along_axis(x, order, axis=1)
-        for x in (log_probs, rows, words.cpu().numpy().reshape(len(beams), -1))
+        for x in (sums, rows, words.cpu().numpy().reshape(len(beams), -1))
     )
     if missing := 2 * size - order.shape[1]:  # there are fewer words than hypotheses
         edges = ((0, 0), (0, missing))
-        log_probs = np.pad(log_probs, edges, constant_values=-np.inf)
+        sums = np.pad(sums, edges, constant_values=-np.inf)
         rows, each = (np.pad(x, edges, "edge") for x in (rows, each))
-    return Candidates(log_probs, rows, each)
+    return Candidates(sums, rows, each)
+
+
+def best_of(logits: Tensor, normaliser: Tensor, count: int, backend: str) -> tuple[Tensor, Tensor]:
+    """Return the best log-probabilities and words (R, count at most) of each row.
+
+    log p = logits (R, V) - normaliser (R,), whatever the logits of forbidden words are.
+    """
+    best, words = best_words(logits, min(count, logits.size(1)), backend)
+    return best - normaliser[:, None], words
+
+
+def of_shortlist(places: Tensor, allowed: Tensor) -> Tensor:
+    """Return the words at these places (R, N) of the allowed ones (A, W); where none is, word 0."""
+    own = allowed.repeat_interleave(len(places) // len(allowed), dim=0)
+    return own.gather(1, places).long().clamp(min=0)
 
 
 def of_all_words(logits: Tensor, allowed: Tensor, words: int) -> Tensor:

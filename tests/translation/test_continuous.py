@@ -91,14 +91,14 @@ def test_rules_and_ensembles_also_take_sentences_at_any_step() -> None:
 
 def test_sentences_join_a_search_with_statistics_per_step_before_the_others_end() -> None:
     model, found = translator(NORMS["per step"]), set[int]()
-    step = model.step
+    step = model.best_step
 
     def noting(tokens: Any, state: DecoderState, *others: Any) -> Any:
         found.add(len(set(state.steps().tolist())))
         return step(tokens, state, *others)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(model, "step", noting)
+        patched.setattr(model, "best_step", noting)
         search(model, DecodeConfig(2, batch_size=8))
     assert max(found) > 3
 

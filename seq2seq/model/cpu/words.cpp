@@ -3,6 +3,8 @@
 //
 // R rows, V words.
 
+#include "words.h"
+
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
@@ -11,18 +13,13 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <limits>
 #include <tuple>
 #include <vector>
-
-#include "elementwise.h"
 
 namespace seq2seq {
 namespace {
 
 using at::Tensor;
-
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 void check(const Tensor& logits) {
   TORCH_CHECK(logits.scalar_type() == at::kFloat && logits.dim() == 2 && logits.is_contiguous(),
@@ -40,37 +37,6 @@ void for_rows(const Tensor& logits, const F& each) {
   });
 }
 
-ALWAYS_INLINE float largest(const float* x, int64_t size) {
-  float most = -kInfinity;
-#pragma omp simd reduction(max : most)
-  for (int64_t j = 0; j < size; ++j) most = std::max(most, x[j]);
-  return most;
-}
-
-constexpr int64_t kLanes = 16;
-
-// sum_j exp(x_j - most). Lane l adds up every kLanes-th word from the l-th on, so that words of
-// probability 0 at the end of a row change no bit: shortlists are as long as the longest of a
-// batch.
-float sum_of_exps(const float* x, int64_t size, float most) {
-  float lanes[kLanes] = {}, last[kLanes];
-  for (int64_t from = 0; from < size; from += kLanes) {
-    const float* now = x + from;
-    if (size - from < kLanes) {
-      std::fill(std::copy(now, x + size, last), last + kLanes, -kInfinity);
-      now = last;
-    }
-#pragma omp simd
-    for (int64_t l = 0; l < kLanes; ++l) {
-      const ScaledExp e = scaled_exp(clamp(now[l] - most, kLargestExponent));
-      lanes[l] += e.power + e.power * e.rest;
-    }
-  }
-  float sum = 0;
-  for (const float of_lane : lanes) sum += of_lane;
-  return sum;
-}
-
 // log sum_j exp x_j of each row (R,). A NaN makes it one, as does a row without a finite number.
 Tensor log_sum_exp(const Tensor& logits) {
   check(logits);
@@ -84,17 +50,17 @@ Tensor log_sum_exp(const Tensor& logits) {
   return result;
 }
 
-// A row is searched by lanes: lane l of a chunk has every kLanes-th word of the chunk, from its
+// A row is searched by lanes: lane l of a chunk has every kWordLanes-th word of the chunk, from its
 // l-th on. So the largest logits of all lanes of a chunk are found together, in one vector.
-constexpr int64_t kChunk = 64 * kLanes;  // words
+constexpr int64_t kChunk = 64 * kWordLanes;  // words
 
 void lane_maxima(const float* x, int64_t V, std::vector<float>& into) {
   std::fill(into.begin(), into.end(), -kInfinity);
-  for (int64_t from = 0; from < V; from += kLanes) {
-    float* lanes = into.data() + from / kChunk * kLanes;
-    if (from + kLanes <= V) {
+  for (int64_t from = 0; from < V; from += kWordLanes) {
+    float* lanes = into.data() + from / kChunk * kWordLanes;
+    if (from + kWordLanes <= V) {
 #pragma omp simd
-      for (int64_t l = 0; l < kLanes; ++l)
+      for (int64_t l = 0; l < kWordLanes; ++l)
         lanes[l] = x[from + l] > lanes[l] ? x[from + l] : lanes[l];
     } else {
       for (int64_t l = 0; from + l < V; ++l) lanes[l] = std::max(lanes[l], x[from + l]);
@@ -120,27 +86,15 @@ std::tuple<Tensor, Tensor> best_words(const Tensor& logits, int64_t count) {
   float* value = values.mutable_data_ptr<float>();
   int64_t* word = words.mutable_data_ptr<int64_t>();
   for_rows(logits, [&](int64_t r, const float* x) {
-    std::vector<float> maxima((V + kChunk - 1) / kChunk * kLanes);
+    std::vector<float> maxima((V + kChunk - 1) / kChunk * kWordLanes);
     lane_maxima(x, V, maxima);
     const float bound = reached_by(maxima, count);
-    float* top = value + r * count;
-    int64_t *at = word + r * count, found = 0;
-    const auto before = [&](int64_t j, int64_t place) {
-      return x[j] > top[place] || (x[j] == top[place] && j < at[place]);
-    };
+    int64_t found = 0;
+    Best best(value + r * count, word + r * count, count, found);
     for (int64_t lane = 0; lane < static_cast<int64_t>(maxima.size()); ++lane) {
       if (maxima[lane] < bound) continue;
-      const int64_t first = lane / kLanes * kChunk + lane % kLanes;
-      for (int64_t j = first; j < std::min(first + kChunk, V); j += kLanes) {
-        if (found == count && !before(j, count - 1)) continue;
-        int64_t place = found < count ? found++ : count - 1;
-        for (; place > 0 && before(j, place - 1); --place) {
-          top[place] = top[place - 1];
-          at[place] = at[place - 1];
-        }
-        top[place] = x[j];
-        at[place] = j;
-      }
+      const int64_t first = lane / kWordLanes * kChunk + lane % kWordLanes;
+      for (int64_t j = first; j < std::min(first + kChunk, V); j += kWordLanes) best.offer(x[j], j);
     }
   });
   return {values, words};
