@@ -208,9 +208,9 @@ LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
 BUDGETS = {
     ("rnn",): 2700,
-    ("model", "translation", "training"): 4840,
-    ("data",): 3780,
-    ("report",): 4180,
+    ("model", "translation", "training"): 4870,
+    ("data",): 3800,
+    ("report",): 4185,
 }
 """The most lines of Python that rooms may have together; kernels are not counted.
 

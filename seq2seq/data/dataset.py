@@ -160,6 +160,10 @@ class Counts:
         return {name: getattr(self, name) for name in ("empty", "too_long", "ratio", "duplicates")}
 
 
+OPTIONAL = ("texts", "left_out", "unseen")
+"""Left out of manifest.json where there are none."""
+
+
 @dataclass
 class Manifest:
     """Description of a prepared corpus, stored as manifest.json."""
@@ -169,6 +173,8 @@ class Manifest:
     languages: list[str]
     """Source and target language."""
     splits: dict[str, Counts]
+    texts: dict[str, str] = field(default_factory=dict)
+    """A checksum of each split's text, before it was cleaned."""
     left_out: int = 0
     """Training lines that the tokenizers were not trained on."""
     unseen: list[str] = field(default_factory=list)
@@ -181,13 +187,14 @@ class Manifest:
         with naming_damage(path, advice):
             values = read_json(checked(path, advice), advice)
             splits = {name: Counts.from_json(c) for name, c in values["splits"].items()}
-            known = {key: values[key] for key in ("left_out", "unseen") if key in values}
+            known = {key: values[key] for key in OPTIONAL if key in values}
+            known["texts"] = {k: str(v) for k, v in dict(known.get("texts", {})).items()}
             names = values["name"], values["fingerprint"], values["languages"]
             return cls(*names, splits, **known)
 
     def write(self, path: Path) -> None:
         """Write the manifest as JSON, without what there is none of."""
-        values = {k: v for k, v in vars(self).items() if v or k not in ("left_out", "unseen")}
+        values = {k: v for k, v in vars(self).items() if v or k not in OPTIONAL}
         values["splits"] = {name: counts.as_json() for name, counts in self.splits.items()}
         write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 

@@ -40,7 +40,7 @@ from .normalization import clean
 from .splitting import Pair
 from .tokenizer import Tokenizers
 
-VERSION = 5
+VERSION = 6
 """Version of the code that decides what the arrays hold: increase it where that changes."""
 LIBRARIES = ("sentencepiece", "jieba")
 """Libraries whose version decides how text is split."""
@@ -55,20 +55,29 @@ RATIO_FROM = 10
 """Pieces on the longer side from which the length ratio counts."""
 
 
+def text_checksums(data: DataConfig) -> dict[str, list[str]]:
+    """Return the checksums of the files of the splits that are prepared."""
+    names = ["train", *({"valid"} & splits(data).keys())]
+    return {name: [checksum(data, file) for file in locate(data, name)] for name in names}
+
+
 def fingerprint(
-    data: DataConfig, tokenizer: TokenizerConfig, names: list[str], ready: Tokenizers | None = None
+    data: DataConfig,
+    tokenizer: TokenizerConfig,
+    texts: dict[str, list[str]],
+    ready: Tokenizers | None = None,
 ) -> str:
     """Return a hash of everything that decides the contents of a prepared corpus.
 
-    `ready` are tokenizers that are not to be trained on its text. BPE-dropout belongs to training:
-    it changes nothing here.
+    `texts` are the checksums of its files, by split. `ready` are tokenizers that are not to be
+    trained on its text. BPE-dropout belongs to training: it changes nothing here.
     """
     trained = {k: v for k, v in asdict(tokenizer).items() if not k.startswith("bpe_dropout")}
     made_of = {
         "version": VERSION,
         "libraries": {name: version(name) for name in LIBRARIES},
         "unicode": unicodedata.unidata_version,
-        "texts": {name: [checksum(data, file) for file in locate(data, name)] for name in names},
+        "texts": texts,
         "tokenizer": trained if ready is None else ready.identity,
         "cleaning": asdict(data.cleaning),
         "max_length": data.max_length,
@@ -95,11 +104,11 @@ def prepare(
     """
     if ready is None and tokenizer.model is not None:
         ready = Tokenizers.own(tokenizer, (data.source_language, data.target_language))
-    names = ["train", *({"valid"} & splits(data).keys())]
+    texts = text_checksums(data)
     root = Path(data.root) / data.name
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".lock"):
-        folder = root / fingerprint(data, tokenizer, names, ready)
+        folder = root / fingerprint(data, tokenizer, texts, ready)
         # We hold the lock: an unfinished folder is that of a process that was killed.
         for abandoned in root.glob(f"{MAKING}*"):
             shutil.rmtree(abandoned, ignore_errors=True)
@@ -107,11 +116,17 @@ def prepare(
             check_scripts(data)
             shutil.rmtree(folder, ignore_errors=True)
             with new_folder(folder, prefix=MAKING) as made:
-                make(made, data, ready or train_tokenizers(data, tokenizer), progress)
+                make(made, data, ready or train_tokenizers(data, tokenizer), texts, progress)
     return Prepared.open(folder)
 
 
-def make(folder: Path, data: DataConfig, tokenizers: Tokenizers, progress: bool) -> None:
+def make(
+    folder: Path,
+    data: DataConfig,
+    tokenizers: Tokenizers,
+    texts: dict[str, list[str]],
+    progress: bool,
+) -> None:
     """Write the prepared corpus to an empty folder, whose name is its fingerprint."""
     tokenizers.save(folder)
     counts = {}
@@ -121,7 +136,10 @@ def make(folder: Path, data: DataConfig, tokenizers: Tokenizers, progress: bool)
             raise DataError(_nothing_left(data, name, counts[name]))
     languages = [data.source_language, data.target_language]
     left_out, unseen = tokenizers.left_out, tokenizers.unseen
-    manifest = Manifest(data.name, folder.name, languages, counts, left_out, unseen)
+    whole = {
+        name: hashlib.sha256("".join(own).encode()).hexdigest()[:16] for name, own in texts.items()
+    }
+    manifest = Manifest(data.name, folder.name, languages, counts, whole, left_out, unseen)
     manifest.write(folder / "manifest.json")
     write_checksums(folder)
 

@@ -240,7 +240,10 @@ def _group(group: Group, members: list[RunRecord]) -> Group:
     others = [(run, _others(run, free)) for run in members]
     ended = [(run, own) for run, own in others if run.status in ends]
     usual = dict(_most_common(frozenset(own.items()) for _, own in ended) or ())
-    text = _most_common(run.test_text for run, own in ended if own == usual and run.test_text)
+    scored = [run.scored_by for run, own in ended if own == usual]
+    scored_by = {
+        how: _most_common(s[how] for s in scored if s.get(how)) for s in scored for how in s
+    }
     seen: dict[tuple[str, ...], RunRecord] = {}
     for run, own in others:
         key = tuple(
@@ -248,7 +251,7 @@ def _group(group: Group, members: list[RunRecord]) -> Group:
             for setting, value in run.settings.items()
             if setting == "seed" or (setting.startswith(compared) and setting not in NO_SETTINGS)
         )
-        run.left_out = _reason(run, ends, own, usual, text, seen.get(key))
+        run.left_out = _reason(run, ends, own, usual, scored_by, seen.get(key))
         if run.left_out:
             group.left_out.append(run)
         else:
@@ -280,7 +283,7 @@ def _reason(
     ends: Sequence[str],
     own: dict[str, str],
     usual: dict[str, str],
-    text: str | None,
+    scored_by: dict[str, str | None],
     twin: RunRecord | None,
 ) -> str:
     """Return why a run cannot be compared with the others; empty where it can."""
@@ -295,8 +298,9 @@ def _reason(
     ]
     if different:
         return f"differs in more than what is compared: {', '.join(different)}"
-    if run.test_text not in (None, text):
-        return "was scored on another test set than the others"
+    for how, text in run.scored_by.items():
+        if text not in (None, scored_by.get(how)):
+            return f"was scored {how} than the others"
     return f"has the seed and the compared settings of {twin.name}" if twin else ""
 
 
@@ -321,6 +325,7 @@ def _facts(run: RunRecord, with_settings: bool) -> dict[str, str]:
     if results is None:
         return own
     where = {k: getattr(results, k) for k in ("device", "processor", "threads", "commit")}
+    where["training text"] = results.train_sha256
     versions = {f"version of {k}": v for k, v in results.versions.items()}
     return {k: str(v) for k, v in (own | where | versions).items() if v is not None}
 

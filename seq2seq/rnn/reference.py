@@ -166,12 +166,19 @@ def unroll_inputs(
     u: Tensor, layout: Layout, state: State | None, p: CellParameters, first_step: Steps = 0
 ) -> Iterator[tuple[Sums, State]]:
     """Yield what `unroll` does, from u = W_ih x (N, G * H): the loop over time."""
+    if state is None and len(layout.sizes()) == 1:  # W_hh is not read
+        u = u + nothing_of(p.weight_hh, p.hh.gain)
     y_ih = u if p.joint else p.ih.over_sequence(u, layout, first_step)
     for t, rows in enumerate(y_ih.split(layout.sizes())):
         if state is not None and rows.size(0) < state[0].size(0):
             state = tuple(s[: rows.size(0)] for s in state)
         sums, state = STEP_OF_CELL[p.cell](p, rows, state, time_steps(first_step, t, rows.size(0)))
         yield sums, state
+
+
+def nothing_of(*unread: Tensor | None) -> Tensor | float:
+    """Return 0, whose gradients of what is not read are zeros, as torch.nn's are, and not None."""
+    return sum((0 * p.flatten()[0] for p in unread if p is not None and p.requires_grad), 0.0)
 
 
 def recurrence(

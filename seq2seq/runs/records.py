@@ -77,10 +77,18 @@ class RunRecord:
         return self.config.seed
 
     @property
-    def test_text(self) -> str | None:
-        """The checksum of the references of the test set; None where it was not stored."""
-        test = self.results and self.results.test
-        return test.reference_sha256 if test else None
+    def scored_by(self) -> dict[str, str | None]:
+        """What may differ in scores: how -> a checksum of the text, or a name; None: not stored."""
+        found, bleu = self.results, self.config.data.splits_for_bleu
+        if found is None:
+            return {"by another BLEU": bleu}
+        test = found.test.reference_sha256 if found.test else None
+        valid = found.valid.reference_sha256
+        return {
+            "on another validation set": valid,
+            "on another test set": test,
+            "by another BLEU": bleu,
+        }
 
     @cached_property
     def cell(self) -> str:

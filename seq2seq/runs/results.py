@@ -10,7 +10,7 @@ from ..stored import damaged
 from .jsonl import record_of
 from .typed import check_count
 
-OPTIONAL = ("valid_loss_batch_statistics", "test", "commit")
+OPTIONAL = ("train_sha256", "valid_loss_batch_statistics", "test", "commit")
 """Left out of the file where a run does not have them."""
 
 COUNTS = (
@@ -42,6 +42,8 @@ class Results:
     cell: str | None = None
     corpus: str | None = None
     seed: int | None = None
+    train_sha256: str | None = None
+    """Start of a checksum of the training text; None in older runs."""
     parameters: int
     update: int
     tokens: int | None = None

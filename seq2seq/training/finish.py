@@ -111,6 +111,7 @@ def finish_run(
         cell=config.cell.kind.value,
         corpus=config.data.name,
         seed=config.seed,
+        train_sha256=prepared.manifest.texts.get("train"),
         parameters=count_parameters([model]),
         **progress,
         tokens_per_second=progress["tokens"] / progress["seconds"],

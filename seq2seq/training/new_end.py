@@ -11,13 +11,19 @@ def check_new_end(state: TrainingState, before: Config) -> list[str]:
     """Return a line about the learning rate if another end of the training changes it, else none.
 
     `before` are the settings of the training so far. The cosine falls towards the end. RunError if
-    it has reached its end: with a later one the rate would rise from its lowest value again.
+    it has reached its end: with a later one the rate would rise from its lowest value again. So
+    does an end that the training has passed already: no settings would describe that training.
     """
     new, old = settings(state.config), settings(before)
     changed = [key for key in EXTENDABLE if new[key] != old[key]]
+    asked = ", ".join(f"{key}={new[key]}" for key in changed)
+    if changed and state.part_done() > 1:
+        raise RunError(
+            f"{asked}: expected an end after what {state.run.folder} has trained: epoch"
+            f" {state.sampler.epoch} is over, {state.progress.update} updates"
+        )
     if not changed or state.config.optimizer.schedule is not Schedule.cosine:
         return []
-    asked = ", ".join(f"{key}={new[key]}" for key in changed)
     done = state.fraction_done(before.trainer), state.fraction_done()
     was, now = (
         learning_rate(state.config.optimizer, state.progress.update + 1, part) for part in done

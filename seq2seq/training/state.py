@@ -159,13 +159,17 @@ class TrainingState:
 
         The limits are the run's own, or those of `trainer`.
         """
+        return min(self.part_done(trainer), 1.0)
+
+    def part_done(self, trainer: TrainerConfig | None = None) -> float:
+        """Return the same, above 1 where the training has gone beyond a limit."""
         trainer, sampler, parts = trainer or self.config.trainer, self.sampler, [0.0]
         if trainer.max_updates is not None:
             parts.append(self.progress.update / trainer.max_updates)
         if trainer.max_epochs is not None:
             epochs = sampler.epoch + sampler.position / len(sampler)
             parts.append(epochs / trainer.max_epochs)
-        return min(max(parts), 1.0)
+        return max(parts)
 
     def total_updates(self) -> int | None:
         """Return the approximate number of updates of the whole training."""
@@ -248,11 +252,15 @@ class TrainingState:
         before = header.get("corpus", self.corpus)
         if not isinstance(before, dict):
             raise CheckpointError(f"{path}: describes no corpus", AGAIN)
-        if different := [key for key, now in self.corpus.items() if before.get(key) != now]:
+        corpus = self.corpus
+        if not {"train", "valid"} & before.keys():  # of a version up to 0.2
+            corpus = {k: v for k, v in corpus.items() if k not in ("train", "valid")}
+        if different := [key for key, now in corpus.items() if before.get(key) != now]:
             key = different[0]
             raise RunError(
-                f"{path}: trained on other text: expected {key} {brief(str(before.get(key)))},"
-                f" found {self.corpus[key]} (init_from={self.run.folder} trains its weights on it)"
+                f"{path}: {'validated' if key == 'valid' else 'trained'} on other text: expected"
+                f" {key} {brief(str(before.get(key)))}, found {corpus[key]}"
+                f" (init_from={self.run.folder} trains its weights on it)"
             )
         load_weights(self.model, group(tensors, "model"), path)
         try:
@@ -288,13 +296,14 @@ class TrainingState:
 
     @cached_property
     def corpus(self) -> dict[str, Any]:
-        """What has to be the same in a resumed run: pairs, their pieces, and the tokenizers."""
+        """What has to be the same in a resumed run: text, pairs, their pieces, the tokenizers."""
         lengths = (self.train_set.src_lengths, self.train_set.tgt_lengths)
         tokenizers = self.prepared.tokenizers
         return {
             "pairs": len(self.train_set),
             "pieces": [int(side.sum()) for side in lengths],
             "tokenizers": [tokenizers.source.sha256[:16], tokenizers.target.sha256[:16]],
+            **self.prepared.manifest.texts,
         }
 
 

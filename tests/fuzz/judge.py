@@ -190,7 +190,7 @@ def _bad_error(mutant: Mutant, done: Outcome, siblings: dict[str, list[str]]) ->
     if "model_changed" in mutant.kinds:
         names.append("the tokenizers")  # both are whole; they do not fit the weights
     if any(Path(file).is_relative_to(CORPUS) for file in mutant.files):
-        names.append("trained on other text")
+        names += ["trained on other text", "validated on other text"]
     if "run/config.yaml" in mutant.files:
         names.append("corpus/")  # another file of text than the run's, with what is wrong about it
         names.append("expected a run that train.py has begun")  # without it none has

@@ -373,3 +373,25 @@ def test_a_run_scored_on_other_text_is_left_out() -> None:
         (3, "was scored on another test set than the others")
     ]
     assert [run.config.seed for run in found.runs] == [1, 2, 4]  # an old run has stored no checksum
+
+
+def test_runs_of_other_validation_text_or_another_bleu_are_left_out() -> None:
+    scored = {"bleu": 1.0, "chrf": 1.0, "bleu_signature": "B", "chrf_signature": "C"}
+    runs = [
+        record(seed=seed, experiment=None, results={"valid": scored | {"reference_sha256": text}})
+        for seed, text in ((1, "a"), (2, "a"), (3, "b"), (4, "a"))
+    ]
+    runs[3].config.data.bleu_tokenizer = "char"
+    assert [(run.config.seed, run.left_out) for run in group(runs).left_out] == [
+        (3, "was scored on another validation set than the others"),
+        (4, "was scored by another BLEU than the others"),
+    ]
+
+
+def test_runs_of_other_training_text_have_a_note() -> None:
+    texts = ("a", "a", "b", None)
+    found = group(
+        record(seed=seed, results={"train_sha256": text}) for seed, text in enumerate(texts)
+    )
+    assert found.left_out == []
+    assert [note for note in found.notes if note.startswith("training text differs: a in")]

@@ -19,6 +19,7 @@ from oracles import (
 )
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, unpack_sequence
+from typed import present
 
 from seq2seq.rnn import RNN, RecurrentLayers
 
@@ -271,3 +272,16 @@ def test_bf16_autocast_keeps_outputs_and_states_in_float32(cell: str, kind: str)
         p.grad is not None and p.grad.dtype is torch.float32 and p.grad.isfinite().all()
         for p in layer.parameters()
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_one_step_has_zeros_for_what_it_does_not_read(cell: str, kind: str, backend: str) -> None:
+    """As torch's layers do; DistributedDataParallel waits for the gradient of each parameter."""
+    layer = CELLS[cell](3, 4, norm=kind, backend=backend)
+    layer(torch.randn(1, 5, 3))[0].sum().backward()
+    for name, parameter in layer.named_parameters():
+        assert parameter.grad is not None, name
+    grads = dict(layer.named_parameters())
+    assert present(grads["weight_hh_l0"].grad).count_nonzero() == 0

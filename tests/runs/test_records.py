@@ -45,6 +45,6 @@ def test_the_entries_of_one_probe_are_found_by_their_class() -> None:
 
 def test_the_test_text_is_identified_by_its_checksum() -> None:
     run = record(results={"test": {"reference_sha256": "a"}})
-    assert run.test_text == "a"
+    assert run.scored_by["on another test set"] == "a"
     present(run.results).test = None
-    assert run.test_text is None
+    assert run.scored_by["on another test set"] is None

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +22,10 @@ from run_comparison import (
 from typed import present
 
 from seq2seq.errors import Stopped
+from seq2seq.runs.checkpoint import load_checkpoint, save_checkpoint
 from seq2seq.runs.folder import Run, RunError, Status
 from seq2seq.training.loop import train
+from seq2seq.training.state import initial_state
 
 pytest_plugins = ["update_fixtures"]
 
@@ -168,15 +171,55 @@ def test_a_finished_run_can_be_extended(
     assert run.config().trainer.max_epochs == 3
 
 
-def test_resuming_with_other_text_is_refused(copied: Run, tmp_path: Path) -> None:
+def changed(lines: list[str]) -> list[str]:
+    """Return lines of which the last is another one."""
+    return [*lines[:-1], "do do\n"]
+
+
+def turned(lines: list[str]) -> list[str]:
+    """Return the lines in another order."""
+    return lines[::-1]
+
+
+@pytest.mark.parametrize(
+    ("split", "other", "said"),
+    [
+        ("train", changed, "trained on other text"),
+        ("train", turned, "trained on other text"),
+        ("valid", changed, "validated on other text"),
+    ],
+)
+def test_resuming_with_other_text_is_refused(
+    copied: Run, tmp_path: Path, split: str, other: Callable[[list[str]], list[str]], said: str
+) -> None:
     config = copied.config()
-    source = tmp_path / "other.source"
-    with open(present(config.data.train.source), encoding="utf-8") as file:
-        source.write_text("".join([*file.readlines()[:-1], "do do\n"]), encoding="utf-8")
+    files = getattr(config.data, split)
+    for side in ("source", "target"):
+        lines = Path(present(getattr(files, side))).read_text(encoding="utf-8").splitlines(True)
+        path = tmp_path / f"other.{side}"
+        path.write_text("".join(other(lines)), encoding="utf-8")
+        setattr(files, side, str(path))
     copied.results_file.unlink()
-    config.data.train.source = str(source)
     copied.save_config(config)
     before = snapshot(copied.folder)
-    with pytest.raises(RunError, match=r"last\.safetensors: trained on other text"):
+    with pytest.raises(RunError, match=rf"last\.safetensors: {said}"):
+        train(config, copied)
+    assert snapshot(copied.folder) == before
+
+
+def test_a_checkpoint_of_an_older_version_says_nothing_of_its_text(copied: Run) -> None:
+    state = initial_state(copied.config(), copied)
+    path = copied.checkpoint("last")
+    found, header = load_checkpoint(path)
+    del header["corpus"]["train"], header["corpus"]["valid"]
+    save_checkpoint(path, found, header)
+    assert state.restore() == []
+
+
+def test_an_end_that_the_training_has_passed_is_refused(copied: Run) -> None:
+    config = copied.config()
+    config.trainer.max_epochs, config.resume = 1, str(copied.folder)
+    before = snapshot(copied.folder)
+    with pytest.raises(RunError, match=r"max_epochs=1: expected an end after .* epoch 2 is over"):
         train(config, copied)
     assert snapshot(copied.folder) == before

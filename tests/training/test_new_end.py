@@ -75,7 +75,7 @@ def test_a_training_that_ended_in_its_warm_up_goes_on(
 ) -> None:
     run = train_here(tmp_path / "run", "optimizer.warmup_updates=50", "trainer.max_epochs=1")
     resume(run, max_epochs=2)
-    assert "learning rate" not in capsys.readouterr().out
+    assert "the learning rate after" not in capsys.readouterr().out
     assert rates(run)[16] == pytest.approx(0.01 * 16 / 50)
 
 
@@ -102,3 +102,15 @@ def test_a_training_without_an_end_is_refused(end: str, train_command: TrainComm
     done: Done = train_command(end, "optimizer.schedule=constant")
     assert done.code == 2
     assert re.match(rf"train.py: {re.escape(end)}: expected ", done.err)
+
+
+def test_a_training_that_ends_in_its_warm_up_says_so(
+    train_here: TrainHere, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_here(tmp_path / "run", "trainer.max_updates=3", "optimizer.warmup_updates=6")
+    said = "optimizer.warmup_updates=6: the training has about 3 updates, so its learning rate"
+    assert (
+        f"\n{said} rises to 0.5 of optimizer.lr and never reaches it\n" in capsys.readouterr().out
+    )
+    train_here(tmp_path / "other", "trainer.max_updates=3", "optimizer.warmup_updates=3")
+    assert "optimizer.warmup_updates" not in capsys.readouterr().out
