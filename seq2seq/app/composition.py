@@ -35,7 +35,7 @@ from ..shown import brief, failed_job
 from .exit_codes import wants_traceback
 from .explanations import explained
 from .fine_tuning import check_origins, with_architecture
-from .names import key_of, run_folder, run_name
+from .names import corpus_folder, key_of, run_folder, run_name
 from .overrides import check, choices
 from .sources import register_source
 from .typed import as_typed, without_references
@@ -64,7 +64,7 @@ def register() -> None:
     for f in fields(Config):
         if is_dataclass(f.type):
             store.store(group=f.name, name=f"{f.name}_schema", node={})
-    for resolver in (run_name, run_folder, by_root, in_batches):
+    for resolver in (corpus_folder, run_name, run_folder, by_root, in_batches):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 

@@ -47,6 +47,14 @@ def canonical(override: str) -> str:
     return f"{parsed.get_key_element()}={parsed.get_value_element_as_str()}".replace("\\", "")
 
 
+def corpus_folder(name: str) -> str:
+    """Return the folder in outputs/ of a corpus' runs.
+
+    A name that is refused later becomes a plain one: the reason is written into that folder.
+    """
+    return re.sub(r"^\.{0,2}$|/", "_", name)
+
+
 def run_folder(name: str, resume: str | None) -> str:
     """Return the folder that Hydra makes for a single run; a resumed run has its own already."""
     return f"outputs/{name}" if resume is None else "."

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
+from ..shown import brief
 from .checks import (
     MOST,
     as_text,
@@ -107,7 +108,8 @@ class Origin(Enum):
 class DataConfig:
     """A parallel corpus, and how it is cut into batches."""
 
-    name: str = ""
+    name: str = "files"
+    """The folder of its runs and of its prepared text is called so."""
     origin: Origin = Origin.files
     source_language: str = "en"
     """BCP 47 tag or ISO 639 code: de, zh-Hant, tha."""
@@ -175,6 +177,11 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_ranges(self, "data")
         expand_paths(self)
+        if self.name in ("", ".", "..") or "/" in self.name:
+            refuse(
+                f"data.name={brief(self.name)}: expected the plain name of a folder, without /,"
+                " such as mine"
+            )
         for key in ("source_language", "target_language"):
             check_language(f"data.{key}", getattr(self, key))
         if self.bleu_tokenizer not in (None, *BLEU_TOKENIZERS):

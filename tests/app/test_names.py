@@ -1,6 +1,11 @@
 """The name of a run's folder."""
 
-from seq2seq.app.names import run_folder, run_name
+from pathlib import Path
+
+import pytest
+from conftest import TrainCommand
+
+from seq2seq.app.names import corpus_folder, run_folder, run_name
 
 CHOICES = {"norm": "layer", "cell": "lstm", "model": "base"}
 
@@ -36,3 +41,15 @@ def test_a_name_is_a_valid_folder_name() -> None:
 def test_resuming_creates_no_folder() -> None:
     assert run_folder("grammar/layer", None) == "outputs/grammar/layer"
     assert run_folder("grammar/layer", "elsewhere/run") == "."
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a"])
+def test_a_corpus_has_a_plain_name_and_else_leaves_nothing_beside_outputs(
+    name: str, train_command: TrainCommand, tmp_path: Path
+) -> None:
+    done = train_command("data=files", f"data.name={name}", "data.train.source=a.tsv")
+    assert done.code == 2
+    assert f"data.name={name}: expected the plain name of a folder, without /" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
+    assert len(list(tmp_path.glob("outputs/*/*/failure.txt"))) == 1
+    assert corpus_folder("a.b..c") == "a.b..c"
