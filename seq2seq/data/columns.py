@@ -42,6 +42,26 @@ class Columns:
     """Whether the first line names the columns and is no pair."""
 
 
+def check_tabs(path: Path, split: str, is_tsv: bool) -> None:
+    """Raise DataError for plain text where TSV was expected, and for TSV beside another file.
+
+    `split` is the key of its settings, such as data.train.
+    """
+    first = enumerate(islice(read_lines(path), FIRST_LINES), start=1)
+    lines = {number: "\t" in line for number, line in first if line.strip()}
+    tabs = [number for number, has_tab in lines.items() if has_tab]
+    if is_tsv and lines and not tabs:
+        raise DataError(
+            f"{path}: no line has a tab; expected {split}.target=FILE with it, or TSV: source, tab,"
+            " target"
+        )
+    if not is_tsv and 2 * len(tabs) > len(lines):
+        raise DataError(
+            f"{path}:{tabs[0]}: has a tab, as most lines have; expected a sentence a line, as there"
+            f" is {split}.target (a .tsv file is given alone, as {split}.source)"
+        )
+
+
 def columns_of(path: Path, data: DataConfig) -> Columns:
     """Return the columns that the settings name, or the likely ones.
 

@@ -25,7 +25,7 @@ from ..files import (
 from ..shown import brief
 from . import grammar
 from .checksums import check_git_blob, check_sha256
-from .columns import Columns, columns_of
+from .columns import Columns, check_tabs, columns_of
 from .grammar import generate_splits, load_grammar
 from .opening import check_regular
 from .splitting import Pair, split_by_components
@@ -45,13 +45,14 @@ class Skipped:
     """Blank lines of a TSV file."""
 
 
-def numbered(
-    files: list[Path], config: DataConfig, skipped: Skipped | None = None
-) -> Iterator[Numbered]:
-    """Yield line number and pair of a source and a target file, or of one TSV file.
+def numbered(config: DataConfig, name: str, skipped: Skipped | None = None) -> Iterator[Numbered]:
+    """Yield line number and pair of a split's source and target file, or of its one TSV file.
 
     Raise DataError if there are none.
     """
+    files = locate(config, name)
+    for file in files:
+        check_tabs(file, key_of(config, name), len(files) == 1)
     if len(files) == 2:
         pairs: Iterator[Numbered] = enumerate(file_pairs(*files), start=1)
     else:
@@ -107,6 +108,11 @@ def splits(config: DataConfig) -> dict[str, SplitConfig]:
     return {name: split for name, split in named.items() if split.source is not None}
 
 
+def key_of(config: DataConfig, name: str) -> str:
+    """Return the dotted key of a split's settings."""
+    return f"data.{'more_tests.' * (name in config.more_tests)}{name}"
+
+
 def locate(config: DataConfig, name: str) -> list[Path]:
     """Return the checked files of a split: source and target, or one TSV file.
 
@@ -122,9 +128,9 @@ def locate(config: DataConfig, name: str) -> list[Path]:
         folder = _drawn(config)
         languages = config.source_language, config.target_language
         return [folder / f"{name}.{language}" for language in languages]
-    split, key = available[name], f"data.{'more_tests.' * (name in config.more_tests)}{name}"
+    split = available[name]
     return [
-        _checked(config, split, f"{key}.{side}", *file)
+        _checked(config, split, f"{key_of(config, name)}.{side}", *file)
         for side, file in zip(("source", "target"), _sides(split), strict=False)
     ]
 
@@ -346,8 +352,8 @@ def numbered_split(
 ) -> Iterator[Numbered]:
     """Return the pairs of a split with the numbers of their lines (see `split_pairs`)."""
     if name not in ("train", "valid") or "valid" in splits(config):
-        return numbered(locate(config, name), config, skipped)
-    pairs = numbered(locate(config, "train"), config, skipped)
+        return numbered(config, name, skipped)
+    pairs = numbered(config, "train", skipped)
     wanted = name == "valid"
     return (both for both in pairs if held_out(both[1], config.valid_share) is wanted)
 

@@ -154,6 +154,27 @@ def test_a_column_that_is_not_there_is_named(tmp_path: Path, column: str, messag
         found(corpus(tmp_path, header + numbered(LINES), target_column=column))
 
 
+def test_tsv_beside_a_target_file_is_refused(tmp_path: Path) -> None:
+    """Else the source would hold the answer."""
+    data = own(tmp_path, train="\na\n" + "a b\tx y\n" * 3 + "|" + "x y\n" * 5)
+    with pytest.raises(DataError, match=r"train\.0:3: has a tab, .*alone, as data\.train\.source"):
+        read_split(data, "train")
+    data = own(tmp_path, train="a\n" * 4 + "|" + "a\tx\n" * 4)
+    with pytest.raises(DataError, match=r"train\.1:1: has a tab, as most"):
+        read_split(data, "train")
+    data = own(tmp_path, valid="a\n" + "a\tb\n" + "|x\ny\n")
+    assert read_split(data, "valid") == (["a", "a\tb"], ["x", "y"])
+
+
+def test_a_target_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    data = own(tmp_path, train="a b\nc d\n")
+    with pytest.raises(DataError, match=r"train\.0: no line has a tab; .*data\.train\.target=FILE"):
+        read_split(data, "train")
+    data = DataConfig(more_tests={"new": data.train})
+    with pytest.raises(DataError, match=r"data\.more_tests\.new\.target=FILE"):
+        read_split(data, "new")
+
+
 def test_columns_that_mean_nothing_are_refused(tmp_path: Path) -> None:
     for wrong in ({"source_column": "0"}, {"target_column": " "}):
         with pytest.raises(ValueError, match=r"_column=.*: expected a number from 1, or a name"):
