@@ -1,14 +1,17 @@
-"""A corpus whose text is plainly not in its languages is refused."""
+"""Text that is plainly not in its language, or not in words that spaces separate, is refused."""
 
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from ..config import DataConfig
+from ..config import DataConfig, languages
 from ..errors import DataError
 from .corpora import is_here, locate, split_pairs, splits
 from .scripts import ScriptCount
 
 FIRST_PAIRS = 2000
 """So many pairs of each split are looked at."""
+MOST_LETTERS = 5
+"""More letters and digits a word, on average, are no words of a language without spaces."""
 
 
 def check_scripts(data: DataConfig) -> None:
@@ -37,3 +40,22 @@ def _check_split(data: DataConfig, name: str) -> None:
             f"{files[-1] if side else files[0]}: expected {key} text in {tag}, but {found};"
             f" {way_out} (und: no check)"
         )
+
+
+def check_words(texts: Sequence[Iterable[str]], data: DataConfig) -> None:
+    """Raise DataError for text whose words nothing separates, neither spaces nor jieba.
+
+    Text that a program for its language has divided by spaces passes.
+    """
+    tags = {"source": data.source_language, "target": data.target_language}
+    for (side, tag), lines in zip(tags.items(), texts, strict=True):
+        if (spoken := languages.language(tag)).has_spaces or spoken.is_chinese:
+            continue
+        words = [word for line in lines for word in line.split()]
+        letters = sum(sum(map(str.isalnum, word)) for word in words)
+        if letters > MOST_LETTERS * len(words):
+            raise DataError(
+                f"tokenizer=word: the {side} text ({tag}) has {letters / len(words):.0f} letters"
+                " between spaces on average; expected words between spaces, or tokenizer=bpe or"
+                " unigram, which need no spaces"
+            )

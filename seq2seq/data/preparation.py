@@ -27,7 +27,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..config import DataConfig, TokenizerConfig
+from ..config import DataConfig, TokenizerConfig, TokenizerKind
 from ..errors import DataError
 from ..files import new_folder
 from ..shown import escaped
@@ -35,7 +35,7 @@ from ..stored import write_checksums
 from .checksums import checksum
 from .corpora import Skipped, locate, split_pairs, splits, unzipped
 from .dataset import ENDS_DTYPE, SIDES, Counts, Manifest, Prepared, ids_dtype
-from .language_check import check_scripts
+from .language_check import check_scripts, check_words
 from .normalization import clean
 from .splitting import Pair
 from .tokenizer import Tokenizers
@@ -161,8 +161,10 @@ def _nothing_left(data: DataConfig, name: str, counts: Counts) -> str:
 def train_tokenizers(data: DataConfig, tokenizer: TokenizerConfig) -> Tokenizers:
     """Train tokenizers on the training text, or on a sample of it."""
     pairs = sample(islice(split_pairs(data, "train"), data.train_pairs), TOKENIZER_PAIRS)
-    languages = (data.source_language, data.target_language)
-    return Tokenizers.train(unzipped(pairs), tokenizer, languages)
+    languages, texts = (data.source_language, data.target_language), unzipped(pairs)
+    if tokenizer.kind is TokenizerKind.word:
+        check_words(texts, data)
+    return Tokenizers.train(texts, tokenizer, languages)
 
 
 def sample(pairs: Iterable[Pair], size: int) -> list[Pair]:

@@ -6,7 +6,7 @@ import pytest
 from composing import composed
 
 from seq2seq.data.language_check import check_scripts
-from seq2seq.data.preparation import prepare
+from seq2seq.data.preparation import prepare, train_tokenizers
 from seq2seq.data.scripts import FEW_LINES, ScriptCount
 from seq2seq.errors import DataError
 
@@ -90,6 +90,26 @@ def test_every_split_is_checked(tmp_path: Path) -> None:
     test = [f"data.test.source={source}", f"data.test.target={source}"]
     with pytest.raises(DataError, match=r"a: expected target text in zh"):
         check_scripts(composed("data=files", *train, *test).data)
+
+
+@pytest.mark.parametrize(
+    ("tag", "line", "words"),
+    [
+        ("ja", JAPANESE, "明日 は 学校 で 日本 語 を 勉強 し ます 。"),
+        ("th", THAI, "ฉัน จะ ไป ตลาด กับ แม่ พรุ่งนี้"),
+        ("km", "ខ្ញុំទៅផ្សារជាមួយម្តាយ", "ខ្ញុំ ទៅ ផ្សារ ជាមួយ ម្តាយ"),
+        ("lo", "ຂ້ອຍໄປຕະຫຼາດກັບແມ່", "ຂ້ອຍ ໄປ ຕະຫຼາດ ກັບ ແມ່"),
+        ("my", "ကျွန်တော်အမေနဲ့ဈေးသွားမယ်", "ကျွန်တော် အမေ နဲ့ ဈေး သွား မယ်"),
+    ],
+)
+def test_a_word_tokenizer_needs_words(tag: str, line: str, words: str, tmp_path: Path) -> None:
+    named = [f"data.train.source={write(tmp_path, 'a', 'The dog runs.')}", "tokenizer=word"]
+    named += [f"data.train.target={write(tmp_path, 'b', line)}", f"data.target_language={tag}"]
+    config = composed("data=files", f"data.root={tmp_path / 'p'}", *named)
+    with pytest.raises(DataError, match=rf"=word: the target text \({tag}\) has .*tokenizer=bpe"):
+        train_tokenizers(config.data, config.tokenizer)
+    write(tmp_path, "b", words)
+    train_tokenizers(config.data, config.tokenizer)
 
 
 @pytest.mark.parametrize(
