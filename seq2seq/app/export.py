@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from ..config import DecodeConfig
 from ..config.checks import Range
+from ..errors import DataError
 from ..files import exists, new_folder
 from ..shown import escaped
 from .arguments import parser, whole
@@ -94,17 +95,25 @@ def search_of(decode: DecodeConfig, asked: argparse.Namespace) -> DecodeConfig:
     return found
 
 
-def sentences(
-    data: "DataConfig", asked: argparse.Namespace
-) -> tuple[str, list[str], list[str] | None]:
-    """Return where the sentences to compare come from, the sentences, and their references."""
-    from ..data.corpora import read_split, splits
-    from ..data.text import read_lines
+Sentences = tuple[str, list[str], list[str] | None]
+"""Where the sentences to compare come from, the sentences, and their references."""
 
+
+def sentences(data: "DataConfig", asked: argparse.Namespace) -> Sentences:
+    """Return the sentences to compare; DataError if there are none."""
+    from ..data.corpora import read_parallel, read_split, splits
+
+    if not asked.check:
+        return "", [], None
     if asked.source is not None:
-        return asked.source, list(read_lines(Path(asked.source)))[: asked.check], None
+        return asked.source, read_parallel([asked.source])[0][: asked.check], None
     name = "test" if "test" in splits(data) else "valid"
-    source, reference = read_split(data, name)
+    try:
+        source, reference = read_split(data, name)
+    except DataError as error:
+        raise DataError(
+            f"{error}; --source FILE compares other sentences, --check 0 none"
+        ) from error
     return name, source[: asked.check], reference[: asked.check]
 
 
@@ -152,17 +161,19 @@ def report_int8(
         print(f"8 bits, beam {found.beam}: BLEU {scores[1]:.2f}, in float32 {scores[0]:.2f}")
 
 
-def check(folder: Path, session: "Session", data: "DataConfig", asked: argparse.Namespace) -> None:
+def check(
+    folder: Path, session: "Session", data: "DataConfig", compares: Sentences, int8: bool
+) -> None:
     """Compare translations with the run's, and print what was compared."""
-    if not asked.check:
+    name, lines, references = compares
+    if not lines:
         print("not checked (--check 0)")
-    name, lines, references = sentences(data, asked) if asked.check else ("", [], None)
     from ..export.check import Comparison, compared
 
     beam = session.decode.beam_size
-    for size in dict.fromkeys((1, beam)) if asked.check else ():
+    for size in dict.fromkeys((1, beam)) if lines else ():
         report(compared(session, folder, lines, size), name)
-    if asked.int8:
+    if int8:
         from ..export.quantization import INT8
 
         found = compared(session, folder, lines, beam, INT8) if lines else Comparison(beam)
@@ -180,6 +191,7 @@ def main() -> None:
     check_search(decode)
     if exists(asked.out):
         raise ValueError(f"--out {asked.out}: exists already; expected a new folder")
+    compares = sentences(config.data, asked)  # before the minute that an export takes
     for package in PACKAGES:
         importlib.import_module(package)
     from ..config import Device, Precision
@@ -198,5 +210,5 @@ def main() -> None:
             from ..export.quantization import quantize
 
             quantize(folder)
-        check(folder, session, config.data, asked)
+        check(folder, session, config.data, compares, asked.int8)
     print(f"{asked.out}: written; its README.md says how to use it")

@@ -185,6 +185,22 @@ def test_what_exists_is_not_overwritten(exporting: Command, two_runs: Runs, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+def test_sentences_to_compare_are_read_before_the_export(
+    exporting: Command, two_runs: Runs, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").touch()
+    done = exporting(two_runs.layer, "--out", tmp_path / "out", "--source", tmp_path / "empty")
+    refused(done, "empty: empty; expected one sentence on each line")
+    shutil.copytree(two_runs.layer, tmp_path / "run")
+    settings = tmp_path / "run" / "config.yaml"
+    data = two_runs.data.test
+    settings.write_text(settings.read_text().replace(str(data.source), "elsewhere/test.en"))
+    done = exporting(tmp_path / "run", "--out", tmp_path / "out")
+    refused(done, "data.test.source=elsewhere/test.en: no such file", "--check 0", "--source FILE")
+    assert "exporting takes" not in done.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_missing_extra_is_named(
     two_runs: Runs,
     tmp_path: Path,
