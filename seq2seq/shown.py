@@ -42,6 +42,11 @@ def brief(value: str, most: int = VALUE) -> str:
     return value[: most - len(ELLIPSIS) - end] + ELLIPSIS + value[-end:]
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, whose plural ends in s: 1 pair, 2,000 pairs."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def as_message(text: str) -> str:
     """Return a message on one line of at most LONGEST characters, besides the folders of paths.
 
@@ -53,11 +58,11 @@ def as_message(text: str) -> str:
         if len(_counted(line)) <= LONGEST:
             return line
         line = _cut(line, words, most)
-    counted = _counted(line)
-    if len(counted) <= LONGEST:
+    places = _counted(line)
+    if len(places) <= LONGEST:
         return line
     end = (LONGEST - len(GAP)) * 2 // 3  # which says what to do
-    return line[: counted[LONGEST - len(GAP) - end]] + GAP + line[counted[-end] :]
+    return line[: places[LONGEST - len(GAP) - end]] + GAP + line[places[-end] :]
 
 
 def failed_job(overrides: str, reason: str) -> str:

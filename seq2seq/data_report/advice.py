@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from ..config import DataConfig
+from ..shown import counted
 from .survey import SHORT, Split
 
 FEW = 0.01
@@ -91,8 +92,3 @@ def _unknown(splits: Sequence[Split]) -> Iterator[str]:
                     " Each becomes <unk>;"
                     " tokenizer.byte_fallback=true spells them in bytes."
                 )
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun: 1 pair, 2,000 pairs."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

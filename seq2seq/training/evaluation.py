@@ -23,6 +23,7 @@ from ..runs.checkpoint import (
     save_checkpoint,
 )
 from ..runs.folder import Run
+from ..shown import counted
 from ..stored import naming_damage
 from ..translation.likelihood import mean_nll
 from ..translation.lines import translate_lines
@@ -106,11 +107,12 @@ def recalibrate(
 
 def use_best(
     run: Run, config: Config, prepared: Prepared, model: Translator, device: torch.device
-) -> None:
+) -> str:
     """Put the final weights into the model, in eval mode, and into checkpoint 'best'.
 
     These are the best validation's weights, or the average of the last or the best ones if that
-    scores at least as well. Batch norm's statistics are then recalibrated if so configured.
+    scores at least as well; the returned remark says so. Batch norm's statistics are then
+    recalibrated if so configured.
     """
     best = run.checkpoint("best")
     tensors, state = load_checkpoint(best)
@@ -138,6 +140,20 @@ def use_best(
         recalibrate(model, prepared.split("train"), config, device)
         state["recalibrated"] = True
     save_checkpoint(best, prefixed(model.state_dict(), "model"), state)
+    return average_remark(config, len(averaged), state.get("averaged") == names)
+
+
+def average_remark(config: Config, count: int, is_used: bool) -> str:
+    """Return how many checkpoints were averaged, and why not more; empty if none was to be."""
+    trainer = config.trainer
+    if not (asked := trainer.average_best or trainer.average_last):
+        return ""
+    key = f"trainer.average_{'best' if trainer.average_best else 'last'}={asked}"
+    few = f" ({counted(count, 'validation')}, no more)" if count < asked else ""
+    if count < 2:
+        return f"{key}: no average{few}"
+    end = "it has the final weights" if is_used else "it is worse than the best checkpoint alone"
+    return f"{key}: the average is of {count} checkpoints{few}; {end}"
 
 
 def validation_standing(

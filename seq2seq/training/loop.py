@@ -193,7 +193,7 @@ def finish(state: TrainingState, logbook: Logbook) -> dict[str, Any]:
     It is written last: with it the run is finished.
     """
     run, config, prepared, model = state.run, state.config, state.prepared, state.model
-    use_best(run, config, prepared, model, state.device)
+    logbook.remark("average", use_best(run, config, prepared, model, state.device))
     run_probes(state, logbook, final=True)
     results = finish_run(run, config, prepared, model, state.device, asdict(state.progress))
     last = asdict(results.test or results.valid)

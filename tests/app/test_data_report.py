@@ -14,8 +14,9 @@ from small_corpora import sentences
 
 from seq2seq.app import data_report
 from seq2seq.config import DataConfig, SplitConfig
-from seq2seq.data_report.advice import advice, counted
+from seq2seq.data_report.advice import advice
 from seq2seq.data_report.survey import Survey
+from seq2seq.shown import counted
 
 Report = Callable[..., Done]
 

@@ -98,6 +98,31 @@ def test_the_best_checkpoints_are_averaged(
     assert all(torch.equal(group(best, "model")[name], expected[name]) for name in expected)
 
 
+@pytest.mark.parametrize(
+    ("updates", "loss", "said"),
+    [
+        (2, 1.0, "trainer.average_best=3: no average (1 validation, no more)"),
+        (4, 1.0, "is of 2 checkpoints (2 validations, no more); it has the final weights"),
+        (6, 9.0, "is of 3 checkpoints; it is worse than the best checkpoint alone"),
+    ],
+)
+def test_the_log_says_how_many_checkpoints_are_averaged(
+    updates: int,
+    loss: float,
+    said: str,
+    train_here: TrainHere,
+    scripted: Scripted,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    scripted([0.0], [3.0, 2.0, 2.5])
+    monkeypatch.setattr(evaluation, "teacher_forced_loss", lambda *_, **__: loss)
+    asked = ("trainer.average_best=3", f"trainer.max_updates={updates}")
+    train_here(tmp_path / "run", *BEST[1:], *asked)
+    assert capfd.readouterr().out.count(said) == 1
+
+
 @pytest.mark.parametrize("dies_after", [1, 2])
 def test_a_run_killed_while_it_keeps_the_best_checkpoints_resumes_exactly(
     dies_after: int, train_here: TrainHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
