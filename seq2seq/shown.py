@@ -42,9 +42,15 @@ def brief(value: str, most: int = VALUE) -> str:
     return value[: most - len(ELLIPSIS) - end] + ELLIPSIS + value[-end:]
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, whose plural ends in s: 1 pair, 2,000 pairs."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def counted(number: float, noun: str, form: str = ",") -> str:
+    """Return a number with its noun, whose plural ends in s: 1 pair, 2,000 pairs, 1.5 hours."""
+    shown = format(number, form)
+    return f"{shown} {noun}{'' if shown == '1' else 's'}"
+
+
+def are(number: int) -> str:
+    """Return the verb for so many things: is, are."""
+    return "is" if number == 1 else "are"
 
 
 def as_message(text: str) -> str:

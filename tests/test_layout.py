@@ -110,7 +110,7 @@ ROOMS = {
     "train": {"app"},
     "benchmark": {
         *("rnn", "config", "data", "runs", "model", "device", "figures", "fonts", "files"),
-        *("translation", "training", "app"),
+        *("translation", "training", "app", "shown"),
     },
 }
 """What each room, or module outside of them, may import."""

@@ -29,7 +29,17 @@ from seq2seq.report.vega import Drawing, page_spec
 from seq2seq.runs.examples import WorkedExample, read_examples, write_examples
 from seq2seq.runs.folder import Run
 from seq2seq.runs.logbook import Logbook
-from seq2seq.shown import LONGEST, as_message, brief, escaped, failed_job, json_line, markdown
+from seq2seq.shown import (
+    LONGEST,
+    are,
+    as_message,
+    brief,
+    counted,
+    escaped,
+    failed_job,
+    json_line,
+    markdown,
+)
 from seq2seq.translation.lines import Translation
 
 NASTY = [
@@ -92,6 +102,14 @@ def test_a_long_value_loses_its_middle() -> None:
     assert len(found) == 60
     assert re.fullmatch("startx+…x+end", found)
     assert len(brief("x" * 100, 10)) == 10
+
+
+def test_a_number_has_its_noun_in_singular_or_plural() -> None:
+    assert [counted(n, "pair") for n in (0, 1, 2000)] == ["0 pairs", "1 pair", "2,000 pairs"]
+    assert [counted(n, "hour", ".2g") for n in (0.999, 1.04, 1.5)] == [
+        "1 hour", "1 hour", "1.5 hours",
+    ]  # fmt: skip
+    assert [are(n) for n in (0, 1, 2)] == ["are", "is", "are"]
 
 
 def test_a_message_of_many_words_loses_its_middle() -> None:

@@ -17,6 +17,7 @@ from ..config import DataConfig
 from ..config.choices import expected_one_of
 from ..config.languages import BLEU_TOKENIZERS
 from ..files import write_text
+from ..shown import counted
 from .arguments import one_of, parser
 from .jobs import check_jobs, translated
 from .options import add_search_options, open_ensemble, search_of
@@ -191,7 +192,7 @@ class Evaluation:
         for name, lines in self.files.items():
             if len(lines) != len(self.source):
                 raise ValueError(
-                    f"--hypotheses {self.paths[name]}: has {len(lines)} lines; expected"
+                    f"--hypotheses {self.paths[name]}: has {counted(len(lines), 'line')}; expected"
                     f" {len(self.source)}, one for each line of"
                     f" {self.asked.source or self.asked.split}"
                 )

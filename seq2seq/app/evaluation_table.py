@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ..config.languages import BLEU_UNITS
 from ..files import write_text
-from ..shown import escaped
+from ..shown import counted, escaped
 from ..translation.scores import COMPARED, composed, ter_metric
 from .options import console
 
@@ -46,7 +46,7 @@ def show(results: dict[str, Any], is_saved: bool) -> None:
 
 def table(results: dict[str, Any], compared: list[dict[str, Any]]) -> Table:
     """Return a row of scores for each system; `compared` holds the tests of BLEU and chrF."""
-    title = f"{results['test_set']}, {results['sentences']} sentences"
+    title = f"{results['test_set']}, {counted(results['sentences'], 'sentence')}"
     found = Table(box=None, pad_edge=False, title=escaped(title), title_justify="left")
     is_run = all("decode" in row for row in results["runs"])
     shown = {key: name for key, name in TITLES.items() if key in results["runs"][0]}

@@ -20,7 +20,7 @@ from ..config import DecodeConfig
 from ..config.checks import Range
 from ..errors import DataError
 from ..files import exists, new_folder
-from ..shown import escaped
+from ..shown import are, counted, escaped
 from .arguments import parser, whole
 from .options import add_search_group, add_threads, with_options
 
@@ -117,20 +117,28 @@ def sentences(data: "DataConfig", asked: argparse.Namespace) -> Sentences:
     return name, source[: asked.check], reference[: asked.check]
 
 
+def same_as_run(found: "Comparison", place: str = "") -> str:
+    """Return in words how many translations are the run's."""
+    total = len(found.texts)
+    verb = are(1 if total == 1 else found.same)
+    return f"{found.same} of {counted(total, 'translation')}{place} {verb} the run's"
+
+
 def report(found: "Comparison", name: str) -> None:
     """Print how many translations agree; RuntimeError if some do not."""
     beam = "greedy" if found.beam == 1 else f"beam {found.beam}"
-    ties = f", {found.ties} more are ties" if found.ties else ""
+    tied = "is a tie" if found.ties == 1 else "are ties"
+    ties = f", {found.ties} more {tied}" if found.ties else ""
     print(
-        f"{beam}: {found.same} of {len(found.texts)} translations of {name} are the run's{ties};"
+        f"{beam}: {same_as_run(found, f' of {name}')}{ties};"
         f" largest difference of a log-probability {found.difference:.1e}"
     )
     for line, expected, other in found.wrong[:SHOWN]:
         print(f"  {escaped(line)}\n    run:    {escaped(expected)}\n    folder: {escaped(other)}")
     if found.wrong:
         raise RuntimeError(
-            f"{len(found.wrong)} translations are not the run's; nothing is written (--check 0"
-            " writes all the same)"
+            f"{counted(len(found.wrong), 'translation')} {are(len(found.wrong))} not the run's;"
+            " nothing is written (--check 0 writes all the same)"
         )
 
 
@@ -148,9 +156,7 @@ def report_int8(
     print(f"8 bits: {sizes[1]:.1f} MB instead of {sizes[0]:.1f} MB")
     if not found.texts:
         return
-    print(
-        f"8 bits, beam {found.beam}: {found.same} of {len(found.texts)} translations are the run's"
-    )
+    print(f"8 bits, beam {found.beam}: {same_as_run(found)}")
     if references is not None:
         from ..translation.scores import score
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 from rich.table import Table
 
-from ..shown import escaped
+from ..shown import counted, escaped
 from .composition import job, run, settings
 from .options import console
 
@@ -117,7 +117,8 @@ def show_vocabularies(prepared: "Prepared", languages: tuple[str, str]) -> None:
     for name, tokenizer in shown.items():
         print(f"{tokenizer.kind.value} vocabulary, {name}: {tokenizer.vocab_size:,} pieces")
     if manifest.left_out:
-        print(f"left out of the tokenizer's training: {manifest.left_out:,} lines ({WHY_LEFT_OUT})")
+        left_out = counted(manifest.left_out, "line")
+        print(f"left out of the tokenizer's training: {left_out} ({WHY_LEFT_OUT})")
     for symbol in manifest.unseen:
         print(f"tokenizer.user_defined_symbols: {symbol} is not in the training text")
 

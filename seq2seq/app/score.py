@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import DecodeConfig
 from ..files import write_text
+from ..shown import counted
 from .arguments import parser, setting
 from .options import add_hardware_options, open_run
 
@@ -81,7 +82,7 @@ def main() -> None:
         write_text(asked.json, content + "\n")
     unknown = f", {totals['unknown']:,} of them <unk>" if totals["unknown"] else ""
     print(
-        f"perplexity {totals['perplexity']:.4f} over {totals['tokens']:,} tokens{unknown} in"
-        f" {totals['sentences']:,} lines; each line's end counts as a token",
+        f"perplexity {totals['perplexity']:.4f} over {counted(totals['tokens'], 'token')}{unknown}"
+        f" in {counted(totals['sentences'], 'line')}; each line's end counts as a token",
         file=sys.stderr,
     )

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from ..config import Config
 from ..rnn import NormKind
 from ..runs.folder import Run
+from ..shown import counted
 from .timing import Timing, quartiles
 from .together import Job
 
@@ -59,7 +60,8 @@ def times_together(
                         median(seconds(group, Path(place) / norm / group.name, threads, updates))
                     )
             first = times[found[0].name]
-            title = f"an update, norm={norm}, {config.data.name}: {threads} threads in all"
+            all_of = counted(threads, "thread")
+            title = f"an update, norm={norm}, {config.data.name}: {all_of} in all"
             tables[title] = [
                 Timing(name, 1000 * median(own), *quartiles(own, first))
                 for name, own in times.items()

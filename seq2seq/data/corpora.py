@@ -22,7 +22,7 @@ from ..files import (
     temporary_folder,
     write_text,
 )
-from ..shown import brief
+from ..shown import brief, counted
 from . import grammar
 from .checksums import check_git_blob, check_sha256
 from .columns import Columns, check_tabs, columns_of
@@ -68,7 +68,9 @@ def file_pairs(source: Path, target: Path) -> Iterator[Pair]:
     for src, tgt in zip_longest(read_lines(source), read_lines(target)):
         if src is None or tgt is None:
             n, m = (sum(1 for _ in read_lines(path)) for path in (source, target))
-            raise DataError(f"{source} has {n} lines, {target} has {m}; expected the same number")
+            raise DataError(
+                f"{source} has {counted(n, 'line', '')}, {target} has {m}; expected the same number"
+            )
         yield src, tgt
 
 
@@ -90,8 +92,9 @@ def tsv_pairs(
         cells = line.split("\t")
         if len(cells) <= max(source, target):
             raise DataError(
-                f"{path}:{number}: found {len(cells)} tab-separated columns in {brief(line)!r}; "
-                f"expected source in column {source + 1} and target in column {target + 1}"
+                f"{path}:{number}: found {counted(len(cells), 'tab-separated column')} in"
+                f" {brief(line)!r}; expected source in column {source + 1} and target in column"
+                f" {target + 1}"
             )
         yield number, (cells[source], cells[target])
 
@@ -372,8 +375,8 @@ def read_parallel(files: Sequence[str]) -> list[list[str]]:
     for file, lines in zip(files, texts, strict=True):
         if len(lines) != len(texts[0]):
             raise DataError(
-                f"{files[0]} has {len(texts[0])} lines, {file} has {len(lines)}; expected the same"
-                " number"
+                f"{files[0]} has {counted(len(texts[0]), 'line', '')}, {file} has {len(lines)};"
+                " expected the same number"
             )
     if not texts[0]:
         raise DataError(f"{files[0]}: empty; expected one sentence on each line")

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ..config.choices import expected_one_of
 from ..errors import DataError
 from ..files import exists, write_text
-from ..shown import brief
+from ..shown import brief, counted
 from ..stored import checked, damaged, mapped, naming_damage, prepare_again, read_json, text
 from ..unchanged import remembered
 from .batches import Batch, BatchSampler, as_batch
@@ -59,7 +59,7 @@ class ParallelDataset:
             if (sizes < 0).any():
                 raise damaged(path, "no ends of sentences", prepare_again(folder))
             if len(ends) != (count := len(self.ends[0])):
-                found = f"{len(ends)} sentences, {count} in {name}.{SIDES[0]}.ends"
+                found = f"{counted(len(ends), 'sentence')}, {count} in {name}.{SIDES[0]}.ends"
                 raise damaged(path, found, prepare_again(folder))
             lengths.append((sizes + 1).astype(np.int32))
             dtype, count = ids_dtype(tokenizer.vocab_size), int(ends[-1])
@@ -104,7 +104,8 @@ class ParallelDataset:
             raise DataError(f"{path}: no such file; the text of split {self.name!r} is not kept")
         lines = text(checked(path, advice), sys.maxsize).split("\n")[:-1]
         if len(lines) != len(self):
-            raise damaged(path, f"{len(lines)} lines for {len(self)} pairs", advice)
+            found = f"{counted(len(lines), 'line')} for {counted(len(self), 'pair')}"
+            raise damaged(path, found, advice)
         return lines
 
     def batch(self, indices: NDArray[np.int64]) -> Batch:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..shown import brief
+from ..shown import brief, counted
 from .text import read_lines
 from .tokenizer import SPACE, Tokenizer
 
@@ -58,7 +58,8 @@ def _numbered(path: Path, size: int) -> Iterator[tuple[int, str]]:
     dimensions = int(header[1]) if header else _dimensions(first[1])
     if dimensions != size:
         raise DataError(
-            f"{path}:1: embeddings of {dimensions} dimensions; expected model.embedding_size={size}"
+            f"{path}:1: embeddings of {counted(dimensions, 'dimension', '')}; expected"
+            f" model.embedding_size={size}"
             + (f" (or set model.embedding_size={dimensions})" if dimensions > 1 else "")
         )
     yield from lines if header else chain([first], lines)
@@ -81,5 +82,5 @@ def _vector(path: Path, number: int, line: str, size: int) -> NDArray[np.float32
 
 
 def _malformed(path: Path, number: int, line: str, size: int, reason: str) -> DataError:
-    expected = f"expected a word and {size} numbers in {brief(line)!r}"
+    expected = f"expected a word and {counted(size, 'number', '')} in {brief(line)!r}"
     return DataError(f"{path}:{number}: {expected}: {brief(reason)}")

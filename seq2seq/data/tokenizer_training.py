@@ -10,7 +10,7 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from ..config import TokenizerConfig, TokenizerKind
 from ..config.tokenizer import MARKS, SPECIAL
 from ..errors import DataError
-from ..shown import brief
+from ..shown import brief, counted
 
 LONGEST_WORD = 7500
 """Bytes of the longest text between spaces that a tokenizer is trained on.
@@ -126,8 +126,8 @@ def _training_error(
         )
     if "sentences_.empty()" in message and left_out:
         return DataError(
-            f"no line of {text} can train a tokenizer: {left_out} have {WHY_LEFT_OUT}; expected"
-            " spaces in them, or tokenizer.model=FILE"
+            f"no line of {text} can train a tokenizer: {counted(left_out, 'line')} with"
+            f" {WHY_LEFT_OUT}; expected spaces in them, or tokenizer.model=FILE"
         )
     if "sentences_.empty()" in message:
         return DataError(f"{asked}: {text} is empty; expected text to train a tokenizer on")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from ..config import DataConfig
-from ..shown import counted
+from ..shown import are, counted
 from .survey import SHORT, Split
 
 FEW = 0.01
@@ -36,8 +36,9 @@ def _languages(splits: Sequence[Split]) -> Iterator[str]:
             if side.other_script > FEW * max(side.letters_from, 1):
                 yield (
                     f"{split.name}, {name}: of the first {counted(side.letters_from, 'line')} with"
-                    f" letters, {side.other_script:,} are not written as {side.language} is. Look"
-                    f" at them, and at data.{name}_language={side.language}."
+                    f" letters, {side.other_script:,} {are(side.other_script)} not written as"
+                    f" {side.language} is. Look at them, and at"
+                    f" data.{name}_language={side.language}."
                 )
 
 

@@ -17,6 +17,7 @@ from ..files import replacing, write_text
 from ..runs.commands import training_commands
 from ..runs.records import RunRecord, read_runs
 from ..runs.results import Results
+from ..shown import counted
 from .answers import listed, overview
 from .charts import Table
 from .columns import COLUMNS
@@ -180,13 +181,13 @@ def page_title(runs: Sequence[RunRecord], found: Sequence[Group]) -> str:
     names = distinct(group.experiment.replace("_", " ") for group in found if group.experiment)
     experiments = ", ".join(names) if len(names) <= FEW else f"{len(names)} experiments"
     prefix = f"{experiments}: " if names else ""
-    title = f"{prefix}comparison of {len(runs)} run{'s' if len(runs) > 1 else ''}"
+    title = f"{prefix}comparison of {counted(len(runs), 'run')}"
     return title[0].upper() + title[1:]
 
 
 def trained_on(results: Results) -> str:
     """Return device, threads, versions and, where it is known, the commit of a run."""
-    threads = f"{results.threads} thread{'s' if results.threads > 1 else ''}"
+    threads = counted(results.threads, "thread")
     where = [results.device, *([results.processor] if results.processor else []), threads]
     versions = dict(results.versions)
     if "seq2seq" in versions and results.commit:
@@ -199,10 +200,11 @@ def training_times(results: Sequence[Results]) -> list[str]:
     found: dict[str, list[Results]] = {}
     for own in results:
         found.setdefault(trained_on(own), []).append(own)
+    hours = {place: sum(run.wall_seconds for run in own) / 3600 for place, own in found.items()}
     return [
-        f"{where}: {len(own)} run{'s' * (len(own) > 1)},"
-        f" {sum(run.wall_seconds for run in own) / 3600:.2g} hours one after the other"
-        for where, own in found.items()
+        f"{place}: {counted(len(own), 'run')}, {counted(hours[place], 'hour', '.2g')} one after"
+        " the other"
+        for place, own in found.items()
     ]
 
 

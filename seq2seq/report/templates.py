@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from ..config.languages import counted_units
 from ..figures import SHADES, piece_label, shade, short_label
-from ..shown import escaped, markdown
+from ..shown import counted, escaped, markdown
 
 
 def rendered_template(name: str, content: Mapping[str, Any]) -> str:
@@ -47,7 +47,7 @@ def _environment() -> Environment:
         "units": counted_units,
     }
     environment.filters |= filters
-    environment.globals |= {"shades": SHADES, "zip": zip}
+    environment.globals |= {"shades": SHADES, "zip": zip, "counted": counted}
     return environment
 
 

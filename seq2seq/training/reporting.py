@@ -10,7 +10,7 @@ from ..data.dataset import Prepared
 from ..model import count_parameters
 from ..runs.folder import Run
 from ..runs.logbook import Logbook
-from ..shown import escaped
+from ..shown import counted, escaped
 from .state import Interval, TrainingState
 
 LARGEST_EXPONENT = 100
@@ -82,7 +82,7 @@ def heading(state: TrainingState) -> str:
     """Return one line about model, device, processes and data."""
     return (
         f"{escaped(str(state.run.folder))}: {count_parameters([state.model]):,} parameters, "
-        f"{state.device}, {state.processes.size} x {torch.get_num_threads()} threads, "
+        f"{state.device}, {state.processes.size} x {counted(torch.get_num_threads(), 'thread')}, "
         f"{training_pairs(state.prepared)}"
     )
 
@@ -103,7 +103,7 @@ def training_pairs(prepared: Prepared) -> str:
     counts = prepared.manifest.splits["train"]
     dropped = counts.dropped
     left_out = ", ".join(f"{dropped[key]:,} {why}" for key, why in REASONS.items() if dropped[key])
-    return f"{counts.kept:,} training pairs" + (f" (left out: {left_out})" if left_out else "")
+    return counted(counts.kept, "training pair") + (f" (left out: {left_out})" if left_out else "")
 
 
 def shown_score(scores: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from ..data.embeddings import read_embeddings, vocabulary
 from ..errors import DataError
 from ..runs.checkpoint import group, load_checkpoint, load_weights
 from ..runs.folder import Run
+from ..shown import counted
 from ..stored import naming_damage
 from .state import TrainingState
 
@@ -44,13 +45,13 @@ def first_weights(state: TrainingState) -> list[str]:
         ids, rows = read_embeddings(Path(file), words, embedding.embedding_dim)
         if not len(ids):
             raise DataError(
-                f"{key}: has none of the {len(words):,} words of the {side}; expected embeddings"
-                f" of words in language {tokenizer.language}"
+                f"{key}: has none of the {counted(len(words), 'word')} of the {side}; expected"
+                f" embeddings of words in language {tokenizer.language}"
             )
         with torch.no_grad():
             embedding.weight[torch.from_numpy(ids)] = torch.from_numpy(rows).to(state.device)
         share = len(ids) / len(words)
-        remarks.append(f"{key}: {len(ids):,} of {len(words):,} words ({share:.1%})")
+        remarks.append(f"{key}: {len(ids):,} of {counted(len(words), 'word')} ({share:.1%})")
     return remarks
 
 

@@ -14,6 +14,7 @@ from ..device import autocast, is_read_freely
 from ..errors import TrainingError
 from ..model import Translator
 from ..rnn.synchronization import alone
+from ..shown import counted
 from .processes import ONE_PROCESS, Processes
 
 
@@ -109,7 +110,8 @@ def naming_batches(update: int, batches: Sequence[Batch]) -> Iterator[None]:
         ):
             raise
         sizes = ", ".join(
-            f"{len(b.src)} sentences, {b.tgt_tokens:,} target tokens" for b in batches
+            f"{counted(len(b.src), 'sentence')}, {counted(b.tgt_tokens, 'target token')}"
+            for b in batches
         )
         raise TrainingError(
             f"update {update}: out of memory in a batch of {sizes}; try a smaller data.batch_tokens"

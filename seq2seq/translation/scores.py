@@ -17,7 +17,7 @@ from sacrebleu.significance import PairedTest, Result
 
 from ..config.languages import language
 from ..data.normalization import comparable
-from ..shown import brief
+from ..shown import brief, counted
 
 BLEU_ORDER = 4
 """BLEU counts sequences of 1 to so many tokens."""
@@ -159,10 +159,11 @@ def short_remark(references: Sequence[str], tokenizer: str) -> str:
     short = short_references(references, tokenizer)
     if 2 * short <= len(references):
         return ""
+    have = "has" if short == 1 else "have"
     return (
-        f"{short:,} of {len(references):,} references have fewer than {BLEU_ORDER} tokens: BLEU,"
-        f" which counts sequences of {BLEU_ORDER}, says little (data.bleu_tokenizer={tokenizer};"
-        " char counts characters)"
+        f"{short:,} of {counted(len(references), 'reference')} {have} fewer than {BLEU_ORDER}"
+        f" tokens: BLEU, which counts sequences of {BLEU_ORDER}, says little"
+        f" (data.bleu_tokenizer={tokenizer}; char counts characters)"
     )
 
 

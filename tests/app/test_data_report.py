@@ -16,7 +16,6 @@ from seq2seq.app import data_report
 from seq2seq.config import DataConfig, SplitConfig
 from seq2seq.data_report.advice import advice
 from seq2seq.data_report.survey import Survey
-from seq2seq.shown import counted
 
 Report = Callable[..., Done]
 
@@ -91,7 +90,6 @@ def test_advice_is_about_what_was_found(tmp_path: Path) -> None:
     assert f"{len(other):,} repeated pairs, dropped in training" in said
     assert "valid, source: nothing is in 1 line, which will be scored too" in said
     assert "\n" not in max(advice(found.splits, found.data))
-    assert (counted(1, "pair"), counted(2000, "pair")) == ("1 pair", "2,000 pairs")
 
 
 # -- the command ---

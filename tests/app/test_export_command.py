@@ -132,6 +132,9 @@ def test_a_difference_is_a_failure_and_nothing_is_written(
     assert "0 of 4 translations" in done.out
     assert two_runs.sources[0] in done.out
     assert "4 translations are not the run's; nothing is written" in done.err
+    done = exporting(two_runs.layer, "--out", tmp_path / "out", "--check", 1)
+    assert "0 of 1 translation of test is the run's" in done.out
+    assert "1 translation is not the run's; nothing is written" in done.err
     assert list(tmp_path.iterdir()) == []
 
 

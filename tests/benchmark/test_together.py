@@ -106,7 +106,7 @@ def test_groups_take_turns_and_are_shown(
     names = ["one process", "2 processes", "2 processes, by DDP"]
     assert started == [(name, 1, 2) for name in names] * 2
     [(title, rows)] = json.loads((tmp_path / "a.json").read_text())["tables"].items()
-    assert title == "an update, norm=rms, grammar_en_zh: 1 threads in all"
+    assert title == "an update, norm=rms, grammar_en_zh: 1 thread in all"
     assert [(row["name"], row["milliseconds"], row["ratio"]) for row in rows] == [
         ("one process", 500, 1),
         ("2 processes", 250, 0.5),

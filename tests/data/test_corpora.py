@@ -32,6 +32,8 @@ def test_different_line_counts_are_named(tmp_path: Path) -> None:
     config = own(tmp_path, train="a\nb\nc\n|x\ny\n")
     with pytest.raises(DataError, match=r"train\.0 has 3 lines, .*train\.1 has 2"):
         read_split(config, "train")
+    with pytest.raises(DataError, match=r"train\.0 has 1 line, .*train\.1 has 2; expected"):
+        read_split(own(tmp_path, train="a\n|x\ny\n"), "train")
 
 
 def test_an_empty_corpus_and_a_missing_file_are_refused(tmp_path: Path) -> None:
@@ -53,7 +55,7 @@ def test_tsv(tmp_path: Path) -> None:
     assert read_split(config, "train") == (["a", "b c"], ["x", "y z"])
     with pytest.raises(
         DataError,
-        match=r"train\.0:2: found 1 tab-separated columns in 'no tab here'; expected source in column 1",
+        match=r"train\.0:2: found 1 tab-separated column in 'no tab here'; expected source in column 1",
     ):
         read_split(own(tmp_path, train="a\tx\nno tab here\n"), "train")
 

@@ -295,7 +295,7 @@ def test_an_upstream_file_is_checked_by_its_git_hash(tmp_path: Path, server: Ser
     [
         (
             b"a\tb\nonly one column\n",
-            r"all\.txt:2: found 1 tab-separated columns in 'only one column'; "
+            r"all\.txt:2: found 1 tab-separated column in 'only one column'; "
             "expected source in column 1 and target in column 2",
         ),
         (b"a\tb\nc\t\xe4\xf6\n", r"all\.txt:2: invalid UTF-8 at byte 3 \(0xe4\)"),

@@ -83,7 +83,9 @@ def test_odd_characters_train_and_come_back(kind: str) -> None:
 
 def test_text_of_long_lines_alone_names_the_reason_and_the_way_out() -> None:
     config = settings("bpe", 60)
-    with pytest.raises(DataError, match=r"no line .*\(en\) .* 3 have a word of over 7,500 bytes"):
+    with pytest.raises(
+        DataError, match=r"no line .*\(en\) .* 3 lines with a word of over 7,500 bytes"
+    ):
         Tokenizer.train([letters(9000)] * 3, config, "en")
     with pytest.raises(DataError, match=r"tokenizer\.model=FILE"):
         Tokenizer.train([letters(9000)] * 3, config, "en")

@@ -387,6 +387,6 @@ def test_the_hours_of_each_machine_are_added_up() -> None:
     lines = training_times(results)
     assert [line.rpartition(": ")[2] for line in lines] == [
         "2 runs, 2 hours one after the other",
-        "1 run, 1 hours one after the other",
+        "1 run, 1 hour one after the other",
     ]
     assert "8 threads" in lines[1]

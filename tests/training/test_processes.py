@@ -90,7 +90,7 @@ def test_two_processes_learn_the_same_as_one(
     train_here(tmp_path / "one", *plain)
     output = start_two("two", *plain)
     assert output.count("training pairs") == 1, "one process speaks for both"
-    assert "2 x 1 threads" in output
+    assert "2 x 1 thread," in output
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
     alone, both = last(tmp_path / "one"), last(tmp_path / "two")
     for name in (n for n in alone if n.startswith("model.")):

@@ -132,6 +132,7 @@ def test_short_references_are_remarked_on() -> None:
     lines = ["Anna Bauer", "Ben", "a b c d"]
     assert short_remark(lines, "13a").startswith("2 of 3 references have fewer than 4 tokens: BLEU")
     assert short_remark(lines[1:], "13a") == ""
+    assert short_remark(lines[1:2], "13a").startswith("1 of 1 reference has fewer than 4 tokens")
     assert short_remark(lines, "char") == ""
 
 

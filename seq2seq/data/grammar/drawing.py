@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...config import GrammarSplit
+from ...shown import counted
 from .numerals import GENERATORS
 from .rules import EMPTY, Alternative, Child, GrammarParser, Item, Side, Values, Variable, Words
 
@@ -133,7 +134,8 @@ class Grammar:
         ]
         if not any(weights):
             asked = " ".join(f"{key}={'|'.join(sorted(values))}" for key, values in wanted.items())
-            raise ValueError(f"{category}({asked}): expected a rule or entry for {size} words")
+            words = counted(size, "word")
+            raise ValueError(f"{category}({asked}): expected a rule or entry for {words}")
         return able, list(accumulate(weights))
 
 

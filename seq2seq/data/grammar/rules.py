@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ...errors import DataError
-from ...shown import brief
+from ...shown import brief, counted
 from ..text import read_lines
 from .numerals import GENERATORS
 
@@ -224,7 +224,7 @@ class GrammarParser:
         """Read an entry of a word table: cells ('+s' is the first one with an s), then features."""
         cells = [word for word in words if "=" not in word]
         if len(cells) != len(self.columns):
-            columns = f"{len(self.columns)} columns ({' '.join(self.columns)})"
+            columns = f"{counted(len(self.columns), 'column')} ({' '.join(self.columns)})"
             self._fail(f"{brief(' '.join(cells))!r}: expected {columns}")
         cells = [cells[0] + cell[1:] if cell[0] == "+" else cell for cell in cells]
         entry = self._alternative(table.category, words[len(cells) :])

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
+from ...shown import counted
 from ..charts import Chart, HeatMap, Line, Panel, Table
 from ..groups import RATE, Design, Group, Values
 from .base import Experiment, Statement
@@ -42,7 +43,7 @@ def name_of(axis: str, value: Any) -> str:
     if axis == SCALE:
         return f"first weights {value:g}"
     if axis == LAYERS:
-        return f"{value} layers"
+        return counted(value, "layer")
     return "no clipping" if value == 0 else f"clipping at {value:g}"
 
 
