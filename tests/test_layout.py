@@ -106,7 +106,7 @@ ROOMS = {
         *("translation", "training", "report", "data_report", "figures"),
         "export",
     },
-    "data_report": {"config", "data", "figures", "fonts"},
+    "data_report": {"config", "data", "figures", "fonts", "shown"},
     "train": {"app"},
     "benchmark": {
         *("rnn", "config", "data", "runs", "model", "device", "figures", "fonts", "files"),
@@ -208,8 +208,8 @@ LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
 BUDGETS = {
     ("rnn",): 2700,
-    ("model", "translation", "training"): 4870,
-    ("data",): 3800,
+    ("model", "translation", "training"): 4890,
+    ("data",): 3850,
     ("report",): 4185,
 }
 """The most lines of Python that rooms may have together; kernels are not counted.
