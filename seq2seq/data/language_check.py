@@ -51,11 +51,13 @@ def check_words(texts: Sequence[Iterable[str]], data: DataConfig) -> None:
     for (side, tag), lines in zip(tags.items(), texts, strict=True):
         if (spoken := languages.language(tag)).has_spaces or spoken.is_chinese:
             continue
-        words = [word for line in lines for word in line.split()]
-        letters = sum(sum(map(str.isalnum, word)) for word in words)
-        if letters > MOST_LETTERS * len(words):
+        words = letters = 0
+        for line in lines:
+            words += len(line.split())
+            letters += sum(map(str.isalnum, line))
+        if letters > MOST_LETTERS * words:
             raise DataError(
-                f"tokenizer=word: the {side} text ({tag}) has {letters / len(words):.0f} letters"
+                f"tokenizer=word: the {side} text ({tag}) has {letters / words:.0f} letters"
                 " between spaces on average; expected words between spaces, or tokenizer=bpe or"
                 " unigram, which need no spaces"
             )
