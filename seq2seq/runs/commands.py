@@ -69,11 +69,19 @@ def as_command(sweep: Sweep, option: str = "") -> str:
     """Return a sweep as a shell command."""
     several = any(len(values) > 1 for values in sweep.values())
     heads = sorted(sweep, key=lambda head: head not in FIRST)
-    words = [head + ",".join(sweep[head]) for head in heads]
+    words = [head + ",".join(in_order(sweep[head])) for head in heads]
     if several and not swept_by_experiment(sweep) <= {head.rstrip("=") for head in sweep}:
         words.append("hydra.sweeper.params=null")  # else -m would sweep these too
     options = [option or "-m"] if option or several else []
     return shlex.join([*program("train"), *options, *words])
+
+
+def in_order(values: Sequence[str]) -> Sequence[str]:
+    """Return numbers from the smallest on, other values as they are."""
+    try:
+        return sorted(values, key=float)
+    except ValueError:
+        return values
 
 
 def swept_by_experiment(sweep: Sweep) -> set[str]:

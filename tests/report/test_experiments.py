@@ -80,8 +80,8 @@ def test_findings_are_corrected_for_their_number() -> None:
     assert [f.outcome.value for f in (clear, near, none, other, exact, single)] == [
         *("supported", "undecided", "undecided", "supported", "refuted", "undecided")
     ]
-    assert near.in_words.endswith("; p = 0.04, corrected 0.073; exploratory: supported")
-    assert clear.in_words.endswith(f"; p = {clear.p:.1g}, corrected {clear.corrected:.2g}")
+    assert near.in_words.endswith("; p = 0.036, corrected 0.073; exploratory: supported")
+    assert clear.in_words.endswith(f"; p = {clear.p:.2g}, corrected {clear.corrected:.2g}")
     assert "p =" not in other.in_words + exact.in_words + single.in_words
 
 

@@ -88,7 +88,7 @@ class Finding:
             word, bound = ("above", self.above) if self.below is None else ("below", self.below)
             text += f"; claimed: {word} {2**bound if self.log2 else bound:g}"
         if self.corrected is not None:
-            text += f"; p = {self.p:.1g}, corrected {self.corrected:.2g}"
+            text += f"; p = {self.p:.2g}, corrected {self.corrected:.2g}"
             text += "" if self.alone is self.outcome else f"; exploratory: {self.alone.value}"
         return text + (f"; {self.remark}" if self.remark else "")
 
