@@ -165,21 +165,20 @@ def validation_standing(
     if config.trainer.best_metric is Metric.loss:
         return [-loss]
     scores, _ = validation_bleu(model, prepared, valid, config)
-    return standing_of(scores, loss, config, valid)
+    return standing_of(scores, loss, config)
 
 
-def standing_of(scores: Scores, loss: float, config: Config, valid: ParallelDataset) -> list[float]:
+def standing_of(scores: Scores, loss: float, config: Config) -> list[float]:
     """Return what decides which of two models is better: compare the lists, higher is better.
 
     Best checkpoint, patience, plateau and averaging all use this order. The first number is BLEU;
-    where it is equal, chrF decides, then the negated loss. Where most references are too short for
-    a sequence of four tokens, a BLEU of smoothing alone counts as 0. With
+    where it is equal, chrF decides, then the negated loss. A BLEU of smoothing alone, without one
+    right sequence of four tokens, counts as 0: untrained models have one of 0.03 by chance. With
     `trainer.best_metric=loss` the negated loss decides alone.
     """
     if config.trainer.best_metric is Metric.loss:
         return [-loss]
-    says_nothing = scores.is_smoothing and bool(score_remarks(config, valid)["short"])
-    return [0.0 if says_nothing else scores.bleu, scores.chrf, -loss]
+    return [0.0 if scores.is_smoothing else scores.bleu, scores.chrf, -loss]
 
 
 def score_remarks(config: Config, valid: ParallelDataset) -> dict[str, str]:

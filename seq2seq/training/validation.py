@@ -69,7 +69,7 @@ def measure(state: TrainingState, logbook: Logbook) -> list[float]:
         f"update {update:>6}  epoch {position['epoch']:>3}  valid loss {nll:.3f}  "
         f"perplexity {values['perplexity']:.2f}  BLEU {scores.bleu:.2f}"
     )
-    standing = standing_of(scores, nll, config, state.valid_set)
+    standing = standing_of(scores, nll, config)
     make_remarks(state, logbook, standing)
     write_samples(state, logbook, texts)
     if config.trainer.histograms:
