@@ -10,7 +10,7 @@ from .scripts import ScriptCount
 
 FIRST_PAIRS = 2000
 """So many pairs of each split are looked at."""
-MOST_LETTERS = 5
+MOST_LETTERS = 8
 """More letters and digits a word, on average, are no words of a language without spaces."""
 
 

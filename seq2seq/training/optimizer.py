@@ -86,7 +86,8 @@ def learning_rate(
 
     - constant: stays at lr.
     - inverse_sqrt: lr * sqrt(warmup_updates / update) (Vaswani et al. 2017, eq. 3).
-    - cosine: falls to min_lr_ratio * lr at the end (Loshchilov & Hutter 2017, eq. 5).
+    - cosine: falls to min_lr_ratio * lr at the end (Loshchilov & Hutter 2017, eq. 5). It falls over
+      the whole training, so that a long warm-up ends with a step down to where it then is.
     - plateau: lr * plateau_scale, which validation lowers, but at least min_lr_ratio * lr.
     """
     if update < config.warmup_updates:
