@@ -104,9 +104,9 @@ def prepare(
     """
     if ready is None and tokenizer.model is not None:
         ready = Tokenizers.own(tokenizer, (data.source_language, data.target_language))
-    texts = text_checksums(data)
     root = Path(data.root) / data.name
     root.mkdir(parents=True, exist_ok=True)
+    texts = text_checksums(data)
     with FileLock(root / ".lock"):
         folder = root / fingerprint(data, tokenizer, texts, ready)
         # We hold the lock: an unfinished folder is that of a process that was killed.
