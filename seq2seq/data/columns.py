@@ -58,7 +58,8 @@ def check_tabs(path: Path, split: str, is_tsv: bool) -> None:
     if not is_tsv and 2 * len(tabs) > len(lines):
         raise DataError(
             f"{path}:{tabs[0]}: has a tab, as most lines have; expected a sentence a line, as there"
-            f" is {split}.target (a .tsv file is given alone, as {split}.source)"
+            f" is {split}.target (a .tsv file is given alone, as {split}.source; text has spaces"
+            " instead)"
         )
 
 

@@ -106,8 +106,8 @@ def prepare(
         ready = Tokenizers.own(tokenizer, (data.source_language, data.target_language))
     root = Path(data.root) / data.name
     root.mkdir(parents=True, exist_ok=True)
-    texts = text_checksums(data)
     with FileLock(root / ".lock"):
+        texts = text_checksums(data)
         folder = root / fingerprint(data, tokenizer, texts, ready)
         # We hold the lock: an unfinished folder is that of a process that was killed.
         for abandoned in root.glob(f"{MAKING}*"):

@@ -33,11 +33,11 @@ def decoded_lines(file: SupportsReadline, name: str) -> Iterator[str]:
     """Yield the lines of UTF-8 bytes as text, without the LF or CRLF that ends them.
 
     A byte order mark at the very start is dropped. Raise DataError with `name`, line and byte where
-    the bytes are not UTF-8, for a line of more than 16 MB, and for a file
-    whose lines end in CR alone.
+    the bytes are not UTF-8, for a line of more than 16 MB, and for a file whose lines end in CR
+    alone.
     """
     for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE), b""), start=1):
-        if number == 1 and not line.endswith(b"\n") and line.count(b"\r") > 1:
+        if number == 1 and not line.endswith(b"\n") and b"\r" in line.rstrip(b"\r"):
             raise DataError(
                 f"{name}: its lines end in CR alone, as on old Macs; expected LF or CRLF"
                 " (tr '\\r' '\\n' < FILE > NEW)"

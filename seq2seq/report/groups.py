@@ -25,7 +25,7 @@ WORDS = {
     ("norm.cell", "output"): "cell norm",
 }
 """(setting, value) -> how a norm's name puts it; otherwise it gives the setting and the value."""
-RATE = "optimizer.lr"
+RATE, TEXT = "optimizer.lr", "training text"
 ALL: Mapping[str, Any] = {}
 """No settings wanted: all runs."""
 Quantity = Callable[[RunRecord], float | None]
@@ -311,7 +311,7 @@ def _differences(runs: Sequence[RunRecord], with_settings: bool) -> Iterator[str
         holders: dict[str, list[str]] = {}
         for run, facts in zip(runs, known, strict=True):
             holders.setdefault(facts.get(key, "unknown"), []).append(run.name)
-        if len(holders) > 1:
+        if len(holders) > 1 + ("unknown" in holders and key == TEXT):  # older runs do not say it
             who = [
                 f"{value} in {' and '.join(names) if len(names) < 3 else f'{len(names)} runs'}"
                 for value, names in holders.items()
@@ -325,7 +325,7 @@ def _facts(run: RunRecord, with_settings: bool) -> dict[str, str]:
     if results is None:
         return own
     where = {k: getattr(results, k) for k in ("device", "processor", "threads", "commit")}
-    where["training text"] = results.train_sha256
+    where[TEXT] = results.train_sha256
     versions = {f"version of {k}": v for k, v in results.versions.items()}
     return {k: str(v) for k, v in (own | where | versions).items() if v is not None}
 

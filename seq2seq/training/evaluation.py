@@ -149,10 +149,10 @@ def average_remark(config: Config, count: int, is_used: bool) -> str:
     if not (asked := trainer.average_best or trainer.average_last):
         return ""
     key = f"trainer.average_{'best' if trainer.average_best else 'last'}={asked}"
-    few = f" ({counted(count, 'validation')}, no more)" if count < asked else ""
+    few = f" (of {counted(count, 'validation')} in all)" if count < asked else ""
     if count < 2:
         return f"{key}: no average{few}"
-    end = "it has the final weights" if is_used else "it is worse than the best checkpoint alone"
+    end = "it is the final model" if is_used else "the best checkpoint alone is better, and is kept"
     return f"{key}: the average is of {count} checkpoints{few}; {end}"
 
 

@@ -3,6 +3,7 @@
 from ..config import Config, Schedule
 from ..config.settings import EXTENDABLE, settings
 from ..runs.folder import RunError
+from ..shown import counted
 from .optimizer import learning_rate
 from .state import TrainingState
 
@@ -10,17 +11,18 @@ from .state import TrainingState
 def check_new_end(state: TrainingState, before: Config) -> list[str]:
     """Return a line about the learning rate if another end of the training changes it, else none.
 
-    `before` are the settings of the training so far. The cosine falls towards the end. RunError if
-    it has reached its end: with a later one the rate would rise from its lowest value again. So
-    does an end that the training has passed already: no settings would describe that training.
+    `before` are the settings of the training so far. The cosine falls towards the end. Raise
+    RunError if it has reached its end: with a later one the rate would rise from its lowest value
+    again. Raise it too for an end that the training has passed: no settings would describe that.
     """
     new, old = settings(state.config), settings(before)
     changed = [key for key in EXTENDABLE if new[key] != old[key]]
     asked = ", ".join(f"{key}={new[key]}" for key in changed)
     if changed and state.part_done() > 1:
         raise RunError(
-            f"{asked}: expected an end after what {state.run.folder} has trained: epoch"
-            f" {state.sampler.epoch} is over, {state.progress.update} updates"
+            f"{asked}: expected an end after what {state.run.folder} has trained:"
+            f" {counted(state.sampler.epoch, 'whole epoch')},"
+            f" {counted(state.progress.update, 'update')}"
         )
     if not changed or state.config.optimizer.schedule is not Schedule.cosine:
         return []

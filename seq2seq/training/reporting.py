@@ -93,8 +93,8 @@ def warm_up_remark(state: TrainingState) -> list[str]:
     if total is None or total >= warm_up:
         return []
     return [
-        f"optimizer.warmup_updates={warm_up}: the training has about {total} updates, so its"
-        f" learning rate rises to {total / warm_up:.2g} of optimizer.lr and never reaches it"
+        f"optimizer.warmup_updates={warm_up}: the training has about {counted(total, 'update')}, so"
+        f" its learning rate rises to {total / warm_up:.2g} of optimizer.lr and never reaches it"
     ]
 
 

@@ -83,10 +83,11 @@ def make_remarks(state: TrainingState, logbook: Logbook, standing: list[float]) 
     for kind, remark in score_remarks(state.config, state.valid_set).items():
         logbook.remark(kind, remark)
     if len(standing) > 1 and standing[0] == state.progress.best:
+        have = f"{standing[0]:.2f}" if standing[0] else "no right sequence of four tokens"
         logbook.remark(
             "tie",
-            f"BLEU does not tell this model from the best one: both have {standing[0]:.2f}. chrF,"
-            " then the loss, decide where that is so (best checkpoint, patience, plateau, average)",
+            f"BLEU does not tell this model from the best one: both have {have}. chrF, then the"
+            " loss, decide where that is so (best checkpoint, patience, plateau, average)",
         )
 
 

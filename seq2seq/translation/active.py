@@ -1,6 +1,7 @@
 """The sentences of a search that are translated together: their tensors, hypotheses and next step.
 
-A sentences, K hypotheses each, R rows, S source steps, V vocabulary, W words of a shortlist.
+A sentences, K hypotheses each, R rows (A before the first words, then A * K), S source steps, V
+vocabulary, W words of a shortlist.
 """
 
 from collections.abc import Iterator, Sequence
@@ -111,9 +112,9 @@ class Active:
         memory, allowed = self.memory.first(len(beams), steps), self.allowed()
         if self.task.is_plain:
             count = min(2 * self.task.config.beam_size, model.vocabulary.tgt_size)
-            step = (self.words, self.state, memory, count)
-            log_probs, best, state, weights = model.best_step(*step)
-            found = likeliest(log_probs, best, beams)
+            rows = (self.words, self.state, memory)
+            log_probs, words_of_rows, state, weights = model.best_step(*rows, count)
+            found = likeliest(log_probs, words_of_rows, beams)
         else:
             logits, state, weights = model.step(self.words, self.state, memory, allowed)
             found = self.candidates(logits, allowed)

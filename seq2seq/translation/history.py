@@ -33,15 +33,15 @@ class Chosen:
     weights: Tensor | None  # (rows of the step before, S) attention, if asked for
 
     def of(self, rows: slice) -> "Chosen":
-        """Return these hypotheses alone, each after a row of its own."""
+        """Return these hypotheses alone; the i-th continues row i of the step before."""
         words, parents = self.words[rows], self.parents[rows]
         weights = None if self.weights is None else self.weights[torch.from_numpy(parents)]
         return Chosen(words, np.arange(len(words)), weights)
 
     def joined(self, kept: int, others: "Chosen") -> tuple["Chosen", int]:
-        """Return the first `kept` hypotheses with others behind them, and the others' first row.
+        """Return the first `kept` hypotheses with others behind them.
 
-        That is the row before, after which the first of the others is.
+        Return also the row of the step before that the first of the others continues.
         """
         before, weights = 0, None
         if self.weights is not None and others.weights is not None:

@@ -74,6 +74,11 @@ def test_a_row_depends_on_that_row_alone_whatever_the_threads() -> None:
     torch.set_num_threads(threads)
 
 
+def test_no_rows_have_no_words() -> None:
+    log_probs, found = best(layer(5, 300), torch.randn(0, 5), 4)
+    assert log_probs.shape == found.shape == (0, 4)
+
+
 def test_few_words_leave_places_without_one() -> None:
     output = layer(3, 4)
     log_probs, found = best(output, torch.randn(5, 3), 4)
@@ -127,9 +132,11 @@ def wrong_calls() -> Iterator[tuple[Any, ...]]:
     yield x, weight, bias.double(), FORBIDDEN, 5
     yield x, weight, bias, FORBIDDEN, 0
     yield x, weight, bias, FORBIDDEN, 41
+    yield x, weight.transpose(1, 2), bias, FORBIDDEN, 5
+    yield x[:, :0], weight, bias, FORBIDDEN, 5
 
 
-@pytest.mark.parametrize("case", range(7))
+@pytest.mark.parametrize("case", range(9))
 def test_wrong_arguments_are_refused(case: int) -> None:
     with pytest.raises(RuntimeError, match=r"expected .* got"):
         torch.ops.seq2seq.best_next_words(*list(wrong_calls())[case])

@@ -101,9 +101,9 @@ def test_the_best_checkpoints_are_averaged(
 @pytest.mark.parametrize(
     ("updates", "loss", "said"),
     [
-        (2, 1.0, "trainer.average_best=3: no average (1 validation, no more)"),
-        (4, 1.0, "is of 2 checkpoints (2 validations, no more); it has the final weights"),
-        (6, 9.0, "is of 3 checkpoints; it is worse than the best checkpoint alone"),
+        (2, 1.0, "trainer.average_best=3: no average (of 1 validation in all)"),
+        (4, 1.0, "is of 2 checkpoints (of 2 validations in all); it is the final model"),
+        (6, 9.0, "is of 3 checkpoints; the best checkpoint alone is better, and is kept"),
     ],
 )
 def test_the_log_says_how_many_checkpoints_are_averaged(

@@ -160,7 +160,9 @@ std::tuple<Tensor, Tensor> best_next_words(const Tensor& given, const Tensor& pa
   const int64_t V = bias.size(0);
   const at::ScalarType type = panels.scalar_type();
   const bool pairs = type == at::kBFloat16;
-  TORCH_CHECK(given.dim() == 2 && panels.dim() == 3 && panels.size(0) == blocks_of(V, kTileColumns),
+  TORCH_CHECK(given.dim() == 2 && given.size(1) > 0 && panels.dim() == 3 &&
+                  panels.size(0) == blocks_of(V, kTileColumns) && panels.is_contiguous() &&
+                  panels.size(2) * panels.element_size() == kTileColumns * sizeof(float),
               "expected x (R, K) and a packed weight (", V, ", K), got ", given.sizes(), " and ",
               panels.sizes());
   TORCH_CHECK(bias.scalar_type() == at::kFloat && bias.dim() == 1 && bias.is_contiguous(),
@@ -172,6 +174,7 @@ std::tuple<Tensor, Tensor> best_next_words(const Tensor& given, const Tensor& pa
   const Tensor x = given.to(type).contiguous();
   Tensor log_probs = at::empty({x.size(0), count}, bias.options()),
          words = at::empty({x.size(0), count}, bias.options().dtype(at::kLong));
+  if (x.size(0) == 0) return {log_probs, words};
   const Output output{x, panels, bias, V, forbidden};
   if (pairs)
     multiply<BFloat16>(output, count, log_probs, words);
