@@ -76,7 +76,7 @@ class ParallelDataset:
         def look_through() -> str:
             checked(path, advice)
             if below is not None and mapped(path, dtype, count).max(initial=0) >= below:
-                raise damaged(path, "ids beyond the vocabulary", advice)
+                raise damaged(path, "ids beyond the vocabulary of the tokenizers", advice)
             return path.name
 
         remembered(self.folder / LOOKED_THROUGH, path, look_through)

@@ -196,6 +196,8 @@ def test_other_numbers_of_a_prepared_corpus_are_found(
         done = commands.resumed(False)
     assert done.code == 2
     assert not judge.fault("resume", Mutant(0, [str(file)], ["numbers"]), done, True)
+    if sealed and name.endswith("ids"):  # it may be the tokenizers that have changed
+        assert "the tokenizers" in done.err
 
 
 def in_checksums(entry: Any) -> Callable[[Path], None]:
