@@ -259,7 +259,7 @@ class TrainingState:
             key = different[0]
             raise RunError(
                 f"{path}: {'validated' if key == 'valid' else 'trained'} on other text: expected"
-                f" {key} {brief(str(before.get(key)))}, found {corpus[key]}"
+                f" {key} {brief(str(before.get(key)), 24)}, found {brief(str(corpus[key]), 24)}"
                 f" (init_from={self.run.folder} trains its weights on it)"
             )
         load_weights(self.model, group(tensors, "model"), path)
