@@ -27,6 +27,8 @@ class SupportsReadline(Protocol):
 
 LONGEST_LINE = 2**24
 """The most bytes of a line: a file of anything but text may have no line end at all."""
+OLD_LINES = 10
+"""So many CR in a file of one line are the ends of lines, and not text."""
 
 
 def decoded_lines(file: SupportsReadline, name: str) -> Iterator[str]:
@@ -37,7 +39,7 @@ def decoded_lines(file: SupportsReadline, name: str) -> Iterator[str]:
     alone.
     """
     for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE), b""), start=1):
-        if number == 1 and not line.endswith(b"\n") and b"\r" in line.rstrip(b"\r"):
+        if number == 1 and not line.endswith(b"\n") and line.count(b"\r") >= OLD_LINES:
             raise DataError(
                 f"{name}: its lines end in CR alone, as on old Macs; expected LF or CRLF"
                 " (tr '\\r' '\\n' < FILE > NEW)"

@@ -44,8 +44,8 @@ def test_only_lf_and_crlf_end_a_line(tmp_path: Path) -> None:
 def test_a_file_with_cr_alone_is_named(
     tmp_path: Path, pack: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write(tmp_path / "a.txt", pack(b"one\rtwo\rthree"))
-    monkeypatch.setattr(text, "LONGEST_LINE", 10)  # the first part of the file tells
+    path = write(tmp_path / "a.txt", pack(b"one\r" * 20))
+    monkeypatch.setattr(text, "LONGEST_LINE", 40)  # the first part of the file tells
     with pytest.raises(DataError, match=r"a\.txt: its lines end in CR alone, .*\(tr '\\r' '\\n' <"):
         list(read_lines(path))
     assert list(read_lines(write(tmp_path / "b.txt", b"a\rb\r\n"))) == ["a\rb"]
