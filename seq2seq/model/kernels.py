@@ -109,5 +109,13 @@ def best_log_probs(
     """
     normaliser = log_sum_exp(logits, backend)
     logits[:, forbidden] = float("-inf")
-    values, words = best_words(logits, count, backend)
+    return best_of(logits, normaliser, count, backend)
+
+
+def best_of(logits: Tensor, normaliser: Tensor, count: int, backend: str) -> tuple[Tensor, Tensor]:
+    """Return the best log-probabilities and words (R, count at most) of each row.
+
+    log p = logits (R, V) - normaliser (R,), whatever the logits of forbidden words are.
+    """
+    values, words = best_words(logits, min(count, logits.size(1)), backend)
     return values - normaliser[:, None], words

@@ -44,6 +44,11 @@ class Vocabulary:
     bos_id: int = 2
     eos_id: int = 3
 
+    @property
+    def never_next(self) -> list[int]:
+        """Ids that no word of a translation has."""
+        return [self.pad_id, self.bos_id]
+
 
 class Translator(nn.Module):
     """Encoder-decoder with attention over subword ids (Sutskever et al. 2014, Luong et al. 2015).
@@ -218,8 +223,7 @@ class Translator(nn.Module):
         Their log-probabilities and ids (R, count), the likeliest first; the next state and weights.
         """
         states, state, weights = self.decoder.step(self.tgt_embedding(tokens), state, memory)
-        forbidden = [self.vocabulary.pad_id, self.vocabulary.bos_id]
-        return *self.output.best_words(states, forbidden, count), state, weights
+        return *self.output.best_words(states, self.vocabulary.never_next, count), state, weights
 
     def attention(
         self, src: Tensor, src_lengths: Tensor, tgt: Tensor, tgt_lengths: Tensor

@@ -16,12 +16,12 @@ from torch import Tensor
 from ..config import DecodeConfig, length_limit
 from ..errors import NotFiniteError
 from ..model import Translator
-from ..model.kernels import log_sum_exp
+from ..model.kernels import best_of, log_sum_exp
 from .beams import Beams, Candidates
 from .constraints import MINUS_INFINITY, forbid
 from .ensemble import Ensemble
 from .history import Chosen, History, Hypothesis
-from .next_words import best_of, drawn, likeliest, of_all_words, of_shortlist
+from .next_words import drawn, likeliest, of_all_words, of_shortlist
 from .sampling import Draws
 
 LONGEST = 2**31
@@ -148,7 +148,7 @@ class Active:
             return likeliest(log_probs, of_shortlist(places, allowed), self.beams)
         if allowed is not None:
             logits = of_all_words(logits, allowed, ids.tgt_size)
-        logits[:, [ids.pad_id, ids.bos_id]] = MINUS_INFINITY
+        logits[:, ids.never_next] = MINUS_INFINITY
         if task.has_rules:
             starts = self.beams.table["start"].repeat(len(logits) // len(self))
             words = None

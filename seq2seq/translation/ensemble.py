@@ -100,5 +100,8 @@ class Ensemble(nn.Module):
         Their log-probabilities and ids (R, count), the likeliest first; the next states, weights.
         """
         logits, state, weights = self.step(tokens, state, memory)
-        forbidden = [self.vocabulary.pad_id, self.vocabulary.bos_id]
-        return *best_log_probs(logits, forbidden, count, self.backend), state, weights
+        return (
+            *best_log_probs(logits, self.vocabulary.never_next, count, self.backend),
+            state,
+            weights,
+        )

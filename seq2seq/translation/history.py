@@ -38,20 +38,6 @@ class Chosen:
         weights = None if self.weights is None else self.weights[torch.from_numpy(parents)]
         return Chosen(words, np.arange(len(words)), weights)
 
-    def joined(self, kept: int, others: "Chosen") -> tuple["Chosen", int]:
-        """Return the first `kept` hypotheses with others behind them.
-
-        Return also the row of the step before that the first of the others continues.
-        """
-        before, weights = 0, None
-        if self.weights is not None and others.weights is not None:
-            both, before = (self.weights, others.weights), len(self.weights)
-            steps = max(w.size(1) for w in both)
-            weights = torch.cat([pad(w, (0, steps - w.size(1))) for w in both])
-        words = np.concatenate([self.words[:kept], others.words])
-        parents = np.concatenate([self.parents[:kept], others.parents + before])
-        return Chosen(words, parents, weights), before
-
 
 @dataclass
 class History:
@@ -78,7 +64,14 @@ class History:
         if not self.steps:
             self.append(others)
             return 0
-        self.steps[-1], before = self.steps[-1].joined(kept, others)
+        last, before, weights = self.steps[-1], 0, None
+        if last.weights is not None and others.weights is not None:
+            both, before = (last.weights, others.weights), len(last.weights)
+            steps = max(w.size(1) for w in both)
+            weights = torch.cat([pad(w, (0, steps - w.size(1))) for w in both])
+        words = np.concatenate([last.words[:kept], others.words])
+        parents = np.concatenate([last.parents[:kept], others.parents + before])
+        self.steps[-1] = Chosen(words, parents, weights)
         return before
 
     def forget(self, before: int) -> None:

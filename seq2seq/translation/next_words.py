@@ -7,7 +7,6 @@ word a sentence has one row: R = A.
 import numpy as np
 from torch import Tensor
 
-from ..model.kernels import best_words
 from .beams import Beams, Candidates
 from .constraints import MINUS_INFINITY
 from .sampling import Draws
@@ -33,15 +32,6 @@ def likeliest(log_probs: Tensor, words: Tensor, beams: Beams) -> Candidates:
         sums = np.pad(sums, edges, constant_values=-np.inf)
         rows, each = (np.pad(x, edges, "edge") for x in (rows, each))
     return Candidates(sums, rows, each)
-
-
-def best_of(logits: Tensor, normaliser: Tensor, count: int, backend: str) -> tuple[Tensor, Tensor]:
-    """Return the best log-probabilities and words (R, count at most) of each row.
-
-    log p = logits (R, V) - normaliser (R,), whatever the logits of forbidden words are.
-    """
-    best, words = best_words(logits, min(count, logits.size(1)), backend)
-    return best - normaliser[:, None], words
 
 
 def of_shortlist(places: Tensor, allowed: Tensor) -> Tensor:

@@ -24,7 +24,6 @@ using at::Tensor;
 
 constexpr int64_t kPanels = 8;  // of W that are multiplied before their logits are looked at
 constexpr int64_t kWidth = kPanels * kTileColumns;  // words of a chunk
-constexpr int64_t kThreadWork = 1 << 18;            // multiplications that are worth a thread
 
 // The best `count` of some of the words, for all rows.
 struct Found {
@@ -58,9 +57,7 @@ ALWAYS_INLINE Part look(const Output& output, float* logits, int64_t first, Best
   const auto maxima = [&] {
     std::copy(logits, logits + kWordLanes, lanes);
     for (int64_t from = kWordLanes; from < kWidth; from += kWordLanes)
-#pragma omp simd
-      for (int64_t l = 0; l < kWordLanes; ++l)
-        lanes[l] = logits[from + l] > lanes[l] ? logits[from + l] : lanes[l];
+      raise_lanes(logits + from, lanes);
   };
   maxima();
   const float most = largest(lanes, kWordLanes);
@@ -118,7 +115,7 @@ void multiply(const Output& output, int64_t count, Tensor& log_probs, Tensor& wo
   std::vector<Part> parts(R * chunks);
   std::vector<Found> shares;
   std::mutex mutex;
-  const int64_t grain = blocks_of(kThreadWork, R * output.x.size(1) * kWidth);
+  const int64_t grain = blocks_of(kThreadProducts, R * output.x.size(1) * kWidth);
   at::parallel_for(0, chunks, grain, [&](int64_t begin, int64_t end) {
     Found found(R, count);
     for (int64_t chunk = begin; chunk < end; ++chunk)
@@ -188,9 +185,8 @@ std::tuple<Tensor, Tensor> best_next_words(const Tensor& given, const Tensor& pa
 
 TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
   library.def(
-      "best_next_words(Tensor x, Tensor weight, Tensor bias, int[] forbidden, int count) -> "
-      "(Tensor "
-      "log_probs, Tensor words)");
+      "best_next_words(Tensor x, Tensor weight, Tensor bias, int[] forbidden, int count)"
+      " -> (Tensor log_probs, Tensor words)");
 }
 
 TORCH_LIBRARY_IMPL(seq2seq, CPU, library) {

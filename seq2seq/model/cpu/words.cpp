@@ -59,9 +59,7 @@ void lane_maxima(const float* x, int64_t V, std::vector<float>& into) {
   for (int64_t from = 0; from < V; from += kWordLanes) {
     float* lanes = into.data() + from / kChunk * kWordLanes;
     if (from + kWordLanes <= V) {
-#pragma omp simd
-      for (int64_t l = 0; l < kWordLanes; ++l)
-        lanes[l] = x[from + l] > lanes[l] ? x[from + l] : lanes[l];
+      raise_lanes(x + from, lanes);
     } else {
       for (int64_t l = 0; from + l < V; ++l) lanes[l] = std::max(lanes[l], x[from + l]);
     }

@@ -21,6 +21,12 @@ ALWAYS_INLINE float largest(const float* x, int64_t size) {
 
 constexpr int64_t kWordLanes = 16;
 
+// lanes = max(lanes, x), of kWordLanes each. A NaN of x changes nothing.
+ALWAYS_INLINE void raise_lanes(const float* x, float* lanes) {
+#pragma omp simd
+  for (int64_t l = 0; l < kWordLanes; ++l) lanes[l] = x[l] > lanes[l] ? x[l] : lanes[l];
+}
+
 // sum_j exp(x_j - most). Lane l adds up every kWordLanes-th word from the l-th on, so that words of
 // probability 0 at the end of a row change no bit: shortlists are as long as the longest of a
 // batch.

@@ -11,7 +11,8 @@
 
 namespace seq2seq {
 
-constexpr int64_t kBlockCells = 1024;  // of K, summed in registers
+constexpr int64_t kThreadProducts = 1 << 18;  // multiplications that are worth a thread
+constexpr int64_t kBlockCells = 1024;         // of K, summed in registers
 constexpr int64_t kPageStride =
     4096;  // bytes; rows so far apart share few lines of the first cache
 

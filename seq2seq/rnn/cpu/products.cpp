@@ -24,8 +24,7 @@ constexpr bool kOwnProducts = true;
 constexpr bool kOwnProducts = false;
 #endif
 
-constexpr int64_t kThreadProducts = 1 << 18;  // multiplications that are worth a thread
-constexpr int64_t kPackedFrom = 16;           // rows from which it pays to pack W for one product
+constexpr int64_t kPackedFrom = 16;     // rows from which it pays to pack W for one product
 constexpr int64_t kPackedFloats = 512;  // the same in float without AVX-512, beside MKL's products
 constexpr int64_t kCachedCells = 1 << 18;             // of a packed W, which stay in a cache: 1 MiB
 constexpr int kTurnedRows = 64 / kLanes * kTileRows;  // rows of d^T that are packed together
