@@ -15,6 +15,9 @@ from .linear import Linear
 from .memory import Memory, SharedMemory, query_gradients
 from .packing import Packing
 
+BLOCK = 1 << 24
+"""Number of values of the largest tensor of scores where no weights are kept: 64 MiB."""
+
 
 class AttentionLayer(nn.Module):
     """Attention of decoder states h over encoder states m.
@@ -76,6 +79,19 @@ class AttentionLayer(nn.Module):
             *parts, memory.mask, packing.index, packing.shape[1]
         )
         return context, packing.pad(weights)
+
+    def contexts(self, rows: Tensor, packing: Packing, memory: Memory) -> Tensor:
+        """Return the context of `over_rows` (N, H) alone.
+
+        Without gradients so many steps at a time that a pair of two very long lines needs memory
+        for T + S steps, not for T * S weights.
+        """
+        if torch.is_grad_enabled():
+            return self.over_rows(rows, packing, memory)[0]
+        each = memory.mask.numel() * (rows.size(1) if self.kind is Attention.additive else 1)
+        parts = packing.by_steps(max(1, BLOCK // each))
+        blocks = zip(rows.split([len(part.index) for part in parts]), parts, strict=True)
+        return torch.cat([self.over_rows(block, part, memory)[0] for block, part in blocks])
 
 
 class _AttentionOverRows(torch.autograd.Function):

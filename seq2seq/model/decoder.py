@@ -96,16 +96,23 @@ class Decoder(nn.Module):
         return DecoderState(layers, feed)
 
     def forward(
-        self, rows: Tensor, packing: Packing, state: DecoderState, memory: Memory, dropout: Dropout
+        self,
+        rows: Tensor,
+        packing: Packing,
+        state: DecoderState,
+        memory: Memory,
+        dropout: Dropout,
+        keep_weights: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the attentional states (N, A), packed, and attention weights (B, T, S).
+        """Return the attentional states (N, A), packed, and the attention weights to be kept.
 
         rows (N, E) are all steps' embeddings, packed; `state` is in the batch's order. Input
-        feeding needs one step after the other; without it each layer is one recurrent call.
+        feeding needs one step after the other; without it each layer is one recurrent call. The
+        weights are (B, T, S); None if they are not to be kept, or without attention.
         """
         state = state.select(packing.sorted_indices)
         if self.input_feeding:
-            return self._forward_by_step(rows, packing, state, memory, dropout)
+            return self._forward_by_step(rows, packing, state, memory, dropout, keep_weights)
         for i, layer in enumerate(self.layers):
             inputs = dropout(f"decoder{i}", rows) if i else rows
             hx = as_hx(tuple(s[None] for s in state.layers[i]))
@@ -113,11 +120,21 @@ class Decoder(nn.Module):
             rows = output.data + rows if i and self.residual else output.data
         if self.attention is None:
             return self._attentional(rows, None, dropout), None
-        context, weights = self.attention.over_rows(rows, packing, memory)
+        weights = None
+        if keep_weights:
+            context, weights = self.attention.over_rows(rows, packing, memory)
+        else:
+            context = self.attention.contexts(rows, packing, memory)
         return self._attentional(rows, context, dropout), weights
 
     def _forward_by_step(
-        self, rows: Tensor, packing: Packing, state: DecoderState, memory: Memory, dropout: Dropout
+        self,
+        rows: Tensor,
+        packing: Packing,
+        state: DecoderState,
+        memory: Memory,
+        dropout: Dropout,
+        keep_weights: bool,
     ) -> tuple[Tensor, Tensor | None]:
         sizes = packing.batch_sizes.tolist()
         memory = memory.select(packing.sorted_indices)
@@ -131,7 +148,7 @@ class Decoder(nn.Module):
                     embedded, state.select(active), memory.select(active), dropout
                 )
                 outputs.append(output)
-                if weight is not None:
+                if keep_weights and weight is not None:
                     weights.append(weight)
         return torch.cat(outputs), packing.pad(torch.cat(weights)) if weights else None
 

@@ -5,6 +5,8 @@ length, those of equal length as they were; the rows of step 0 come first, then 
 so on. Step t has one row for each sentence that is longer than t: no work is done on padding.
 """
 
+from copy import copy
+
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
@@ -37,6 +39,22 @@ class Packing:
     def sequence(self, rows: Tensor) -> PackedSequence:
         """Return rows (N, F) as a recurrent layer takes them; its states are in sorted order."""
         return PackedSequence(rows, self.batch_sizes)
+
+    def by_steps(self, size: int) -> list["Packing"]:
+        """Return the packing of the rows of every `size` steps, of the same sentences, in turn."""
+        sentences, steps = self.shape
+        if size >= steps:
+            return [self]
+        parts, first = [], 0
+        for start in range(0, steps, size):
+            part = copy(self)
+            part.shape = (sentences, min(size, steps - start))
+            part.batch_sizes = self.batch_sizes[start : start + size]
+            index = self.index[first : first + int(part.batch_sizes.sum())]
+            part.index = index // steps * part.shape[1] + index % steps - start
+            parts.append(part)
+            first += len(index)
+        return parts
 
     def positions(self) -> Tensor:
         """Return the position in the sorted batch of each row's sentence (N,)."""

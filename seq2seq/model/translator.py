@@ -184,16 +184,23 @@ class Translator(nn.Module):
         return memory, self.decoder.first_state(self.bridge(last))
 
     def decode(
-        self, memory: Memory, state: DecoderState, tgt: Tensor, packing: Packing
+        self,
+        memory: Memory,
+        state: DecoderState,
+        tgt: Tensor,
+        packing: Packing,
+        keep_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return attentional states (N, A), packed, and weights (B, T, S), teacher-forced.
+        """Return attentional states (N, A), packed, teacher-forced; weights (B, T, S) if kept.
 
         Step t reads word t - 1 of tgt (B, T); step 0 reads bos.
         """
         dropout = self._dropout(packing)
         previous = F.pad(tgt[:, :-1], (1, 0), value=self.vocabulary.bos_id)
         rows = dropout("target", self._embed(self.tgt_embedding, previous, packing))  # (N, E)
-        states, weights = self._call(self.decoder, rows, packing, state, memory, dropout)
+        states, weights = self._call(
+            self.decoder, rows, packing, state, memory, dropout, keep_weights
+        )
         return states, weights
 
     def step(
@@ -230,7 +237,8 @@ class Translator(nn.Module):
     ) -> Tensor | None:
         """Return the attention weights (B, T, S), teacher-forced; None without attention."""
         memory, state = self.encode(src, src_lengths)
-        return self.decode(memory, state, tgt, Packing(tgt_lengths, tgt.size(1), tgt.device))[1]
+        packing = Packing(tgt_lengths, tgt.size(1), tgt.device)
+        return self.decode(memory, state, tgt, packing, keep_weights=True)[1]
 
 
 def count_parameters(modules: Sequence[nn.Module]) -> int:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from seq2seq.config import Attention, CellConfig, CellKind, ModelConfig, Nonlinearity, Tying
 from seq2seq.model import Dropout, Packing, Translator, Vocabulary, count_parameters
+from seq2seq.model.attention import AttentionLayer
 from seq2seq.model.dropout import drop_words
 from seq2seq.rnn import NormConfig, NormKind
 
@@ -82,6 +83,35 @@ def test_stepwise_decoding_gives_the_probabilities_of_training(options: dict[str
             torch.testing.assert_close(seen[active], weights[active, t])
     # The logits of the steps are in float32, so the two agree to its rounding.
     torch.testing.assert_close(stepwise, nll, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)  # kernels, plain torch
+@pytest.mark.parametrize("attention", [Attention.dot, Attention.general, Attention.additive])
+def test_no_scores_of_all_steps_exist_where_no_weights_are_kept(
+    monkeypatch: pytest.MonkeyPatch, attention: Attention, dtype: torch.dtype
+) -> None:
+    model = translator(attention=attention).to(dtype).eval()
+    expected = model(*batch())
+    seen = []
+    over_rows = AttentionLayer.over_rows
+
+    def watched(*arguments: Any) -> Any:
+        seen.append(over_rows(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(AttentionLayer, "over_rows", watched)
+    model(*batch())
+    assert len(seen) == 1
+    several = 12 if attention is Attention.additive else 1
+    for steps in (1, 2, 4):
+        monkeypatch.setattr("seq2seq.model.attention.BLOCK", 4 * 5 * several * steps)
+        seen.clear()
+        with torch.no_grad():
+            found = model(*batch())
+        assert [weights.shape for _, weights in seen] == [
+            (4, min(steps, 6 - start), 5) for start in range(0, 6, steps)
+        ]
+        torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

@@ -131,6 +131,7 @@ def test_any_text_is_prepared_or_refused_by_name(
     packer=st.sampled_from(sorted(PACKERS)),
     suffix=st.sampled_from(sorted(PACKERS)),
 )
+@example(pairs=[("雨" * 20_000, "雪" * 20_000)], kind="char", packer="plain", suffix="plain")
 def test_any_text_is_trained_on_or_refused_by_name(
     tmp_path_factory: pytest.TempPathFactory,
     pairs: list[tuple[str, str]],

@@ -31,6 +31,8 @@ def test_the_attention_map_of_a_pair_equals_that_of_translation(
     assert found.tgt_pieces == tgt_pieces[:-1]
     torch.testing.assert_close(found.attention, weights, rtol=1e-4, atol=1e-5)
 
+    assert attention_map(model, tokenizers, "a " * 2000, "b " * 2000) is None  # no one looks at it
+
     plain = Run(
         trained(
             tmp_path / "run",
