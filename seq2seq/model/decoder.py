@@ -102,13 +102,15 @@ class Decoder(nn.Module):
         state: DecoderState,
         memory: Memory,
         dropout: Dropout,
-        keep_weights: bool,
+        keep_weights: bool = False,
+        projected: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the attentional states (N, A), packed, and the attention weights to be kept.
 
-        rows (N, E) are all steps' embeddings, packed; `state` is in the batch's order. Input
-        feeding needs one step after the other; without it each layer is one recurrent call. The
-        weights are (B, T, S); None if they are not to be kept, or without attention.
+        rows (N, E) are all steps' embeddings, packed, or the first layer's input terms where they
+        are `projected`, without input feeding; `state` is in the batch's order. Input feeding needs
+        one step after the other; without it each layer is one recurrent call. The weights are
+        (B, T, S); None if they are not to be kept, or without attention.
         """
         state = state.select(packing.sorted_indices)
         if self.input_feeding:
@@ -116,7 +118,7 @@ class Decoder(nn.Module):
         for i, layer in enumerate(self.layers):
             inputs = dropout(f"decoder{i}", rows) if i else rows
             hx = as_hx(tuple(s[None] for s in state.layers[i]))
-            output, _ = layer(packing.sequence(inputs), hx)
+            output, _ = layer(packing.sequence(inputs), hx, projected=projected and i == 0)
             rows = output.data + rows if i and self.residual else output.data
         if self.attention is None:
             return self._attentional(rows, None, dropout), None
@@ -153,19 +155,25 @@ class Decoder(nn.Module):
         return torch.cat(outputs), packing.pad(torch.cat(weights)) if weights else None
 
     def step(
-        self, embedded: Tensor, state: DecoderState, memory: Memory, dropout: Dropout = NO_DROPOUT
+        self,
+        embedded: Tensor,
+        state: DecoderState,
+        memory: Memory,
+        dropout: Dropout = NO_DROPOUT,
+        projected: bool = False,
     ) -> tuple[Tensor, DecoderState, Tensor | None]:
         """Return attentional states (R, A), the next state and weights (R, S) of one step.
 
-        embedded (R, E) is the previous word. R is a multiple of the memory's B: R / B hypotheses
-        in turn attend to each sentence.
+        embedded (R, E) is the previous word; `projected` as in `forward`. R is a multiple of the
+        memory's B: R / B hypotheses in turn attend to each sentence.
         """
         x = embedded if state.feed is None else torch.cat([embedded, state.feed], dim=1)
         layers = []
         for i, layer in enumerate(self.layers):
             inputs = dropout(f"decoder{i}", x) if i else x
             hx = as_hx(tuple(s[None] for s in state.layers[i]))
-            output, hx = layer(inputs[None], hx, first_step=state.step)
+            given = projected and i == 0
+            output, hx = layer(inputs[None], hx, first_step=state.step, projected=given)
             x = output[0] + x if i and self.residual else output[0]
             layers.append(tuple(s[0] for s in as_state(hx)))
         context = weights = None

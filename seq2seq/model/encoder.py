@@ -72,16 +72,17 @@ class Encoder(nn.Module):
         )
 
     def forward(
-        self, rows: Tensor, packing: Packing, dropout: Dropout
+        self, rows: Tensor, packing: Packing, dropout: Dropout, projected: bool = False
     ) -> tuple[Tensor, list[State]]:
         """Return the states (N, H) of embedded rows (N, E), packed, and each layer's last state.
 
-        A last state has parts (B, H), both directions together, in the batch's order.
+        `projected` rows are the first layer's input terms. A last state has parts (B, H), both
+        directions together, in the batch's order.
         """
         last = []
         for i, layer in enumerate(self.layers):
             inputs = dropout(f"encoder{i}", rows) if i else rows
-            output, hx = layer(packing.sequence(inputs))
+            output, hx = layer(packing.sequence(inputs), projected=projected and i == 0)
             rows = output.data + rows if i and self.residual else output.data
             parts = [
                 torch.cat(tuple(part), dim=1) for part in as_state(hx)

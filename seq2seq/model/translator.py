@@ -17,6 +17,7 @@ from ..rnn import NormConfig, is_norm_parameter, load_kernels, product_dtype
 from . import kernels
 from .decoder import Decoder, DecoderState
 from .dropout import Dropout, drop_words
+from .embedding import Embedding
 from .encoder import Bridge, Encoder
 from .linear import Linear
 from .loss import linear_cross_entropy
@@ -75,8 +76,8 @@ class Translator(nn.Module):
             )
         self.config, self.vocabulary, self.backend = config, vocabulary, backend
         embedding, pad_id = config.embedding_size, vocabulary.pad_id
-        self.src_embedding = nn.Embedding(vocabulary.src_size, embedding, pad_id)
-        self.tgt_embedding = nn.Embedding(vocabulary.tgt_size, embedding, pad_id)
+        self.src_embedding = Embedding(vocabulary.src_size, embedding, pad_id)
+        self.tgt_embedding = Embedding(vocabulary.tgt_size, embedding, pad_id)
         self.encoder = Encoder(config, norm, cell, backend)
         self.bridge = Bridge(config, cell, backend)
         self.decoder = Decoder(config, norm, cell, backend)
@@ -121,10 +122,13 @@ class Translator(nn.Module):
         p = self.config.dropout if self.training else 0.0
         return Dropout(p, self.config.variational, packing)
 
-    def _embed(self, embedding: nn.Module, words: Tensor, packing: Packing) -> Tensor:
-        """Return the embeddings (N, E) of words (B, T), packed, in training with word dropout."""
+    def _inputs(
+        self, embedding: Embedding, layer: nn.Module, words: Tensor, packing: Packing
+    ) -> tuple[Tensor, bool]:
+        """Return what `embedding.inputs` does of words (B, T), packed; in training word dropout."""
         ids, p = packing.pack(words), self.config.word_dropout if self.training else 0.0
-        return drop_words(embedding(ids), ids, packing, p)
+        rows, projected = embedding.inputs(ids, layer)
+        return drop_words(rows, ids, packing, p), projected
 
     def _call(self, module: nn.Module, *arguments: Any) -> Any:
         """Return what encoder or decoder return, in training with dropout on W_hh."""
@@ -176,8 +180,9 @@ class Translator(nn.Module):
         """Return the memory of src (B, S) and the decoder's first state; src_lengths (B,)."""
         packing = Packing(src_lengths, src.size(1), src.device)
         dropout = self._dropout(packing)
-        rows = dropout("source", self._embed(self.src_embedding, src, packing))  # (N, E)
-        states, last = self._call(self.encoder, rows, packing, dropout)
+        rows, projected = self._inputs(self.src_embedding, self.encoder.layers[0], src, packing)
+        rows = dropout("source", rows)
+        states, last = self._call(self.encoder, rows, packing, dropout, projected)
         lengths = src_lengths.to(src.device, non_blocking=True)
         mask = torch.arange(src.size(1), device=src.device) < lengths[:, None]
         memory = self.decoder.memory(states, packing, mask)
@@ -197,9 +202,11 @@ class Translator(nn.Module):
         """
         dropout = self._dropout(packing)
         previous = F.pad(tgt[:, :-1], (1, 0), value=self.vocabulary.bos_id)
-        rows = dropout("target", self._embed(self.tgt_embedding, previous, packing))  # (N, E)
+        layer = self.decoder.layers[0]
+        rows, projected = self._inputs(self.tgt_embedding, layer, previous, packing)
+        rows = dropout("target", rows)
         states, weights = self._call(
-            self.decoder, rows, packing, state, memory, dropout, keep_weights
+            self.decoder, rows, packing, state, memory, dropout, keep_weights, projected
         )
         return states, weights
 
@@ -215,7 +222,7 @@ class Translator(nn.Module):
         tokens (R,) are the previous words. A shortlist (B, W) has the words of each sentence, then
         -1; the logits are then (R, W).
         """
-        states, state, weights = self.decoder.step(self.tgt_embedding(tokens), state, memory)
+        states, state, weights = self._step(tokens, state, memory)
         if shortlist is None:
             return self.output(states).float(), state, weights
         weight, bias = self.output.weight, self.output.bias
@@ -229,8 +236,14 @@ class Translator(nn.Module):
 
         Their log-probabilities and ids (R, count), the likeliest first; the next state and weights.
         """
-        states, state, weights = self.decoder.step(self.tgt_embedding(tokens), state, memory)
+        states, state, weights = self._step(tokens, state, memory)
         return *self.output.best_words(states, self.vocabulary.never_next, count), state, weights
+
+    def _step(
+        self, tokens: Tensor, state: DecoderState, memory: Memory
+    ) -> tuple[Tensor, DecoderState, Tensor | None]:
+        rows, projected = self.tgt_embedding.inputs(tokens, self.decoder.layers[0])
+        return self.decoder.step(rows, state, memory, projected=projected)
 
     def attention(
         self, src: Tensor, src_lengths: Tensor, tgt: Tensor, tgt_lengths: Tensor

@@ -108,6 +108,14 @@ def recurrence(
     return output.view(*x.shape[:-1], output.size(-1)), last
 
 
+def project(backend: str, x: Tensor, p: CellParameters) -> Tensor:
+    """Return W_ih x (..., G * H) of inputs (..., I), as the recurrence would compute it."""
+    exporting = torch.compiler.is_exporting() and backend != "fused"
+    if exporting or not fused_serves(backend, p.weight_hh.device, p):
+        return p.u(x)
+    return fused.project(x.flatten(0, -2), p).view(*x.shape[:-1], -1)
+
+
 def fused_serves(
     backend: str, device: torch.device, p: CellParameters | None = None, by_row: bool = False
 ) -> bool:

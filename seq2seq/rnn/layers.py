@@ -9,10 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from .backends import fused_serves, project
 from .checks import InputError, check_dropout, check_input, check_sizes, check_state
 from .config import NormConfig
+from .cpu.operators import packs
 from .gpu.torch_functions import TorchFunctions
 from .packing import Layout, Steps
+from .precision import product_dtype
 from .recurrent import RecurrentModule
 from .reference import State
 
@@ -58,7 +61,12 @@ class RecurrentLayers(RecurrentModule, TorchFunctions):
         return [f"_l{number}{direction}" for number, direction in product(layers, directions)]
 
     def forward(
-        self, input: Tensor | PackedSequence, hx: Any = None, *, first_step: Steps = 0
+        self,
+        input: Tensor | PackedSequence,
+        hx: Any = None,
+        *,
+        first_step: Steps = 0,
+        projected: bool = False,
     ) -> tuple[Any, Any]:
         """Run over whole sequences.
 
@@ -69,13 +77,14 @@ class RecurrentLayers(RecurrentModule, TorchFunctions):
             first_step: Time step of the first input, where sequences are fed in parts. Batch norm
                 reads its statistics there. In eval mode also whole numbers (B,), or () for an
                 unbatched input: one for each sequence.
+            projected: Whether the input is what `project` returned.
 
         Returns:
             The output (..., D * H) in the layout of the input, and the last state, shaped as hx.
         """
         if isinstance(input, PackedSequence):
-            return self._forward_packed(input, hx, first_step)
-        check_input(input, self.input_size, self._example(), self.cell, packed=False)
+            return self._forward_packed(input, hx, first_step, projected)
+        self._check_input(input, projected, packed=False)
         if not input.size(1 if self.batch_first and input.dim() == 3 else 0):
             raise InputError(
                 "Expected sequence length to be larger than 0 in RNN: input has shape"
@@ -90,17 +99,43 @@ class RecurrentLayers(RecurrentModule, TorchFunctions):
         steps, batch = x.size(0), x.size(1)
         state = self._state(hx, batch if batched else None)
         first_step = self._checked_steps(first_step, steps, batch)
-        output, last = self._run(x, Layout.of_padded(steps, batch), state, first_step)
+        output, last = self._run(x, Layout.of_padded(steps, batch), state, first_step, projected)
         if not batched:
             return output.squeeze(1), self._hx(tuple(s.squeeze(1) for s in last))
         return output.transpose(0, 1) if self.batch_first else output, self._hx(last)
 
+    def project(self, input: Tensor) -> Tensor:
+        """Return W_ih x of the first layer for inputs (N, I) or (T, B, I): D * G * H features.
+
+        `forward` takes them with projected=True, and returns the same as for the inputs. The
+        product is then made once for inputs that recur, as the embeddings of words do:
+
+            output, hx = rnn(rnn.project(embedding.weight)[words], projected=True)
+        """
+        check_input(input, self.input_size, self._example(), self.cell, packed=False)
+        cells = [self.cell_parameters(suffix) for suffix in self.suffixes(0)]
+        return torch.cat([project(self.backend, input, p) for p in cells], dim=-1)
+
+    def packs_products(self) -> bool:
+        """Return whether `project` multiplies by packed weights: on a CPU within `frozen`.
+
+        No bit of a row depends on other rows then.
+        """
+        p = self.cell_parameters(self.suffixes(0)[0])
+        device, dtype = p.weight_hh.device, product_dtype(p.weight_hh)
+        on_cpu = p.kept is not None and device.type == "cpu" and packs(dtype)
+        return on_cpu and fused_serves(self.backend, device, p)
+
+    def _check_input(self, x: Tensor, projected: bool, packed: bool) -> None:
+        size = self.num_directions * self.gates * self.hidden_size if projected else self.input_size
+        check_input(x, size, self._example(), self.cell, packed)
+
     def _forward_packed(
-        self, packed: PackedSequence, hx: Any, first_step: Steps
+        self, packed: PackedSequence, hx: Any, first_step: Steps, projected: bool
     ) -> tuple[PackedSequence, Any]:
         if torch.compiler.is_exporting():
             raise ValueError("a PackedSequence cannot be exported: expected a padded tensor")
-        check_input(packed.data, self.input_size, self._example(), self.cell, packed=True)
+        self._check_input(packed.data, projected, packed=True)
         layout = Layout.of_packed(packed.batch_sizes)
         state = self._state(hx, layout.sequences)
         if state is not None and packed.sorted_indices is not None:
@@ -108,7 +143,7 @@ class RecurrentLayers(RecurrentModule, TorchFunctions):
         first_step = self._checked_steps(first_step, layout.steps, layout.sequences)
         if isinstance(first_step, Tensor) and packed.sorted_indices is not None:
             first_step = first_step.index_select(0, packed.sorted_indices)
-        data, last = self._run(packed.data, layout, state, first_step)
+        data, last = self._run(packed.data, layout, state, first_step, projected)
         if packed.unsorted_indices is not None:
             last = tuple(s.index_select(1, packed.unsorted_indices) for s in last)
         output = PackedSequence(
@@ -133,13 +168,18 @@ class RecurrentLayers(RecurrentModule, TorchFunctions):
         return pad_packed_sequence(output, total_length=input.size(0))[0], hx
 
     def _run(
-        self, x: Tensor, layout: Layout, state: State | None, first_step: Steps
+        self,
+        x: Tensor,
+        layout: Layout,
+        state: State | None,
+        first_step: Steps,
+        projected: bool = False,
     ) -> tuple[Tensor, State]:
         """Return the output (N, D * H) of the last layer, and all last states, each (L * D, B, H).
 
         x is packed (N, I), or (T, B, I); the output likewise. state is (L * D, B, H) each, or None.
         """
-        if self.torch_serves(x, layout):
+        if self.torch_serves(x, layout, projected):
             return self.run_by_torch(x, layout, state)
         last: list[State] = []
         for layer in range(self.num_layers):
@@ -148,7 +188,9 @@ class RecurrentLayers(RecurrentModule, TorchFunctions):
                 None if state is None else tuple(s[layer * len(suffixes) + number] for s in state)
                 for number in range(len(suffixes))
             ]
-            outputs, final = self._run_layer(suffixes, x, layout, initial, first_step)
+            given = projected and layer == 0
+            inputs = list(x.chunk(len(suffixes), dim=-1)) if given else [x] * len(suffixes)
+            outputs, final = self._run_layer(suffixes, inputs, layout, initial, first_step, given)
             last += final
             x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
             if self.dropout and layer < self.num_layers - 1:
@@ -158,15 +200,16 @@ class RecurrentLayers(RecurrentModule, TorchFunctions):
     def _run_layer(
         self,
         suffixes: list[str],
-        x: Tensor,
+        inputs: list[Tensor],
         layout: Layout,
         states: list[State | None],
         first_step: Steps,
+        projected: bool,
     ) -> tuple[list[Tensor], list[State]]:
         """Return the output (N, H) and the last state of each direction of a layer."""
         flips = [suffix.endswith("_reverse") for suffix in suffixes]
-        inputs = [layout.flipped(x) if flip else x for flip in flips]
-        found = self._recurrences(suffixes, inputs, layout, states, first_step)
+        inputs = [layout.flipped(x) if flip else x for x, flip in zip(inputs, flips, strict=True)]
+        found = self._recurrences(suffixes, inputs, layout, states, first_step, projected)
         outputs, last = zip(*found, strict=True)
         return [
             layout.flipped(output) if flip else output

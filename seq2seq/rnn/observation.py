@@ -32,7 +32,7 @@ def steps(
     x: Tensor, layout: Layout, state: State | None, p: CellParameters, first_step: Steps = 0
 ) -> Iterator[Step]:
     """Yield every step of a recurrence; arguments are those of `reference.recurrence`."""
-    inputs = product(x, p.weight_ih).split(layout.sizes())
+    inputs = p.u(x).split(layout.sizes())
     unrolled = reference.unroll(x, layout, state, p, first_step)
     for u, (sums, after) in zip(inputs, unrolled, strict=True):
         raw = u if state is None else u + product(state[0][: u.size(0)], p.weight_hh)

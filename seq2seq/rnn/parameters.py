@@ -180,14 +180,20 @@ class RecurrentParameters(Freezable, Stepwise):
         """Return what `frozen` keeps; None also while batch norm uses the batches' statistics."""
         return None if self._by_batch else super().kept()
 
-    def cell_parameters(self, suffix: str) -> CellParameters:
-        """Return the parameters of one layer and direction, as the equations take them."""
-        kept = self.kept()
-        if kept is None:
-            return self._cell_parameters(suffix, None)
-        if suffix not in kept:
-            kept[suffix] = self._cell_parameters(suffix, {})
-        found: CellParameters = kept[suffix]
+    def cell_parameters(self, suffix: str, projected: bool = False) -> CellParameters:
+        """Return the parameters of one layer and direction, as the equations take them.
+
+        `projected`: for inputs that are W_ih x already, also within `stepwise`.
+        """
+        kept, key = self.kept(), (suffix, "projected") if projected else suffix
+        found: CellParameters | None = None if kept is None else kept.get(key)
+        if found is None:
+            if projected:
+                found = replace(self.cell_parameters(suffix), projected=True, steps=None)
+            else:
+                found = self._cell_parameters(suffix, None if kept is None else {})
+            if kept is not None:
+                kept[key] = found
         return found
 
     def _tensor(self, name: str) -> Any:

@@ -63,13 +63,14 @@ class RecurrentModule(RecurrentParameters):
         layout: Layout,
         states: list[State | None],
         first_step: Steps,
+        projected: bool = False,
     ) -> list[tuple[Tensor, State]]:
         """Return the output of each of the recurrences, and its last state.
 
-        Each input is packed (N, I), or (T, B, I); the output likewise. Batch norm's statistics are
-        updated.
+        Each input is packed (N, I), or (T, B, I); the output likewise. `projected` inputs are W_ih
+        x, G * H long. Batch norm's statistics are updated.
         """
-        cells = [self.cell_parameters(suffix) for suffix in suffixes]
+        cells = [self.cell_parameters(suffix, projected) for suffix in suffixes]
         if self._starts_at_zero(layout):
             states = [self._zeros(layout) if state is None else state for state in states]
         if self.norm.sync and isinstance(first_step, int) and self.trains_statistics():

@@ -65,6 +65,12 @@ class CellParameters:
     """The shared products of a loop over steps (cpu/one_step.py), where there is one."""
     kept: dict[torch.dtype, Any] | None
     """What a backend keeps from call to call, by the type of products; None: nothing."""
+    projected: bool = False
+    """Inputs are W_ih x (N, G * H) already."""
+
+    def u(self, x: Tensor) -> Tensor:
+        """Return W_ih x (..., G * H); x itself where inputs are projected."""
+        return x if self.projected else product(x, self.weight_ih)
 
     def z(self, h: Tensor | float) -> Tensor | float:
         """Return W_hh h (rows, G * H); 0 where there is no h."""
@@ -159,7 +165,7 @@ def unroll(
 
     Arguments are those of `recurrence`.
     """
-    return unroll_inputs(product(x, p.weight_ih), layout, state, p, first_step)
+    return unroll_inputs(p.u(x), layout, state, p, first_step)
 
 
 def unroll_inputs(

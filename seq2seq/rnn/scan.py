@@ -13,7 +13,6 @@ from torch._higher_order_ops import scan
 
 from .normalization import Term
 from .packing import Layout, Steps
-from .precision import product
 from .reference import STEP_OF_CELL, CellParameters, State
 
 
@@ -46,7 +45,7 @@ def recurrence(
     count, hidden = layout.sequences, p.weight_hh.size(1)
     times = layout.equal_time_steps(first_step, x.device)
     before = p.ih.statistics is None and not p.joint  # the input term needs no time step
-    u = product(x, p.weight_ih)
+    u = p.u(x)
     y_ih = p.ih(u, 0) if before else u
     if state is None:
         zeros = u.new_zeros(count, hidden)

@@ -66,7 +66,7 @@ def run_at_once(
     name = "batch_norm_recurrences" if batch_norm else "recurrences"
     settings = column_settings(p, layout) if batch_norm else row_settings(p)
     cell = cell_of(kernel_of(p))
-    call = recurrences.Call(name, cell, layout, len(p.weight_ih), settings, len(cells))
+    call = recurrences.Call(name, cell, layout, len(p.weight_hh), settings, len(cells))
     tensors: list[Tensor | None] = []
     for x, state, p in zip(inputs, states, cells, strict=True):
         tensors += tensors_of(x, state, p)
@@ -88,7 +88,7 @@ def tensors_of(x: Tensor, state: State | None, p: CellParameters) -> tuple[Tenso
     weights: CellParameters | Operands = p if p.kept is None else prepare(p, dtype)
     return (
         x.to(dtype),
-        weights.weight_ih,
+        None if p.projected else weights.weight_ih,
         weights.weight_hh,
         *float_state(state),
         *vector_parts(p),
@@ -102,14 +102,25 @@ def saves(tensors: Sequence[Tensor | None]) -> bool:
 
 def input_term(x: Tensor, p: CellParameters, operands: Operands) -> Tensor:
     """Return u = W_ih x (N, G * H), normalised where batch norm does so over the whole sequence."""
-    weight_ih = operands.weight_ih
-    if x.is_cuda:
-        u = F.linear(x, weight_ih.to(x.dtype))
-    elif weight_ih.dim() == 2:
-        u = torch.ops.seq2seq.projection(x, weight_ih)
-    else:
-        u = torch.ops.seq2seq.packed_projection(x, weight_ih, None, len(p.weight_ih))
+    u = x.contiguous() if p.projected else product_with(operands.weight_ih, x, len(p.weight_ih))
     return p.ih(u.float(), 0) if normalised_before(p) else u
+
+
+def product_with(weight: Tensor, x: Tensor, width: int) -> Tensor:
+    """Return x W^T (N, width) for W (width, I), which may be packed."""
+    if x.is_cuda:
+        return F.linear(x, weight.to(x.dtype))
+    if weight.dim() == 2:
+        found: Tensor = torch.ops.seq2seq.projection(x, weight)
+    else:
+        found = torch.ops.seq2seq.packed_projection(x, weight, None, width)
+    return found
+
+
+def project(x: Tensor, p: CellParameters) -> Tensor:
+    """Return W_ih x (N, G * H) of inputs (N, I), in the type of products."""
+    dtype = product_dtype(p.weight_hh)
+    return product_with(prepare(p, dtype).weight_ih, x.to(dtype), len(p.weight_ih))
 
 
 def normalised_before(p: CellParameters) -> bool:

@@ -21,7 +21,8 @@ namespace seq2seq {
 using Tensors = c10::List<std::optional<Tensor>>;
 
 // The tensors of a recurrence: x, weight_ih, weight_hh, h_0, c_0; then gains and biases; with batch
-// norm the running mean and var at the end. What is not there is none.
+// norm the running mean and var at the end. What is not there is none. Without a weight_ih x is the
+// input term W_ih x itself.
 constexpr int64_t kX = 0, kWeightIh = 1, kWeightHh = 2, kH0 = 3, kC0 = 4, kFirstPart = 5;
 
 // Gains and biases of a cell, the parts of its vectors: gain_ih, gain_hh, bias_ih, bias_hh, gain_c,
@@ -93,8 +94,11 @@ std::vector<Tensor> forward_of_each(const Tensors& tensors, std::string_view cel
   const std::vector<OptionalTensor> all = tensors.vec();
   return for_recurrences(all.size(), count, [&](size_t i) {
     const OptionalTensor* own = all.data() + i * count;
-    const Tensor u = input_term(own[kX].value(), own[kWeightIh].value(), width),
+    const Tensor& x = own[kX].value();
+    const Tensor u = own[kWeightIh] ? input_term(x, *own[kWeightIh], width) : x.contiguous(),
                  vectors = parts.join(own + kFirstPart, width / parts.gates);
+    TORCH_CHECK(u.dim() == 2 && u.size(1) == width, "expected an input term (N, ", width, "), got ",
+                u.sizes());
     auto found = std::apply([](const auto&... t) { return std::vector<Tensor>{t...}; },
                             run(own, own + count - statistics, u, vectors));
     found.insert(found.end(), {u, vectors});
@@ -119,10 +123,12 @@ std::vector<Tensor> backward_of_each(const Tensors& incoming, const Tensors& ten
     const Tensor* kept = results.data() + i * results.size() * count / all.size();
     const auto [du, dweight_hh, dh_0, dc_0, dvectors] = run(
         gradients.data() + i * gradients.size() * count / all.size(), own, kept, wanted(kWeightHh));
-    const auto [dx, dweight_ih] =
-        input_term_backward(du, *own[kX], *own[kWeightIh], wanted(kX), wanted(kWeightIh));
-    std::vector<Tensor> found{dx, dweight_ih, dweight_hh, dh_0, dc_0};
     const Tensor nothing = at::empty({0}, at::kFloat);
+    const auto [dx, dweight_ih] =
+        own[kWeightIh]
+            ? input_term_backward(du, *own[kX], *own[kWeightIh], wanted(kX), wanted(kWeightIh))
+            : std::tuple(du, nothing);
+    std::vector<Tensor> found{dx, dweight_ih, dweight_hh, dh_0, dc_0};
     for (size_t part = 0; part < count - kFirstPart; ++part)
       found.push_back(part < parts.count() && wanted(kFirstPart + part)
                           ? parts.gradient(dvectors, part, du.size(1) / parts.gates)

@@ -49,7 +49,7 @@ def run(call: Call, tensors: Sequence[Tensor | None]) -> list[tuple[Tensor, ...]
     """Return output, h_n, c_n of each recurrence; with batch norm also the means and variances.
 
     tensors: of each x, weight_ih, weight_hh, h_0, c_0; gains and biases as in `PLACES`; with batch
-    norm the running mean and variance.
+    norm the running mean and variance. Without a weight_ih x is W_ih x.
     """
     if torch.is_grad_enabled():
         found = _Recurrences.apply(call, *tensors)  # type: ignore[no-untyped-call]
@@ -121,13 +121,16 @@ def _differentiable_gradients(
     for d, (x, weight_ih, weight_hh, h_0, c_0, *others), r in each:
         count = len(PLACES[call.cell])
         parts, statistics = others[:count], others[count:]
-        u = torch.ops.seq2seq.projection(x, weight_ih)
+        u = x if weight_ih is None else torch.ops.seq2seq.projection(x, weight_ih)
         operands = u, weight_hh, h_0, c_0, joined(parts, call.cell, weight_hh)
         settings = call.layout.sequences, *call.settings, *[True] * bool(statistics)
         du, *rest, dvectors = differentiable(
             call.name.removesuffix("s"), d, operands, call.layout.batch_sizes, r[5:7], settings
         )
-        found += (None, None) if du is None else differentiable_projection(du, x, weight_ih)
+        if du is None or x is None or weight_ih is None:
+            found += du, None
+        else:
+            found += differentiable_projection(du, x, weight_ih)
         found += [*rest, *_of_parts(call.cell, dvectors), *[None] * len(statistics)]
     return found
 

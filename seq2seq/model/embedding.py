@@ -1,0 +1,79 @@
+"""Embeddings of words, and what the first product of a recurrent layer makes of them.
+
+N rows, E embedding, V vocabulary, F features of a layer's input term.
+"""
+
+from threading import Lock
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ..rnn import Freezable, RecurrentLayers, product_dtype
+
+MOST_BYTES = 1 << 26
+"""Size of the largest table of input terms; memory is taken for words that have come."""
+
+
+class InputTerms:
+    """The input terms W_ih x of words that have come: a table that fills up, and begins anew."""
+
+    def __init__(self, layer: RecurrentLayers, embedding: nn.Embedding, dtype: torch.dtype) -> None:
+        """Prepare an empty table for the words of an embedding."""
+        self.layer, self.embedding, words = layer, embedding, embedding.num_embeddings
+        width = layer.num_directions * layer.gates * layer.hidden_size
+        most = max(1, MOST_BYTES // (width * dtype.itemsize))
+        with torch.inference_mode(False):  # it is written to in and outside of inference mode
+            self.places = torch.full((words,), -1)  # (V,) of each word; -1: it has not come
+            self.rows = torch.empty(min(words, most), width, dtype=dtype)  # (places, F)
+        self.used, self.lock = 0, Lock()
+
+    def read(self, ids: Tensor) -> Tensor:
+        """Return the input terms (N, F) of words (N,)."""
+        with self.lock:
+            places = self.places.index_select(0, ids)
+            if len(missing := ids[places < 0]):
+                missing = missing.unique()
+                if self.used + len(missing) > len(self.rows):
+                    missing, self.used = ids.unique(), 0
+                    self.places.fill_(-1)
+                if len(missing) > len(self.rows):
+                    return self.layer.project(self.embedding(ids))
+                self.add(missing)
+                places = self.places.index_select(0, ids)
+            return self.rows.index_select(0, places)
+
+    def add(self, words: Tensor) -> None:
+        """Compute the rows of words that are not in the table."""
+        end = self.used + len(words)
+        self.rows[self.used : end] = self.layer.project(self.embedding(words))
+        self.places[words] = torch.arange(self.used, end)
+        self.used = end
+
+
+class Embedding(nn.Embedding, Freezable):
+    """torch.nn.Embedding that within `frozen` keeps a layer's product with each word's vector.
+
+    A text has far fewer different words than words, and a search reads each of them many times.
+    """
+
+    def inputs(self, ids: Tensor, layer: nn.Module) -> tuple[Tensor, bool]:
+        """Return what a layer reads of words (N,), and whether that is projected.
+
+        Input terms (N, F) where these are kept, else the words' vectors (N, E). A kept row has the
+        bits that the layer itself would compute.
+        """
+        terms = self._terms(cast(RecurrentLayers, layer))
+        return (self(ids), False) if terms is None else (terms.read(ids), True)
+
+    def _terms(self, layer: RecurrentLayers) -> InputTerms | None:
+        kept = self.kept()
+        if kept is None:
+            return None
+        dtype = product_dtype(self.weight)
+        key = layer, dtype
+        if key not in kept:
+            serves = layer.input_size == self.embedding_dim and layer.packs_products()
+            kept[key] = InputTerms(layer, self, dtype) if serves else None
+        found: InputTerms | None = kept[key]
+        return found
