@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..rnn import Freezable, RecurrentLayers, product_dtype
 
-MOST_BYTES = 1 << 26
+MOST_BYTES = 1 << 24
 """Size of the largest table of input terms; memory is taken for words that have come."""
 
 

@@ -49,11 +49,12 @@ class Call:
     """The arguments of one call of a recurrent layer."""
 
     x: Tensor
-    """(N, I), packed"""
+    """(N, I), packed; (N, D * G * H) if projected, as `RecurrentLayers.project` returns it."""
     layout: Layout
     state: State | None
     """Parts (D, B, H), D directions."""
     first_step: int
+    projected: bool
 
 
 @contextmanager
@@ -78,21 +79,26 @@ def calls(model: nn.Module) -> Iterator[dict[str, list[Call]]]:
             hook.remove()
 
 
-def _call(x: Tensor | PackedSequence, hx: Any = None, first_step: int = 0) -> Call:
+def _call(
+    x: Tensor | PackedSequence, hx: Any = None, first_step: int = 0, projected: bool = False
+) -> Call:
     """Return a call's arguments from packed input, in sorted order, or from (T, B, I)."""
     state = None if hx is None else as_state(hx)
     if isinstance(x, PackedSequence):
-        return Call(x.data, Layout.of_packed(x.batch_sizes), state, first_step)
-    return Call(x.flatten(0, 1), Layout.of_padded(x.size(0), x.size(1)), state, first_step)
+        return Call(x.data, Layout.of_packed(x.batch_sizes), state, first_step, projected)
+    layout = Layout.of_padded(x.size(0), x.size(1))
+    return Call(x.flatten(0, 1), layout, state, first_step, projected)
 
 
 def traced(layer: RecurrentLayers, direction: int, call: Call) -> Iterator[tuple[int, Step]]:
     """Return the time steps of a call, numbered, in one direction of a single layer."""
     x, suffix = call.x, layer.suffixes()[direction]
+    if call.projected:
+        x = x.chunk(layer.num_directions, dim=1)[direction]
     if suffix.endswith("_reverse"):
         x = call.layout.flipped(x)
     state = None if call.state is None else tuple(s[direction] for s in call.state)
-    parameters = layer.cell_parameters(suffix)
+    parameters = layer.cell_parameters(suffix, call.projected)
     found = steps(x, call.layout, state, parameters, call.first_step)
     return enumerate(found, call.first_step)
 

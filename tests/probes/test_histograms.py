@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from kernel_cases import needs_compiler
 from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
@@ -24,7 +25,7 @@ from seq2seq.probes.histograms import (
     write_histograms,
 )
 from seq2seq.probes.statistics_figure import statistics_figure
-from seq2seq.rnn import NormConfig, NormKind, Statistics
+from seq2seq.rnn import NormConfig, NormKind, Statistics, frozen
 from seq2seq.runs.logbook import Logbook
 
 H = 12
@@ -151,6 +152,18 @@ def test_hidden_states_are_those_of_the_layers(norm: str, cell: str, shape: dict
     tolerance = 5e-4 if norm == "batch" else 1e-4
     for tag, states in expected.items():
         same_values(found[tag], states, tolerance)
+
+
+@needs_compiler
+@pytest.mark.parametrize("feeding", [False, True])
+def test_values_are_the_same_where_the_first_products_are_kept(feeding: bool) -> None:
+    model = translator("layer", "lstm", input_feeding=feeding)
+    expected = dict(histograms(model, batch()))
+    with frozen(model):
+        found = dict(histograms(model, batch()))
+    assert found.keys() == expected.keys()
+    for tag, values in expected.items():
+        same_values(found[tag], values)
 
 
 # -- gates ---
