@@ -155,6 +155,10 @@ class BatchSampler:
                 self.epoch, self.position = self.epoch + 1, 0
             yield cut[position]
 
+    def sizes(self) -> NDArray[np.int64]:
+        """Return the number of sentences of each batch of the current epoch."""
+        return np.diff(self._current().ends, prepend=0)
+
     def peek(self) -> NDArray[np.int64]:
         """Return the next batch, which stays the next one."""
         return self._current()[self.position]

@@ -24,7 +24,8 @@ from .new_end import check_new_end
 from .optimizer import learning_rate
 from .processes import is_main, joined
 from .reading import read_results, reading_due
-from .reporting import heading, log_interval, show_progress, summary, warm_up_remark
+from .remarks import first_remarks
+from .reporting import heading, log_interval, show_progress, summary
 from .signals import on_stop, stop
 from .start import first_weights
 from .state import TrainingState, initial_state
@@ -55,7 +56,7 @@ def train(config: Config, run: Run) -> dict[str, Any]:
         changes = state.restore()
         if before is not None:
             changes += check_new_end(state, before)
-        changes += warm_up_remark(state)
+        changes += first_remarks(state)
         with recorded(state, [*remarks, *changes]):
             if remarks:  # once saved, the run needs no other folder or file
                 state.save()

@@ -87,17 +87,6 @@ def heading(state: TrainingState) -> str:
     )
 
 
-def warm_up_remark(state: TrainingState) -> list[str]:
-    """Return a line where the training ends before the learning rate has risen, else none."""
-    warm_up, total = state.config.optimizer.warmup_updates, state.total_updates()
-    if total is None or total >= warm_up:
-        return []
-    return [
-        f"optimizer.warmup_updates={warm_up}: the training has about {counted(total, 'update')}, so"
-        f" its learning rate rises to {total / warm_up:.2g} of optimizer.lr and never reaches it"
-    ]
-
-
 def training_pairs(prepared: Prepared) -> str:
     """Return the number of training pairs, and of those left out by reason."""
     counts = prepared.manifest.splits["train"]

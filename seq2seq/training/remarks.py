@@ -1,0 +1,56 @@
+"""What a run reports at its start: settings that will not do what they are for."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..rnn import NormKind
+from ..shown import counted
+from .state import TrainingState
+
+
+def first_remarks(state: TrainingState) -> list[str]:
+    """Return a line about each thing that a reader of the run's results has to know."""
+    found = [warm_up_remark(state), few_rows_remark(state)]
+    return [remark for remark in found if remark]
+
+
+def warm_up_remark(state: TrainingState) -> str:
+    """Return a line where the training ends before the learning rate has risen."""
+    warm_up, total = state.config.optimizer.warmup_updates, state.total_updates()
+    if total is None or total >= warm_up:
+        return ""
+    return (
+        f"optimizer.warmup_updates={warm_up}: the training has about {counted(total, 'update')}, so"
+        f" its learning rate rises to {total / warm_up:.2g} of optimizer.lr and never reaches it"
+    )
+
+
+def few_rows_remark(state: TrainingState) -> str:
+    """Return a line where most batches are too small for batch norm's own statistics."""
+    norm, data = state.config.norm, state.config.data
+    if norm.kind is not NormKind.batch:
+        return ""
+    rows = most_rows(state)
+    share, most = float((rows < norm.min_rows).mean()), int(rows.max())
+    if share <= 0.5:
+        return ""
+    batches = "every batch has" if share == 1 else f"{int(100 * share)}% of the batches have"
+    size = "batch_tokens" if data.batch_sentences is None else "batch_sentences"
+    smaller = f", or norm.min_rows={most} or less" if 2 <= most < norm.min_rows else ""
+    return (
+        f"norm.min_rows={norm.min_rows}: {batches} fewer rows (at most {most}), so batch norm"
+        f" normalises none of their steps by its own statistics; try a larger data.{size}{smaller}"
+    )
+
+
+def most_rows(state: TrainingState) -> NDArray[np.int64]:
+    """Return the number of rows that a step of each batch of the epoch has at most.
+
+    These are the sentences of the batch that this process computes, each twice with R-Drop. With
+    norm.sync they are those of all processes.
+    """
+    config, size = state.config, state.processes.size
+    sentences = state.sampler.sizes()
+    if size > 1 and not config.norm.sync:
+        sentences = np.where(sentences < size, sentences, -(-sentences // size))
+    return sentences * 2 if config.trainer.r_drop else sentences

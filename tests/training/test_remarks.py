@@ -1,0 +1,81 @@
+"""What a run reports at its start: settings that will not do what they are for."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from combinations import few
+from conftest import TrainCommand
+from training_states import NewState, first_batches, fit_quietly
+
+from seq2seq.training.processes import Processes
+from seq2seq.training.remarks import first_remarks, most_rows
+from seq2seq.training.state import TrainingState
+
+pytest_plugins = ["training_fixtures"]
+BATCH = ("norm=batch", "trainer.max_updates=3", "optimizer.warmup_updates=0")
+
+
+def steps_normalised(state: TrainingState) -> int:
+    """Return how many updates of a step's statistics the recurrent terms have had."""
+    buffers = state.model.named_buffers()
+    return sum(int(b.sum()) for name, b in buffers if "num_updates_hh" in name)
+
+
+# -- batches that are too small for batch norm ---
+
+
+@few({"sentences": [1, 4, 8], "min_rows": [2, 4, 5, 8], "r_drop": [0, 1]})
+def test_batches_with_too_few_rows_are_reported(
+    sentences: int, min_rows: int, r_drop: int, new_state: NewState
+) -> None:
+    """There is a line exactly where the training leaves all statistics alone."""
+    sizes = f"data.batch_sentences={sentences}", f"norm.min_rows={min_rows}"
+    state = new_state(*BATCH, *sizes, f"trainer.r_drop={r_drop}")
+    remarks = first_remarks(state)
+    fit_quietly(state)
+    assert bool(remarks) == (steps_normalised(state) == 0)
+    if remarks:
+        (remark,) = remarks
+        most = sentences * (2 if r_drop else 1)
+        assert remark.startswith(
+            f"norm.min_rows={min_rows}: every batch has fewer rows (at most {most}),"
+        )
+        assert "try a larger data.batch_sentences" in remark
+        assert (f"norm.min_rows={most} or less" in remark) == (most > 1)
+        assert len(remark) <= 200
+
+
+def test_a_share_of_small_batches_is_reported_above_a_half(new_state: NewState) -> None:
+    sizes = "data.batch_sentences=null", "data.batch_tokens=40"
+    state = new_state(*BATCH, *sizes, "norm.min_rows=9")
+    share = float((state.sampler.sizes() < 9).mean())
+    assert 0.5 < share < 1
+    (remark,) = first_remarks(state)
+    assert f"{int(100 * share)}% of the batches have fewer rows" in remark
+    assert "data.batch_tokens" in remark
+    assert first_remarks(new_state(*BATCH, *sizes, "norm.min_rows=4")) == []
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_rows_are_those_of_the_share_of_a_process(sync: bool, new_state: NewState) -> None:
+    state = new_state(*BATCH, "data.batch_sentences=7", f"norm.sync={str(sync).lower()}")
+    whole = state.sampler.sizes()
+    for size in (1, 2, 3, 8):
+        divided = replace(state, processes=Processes(0, size))
+        batches = first_batches(replace(state, sampler=replace(state.sampler)), len(whole))
+        shares = [share for b in batches if (share := b.share(0, size)) is not None]
+        expected = [len(b.src) for b in (batches if sync else shares)]
+        assert sorted(most_rows(divided)) == sorted(expected)
+    assert np.array_equal(most_rows(state), whole)
+
+
+def test_other_norms_need_no_rows(new_state: NewState) -> None:
+    small = "data.batch_sentences=1", "trainer.max_updates=3", "optimizer.warmup_updates=0"
+    assert first_remarks(new_state("norm=layer", *small)) == []
+
+
+def test_the_run_reports_it(train_command: TrainCommand, toy: list[str]) -> None:
+    done = train_command(*toy, *BATCH, "data.batch_sentences=4", "trainer.max_updates=1")
+    assert done.code == 0
+    assert done.out.count("norm.min_rows=8: every batch has fewer rows (at most 4)") == 1
