@@ -141,6 +141,29 @@ def check_split(folder: str, data: DataConfig, name: str) -> None:
         )
 
 
+def changed_text(
+    folder: str, run: "Run", split: str, source: list[str], reference: list[str]
+) -> list[str]:
+    """Return a line where the text of a split is not what a run's results.json was scored on."""
+    from ..data.corpora import scored_text
+    from ..runs.folder import RunError
+
+    try:
+        before = (run.results() or {}).get(split) or {}
+    except RunError:  # damaged: its scores are not needed here
+        return []
+    now = scored_text(source, reference)
+    changed = [key for key in now if before.get(key) not in (None, now[key])]
+    if not changed:
+        return []
+    sides = " and ".join(key.partition("_")[0] for key in changed)
+    verb = "has" if len(changed) == 1 else "have"
+    return [
+        f"{folder}: the {split} {sides} {verb} changed since results.json was written; its scores"
+        " are those of the earlier text"
+    ]
+
+
 class Evaluation:
     """Translations by several systems of one test set, and their scores."""
 
@@ -155,6 +178,8 @@ class Evaluation:
         self.references: list[list[str]] = []
         """One list of lines for each reference."""
         self.language, self.tokenizer = "", ""
+        self.changed: list[str] = []
+        """Remarks about runs that were scored on other text before."""
         self.systems: dict[str, list[str]] = {}
         self.rows: list[dict[str, Any]] = []
 
@@ -220,6 +245,7 @@ class Evaluation:
             check_split(folder, data, asked.split)
             source, reference = read_split(data, asked.split)
             references = [reference]
+            self.changed += changed_text(folder, run, asked.split, source, reference)
         elif not self.source:
             source, *references = read_parallel([asked.source, *asked.reference])
         else:
@@ -285,7 +311,7 @@ class Evaluation:
         from ..translation.scores import short_remark, ter_metric, tokenized_remark
 
         texts = {"references": self.references[0], **self.systems}
-        found = [short_remark(self.references[0], self.tokenizer)]
+        found = [*self.changed, short_remark(self.references[0], self.tokenizer)]
         found += [tokenized_remark(name, lines) for name, lines in texts.items()]
         if ter_metric(self.language) is None:
             found.append(

@@ -289,6 +289,35 @@ def test_other_references_cannot_be_compared(
     )
 
 
+@pytest.mark.parametrize("changed", [["source"], ["reference"], ["source", "reference"]])
+def test_text_that_has_changed_since_the_training_is_reported(
+    changed: list[str], two_runs: Runs, evaluate: Command, tmp_path: Path
+) -> None:
+    """The table has the scores of the present text, results.json those of the earlier one."""
+    texts = {"source": two_runs.sources, "reference": two_runs.references}
+    files = [
+        str(write(tmp_path / side, lines[::-1] if side in changed else lines))
+        for side, lines in texts.items()
+    ]
+    other = relabelled(two_runs, tmp_path / "other", test=SplitConfig(*files))
+    done = evaluate(other, "--beam", 1, "--json", tmp_path / "a.json")
+    verb = "has" if len(changed) == 1 else "have"
+    remark = (
+        f"{other}: the test {' and '.join(changed)} {verb} changed since results.json was written;"
+        " its scores are those of the earlier text"
+    )
+    assert done.code == 0
+    assert done.out.count(f"note: {remark}\n") == 1
+    assert json.loads((tmp_path / "a.json").read_text())["remarks"] == [remark]
+    Run(other).results_file.write_text("{}")  # damaged: it is not needed here
+    done = evaluate(other, "--beam", 1)
+    assert (done.code, "changed since" in done.out) == (0, False)
+
+
+def test_text_that_is_as_it_was_is_not_reported(two_runs: Runs, evaluate: Command) -> None:
+    assert "changed since" not in evaluate(two_runs.none, "--beam", 1).out
+
+
 def test_other_languages_cannot_be_compared(
     two_runs: Runs, evaluate: Command, tmp_path: Path
 ) -> None:
