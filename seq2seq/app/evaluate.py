@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import DataConfig
 from ..config.choices import expected_one_of
 from ..config.languages import BLEU_TOKENIZERS
+from ..errors import DataError
 from ..files import write_text
 from ..shown import counted
 from .arguments import one_of, parser
@@ -243,7 +244,12 @@ class Evaluation:
         tokenizer = asked.tokenize or data.splits_for_bleu
         if asked.source is None:
             check_split(folder, data, asked.split)
-            source, reference = read_split(data, asked.split)
+            try:
+                source, reference = read_split(data, asked.split)
+            except DataError as error:
+                raise DataError(
+                    f"{error}; --source FILE --reference FILE scores any other text"
+                ) from error
             references = [reference]
             self.changed += changed_text(folder, run, asked.split, source, reference)
         elif not self.source:

@@ -351,6 +351,18 @@ def test_a_missing_run_or_split_is_named(two_runs: Runs, evaluate: Command, tmp_
     assert evaluate(run, "--split", "valid").code == 0
 
 
+def test_without_its_corpus_other_text_can_be_scored(
+    two_runs: Runs, evaluate: Command, tmp_path: Path
+) -> None:
+    """A run that was copied to another machine has no corpus there: the error names the way out."""
+    gone = SplitConfig(str(tmp_path / "gone.en"), two_runs.data.test.target)
+    run = relabelled(two_runs, tmp_path / "run", test=gone)
+    done = evaluate(run)
+    assert (done.code, done.out) == (2, "")
+    assert f"data.test.source={tmp_path / 'gone.en'}: no such file; " in done.err
+    assert done.err.endswith("; --source FILE --reference FILE scores any other text\n")
+
+
 def test_help_describes_every_option(evaluate: Command) -> None:
     done = evaluate("--help")
     assert done.code == 0
