@@ -135,6 +135,8 @@ class Counts:
     """Blank lines of a TSV file, which are no pairs."""
     changes: Changes = field(default_factory=Counter)
     """How often normalisation turned which characters into which, also in pairs dropped later."""
+    in_train: int = 0
+    """Pairs of another split that are among the training pairs, too."""
 
     def __add__(self, other: Counts) -> Counts:
         """Return the counts of two parts of a split."""

@@ -18,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from itertools import chain, islice
+from itertools import chain, compress, islice
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -40,7 +40,7 @@ from .normalization import clean
 from .splitting import Pair
 from .tokenizer import Tokenizers
 
-VERSION = 6
+VERSION = 7
 """Version of the code that decides what the arrays hold: increase it where that changes."""
 LIBRARIES = ("sentencepiece", "jieba")
 """Libraries whose version decides how text is split."""
@@ -130,10 +130,11 @@ def make(
     """Write the prepared corpus to an empty folder, whose name is its fingerprint."""
     tokenizers.save(folder)
     counts = {}
-    for name in ("train", "valid"):
-        counts[name] = encode_split(folder, name, data, tokenizers, progress)
-        if not counts[name].kept:
-            raise DataError(_nothing_left(data, name, counts[name]))
+    with closing(SeenPairs(folder)) as seen:
+        for name in ("train", "valid"):
+            counts[name] = encode_split(folder, name, data, tokenizers, progress, seen)
+            if not counts[name].kept:
+                raise DataError(_nothing_left(data, name, counts[name]))
     languages = [data.source_language, data.target_language]
     left_out, unseen = tokenizers.left_out, tokenizers.unseen
     whole = {
@@ -178,9 +179,17 @@ def sample(pairs: Iterable[Pair], size: int) -> list[Pair]:
 
 
 def encode_split(
-    folder: Path, name: str, data: DataConfig, tokenizers: Tokenizers, progress: bool
+    folder: Path,
+    name: str,
+    data: DataConfig,
+    tokenizers: Tokenizers,
+    progress: bool,
+    seen: "SeenPairs",
 ) -> Counts:
-    """Write one split's arrays, and its text unless it is train's; return what was counted."""
+    """Write one split's arrays, and its text unless it is train's; return what was counted.
+
+    `seen` are the training pairs: train adds its own, another split counts those that it shares.
+    """
     is_train, counts = name == "train", Counts()
     encoder = Encoder(tokenizers, data.max_length, data.cleaning.max_length_ratio, drops=is_train)
     limit = data.train_pairs if is_train else None
@@ -195,13 +204,13 @@ def encode_split(
         leave=False,
         disable=not progress,
     )
-    with closing(SplitWriter(folder, name)) as writer, closing(SeenPairs(folder)) as seen, bar:
+    with closing(SplitWriter(folder, name)) as writer, bar:
         for encoded in encoded_chunks(pairs, encoder):
-            keep = np.ones(len(encoded.keys), bool)
-            if is_train and data.cleaning.drop_duplicates:
-                keep = np.array(seen.new(encoded.keys), bool)
-            encoded.counts.duplicates = int((~keep).sum())
-            keep &= np.cumsum(keep) <= room
+            if is_train:
+                keep = _to_keep(encoded, seen, data.cleaning.drop_duplicates, room)
+            else:
+                keep = np.ones(len(encoded.keys), bool)
+                encoded.counts.in_train = seen.count(encoded.keys)
             encoded.counts.kept = int(keep.sum())
             writer.write(encoded, keep)
             counts += encoded.counts
@@ -212,6 +221,16 @@ def encode_split(
     counts.changes = Counter(dict(sorted(counts.changes.items())))
     counts.blank = skipped.blank if name in splits(data) else 0  # else train has counted them
     return counts
+
+
+def _to_keep(encoded: "Encoded", seen: "SeenPairs", drops: bool, room: int) -> NDArray[np.bool_]:
+    """Return which training pairs of a chunk to keep, at most `room`; only these are seen then."""
+    new = np.array(seen.new(encoded.keys), bool)
+    keep = new if drops else np.ones_like(new)
+    encoded.counts.duplicates = int((~keep).sum())
+    fits = np.cumsum(keep) <= room
+    seen.forget(compress(encoded.keys, new & ~fits))
+    return keep & fits
 
 
 def _keeping_text(pairs: Iterable[Pair], folder: Path, name: str) -> Iterator[Pair]:
@@ -282,7 +301,7 @@ class Encoder:
 
 
 class SeenPairs:
-    """The pairs seen so far, in a table on disk: memory does not grow with the corpus."""
+    """The training pairs seen so far, in a table on disk: memory does not grow with the corpus."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "seen.sqlite"
@@ -303,6 +322,15 @@ class SeenPairs:
         found = [self.connection.execute(insert, (key,)).rowcount == 1 for key in keys]
         self.connection.execute("COMMIT")
         return found
+
+    def count(self, keys: Iterable[bytes]) -> int:
+        """Return how many of the keys are among those seen."""
+        select = "SELECT COUNT(*) FROM seen WHERE key = ?"
+        return sum(self.connection.execute(select, (key,)).fetchone()[0] for key in keys)
+
+    def forget(self, keys: Iterable[bytes]) -> None:
+        """Take keys out of those seen."""
+        self.connection.executemany("DELETE FROM seen WHERE key = ?", ((key,) for key in keys))
 
 
 class SplitWriter:

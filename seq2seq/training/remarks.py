@@ -4,13 +4,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..rnn import NormKind
-from ..shown import counted
+from ..shown import are, counted
 from .state import TrainingState
 
 
 def first_remarks(state: TrainingState) -> list[str]:
     """Return a line about each thing that a reader of the run's results has to know."""
-    found = [warm_up_remark(state), few_rows_remark(state)]
+    found = [warm_up_remark(state), few_rows_remark(state), known_valid_remark(state)]
     return [remark for remark in found if remark]
 
 
@@ -40,6 +40,18 @@ def few_rows_remark(state: TrainingState) -> str:
     return (
         f"norm.min_rows={norm.min_rows}: {batches} fewer rows (at most {most}), so batch norm"
         f" normalises none of their steps by its own statistics; try a larger data.{size}{smaller}"
+    )
+
+
+def known_valid_remark(state: TrainingState) -> str:
+    """Return a line where most validation pairs are training pairs, too."""
+    valid = state.prepared.manifest.splits["valid"]
+    if 2 * valid.in_train <= valid.kept:
+        return ""
+    return (
+        f"data.valid: {valid.in_train:,} of {counted(valid.kept, 'pair')} {are(valid.in_train)} in"
+        " the training set, too, so validation BLEU and loss measure memory; expected pairs that"
+        " are not trained on"
     )
 
 

@@ -45,7 +45,8 @@ MANIFEST = """\
           "after": " ",
           "count": 4
         }
-      ]
+      ],
+      "in_train": 0
     },
     "valid": {
       "pairs": 2,
@@ -55,7 +56,8 @@ MANIFEST = """\
       "ratio": 0,
       "duplicates": 0,
       "blank": 0,
-      "changes": []
+      "changes": [],
+      "in_train": 1
     }
   }
 }
@@ -67,7 +69,7 @@ def test_a_manifest_is_read_and_written_byte_for_byte(tmp_path: Path) -> None:
     path.write_text(MANIFEST, encoding="utf-8")
     manifest = Manifest.read(path)
     train = Counts(9, 3, 1, 2, 0, 3, 5, Counter({Change("\u00a0", " "): 4}))
-    assert manifest.splits == {"train": train, "valid": Counts(pairs=2, kept=2)}
+    assert manifest.splits == {"train": train, "valid": Counts(pairs=2, kept=2, in_train=1)}
     assert train.dropped == {"empty": 1, "too_long": 2, "ratio": 0, "duplicates": 3}
     manifest.write(tmp_path / "again.json")
     assert (tmp_path / "again.json").read_text(encoding="utf-8") == MANIFEST

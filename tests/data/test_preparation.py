@@ -21,7 +21,7 @@ from seq2seq.config import (
 from seq2seq.data import preparation
 from seq2seq.data.batches import BatchSampler
 from seq2seq.data.corpora import read_split
-from seq2seq.data.dataset import Manifest, ParallelDataset, Prepared, ids_dtype
+from seq2seq.data.dataset import Counts, Manifest, ParallelDataset, Prepared, ids_dtype
 from seq2seq.data.preparation import (
     prepare,
 )
@@ -96,6 +96,23 @@ def test_cleaning_drops_and_counts_only_training_pairs(tmp_path: Path) -> None:
     assert (valid.pairs, valid.kept) == (6, 6)
     assert valid.changes == odd
     assert prepared.manifest == Manifest.read(prepared.folder / "manifest.json")
+
+
+@pytest.mark.parametrize("drops", [True, False])
+def test_validation_pairs_that_are_in_train_are_counted(drops: bool, tmp_path: Path) -> None:
+    """Pairs count whose cleaned text is that of a pair that is trained on, repeated ones each."""
+    train = [(f"dog {i}", f"hund {i}") for i in range(30)]
+    valid = [train[3], train[3], ("dog\u00a0 4", "hund 4"), ("dog 5", "katze 5"), train[29]]
+    config = corpus(tmp_path, [*train, train[0], train[29]], valid)
+    config.cleaning.drop_duplicates = drops
+    words = TokenizerConfig(TokenizerKind.word, 200)
+
+    def counts() -> Counts:
+        return prepare(config, words, progress=False).manifest.splits["valid"]
+
+    assert (counts().in_train, counts().kept) == (4, 5)
+    config.train_pairs = 29  # without the last one
+    assert (counts().in_train, counts().kept) == (3, 5)
 
 
 def test_each_rule_can_be_changed(tmp_path: Path) -> None:

@@ -50,6 +50,8 @@ def test_repeated_pairs_are_found_across_chunks(tmp_path: Path) -> None:
     seen = SeenPairs(tmp_path)
     assert seen.new([b"a" * 16, b"b" * 16, b"a" * 16]) == [True, True, False]
     assert seen.new([b"b" * 16, b"c" * 16]) == [False, True]
+    seen.forget([b"b" * 16])
+    assert seen.count([b"a" * 16, b"b" * 16, b"a" * 16, b"d" * 16]) == 2
     seen.close()
 
 

@@ -1,11 +1,12 @@
 """What a run reports at its start: settings that will not do what they are for."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from combinations import few
-from conftest import TrainCommand
+from conftest import TrainCommand, reversed_pairs, write_pairs
 from training_states import NewState, first_batches, fit_quietly
 
 from seq2seq.training.processes import Processes
@@ -79,3 +80,20 @@ def test_the_run_reports_it(train_command: TrainCommand, toy: list[str]) -> None
     done = train_command(*toy, *BATCH, "data.batch_sentences=4", "trainer.max_updates=1")
     assert done.code == 0
     assert done.out.count("norm.min_rows=8: every batch has fewer rows (at most 4)") == 1
+
+
+# -- validation text that is trained on ---
+
+
+@pytest.mark.parametrize(("known", "is_reported"), [(12, False), (13, True), (24, True)])
+def test_validation_text_that_is_trained_on_is_reported(
+    known: int, is_reported: bool, new_state: NewState, tmp_path: Path
+) -> None:
+    new = [(f"ut {i}", f"{i} ut") for i in range(24 - known)]
+    valid = write_pairs(tmp_path, "valid", [*reversed_pairs(240, 0)[:known], *new])
+    remarks = first_remarks(new_state("norm=layer", *valid))
+    text = (
+        f"data.valid: {known} of 24 pairs are in the training set, too, so validation BLEU and loss"
+        " measure memory; expected pairs that are not trained on"
+    )
+    assert remarks == ([text] if is_reported else [])
