@@ -21,6 +21,7 @@ MOST = 10**12
 PATH = "path"
 """Key of a field's metadata that marks the path of a file or folder."""
 _saved: ContextVar[bool] = ContextVar("settings of a saved run", default=False)
+_unread: ContextVar[dict[str, str] | None] = ContextVar("settings without effect", default=None)
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def only_with(settings: Any, group: str, condition: str, holds: bool, *names: st
 
     Its default is always accepted. `condition` names the settings that make it matter.
     """
-    if holds:
+    if holds or note_unless(group, condition, holds, *names):
         return
     defaults = {f.name: default_of(f) for f in fields(settings) if f.name in names}
     for name, default in defaults.items():
@@ -154,9 +155,35 @@ def only_with(settings: Any, group: str, condition: str, holds: bool, *names: st
         setattr(settings, name, default)
 
 
+def note_unless(group: str, condition: str, holds: bool, *names: str) -> bool:
+    """Note settings that only have an effect under a condition that does not hold.
+
+    Unlike `only_with` this refuses no value: a sweep may set them for all its runs, and earlier
+    runs have them. Return whether settings are being noted (see `noting`).
+    """
+    found = _unread.get()
+    if found is not None and not holds:
+        found.update({key_of(group, name): condition for name in names})
+    return found is not None
+
+
+@contextmanager
+def noting() -> Iterator[dict[str, str]]:
+    """Give the settings without effect of what is checked inside: key -> condition.
+
+    Inside nothing is refused for its combination with other settings.
+    """
+    found: dict[str, str] = {}
+    token = _unread.set(found)
+    try:
+        yield found
+    finally:
+        _unread.reset(token)
+
+
 def refuse(message: str) -> None:
     """Raise ValueError, except for a combination that a saved run has already been trained with."""
-    if not _saved.get():
+    if not _saved.get() and _unread.get() is None:
         raise ValueError(message)
 
 

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from .checks import MOST, check_ranges, number
+from .checks import MOST, check_ranges, note_unless, number
 
 HYPOTHESES = 320
 """Hypotheses decoded together, unless decode.batch_size says how many sentences."""
@@ -37,6 +37,8 @@ class DecodeConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, "decode")
+        wide = self.beam_size > 1
+        note_unless("decode", "decode.beam_size above 1", wide, "length_penalty")
         factor, extra = length_limit(self.max_length)
         if not factor and extra < self.min_length:
             raise ValueError(

@@ -1,9 +1,10 @@
 """The settings of one run: one group per field, and what belongs to the run itself."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
-from ..rnn import CellNorm, NormConfig, Terms
-from .checks import check_ranges, expand_paths, number, only_with, path, refuse
+from ..rnn import CellNorm, NormConfig, NormKind, Statistics, Terms
+from ..rnn.config import MEANINGFUL
+from .checks import check_ranges, expand_paths, note_unless, number, only_with, path, refuse
 from .data import DataConfig
 from .decode import DecodeConfig
 from .model import Attention, CellConfig, CellKind, ModelConfig, Tying
@@ -43,12 +44,7 @@ class Config:
         """Check combinations of groups; each group has checked itself."""
         check_ranges(self, "")
         expand_paths(self)
-        fits = self.cell.kind is CellKind.lstm or self.norm.cell is CellNorm.none
-        only_with(self.norm, "norm", "cell.kind=lstm", fits, "cell")
-        if self.norm.terms is Terms.joint_all and self.cell.kind is not CellKind.gru:
-            refuse(
-                "norm.terms=joint_all: expected norm.terms=joint, as cell.kind=gru alone has both"
-            )
+        self._check_norm()
         drops = self.model.dropout > 0 or self.model.word_dropout > 0
         dropout = "model.dropout or model.word_dropout above 0"
         only_with(self.trainer, "trainer", dropout, drops, "r_drop")
@@ -72,6 +68,37 @@ class Config:
                 " the end that the rate falls towards"
             )
         self._check_probes()
+        self._note_suggestions()
+
+    def _check_norm(self) -> None:
+        norm, cell, group = self.norm, self.cell.kind, "norm"
+        for f in fields(norm):
+            kinds = [kind for kind in NormKind if f.name in MEANINGFUL[kind]]
+            named = f"norm.kind={' or '.join(kind.name for kind in kinds)}"
+            note_unless(group, named, norm.kind in kinds, f.name)
+        is_lstm = cell is CellKind.lstm
+        only_with(norm, group, "cell.kind=lstm", is_lstm, "cell_gain")
+        only_with(norm, group, "cell.kind=lstm", is_lstm or norm.cell is CellNorm.none, "cell")
+        note_unless(group, "cell.kind=lstm or gru", cell is not CellKind.rnn, "group")
+        by_step = norm.statistics is not Statistics.shared
+        note_unless(group, "norm.statistics=per_step or sequence_input", by_step, "max_steps")
+        if norm.terms is Terms.joint_all and cell is not CellKind.gru:
+            refuse(
+                "norm.terms=joint_all: expected norm.terms=joint, as cell.kind=gru alone has both"
+            )
+        is_batch = norm.kind is NormKind.batch
+        note_unless("trainer", "norm.kind=batch", is_batch, "recalibrate_batches")
+
+    def _note_suggestions(self) -> None:
+        """Note the values that the corpus suggests for settings which have others."""
+        for name, key, value in (
+            ("lr", "optimizer.lr", self.optimizer.lr),
+            ("epochs", "trainer.max_epochs", self.trainer.max_epochs),
+            ("vocab_size", "tokenizer.vocab_size", self.tokenizer.vocab_size),
+            ("joint", "tokenizer.joint", self.tokenizer.joint),
+        ):
+            is_taken = getattr(self.data, name) == value
+            note_unless("data", f"{key}=${{data.{name}}}", is_taken, name)
 
     def _check_embeddings(self) -> None:
         """Check that pretrained embeddings have words to belong to, and are not overwritten."""

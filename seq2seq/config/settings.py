@@ -1,12 +1,12 @@
 """Every setting by its dotted key, and which settings make a run another run."""
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from .checks import PATH
+from .checks import PATH, noting
 from .run import Config
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -42,7 +42,7 @@ BY_DESIGN = {
 }
 """Settings that may change nothing that is trained or scored, and what they do change.
 
-Any other setting has an effect, or is refused.
+Any other setting has an effect, or is refused, or is reported (see `without_effect`).
 """
 EXTENDABLE = ("trainer.max_updates", "trainer.max_epochs")
 """Settings that change nothing of the training so far."""
@@ -113,6 +113,17 @@ def plain(value: Any) -> Any:
 def settings(config: Config) -> dict[str, Any]:
     """Return every setting by its dotted key, enums by name."""
     return flatten(plain(config))
+
+
+def without_effect(config: Config) -> dict[str, str]:
+    """Return the settings that have no effect beside the others: key -> what gives them one.
+
+    Whether a value is the default does not matter.
+    """
+    groups = [f.name for f in fields(config) if is_dataclass(f.type)]
+    with noting() as found:
+        replace(config, **{name: replace(getattr(config, name)) for name in groups})
+    return found
 
 
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..rnn import NormKind
+from ..runs.asked import without_effect_remarks
 from ..shown import are, counted
 from .state import TrainingState
 
@@ -11,7 +12,8 @@ from .state import TrainingState
 def first_remarks(state: TrainingState) -> list[str]:
     """Return a line about each thing that a reader of the run's results has to know."""
     found = [warm_up_remark(state), few_rows_remark(state), known_valid_remark(state)]
-    return [remark for remark in found if remark]
+    asked = state.run.asked or ()
+    return [*without_effect_remarks(state.config, asked), *filter(None, found)]
 
 
 def warm_up_remark(state: TrainingState) -> str:

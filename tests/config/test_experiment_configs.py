@@ -17,6 +17,7 @@ from hydra import compose, initialize_config_dir
 from seq2seq.app import composition
 from seq2seq.config import Config
 from seq2seq.report.experiments import batch_norm, robustness
+from seq2seq.runs.asked import without_effect_remarks
 
 pytest_plugins = ["config_fixtures"]
 
@@ -145,8 +146,10 @@ def test_every_job_of_an_experiment_composes(
     every = [*in_cases, *(values[0] for values in swept)]
     assert {"norm", "seed"} <= {override.partition("=")[0] for override in every}
     for i in range(max(map(len, swept))):
-        config = composed(*chosen, *(values[i % len(values)] for values in swept))
+        asked = [values[i % len(values)] for values in swept]
+        config = composed(*chosen, *asked)
         assert wrong(config, Config) == []
+        assert without_effect_remarks(config, asked) == []
         assert (config.experiment, config.size) == (experiment, size)
     assert config.data.name == {"quick": "grammar_en_zh"}.get(size, "multi30k_de_en")
 
@@ -173,6 +176,7 @@ def test_every_case_composes_and_is_compared(
     for i, (run, overrides) in enumerate(zip(runs, every, strict=True)):
         run.config, run.name = composed(*chosen, *overrides), str(i)
         assert wrong(run.config, Config) == []
+        assert without_effect_remarks(run.config, overrides) == []
     found = synthetic.group(runs)
     cases_of = {"robustness": robustness.cases, "batch_norm": batch_norm.cases}[experiment]
     assert (found.left_out, len(cases_of(found))) == ([], cases)

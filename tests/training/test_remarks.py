@@ -97,3 +97,18 @@ def test_validation_text_that_is_trained_on_is_reported(
         " measure memory; expected pairs that are not trained on"
     )
     assert remarks == ([text] if is_reported else [])
+
+
+# -- settings without effect ---
+
+
+def test_a_run_reports_what_was_asked_for_in_vain(
+    train_command: TrainCommand, toy: list[str]
+) -> None:
+    """Also where it is the default; what is not asked for is not mentioned."""
+    quick = *toy, "cell=gru", "trainer.max_updates=2", "optimizer.warmup_updates=0"
+    remark = "norm.cell=output: has no effect here, only with cell.kind=lstm"
+    done = train_command(*quick, "norm.cell=output")
+    assert (done.code, done.out.count(remark)) == (0, 1)
+    done = train_command(*quick)
+    assert (done.code, done.out.count("has no effect")) == (0, 0)
