@@ -48,7 +48,6 @@ def options() -> argparse.Namespace:
     text = command.add_argument_group("text", "a split of the corpus, or files of one's own")
     text.add_argument(
         "--split",
-        default="test",
         metavar="NAME",
         help="valid, test, or another split of the corpus (default: test)",
     )
@@ -71,6 +70,7 @@ def options() -> argparse.Namespace:
     )
     asked = command.parse_args()
     check(command, asked)
+    asked.split = asked.split or "test"
     return asked
 
 
@@ -81,6 +81,10 @@ def check(command: argparse.ArgumentParser, asked: argparse.Namespace) -> None:
         found, missing = options if asked.source else options[::-1]
         typed = asked.source or " ".join(asked.reference)
         command.error(f"{found} {typed}: expected {missing} FILE with it")
+    if asked.source is not None and asked.split is not None:
+        command.error(
+            f"--split {asked.split}: --source {asked.source} takes its place; leave one of them out"
+        )
     if not asked.runs and not asked.ensemble:
         command.error("no run; expected the folder of a run, or --ensemble RUN RUN ...")
     folders = [Path(run).resolve() for run in asked.runs]

@@ -68,7 +68,13 @@ def options() -> argparse.Namespace:
         help="sentences to compare, by line (default: the run's test set; without one, valid)",
     )
     add_threads(check)
-    return command.parse_args()
+    asked = command.parse_args()
+    if asked.source is not None and not asked.check:
+        command.error(
+            f"--check 0: compares nothing, so that --source {asked.source} has no effect; leave one"
+            " of them out"
+        )
+    return asked
 
 
 MISSING_RULES = ("min_length", "no_repeat_ngram", "shortlist", "replace_unk")

@@ -195,6 +195,10 @@ def test_the_users_own_text_can_be_scored(
         (["--source", "a"], "--source {tmp}/a: expected --reference FILE with it"),
         (["--reference", "a"], "--reference {tmp}/a: expected --source FILE with it"),
         (
+            ["--split=valid", "--source", "two", "--reference", "two"],
+            "--split valid: --source {tmp}/two takes its place; leave one of them out",
+        ),
+        (
             ["--source", "two", "--reference", "three"],
             "two has 2 lines, {tmp}/three has 3; expected the same number",
         ),

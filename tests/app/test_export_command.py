@@ -188,6 +188,13 @@ def test_what_exists_is_not_overwritten(exporting: Command, two_runs: Runs, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+def test_sentences_that_nothing_compares_are_refused(
+    exporting: Command, two_runs: Runs, tmp_path: Path
+) -> None:
+    done = exporting(two_runs.layer, "--out", tmp_path, "--check", 0, "--source", "lines.txt")
+    refused(done, "--check 0: compares nothing, so that --source lines.txt has no effect; leave")
+
+
 def test_sentences_to_compare_are_read_before_the_export(
     exporting: Command, two_runs: Runs, tmp_path: Path
 ) -> None:
