@@ -21,7 +21,7 @@ from ..files import write_text
 from ..shown import counted
 from .arguments import one_of, parser
 from .jobs import check_jobs, translated
-from .options import add_search_options, open_ensemble, search_of
+from .options import add_search_options, open_ensemble, penalty_remark, search_of
 
 if TYPE_CHECKING:
     from ..runs.folder import Run
@@ -185,6 +185,8 @@ class Evaluation:
         self.language, self.tokenizer = "", ""
         self.changed: list[str] = []
         """Remarks about runs that were scored on other text before."""
+        self.penalty = ""
+        """A remark about the length penalty."""
         self.systems: dict[str, list[str]] = {}
         self.rows: list[dict[str, Any]] = []
 
@@ -207,6 +209,7 @@ class Evaluation:
         else:
             session = open_ensemble(folders, self.asked)
             found = [best[0].text for best in session.translate(self.source, progress=True)]
+        self.penalty = self.penalty or penalty_remark(decode, drawn, self.asked)
         how = {"decode": asdict(decode)}
         if drawn is not None:
             how["sampling"] = asdict(drawn)
@@ -321,7 +324,7 @@ class Evaluation:
         from ..translation.scores import short_remark, ter_metric, tokenized_remark
 
         texts = {"references": self.references[0], **self.systems}
-        found = [*self.changed, short_remark(self.references[0], self.tokenizer)]
+        found = [*self.changed, self.penalty, short_remark(self.references[0], self.tokenizer)]
         found += [tokenized_remark(name, lines) for name, lines in texts.items()]
         if ter_metric(self.language) is None:
             found.append(

@@ -194,6 +194,18 @@ def search_of(folder: str, options: argparse.Namespace) -> tuple[DecodeConfig, S
     return with_options(config.decode, options), sampling(options)
 
 
+def penalty_remark(
+    decode: DecodeConfig, drawn: Sampling | None, options: argparse.Namespace
+) -> str:
+    """Return a line where a length penalty was asked for, and a single hypothesis needs none."""
+    if options.length_penalty is None or drawn is not None or decode.beam_size > 1:
+        return ""
+    return (
+        f"--length-penalty {options.length_penalty:g}: chooses nothing with a beam of 1"
+        " (--beam N makes it wider)"
+    )
+
+
 def open_translator(folder: str, options: argparse.Namespace) -> "Session":
     """Return a run's best model and its search, as changed by the options."""
     decode, drawn = search_of(folder, options)

@@ -18,7 +18,7 @@ from ..config.checks import Range
 from ..shown import escaped, json_line
 from .arguments import parser, whole
 from .jobs import Chunk, by_jobs, check_jobs, chunks_of
-from .options import add_search_options, open_ensemble, search_of
+from .options import add_search_options, open_ensemble, penalty_remark, search_of
 
 if TYPE_CHECKING:
     from ..translation.lines import Session, Translation
@@ -165,6 +165,9 @@ def check(asked: argparse.Namespace, folders: Sequence[str]) -> None:
             f"--n-best {asked.n_best}: expected 1 to {decode.beam_size}, the beam"
             " (--beam N makes it wider)"
         )
+    remark = penalty_remark(decode, drawn, asked)
+    if remark and not (asked.scores or asked.json_lines):  # it changes the scores
+        print(remark, file=sys.stderr)
     if asked.jobs == 1:
         return
     check_jobs(asked)

@@ -43,6 +43,24 @@ def test_the_length_of_translations_is_bounded(two_runs: Runs, translate: Comman
         assert len(entry["translations"][0]["pieces"]) <= limit
 
 
+def test_a_length_penalty_without_effect_is_reported(
+    two_runs: Runs, translate: Command, script: Script
+) -> None:
+    """With a beam of 1 there is one hypothesis: its score changes, its words do not."""
+    asked, remark = "\n".join(two_runs.sources), ": chooses nothing with a beam of 1 (--beam N"
+    plain, some, much = (
+        translate(two_runs.none, "--beam", 1, *options, stdin=asked)
+        for options in ((), ("--length-penalty", 0), ("--length-penalty", 9))
+    )
+    assert plain.out == some.out == much.out
+    assert (plain.err, some.err.count(remark), much.err.count(remark)) == ("", 1, 1)
+    for options in (("--scores", "--beam", 1), ("--beam", 2), ("--sample",)):
+        done = translate(two_runs.none, "--length-penalty", 2, *options, stdin=asked)
+        assert (done.code, done.err) == (0, "")
+    done = script("evaluate")(two_runs.none, "--beam", 1, "--length-penalty", 2)
+    assert (done.code, done.out.count(f"note: --length-penalty 2{remark}")) == (0, 1)
+
+
 def test_no_ngram_occurs_twice(two_runs: Runs, translate: Command) -> None:
     asked = "\n".join(two_runs.sources)
     options = ("--json-lines", "--min-length", 12, "--no-repeat-ngram", 2)
