@@ -3,6 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from ..config import ProbeConfig
+from ..config.choices import expected_one_of
+from ..data.corpora import splits
 from ..rnn import NormKind
 from ..runs.asked import without_effect_remarks
 from ..shown import are, counted
@@ -11,7 +14,8 @@ from .state import TrainingState
 
 def first_remarks(state: TrainingState) -> list[str]:
     """Return a line about each thing that a reader of the run's results has to know."""
-    found = [warm_up_remark(state), few_rows_remark(state), known_valid_remark(state)]
+    remarks = (warm_up_remark, few_rows_remark, known_valid_remark, missing_sets_remark)
+    found = [remark(state) for remark in remarks]
     asked = state.run.asked or ()
     return [*without_effect_remarks(state.config, asked), *filter(None, found)]
 
@@ -55,6 +59,16 @@ def known_valid_remark(state: TrainingState) -> str:
         " the training set, too, so validation BLEU and loss measure memory; expected pairs that"
         " are not trained on"
     )
+
+
+def missing_sets_remark(state: TrainingState) -> str:
+    """Return a line where a probe was given test sets that the corpus does not have."""
+    asked, known = state.config.probe.test_sets, splits(state.config.data)
+    missing = [name for name in asked if name not in known]
+    if not missing or asked == ProbeConfig().test_sets:
+        return ""
+    expected = expected_one_of(missing[0], list(known), "its settings name")
+    return f"probe.test_sets: the corpus has no split {', '.join(missing)}; {expected}"
 
 
 def most_rows(state: TrainingState) -> NDArray[np.int64]:

@@ -99,6 +99,20 @@ def test_validation_text_that_is_trained_on_is_reported(
     assert remarks == ([text] if is_reported else [])
 
 
+# -- test sets of probes ---
+
+
+def test_test_sets_that_the_corpus_does_not_have_are_reported(new_state: NewState) -> None:
+    """The default names a set that few corpora have; what somebody asks for has to be there."""
+    probe = "norm=layer", "probe.kinds=[length]"
+    assert first_remarks(new_state(*probe)) == []
+    assert first_remarks(new_state(*probe, "probe.test_sets=[valid]")) == []
+    assert first_remarks(new_state(*probe, "probe.test_sets=[tset,valid]")) == [
+        "probe.test_sets: the corpus has no split tset; expected one of train, valid, test; did you"
+        " mean test?"
+    ]
+
+
 # -- settings without effect ---
 
 
