@@ -1,7 +1,7 @@
 """Hydra: from the command line to the settings of a run, and to the folder that it writes.
 
-With `explanations.py`, `names.py`, `overrides.py`, `sources.py` and `typed.py` this is all that
-knows Hydra.
+With `explanations.py`, `fine_tuning.py`, `names.py`, `overrides.py`, `sources.py` and `typed.py`
+this is all that knows Hydra. The modules of commands see its DictConfig alone.
 """
 
 import math

@@ -80,7 +80,7 @@ def check_origins(overrides: Sequence[str]) -> None:
                     text = value.text if isinstance(value, QuotedString) else str(value)
                     origin = Run.open(os.path.expanduser(text))
                     origin.config()
-                    origin.first_weights()
+                    origin.origin_checkpoint()
 
 
 def choices_of(folder: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ register()  # here too: the process of a sweep's job imports this module to find
 
 
 def task(cfg: DictConfig) -> float | None:
-    """Train one run, or one job of a sweep; return its objective, which a search makes large."""
+    """Train one run, or one job of a sweep; return what a search of settings maximises."""
     with job():
         config, folder = current_run(cfg)
         from ..training.loop import train  # with torch, which a wrong setting need not wait for

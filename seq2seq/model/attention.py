@@ -83,8 +83,8 @@ class AttentionLayer(nn.Module):
     def contexts(self, rows: Tensor, packing: Packing, memory: Memory) -> Tensor:
         """Return the context of `over_rows` (N, H) alone.
 
-        Without gradients so many steps at a time that a pair of two very long lines needs memory
-        for T + S steps, not for T * S weights.
+        Without gradients it works in blocks of steps: the T * S weights of two very long lines are
+        never in memory together.
         """
         if torch.is_grad_enabled():
             return self.over_rows(rows, packing, memory)[0]

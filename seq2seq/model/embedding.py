@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from ..rnn import Freezable, RecurrentLayers, product_dtype
 
 MOST_BYTES = 1 << 24
-"""Size of the largest table of input terms; memory is taken for words that have come."""
+"""Size of the largest table of input terms; memory is used for the words that were read."""
 
 
 class InputTerms:
-    """The input terms W_ih x of words that have come: a table that fills up, and begins anew."""
+    """A cache of a layer's input terms W_ih x by word. When it is full it is emptied."""
 
     def __init__(self, layer: RecurrentLayers, embedding: nn.Embedding, dtype: torch.dtype) -> None:
         """Prepare an empty table for the words of an embedding."""
@@ -24,7 +24,7 @@ class InputTerms:
         width = layer.num_directions * layer.gates * layer.hidden_size
         most = max(1, MOST_BYTES // (width * dtype.itemsize))
         with torch.inference_mode(False):  # it is written to in and outside of inference mode
-            self.places = torch.full((words,), -1)  # (V,) of each word; -1: it has not come
+            self.places = torch.full((words,), -1)  # (V,) of each word; -1: not read yet
             self.rows = torch.empty(min(words, most), width, dtype=dtype)  # (places, F)
         self.used, self.lock = 0, Lock()
 
@@ -54,7 +54,7 @@ class InputTerms:
 class Embedding(nn.Embedding, Freezable):
     """torch.nn.Embedding that within `frozen` keeps a layer's product with each word's vector.
 
-    A text has far fewer different words than words, and a search reads each of them many times.
+    A text repeats its words, and a search reads each of them many times.
     """
 
     def inputs(self, ids: Tensor, layer: nn.Module) -> tuple[Tensor, bool]:

@@ -1,7 +1,8 @@
 """The translator's own fused C++ kernels on a CPU, each beside the same in plain torch.
 
-Both give the same up to rounding. Which of them runs depends on backend, device and types alone,
-never on what ran before: a resumed training computes the same bits. The result of a search's kernel
+Both give the same up to rounding. Which of them runs depends on backend, device and types, on
+whether gradients are needed and whether the kernels compile, and never on what ran before: a
+resumed training computes the same bits. The result of a search's kernel
 for a row depends on that row alone, whatever the batch, its padding and the number of threads are.
 
 A sentences, K hypotheses each, R = A * K, S source steps, H hidden, V vocabulary, W words of a

@@ -93,8 +93,8 @@ class Sums:
 
 
 Block = Callable[[OutputLayer, Tensor, Tensor, Sums, bool], Tensor]
-"""From x (rows, A) and target (rows,) to the gradients of the logits (rows, V), which mean nothing
-without the last argument, `grad`. The sums grow.
+"""(layer, x (rows, A), target (rows,), sums, grad) -> gradients of the logits (rows, V), which are
+valid only if grad is true. Adds to the sums.
 """
 
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
+from ..rnn import Layout
+
 
 class Packing:
     """The way from a padded batch (B, T, ...) to packed rows (N, ...) and back."""
@@ -58,5 +60,5 @@ class Packing:
 
     def positions(self) -> Tensor:
         """Return the position in the sorted batch of each row's sentence (N,)."""
-        rows = torch.cat([torch.arange(n) for n in self.batch_sizes.tolist()])
-        return rows.to(self.index.device, non_blocking=True)
+        _, sentences = Layout.of_packed(self.batch_sizes).places()
+        return sentences.to(self.index.device, non_blocking=True)

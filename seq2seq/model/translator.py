@@ -1,7 +1,7 @@
 """The translator: embeddings, encoder, bridge, decoder and output layer.
 
 B sentences, R hypotheses, S source and T target steps, N packed rows, E embedding, A attentional
-state, V vocabulary, W words of a shortlist.
+state, V vocabulary, W words of a shortlist. A word here is a piece of the vocabulary, by its id.
 """
 
 from collections.abc import Sequence
@@ -125,7 +125,10 @@ class Translator(nn.Module):
     def _inputs(
         self, embedding: Embedding, layer: nn.Module, words: Tensor, packing: Packing
     ) -> tuple[Tensor, bool]:
-        """Return what `embedding.inputs` does of words (B, T), packed; in training word dropout."""
+        """Return packed embeddings (N, E) or input terms (N, F) of words (B, T), and which it is.
+
+        In training after word dropout; see `Embedding.inputs`.
+        """
         ids, p = packing.pack(words), self.config.word_dropout if self.training else 0.0
         rows, projected = embedding.inputs(ids, layer)
         return drop_words(rows, ids, packing, p), projected
@@ -158,7 +161,7 @@ class Translator(nn.Module):
                 ids.repeat_interleave(2, dim=0) for ids in (src, src_lengths, tgt, tgt_lengths)
             )
         if self._pads_steps():
-            src, tgt = (self._in_recurring_steps(ids) for ids in (src, tgt))
+            src, tgt = (self._padded_to_multiple(ids) for ids in (src, tgt))
         memory, state = self.encode(src, src_lengths)
         packing = Packing(tgt_lengths, tgt.size(1), tgt.device)
         states, _ = self.decode(memory, state, tgt, packing)  # (N, A)
@@ -172,7 +175,7 @@ class Translator(nn.Module):
         weight = self.output.weight
         return weight.device.type == "cpu" and product_dtype(weight) is torch.bfloat16
 
-    def _in_recurring_steps(self, ids: Tensor) -> Tensor:
+    def _padded_to_multiple(self, ids: Tensor) -> Tensor:
         """Return ids (B, T) padded to a multiple of STEP_MULTIPLE."""
         return F.pad(ids, (0, -ids.size(1) % STEP_MULTIPLE), value=self.vocabulary.pad_id)
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .parameters import is_norm_parameter
     from .precision import product_dtype
     from .recalibration import (
+        TooFewRows,
         batch_norm_layers,
         batch_statistics,
         pooled_statistics,
@@ -59,6 +60,7 @@ __all__ = [
     "Step",
     "Stepwise",
     "Terms",
+    "TooFewRows",
     "batch_norm_layers",
     "batch_statistics",
     "frozen",

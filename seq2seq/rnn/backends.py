@@ -1,7 +1,7 @@
 """The choice of a backend for a recurrence.
 
 reference   the equations in plain torch: every cell, norm and setting, every device and type
-fused       compiled kernels: the default settings, as fast as torch.nn's layers
+fused       compiled kernels, for the cases that `fused.unsupported` does not name
 auto        fused where the kernels support the case and load, else reference; logs its choice
             once. On a GPU the kernels serve after a self-check (gpu/self_check.py), and a layer
             without a norm takes torch's own functions (gpu/torch_functions.py)

@@ -64,15 +64,7 @@ ALL_NORMS = ("kind", "eps", "gain", "cell", "cell_gain", "terms")
 BATCH_NORM = ("statistics", "momentum", "max_steps", "min_rows", "sync")
 MEANINGFUL = {
     NormKind.none: ("kind",),
-    NormKind.batch: (
-        *ALL_NORMS,
-        "group",
-        "statistics",
-        "momentum",
-        "max_steps",
-        "min_rows",
-        "sync",
-    ),
+    NormKind.batch: (*ALL_NORMS, "group", *BATCH_NORM),
     NormKind.layer: (*ALL_NORMS, "group"),
     NormKind.rms: (*ALL_NORMS, "group"),
 }

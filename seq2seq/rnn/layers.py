@@ -272,7 +272,15 @@ class LSTM(RecurrentLayers):
 
     Parameters, for layer 0 (_l0; then _l1, ..., and _l0_reverse, ... if bidirectional):
         weight_ih_l0 (4H, I), weight_hh_l0 (4H, H), bias_ih_l0 (4H,), bias_hh_l0 (4H,): as in torch.
-        gain_ih_l0 (4H,), gain_hh_l0 (4H,), gain_c_l0 (H,), bias_c_l0 (H,): with a norm.
+        gain_ih_l0 (4H,), gain_hh_l0 (4H,): with a norm.
+        gain_c_l0 (H,), bias_c_l0 (H,): with a norm, unless norm.cell is none.
+
+    Raises:
+        ValueError: For a setting out of range, a wrong first_step, or, as batch norm trains, more
+            time steps than norm.max_steps.
+        InputError (a RuntimeError and a ValueError): For an input or state of the wrong shape,
+            type or device.
+        RuntimeError: With backend="fused", where the kernels cannot serve.
 
     With norm="none" the state_dict, the outputs and all gradients are those of torch.nn.LSTM.
 
@@ -302,12 +310,13 @@ class GRU(RecurrentLayers):
     et al. 2016 (arXiv:1607.06450), supplement, for the norm; torch.nn.GRU for the cell, whose reset
     gate acts on y_hh.
 
-    Arguments, input and output are those of `LSTM`, without a cell state: hx is h_0, and the last
-    state is h_n. norm.cell means nothing here.
+    Arguments, input, output and errors are those of `LSTM`, without a cell state: hx is h_0, and
+    the last state is h_n. norm.cell means nothing here.
 
     Parameters, for layer 0 (_l0; then _l1, ..., and _l0_reverse, ... if bidirectional):
         weight_ih_l0 (3H, I), weight_hh_l0 (3H, H), bias_ih_l0 (3H,), bias_hh_l0 (3H,): as in torch.
-        gain_ih_l0 (3H,), gain_hh_l0 (3H,): with a norm; gain_hh_l0 is (H,) with joint terms.
+        gain_ih_l0 (3H,), gain_hh_l0 (3H,): with a norm; gain_hh_l0 is (H,) with joint terms, and
+            absent with joint_all.
 
     Example:
         >>> rnn = GRU(10, 20, bidirectional=True, norm="rms")
@@ -330,8 +339,8 @@ class RNN(RecurrentLayers):
     Source: Ba et al. 2016 (arXiv:1607.06450), eq. 4. Terms are separate with batch norm's
     statistics=sequence_input: f(gain_ih * N(u) + bias_ih + gain_hh * N(z) + bias_hh).
 
-    Arguments, input and output are those of `LSTM`, without a cell state: hx is h_0, and the last
-    state is h_n. norm.cell means nothing here. One argument more:
+    Arguments, input, output and errors are those of `LSTM`, without a cell state: hx is h_0, and
+    the last state is h_n. norm.cell means nothing here. One argument more:
 
         nonlinearity (str, default "tanh"): f, "tanh" or "relu"; the fourth positional argument.
 

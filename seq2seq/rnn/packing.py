@@ -62,7 +62,7 @@ class Layout:
         """Return the time step of each row (N,) of sequences that begin at first_step (B,)."""
         if self.equal:
             return self.equal_time_steps(first_step, first_step.device).flatten()
-        steps, rows = (found.to(first_step.device) for found in self._places())
+        steps, rows = (found.to(first_step.device) for found in self.places())
         return steps + first_step[rows]
 
     def equal_time_steps(self, first_step: Steps, device: torch.device) -> Tensor:
@@ -83,12 +83,12 @@ class Layout:
     @cached_property
     def _flipped_rows(self) -> Tensor:
         """Return where each row (N,) goes when every sequence is flipped by itself."""
-        sizes, (steps, rows) = self.batch_sizes, self._places()
+        sizes, (steps, rows) = self.batch_sizes, self.places()
         starts = sizes.cumsum(0) - sizes
         lengths = (sizes > torch.arange(self.sequences).unsqueeze(1)).sum(1)
         return starts[lengths[rows] - 1 - steps] + rows
 
-    def _places(self) -> tuple[Tensor, Tensor]:
+    def places(self) -> tuple[Tensor, Tensor]:
         """Return the step and the sequence of each row, (N,) each."""
         starts = self.batch_sizes.cumsum(0) - self.batch_sizes
         steps = torch.repeat_interleave(self.batch_sizes)

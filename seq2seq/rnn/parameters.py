@@ -31,7 +31,8 @@ class RecurrentParameters(Freezable, Stepwise):
                                         the n part of the GRU, (H,)
         gain_c, bias_c (H,)             where the LSTM's cell state is normalised
 
-    With batch norm, for each term (ih, hh, c) of F features and S steps:
+    With batch norm, for each term (ih, hh, c) of F features and S places: norm.max_steps, or 1 with
+    statistics=shared, and for ih with statistics=sequence_input:
 
         running_mean_ih (S, F), running_var_ih (S, F), num_updates_ih (S,)
         steps_seen ()                   of all terms: the time steps that have statistics

@@ -10,6 +10,10 @@ from .recurrent import RecurrentModule
 from .statistics import Pool
 
 
+class TooFewRows(ValueError):
+    """No batch had a step with enough rows for statistics of its own."""
+
+
 def batch_norm_layers(model: nn.Module) -> dict[str, RecurrentModule]:
     """Return the recurrent layers and cells with batch norm in `model`, by name."""
     return {
@@ -54,9 +58,19 @@ def recalibrating(model: nn.Module) -> Iterator[None]:
     """Re-estimate batch norm's running statistics from the forward passes made inside.
 
     On leaving, they become the mean and the pooled variance over all rows of each step; after an
-    exception they stay as they were. Call model.eval() first, so that dropout is off.
+    exception they stay as they were. So do those of steps with fewer than norm.min_rows rows in
+    every batch. Call model.eval() first, so that dropout is off.
+
+    Raises TooFewRows if no step of a layer had so many rows.
     """
     with pooled_statistics(model):
         yield
-        for layer in batch_norm_layers(model).values():
+        layers = batch_norm_layers(model)
+        for name, layer in layers.items():
+            if not any(pool.rows.any() for pool in layer.pools.values()):
+                raise TooFewRows(
+                    f"recalibrating{f' {name}' if name else ''}: no step of any batch had"
+                    f" norm.min_rows={layer.norm.min_rows} rows; expected larger batches"
+                )
+        for layer in layers.values():
             layer.store_pools()

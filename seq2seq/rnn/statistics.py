@@ -81,7 +81,8 @@ class BatchStatistics:
     def normalise(self, v: Tensor, gain: Tensor, bias: Tensor | None, step: Steps) -> Tensor:
         """Return gain * N(v) + bias for the rows v (rows, F) of one time step.
 
-        Where rows have time steps of their own they are normalised by the running statistics.
+        With `whole_sequence` they are the rows of all steps. Where rows have time steps of their
+        own they are normalised by the running statistics.
         """
         eps = self.norm.eps
         if isinstance(step, int) and self.shared is not None:

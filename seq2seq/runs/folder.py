@@ -100,7 +100,7 @@ class Run:
         paths = [self.checkpoint(name) for name in ("last", "previous")]
         return [path for path in paths if exists(path)]
 
-    def first_weights(self) -> Path:
+    def origin_checkpoint(self) -> Path:
         """Return the checkpoint that other runs start from; RunError if there is none yet."""
         best = self.checkpoint("best")
         if not best.is_file():
@@ -111,7 +111,7 @@ class Run:
 
     def as_origin(self) -> Origin:
         """Return this run as one that others start from; RunError if it has no weights yet."""
-        return Origin.of(str(self.folder), self.first_weights())
+        return Origin.of(str(self.folder), self.origin_checkpoint())
 
     def origin(self) -> Origin | None:
         """Return what the run has started from; None for random weights."""

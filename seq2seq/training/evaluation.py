@@ -1,8 +1,9 @@
 """Loss and BLEU of a model, its final weights, and the numbers at the end of a run."""
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import torch
 
@@ -13,7 +14,7 @@ from ..data.shortlist import shortlist_for
 from ..device import autocast
 from ..errors import NotFiniteError
 from ..model import Translator
-from ..rnn import NormKind, batch_statistics, recalibrating
+from ..rnn import NormKind, TooFewRows, batch_statistics, recalibrating
 from ..runs.checkpoint import (
     average_weights,
     group,
@@ -95,12 +96,16 @@ def recalibrate(
 ) -> None:
     """Set batch norm's stored statistics to those of the present weights over training data.
 
-    One teacher-forced pass over at most `recalibrate_batches` batches. Leaves the model in eval
-    mode.
+    One teacher-forced pass over at most `recalibrate_batches` batches. They stay as they are where
+    all of these are smaller than norm.min_rows. Leaves the model in eval mode.
     """
     sampler = training_batches(dataset, config)
     model.eval()
-    with recalibrating(model), autocast(device, config.trainer.precision):
+    with (
+        suppress(TooFewRows),  # as in training, whose start says so
+        recalibrating(model),
+        autocast(device, config.trainer.precision),
+    ):
         for batch in islice(dataset.batches(sampler), config.trainer.recalibrate_batches):
             model(*batch.to(device).inputs)
 
@@ -123,16 +128,10 @@ def use_best(
     done_before = state.get("averaged") == names  # by a process that was stopped later
     if len(averaged) > 1 and not done_before:
         load_weights(model, average_weights(averaged), averaged[-1])
-        try:
-            standing = validation_standing(model, prepared, config, device)
-        except NotFiniteError:
-            standing = []  # worse than any
         with naming_damage(best):
-            progress = state["progress"]
-            is_better = standing >= [progress["best"], *progress.get("best_ties", [])]
+            is_better = take_standing(model, prepared, config, device, state["progress"])
         if is_better:
             state["averaged"], state["recalibrated"] = names, False
-            progress["best"], *progress["best_ties"] = standing
         else:
             load_weights(model, group(tensors, "model"), best)
     due = config.norm.kind is NormKind.batch and config.trainer.recalibrate
@@ -141,6 +140,24 @@ def use_best(
         state["recalibrated"] = True
     save_checkpoint(best, prefixed(model.state_dict(), "model"), state)
     return average_remark(config, len(averaged), state.get("averaged") == names)
+
+
+def take_standing(
+    model: Translator,
+    prepared: Prepared,
+    config: Config,
+    device: torch.device,
+    progress: dict[str, Any],
+) -> bool:
+    """Return whether the present weights are at least as good as the best; note their standing."""
+    try:
+        standing = validation_standing(model, prepared, config, device)
+    except NotFiniteError:
+        return False
+    if standing < [progress["best"], *progress.get("best_ties", [])]:
+        return False
+    progress["best"], *progress["best_ties"] = standing
+    return True
 
 
 def average_remark(config: Config, count: int, is_used: bool) -> str:

@@ -27,7 +27,7 @@ from .reading import read_results, reading_due
 from .remarks import first_remarks
 from .reporting import heading, log_interval, show_progress, summary
 from .signals import on_stop, stop
-from .start import first_weights
+from .start import set_initial_weights
 from .state import TrainingState, initial_state
 from .step import naming_batches, train_step
 from .validation import is_due, run_probes, validate, validation_due
@@ -49,7 +49,7 @@ def train(config: Config, run: Run) -> dict[str, Any]:
         if processes.from_main(status is Status.finished):
             return finished_results(run, processes.is_main)
         state = initial_state(config, run, processes)
-        remarks = first_weights(state)
+        remarks = set_initial_weights(state)
         if status is Status.replaced:
             run.clear()
         processes.wait()

@@ -93,7 +93,7 @@ def learning_rate(
     if update < config.warmup_updates:
         return config.lr * update / config.warmup_updates
     if config.schedule is Schedule.inverse_sqrt:
-        return config.lr * math.sqrt(max(config.warmup_updates, 1) / max(update, 1))
+        return config.lr * math.sqrt(max(config.warmup_updates, 1) / update)
     if config.schedule is Schedule.cosine:
         floor = config.min_lr_ratio
         return config.lr * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))

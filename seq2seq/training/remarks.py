@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from ..config import ProbeConfig
 from ..config.choices import expected_one_of
 from ..data.corpora import splits
-from ..rnn import NormKind
+from ..rnn import NormKind, Statistics
 from ..runs.asked import without_effect_remarks
 from ..shown import are, counted
 from .state import TrainingState
@@ -43,9 +43,10 @@ def few_rows_remark(state: TrainingState) -> str:
     batches = "every batch has" if share == 1 else f"{int(100 * share)}% of the batches have"
     size = "batch_tokens" if data.batch_sentences is None else "batch_sentences"
     smaller = f", or norm.min_rows={most} or less" if 2 <= most < norm.min_rows else ""
+    what = "no recurrent term" if norm.statistics is Statistics.sequence_input else "no step"
     return (
         f"norm.min_rows={norm.min_rows}: {batches} fewer rows (at most {most}), so batch norm"
-        f" normalises none of their steps by its own statistics; try a larger data.{size}{smaller}"
+        f" normalises {what} of these by its own statistics; try a larger data.{size}{smaller}"
     )
 
 

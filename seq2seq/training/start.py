@@ -14,7 +14,7 @@ from ..stored import naming_damage
 from .state import TrainingState
 
 
-def first_weights(state: TrainingState) -> list[str]:
+def set_initial_weights(state: TrainingState) -> list[str]:
     """Give the model of a new run the weights that its settings ask for.
 
     Return a line about each file or run that they are from. There is none for random weights, and

@@ -125,6 +125,9 @@ def may_be(condition: Tensor) -> bool:
 
 
 def saved_statistics(model: nn.Module, steps: int) -> list[tuple[Tensor, Tensor]]:
-    """Return batch norm's statistics of the first steps, which are all buffers, with copies."""
+    """Return views of batch norm's statistics of the first steps, each with a copy.
+
+    The model has no other buffers.
+    """
     views = [buffer[:steps] if buffer.dim() else buffer for buffer in model.buffers()]
     return [(view, view.clone()) for view in views]

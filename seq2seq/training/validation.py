@@ -129,7 +129,7 @@ def keep_best(state: TrainingState, standing: list[float]) -> None:
         state.save("best")
         return
     progress.bad_validations += 1
-    if progress.bad_validations % max(optimizer.plateau_patience, 1) == 0:
+    if progress.bad_validations % optimizer.plateau_patience == 0:
         progress.plateau_scale *= optimizer.plateau_factor
 
 

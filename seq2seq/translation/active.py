@@ -51,7 +51,7 @@ class Task:
 
     @property
     def has_rules(self) -> bool:
-        """Whether what a translation may contain depends on what it contains already."""
+        """Whether min_length or no_repeat_ngram is set."""
         return self.config.min_length > 0 or self.config.no_repeat_ngram > 0
 
     @property

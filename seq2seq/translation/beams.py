@@ -43,7 +43,8 @@ class Beams:
         log_prob  (K,) of the unfinished hypotheses so far, in nats; -inf where there are fewer.
                   Before the first word there is one, the first
         count     finished hypotheses
-        finished  (3K,) what is known of them
+        finished  (3K,) what is known of them: fewer than K, then up to K that end at a step, and up
+                  to K that are cut there
     """
 
     def __init__(self, config: DecodeConfig, n_best: int, draws: bool) -> None:
@@ -74,7 +75,7 @@ class Beams:
     def join(self, others: "Beams", taken: slice, start: int, row: int) -> None:
         """Take in others that have just got their first words, as if at step `start`.
 
-        `row` is that which the first of their hypotheses continued.
+        `row` is the row in the history before the first word of their first hypothesis.
         """
         new = others.table[taken].copy()
         new["start"] = start
@@ -91,7 +92,7 @@ class Beams:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Finish the hypotheses that end, extend the best others; return parents and words (A, K).
 
-        As many of the best candidates as there are hypotheses may end.
+        Of the candidates only the best K may end.
         """
         size = self.config.beam_size
         log_probs, parents, words = candidates.log_probs, candidates.parents, candidates.words

@@ -13,9 +13,10 @@ from .sampling import Draws
 
 
 def likeliest(log_probs: Tensor, words: Tensor, beams: Beams) -> Candidates:
-    """Return the best 2K candidates of each sentence: of K of them at most K end.
+    """Return the best 2K candidates of each sentence.
 
-    log_probs and words (R, N) are each row's best next words.
+    Each of its K hypotheses has one end, so that K of them or more do not end. log_probs and words
+    (R, N) are each row's best next words.
     """
     size, count = beams.config.beam_size, words.size(1)
     shape = (len(beams), -1, count)
@@ -27,7 +28,7 @@ def likeliest(log_probs: Tensor, words: Tensor, beams: Beams) -> Candidates:
         np.take_along_axis(x, order, axis=1)
         for x in (sums, rows, words.cpu().numpy().reshape(len(beams), -1))
     )
-    if missing := 2 * size - order.shape[1]:  # there are fewer words than hypotheses
+    if missing := 2 * size - order.shape[1]:  # each row has few words
         edges = ((0, 0), (0, missing))
         sums = np.pad(sums, edges, constant_values=-np.inf)
         rows, each = (np.pad(x, edges, "edge") for x in (rows, each))

@@ -22,7 +22,7 @@ from expected_statistics import (
 )
 from oracles import CELLS, Oracle, config, randomised, run, sentences_of
 
-from seq2seq.rnn import LSTM, batch_statistics, recalibrating
+from seq2seq.rnn import LSTM, TooFewRows, batch_statistics, recalibrating
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -116,6 +116,19 @@ def test_a_recalibration_that_fails_stores_nothing() -> None:
         [layer(x) for x in (torch.ones(2, 2, 3).double(), torch.ones(2, 2, 9).double())]
     assert_buffers(buffers_of(layer), before)
     run(layer, sentences_of([4, 4], 3))
+    assert_buffers(buffers_of(layer), before)
+
+
+@pytest.mark.parametrize("statistics", ["per_step", "shared"])
+def test_a_recalibration_without_a_step_of_enough_rows_is_an_error(statistics: str) -> None:
+    """Other steps keep their statistics, so that nothing would have changed."""
+    norm = config("batch", statistics=statistics, min_rows=3)
+    layer = LSTM(3, 4, norm=norm).eval()
+    before = buffers_of(layer)
+    model = torch.nn.ModuleDict({"rnn": layer})
+    expected = r"recalibrating rnn: .* norm.min_rows=3 rows"
+    with pytest.raises(TooFewRows, match=expected), recalibrating(model):
+        layer(torch.randn(5, 2, 3))
     assert_buffers(buffers_of(layer), before)
 
 

@@ -169,6 +169,19 @@ def test_recalibration_of_a_few_batches(
     assert any(not torch.equal(before[name], after[name]) for name in statistics(before))
 
 
+def test_recalibration_changes_nothing_where_no_batch_has_enough_rows(finished: Run) -> None:
+    config, prepared, _ = opened(finished)
+    norm = NormConfig(NormKind.batch, statistics=Statistics.per_step, min_rows=3)
+    config = replace(config, norm=norm, data=replace(config.data, batch_sentences=2))
+    torch.manual_seed(0)
+    model = build_translator(config, prepared.tokenizers)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    recalibrate(model, prepared.split("train"), config, CPU)
+    assert not model.training
+    changed = [n for n, value in model.state_dict().items() if not torch.equal(before[n], value)]
+    assert changed == []
+
+
 @pytest.mark.parametrize("kind", list(Statistics))
 def test_recalibration_works_without_training(kind: Statistics, finished: Run) -> None:
     config, prepared, _ = opened(finished)

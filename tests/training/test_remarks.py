@@ -42,6 +42,7 @@ def test_batches_with_too_few_rows_are_reported(
         assert remark.startswith(
             f"norm.min_rows={min_rows}: every batch has fewer rows (at most {most}),"
         )
+        assert "normalises no recurrent term of these" in remark
         assert "try a larger data.batch_sentences" in remark
         assert (f"norm.min_rows={most} or less" in remark) == (most > 1)
         assert len(remark) <= 200
@@ -49,10 +50,11 @@ def test_batches_with_too_few_rows_are_reported(
 
 def test_a_share_of_small_batches_is_reported_above_a_half(new_state: NewState) -> None:
     sizes = "data.batch_sentences=null", "data.batch_tokens=40"
-    state = new_state(*BATCH, *sizes, "norm.min_rows=9")
+    state = new_state(*BATCH, *sizes, "norm.min_rows=9", "norm.statistics=per_step")
     share = float((state.sampler.sizes() < 9).mean())
     assert 0.5 < share < 1
     (remark,) = first_remarks(state)
+    assert "normalises no step of these" in remark
     assert f"{int(100 * share)}% of the batches have fewer rows" in remark
     assert "data.batch_tokens" in remark
     assert first_remarks(new_state(*BATCH, *sizes, "norm.min_rows=4")) == []

@@ -24,7 +24,7 @@ def run(
 ) -> tuple[Tensor, State]:
     """Return what `reference.recurrence` returns."""
     dtype = product_dtype(p.weight_hh)
-    operands = prepare(p, dtype, by_place=isinstance(first_step, Tensor))
+    operands = prepare(p, dtype, by_row=isinstance(first_step, Tensor))
     u = input_term(x.to(dtype), p, operands)
     given = (u, *others(state, operands), layout.batch_sizes)
     if p.ih.statistics is None:

@@ -25,8 +25,8 @@ class Operands:
     """Running means and variances (S', F) of batch norm up to the last place that has any."""
 
 
-def prepare(p: CellParameters, dtype: torch.dtype, by_place: bool = False) -> Operands:
-    """Return the operands for products of a type; `by_place` with batch norm's statistics.
+def prepare(p: CellParameters, dtype: torch.dtype, by_row: bool = False) -> Operands:
+    """Return the operands for products of a type; `by_row` with batch norm's statistics.
 
     Where the cell's parameters may be kept, the operands are kept too, with packed weights.
     """
@@ -36,7 +36,7 @@ def prepare(p: CellParameters, dtype: torch.dtype, by_place: bool = False) -> Op
         found = p.kept[dtype]
     else:
         found = p.kept[dtype] = packed_operands(p, dtype)
-    if by_place and not found.statistics:
+    if by_row and not found.statistics:
         found.statistics = running_statistics(p, 0, places_with_statistics(p))
     return found
 

@@ -16,7 +16,11 @@ from .operators import differentiable, differentiable_projection
 from .vectors import LENGTHS, PLACES, joined
 
 STATES = 3
-"""The first results, which have gradients: output, h_n and c_n."""
+"""The first results of a recurrence have gradients: output, h_n and c_n. Then come z, c, moments, u
+and the vectors; with batch norm mean and variance are in the place of the moments.
+"""
+STATISTICS = slice(5, 7)
+"""The means and variances among them."""
 
 
 @dataclass
@@ -70,7 +74,7 @@ def split(tensors: Sequence[Any], count: int) -> list[tuple[Any, ...]]:
 def returned(call: Call, results: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
     """Return of each recurrence's results those that a caller reads."""
     each = split(results, call.count)
-    return [r[:STATES] + r[5:7] if call.has_statistics else r[:STATES] for r in each]
+    return [r[:STATES] + r[STATISTICS] if call.has_statistics else r[:STATES] for r in each]
 
 
 class _Recurrences(torch.autograd.Function):
@@ -125,7 +129,12 @@ def _differentiable_gradients(
         operands = u, weight_hh, h_0, c_0, joined(parts, call.cell, weight_hh)
         settings = call.layout.sequences, *call.settings, *[True] * bool(statistics)
         du, *rest, dvectors = differentiable(
-            call.name.removesuffix("s"), d, operands, call.layout.batch_sizes, r[5:7], settings
+            call.name.removesuffix("s"),
+            d,
+            operands,
+            call.layout.batch_sizes,
+            r[STATISTICS],
+            settings,
         )
         if du is None or x is None or weight_ih is None:
             found += du, None
