@@ -5,7 +5,7 @@ whether gradients are needed and whether the kernels compile, and never on what 
 resumed training computes the same bits. The result of a search's kernel
 for a row depends on that row alone, whatever the batch, its padding and the number of threads are.
 
-A sentences, K hypotheses each, R = A * K, S source steps, H hidden, V vocabulary, W words of a
+B sentences, K hypotheses each, R = B * K, S source steps, H hidden, V vocabulary, W words of a
 shortlist.
 """
 
@@ -48,9 +48,9 @@ def serves(backend: str, x: Tensor, *others: Tensor) -> bool:
 def attend(
     query: Tensor, keys: Tensor, states: Tensor, mask: Tensor, backend: str = "auto"
 ) -> tuple[Tensor, Tensor]:
-    """Return context (A, K, H) and weights (A, K, S) of queries (A, K, H) by dot products.
+    """Return context (B, K, H) and weights (B, K, S) of queries (B, K, H) by dot products.
 
-    keys and states (A, S, H); mask (A, S) is true on words. Weights are 0 on padding.
+    keys and states (B, S, H); mask (B, S) is true on words. Weights are 0 on padding.
     """
     if serves(backend, query, keys, states):
         context, weights = torch.ops.seq2seq.attention_step(query, keys, states, mask)
@@ -68,7 +68,7 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
 def shortlist_logits(
     x: Tensor, weight: Tensor, bias: Tensor, words: Tensor, backend: str = "auto"
 ) -> Tensor:
-    """Return x W^T + b (R, W) for the words (A, W) of each sentence, in float.
+    """Return x W^T + b (R, W) for the words (B, W) of each sentence, in float.
 
     x (R, H), weight (V, H), bias (V,). Words below 0 come last and get minus infinity.
     """
@@ -79,7 +79,7 @@ def shortlist_logits(
         )
         return found
     known = words.clamp(min=0)
-    rows = x.view(len(words), -1, x.size(1))  # (A, K, H)
+    rows = x.view(len(words), -1, x.size(1))  # (B, K, H)
     logits = torch.baddbmm(bias[known][:, None], rows, weight[known].transpose(1, 2))
     return logits.float().masked_fill(words[:, None] < 0, float("-inf")).flatten(0, 1)
 

@@ -1,6 +1,7 @@
 """The encoded source, as attention reads it.
 
-A sentences, K queries each, R sentences at a step, N rows of all steps, S source steps, H hidden.
+B sentences, R of them at a step, T target steps or queries, N rows of all steps, S source steps, H
+hidden.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """The sentences of a search that are translated together: their tensors, hypotheses and next step.
 
-A sentences, K hypotheses each, R rows (A before the first words, then A * K), S source steps, V
+B sentences, K hypotheses each, R rows (B before the first words, then B * K), S source steps, V
 vocabulary, W words of a shortlist.
 """
 
@@ -128,7 +128,7 @@ class Active:
         self.keep(order, kept, state, parents[:kept].ravel(), words[:kept].ravel())
 
     def allowed(self) -> Tensor | None:
-        """Return the words that the sentences may become (A, W), then -1; None: all."""
+        """Return the words that the sentences may become (B, W), then -1; None: all."""
         if self.task.shortlist is None:
             return None
         rows = self.task.shortlist[self.beams.table["sentence"]]
@@ -138,7 +138,7 @@ class Active:
     def candidates(self, logits: Tensor, allowed: Tensor | None) -> Candidates:
         """Return the best next words of the sentences, or drawn ones.
 
-        logits (R, V), or (R, W) of the `allowed` words (A, W).
+        logits (R, V), or (R, W) of the `allowed` words (B, W).
         """
         task, config = self.task, self.task.config
         ids, backend, count = task.model.vocabulary, task.model.backend, 2 * config.beam_size

@@ -1,7 +1,7 @@
 """The hypotheses of the sentences in a search, without the model: which go on, which have ended.
 
-A active sentences, K hypotheses each, M candidates for their next words. The rows of a step are
-A * K: the hypotheses of a sentence lie together.
+B active sentences, K hypotheses each, M candidates for their next words. The rows of a step are
+B * K: the hypotheses of a sentence lie together.
 """
 
 from dataclasses import dataclass
@@ -28,9 +28,9 @@ ENDED = np.dtype(
 class Candidates:
     """The best next words of each sentence, best first; log_probs are -inf where there are none."""
 
-    log_probs: NDArray[np.float32]  # (A, M) of hypothesis and word, in nats
-    parents: NDArray[np.int64]  # (A, M) row of the hypothesis
-    words: NDArray[np.int64]  # (A, M)
+    log_probs: NDArray[np.float32]  # (B, M) of hypothesis and word, in nats
+    parents: NDArray[np.int64]  # (B, M) row of the hypothesis
+    words: NDArray[np.int64]  # (B, M)
 
 
 class Beams:
@@ -90,7 +90,7 @@ class Beams:
     def advance(
         self, candidates: Candidates, step: int, eos_id: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Finish the hypotheses that end, extend the best others; return parents and words (A, K).
+        """Finish the hypotheses that end, extend the best others; return parents and words (B, K).
 
         Of the candidates only the best K may end.
         """
@@ -134,7 +134,7 @@ class Beams:
         return found[order[: self.n_best]]
 
     def _decided(self) -> NDArray[np.bool_]:
-        """Return which sentences (A,) have K finished hypotheses, or n_best that none can beat.
+        """Return which sentences (B,) have K finished hypotheses, or n_best that none can beat.
 
         The score of a hypothesis is highest if it costs nothing more and is as long as allowed.
         """
@@ -157,7 +157,7 @@ class Beams:
         end: int,
         ended: bool,
     ) -> None:
-        """Add hypotheses (A, M) to the finished ones; `end` is the step after their last word."""
+        """Add hypotheses (B, M) to the finished ones; `end` is the step after their last word."""
         if not which.any():
             return
         at = which.nonzero()

@@ -1,7 +1,7 @@
 """The best next words of every hypothesis, from a model's scores of all words.
 
-A sentences, K hypotheses each, R = A * K, V vocabulary, M candidates of a sentence. For its first
-word a sentence has one row: R = A.
+B sentences, K hypotheses each, R = B * K, V vocabulary, M candidates of a sentence. For its first
+word a sentence has one row: R = B.
 """
 
 import numpy as np
@@ -36,13 +36,13 @@ def likeliest(log_probs: Tensor, words: Tensor, beams: Beams) -> Candidates:
 
 
 def of_shortlist(places: Tensor, allowed: Tensor) -> Tensor:
-    """Return the words at these places (R, N) of the allowed ones (A, W); where none is, word 0."""
+    """Return the words at these places (R, N) of the allowed ones (B, W); where none is, word 0."""
     own = allowed.repeat_interleave(len(places) // len(allowed), dim=0)
     return own.gather(1, places).long().clamp(min=0)
 
 
 def of_all_words(logits: Tensor, allowed: Tensor, words: int) -> Tensor:
-    """Return logits (R, W) of allowed words (A, W), then -1, as logits of all words (R, V)."""
+    """Return logits (R, W) of allowed words (B, W), then -1, as logits of all words (R, V)."""
     size = logits.size(0) // allowed.size(0)
     index = allowed.long().clamp(min=0).repeat_interleave(size, dim=0)
     found = logits.new_full((logits.size(0), words), MINUS_INFINITY)

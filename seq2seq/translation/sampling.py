@@ -1,6 +1,6 @@
 """Translations that are drawn at random from the model, instead of searched for.
 
-A sentences, K draws of each, V vocabulary.
+B sentences, K draws of each, V vocabulary.
 """
 
 from collections.abc import Sequence
@@ -25,9 +25,9 @@ class Draws:
         self.streams: dict[int, list[np.random.Generator]] = {}
 
     def words(self, log_probs: Tensor, sentences: Sequence[int]) -> Tensor:
-        """Return a next piece (A, K) for each draw.
+        """Return a next piece (B, K) for each draw.
 
-        log_probs (A, K, V) are the model's, sentences (A,) their positions among all.
+        log_probs (B, K, V) are the model's, sentences (B,) their positions among all.
         """
         scores, words = log_probs.double(), None
         if 0 < self.sampling.top_k < scores.size(2):

@@ -1,6 +1,6 @@
 """Batched beam search over a translator's steps, or drawing; greedy search is a beam of 1.
 
-A sentences are active at a time, K hypotheses each. Sentences that are over make room for others,
+B sentences are active at a time, K hypotheses each. Sentences that are over make room for others,
 which have been encoded together and have their first words: so that a step always has many rows.
 """
 

@@ -162,7 +162,7 @@ def test_a_logit_of_the_kernel_has_the_same_bits_in_any_company() -> None:
         (0, torch.zeros(6, 5), r"expected contiguous float x \(R, H\) and weight"),
         (1, torch.zeros(13, 37).double(), "expected contiguous float x"),
         (2, torch.zeros(4), r"expected a contiguous float bias \(13\)"),
-        (3, torch.zeros(4, 2).int(), r"expected contiguous int32 words \(A, W\) for 6 rows"),
+        (3, torch.zeros(4, 2).int(), r"expected contiguous int32 words \(B, W\) for 6 rows"),
         (3, torch.zeros(3, 2).long(), "expected contiguous int32 words"),
         (3, torch.full((3, 2), 13).int(), "expected words below 13"),
     ],

@@ -1,7 +1,7 @@
 // Logits of a few words of each sentence: rows of the output layer's weight are read where they
 // lie.
 //
-// A sentences, K hypotheses each, R = A * K rows, W words of a sentence, H features, V vocabulary.
+// B sentences, K hypotheses each, R = B * K rows, W words of a sentence, H features, V vocabulary.
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
@@ -51,7 +51,7 @@ void check(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& b
               "expected a contiguous float bias (", weight.size(0), "), got ", bias->sizes());
   TORCH_CHECK(words.scalar_type() == at::kInt && words.dim() == 2 && words.is_contiguous() &&
                   words.size(0) > 0 && x.size(0) % words.size(0) == 0,
-              "expected contiguous int32 words (A, W) for ", x.size(0), " rows, got ",
+              "expected contiguous int32 words (B, W) for ", x.size(0), " rows, got ",
               words.sizes(), " of type ", words.scalar_type());
   const int32_t* word = words.const_data_ptr<int32_t>();
   TORCH_CHECK(
@@ -59,18 +59,18 @@ void check(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& b
       "expected words below ", weight.size(0));
 }
 
-// x W^T + bias (R, W) for the words (A, W) of each sentence; minus infinity for words below 0,
+// x W^T + bias (R, W) for the words (B, W) of each sentence; minus infinity for words below 0,
 // which come last.
 Tensor shortlist_logits(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
                         const Tensor& words) {
   check(x, weight, bias, words);
-  const int64_t A = words.size(0), W = words.size(1), H = x.size(1), K = x.size(0) / A;
+  const int64_t B = words.size(0), W = words.size(1), H = x.size(1), K = x.size(0) / B;
   const Tensor logits = at::empty({x.size(0), W}, x.options());
   const float *rows = x.const_data_ptr<float>(), *from = weight.const_data_ptr<float>(),
               *b = bias ? bias->const_data_ptr<float>() : nullptr;
   const int32_t* word = words.const_data_ptr<int32_t>();
   float* to = logits.mutable_data_ptr<float>();
-  at::parallel_for(0, A, 1, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, B, 1, [&](int64_t begin, int64_t end) {
     for (int64_t a = begin; a < end; ++a) {
       const int32_t* own = word + a * W;
       const int64_t count = std::find_if(own, own + W, [](int32_t w) { return w < 0; }) - own;
