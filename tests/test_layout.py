@@ -104,7 +104,7 @@ ROOMS = {
     "app": {
         *("config", "data", "runs", "device", "errors", "files", "programs", "shown"),
         *("translation", "training", "report", "data_report", "figures"),
-        "export",
+        *("export", "model"),
     },
     "data_report": {"config", "data", "figures", "fonts", "shown"},
     "train": {"app"},

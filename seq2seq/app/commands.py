@@ -37,5 +37,7 @@ score = partial(command, "score")
 """Score given translations: `seq2seq-score RUN --source FILE --target FILE`."""
 export = partial(command, "export")
 """Export a translator as ONNX: `seq2seq-export RUN --out DIR`."""
+build_kernels = partial(command, "build_kernels")
+"""Compile the kernels for machines without a compiler: `seq2seq-build-kernels --out DIR`."""
 compare = partial(command, "compare")
 """Compare runs in a report: `seq2seq-compare RUN [RUN ...] --out DIR`."""

@@ -17,9 +17,32 @@ import torch
 from torch import Tensor
 
 from ..rnn.cpu import build, operators
+from ..rnn.cpu.build import PROCESSORS, BuildError, Processor, this_processor
 
+__all__ = [
+    "PROCESSORS",
+    "BuildError",
+    "Processor",
+    "attend",
+    "best_log_probs",
+    "best_of",
+    "best_words",
+    "load",
+    "log_sum_exp",
+    "masked_softmax",
+    "prebuild",
+    "serves",
+    "shortlist_logits",
+    "this_processor",
+]
 LOG = logging.getLogger(__name__)
 KERNELS = build.Kernels("translator", Path(__file__).parent / "cpu")
+
+
+def prebuild(cache: Path, processor: Processor) -> None:
+    """Compile all kernels, also those of the layers, for a kind of processor; raise BuildError."""
+    for kernels in (build.LAYERS, KERNELS):
+        build.compiled(kernels, cache, processor)
 
 
 @functools.cache

@@ -68,7 +68,7 @@ def test_clang_gets_no_flag_that_it_refuses_and_its_own_openmp(
     command = compiler_that_says(tmp_path, version)
     monkeypatch.setenv("CXX", command[0])
     with pytest.raises(FileNotFoundError):
-        build.build(build.LAYERS, tmp_path / build.LIBRARY)
+        build.build(build.LAYERS, tmp_path / build.LIBRARY, build.this_processor())
     _, *compiled, linked = Path(f"{command[0]}.log").read_text().splitlines()
     assert len(compiled) == len(list(build.LAYERS.folder.glob("*.cpp")))
     assert {"-fno-tree-pre" in line.split() for line in compiled} == {not clang}

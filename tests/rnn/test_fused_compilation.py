@@ -93,8 +93,10 @@ from seq2seq.rnn.cpu import build
 logging.basicConfig(format="%(levelname)s %(message)s")
 name, sources, folder = sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4])
 (sources / name).touch()
-build.load(build.Kernels("small", sources), folder)
-print(ctypes.CDLL(str(folder / build.LIBRARY)).answer())
+kernels = build.Kernels("small", sources)
+build.load(kernels, folder)
+library = build.compiled(kernels, folder, build.this_processor())
+print(ctypes.CDLL(str(library)).answer())
 """
 
 
@@ -128,7 +130,7 @@ def test_two_processes_compile_a_library_once_and_again_if_it_is_damaged(tmp_pat
     calls = tmp_path / "calls"
     assert calls.read_text() == "called\n" * 3  # its version, to compile and to link
 
-    library = tmp_path / "library" / build.LIBRARY
+    (library,) = (tmp_path / "library").glob(f"seq2seq_small_*/{build.LIBRARY}")
     library.write_bytes(library.read_bytes()[:1000])
     output, complaint = loading_small("again", compiler, tmp_path).communicate(timeout=300)
     assert output == "42\n", complaint
@@ -211,9 +213,12 @@ def test_loading_refuses_an_unknown_backend() -> None:
 def test_a_change_of_compiler_or_flags_makes_another_library(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = build.cache()
+    def folder() -> str:
+        return build.folder_of(build.LAYERS, build.this_processor())
+
+    before = folder()
     monkeypatch.setenv("CXX", "clang++ -O1")
-    assert build.cache() != before
+    assert folder() != before
     monkeypatch.delenv("CXX")
     monkeypatch.setattr(build, "COMPILE_FLAGS", [*build.COMPILE_FLAGS, "-g"])
-    assert build.cache() != before
+    assert folder() != before

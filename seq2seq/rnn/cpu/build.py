@@ -68,21 +68,43 @@ class Kernels:
 LAYERS = Kernels("layers", HEADERS)
 
 
-def flags() -> list[str]:
-    """Return the compiler's flags, except for the paths of PyTorch."""
+@dataclass(frozen=True)
+class Processor:
+    """What the kernels use of a processor."""
+
+    capability: str
+    """Its vector instructions, in PyTorch's words."""
+    pairs: bool = False
+    """Whether it multiplies pairs of bfloat16 (AVX512_BF16)."""
+
+    def flags(self) -> list[str]:
+        """Return the compiler's flags, except for the paths of PyTorch."""
+        return [
+            *COMPILE_FLAGS,
+            *VECTOR_FLAGS.get(self.capability, []),
+            *(["-mavx512bf16"] if self.pairs else []),
+            f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
+        ]
+
+
+PROCESSORS = {
+    "avx512_bf16": Processor("AVX512", pairs=True),
+    "avx512": Processor("AVX512"),
+    "avx2": Processor("AVX2"),
+    "default": Processor("DEFAULT"),
+}
+"""The kinds of processors of the x86-64 family."""
+
+
+def this_processor() -> Processor:
+    """Return the processor of this machine, or what PyTorch is allowed to use of it."""
     capability = torch.backends.cpu.get_cpu_capability()
-    pairs = capability == "AVX512" and torch.cpu._is_avx512_bf16_supported()
-    return [
-        *COMPILE_FLAGS,
-        *VECTOR_FLAGS.get(capability, []),
-        *(["-mavx512bf16"] if pairs else []),
-        f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
-    ]
+    return Processor(capability, capability == "AVX512" and torch.cpu._is_avx512_bf16_supported())
 
 
-def fingerprint(kernels: Kernels) -> str:
+def fingerprint(kernels: Kernels, processor: Processor) -> str:
     """Return a hash of everything that the compiled library depends on."""
-    parts = [torch.__version__, *compiler(), *flags()]
+    parts = [torch.__version__, *compiler(), *processor.flags()]
     files = {*kernels.folder.glob("*.[ch]*"), *HEADERS.glob("*.h")}
     parts += [file.name + file.read_text(encoding="utf-8") for file in sorted(files)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
@@ -93,28 +115,40 @@ def compiler() -> list[str]:
     return shlex.split(os.environ.get("CXX", "")) or ["c++"]
 
 
-def cache(kernels: Kernels = LAYERS) -> Path:
-    """Return the folder of a library in PyTorch's extension cache, TORCH_EXTENSIONS_DIR."""
-    root = os.environ.get("TORCH_EXTENSIONS_DIR") or Path.home() / ".cache" / "torch_extensions"
-    return Path(root) / f"seq2seq_{kernels.name}_{fingerprint(kernels)}"
+def root() -> Path:
+    """Return PyTorch's extension cache: TORCH_EXTENSIONS_DIR, or a folder in the user's cache."""
+    given = os.environ.get("TORCH_EXTENSIONS_DIR")
+    return Path(given) if given else Path.home() / ".cache" / "torch_extensions"
+
+
+def folder_of(kernels: Kernels, processor: Processor) -> str:
+    """Return the name of a library's folder in PyTorch's extension cache."""
+    return f"seq2seq_{kernels.name}_{fingerprint(kernels, processor)}"
 
 
 def failure(kernels: Kernels = LAYERS) -> str | None:
     """Load the kernels, compiled first if need be; return why that failed, or None."""
     try:
-        load(kernels, cache(kernels))
+        load(kernels, root())
     except (OSError, RuntimeError, ValueError) as error:  # PyTorch, file locks, a malformed CXX
         return str(error) if error.__cause__ is None else f"{error}: {error.__cause__}"
     return None
 
 
-def load(kernels: Kernels, folder: Path) -> None:
-    """Load the library of these kernels in a folder.
+def load(kernels: Kernels, cache: Path) -> None:
+    """Load these kernels for this machine from a cache of libraries."""
+    torch.ops.load_library(compiled(kernels, cache, this_processor()))
 
-    One process compiles it while others wait. A damaged library is compiled again.
+
+def compiled(kernels: Kernels, cache: Path, processor: Processor) -> Path:
+    """Return the library of these kernels in a cache of libraries, compiled first if need be.
+
+    One process compiles it while others wait. A damaged library is compiled again. Raises
+    BuildError.
     """
     from filelock import FileLock  # PyTorch needs it too
 
+    folder = cache / folder_of(kernels, processor)
     folder.mkdir(parents=True, exist_ok=True)
     library = folder / LIBRARY
     if not is_whole(library):  # a truncated library would crash the process
@@ -122,9 +156,9 @@ def load(kernels: Kernels, folder: Path) -> None:
             if library.exists() and not is_whole(library):
                 LOG.warning("%s is damaged: compiling it again", library)
             if not is_whole(library):
-                build(kernels, library)
+                build(kernels, library, processor)
                 checksum(library).write_bytes(digest(library))
-    torch.ops.load_library(library)
+    return library
 
 
 def is_whole(library: Path) -> bool:
@@ -146,7 +180,7 @@ def digest(file: Path) -> bytes:
     return hashlib.sha256(file.read_bytes()).hexdigest().encode()
 
 
-def build(kernels: Kernels, library: Path) -> None:
+def build(kernels: Kernels, library: Path, processor: Processor) -> None:
     """Compile and link the library under a temporary name, then rename it."""
     command, torch_home = compiler(), Path(torch.__file__).parent
     if shutil.which(command[0]) is None:
@@ -159,7 +193,7 @@ def build(kernels: Kernels, library: Path) -> None:
     )
     includes = [f"-I{HEADERS}", *(f"-isystem{torch_home / part}" for part in TORCH_HEADERS)]
     clang = is_clang(command)
-    chosen = [flag for flag in flags() if not (clang and flag in GCC_ONLY)]
+    chosen = [flag for flag in processor.flags() if not (clang and flag in GCC_ONLY)]
     # torch_cpu brings gcc's OpenMP: a second one must not be linked. Code of clang calls LLVM's.
     openmp = ["-fopenmp"] if clang else []
     libraries = [f"-L{torch_home / 'lib'}", "-ltorch_cpu", "-lc10", *openmp]
