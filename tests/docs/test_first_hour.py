@@ -28,10 +28,20 @@ def fast_python(forked_python: list[str], tmp_path: Path) -> Path:
     return file.parent
 
 
+def leave_text(folder: Path) -> None:
+    """Leave text of the built-in corpus where `make compare` does; the page must not read it."""
+    for name in ("one", "two"):
+        text = folder / "data" / "prepared" / "grammar_en_zh" / f"text-{name}"
+        text.mkdir(parents=True)
+        for file in ("train.en", "train.zh", "test.en", "test.zh"):
+            (text / file).write_text("other text\n")
+
+
 def check(blocks: list[str], python: Path, mirror: Path | None = None) -> None:
     """Run the commands of blocks, one after the other; their output is that of the page."""
-    folder = python.parent / "empty"
+    folder = python.parent / "work"
     folder.mkdir()
+    leave_text(folder)
     variables = shell(folder, str(mirror) if mirror else None)
     variables["PATH"] = f"{python}{os.pathsep}{variables['PATH']}"
     for command in (command for block in blocks for command in commands(block)):
