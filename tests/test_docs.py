@@ -21,6 +21,7 @@ from omegaconf import open_dict
 from seq2seq.app import composition
 from seq2seq.app.typed import as_typed
 from seq2seq.config import Config
+from seq2seq.config.settings import CHANGEABLE, EXTENDABLE, NOT_SETTINGS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = {
@@ -357,6 +358,16 @@ def test_the_commands_are_found() -> None:
     found = {re.search(r"^python train\.py -m experiment=(\w+)", command) for command in ALL}
     assert {match[1] for match in found if match} >= set(EXPERIMENTS)
     assert any(command.startswith("python scripts/benchmark.py") for command in ALL)
+
+
+def test_the_settings_that_a_resumed_run_takes_are_listed() -> None:
+    _, table, _ = re.split(
+        r"^`resume=RUN` keeps the settings of RUN[^|]*|^So a run can be trained longer",
+        DOCS["commands.md"],
+        flags=re.M,
+    )
+    listed = re.findall(r"`([\w.]+)`", table)
+    assert sorted(listed) == sorted({*CHANGEABLE, *EXTENDABLE} - NOT_SETTINGS.keys())
 
 
 def test_every_setting_named_exists() -> None:

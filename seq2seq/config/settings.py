@@ -26,7 +26,10 @@ CHANGEABLE = {
     "trainer.progress": "what the terminal shows",
     "data.mirror": "where published files are copied from",
 }
-"""Settings that change nothing of what a run computes, and what they do change."""
+"""Settings that a resumed run may change, and what they change: no result, but for rounding.
+
+Another device or number of threads rounds differently, which training amplifies.
+"""
 BY_DESIGN = {
     **CHANGEABLE,
     "experiment": "which runs a report compares",
