@@ -129,6 +129,14 @@ def test_each_room_imports_only_what_is_below_it() -> None:
     assert needed == ROOMS
 
 
+def test_the_architecture_page_says_what_each_room_may_import() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", text, re.M)
+    listed = {name: set(re.findall(r"`(\w+)`", cell)) for name, cell in rows}
+    rooms = {room(name) for name, path in MODULES.items() if path.name == "__init__.py"} - {""}
+    assert listed == {name: ROOMS[name] & rooms for name in rooms}
+
+
 def test_the_rooms_have_an_order() -> None:
     left = dict(ROOMS)
     while left:
