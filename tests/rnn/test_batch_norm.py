@@ -203,7 +203,7 @@ def test_more_than_max_steps_raises_if_statistics_are_kept_by_step(statistics: s
     else:
         with pytest.raises(ValueError, match=f"{STEPS + 1} time steps.*max_steps={STEPS}"):
             layer(x)
-        with recalibrating(layer.eval()), pytest.raises(ValueError, match=f"max_steps={STEPS}"):
+        with pytest.raises(ValueError, match=f"max_steps={STEPS}"), recalibrating(layer.eval()):
             layer(x)
         assert_buffers(buffers_of(layer), before)
         layer.train()
