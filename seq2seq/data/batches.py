@@ -155,9 +155,13 @@ class BatchSampler:
                 self.epoch, self.position = self.epoch + 1, 0
             yield cut[position]
 
-    def sizes(self) -> NDArray[np.int64]:
-        """Return the number of sentences of each batch of the current epoch."""
-        return np.diff(self._current().ends, prepend=0)
+    def sizes(self, processes: int = 1) -> NDArray[np.int64]:
+        """Return the number of sentences of each batch of the current epoch.
+
+        For several processes it is that of the largest `Batch.share`.
+        """
+        whole = np.diff(self._current().ends, prepend=0)
+        return np.where(whole < processes, whole, -(-whole // processes))
 
     def peek(self) -> NDArray[np.int64]:
         """Return the next batch, which stays the next one."""

@@ -65,11 +65,25 @@ class AttentionLayer(nn.Module):
             return memory
         return SharedMemory.of(memory, batch_sizes)
 
-    def over_rows(self, rows: Tensor, packing: Packing, memory: Memory) -> tuple[Tensor, Tensor]:
-        """Return context (N, H), packed, and weights (B, T, S) of the queries of all steps (N, H).
+    def over_rows(
+        self, rows: Tensor, packing: Packing, memory: Memory, keep_weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return context (N, H), packed, of the queries of all steps (N, H), and their weights.
 
-        The kernels do no work on padding.
+        The weights are (B, T, S); None if they are not to be kept. Without them and without
+        gradients it works in blocks of steps: the T * S weights of two very long lines are never in
+        memory together.
         """
+        if keep_weights or torch.is_grad_enabled():
+            context, weights = self._at_once(rows, packing, memory)
+            return context, weights if keep_weights else None
+        each = memory.mask.numel() * (rows.size(1) if self.kind is Attention.additive else 1)
+        parts = packing.by_steps(max(1, BLOCK // each))
+        blocks = zip(rows.split([len(part.index) for part in parts]), parts, strict=True)
+        return torch.cat([self._at_once(block, part, memory)[0] for block, part in blocks]), None
+
+    def _at_once(self, rows: Tensor, packing: Packing, memory: Memory) -> tuple[Tensor, Tensor]:
+        """Return what `over_rows` does, with weights. The kernels do no work on padding."""
         serves = kernels.serves(self.backend, rows.detach(), memory.states.detach())
         if self.kind is Attention.additive or not serves:
             context, weights = self(packing.pad(rows), memory)
@@ -79,19 +93,6 @@ class AttentionLayer(nn.Module):
             *parts, memory.mask, packing.index, packing.shape[1]
         )
         return context, packing.pad(weights)
-
-    def contexts(self, rows: Tensor, packing: Packing, memory: Memory) -> Tensor:
-        """Return the context of `over_rows` (N, H) alone.
-
-        Without gradients it works in blocks of steps: the T * S weights of two very long lines are
-        never in memory together.
-        """
-        if torch.is_grad_enabled():
-            return self.over_rows(rows, packing, memory)[0]
-        each = memory.mask.numel() * (rows.size(1) if self.kind is Attention.additive else 1)
-        parts = packing.by_steps(max(1, BLOCK // each))
-        blocks = zip(rows.split([len(part.index) for part in parts]), parts, strict=True)
-        return torch.cat([self.over_rows(block, part, memory)[0] for block, part in blocks])
 
 
 class _AttentionOverRows(torch.autograd.Function):

@@ -122,11 +122,7 @@ class Decoder(nn.Module):
             rows = output.data + rows if i and self.residual else output.data
         if self.attention is None:
             return self._attentional(rows, None, dropout), None
-        weights = None
-        if keep_weights:
-            context, weights = self.attention.over_rows(rows, packing, memory)
-        else:
-            context = self.attention.contexts(rows, packing, memory)
+        context, weights = self.attention.over_rows(rows, packing, memory, keep_weights)
         return self._attentional(rows, context, dropout), weights
 
     def _forward_by_step(

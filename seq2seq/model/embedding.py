@@ -21,7 +21,7 @@ class InputTerms:
     def __init__(self, layer: RecurrentLayers, embedding: nn.Embedding, dtype: torch.dtype) -> None:
         """Prepare an empty table for the words of an embedding."""
         self.layer, self.embedding, words = layer, embedding, embedding.num_embeddings
-        width = layer.num_directions * layer.gates * layer.hidden_size
+        width = layer.projected_size
         most = max(1, MOST_BYTES // (width * dtype.itemsize))
         with torch.inference_mode(False):  # it is written to in and outside of inference mode
             self.places = torch.full((words,), -1)  # (V,) of each word; -1: not read yet

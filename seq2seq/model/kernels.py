@@ -2,8 +2,8 @@
 
 Both give the same up to rounding. Which of them runs depends on backend, device and types, on
 whether gradients are needed and whether the kernels compile, and never on what ran before: a
-resumed training computes the same bits. The result of a search's kernel
-for a row depends on that row alone, whatever the batch, its padding and the number of threads are.
+resumed training computes the same bits. The result of a search's kernel for a row depends on that
+row alone, whatever the batch, its padding and the number of threads are.
 
 B sentences, K hypotheses each, R = B * K, S source steps, H hidden, V vocabulary, W words of a
 shortlist.
@@ -17,30 +17,17 @@ import torch
 from torch import Tensor
 
 from ..rnn.cpu import build, operators
-from ..rnn.cpu.build import PROCESSORS, BuildError, Processor, this_processor
 
-__all__ = [
-    "PROCESSORS",
-    "BuildError",
-    "Processor",
-    "attend",
-    "best_log_probs",
-    "best_of",
-    "best_words",
-    "load",
-    "log_sum_exp",
-    "masked_softmax",
-    "prebuild",
-    "serves",
-    "shortlist_logits",
-    "this_processor",
-]
 LOG = logging.getLogger(__name__)
 KERNELS = build.Kernels("translator", Path(__file__).parent / "cpu")
 
 
-def prebuild(cache: Path, processor: Processor) -> None:
-    """Compile all kernels, also those of the layers, for a kind of processor; raise BuildError."""
+def prebuild(cache: Path, kind: str | None) -> None:
+    """Compile all kernels, also those of the layers, for a kind of processor; None: for this one.
+
+    Raises BuildError, a RuntimeError.
+    """
+    processor = build.this_processor() if kind is None else build.PROCESSORS[kind]
     for kernels in (build.LAYERS, KERNELS):
         build.compiled(kernels, cache, processor)
 

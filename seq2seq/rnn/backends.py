@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from . import fused, gpu, onnx_operators, reference, scan
-from .cpu import operators
+from .cpu import launch, operators
 from .cpu.one_step import run_step
 from .gpu import self_check
 from .packing import Layout, Steps
@@ -113,7 +113,7 @@ def project(backend: str, x: Tensor, p: CellParameters) -> Tensor:
     exporting = torch.compiler.is_exporting() and backend != "fused"
     if exporting or not fused_serves(backend, p.weight_hh.device, p):
         return p.u(x)
-    return fused.project(x.flatten(0, -2), p).view(*x.shape[:-1], -1)
+    return launch.project(x.flatten(0, -2), p).view(*x.shape[:-1], -1)
 
 
 def fused_serves(

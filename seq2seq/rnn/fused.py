@@ -9,12 +9,10 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from .cpu.launch import project, run, run_at_once
+from .cpu.launch import run, run_at_once
 from .packing import Layout, Steps
 from .precision import product_dtype
 from .reference import CellParameters, State
-
-__all__ = ["project", "recurrence", "recurrences", "unsupported"]
 
 DEVICES = ("cpu", "cuda")
 SEGMENTS = {"lstm": 1, "gru": 2, "rnn": 1}

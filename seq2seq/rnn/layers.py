@@ -116,6 +116,11 @@ class RecurrentLayers(RecurrentModule, TorchFunctions):
         cells = [self.cell_parameters(suffix) for suffix in self.suffixes(0)]
         return torch.cat([project(self.backend, input, p) for p in cells], dim=-1)
 
+    @property
+    def projected_size(self) -> int:
+        """The number of features that `project` returns."""
+        return self.num_directions * self.gates * self.hidden_size
+
     def packs_products(self) -> bool:
         """Return whether `project` multiplies by packed weights: on a CPU within `frozen`.
 
@@ -127,7 +132,7 @@ class RecurrentLayers(RecurrentModule, TorchFunctions):
         return on_cpu and fused_serves(self.backend, device, p)
 
     def _check_input(self, x: Tensor, projected: bool, packed: bool) -> None:
-        size = self.num_directions * self.gates * self.hidden_size if projected else self.input_size
+        size = self.projected_size if projected else self.input_size
         check_input(x, size, self._example(), self.cell, packed)
 
     def _forward_packed(

@@ -78,8 +78,6 @@ def most_rows(state: TrainingState) -> NDArray[np.int64]:
     These are the sentences of the batch that this process computes, each twice with R-Drop. With
     norm.sync they are those of all processes.
     """
-    config, size = state.config, state.processes.size
-    sentences = state.sampler.sizes()
-    if size > 1 and not config.norm.sync:
-        sentences = np.where(sentences < size, sentences, -(-sentences // size))
+    config = state.config
+    sentences = state.sampler.sizes(1 if config.norm.sync else state.processes.size)
     return sentences * 2 if config.trainer.r_drop else sentences

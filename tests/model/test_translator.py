@@ -93,13 +93,13 @@ def test_no_scores_of_all_steps_exist_where_no_weights_are_kept(
     model = translator(attention=attention).to(dtype).eval()
     expected = model(*batch())
     seen = []
-    over_rows = AttentionLayer.over_rows
+    at_once = AttentionLayer._at_once
 
     def watched(*arguments: Any) -> Any:
-        seen.append(over_rows(*arguments))
+        seen.append(at_once(*arguments))
         return seen[-1]
 
-    monkeypatch.setattr(AttentionLayer, "over_rows", watched)
+    monkeypatch.setattr(AttentionLayer, "_at_once", watched)
     model(*batch())
     assert len(seen) == 1
     several = 12 if attention is Attention.additive else 1
