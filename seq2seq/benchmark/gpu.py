@@ -29,7 +29,8 @@ from ..rnn import (
     load_kernels,
 )
 from ..rnn.gpu import self_check
-from .layers import NORMS, Size, forward, forward_and_backward
+from .layer_products import Size
+from .layers import NORMS, forward, forward_and_backward
 from .results import Check, Results
 from .tables import named
 from .timing import Run, interleave

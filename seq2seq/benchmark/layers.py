@@ -1,4 +1,4 @@
-"""Recurrent layers as contestants: ours, torch.nn's, and an LSTM's matrix products alone.
+"""Recurrent layers as contestants: ours, torch.nn's, and their matrix products alone.
 
 T steps, B rows, I inputs, H hidden.
 """
@@ -6,12 +6,12 @@ T steps, B rows, I inputs, H hidden.
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..device import multiplies_bfloat16
-from ..rnn import GRU, LSTM, RNN, LSTMCell, NormKind, frozen, load_kernels, packed, packs
+from ..rnn import GRU, LSTM, RNN, LSTMCell, NormKind, frozen, load_kernels
 from .contestants import PRODUCTS
+from .layer_products import Size, products
 from .timing import Run
 
 NORMS = tuple(NormKind.__members__)
@@ -21,8 +21,6 @@ CELLS: dict[str, tuple[type[nn.Module], type[LSTM] | type[GRU] | type[RNN]]] = {
     "RNN": (nn.RNN, RNN),
 }
 """torch's layer and ours, by cell."""
-Size = tuple[int, int, int, int]
-"""T, B, I, H"""
 
 
 def forward_and_backward(
@@ -62,46 +60,6 @@ class CellLoop(nn.Module):
         return (torch.stack(outputs),)
 
 
-def products(size: Size, backward: bool) -> Run:
-    """Return a run of the matrix products of an LSTM over a sequence, without gates.
-
-    Each product is computed in the fastest way that this PyTorch has.
-    """
-    steps, batch, inputs, hidden = size
-    x, h = torch.randn(steps * batch, inputs), torch.randn(batch, hidden)
-    weight_ih, weight_hh = torch.randn(4 * hidden, inputs), torch.randn(4 * hidden, hidden)
-    output, d, d_step = (
-        torch.randn(*shape)
-        for shape in ((steps * batch, hidden), (steps * batch, 4 * hidden), (batch, 4 * hidden))
-    )
-    own = load_kernels() and packs(torch.float32)
-
-    def all_steps(x: Tensor, weight: Tensor) -> Tensor:
-        y: Tensor = torch.ops.seq2seq.projection(x, weight) if own else F.linear(x, weight)
-        return y
-
-    def gradient(d: Tensor, x: Tensor) -> Tensor:
-        return torch.ops.seq2seq.weight_gradient(d, x) if own else torch.mm(d.t(), x)
-
-    def each_step(x: Tensor, weight: Tensor) -> None:
-        if own:
-            kept, columns = packed(weight), len(weight)
-            product = partial(torch.ops.seq2seq.packed_projection, x, kept, None, columns)
-        else:
-            product = partial(F.linear, x, weight)
-        for _ in range(steps):
-            product()
-
-    def run() -> None:
-        all_steps(x, weight_ih)
-        each_step(h, weight_hh)
-        if backward:
-            each_step(d_step, weight_hh.t().contiguous())
-            gradient(d, output), gradient(d, x), all_steps(d, weight_ih.t())
-
-    return run
-
-
 def lstms(size: Size, compiled: bool) -> dict[str, Run]:
     """Return the contestants in training: torch.nn.LSTM, ours, a loop over cells, products."""
     steps, batch, inputs, hidden = size
@@ -110,7 +68,7 @@ def lstms(size: Size, compiled: bool) -> dict[str, Run]:
     return {
         name: partial(forward_and_backward, layer, x, upstream, bfloat16)
         for name, (layer, bfloat16) in contestants(size, compiled).items()
-    } | {PRODUCTS: products(size, True)}
+    } | {PRODUCTS: products(size, backward=True)}
 
 
 def lstms_forward(size: Size, compiled: bool) -> dict[str, Run]:
@@ -120,7 +78,7 @@ def lstms_forward(size: Size, compiled: bool) -> dict[str, Run]:
     return {
         name: partial(forward, layer.eval(), x, bfloat16)
         for name, (layer, bfloat16) in contestants(size, compiled).items()
-    } | {PRODUCTS: products(size, False)}
+    } | {PRODUCTS: products(size, backward=False)}
 
 
 def contestants(size: Size, compiled: bool) -> dict[str, tuple[nn.Module, bool]]:
@@ -161,7 +119,7 @@ def contestants(size: Size, compiled: bool) -> dict[str, tuple[nn.Module, bool]]
 def stacks(
     cell: str, layers: int, bidirectional: bool, training: bool, size: Size
 ) -> dict[str, Run]:
-    """Return torch's layers of a cell, and ours by norm, in training or in eval mode."""
+    """Return torch's layers of a cell, ours by norm, and products: in training, or in eval mode."""
     inputs, hidden = size[2:]
     torch.manual_seed(0)
     torchs, ours = CELLS[cell]
@@ -172,7 +130,10 @@ def stacks(
         f"{cell} norm={norm}": ours(inputs, hidden, layers, bidirectional=bidirectional, norm=norm)
         for norm in NORMS
     }
-    return passes(made, size, hidden * (2 if bidirectional else 1), training)
+    directions = 2 if bidirectional else 1
+    return passes(made, size, hidden * directions, training) | {
+        PRODUCTS: products(size, training, cell, layers, directions)
+    }
 
 
 def cells(size: Size) -> dict[str, Run]:

@@ -16,7 +16,8 @@ from ..data.dataset import Prepared
 from ..rnn import LSTM
 from ..runs.folder import Run
 from .contestants import Contestant
-from .layers import NORMS, Size, forward_and_backward
+from .layer_products import Size
+from .layers import NORMS, forward_and_backward
 from .peak import Job, peak, resident
 from .trained import trained_run
 

@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from ..rnn import load_kernels
 from . import layers as contestants
-from .layers import Size
+from .layer_products import Size
 from .memory import Memory, memory
 from .timing import Run, Timing, geometric_means, interleave
 

@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from runs import Command, Script
 from torch import Tensor
 
-from seq2seq.benchmark import commands, layers, memory, tables, timing
+from seq2seq.benchmark import commands, layer_products, memory, tables, timing
 from seq2seq.benchmark.figure import speed_figure
 from seq2seq.benchmark.layers import NORMS
 from seq2seq.benchmark.results import Results
@@ -104,9 +104,17 @@ def test_means_are_geometric_and_by_contestant() -> None:
     assert geometric_means(tables) == pytest.approx({"base": 1.0, "other": 2.0})
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize(("cell", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
 @pytest.mark.parametrize("backward", [True, False])
-def test_products_cost_as_much_as_those_of_an_lstm(
-    backward: bool, monkeypatch: pytest.MonkeyPatch
+def test_products_cost_as_much_as_those_of_a_layer(
+    backward: bool,
+    cell: str,
+    gates: int,
+    directions: int,
+    at_once: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     flops = []
 
@@ -118,11 +126,19 @@ def test_products_cost_as_much_as_those_of_an_lstm(
         flops.append(2 * a.numel() * b.size(1))
         return a @ b
 
-    monkeypatch.setattr(layers, "packs", lambda dtype: False)
+    chosen = at_once and directions == 2
+    times = iter([2.0, 1.0] if chosen else [1.0, 2.0])  # in turn, at once
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(layer_products, "seconds", lambda run: next(times))
+    monkeypatch.setattr(layer_products, "packs", lambda dtype: False)
     monkeypatch.setattr(F, "linear", linear)
     monkeypatch.setattr(torch, "mm", mm)
-    layers.products((3, 4, 5, 6), backward)()
-    forward = 2 * 3 * 4 * 24 * (5 + 6)
+    run = layer_products.products((3, 4, 5, 6), backward, cell, layers=2, directions=directions)
+    assert isinstance(run, partial)
+    assert run.func is (layer_products.at_once if chosen else layer_products.in_turn)
+    run()
+    inputs = 5 + directions * 6  # of the first layer, and of the second
+    forward = 2 * 3 * 4 * gates * 6 * directions * (inputs + 2 * 6)
     assert sum(flops) == forward * (3 if backward else 1)
 
 
@@ -182,6 +198,7 @@ TABLES = {
         f"{cell}, training, {SHAPE}": [
             f"torch.nn.{cell}",
             *(f"{cell} norm={norm}" for norm in NORMS),
+            "products alone",
         ]
         for cell in ("GRU", "RNN")
     },
@@ -195,7 +212,11 @@ TABLES = {
         *(f"LSTM norm={norm}{scope}" for norm in NORMS for scope in ("", " frozen")),
     ],
     **{
-        f"{name}, {what}, {shape}": ["torch.nn.LSTM", *(f"LSTM norm={norm}" for norm in NORMS)]
+        f"{name}, {what}, {shape}": [
+            "torch.nn.LSTM",
+            *(f"LSTM norm={norm}" for norm in NORMS),
+            "products alone",
+        ]
         for name, shape in (
             ("two directions", "T=10 B=8 I=32 H=16"),
             ("two layers of two directions", "T=10 B=8 I=32 H=16"),

@@ -1,0 +1,110 @@
+"""The matrix products of recurrent layers alone, without gates: their floor.
+
+T steps, B rows, I inputs, H hidden, G gates of a cell.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..rnn import load_kernels, packed, packs
+from .floor import seconds
+from .timing import Run
+
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+"""G, by cell."""
+Size = tuple[int, int, int, int]
+"""T, B, I, H"""
+
+
+def products(
+    size: Size, backward: bool, cell: str = "LSTM", layers: int = 1, directions: int = 1
+) -> Run:
+    """Return a run of the products of layers above each other over a sequence.
+
+    The directions of a layer run one after the other, or each on a thread of its own: as is faster.
+    """
+    steps, batch, inputs, hidden = size
+    widths = [inputs] + [directions * hidden] * (layers - 1)
+    sizes: list[Size] = [(steps, batch, width, hidden) for width in widths]
+    made = [[direction(GATES[cell], s, backward) for _ in range(directions)] for s in sizes]
+    found = partial(in_turn, made)
+    if directions == 1 or torch.get_num_threads() == 1:
+        return found
+    return min((found, partial(at_once, made, threads(directions))), key=seconds)
+
+
+def threads(number: int) -> ThreadPoolExecutor:
+    """Return so many threads that run operators, each on itself alone."""
+    return ThreadPoolExecutor(number, initializer=partial(torch.set_num_threads, 1))
+
+
+def in_turn(layers: list[list[Run]]) -> None:
+    """Run one direction of a layer after the other."""
+    for run in chain.from_iterable(layers):
+        run()
+
+
+def at_once(layers: list[list[Run]], pool: ThreadPoolExecutor) -> None:
+    """Run the directions of a layer at once."""
+    for directions in layers:
+        for done in [pool.submit(run) for run in directions]:
+            done.result()
+
+
+def direction(gates: int, size: Size, backward: bool) -> Run:
+    """Return a run of the products of one layer and direction.
+
+    Each product is computed in the fastest way that this PyTorch has.
+    """
+    steps, batch, inputs, hidden = size
+    x, h = torch.randn(steps * batch, inputs), torch.randn(batch, hidden)
+    weight_ih, weight_hh = torch.randn(gates * hidden, inputs), torch.randn(gates * hidden, hidden)
+    output, d, d_step = (
+        torch.randn(*shape)
+        for shape in (
+            (steps * batch, hidden),
+            (steps * batch, gates * hidden),
+            (batch, gates * hidden),
+        )
+    )
+
+    def run() -> None:
+        all_steps(x, weight_ih)
+        each_step(h, weight_hh, steps)
+        if backward:
+            each_step(d_step, weight_hh.t().contiguous(), steps)
+            gradient(d, output), gradient(d, x), all_steps(d, weight_ih.t())
+
+    return run
+
+
+def all_steps(x: Tensor, weight: Tensor) -> Tensor:
+    """Return x W^T of the rows of all steps."""
+    y: Tensor = torch.ops.seq2seq.projection(x, weight) if has_own() else F.linear(x, weight)
+    return y
+
+
+def each_step(x: Tensor, weight: Tensor, steps: int) -> None:
+    """Compute x W^T of a step's rows, so many times."""
+    if has_own():
+        kept, columns = packed(weight), len(weight)
+        product = partial(torch.ops.seq2seq.packed_projection, x, kept, None, columns)
+    else:
+        product = partial(F.linear, x, weight)
+    for _ in range(steps):
+        product()
+
+
+def gradient(d: Tensor, x: Tensor) -> Tensor:
+    """Return the gradient d^T x of a weight."""
+    return torch.ops.seq2seq.weight_gradient(d, x) if has_own() else torch.mm(d.t(), x)
+
+
+def has_own() -> bool:
+    """Return whether the kernels' products are there."""
+    return load_kernels() and packs(torch.float32)
