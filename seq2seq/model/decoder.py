@@ -103,12 +103,12 @@ class Decoder(nn.Module):
         memory: Memory,
         dropout: Dropout,
         keep_weights: bool = False,
-        projected: bool = False,
+        projected: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the attentional states (N, A), packed, and the attention weights to be kept.
 
-        rows (N, E) are all steps' embeddings, packed, or the first layer's input terms where they
-        are `projected`, without input feeding; `state` is in the batch's order. Input feeding needs
+        rows (N, E) are all steps' embeddings, packed; with `projected`, without input feeding, rows
+        (N,) of the first layer's input terms. `state` is in the batch's order. Input feeding needs
         one step after the other; without it each layer is one recurrent call. The weights are
         (B, T, S); None if they are not to be kept, or without attention.
         """
@@ -118,7 +118,7 @@ class Decoder(nn.Module):
         for i, layer in enumerate(self.layers):
             inputs = dropout(f"decoder{i}", rows) if i else rows
             hx = as_hx(tuple(s[None] for s in state.layers[i]))
-            output, _ = layer(packing.sequence(inputs), hx, projected=projected and i == 0)
+            output, _ = layer(packing.sequence(inputs), hx, projected=None if i else projected)
             rows = output.data + rows if i and self.residual else output.data
         if self.attention is None:
             return self._attentional(rows, None, dropout), None
@@ -156,7 +156,7 @@ class Decoder(nn.Module):
         state: DecoderState,
         memory: Memory,
         dropout: Dropout = NO_DROPOUT,
-        projected: bool = False,
+        projected: Tensor | None = None,
     ) -> tuple[Tensor, DecoderState, Tensor | None]:
         """Return attentional states (R, A), the next state and weights (R, S) of one step.
 
@@ -168,8 +168,8 @@ class Decoder(nn.Module):
         for i, layer in enumerate(self.layers):
             inputs = dropout(f"decoder{i}", x) if i else x
             hx = as_hx(tuple(s[None] for s in state.layers[i]))
-            given = projected and i == 0
-            output, hx = layer(inputs[None], hx, first_step=state.step, projected=given)
+            table = None if i else projected
+            output, hx = layer(inputs[None], hx, first_step=state.step, projected=table)
             x = output[0] + x if i and self.residual else output[0]
             layers.append(tuple(s[0] for s in as_state(hx)))
         context = weights = None

@@ -16,32 +16,37 @@ MOST_BYTES = 1 << 24
 
 
 class InputTerms:
-    """A cache of a layer's input terms W_ih x by word. When it is full it is emptied."""
+    """A cache of a layer's input terms W_ih x by word. When it is full a new one begins."""
 
     def __init__(self, layer: RecurrentLayers, embedding: nn.Embedding, dtype: torch.dtype) -> None:
         """Prepare an empty table for the words of an embedding."""
-        self.layer, self.embedding, words = layer, embedding, embedding.num_embeddings
-        width = layer.projected_size
-        most = max(1, MOST_BYTES // (width * dtype.itemsize))
+        self.layer, self.embedding, self.dtype = layer, embedding, dtype
+        self.lock = Lock()
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a new table, while others may still read the old one."""
+        words, width = self.embedding.num_embeddings, self.layer.projected_size
+        most = max(1, MOST_BYTES // (width * self.dtype.itemsize))
         with torch.inference_mode(False):  # it is written to in and outside of inference mode
             self.places = torch.full((words,), -1)  # (V,) of each word; -1: not read yet
-            self.rows = torch.empty(min(words, most), width, dtype=dtype)  # (places, F)
-        self.used, self.lock = 0, Lock()
+            self.rows = torch.empty(min(words, most), width, dtype=self.dtype)  # (places, F)
+        self.used = 0
 
-    def read(self, ids: Tensor) -> Tensor:
-        """Return the input terms (N, F) of words (N,)."""
+    def read(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the places (N,) of words (N,) in a table of input terms, and the table (V, F)."""
         with self.lock:
             places = self.places.index_select(0, ids)
             if len(missing := ids[places < 0]):
                 missing = missing.unique()
                 if self.used + len(missing) > len(self.rows):
-                    missing, self.used = ids.unique(), 0
-                    self.places.fill_(-1)
+                    missing = ids.unique()
+                    self.begin()
                 if len(missing) > len(self.rows):
-                    return self.layer.project(self.embedding(ids))
+                    return torch.arange(len(ids)), self.layer.project(self.embedding(ids))
                 self.add(missing)
                 places = self.places.index_select(0, ids)
-            return self.rows.index_select(0, places)
+            return places, self.rows
 
     def add(self, words: Tensor) -> None:
         """Compute the rows of words that are not in the table."""
@@ -57,14 +62,14 @@ class Embedding(nn.Embedding, Freezable):
     A text repeats its words, and a search reads each of them many times.
     """
 
-    def inputs(self, ids: Tensor, layer: nn.Module) -> tuple[Tensor, bool]:
-        """Return what a layer reads of words (N,), and whether that is projected.
+    def inputs(self, ids: Tensor, layer: nn.Module) -> tuple[Tensor, Tensor | None]:
+        """Return what a layer reads of words (N,), and its `projected`.
 
-        Input terms (N, F) where these are kept, else the words' vectors (N, E). A kept row has the
-        bits that the layer itself would compute.
+        Where input terms are kept, rows (N,) of their table and the table (V, F), else the words'
+        vectors (N, E) and None. A kept row has the bits that the layer itself would compute.
         """
         terms = self._terms(cast(RecurrentLayers, layer))
-        return (self(ids), False) if terms is None else (terms.read(ids), True)
+        return (self(ids), None) if terms is None else terms.read(ids)
 
     def _terms(self, layer: RecurrentLayers) -> InputTerms | None:
         kept = self.kept()

@@ -72,17 +72,17 @@ class Encoder(nn.Module):
         )
 
     def forward(
-        self, rows: Tensor, packing: Packing, dropout: Dropout, projected: bool = False
+        self, rows: Tensor, packing: Packing, dropout: Dropout, projected: Tensor | None = None
     ) -> tuple[Tensor, list[State]]:
         """Return the states (N, H) of embedded rows (N, E), packed, and each layer's last state.
 
-        `projected` rows are the first layer's input terms. A last state has parts (B, H), both
-        directions together, in the batch's order.
+        With `projected` rows (N,) are those of the first layer's input terms. A last state has
+        parts (B, H), both directions together, in the batch's order.
         """
         last = []
         for i, layer in enumerate(self.layers):
             inputs = dropout(f"encoder{i}", rows) if i else rows
-            output, hx = layer(packing.sequence(inputs), projected=projected and i == 0)
+            output, hx = layer(packing.sequence(inputs), projected=None if i else projected)
             rows = output.data + rows if i and self.residual else output.data
             parts = [
                 torch.cat(tuple(part), dim=1) for part in as_state(hx)

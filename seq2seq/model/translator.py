@@ -124,14 +124,15 @@ class Translator(nn.Module):
 
     def _inputs(
         self, embedding: Embedding, layer: nn.Module, words: Tensor, packing: Packing
-    ) -> tuple[Tensor, bool]:
-        """Return packed embeddings (N, E) or input terms (N, F) of words (B, T), and which it is.
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return what a layer reads of words (B, T), packed: see `Embedding.inputs`.
 
-        In training after word dropout; see `Embedding.inputs`.
+        In training the words' vectors, after word dropout: rows of a table take no dropout.
         """
-        ids, p = packing.pack(words), self.config.word_dropout if self.training else 0.0
-        rows, projected = embedding.inputs(ids, layer)
-        return drop_words(rows, ids, packing, p), projected
+        ids = packing.pack(words)
+        if not self.training:
+            return embedding.inputs(ids, layer)
+        return drop_words(embedding(ids), ids, packing, self.config.word_dropout), None
 
     def _call(self, module: nn.Module, *arguments: Any) -> Any:
         """Return what encoder or decoder return, in training with dropout on W_hh."""

@@ -49,12 +49,13 @@ class Call:
     """The arguments of one call of a recurrent layer."""
 
     x: Tensor
-    """(N, I), packed; (N, D * G * H) if projected, as `RecurrentLayers.project` returns it."""
+    """(N, I), packed; with `projected` rows (N, 1) of it."""
     layout: Layout
     state: State | None
     """Parts (D, B, H), D directions."""
     first_step: int
-    projected: bool
+    projected: Tensor | None
+    """(V, D * G * H), as `RecurrentLayers.project` returns it."""
 
 
 @contextmanager
@@ -80,25 +81,30 @@ def calls(model: nn.Module) -> Iterator[dict[str, list[Call]]]:
 
 
 def _call(
-    x: Tensor | PackedSequence, hx: Any = None, first_step: int = 0, projected: bool = False
+    x: Tensor | PackedSequence,
+    hx: Any = None,
+    first_step: int = 0,
+    projected: Tensor | None = None,
 ) -> Call:
     """Return a call's arguments from packed input, in sorted order, or from (T, B, I)."""
     state = None if hx is None else as_state(hx)
     if isinstance(x, PackedSequence):
-        return Call(x.data, Layout.of_packed(x.batch_sizes), state, first_step, projected)
-    layout = Layout.of_padded(x.size(0), x.size(1))
-    return Call(x.flatten(0, 1), layout, state, first_step, projected)
+        rows, layout = x.data, Layout.of_packed(x.batch_sizes)
+    else:
+        rows, layout = x.flatten(0, 1), Layout.of_padded(x.size(0), x.size(1))
+    given = rows if projected is None else rows.unsqueeze(1)
+    return Call(given, layout, state, first_step, projected)
 
 
 def traced(layer: RecurrentLayers, direction: int, call: Call) -> Iterator[tuple[int, Step]]:
     """Return the time steps of a call, numbered, in one direction of a single layer."""
-    x, suffix = call.x, layer.suffixes()[direction]
-    if call.projected:
-        x = x.chunk(layer.num_directions, dim=1)[direction]
+    x, suffix, table = call.x, layer.suffixes()[direction], call.projected
+    if table is not None:
+        table = table.chunk(layer.num_directions, dim=1)[direction]
     if suffix.endswith("_reverse"):
         x = call.layout.flipped(x)
     state = None if call.state is None else tuple(s[direction] for s in call.state)
-    parameters = layer.cell_parameters(suffix, call.projected)
+    parameters = layer.cell_parameters(suffix, table)
     found = steps(x, call.layout, state, parameters, call.first_step)
     return enumerate(found, call.first_step)
 

@@ -57,7 +57,7 @@ class RecurrentCell(RecurrentModule):
         state = self._state(hx, x.size(0) if batched else None)
         first_step = self._checked_steps(first_step, 1, x.size(0))
         layout = Layout.of_padded(1, x.size(0))
-        [(_, last)] = self._recurrences([""], [x], layout, [state], first_step)
+        [(_, last)] = self._recurrences([""], [x], layout, [state], first_step, [None])
         return self._hx(last if batched else tuple(s.squeeze(0) for s in last))
 
     def _state(self, hx: Any, batch: int | None) -> State | None:

@@ -2,6 +2,7 @@
 
 import warnings
 
+import torch
 from torch import Tensor
 
 from .precision import autocast_enabled
@@ -52,6 +53,23 @@ def check_input(x: Tensor, input_size: int, like: Tensor, cell: str, packed: boo
             f"input.size(-1) must be equal to input_size. Expected {input_size}, got {x.size(-1)}"
         )
     _check_type(x, like)
+
+
+def check_rows(rows: Tensor, table: Tensor, size: int, like: Tensor, packed: bool) -> None:
+    """Raise InputError unless rows are whole numbers (T, B), (T,) or (N,), the table (V, size).
+
+    The table has the type and the device of `like`, a parameter.
+    """
+    if table.dim() != 2 or table.size(1) != size:
+        raise InputError(f"projected: Expected input terms (V, {size}), got {tuple(table.shape)}")
+    _check_type(table, like)
+    whole = rows.dtype in (torch.int64, torch.int32)
+    if not whole or rows.device != table.device or rows.dim() not in ((1,) if packed else (1, 2)):
+        expected = "(N,)" if packed else "(T, B) or (T,)"
+        raise InputError(
+            f"input: Expected rows {expected} of projected, int64 or int32 on {table.device},"
+            f" got {rows.dtype} of shape {tuple(rows.shape)} on {rows.device}"
+        )
 
 
 def check_cell_input(x: Tensor, input_size: int, like: Tensor, cell: str) -> None:

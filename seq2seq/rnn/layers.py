@@ -1,6 +1,7 @@
 """LSTM, GRU and RNN with a norm in the cell: drop-ins for the layers of torch.nn."""
 
 import inspect
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -9,18 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from .backends import fused_serves, project
 from .checks import InputError, check_dropout, check_input, check_sizes, check_state
 from .config import NormConfig
-from .cpu.operators import packs
 from .gpu.torch_functions import TorchFunctions
 from .packing import Layout, Steps
-from .precision import product_dtype
-from .recurrent import RecurrentModule
+from .projection import ProjectedInputs
 from .reference import State
 
 
-class RecurrentLayers(RecurrentModule, TorchFunctions):
+class RecurrentLayers(ProjectedInputs, TorchFunctions):
     """Stacked layers, directions and packed sequences: what LSTM, GRU and RNN share."""
 
     def __init__(
@@ -66,7 +64,7 @@ class RecurrentLayers(RecurrentModule, TorchFunctions):
         hx: Any = None,
         *,
         first_step: Steps = 0,
-        projected: bool = False,
+        projected: Tensor | None = None,
     ) -> tuple[Any, Any]:
         """Run over whole sequences.
 
@@ -77,14 +75,15 @@ class RecurrentLayers(RecurrentModule, TorchFunctions):
             first_step: Time step of the first input, where sequences are fed in parts. Batch norm
                 reads its statistics there. In eval mode also whole numbers (B,), or () for an
                 unbatched input: one for each sequence.
-            projected: Whether the input is what `project` returned.
+            projected: (V, D * G * H), as `project` returns it. The input is then row numbers of
+                it, shaped as above without I.
 
         Returns:
             The output (..., D * H) in the layout of the input, and the last state, shaped as hx.
         """
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx, first_step, projected)
-        self._check_input(input, projected, packed=False)
+        input = self.checked_input(input, projected, packed=False)
         if not input.size(1 if self.batch_first and input.dim() == 3 else 0):
             raise InputError(
                 "Expected sequence length to be larger than 0 in RNN: input has shape"
@@ -104,43 +103,12 @@ class RecurrentLayers(RecurrentModule, TorchFunctions):
             return output.squeeze(1), self._hx(tuple(s.squeeze(1) for s in last))
         return output.transpose(0, 1) if self.batch_first else output, self._hx(last)
 
-    def project(self, input: Tensor) -> Tensor:
-        """Return W_ih x of the first layer for inputs (N, I) or (T, B, I): D * G * H features.
-
-        `forward` takes them with projected=True, and returns the same as for the inputs. The
-        product is then made once for inputs that recur, as the embeddings of words do:
-
-            output, hx = rnn(rnn.project(embedding.weight)[words], projected=True)
-        """
-        check_input(input, self.input_size, self._example(), self.cell, packed=False)
-        cells = [self.cell_parameters(suffix) for suffix in self.suffixes(0)]
-        return torch.cat([project(self.backend, input, p) for p in cells], dim=-1)
-
-    @property
-    def projected_size(self) -> int:
-        """The number of features that `project` returns."""
-        return self.num_directions * self.gates * self.hidden_size
-
-    def packs_products(self) -> bool:
-        """Return whether `project` multiplies by packed weights: on a CPU within `frozen`.
-
-        No bit of a row depends on other rows then.
-        """
-        p = self.cell_parameters(self.suffixes(0)[0])
-        device, dtype = p.weight_hh.device, product_dtype(p.weight_hh)
-        on_cpu = p.kept is not None and device.type == "cpu" and packs(dtype)
-        return on_cpu and fused_serves(self.backend, device, p)
-
-    def _check_input(self, x: Tensor, projected: bool, packed: bool) -> None:
-        size = self.projected_size if projected else self.input_size
-        check_input(x, size, self._example(), self.cell, packed)
-
     def _forward_packed(
-        self, packed: PackedSequence, hx: Any, first_step: Steps, projected: bool
+        self, packed: PackedSequence, hx: Any, first_step: Steps, projected: Tensor | None
     ) -> tuple[PackedSequence, Any]:
         if torch.compiler.is_exporting():
             raise ValueError("a PackedSequence cannot be exported: expected a padded tensor")
-        self._check_input(packed.data, projected, packed=True)
+        x = self.checked_input(packed.data, projected, packed=True)
         layout = Layout.of_packed(packed.batch_sizes)
         state = self._state(hx, layout.sequences)
         if state is not None and packed.sorted_indices is not None:
@@ -148,7 +116,7 @@ class RecurrentLayers(RecurrentModule, TorchFunctions):
         first_step = self._checked_steps(first_step, layout.steps, layout.sequences)
         if isinstance(first_step, Tensor) and packed.sorted_indices is not None:
             first_step = first_step.index_select(0, packed.sorted_indices)
-        data, last = self._run(packed.data, layout, state, first_step, projected)
+        data, last = self._run(x, layout, state, first_step, projected)
         if packed.unsorted_indices is not None:
             last = tuple(s.index_select(1, packed.unsorted_indices) for s in last)
         output = PackedSequence(
@@ -178,13 +146,14 @@ class RecurrentLayers(RecurrentModule, TorchFunctions):
         layout: Layout,
         state: State | None,
         first_step: Steps,
-        projected: bool = False,
+        projected: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """Return the output (N, D * H) of the last layer, and all last states, each (L * D, B, H).
 
         x is packed (N, I), or (T, B, I); the output likewise. state is (L * D, B, H) each, or None.
+        With `projected` x is rows of it, (N, 1) or (T, B, 1).
         """
-        if self.torch_serves(x, layout, projected):
+        if projected is None and self.torch_serves(x, layout):
             return self.run_by_torch(x, layout, state)
         last: list[State] = []
         for layer in range(self.num_layers):
@@ -193,9 +162,8 @@ class RecurrentLayers(RecurrentModule, TorchFunctions):
                 None if state is None else tuple(s[layer * len(suffixes) + number] for s in state)
                 for number in range(len(suffixes))
             ]
-            given = projected and layer == 0
-            inputs = list(x.chunk(len(suffixes), dim=-1)) if given else [x] * len(suffixes)
-            outputs, final = self._run_layer(suffixes, inputs, layout, initial, first_step, given)
+            tables = self.tables(None if layer else projected)
+            outputs, final = self._run_layer(suffixes, x, layout, initial, first_step, tables)
             last += final
             x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
             if self.dropout and layer < self.num_layers - 1:
@@ -205,16 +173,16 @@ class RecurrentLayers(RecurrentModule, TorchFunctions):
     def _run_layer(
         self,
         suffixes: list[str],
-        inputs: list[Tensor],
+        x: Tensor,
         layout: Layout,
         states: list[State | None],
         first_step: Steps,
-        projected: bool,
+        tables: Sequence[Tensor | None],
     ) -> tuple[list[Tensor], list[State]]:
         """Return the output (N, H) and the last state of each direction of a layer."""
         flips = [suffix.endswith("_reverse") for suffix in suffixes]
-        inputs = [layout.flipped(x) if flip else x for x, flip in zip(inputs, flips, strict=True)]
-        found = self._recurrences(suffixes, inputs, layout, states, first_step, projected)
+        inputs = [layout.flipped(x) if flip else x for flip in flips]
+        found = self._recurrences(suffixes, inputs, layout, states, first_step, tables)
         outputs, last = zip(*found, strict=True)
         return [
             layout.flipped(output) if flip else output

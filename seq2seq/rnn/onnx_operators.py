@@ -18,7 +18,7 @@ ORDER = {"lstm": [0, 3, 1, 2], "gru": [1, 0, 2], "rnn": [0]}
 
 def serves(p: CellParameters) -> bool:
     """Return whether a cell that is being exported is one of ONNX's."""
-    return p.ih.kind == "none" and not p.projected and torch.onnx.is_in_onnx_export()
+    return p.ih.kind == "none" and p.table is None and torch.onnx.is_in_onnx_export()
 
 
 def recurrence(

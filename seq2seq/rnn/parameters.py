@@ -181,21 +181,18 @@ class RecurrentParameters(Freezable, Stepwise):
         """Return what `frozen` keeps; None also while batch norm uses the batches' statistics."""
         return None if self._by_batch else super().kept()
 
-    def cell_parameters(self, suffix: str, projected: bool = False) -> CellParameters:
+    def cell_parameters(self, suffix: str, table: Tensor | None = None) -> CellParameters:
         """Return the parameters of one layer and direction, as the equations take them.
 
-        `projected`: for inputs that are W_ih x already, also within `stepwise`.
+        `table`: of input terms, whose rows the inputs are, also within `stepwise`.
         """
-        kept, key = self.kept(), (suffix, "projected") if projected else suffix
-        found: CellParameters | None = None if kept is None else kept.get(key)
+        kept = self.kept()
+        found: CellParameters | None = None if kept is None else kept.get(suffix)
         if found is None:
-            if projected:
-                found = replace(self.cell_parameters(suffix), projected=True, steps=None)
-            else:
-                found = self._cell_parameters(suffix, None if kept is None else {})
+            found = self._cell_parameters(suffix, None if kept is None else {})
             if kept is not None:
-                kept[key] = found
-        return found
+                kept[suffix] = found
+        return found if table is None else replace(found, table=table, steps=None)
 
     def _tensor(self, name: str) -> Any:
         """Return a parameter, or what has taken its place; None where the module has none.

@@ -1,5 +1,6 @@
 """Recurrent modules: what the layers and the cells share, from checked tensors to a recurrence."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -63,14 +64,15 @@ class RecurrentModule(RecurrentParameters):
         layout: Layout,
         states: list[State | None],
         first_step: Steps,
-        projected: bool = False,
+        tables: Sequence[Tensor | None],
     ) -> list[tuple[Tensor, State]]:
         """Return the output of each of the recurrences, and its last state.
 
-        Each input is packed (N, I), or (T, B, I); the output likewise. `projected` inputs are W_ih
-        x, G * H long. Batch norm's statistics are updated.
+        Each input is packed (N, I), or (T, B, I); the output likewise. With a table (V, G * H) of
+        input terms the input is rows of it, (N, 1) or (T, B, 1). Batch norm's statistics are
+        updated.
         """
-        cells = [self.cell_parameters(suffix, projected) for suffix in suffixes]
+        cells = [self.cell_parameters(s, table) for s, table in zip(suffixes, tables, strict=True)]
         if self._starts_at_zero(layout):
             states = [self._zeros(layout) if state is None else state for state in states]
         if self.norm.sync and isinstance(first_step, int) and self.trains_statistics():

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .normalization import Term
@@ -65,12 +66,14 @@ class CellParameters:
     """The shared products of a loop over steps (cpu/one_step.py), where there is one."""
     kept: dict[torch.dtype, Any] | None
     """What a backend keeps from call to call, by the type of products; None: nothing."""
-    projected: bool = False
-    """Inputs are W_ih x (N, G * H) already."""
+    table: Tensor | None = None
+    """Input terms (V, G * H) by row; inputs (..., 1) are then the numbers of its rows."""
 
     def u(self, x: Tensor) -> Tensor:
-        """Return W_ih x (..., G * H); x itself where inputs are projected."""
-        return x if self.projected else product(x, self.weight_ih)
+        """Return W_ih x (..., G * H), or the rows x of the table."""
+        if self.table is None:
+            return product(x, self.weight_ih)
+        return F.embedding(x.squeeze(-1), self.table)
 
     def z(self, h: Tensor | float) -> Tensor | float:
         """Return W_hh h (rows, G * H); 0 where there is no h."""

@@ -25,6 +25,13 @@ def both() -> tuple[Embedding, RecurrentLayers]:
     return Embedding(WORDS, 5).eval(), LSTM(5, 8, bidirectional=True, norm="layer").eval()
 
 
+def read(embedding: Embedding, layer: RecurrentLayers, ids: Tensor) -> Tensor:
+    """Return the input terms that a layer reads of words."""
+    places, table = embedding.inputs(ids, layer)
+    assert table is not None
+    return table[places]
+
+
 def expected(embedding: Embedding, layer: RecurrentLayers, ids: Tensor) -> Tensor:
     return layer.project(embedding(ids))
 
@@ -40,9 +47,7 @@ def test_rows_are_those_of_the_layer_whatever_fits(
     with torch.no_grad(), frozen(embedding, layer):
         for ids in ([1, 2, 1], [3, 1, 1, 3], [4, 5], [2, 2, 2, 2], [11, 10, 9, 8, 7], [8, 0], [1]):
             words = torch.tensor(ids)
-            found, projected = embedding.inputs(words, layer)
-            assert projected
-            assert torch.equal(found, expected(embedding, layer, words))
+            assert torch.equal(read(embedding, layer, words), expected(embedding, layer, words))
 
 
 @needs_compiler
@@ -72,9 +77,9 @@ def test_words_are_kept_in_eval_mode_within_frozen_alone(
     ids = torch.tensor([3, 1])
 
     def projected() -> bool:
-        found, answer = embedding.inputs(ids, layer)
-        assert answer or torch.equal(found, embedding(ids))
-        return answer
+        found, table = embedding.inputs(ids, layer)
+        assert table is not None or torch.equal(found, embedding(ids))
+        return table is not None
 
     assert not projected()
     with frozen(embedding, layer):
@@ -83,7 +88,7 @@ def test_words_are_kept_in_eval_mode_within_frozen_alone(
             assert projected()
             wider = LSTM(6, 8, norm="layer").eval()  # as with input feeding
             with frozen(wider):
-                assert not embedding.inputs(ids, wider)[1]
+                assert embedding.inputs(ids, wider)[1] is None
             embedding.train()
             assert not projected()
     with torch.no_grad():
@@ -101,8 +106,7 @@ def test_each_type_of_products_has_a_table(both: tuple[Embedding, RecurrentLayer
     with torch.no_grad(), frozen(embedding, layer):
         for low in (False, True, False):
             with torch.autocast("cpu", torch.bfloat16, enabled=low):
-                found, projected = embedding.inputs(ids, layer)
-                assert projected
+                found = read(embedding, layer, ids)
                 assert torch.equal(found, expected(embedding, layer, ids))
 
 
@@ -115,7 +119,7 @@ def test_a_table_is_filled_in_and_outside_of_inference_mode(
         for ids in ([1, 2], [2, 3], [4]):
             words = torch.tensor(ids)
             with torch.inference_mode() if len(ids) > 1 else nullcontext():
-                found, _ = embedding.inputs(words, layer)
+                found = read(embedding, layer, words)
             assert torch.equal(found, expected(embedding, layer, words))
 
 
@@ -127,17 +131,16 @@ def test_threads_share_a_table(
     embedding, layer = both
     wrong: list[Tensor] = []
 
-    def read(seed: int) -> None:
+    def draw(seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for _ in range(200):
                 ids = torch.randint(0, WORDS, (3,), generator=generator)
-                found, _ = embedding.inputs(ids, layer)
-                if not torch.equal(found, expected(embedding, layer, ids)):
+                if not torch.equal(read(embedding, layer, ids), expected(embedding, layer, ids)):
                     wrong.append(ids)
 
     with frozen(embedding, layer):
-        threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
+        threads = [threading.Thread(target=draw, args=(seed,)) for seed in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -174,9 +177,30 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[RecurrentLayers]:
     layers: list[RecurrentLayers] = []
     read = InputTerms.read
 
-    def reading(table: InputTerms, ids: Tensor) -> Tensor:
+    def reading(table: InputTerms, ids: Tensor) -> tuple[Tensor, Tensor]:
         layers.append(table.layer)
         return read(table, ids)
 
     monkeypatch.setattr(InputTerms, "read", reading)
     return layers
+
+
+@needs_compiler
+@pytest.mark.parametrize("norm", ["none", "layer"])
+@pytest.mark.parametrize("kind", ["dropout", "word_dropout"])
+def test_dropout_is_of_the_vectors_of_words_within_frozen_too(norm: str, kind: str) -> None:
+    """As the loss of training is measured: the translator alone is in training mode."""
+    model = translator(NORMS[norm], **{kind: 0.4})  # type: ignore[arg-type]
+    src, tgt = torch.randint(4, 30, (5, 7)), torch.randint(4, 40, (5, 6))
+    lengths = torch.tensor([7, 7, 5, 3, 1]), torch.tensor([6, 6, 4, 2, 1])
+    model.training = True
+
+    def loss() -> Tensor:
+        torch.manual_seed(4)
+        found: Tensor = model(src, lengths[0], tgt, lengths[1])
+        return found
+
+    with torch.no_grad():
+        expected = loss()
+        with frozen(model):
+            torch.testing.assert_close(loss(), expected)

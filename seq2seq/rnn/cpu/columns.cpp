@@ -42,12 +42,12 @@ struct Settings {
 using Outputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 template <typename Cell>
-Outputs forward(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
+Outputs forward(InputTerms& u, const Tensor& weight_hh, const OptionalTensor& h_0,
                 const OptionalTensor& c_0, const Tensor& vectors, const Tensor& mean,
                 const Tensor& var, const Settings& settings, bool save) {
   using U = typename Cell::Input;
   using P = typename Cell::Products;
-  const int64_t H = u.size(1) / Cell::kGates;
+  const int64_t H = u.width() / Cell::kGates;
   const typename Cell::Layer layer(vectors.const_data_ptr<float>(), H, settings.eps,
                                    settings.normalises_input);
   const Forward done = forward_steps<U, P>(
@@ -81,12 +81,12 @@ void for_places(const Step<U, P>& s, int64_t width, int64_t hidden, const int64_
 using Inferred = std::tuple<Tensor, Tensor, Tensor>;
 
 template <typename Cell>
-Inferred infer(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
+Inferred infer(InputTerms u, const Tensor& weight_hh, const OptionalTensor& h_0,
                const OptionalTensor& c_0, const Tensor& vectors, const Tensor& mean,
                const Tensor& var, const Tensor& places, const Settings& settings) {
   using U = typename Cell::Input;
   using P = typename Cell::Products;
-  const int64_t H = u.size(1) / Cell::kGates, F = mean.size(1);
+  const int64_t H = u.width() / Cell::kGates, F = mean.size(1);
   const typename Cell::Layer layer(vectors.const_data_ptr<float>(), H, settings.eps,
                                    settings.normalises_input);
   // Only the statistics of a step itself would be written.
@@ -215,11 +215,11 @@ auto with_cell(std::string_view cell, const F& run) {
 
 // Calls run(Tag<the cell with these types>).
 template <typename F>
-auto with_types(const Tensor& u, const Tensor& weight_hh, std::string_view cell, const F& run) {
+auto with_types(at::ScalarType input, const Tensor& weight_hh, std::string_view cell,
+                const F& run) {
   // A float input term may be one that was normalised, before products of the weight's type.
-  const at::ScalarType input = u.scalar_type(),
-                       products = input == at::kFloat ? weight_hh.scalar_type() : input;
-  if (input != at::kFloat) check_weight_type(u, weight_hh);
+  const at::ScalarType products = input == at::kFloat ? weight_hh.scalar_type() : input;
+  if (input != at::kFloat) check_weight_type(input, weight_hh);
   if (products == at::kFloat) return with_cell<float, float>(cell, run);
   TORCH_CHECK(products == at::kBFloat16, "expected products in float or bfloat16, got ", products);
   if (input == at::kFloat) return with_cell<float, BFloat16>(cell, run);
@@ -234,24 +234,33 @@ void check_statistics(const Tensor& mean, const Tensor& var, int64_t steps, int6
                 " of type ", statistics.scalar_type());
 }
 
+Outputs batch_norm_recurrence_of(InputTerms u, const Tensor& weight_hh, const OptionalTensor& h_0,
+                                 const OptionalTensor& c_0, const Tensor& vectors,
+                                 const Tensor& batch_sizes, const Tensor& mean, const Tensor& var,
+                                 int64_t sequences, int64_t batch_steps, std::string_view cell,
+                                 double eps, bool normalises_input, bool save) {
+  const at::IntArrayRef sizes = rows_of_steps(batch_sizes);
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
+  return with_types(u.type(), weight_hh, cell, [&](auto tag) {
+    using Cell = typename decltype(tag)::type;
+    const int64_t H = u.width() / Cell::kGates, steps = sizes.size();
+    check_shapes(u, weight_hh, h_0, c_0, sizes, sequences, Cell::kGates);
+    check_vectors(vectors, Cell::template Vectors<float*>::kCount * H);
+    check_statistics(mean, var, steps, Cell::kStatistics * H);
+    return forward<Cell>(u, weight_hh, contiguous(h_0), contiguous(c_0), vectors.contiguous(),
+                         mean.clone(at::MemoryFormat::Contiguous),
+                         var.clone(at::MemoryFormat::Contiguous),
+                         {sizes, batch_steps, eps, normalises_input}, save);
+  });
+}
+
 Outputs batch_norm_recurrence(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
                               const OptionalTensor& c_0, const Tensor& vectors,
                               const Tensor& batch_sizes, const Tensor& mean, const Tensor& var,
                               int64_t sequences, int64_t batch_steps, std::string_view cell,
                               double eps, bool normalises_input, bool save) {
-  const at::IntArrayRef sizes = rows_of_steps(batch_sizes);
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
-  return with_types(u, weight_hh, cell, [&](auto tag) {
-    using Cell = typename decltype(tag)::type;
-    const int64_t H = u.size(1) / Cell::kGates, steps = sizes.size();
-    check_shapes(u, weight_hh, h_0, c_0, sizes, sequences, Cell::kGates);
-    check_vectors(vectors, Cell::template Vectors<float*>::kCount * H);
-    check_statistics(mean, var, steps, Cell::kStatistics * H);
-    return forward<Cell>(u.contiguous(), weight_hh, contiguous(h_0), contiguous(c_0),
-                         vectors.contiguous(), mean.clone(at::MemoryFormat::Contiguous),
-                         var.clone(at::MemoryFormat::Contiguous),
-                         {sizes, batch_steps, eps, normalises_input}, save);
-  });
+  return batch_norm_recurrence_of(InputTerms(u), weight_hh, h_0, c_0, vectors, batch_sizes, mean,
+                                  var, sequences, batch_steps, cell, eps, normalises_input, save);
 }
 
 Inferred batch_norm_inference(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
@@ -261,10 +270,10 @@ Inferred batch_norm_inference(const Tensor& u, const Tensor& weight_hh, const Op
                               double eps, bool normalises_input) {
   const at::IntArrayRef sizes = rows_of_steps(batch_sizes);
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
-  return with_types(u, weight_hh, cell, [&](auto tag) {
+  return with_types(u.scalar_type(), weight_hh, cell, [&](auto tag) {
     using Cell = typename decltype(tag)::type;
     const int64_t H = u.size(1) / Cell::kGates;
-    check_shapes(u, weight_hh, h_0, c_0, sizes, sequences, Cell::kGates);
+    check_shapes(InputTerms(u), weight_hh, h_0, c_0, sizes, sequences, Cell::kGates);
     check_vectors(vectors, Cell::template Vectors<float*>::kCount * H);
     for (const Tensor& statistics : {mean, var})
       TORCH_CHECK(statistics.dim() == 2 && statistics.size(0) == mean.size(0) &&
@@ -279,7 +288,7 @@ Inferred batch_norm_inference(const Tensor& u, const Tensor& weight_hh, const Op
     for (const int64_t place : at::IntArrayRef(rows.const_data_ptr<int64_t>(), rows.numel()))
       TORCH_CHECK(0 <= place && place < mean.size(0), "expected places of ", mean.size(0),
                   " steps, got ", place);
-    return infer<Cell>(u.contiguous(), weight_hh, contiguous(h_0), contiguous(c_0),
+    return infer<Cell>(InputTerms(u), weight_hh, contiguous(h_0), contiguous(c_0),
                        vectors.contiguous(), mean.contiguous(), var.contiguous(), rows,
                        {sizes, 0, eps, normalises_input});
   });
@@ -290,7 +299,7 @@ StepOutputs batch_norm_step(const Tensor& u, const OptionalTensor& z, const Opti
                             const Tensor& var, bool by_batch, std::string_view cell, double eps,
                             bool normalises_input) {
   const SummedInputs in(u, z, h, c);
-  return with_types(u, z.value_or(u), cell, [&](auto tag) {
+  return with_types(u.scalar_type(), z.value_or(u), cell, [&](auto tag) {
     using Cell = typename decltype(tag)::type;
     in.check(Cell::kGates);
     const int64_t H = u.size(1) / Cell::kGates;
@@ -308,7 +317,7 @@ StepGradientTensors batch_norm_step_backward(
     const Tensor& vectors, const Tensor& h, const Tensor& c, const Tensor& mean, const Tensor& var,
     bool by_batch, std::string_view cell, double eps, bool normalises_input) {
   const SummedInputs in(u, z, h_before, c_before);
-  return with_types(u, z.value_or(u), cell, [&](auto tag) {
+  return with_types(u.scalar_type(), z.value_or(u), cell, [&](auto tag) {
     using Cell = typename decltype(tag)::type;
     in.check(Cell::kGates);
     check_statistics(mean, var, 1, Cell::kStatistics * u.size(1) / Cell::kGates);
@@ -326,7 +335,7 @@ Gradients batch_norm_recurrence_backward(
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   const Kept kept{u.contiguous(), weight_hh, contiguous(h_0), contiguous(c_0), output, z, c};
   const Incoming incoming(d_output, d_h_n, has_cell(cell) ? d_c_n : std::nullopt, kept, sequences);
-  return with_types(u, weight_hh, cell, [&](auto tag) {
+  return with_types(u.scalar_type(), weight_hh, cell, [&](auto tag) {
     using Cell = typename decltype(tag)::type;
     return backward<Cell>(incoming, kept, vectors.contiguous(), mean, var,
                           {rows_of_steps(batch_sizes), batch_steps, eps, normalises_input},
@@ -334,19 +343,19 @@ Gradients batch_norm_recurrence_backward(
   });
 }
 
-// Of each recurrence what `batch_norm_recurrence` returns, u (N, width) and the vectors. The input
-// term is normalised step by step.
+// Of each recurrence what `batch_norm_recurrence` returns, u (N, width) with `save`, and the
+// vectors. The input term is normalised step by step.
 std::vector<Tensor> batch_norm_recurrences(const Tensors& tensors, const Tensor& batch_sizes,
                                            int64_t sequences, int64_t width, int64_t batch_steps,
                                            std::string_view cell, double eps, bool save) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
-  return forward_of_each(tensors, cell, width, 2,
+  return forward_of_each(tensors, cell, width, 2, save,
                          [&](const OptionalTensor* t, const OptionalTensor* running,
-                             const Tensor& u, const Tensor& vectors) {
-                           return batch_norm_recurrence(u, t[kWeightHh].value(), t[kH0], t[kC0],
-                                                        vectors, batch_sizes, running[0].value(),
-                                                        running[1].value(), sequences, batch_steps,
-                                                        cell, eps, true, save);
+                             const InputTerms& u, const Tensor& vectors) {
+                           return batch_norm_recurrence_of(u, t[kWeightHh].value(), t[kH0], t[kC0],
+                                                           vectors, batch_sizes, running[0].value(),
+                                                           running[1].value(), sequences,
+                                                           batch_steps, cell, eps, true, save);
                          });
 }
 

@@ -25,7 +25,7 @@ def run(
     """Return what `reference.recurrence` returns."""
     dtype = product_dtype(p.weight_hh)
     operands = prepare(p, dtype, by_row=isinstance(first_step, Tensor))
-    u = input_term(x.to(dtype), p, operands)
+    u = input_term(x, p, operands, dtype)
     given = (u, *others(state, operands), layout.batch_sizes)
     if p.ih.statistics is None:
         output, h_n, c_n, *_ = torch.ops.seq2seq.recurrence(
@@ -87,12 +87,22 @@ def tensors_of(x: Tensor, state: State | None, p: CellParameters) -> tuple[Tenso
     dtype = product_dtype(p.weight_hh)
     weights: CellParameters | Operands = p if p.kept is None else prepare(p, dtype)
     return (
-        x.to(dtype),
-        None if p.projected else weights.weight_ih,
+        *input_of(x, p, weights, dtype),
         weights.weight_hh,
         *float_state(state),
         *vector_parts(p),
     )
+
+
+def input_of(
+    x: Tensor, p: CellParameters, weights: CellParameters | Operands, dtype: torch.dtype
+) -> tuple[Tensor, Tensor | None]:
+    """Return x and weight_ih of a recurrence; or rows (N,) of a table, and the table; or u."""
+    if p.table is None:
+        return x.to(dtype), weights.weight_ih
+    if p.table.dtype is dtype and not torch.is_grad_enabled():
+        return x.flatten().long(), p.table
+    return p.u(x).to(dtype), None
 
 
 def saves(tensors: Sequence[Tensor | None]) -> bool:
@@ -100,9 +110,12 @@ def saves(tensors: Sequence[Tensor | None]) -> bool:
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
-def input_term(x: Tensor, p: CellParameters, operands: Operands) -> Tensor:
+def input_term(x: Tensor, p: CellParameters, operands: Operands, dtype: torch.dtype) -> Tensor:
     """Return u = W_ih x (N, G * H), normalised where batch norm does so over the whole sequence."""
-    u = x.contiguous() if p.projected else product_with(operands.weight_ih, x, len(p.weight_ih))
+    if p.table is None:
+        u = product_with(operands.weight_ih, x.to(dtype), len(p.weight_ih))
+    else:
+        u = p.u(x).to(dtype)
     return p.ih(u.float(), 0) if normalised_before(p) else u
 
 

@@ -207,9 +207,13 @@ Tensor weight_gradient(const Tensor& given, const Tensor& x) {
   return c;
 }
 
-Tensor input_term(const Tensor& x, const Tensor& weight_ih, int64_t width) {
+void check_input_term(const Tensor& x, const Tensor& weight_ih, int64_t width) {
   TORCH_CHECK(x.dim() == 2 && is_weight(weight_ih, width, x.size(1)), "expected x (N, I) and a ",
               "weight (", width, ", I), got ", x.sizes(), " and ", weight_ih.sizes());
+}
+
+Tensor input_term(const Tensor& x, const Tensor& weight_ih, int64_t width) {
+  check_input_term(x, weight_ih, width);
   const at::ScalarType type = x.scalar_type();
   if (is_packed(weight_ih)) return Product(weight_ih, width, type, false)(x, type);
   return product(x, weight_ih, type);

@@ -49,7 +49,10 @@ at::Tensor product(const at::Tensor& x, const at::Tensor& weight, at::ScalarType
 // d^T x, float: the gradient of W in y = x W^T, for d = dL/dy (M, V) and x (M, N) of one type.
 at::Tensor weight_gradient(const at::Tensor& d, const at::Tensor& x);
 
-// u = x W_ih^T (N, width), of the type of x, for x (N, I) and W_ih (width, I), packed or not.
+// Checks x (N, I) and W_ih (width, I), packed or not.
+void check_input_term(const at::Tensor& x, const at::Tensor& weight_ih, int64_t width);
+
+// u = x W_ih^T (N, width), of the type of x.
 at::Tensor input_term(const at::Tensor& x, const at::Tensor& weight_ih, int64_t width);
 
 // The gradients of x and of a W_ih that is not packed, where they are wanted, else empty; du is

@@ -22,7 +22,8 @@ using Tensors = c10::List<std::optional<Tensor>>;
 
 // The tensors of a recurrence: x, weight_ih, weight_hh, h_0, c_0; then gains and biases; with batch
 // norm the running mean and var at the end. What is not there is none. Without a weight_ih x is the
-// input term W_ih x itself.
+// input term W_ih x itself; x of type Long are rows of a table of input terms, in weight_ih's
+// place.
 constexpr int64_t kX = 0, kWeightIh = 1, kWeightHh = 2, kH0 = 3, kC0 = 4, kFirstPart = 5;
 
 // Gains and biases of a cell, the parts of its vectors: gain_ih, gain_hh, bias_ih, bias_hh, gain_c,
@@ -84,24 +85,35 @@ std::vector<Tensor> for_recurrences(size_t given, size_t count, const F& run) {
   return found[0];
 }
 
+// The input term of a recurrence, all of it if it is `kept`.
+inline InputTerms input_terms(const OptionalTensor* own, int64_t width, bool kept) {
+  const Tensor& x = own[kX].value();
+  const OptionalTensor& weight_ih = own[kWeightIh];
+  const bool by_place = x.scalar_type() == at::kLong;
+  TORCH_CHECK(!by_place || (weight_ih && !kept), "expected a table, and no backward pass");
+  const InputTerms u = by_place    ? InputTerms::looked_up(*weight_ih, x)
+                       : weight_ih ? InputTerms::products(x, *weight_ih, width, kept)
+                                   : InputTerms(x);
+  TORCH_CHECK(u.width() == width, "expected an input term (N, ", width, "), got [", u.rows(), ", ",
+              u.width(), "]");
+  return u;
+}
+
 // run(tensors, statistics, u, vectors) for each recurrence, which returns what the operator of one
-// recurrence does; after that come u (N, width) and the vectors.
+// recurrence does; after that come u (N, width), as far as it is at hand, and the vectors.
 template <typename F>
 std::vector<Tensor> forward_of_each(const Tensors& tensors, std::string_view cell, int64_t width,
-                                    size_t statistics, const F& run) {
+                                    size_t statistics, bool save, const F& run) {
   const Parts parts = Parts::of(cell);
   const size_t count = kFirstPart + parts.count() + statistics;
   const std::vector<OptionalTensor> all = tensors.vec();
   return for_recurrences(all.size(), count, [&](size_t i) {
     const OptionalTensor* own = all.data() + i * count;
-    const Tensor& x = own[kX].value();
-    const Tensor u = own[kWeightIh] ? input_term(x, *own[kWeightIh], width) : x.contiguous(),
-                 vectors = parts.join(own + kFirstPart, width / parts.gates);
-    TORCH_CHECK(u.dim() == 2 && u.size(1) == width, "expected an input term (N, ", width, "), got ",
-                u.sizes());
+    const InputTerms u = input_terms(own, width, save);
+    const Tensor vectors = parts.join(own + kFirstPart, width / parts.gates);
     auto found = std::apply([](const auto&... t) { return std::vector<Tensor>{t...}; },
                             run(own, own + count - statistics, u, vectors));
-    found.insert(found.end(), {u, vectors});
+    found.insert(found.end(), {u.whole(), vectors});
     return found;
   });
 }

@@ -30,8 +30,9 @@ template <typename P>
 struct Zeros {
   Tensor z, state;
 
-  Zeros(const Tensor& u, int64_t H)
-      : z(at::zeros({u.size(1)}, u.options())), state(at::zeros({H}, at::kFloat)) {}
+  Zeros(int64_t width, int64_t H)
+      : z(at::zeros({width}, c10::CppTypeToScalarType<P>::value)),
+        state(at::zeros({H}, at::kFloat)) {}
 
   Row<P> row(const Step<P, P>& s, int64_t r, int64_t H) const {
     const int64_t width = z.size(0);
@@ -56,14 +57,14 @@ struct ForwardRows {
   Zeros<P> zeros;
   Tensor scratch, moments;
 
-  ForwardRows(const Tensor& u, const Tensor& vectors, double epsilon, bool save)
-      : H(u.size(1) / Cell::kGates),
-        width(u.size(1)),
+  ForwardRows(int64_t rows, int64_t gates, const Tensor& vectors, double epsilon, bool save)
+      : H(gates / Cell::kGates),
+        width(gates),
         eps(epsilon),
         v(vectors.const_data_ptr<float>(), H),
-        zeros(u, H),
+        zeros(width, H),
         scratch(at::empty({at::get_num_threads(), Cell::kForwardScratch * H}, at::kFloat)),
-        moments(at::empty({save ? u.size(0) : 0, 2 * Cell::kMoments}, at::kFloat)) {}
+        moments(at::empty({save ? rows : 0, 2 * Cell::kMoments}, at::kFloat)) {}
 
   C10_NOINLINE void operator()(const Step<P, P>& s) const {
     for_rows(s.rows, H, [&](int64_t r, int64_t thread) {
@@ -94,7 +95,7 @@ struct BackwardRows {
       : H(u.size(1) / Cell::kGates),
         width(u.size(1)),
         v(vectors.const_data_ptr<float>(), H),
-        zeros(u, H),
+        zeros(width, H),
         moments(reinterpret_cast<const Moments*>(kept_moments.const_data_ptr<float>())),
         scratch(at::empty({at::get_num_threads(), (1 + Cell::kBackwardScratch) * H}, at::kFloat)),
         sums(at::zeros({at::get_num_threads(), Cell::kVectors * H}, at::kFloat)) {}
@@ -117,10 +118,10 @@ struct BackwardRows {
 using Outputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 template <typename Cell, typename P>
-Outputs forward(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
+Outputs forward(InputTerms& u, const Tensor& weight_hh, const OptionalTensor& h_0,
                 const OptionalTensor& c_0, const Tensor& vectors, const Settings& settings,
                 bool save) {
-  const ForwardRows<Cell, P> each(u, vectors, settings.eps, save);
+  const ForwardRows<Cell, P> each(u.rows(), u.width(), vectors, settings.eps, save);
   const Forward done = forward_steps<P, P>(u, weight_hh, each.H, h_0, c_0, settings.batch_sizes,
                                            Cell::kHasCell, save, each);
   return {done.output, done.h_n, done.c_n, done.z, done.c, each.moments};
@@ -152,10 +153,11 @@ using StepOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
 template <typename Cell, typename P>
 StepOutputs step_forward(const SummedInputs& in, const Tensor& vectors, double eps, bool save) {
-  const ForwardRows<Cell, P> each(in.u, vectors, eps, save);
-  const NewState now(in.u.size(0), each.H, Cell::kHasCell);
+  const int64_t rows = in.u.size(0);
+  const ForwardRows<Cell, P> each(rows, in.u.size(1), vectors, eps, save);
+  const NewState now(rows, each.H, Cell::kHasCell);
   const Tensor gates =
-      at::empty({save && Cell::kKeepsGates ? in.u.size(0) : 0, each.width}, in.u.options());
+      at::empty({save && Cell::kKeepsGates ? rows : 0, each.width}, in.u.options());
   each(in.step<P, P>(now.h, now.c, gates));
   return {now.h, now.c, gates, each.moments};
 }
@@ -200,35 +202,42 @@ auto with_cell(std::string_view cell, std::string_view norm, const F& run) {
 }
 
 template <typename F>
-auto with_types(const Tensor& u, const Tensor& weight_hh, std::string_view cell,
+auto with_types(at::ScalarType u, const Tensor& weight_hh, std::string_view cell,
                 std::string_view norm, const F& run) {
   check_weight_type(u, weight_hh);
-  if (u.scalar_type() == at::kFloat) return with_cell<float>(cell, norm, run);
-  TORCH_CHECK(u.scalar_type() == at::kBFloat16, "expected products in float or bfloat16, got ",
-              u.scalar_type());
+  if (u == at::kFloat) return with_cell<float>(cell, norm, run);
+  TORCH_CHECK(u == at::kBFloat16, "expected products in float or bfloat16, got ", u);
   return with_cell<BFloat16>(cell, norm, run);
+}
+
+Outputs recurrence_of(InputTerms u, const Tensor& weight_hh, const OptionalTensor& h_0,
+                      const OptionalTensor& c_0, const Tensor& vectors, const Tensor& batch_sizes,
+                      int64_t sequences, std::string_view cell, std::string_view norm, double eps,
+                      bool save) {
+  const at::IntArrayRef rows = rows_of_steps(batch_sizes);
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
+  return with_types(u.type(), weight_hh, cell, norm, [&](auto tag, auto type) {
+    using Cell = typename decltype(tag)::type;
+    check_shapes(u, weight_hh, h_0, c_0, rows, sequences, Cell::kGates);
+    check_vectors(vectors, Cell::kVectors * u.width() / Cell::kGates);
+    return forward<Cell, decltype(type)>(u, weight_hh, contiguous(h_0), contiguous(c_0),
+                                         vectors.contiguous(), {rows, eps}, save);
+  });
 }
 
 Outputs recurrence(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
                    const OptionalTensor& c_0, const Tensor& vectors, const Tensor& batch_sizes,
                    int64_t sequences, std::string_view cell, std::string_view norm, double eps,
                    bool save) {
-  const at::IntArrayRef rows = rows_of_steps(batch_sizes);
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
-  return with_types(u, weight_hh, cell, norm, [&](auto tag, auto type) {
-    using Cell = typename decltype(tag)::type;
-    check_shapes(u, weight_hh, h_0, c_0, rows, sequences, Cell::kGates);
-    check_vectors(vectors, Cell::kVectors * u.size(1) / Cell::kGates);
-    return forward<Cell, decltype(type)>(u.contiguous(), weight_hh, contiguous(h_0),
-                                         contiguous(c_0), vectors.contiguous(), {rows, eps}, save);
-  });
+  return recurrence_of(InputTerms(u), weight_hh, h_0, c_0, vectors, batch_sizes, sequences, cell,
+                       norm, eps, save);
 }
 
 StepOutputs cell_step(const Tensor& u, const OptionalTensor& z, const OptionalTensor& h,
                       const OptionalTensor& c, const Tensor& vectors, std::string_view cell,
                       std::string_view norm, double eps, bool save) {
   const SummedInputs in(u, z, h, c);
-  return with_types(u, z.value_or(u), cell, norm, [&](auto tag, auto type) {
+  return with_types(u.scalar_type(), z.value_or(u), cell, norm, [&](auto tag, auto type) {
     using Cell = typename decltype(tag)::type;
     in.check(Cell::kGates);
     check_vectors(vectors, Cell::kVectors * u.size(1) / Cell::kGates);
@@ -244,7 +253,7 @@ StepGradientTensors cell_step_backward(const OptionalTensor& d_h, const Optional
                                        const Tensor& moments, std::string_view cell,
                                        std::string_view norm) {
   const SummedInputs in(u, z, h_before, c_before);
-  return with_types(u, z.value_or(u), cell, norm, [&](auto tag, auto type) {
+  return with_types(u.scalar_type(), z.value_or(u), cell, norm, [&](auto tag, auto type) {
     using Cell = typename decltype(tag)::type;
     in.check(Cell::kGates);
     check_kept(h, c, moments, u.size(0), Cell::kMoments);
@@ -263,24 +272,24 @@ Gradients recurrence_backward(const OptionalTensor& d_output, const OptionalTens
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   const Kept kept{u.contiguous(), weight_hh, contiguous(h_0), contiguous(c_0), output, z, c};
   const Incoming incoming(d_output, d_h_n, has_cell(cell) ? d_c_n : std::nullopt, kept, sequences);
-  return with_types(u, weight_hh, cell, norm, [&](auto tag, auto type) {
+  return with_types(u.scalar_type(), weight_hh, cell, norm, [&](auto tag, auto type) {
     using Cell = typename decltype(tag)::type;
     return backward<Cell, decltype(type)>(incoming, kept, vectors.contiguous(), moments,
                                           {rows_of_steps(batch_sizes), eps}, weight_grad);
   });
 }
 
-// Of each recurrence what `recurrence` returns, u (N, width) and the vectors.
+// Of each recurrence what `recurrence` returns, u (N, width) with `save`, and the vectors.
 std::vector<Tensor> recurrences(const Tensors& tensors, const Tensor& batch_sizes,
                                 int64_t sequences, int64_t width, std::string_view cell,
                                 std::string_view norm, double eps, bool save) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
-  return forward_of_each(
-      tensors, cell, width, 0,
-      [&](const OptionalTensor* t, const OptionalTensor*, const Tensor& u, const Tensor& vectors) {
-        return recurrence(u, t[kWeightHh].value(), t[kH0], t[kC0], vectors, batch_sizes, sequences,
-                          cell, norm, eps, save);
-      });
+  return forward_of_each(tensors, cell, width, 0, save,
+                         [&](const OptionalTensor* t, const OptionalTensor*, const InputTerms& u,
+                             const Tensor& vectors) {
+                           return recurrence_of(u, t[kWeightHh].value(), t[kH0], t[kC0], vectors,
+                                                batch_sizes, sequences, cell, norm, eps, save);
+                         });
 }
 
 std::vector<Tensor> recurrences_backward(const Tensors& incoming, const Tensors& tensors,

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "elementwise.h"
+#include "input_terms.h"
 #include "products.h"
 
 namespace seq2seq {
@@ -97,17 +98,17 @@ struct Step {
 };
 
 // Checks that an operator's arguments fit together: kernels see pointers alone.
-inline void check_shapes(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
+inline void check_shapes(const InputTerms& u, const Tensor& weight_hh, const OptionalTensor& h_0,
                          const OptionalTensor& c_0, at::IntArrayRef batch_sizes, int64_t sequences,
                          int64_t gates) {
-  const int64_t H = is_packed(weight_hh) ? u.size(1) / gates : weight_hh.size(1);
-  TORCH_CHECK(u.size(1) == gates * H && is_weight(weight_hh, gates * H, H), "expected u (N, ",
-              gates * H, ") and weight_hh (", gates * H, ", ", H, "), got ", u.sizes(), " and ",
-              weight_hh.sizes());
-  TORCH_CHECK(!batch_sizes.empty() && offsets(batch_sizes).back() == u.size(0) &&
+  const int64_t H = is_packed(weight_hh) ? u.width() / gates : weight_hh.size(1);
+  TORCH_CHECK(u.width() == gates * H && is_weight(weight_hh, gates * H, H), "expected u (N, ",
+              gates * H, ") and weight_hh (", gates * H, ", ", H, "), got [", u.rows(), ", ",
+              u.width(), "] and ", weight_hh.sizes());
+  TORCH_CHECK(!batch_sizes.empty() && offsets(batch_sizes).back() == u.rows() &&
                   std::is_sorted(batch_sizes.rbegin(), batch_sizes.rend()) &&
                   batch_sizes.back() > 0,
-              "expected falling batch_sizes that add up to ", u.size(0), ", got ", batch_sizes);
+              "expected falling batch_sizes that add up to ", u.rows(), ", got ", batch_sizes);
   TORCH_CHECK(batch_sizes[0] == sequences, "expected ", batch_sizes[0], " sequences, got ",
               sequences);
   for (const OptionalTensor& state : {h_0, c_0})
@@ -118,11 +119,11 @@ inline void check_shapes(const Tensor& u, const Tensor& weight_hh, const Optiona
 }
 
 // Products are of the type of u.
-inline void check_weight_type(const Tensor& u, const Tensor& weight_hh) {
-  const bool fits = weight_hh.scalar_type() == u.scalar_type() ||
+inline void check_weight_type(at::ScalarType u, const Tensor& weight_hh) {
+  const bool fits = weight_hh.scalar_type() == u ||
                     (weight_hh.scalar_type() == at::kFloat && !is_packed(weight_hh));
   TORCH_CHECK(fits, "expected weight_hh of the type of u or Float, got ", weight_hh.scalar_type(),
-              " and u of type ", u.scalar_type());
+              " and u of type ", u);
 }
 
 inline void check_vectors(const Tensor& vectors, int64_t size) {
@@ -145,14 +146,14 @@ struct Forward {
 
 // Runs `each` on every step in order. c_n is empty for cells without one.
 template <typename U, typename P, typename F>
-Forward forward_steps(const Tensor& u, const Tensor& weight_hh, int64_t H,
-                      const OptionalTensor& h_0, const OptionalTensor& c_0,
-                      at::IntArrayRef batch_sizes, bool has_cell, bool save, const F& each) {
-  const int64_t width = u.size(1), N = u.size(0), B = batch_sizes[0];
-  const auto floats = u.options().dtype(at::kFloat);
+Forward forward_steps(InputTerms& u, const Tensor& weight_hh, int64_t H, const OptionalTensor& h_0,
+                      const OptionalTensor& c_0, at::IntArrayRef batch_sizes, bool has_cell,
+                      bool save, const F& each) {
+  const int64_t width = u.width(), N = u.rows(), B = batch_sizes[0];
+  const at::TensorOptions floats = at::kFloat;
   const at::ScalarType product_type = c10::CppTypeToScalarType<P>::value;
   const Tensor output = at::empty({N, H}, floats);
-  const Tensor z_all = at::empty({save ? N : 0, width}, u.options().dtype(product_type));
+  const Tensor z_all = at::empty({save ? N : 0, width}, floats.dtype(product_type));
   const Tensor c_all = at::empty({!has_cell ? 0 : save ? N : B, H}, floats);
   const Product product(weight_hh, width, product_type, packs(batch_sizes.size(), N));
 
@@ -165,7 +166,7 @@ Forward forward_steps(const Tensor& u, const Tensor& weight_hh, int64_t H,
     const Tensor z = h.defined() ? product(h.slice(0, 0, rows)) : Tensor();
     float* c = has_cell ? c_all.mutable_data_ptr<float>() + (save ? start * H : 0) : nullptr;
     float* h_now = output.mutable_data_ptr<float>() + start * H;
-    each(Step<U, P>{t, start, rows, u.const_data_ptr<U>() + start * width,
+    each(Step<U, P>{t, start, rows, u.of_step<U>(batch_sizes, t, start),
                     z.defined() ? z.const_data_ptr<P>() : nullptr, h_before, c_before, h_now, c,
                     save ? z_all.mutable_data_ptr<P>() + start * width : nullptr});
     h = output.slice(0, start, start + rows);

@@ -38,9 +38,9 @@ class TorchFunctions(FlatWeights):
     backend: str
     _steps: dict[str, Any]
 
-    def torch_serves(self, x: Tensor, layout: Layout, projected: bool) -> bool:
+    def torch_serves(self, x: Tensor, layout: Layout) -> bool:
         """Return whether torch's own function runs this layer over x."""
-        if self.norm.kind is not NormKind.none or self.backend != "auto" or projected:
+        if self.norm.kind is not NormKind.none or self.backend != "auto":
             return False
         if (
             not gpu.is_gpu(x.device)
