@@ -115,7 +115,7 @@ fuzz: $(STAMP)  ## damage COUNT (10000) copies of a run; each command gives an e
 audit:  ## look for known faults of the pinned packages (pip-audit asks pypi.org; in .venv-audit)
 	@$(PYTHON) -m venv .venv-audit
 	@.venv-audit/bin/python -m $(PIP) pip-audit
-	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
+	.venv-audit/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.txt
 
 clean:  ## remove .venv and caches; runs and data stay
 	rm -rf .venv .venv-oldest .venv-audit .venv-lock .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage build dist site

@@ -66,14 +66,12 @@ def recurrences(
 def eager_on_cpu(backend: str, cells: list[CellParameters]) -> bool:
     """Return whether the CPU's kernels take recurrences with their input terms, in eager mode.
 
-    They do not in a loop over steps, which shares products, nor where batch norm normalises the
-    input term of all steps at once.
+    They do not in a loop over steps, which shares products.
     """
     eager = not torch.compiler.is_compiling() and not torch.compiler.is_exporting()
     return (
         eager
         and all(p.steps is None and p.weight_hh.device.type == "cpu" for p in cells)
-        and not any(s.whole_sequence for s in cells[0].statistics())
         and all(fused_serves(backend, p.weight_hh.device, p) for p in cells)
     )
 

@@ -18,6 +18,7 @@ from kernel_cases import (
 )
 from oracles import CELLS, config, parts
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, pad_packed_sequence
 
 from seq2seq.rnn import NormConfig, RecurrentLayers, frozen, stepwise
@@ -215,6 +216,21 @@ def test_the_operator_refuses_another_width() -> None:
         recurrences([rows, None, *others], *settings, False)
     with pytest.raises(RuntimeError, match="rows side by side"):
         recurrences([rows, torch.zeros(32, 4).t(), *others], *settings, False)
+
+
+@needs_compiler
+@torch.no_grad()
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+def test_fake_tensors_have_the_shapes_of_real_ones(norm: str) -> None:
+    def run() -> list[tuple[torch.Size, torch.dtype]]:
+        layer = CELLS["lstm"](INPUTS, HIDDEN, norm=norm, backend="fused").eval()
+        rows = torch.zeros(3, 2, dtype=torch.long)
+        output, state = layer(rows, projected=layer.project(torch.randn(WORDS, INPUTS)))
+        return [(t.shape, t.dtype) for t in (output, *state)]
+
+    real = run()
+    with FakeTensorMode():
+        assert run() == real
 
 
 @needs_compiler

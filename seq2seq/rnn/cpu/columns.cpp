@@ -344,18 +344,19 @@ Gradients batch_norm_recurrence_backward(
 }
 
 // Of each recurrence what `batch_norm_recurrence` returns, u (N, width) with `save`, and the
-// vectors. The input term is normalised step by step.
+// vectors.
 std::vector<Tensor> batch_norm_recurrences(const Tensors& tensors, const Tensor& batch_sizes,
                                            int64_t sequences, int64_t width, int64_t batch_steps,
-                                           std::string_view cell, double eps, bool save) {
+                                           std::string_view cell, double eps, bool normalises_input,
+                                           bool save) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   return forward_of_each(tensors, cell, width, 2, save,
                          [&](const OptionalTensor* t, const OptionalTensor* running,
                              const InputTerms& u, const Tensor& vectors) {
-                           return batch_norm_recurrence_of(u, t[kWeightHh].value(), t[kH0], t[kC0],
-                                                           vectors, batch_sizes, running[0].value(),
-                                                           running[1].value(), sequences,
-                                                           batch_steps, cell, eps, true, save);
+                           return batch_norm_recurrence_of(
+                               u, t[kWeightHh].value(), t[kH0], t[kC0], vectors, batch_sizes,
+                               running[0].value(), running[1].value(), sequences, batch_steps, cell,
+                               eps, normalises_input, save);
                          });
 }
 
@@ -363,15 +364,17 @@ std::vector<Tensor> batch_norm_recurrences_backward(const Tensors& incoming, con
                                                     const std::vector<Tensor>& results,
                                                     const Tensor& batch_sizes, int64_t sequences,
                                                     int64_t batch_steps, std::string_view cell,
-                                                    double eps, const c10::List<bool>& needed) {
+                                                    double eps, bool normalises_input,
+                                                    const c10::List<bool>& needed) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   return backward_of_each(
       incoming, tensors, results, cell, 2, needed,
       [&](const OptionalTensor* d, const OptionalTensor* t, const Tensor* r, bool weight_grad) {
         // r: output, h_n, c_n, z, c, mean, var, u, vectors
-        return batch_norm_recurrence_backward(
-            d[0], d[1], d[2], r[7], t[kWeightHh].value(), t[kH0], t[kC0], r[8], batch_sizes, r[0],
-            r[3], r[4], r[5], r[6], sequences, batch_steps, cell, eps, true, weight_grad);
+        return batch_norm_recurrence_backward(d[0], d[1], d[2], r[7], t[kWeightHh].value(), t[kH0],
+                                              t[kC0], r[8], batch_sizes, r[0], r[3], r[4], r[5],
+                                              r[6], sequences, batch_steps, cell, eps,
+                                              normalises_input, weight_grad);
       });
 }
 
@@ -395,11 +398,11 @@ TORCH_LIBRARY_FRAGMENT(seq2seq, library) {
       "Tensor vectors)");
   library.def(
       "batch_norm_recurrences(Tensor?[] tensors, Tensor batch_sizes, int sequences, int width, int "
-      "batch_steps, str cell, float eps, bool save) -> Tensor[]");
+      "batch_steps, str cell, float eps, bool normalises_input, bool save) -> Tensor[]");
   library.def(
       "batch_norm_recurrences_backward(Tensor?[] incoming, Tensor?[] tensors, Tensor[] results, "
-      "Tensor batch_sizes, int sequences, int batch_steps, str cell, float eps, bool[] needed) -> "
-      "Tensor[]");
+      "Tensor batch_sizes, int sequences, int batch_steps, str cell, float eps, bool "
+      "normalises_input, bool[] needed) -> Tensor[]");
   library.def(
       "batch_norm_step(Tensor u, Tensor? z, Tensor? h, Tensor? c, Tensor vectors, Tensor mean, "
       "Tensor var, bool by_batch, str cell, float eps, bool normalises_input) -> (Tensor h, Tensor "

@@ -10,7 +10,7 @@ from ..packing import Layout, Steps
 from ..precision import product_dtype
 from ..reference import CellParameters, State
 from . import recurrences
-from .operands import Operands, prepare
+from .operands import Operands, prepare, weights
 from .running import places_with_statistics, record_statistics, running_statistics
 from .vectors import cell_of, kernel_of, vector_parts
 
@@ -25,7 +25,7 @@ def run(
     """Return what `reference.recurrence` returns."""
     dtype = product_dtype(p.weight_hh)
     operands = prepare(p, dtype, by_row=isinstance(first_step, Tensor))
-    u = input_term(x, p, operands, dtype)
+    u = input_term(x, p, operands.weight_ih, dtype)
     given = (u, *others(state, operands), layout.batch_sizes)
     if p.ih.statistics is None:
         output, h_n, c_n, *_ = torch.ops.seq2seq.recurrence(
@@ -43,7 +43,6 @@ def run(
             *running_statistics(p, first_step, layout.steps),
             layout.sequences,
             *column_settings(p, layout),
-            not normalised_before(p),
             saves(given),
         )
         record(p, layout, first_step, state, mean, var)
@@ -57,10 +56,7 @@ def run_at_once(
     cells: list[CellParameters],
     first_step: int,
 ) -> list[tuple[Tensor, State]]:
-    """Return what `run` returns for one recurrence, or for two at once, on the CPU in eager mode.
-
-    Batch norm's input term must not be `normalised_before`.
-    """
+    """Return what `run` returns for one recurrence or two at once, on the CPU in eager mode."""
     p = cells[0]
     batch_norm = p.ih.statistics is not None
     name = "batch_norm_recurrences" if batch_norm else "recurrences"
@@ -85,24 +81,25 @@ def run_at_once(
 def tensors_of(x: Tensor, state: State | None, p: CellParameters) -> tuple[Tensor | None, ...]:
     """Return x, weights, state, gains and biases of a recurrence."""
     dtype = product_dtype(p.weight_hh)
-    weights: CellParameters | Operands = p if p.kept is None else prepare(p, dtype)
+    weight_ih, weight_hh = weights(p, dtype)
     return (
-        *input_of(x, p, weights, dtype),
-        weights.weight_hh,
+        *input_of(x, p, weight_ih, dtype),
+        weight_hh,
         *float_state(state),
         *vector_parts(p),
     )
 
 
 def input_of(
-    x: Tensor, p: CellParameters, weights: CellParameters | Operands, dtype: torch.dtype
+    x: Tensor, p: CellParameters, weight_ih: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor | None]:
     """Return x and weight_ih of a recurrence; or rows (N,) of a table, and the table; or u."""
-    if p.table is None:
-        return x.to(dtype), weights.weight_ih
-    if p.table.dtype is dtype and not torch.is_grad_enabled():
-        return x.flatten().long(), p.table
-    return p.u(x).to(dtype), None
+    table = p.table
+    if normalised_before(p) or (
+        table is not None and (table.dtype is not dtype or torch.is_grad_enabled())
+    ):
+        return input_term(x, p, weight_ih, dtype), None
+    return (x.to(dtype), weight_ih) if table is None else (x.flatten().long(), table)
 
 
 def saves(tensors: Sequence[Tensor | None]) -> bool:
@@ -110,10 +107,10 @@ def saves(tensors: Sequence[Tensor | None]) -> bool:
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
-def input_term(x: Tensor, p: CellParameters, operands: Operands, dtype: torch.dtype) -> Tensor:
+def input_term(x: Tensor, p: CellParameters, weight_ih: Tensor, dtype: torch.dtype) -> Tensor:
     """Return u = W_ih x (N, G * H), normalised where batch norm does so over the whole sequence."""
     if p.table is None:
-        u = product_with(operands.weight_ih, x.to(dtype), len(p.weight_ih))
+        u = product_with(weight_ih, x.to(dtype), len(p.weight_ih))
     else:
         u = p.u(x).to(dtype)
     return p.ih(u.float(), 0) if normalised_before(p) else u
@@ -159,12 +156,12 @@ def row_settings(p: CellParameters) -> tuple[str, str, float]:
     return kernel_of(p), p.ih.kind, p.ih.eps
 
 
-def column_settings(p: CellParameters, layout: Layout) -> tuple[int, str, float]:
-    """Return how many steps have statistics of their own; cell and eps."""
+def column_settings(p: CellParameters, layout: Layout) -> tuple[int, str, float, bool]:
+    """Return how many steps have statistics of their own; cell; eps; whether u is normalised."""
     statistics = p.ih.statistics
     assert statistics is not None
     batch_steps = layout.steps_of(statistics.norm.min_rows) if statistics.use_batch else 0
-    return batch_steps, kernel_of(p), p.ih.eps
+    return batch_steps, kernel_of(p), p.ih.eps, not normalised_before(p)
 
 
 def last_state(p: CellParameters, h_n: Tensor, c_n: Tensor) -> State:

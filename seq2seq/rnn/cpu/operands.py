@@ -42,11 +42,14 @@ def prepare(p: CellParameters, dtype: torch.dtype, by_row: bool = False) -> Oper
 
 
 def weights(p: CellParameters, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return W_ih and W_hh for products of a type.
+    """Return W_ih and W_hh for products of a type, packed where they are kept.
 
     The operators round them to the type of what they multiply, the CPU's as they pack them. The
     input term that whole-sequence batch norm returns is float whatever that is.
     """
+    if p.kept is not None:
+        kept = prepare(p, dtype)
+        return kept.weight_ih, kept.weight_hh
     float_term = p.ih.statistics is not None and p.ih.statistics.whole_sequence
     return p.weight_ih, p.weight_hh.to(dtype) if float_term else p.weight_hh
 

@@ -224,12 +224,13 @@ def shapes_of_each(
     count = WEIGHTS + len(PLACES[cell]) + 2 * with_statistics
     found: list[Tensor] = []
     for i in range(0, len(tensors), count):
-        x, _, weight_hh, h_0, c_0, *others = tensors[i : i + count]
-        u = x.new_empty(x.size(0), width)
+        x, weight_ih, weight_hh, h_0, c_0, *others = tensors[i : i + count]
+        typed = x if x.is_floating_point() else weight_ih  # x may be rows of a table
+        u = typed.new_empty(x.size(0), width)
         vectors = u.new_empty(sum(LENGTHS[cell]) * weight_hh.size(1), dtype=torch.float32)
         operands = [u, weight_hh, h_0, c_0, vectors, batch_sizes, sequences, *settings]
         if with_statistics:
-            operands[6:6], operands[-1:-1] = others[-2:], [True]
+            operands[6:6] = others[-2:]
         found += [*shapes_of_one(*operands), u, vectors]
     return found
 

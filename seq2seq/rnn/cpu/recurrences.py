@@ -128,7 +128,7 @@ def _differentiable_gradients(
         parts, statistics = others[:count], others[count:]
         u = x if weight_ih is None else torch.ops.seq2seq.projection(x, weight_ih)
         operands = u, weight_hh, h_0, c_0, joined(parts, call.cell, weight_hh)
-        settings = call.layout.sequences, *call.settings, *[True] * bool(statistics)
+        settings = call.layout.sequences, *call.settings
         du, *rest, dvectors = differentiable(
             call.name.removesuffix("s"),
             d,
