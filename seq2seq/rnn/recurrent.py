@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .backends import fused_serves, recurrences
 from .checks import check_sizes
-from .config import NormConfig, NormKind
+from .config import NormConfig
 from .cpu.one_step import cell_steps
 from .cpu.step_loops import shares
 from .packing import Layout, Steps
@@ -73,8 +73,6 @@ class RecurrentModule(RecurrentParameters):
         updated.
         """
         cells = [self.cell_parameters(s, table) for s, table in zip(suffixes, tables, strict=True)]
-        if self._starts_at_zero(layout):
-            states = [self._zeros(layout) if state is None else state for state in states]
         if self.norm.sync and isinstance(first_step, int) and self.trains_statistics():
             layout = self._shared(layout, first_step, cells)
         if layout.sequences:
@@ -106,19 +104,6 @@ class RecurrentModule(RecurrentParameters):
         states = [s for _, s in unroll(x.flatten(0, -2), layout, state, p, first_step)]
         output = torch.cat([s[0] for s in states])
         return output.view(*x.shape[:-1], self.hidden_size), states[-1]
-
-    def _zeros(self, layout: Layout) -> State:
-        """Return a state of zeros."""
-        zeros = self._example().new_zeros(layout.sequences, self.hidden_size)
-        return (zeros,) * len(self.state_names)
-
-    def _starts_at_zero(self, layout: Layout) -> bool:
-        """Return whether a missing state is replaced by zeros.
-
-        In a single step of training the gradient of weight_hh is then 0 and not None, as in torch.
-        """
-        eager = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        return eager and layout.steps == 1 and self.norm.kind is NormKind.none
 
     def _example(self) -> Tensor:
         """Return some parameter: all have its type and device."""

@@ -84,6 +84,11 @@ class CellParameters:
         """Whether batch norm's statistics are over the rows of several processes."""
         return self.ih.statistics is not None and self.ih.statistics.shared is not None
 
+    @property
+    def whole_sequence(self) -> bool:
+        """Whether batch norm normalises the input term over the rows of all steps at once."""
+        return self.ih.statistics is not None and self.ih.statistics.whole_sequence
+
     def statistics(self) -> list[BatchStatistics]:
         """Return batch norm's statistics of the input term, the recurrent term and the cell."""
         return [t.statistics for t in (self.ih, self.hh, self.c) if t.statistics is not None]

@@ -119,5 +119,5 @@ def test_the_backward_operators_themselves_have_no_derivatives() -> None:
     layer = small()
     du, x = torch.randn(2, 32, requires_grad=True), torch.randn(2, 3)
     found, _ = torch.ops.seq2seq.projection_backward(du, x, layer.weight_ih_l0, True, True)
-    with pytest.raises(RuntimeError, match=r"no second derivatives: .* backend='reference'"):
+    with pytest.raises(RuntimeError, match="differentiate through the layer"):
         found.sum().backward()

@@ -12,6 +12,7 @@ from ..reference import CellParameters, State
 from . import recurrences
 from .operands import Operands, prepare, weights
 from .running import places_with_statistics, record_statistics, running_statistics
+from .sequence_norm import sequence_norm
 from .vectors import cell_of, kernel_of, vector_parts
 
 
@@ -33,7 +34,7 @@ def run(
         )
     elif isinstance(first_step, Tensor):
         places = layout.time_steps(first_step).clamp(max=places_with_statistics(p) - 1)
-        settings = (layout.sequences, kernel_of(p), p.ih.eps, not normalised_before(p))
+        settings = (layout.sequences, kernel_of(p), p.ih.eps, not p.whole_sequence)
         output, h_n, c_n = torch.ops.seq2seq.batch_norm_inference(
             *given, *operands.statistics, places, *settings
         )
@@ -95,7 +96,7 @@ def input_of(
 ) -> tuple[Tensor, Tensor | None]:
     """Return x and weight_ih of a recurrence; or rows (N,) of a table, and the table; or u."""
     table = p.table
-    if normalised_before(p) or (
+    if p.whole_sequence or (
         table is not None and (table.dtype is not dtype or torch.is_grad_enabled())
     ):
         return input_term(x, p, weight_ih, dtype), None
@@ -113,7 +114,10 @@ def input_term(x: Tensor, p: CellParameters, weight_ih: Tensor, dtype: torch.dty
         u = product_with(weight_ih, x.to(dtype), len(p.weight_ih))
     else:
         u = p.u(x).to(dtype)
-    return p.ih(u.float(), 0) if normalised_before(p) else u
+    if not p.whole_sequence:
+        return u
+    eager = not torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+    return sequence_norm(u, p.ih) if eager and not u.is_cuda else p.ih(u.float(), 0)
 
 
 def product_with(weight: Tensor, x: Tensor, width: int) -> Tensor:
@@ -130,12 +134,7 @@ def product_with(weight: Tensor, x: Tensor, width: int) -> Tensor:
 def project(x: Tensor, p: CellParameters) -> Tensor:
     """Return W_ih x (N, G * H) of inputs (N, I), in the type of products."""
     dtype = product_dtype(p.weight_hh)
-    return product_with(prepare(p, dtype).weight_ih, x.to(dtype), len(p.weight_ih))
-
-
-def normalised_before(p: CellParameters) -> bool:
-    """Return whether batch norm normalises the input term over the whole sequence at once."""
-    return p.ih.statistics is not None and p.ih.statistics.whole_sequence
+    return product_with(weights(p, dtype)[0], x.to(dtype), len(p.weight_ih))
 
 
 def others(
@@ -161,7 +160,7 @@ def column_settings(p: CellParameters, layout: Layout) -> tuple[int, str, float,
     statistics = p.ih.statistics
     assert statistics is not None
     batch_steps = layout.steps_of(statistics.norm.min_rows) if statistics.use_batch else 0
-    return batch_steps, kernel_of(p), p.ih.eps, not normalised_before(p)
+    return batch_steps, kernel_of(p), p.ih.eps, not p.whole_sequence
 
 
 def last_state(p: CellParameters, h_n: Tensor, c_n: Tensor) -> State:

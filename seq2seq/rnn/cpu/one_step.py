@@ -62,12 +62,11 @@ def _batch_norm(
     u, *others = tensors
     assert u is not None
     assert p.ih.statistics is not None
-    whole = p.ih.statistics.whole_sequence
     by_batch = p.ih.statistics.by_batch(len(u))
-    if whole:
+    if p.whole_sequence:
         u = p.ih(u.float(), 0)
     statistics = running_statistics(p, first_step, 1)
-    settings = (by_batch, kernel_of(p), p.ih.eps, not whole)
+    settings = (by_batch, kernel_of(p), p.ih.eps, not p.whole_sequence)
     h, c, mean, var = _Step.apply(  # type: ignore[no-untyped-call]
         u, *others, "batch_norm_step", (*statistics, *settings), settings
     )

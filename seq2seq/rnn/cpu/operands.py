@@ -50,8 +50,7 @@ def weights(p: CellParameters, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     if p.kept is not None:
         kept = prepare(p, dtype)
         return kept.weight_ih, kept.weight_hh
-    float_term = p.ih.statistics is not None and p.ih.statistics.whole_sequence
-    return p.weight_ih, p.weight_hh.to(dtype) if float_term else p.weight_hh
+    return p.weight_ih, p.weight_hh.to(dtype) if p.whole_sequence else p.weight_hh
 
 
 def packed_operands(p: CellParameters, dtype: torch.dtype) -> Operands:

@@ -61,8 +61,7 @@ def vector_parts(p: CellParameters) -> tuple[Tensor | None, ...]:
     bias_ih is among that where the input term is normalised before the recurrence, over the whole
     sequence.
     """
-    with_input = p.ih.statistics is None or not p.ih.statistics.whole_sequence
-    bias_ih = p.ih.bias if with_input else None
+    bias_ih = None if p.whole_sequence else p.ih.bias
     if p.cell == "rnn" and p.hh.gain is None:
         return p.ih.gain, bias_ih, p.hh.bias
     parts = p.ih.gain, p.hh.gain, bias_ih, p.hh.bias

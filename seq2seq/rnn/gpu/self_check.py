@@ -37,7 +37,6 @@ from torch import Tensor, nn
 
 from .. import fused, reference
 from ..config import NormConfig, NormKind
-from ..cpu.launch import normalised_before
 from ..cpu.vectors import kernel_of
 from ..normalization import Term
 from ..packing import Layout
@@ -110,7 +109,7 @@ def failure(p: CellParameters) -> str | None:
         p.ih.eps,
         p.weight_hh.size(1),
         product_dtype(p.weight_hh),
-        not normalised_before(p),
+        not p.whole_sequence,
         torch.is_grad_enabled(),
     )
     tracing = torch.compiler.is_compiling()
