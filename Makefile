@@ -106,7 +106,8 @@ bench: $(STAMP)  ## measure speed, compared with torch.nn
 
 sanitize: $(STAMP)  ## the fused kernels' tests with gcc's AddressSanitizer and UndefinedBehaviorSanitizer compiled in
 	CXX='g++ $(SANITIZERS)' LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
-		$(BIN)/python -m pytest -n 0 tests/rnn/test_fused*.py tests/rnn/test_products.py tests/rnn/test_step_loops.py \
+		$(BIN)/python -m pytest -n 0 tests/rnn/test_fused*.py tests/rnn/test_recurrences.py tests/rnn/test_parts.py tests/rnn/test_projected.py \
+		tests/rnn/test_products.py tests/rnn/test_step_loops.py \
 		tests/model/test_kernels.py tests/model/test_next_words.py tests/model/test_loss.py tests/model/test_input_feeding.py tests/translation/test_shortlisted_search.py -k 'not two_processes'
 
 fuzz: $(STAMP)  ## damage COUNT (10000) copies of a run; each command gives an error or a right result (docs/reliability.md)

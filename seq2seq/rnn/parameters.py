@@ -259,7 +259,7 @@ class RecurrentParameters(Freezable, Stepwise):
         )
 
     def _checked_steps(self, first_step: Steps, steps: int, batch: int) -> Steps:
-        """Return first_step, checked for so many steps and sequences; 0 where it has no effect."""
+        """Return first_step, checked; 0 for numbers (B,) that have no effect."""
         norm = self.norm
         keeps = norm.kind is NormKind.batch and norm.statistics is not Statistics.shared
         if isinstance(first_step, Tensor):
@@ -290,13 +290,15 @@ def last_place(steps_seen: Tensor, places: int) -> int | Tensor:
 
 
 def check_first_step(steps: Tensor, batch: int) -> None:
-    """Raise ValueError unless these are time steps (B,)."""
+    """Raise ValueError unless these are time steps (B,). A GPU is not waited for, to see them."""
     if steps.shape != (batch,) or steps.dtype not in (torch.int32, torch.int64):
         raise ValueError(
             f"first_step is {steps.dtype} of shape {tuple(steps.shape)}: expected an int, or whole"
             f" numbers of shape {(batch,)}, one for each sequence"
         )
-    if not torch.compiler.is_compiling() and batch and (lowest := int(steps.min())) < 0:
+    if torch.compiler.is_compiling() or steps.device.type != "cpu" or not batch:
+        return
+    if (lowest := int(steps.min())) < 0:
         raise ValueError(f"first_step has {lowest}: expected time steps, 0 or later")
 
 

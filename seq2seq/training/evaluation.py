@@ -1,5 +1,7 @@
 """Loss and BLEU of a model, its final weights, and the numbers at the end of a run."""
 
+import math
+import sys
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from itertools import islice
@@ -65,7 +67,8 @@ def teacher_forced_loss(
         lengths = (dataset.src_lengths, dataset.tgt_lengths)
         sampler = BatchSampler(*lengths, batch_tokens=EVALUATION_TOKENS, shuffle=False)
     with batch_statistics(model) if by_batch else nullcontext():
-        return mean_nll(model, dataset.batches(sampler), config, device)
+        r_drop = config.trainer.r_drop if by_batch else 0.0  # so many rows as in training
+        return mean_nll(model, dataset.batches(sampler), config, device, r_drop)
 
 
 def validation_bleu(
@@ -96,8 +99,9 @@ def recalibrate(
 ) -> None:
     """Set batch norm's stored statistics to those of the present weights over training data.
 
-    One teacher-forced pass over at most `recalibrate_batches` batches. They stay as they are where
-    all of these are smaller than norm.min_rows. Leaves the model in eval mode.
+    One teacher-forced pass over at most `recalibrate_batches` batches, each as many rows as in
+    training. They stay as they are where all of these are smaller than norm.min_rows. Leaves the
+    model in eval mode.
     """
     sampler = training_batches(dataset, config)
     model.eval()
@@ -107,7 +111,7 @@ def recalibrate(
         autocast(device, config.trainer.precision),
     ):
         for batch in islice(dataset.batches(sampler), config.trainer.recalibrate_batches):
-            model(*batch.to(device).inputs)
+            model(*batch.to(device).inputs, r_drop=config.trainer.r_drop)
 
 
 def use_best(
@@ -180,22 +184,24 @@ def validation_standing(
     valid = prepared.split("valid")
     loss = teacher_forced_loss(model, valid, config, device)
     if config.trainer.best_metric is Metric.loss:
-        return [-loss]
+        return standing_of(None, loss, config)
     scores, _ = validation_bleu(model, prepared, valid, config)
     return standing_of(scores, loss, config)
 
 
-def standing_of(scores: Scores, loss: float, config: Config) -> list[float]:
+def standing_of(scores: Scores | None, loss: float, config: Config) -> list[float]:
     """Return what decides which of two models is better: compare the lists, higher is better.
 
     Best checkpoint, patience, plateau and averaging all use this order. The first number is BLEU;
     where it is equal, chrF decides, then the negated loss. A BLEU of smoothing alone, without one
     right sequence of four tokens, counts as 0: untrained models have one of 0.03 by chance. With
-    `trainer.best_metric=loss` the negated loss decides alone.
+    `trainer.best_metric=loss` the negated loss decides alone. A loss that is not finite is the
+    worst: as NaN it would never be beaten.
     """
-    if config.trainer.best_metric is Metric.loss:
-        return [-loss]
-    return [0.0 if scores.is_smoothing else scores.bleu, scores.chrf, -loss]
+    negated = -loss if math.isfinite(loss) else -sys.float_info.max
+    if scores is None or config.trainer.best_metric is Metric.loss:
+        return [negated]
+    return [0.0 if scores.is_smoothing else scores.bleu, scores.chrf, negated]
 
 
 def score_remarks(config: Config, valid: ParallelDataset) -> dict[str, str]:

@@ -108,7 +108,7 @@ def fit(state: TrainingState, logbook: Logbook) -> None:
                 stop(number, progress.update, state.run.resume_command())
         if progress.best is None:
             validate(state, logbook)
-        save(state, logbook)
+            save(state, logbook)
     # A signal during the last validation or save stops the run before its scores.
     if number := stop_requested(state, received):
         stop(number, progress.update, state.run.resume_command())

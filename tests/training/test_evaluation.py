@@ -10,7 +10,7 @@ from conftest import TrainHere, final_results
 from torch import Tensor
 
 from seq2seq import __version__
-from seq2seq.config import Config
+from seq2seq.config import Config, Metric
 from seq2seq.data.batches import BatchSampler
 from seq2seq.data.dataset import ParallelDataset, Prepared
 from seq2seq.data.preparation import prepare
@@ -23,6 +23,7 @@ from seq2seq.runs.folder import Run
 from seq2seq.training.commit import code_commit
 from seq2seq.training.evaluation import (
     recalibrate,
+    standing_of,
     teacher_forced_loss,
     training_batches,
     validation_bleu,
@@ -180,6 +181,40 @@ def test_recalibration_changes_nothing_where_no_batch_has_enough_rows(finished: 
     assert not model.training
     changed = [n for n, value in model.state_dict().items() if not torch.equal(before[n], value)]
     assert changed == []
+
+
+@pytest.mark.parametrize("kind", list(Statistics))
+def test_recalibration_has_the_rows_of_training(kind: Statistics, finished: Run) -> None:
+    """With R-Drop each sentence counts twice: 6 of them are the 12 rows that min_rows asks for."""
+    config, prepared, _ = opened(finished)
+    norm = NormConfig(NormKind.batch, statistics=kind, min_rows=12)
+    config = replace(config, norm=norm, data=replace(config.data, batch_sentences=6))
+    twice = replace(config, trainer=replace(config.trainer, r_drop=1.0))
+    torch.manual_seed(0)
+    model, train_set = build_translator(config, prepared.tokenizers).eval(), prepared.split("train")
+    recurrent = "encoder.layers.0.running_mean_hh_l0"
+    stored = teacher_forced_loss(model, train_set, config, CPU)
+    alone, both = (
+        teacher_forced_loss(model, train_set, c, CPU, by_batch=True) for c in (config, twice)
+    )
+    if kind is not Statistics.sequence_input:  # which has enough rows in all steps together
+        assert alone == pytest.approx(stored, rel=1e-6)
+    assert both != pytest.approx(alone, rel=1e-6)
+    recalibrate(model, train_set, config, CPU)
+    assert not model.state_dict()[recurrent].any()
+    recalibrate(model, train_set, twice, CPU)
+    assert model.state_dict()[recurrent].any()
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("metric", list(Metric))
+def test_a_loss_that_is_not_finite_is_the_worst(loss: float, metric: Metric) -> None:
+    config = replace(Config(), trainer=replace(Config().trainer, best_metric=metric))
+    scores = score(["a b c d e"], ["a b c d e"], "13a")
+    worst, bad = (standing_of(scores, x, config) for x in (loss, 1e30))
+    assert worst < bad
+    assert not worst > bad
+    assert json.loads(json.dumps(worst, allow_nan=False)) == worst
 
 
 @pytest.mark.parametrize("kind", list(Statistics))
