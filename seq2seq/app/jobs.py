@@ -50,7 +50,7 @@ def open_job(folders: Sequence[str], options: argparse.Namespace) -> "Session":
 
     tqdm.set_lock(RLock())  # its own would be left behind by a process that is killed
     session = open_ensemble(folders, options)
-    if next(session.model.parameters()).device.type != "cpu":
+    if session.model.device.type != "cpu":
         raise ValueError(f"--jobs {options.jobs}: {SHARED}")
     divide_threads(options.jobs)
     return session

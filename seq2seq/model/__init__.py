@@ -1,6 +1,6 @@
 """The translator, bottom-up: packing, attention, encoder, decoder, translator.
 
-Everything but attention works on packed rows, so that padding costs nothing.
+Everything works on packed rows, so that padding costs nothing; attention does with the kernels.
 """
 
 from .decoder import DecoderState

@@ -30,7 +30,7 @@ class Linear(nn.Linear, Freezable, Stepwise):
         self.backend = backend
 
     def forward(self, input: Tensor) -> Tensor:
-        """Return x W^T + b (..., out) of x (..., in); in float within `frozen`."""
+        """Return x W^T + b (..., out) of x (..., in): in the products' type, in `frozen` float."""
         if self.steps is not None:
             return self.steps(input)
         dtype = product_dtype(self.weight)

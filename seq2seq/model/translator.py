@@ -109,6 +109,11 @@ class Translator(nn.Module):
             for embedding in (self.src_embedding, self.tgt_embedding):
                 embedding.weight[self.vocabulary.pad_id].zero_()
 
+    @property
+    def device(self) -> torch.device:
+        """That of the weights."""
+        return self.output.weight.device
+
     def load_kernels(self) -> None:
         """Compile or load the fused kernels now, where the first forward pass would do so.
 

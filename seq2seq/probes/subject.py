@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..config import Config
-from ..data.batches import Batch, pad
+from ..data.batches import Batch, as_batch
 from ..data.corpora import read_split, splits
 from ..data.dataset import Prepared
 from ..data.tokenizer import Tokenizer
@@ -58,13 +58,9 @@ class Subject:
     def batch(self, src: Sequence[str], tgt: Sequence[str]) -> Batch:
         """Return these pairs of text as one batch."""
         tokenizers = self.prepared.tokenizers
-        src_ids, src_lengths = pad(
-            [np.array(tokenizers.source.encode(line), dtype=np.int64) for line in src]
-        )
-        tgt_ids, tgt_lengths = pad(
-            [np.array(tokenizers.target.encode(line), dtype=np.int64) for line in tgt]
-        )
-        return Batch(src_ids, src_lengths, tgt_ids, tgt_lengths, torch.arange(len(src)))
+        source = [np.array(tokenizers.source.encode(line), np.int64) for line in src]
+        target = [np.array(tokenizers.target.encode(line), np.int64) for line in tgt]
+        return as_batch(source, target, np.arange(len(src)))
 
     def batches(self, split: str, sentences: int, most: int) -> list[Batch]:
         """Return at most `most` batches of `sentences` pairs, from the start of a split."""

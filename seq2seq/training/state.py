@@ -162,7 +162,7 @@ class TrainingState:
         return min(self.part_done(trainer), 1.0)
 
     def part_done(self, trainer: TrainerConfig | None = None) -> float:
-        """Return the same, above 1 where the training has gone beyond a limit."""
+        """Return the finished part of the training, above 1 where it has gone beyond a limit."""
         trainer, sampler, parts = trainer or self.config.trainer, self.sampler, [0.0]
         if trainer.max_updates is not None:
             parts.append(self.progress.update / trainer.max_updates)

@@ -45,11 +45,6 @@ class Task:
         self.lengths = np.array([len(s) + 1 for s in self.sentences])
 
     @property
-    def device(self) -> torch.device:
-        """That of the model."""
-        return next(self.model.parameters()).device
-
-    @property
     def has_rules(self) -> bool:
         """Whether min_length or no_repeat_ngram is set."""
         return self.config.min_length > 0 or self.config.no_repeat_ngram > 0
@@ -76,7 +71,7 @@ class Active:
 
     def __init__(self, task: Task) -> None:
         """Start without sentences."""
-        self.task, self.device = task, task.device
+        self.task, self.device = task, task.model.device
         self.beams = Beams(task.config, task.n_best, task.draws is not None)
         self.history = History()
         self.memory: Any = None  # of the sentences, in the order of the beams

@@ -19,7 +19,7 @@ def attention_map(
     The pieces end in eos. None if the model has no attention, or if T * S > MOST_WEIGHTS.
     """
     eos = model.vocabulary.eos_id
-    device = next(model.parameters()).device
+    device = model.device
     src_ids, tgt_ids = [*tokenizers.source.encode(src), eos], [*tokenizers.target.encode(tgt), eos]
     if len(src_ids) * len(tgt_ids) > MOST_WEIGHTS:
         return None

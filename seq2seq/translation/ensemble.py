@@ -58,6 +58,7 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
         self.translators = list(members)
         self.vocabulary, self.backend = members[0].vocabulary, members[0].backend
+        self.device = members[0].device
         sizes = {(m.vocabulary.src_size, m.vocabulary.tgt_size) for m in members}
         if len(sizes) > 1:
             raise ValueError(f"an ensemble of vocabularies of {sorted(sizes)} pieces: expected one")

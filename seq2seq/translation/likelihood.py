@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..config import Config, Precision
-from ..data.batches import Batch, BatchSampler, pad
+from ..data.batches import Batch, BatchSampler, as_batch
 from ..data.tokenizer import Tokenizers
 from ..device import autocast
 from ..model import Translator
@@ -78,7 +78,7 @@ def likelihoods(
     Every line counts, an empty one too. The model has to be in eval mode.
     """
     model.load_kernels()
-    device = next(model.parameters()).device
+    device = model.device
     src = [tokenizers.source.encode(line) for line in source]
     tgt = [tokenizers.target.encode(line) for line in target]
     found = dict[int, float]()
@@ -97,5 +97,5 @@ def _batches(
     src_lengths, tgt_lengths = (np.array([len(ids) + 1 for ids in side]) for side in (src, tgt))
     sampler = BatchSampler(src_lengths, tgt_lengths, batch_sentences=batch_sentences, shuffle=False)
     for indices in sampler:
-        sides = [pad([np.array(side[i], np.int64) for i in indices]) for side in (src, tgt)]
-        yield Batch(*sides[0], *sides[1], torch.from_numpy(indices))
+        source, target = ([np.array(ids[i], np.int64) for i in indices] for ids in (src, tgt))
+        yield as_batch(source, target, indices)

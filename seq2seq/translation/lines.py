@@ -85,7 +85,7 @@ class Session:
             first,
             self.shortlist,
         )
-        device = next(self.model.parameters()).device
+        device = self.model.device
         said = other_work.remark(device, "translation", "--threads 1")
         if said and self.remark is not None:
             self.remark(said)
@@ -128,7 +128,7 @@ def translate_lines(
     wants_attention = attention or config.replace_unk
     sentences = [tokenizers.source.encode(line) for line in lines]
     translations: list[list[Translation]] = [[] for _ in lines]
-    device = next(model.parameters()).device
+    device = model.device
     with autocast(device, precision), translating_bar(len(lines), progress) as bar:
         for i, hypotheses in search_in_batches(
             model, sentences, config, n_best, wants_attention, sampling, first, shortlist

@@ -67,7 +67,7 @@ class Search:
         model, lengths = self.task.model, self.task.lengths[chosen]
         ids = model.vocabulary
         rows = [torch.tensor([*self.task.sentences[i], ids.eos_id]) for i in chosen]
-        src = pad_sequence(rows, batch_first=True, padding_value=ids.pad_id).to(self.task.device)
+        src = pad_sequence(rows, batch_first=True, padding_value=ids.pad_id).to(model.device)
         self.begun.begin(chosen, *model.encode(src, torch.from_numpy(lengths)))
         yield from self.begun.step()
 

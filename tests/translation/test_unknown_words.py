@@ -39,6 +39,8 @@ Finds = Callable[..., str]
 class Pointing(torch.nn.Module):
     """A model that is never called: the test replaces the search."""
 
+    device = torch.device("cpu")
+
     def __init__(self) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
