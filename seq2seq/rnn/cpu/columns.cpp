@@ -15,6 +15,15 @@
 namespace seq2seq {
 namespace {
 
+template <typename F>
+void for_blocks(int64_t rows, int64_t hidden, const F& each) {
+  const int64_t blocks = (hidden + kWidth - 1) / kWidth;
+  const int64_t grain = std::max<int64_t>(1, kThreadElements / (rows * kWidth));
+  at::parallel_for(0, blocks, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) each(b * kWidth, std::min(kWidth, hidden - b * kWidth));
+  });
+}
+
 struct Settings {
   at::IntArrayRef batch_sizes;
   int64_t batch_steps;  // number of first steps that are normalised by their own statistics

@@ -8,16 +8,6 @@ namespace seq2seq {
 
 constexpr int64_t kWidth = 64;
 
-// Calls each(first, width) for blocks of the features, shared by threads.
-template <typename F>
-void for_blocks(int64_t rows, int64_t hidden, const F& each) {
-  const int64_t blocks = (hidden + kWidth - 1) / kWidth;
-  const int64_t grain = std::max<int64_t>(1, kThreadElements / (rows * kWidth));
-  at::parallel_for(0, blocks, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) each(b * kWidth, std::min(kWidth, hidden - b * kWidth));
-  });
-}
-
 // What is the same at every step. `V` are the cell's vectors.
 template <typename V>
 struct ColumnLayer : V {

@@ -12,7 +12,6 @@ from ..reference import CellParameters, State
 from . import recurrences
 from .operands import Operands, prepare, weights
 from .running import places_with_statistics, record_statistics, running_statistics
-from .sequence_norm import sequence_norm
 from .vectors import cell_of, kernel_of, vector_parts
 
 
@@ -114,10 +113,7 @@ def input_term(x: Tensor, p: CellParameters, weight_ih: Tensor, dtype: torch.dty
         u = product_with(weight_ih, x.to(dtype), len(p.weight_ih))
     else:
         u = p.u(x).to(dtype)
-    if not p.whole_sequence:
-        return u
-    eager = not torch.compiler.is_compiling() and not torch.compiler.is_exporting()
-    return sequence_norm(u, p.ih) if eager and not u.is_cuda else p.ih(u.float(), 0)
+    return p.ih(u.float(), 0) if p.whole_sequence else u
 
 
 def product_with(weight: Tensor, x: Tensor, width: int) -> Tensor:

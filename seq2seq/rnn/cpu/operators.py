@@ -57,11 +57,6 @@ def load() -> str | None:
         torch.library.register_fake(f"seq2seq::{name}s", functools.partial(shapes_of_each, shapes))
         torch.library.register_fake(f"seq2seq::{name}s_backward", backward_shapes_of_each)
     torch.library.register_fake("seq2seq::batch_norm_inference", inference_shapes)
-    torch.library.register_fake("seq2seq::sequence_norm", shapes_of_sequence_norm)
-    torch.library.register_fake(
-        "seq2seq::sequence_norm_backward",
-        lambda d_y, u, gain, *_: tuple(torch.empty_like(t) for t in (u, gain, gain)),
-    )
     torch.library.register_fake("seq2seq::running_statistics", shapes_of_statistics)
     torch.library.register_fake("seq2seq::average_statistics", lambda *_: None)
     torch.library.register_fake(
@@ -176,14 +171,6 @@ def shapes(
         u.new_empty(kept, u.size(1), dtype=products),
         vectors.new_empty(kept if has_cell else 0, hidden),
     )
-
-
-def shapes_of_sequence_norm(
-    u: Tensor, gain: Tensor, bias: Any, mean: Any, *_: Any
-) -> tuple[Tensor, ...]:
-    """Return empty outputs of seq2seq::sequence_norm."""
-    features = gain.size(0) if mean is None else 0
-    return torch.empty_like(u, dtype=gain.dtype), *(gain.new_empty(features) for _ in range(2))
 
 
 def shapes_of_statistics(

@@ -5,7 +5,6 @@ operator's arguments, by the loop of `reference.py`.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,20 +42,10 @@ def gradients(
         state = tuple(s for s in (h_0, c_0) if s is not None) or None
         output, last = collected(unroll_inputs(u.float(), layout, state, p), layout)
     pairs = [(r, d) for r, d in zip((output, *last), upstream, strict=False) if d is not None]
-    outputs, weights = zip(*pairs, strict=True)
-    return gradients_of(outputs, tensors, weights)
-
-
-def gradients_of(
-    outputs: Any, tensors: Sequence[Tensor | None], upstream: Any
-) -> list[Tensor | None]:
-    """Return the gradients of tensors, which have gradients themselves; None where none is asked.
-
-    outputs and their gradients, upstream: a tensor each, or several.
-    """
     wanted = [t for t in tensors if t is not None and t.requires_grad]
+    outputs, weights = zip(*pairs, strict=True)
     found = iter(
-        torch.autograd.grad(outputs, wanted, upstream, create_graph=True, allow_unused=True)
+        torch.autograd.grad(outputs, wanted, weights, create_graph=True, allow_unused=True)
     )
     return [next(found) if t is not None and t.requires_grad else None for t in tensors]
 
