@@ -73,25 +73,27 @@ def direction(gates: int, size: Size, backward: bool) -> Run:
         )
     )
 
+    own = load_kernels() and packs(torch.float32)
+
     def run() -> None:
-        all_steps(x, weight_ih)
-        each_step(h, weight_hh, steps)
+        all_steps(x, weight_ih, own)
+        each_step(h, weight_hh, steps, own)
         if backward:
-            each_step(d_step, weight_hh.t().contiguous(), steps)
-            gradient(d, output), gradient(d, x), all_steps(d, weight_ih.t())
+            each_step(d_step, weight_hh.t().contiguous(), steps, own)
+            gradient(d, output, own), gradient(d, x, own), all_steps(d, weight_ih.t(), own)
 
     return run
 
 
-def all_steps(x: Tensor, weight: Tensor) -> Tensor:
-    """Return x W^T of the rows of all steps."""
-    y: Tensor = torch.ops.seq2seq.projection(x, weight) if has_own() else F.linear(x, weight)
+def all_steps(x: Tensor, weight: Tensor, own: bool) -> Tensor:
+    """Return x W^T of the rows of all steps, by the kernels' `own` products or by PyTorch's."""
+    y: Tensor = torch.ops.seq2seq.projection(x, weight) if own else F.linear(x, weight)
     return y
 
 
-def each_step(x: Tensor, weight: Tensor, steps: int) -> None:
-    """Compute x W^T of a step's rows, so many times."""
-    if has_own():
+def each_step(x: Tensor, weight: Tensor, steps: int, own: bool) -> None:
+    """Compute x W^T of a step's rows, so many times; `own` as in `all_steps`."""
+    if own:
         kept, columns = packed(weight), len(weight)
         product = partial(torch.ops.seq2seq.packed_projection, x, kept, None, columns)
     else:
@@ -100,11 +102,6 @@ def each_step(x: Tensor, weight: Tensor, steps: int) -> None:
         product()
 
 
-def gradient(d: Tensor, x: Tensor) -> Tensor:
-    """Return the gradient d^T x of a weight."""
-    return torch.ops.seq2seq.weight_gradient(d, x) if has_own() else torch.mm(d.t(), x)
-
-
-def has_own() -> bool:
-    """Return whether the kernels' products are there."""
-    return load_kernels() and packs(torch.float32)
+def gradient(d: Tensor, x: Tensor, own: bool) -> Tensor:
+    """Return the gradient d^T x of a weight; `own` as in `all_steps`."""
+    return torch.ops.seq2seq.weight_gradient(d, x) if own else torch.mm(d.t(), x)

@@ -41,10 +41,6 @@ class Pointing(torch.nn.Module):
 
     device = torch.device("cpu")
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-
     def load_kernels(self) -> None:
         """Do nothing: this model needs no kernels."""
 

@@ -57,9 +57,9 @@ struct ForwardRows {
   Zeros<P> zeros;
   Tensor scratch, moments;
 
-  ForwardRows(int64_t rows, int64_t gates, const Tensor& vectors, double epsilon, bool save)
-      : H(gates / Cell::kGates),
-        width(gates),
+  ForwardRows(int64_t rows, int64_t summed, const Tensor& vectors, double epsilon, bool save)
+      : H(summed / Cell::kGates),
+        width(summed),
         eps(epsilon),
         v(vectors.const_data_ptr<float>(), H),
         zeros(width, H),
