@@ -67,7 +67,7 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
 def step(state: TrainingState, group: Sequence[Batch]) -> tuple[StepResult, Tensor]:
     """Make one update at the configured peak rate; return its result and the weights' change."""
     before = weights(state.model)
-    [result] = read([train_step(state.model, state.optimizer, group, state.config, state.device)])
+    [result] = read([train_step(state.model, state.optimizer, group, state.config)])
     moved = torch.cat(
         [(value - before[name]).flatten() for name, value in state.model.named_parameters()]
     )

@@ -69,9 +69,7 @@ def main() -> None:
     session = open_run(asked.run, asked)
     from ..translation.likelihood import likelihoods  # with torch, for which no mistake waits
 
-    found = likelihoods(
-        session.model, session.tokenizers, source, target, session.precision, asked.batch_size
-    )
+    found = likelihoods(session, source, target, asked.batch_size)
     for line in found:
         print(f"{line.log_probability:.4f}\t{line.tokens}")
     totals = summary(found)

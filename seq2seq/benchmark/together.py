@@ -78,7 +78,7 @@ def seconds(job: Job, processes: Processes) -> list[float]:
         batch = work.train.batch(indices)
         processes.wait()
         started = time.perf_counter()
-        train_step(model, optimizer, [batch], config, CPU, processes)
+        train_step(model, optimizer, [batch], config, processes)
         times.append(time.perf_counter() - started)
     return times[1:]
 

@@ -49,7 +49,7 @@ def our_update(config: Config, tokenizers: Tokenizers) -> tuple[nn.Module, Updat
     model = build_translator(config, tokenizers).train()
     model.load_kernels()
     optimizer = make_optimizer(model, config.optimizer)
-    return model, lambda batch: train_step(model, optimizer, [batch], config, CPU)
+    return model, lambda batch: train_step(model, optimizer, [batch], config)
 
 
 def new_update(contestant: Contestant, tokenizers: Tokenizers) -> tuple[nn.Module, Update]:

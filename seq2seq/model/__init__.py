@@ -7,6 +7,7 @@ from .decoder import DecoderState
 from .dropout import Dropout
 from .encoder import as_state
 from .memory import Memory
+from .mode import evaluating
 from .packing import Packing
 from .translator import Translator, Vocabulary, count_parameters
 
@@ -19,4 +20,5 @@ __all__ = [
     "Vocabulary",
     "as_state",
     "count_parameters",
+    "evaluating",
 ]

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from ..config import ProbeKind
+from ..model import evaluating
 from .gradient_flow import gradient_flow
 from .invariance import invariance
 from .length import length
@@ -40,12 +41,9 @@ def probe(subject: Subject, final: bool) -> Iterator[dict[str, Any]]:
     `final` selects the probes of the final weights. Leaves the model's mode and the random numbers
     of training as they were.
     """
-    was_training = subject.model.training
     for kind in subject.config.probe.kinds:
         if (kind in WHILE_TRAINING) != final:
-            with torch.random.fork_rng():
-                subject.model.eval()
+            with torch.random.fork_rng(), evaluating(subject.model):
                 torch.manual_seed(subject.config.seed)
                 for found in PROBES[kind](subject):
                     yield {"probe": kind.value, **found}
-            subject.model.train(was_training)

@@ -19,7 +19,7 @@ from ..config import Config
 from ..data.batches import Batch
 from ..data.dataset import ParallelDataset
 from ..device import autocast
-from ..model import Translator, as_state
+from ..model import Translator, as_state, evaluating
 from ..rnn import (
     Layout,
     RecurrentLayers,
@@ -114,20 +114,16 @@ def write_histograms(
     model: Translator,
     dataset: ParallelDataset,
     config: Config,
-    device: torch.device,
     update: int,
 ) -> None:
     """Write the histograms of a data set's first sentences, in eval mode.
 
     Leaves the model's mode as it was.
     """
-    was_training = model.training
-    model.eval()
-    batch = dataset.batch(np.arange(min(SENTENCES, len(dataset)))).to(device)
-    with autocast(device, config.trainer.precision):
+    batch = dataset.batch(np.arange(min(SENTENCES, len(dataset)))).to(model.device)
+    with evaluating(model), autocast(model.device, config.trainer.precision):
         for tag, values in histograms(model, batch):
             logbook.histogram(tag, values.float().cpu().numpy(), update)
-    model.train(was_training)
     if statistics := stored_statistics(model):
         logbook.figure("batch_norm/by_step", statistics_figure(statistics), update)
         for tag, stored in statistics_histograms(statistics):

@@ -7,10 +7,8 @@ from itertools import pairwise
 from typing import Any
 
 from ..config import has_statistics
-from ..data.shortlist import shortlist_for
 from ..rnn import NormKind, batch_statistics
 from ..translation.likelihood import mean_nll
-from ..translation.lines import translate_lines
 from ..translation.scores import score
 from .subject import Subject
 
@@ -70,17 +68,9 @@ def buckets(subject: Subject) -> Iterator[tuple[int, int, Pairs]]:
 
 def measured(subject: Subject, pairs: Pairs) -> dict[str, float]:
     """Return the teacher-forced loss, and the scores of the configured search."""
-    config, model = subject.config, subject.model
-    src, tgt = pairs
-    nll = mean_nll(model, [subject.batch(src, tgt)], config, subject.device)
-    found = translate_lines(
-        model,
-        subject.prepared.tokenizers,
-        src,
-        replace(config.decode, batch_size=len(src)),
-        precision=config.trainer.precision,
-        shortlist=shortlist_for(config.decode, subject.prepared),
-    )
+    config, (src, tgt) = subject.config, pairs
+    nll = mean_nll(subject.model, [subject.batch(src, tgt)], config)
+    found = subject.session(replace(config.decode, batch_size=len(src))).translate(src)
     texts = [best[0].text for best in found]
     scores = score(texts, tgt, config.data.splits_for_bleu)
     return {

@@ -7,13 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import Config
+from ..config import Config, DecodeConfig
 from ..data.batches import Batch, as_batch
 from ..data.corpora import read_split, splits
 from ..data.dataset import Prepared
+from ..data.shortlist import shortlist_for
 from ..data.tokenizer import Tokenizer
 from ..model import Translator
 from ..rnn import RecurrentLayers
+from ..translation.lines import Session
 
 
 @dataclass
@@ -23,7 +25,13 @@ class Subject:
     model: Translator
     config: Config
     prepared: Prepared
-    device: torch.device
+
+    def session(self, decode: DecodeConfig | None = None) -> Session:
+        """Return what translates with this model, by the configured search or another one."""
+        config, prepared = self.config, self.prepared
+        search, precision = decode or config.decode, config.trainer.precision
+        shortlist = shortlist_for(search, prepared)
+        return Session(self.model, prepared.tokenizers, search, precision, shortlist=shortlist)
 
     def first_layer(self) -> RecurrentLayers:
         """Return the encoder's first layer."""
@@ -43,7 +51,7 @@ class Subject:
             ids += [*dataset.src(i).tolist(), Tokenizer.eos_id]
             if len(ids) >= rows * length:
                 break
-        cut = torch.from_numpy(np.resize(np.array(ids), (rows, length))).to(self.device)
+        cut = torch.from_numpy(np.resize(np.array(ids), (rows, length))).to(self.model.device)
         rows_first: Tensor = self.model.src_embedding(cut)
         return rows_first.transpose(0, 1)
 

@@ -90,7 +90,7 @@ def _loss(
     subject.model.training = dropout
     try:
         with statistics:
-            return mean_nll(subject.model, found, subject.config, subject.device)
+            return mean_nll(subject.model, found, subject.config)
     finally:
         subject.model.training = False
 
@@ -109,10 +109,10 @@ def distances(subject: Subject, found: Sequence[Batch]) -> dict[str, dict[str, l
     model = subject.model
     with (
         pooled_statistics(model) as pools,
-        autocast(subject.device, subject.config.trainer.precision),
+        autocast(model.device, subject.config.trainer.precision),
     ):
         for batch in found:
-            model(*batch.to(subject.device).inputs)
+            model(*batch.to(model.device).inputs)
         return {
             f"{name}.{term}": _distance(layer, term, pool)
             for name, layer in batch_norm_layers(model).items()

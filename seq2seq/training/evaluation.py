@@ -11,11 +11,11 @@ import torch
 
 from ..config import Config, Metric
 from ..data.batches import BatchSampler
-from ..data.dataset import ParallelDataset, Prepared
-from ..data.shortlist import shortlist_for
+from ..data.dataset import ParallelDataset
 from ..device import autocast
 from ..errors import NotFiniteError
 from ..model import Translator
+from ..probes import Subject
 from ..rnn import NormKind, TooFewRows, batch_statistics, recalibrating
 from ..runs.checkpoint import (
     average_weights,
@@ -29,7 +29,6 @@ from ..runs.folder import Run
 from ..shown import counted
 from ..stored import naming_damage
 from ..translation.likelihood import mean_nll
-from ..translation.lines import translate_lines
 from ..translation.scores import Scores, score, short_remark, tokenized_remark
 
 EVALUATION_TOKENS = 4096
@@ -50,11 +49,7 @@ def training_batches(dataset: ParallelDataset, config: Config) -> BatchSampler:
 
 
 def teacher_forced_loss(
-    model: Translator,
-    dataset: ParallelDataset,
-    config: Config,
-    device: torch.device,
-    by_batch: bool = False,
+    model: Translator, dataset: ParallelDataset, config: Config, by_batch: bool = False
 ) -> float:
     """Return the mean negative log-likelihood of a target token, in nats.
 
@@ -68,35 +63,24 @@ def teacher_forced_loss(
         sampler = BatchSampler(*lengths, batch_tokens=EVALUATION_TOKENS, shuffle=False)
     with batch_statistics(model) if by_batch else nullcontext():
         r_drop = config.trainer.r_drop if by_batch else 0.0  # so many rows as in training
-        return mean_nll(model, dataset.batches(sampler), config, device, r_drop)
+        return mean_nll(model, dataset.batches(sampler), config, r_drop)
 
 
-def validation_bleu(
-    model: Translator, prepared: Prepared, dataset: ParallelDataset, config: Config
-) -> tuple[Scores, list[str]]:
+def validation_bleu(subject: Subject, valid: ParallelDataset) -> tuple[Scores, list[str]]:
     """Translate the first `validate_sentences` of the validation set; return scores and texts.
 
     Greedy: a beam of 1.
     """
+    config = subject.config
     count = config.trainer.validate_sentences
-    src, tgt = dataset.lines("source")[:count], dataset.lines("target")[:count]
-    greedy = replace(config.decode, beam_size=1)
-    found = translate_lines(
-        model,
-        prepared.tokenizers,
-        src,
-        greedy,
-        precision=config.trainer.precision,
-        shortlist=shortlist_for(greedy, prepared),
-    )
+    src, tgt = valid.lines("source")[:count], valid.lines("target")[:count]
+    found = subject.session(replace(config.decode, beam_size=1)).translate(src)
     texts = [best[0].text for best in found]
     return score(texts, tgt, config.data.splits_for_bleu), texts
 
 
 @torch.no_grad()
-def recalibrate(
-    model: Translator, dataset: ParallelDataset, config: Config, device: torch.device
-) -> None:
+def recalibrate(model: Translator, dataset: ParallelDataset, config: Config) -> None:
     """Set batch norm's stored statistics to those of the present weights over training data.
 
     One teacher-forced pass over at most `recalibrate_batches` batches, each as many rows as in
@@ -108,22 +92,20 @@ def recalibrate(
     with (
         suppress(TooFewRows),  # as in training, whose start says so
         recalibrating(model),
-        autocast(device, config.trainer.precision),
+        autocast(model.device, config.trainer.precision),
     ):
         for batch in islice(dataset.batches(sampler), config.trainer.recalibrate_batches):
-            model(*batch.to(device).inputs, r_drop=config.trainer.r_drop)
+            model(*batch.to(model.device).inputs, r_drop=config.trainer.r_drop)
 
 
-def use_best(
-    run: Run, config: Config, prepared: Prepared, model: Translator, device: torch.device
-) -> str:
+def use_best(run: Run, subject: Subject) -> str:
     """Put the final weights into the model, in eval mode, and into checkpoint 'best'.
 
     These are the best validation's weights, or the average of the last or the best ones if that
     scores at least as well; the returned remark says so. Batch norm's statistics are then
     recalibrated if so configured.
     """
-    best = run.checkpoint("best")
+    model, config, best = subject.model, subject.config, run.checkpoint("best")
     tensors, state = load_checkpoint(best)
     load_weights(model, group(tensors, "model"), best)
     model.eval()
@@ -133,29 +115,23 @@ def use_best(
     if len(averaged) > 1 and not done_before:
         load_weights(model, average_weights(averaged), averaged[-1])
         with naming_damage(best):
-            is_better = take_standing(model, prepared, config, device, state["progress"])
+            is_better = take_standing(subject, state["progress"])
         if is_better:
             state["averaged"], state["recalibrated"] = names, False
         else:
             load_weights(model, group(tensors, "model"), best)
     due = config.norm.kind is NormKind.batch and config.trainer.recalibrate
     if due and not state.get("recalibrated"):  # by a process that was stopped later, too
-        recalibrate(model, prepared.split("train"), config, device)
+        recalibrate(model, subject.prepared.split("train"), config)
         state["recalibrated"] = True
     save_checkpoint(best, prefixed(model.state_dict(), "model"), state)
     return average_remark(config, len(averaged), state.get("averaged") == names)
 
 
-def take_standing(
-    model: Translator,
-    prepared: Prepared,
-    config: Config,
-    device: torch.device,
-    progress: dict[str, Any],
-) -> bool:
+def take_standing(subject: Subject, progress: dict[str, Any]) -> bool:
     """Return whether the present weights are at least as good as the best; note their standing."""
     try:
-        standing = validation_standing(model, prepared, config, device)
+        standing = validation_standing(subject)
     except NotFiniteError:
         return False
     if standing < [progress["best"], *progress.get("best_ties", [])]:
@@ -177,15 +153,13 @@ def average_remark(config: Config, count: int, is_used: bool) -> str:
     return f"{key}: the average is of {count} checkpoints{few}; {end}"
 
 
-def validation_standing(
-    model: Translator, prepared: Prepared, config: Config, device: torch.device
-) -> list[float]:
+def validation_standing(subject: Subject) -> list[float]:
     """Return the numbers of the present weights that decide which are best (see `standing_of`)."""
-    valid = prepared.split("valid")
-    loss = teacher_forced_loss(model, valid, config, device)
+    config, valid = subject.config, subject.prepared.split("valid")
+    loss = teacher_forced_loss(subject.model, valid, config)
     if config.trainer.best_metric is Metric.loss:
         return standing_of(None, loss, config)
-    scores, _ = validation_bleu(model, prepared, valid, config)
+    scores, _ = validation_bleu(subject, valid)
     return standing_of(scores, loss, config)
 
 

@@ -8,19 +8,16 @@ from typing import Any
 import torch
 
 from .. import __version__
-from ..config import Config
 from ..data.corpora import read_split, scored_text, splits
-from ..data.dataset import Prepared
 from ..data.shortlist import shortlist_for
-from ..data.tokenizer import Tokenizers
 from ..device import processor
-from ..model import Translator, count_parameters
+from ..model import count_parameters
+from ..probes import Subject
 from ..rnn import NormKind
 from ..runs.examples import WITH_ATTENTION, WorkedExample, chosen, write_examples, write_lines
 from ..runs.folder import Run
 from ..runs.results import Results, Score
 from ..translation.attention import attention_map
-from ..translation.lines import translate_lines
 from ..translation.scores import score
 from .commit import code_commit
 from .evaluation import teacher_forced_loss
@@ -31,29 +28,20 @@ DIGITS = 4
 """Decimals of a stored attention weight."""
 
 
-def score_split(
-    run: Run, config: Config, prepared: Prepared, model: Translator, split: str
-) -> Score:
+def score_split(run: Run, subject: Subject, split: str) -> Score:
     """Translate a split with the configured search, store the translations and return their scores.
 
     For the test set the text and the worked examples are stored too.
     """
+    config = subject.config
     src, tgt = read_split(config.data, split)
-    translations = translate_lines(
-        model,
-        prepared.tokenizers,
-        src,
-        config.decode,
-        precision=config.trainer.precision,
-        progress=config.trainer.progress,
-        shortlist=shortlist_for(config.decode, prepared),
-    )
+    translations = subject.session().translate(src, progress=config.trainer.progress)
     texts = [best[0].text for best in translations]
     write_lines(run.translations / f"{split}.txt", texts)
     if split == "test":
         write_lines(run.translations / "test.source.txt", src)
         write_lines(run.translations / "test.reference.txt", tgt)
-        examples = worked_examples(model, prepared.tokenizers, src, tgt, texts)
+        examples = worked_examples(subject, src, tgt, texts)
         write_examples(run.translations, examples)
     found = score(texts, tgt, config.data.splits_for_bleu)
     return Score(
@@ -66,14 +54,10 @@ def score_split(
 
 
 def worked_examples(
-    model: Translator,
-    tokenizers: Tokenizers,
-    src: list[str],
-    tgt: list[str],
-    translations: list[str],
+    subject: Subject, src: list[str], tgt: list[str], translations: list[str]
 ) -> list[WorkedExample]:
     """Return the sentences that a report shows, some of them with the model's attention."""
-    found = []
+    found, model, tokenizers = [], subject.model, subject.prepared.tokenizers
     for number, i in enumerate(chosen(src)):
         example = WorkedExample(i, src[i], tgt[i], translations[i])
         if number in WITH_ATTENTION and (
@@ -85,24 +69,18 @@ def worked_examples(
     return found
 
 
-def finish_run(
-    run: Run,
-    config: Config,
-    prepared: Prepared,
-    model: Translator,
-    device: torch.device,
-    progress: dict[str, Any],
-) -> Results:
+def finish_run(run: Run, subject: Subject, progress: dict[str, Any]) -> Results:
     """Score the final weights on valid and test; return the results of the run."""
+    model, config, prepared = subject.model, subject.config, subject.prepared
     valid = prepared.split("valid")
     by_batch = None
-    valid_loss = teacher_forced_loss(model, valid, config, device)
+    valid_loss = teacher_forced_loss(model, valid, config)
     if config.norm.kind is NormKind.batch:
-        by_batch = teacher_forced_loss(model, valid, config, device, by_batch=True)
+        by_batch = teacher_forced_loss(model, valid, config, by_batch=True)
     if (shortlist := shortlist_for(config.decode, prepared)) is not None:
         shortlist.save(run.shortlist_file)  # so that the run translates without its corpus
     scores = {
-        split: score_split(run, config, prepared, model, split)
+        split: score_split(run, subject, split)
         for split in ("valid", *({"test"} & splits(config.data).keys()))
     }
     versions = {"seq2seq": __version__, "python": platform.python_version()}
@@ -120,8 +98,8 @@ def finish_run(
         valid=scores["valid"],
         test=scores.get("test"),
         decode=asdict(config.decode),
-        device=str(device),
-        processor=processor(device),
+        device=str(model.device),
+        processor=processor(model.device),
         threads=torch.get_num_threads(),
         versions=versions | {name: version(name) for name in VERSIONS},
         commit=code_commit(),

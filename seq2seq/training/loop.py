@@ -85,9 +85,7 @@ def fit(state: TrainingState, logbook: Logbook) -> None:
             rate = set_learning_rate(state)
             started = time.perf_counter()
             with naming_batches(progress.update + 1, group):
-                state.count(
-                    train_step(state.model, state.optimizer, group, config, state.device, processes)
-                )
+                state.count(train_step(state.model, state.optimizer, group, config, processes))
             # An entry is only due where results are read: `reading_due` asks log_every, too.
             gradient_norm = read_results(state, logbook) if reading_due(state) else 0.0
             state.spend(time.perf_counter() - started)
@@ -193,11 +191,11 @@ def finish(state: TrainingState, logbook: Logbook) -> dict[str, Any]:
 
     It is written last: with it the run is finished.
     """
-    run, config, prepared, model = state.run, state.config, state.prepared, state.model
-    logbook.remark("average", use_best(run, config, prepared, model, state.device))
+    run, subject = state.run, state.subject
+    logbook.remark("average", use_best(run, subject))
     run_probes(state, logbook, final=True)
-    results = finish_run(run, config, prepared, model, state.device, asdict(state.progress))
+    results = finish_run(run, subject, asdict(state.progress))
     last = asdict(results.test or results.valid)
     final = {key: value for key, value in last.items() if isinstance(value, float)}
-    logbook.hyperparameters(settings(config), final, state.progress.update)
+    logbook.hyperparameters(settings(state.config), final, state.progress.update)
     return results.write(run.results_file)

@@ -21,6 +21,7 @@ from ..data.preparation import prepare
 from ..device import choose_device, set_threads
 from ..errors import AGAIN, Diverged
 from ..model import Translator
+from ..probes import Subject
 from ..runs.checkpoint import (
     CheckpointError,
     first_shapes,
@@ -88,7 +89,6 @@ class TrainingState:
     config: Config
     run: Run
     processes: Processes
-    device: torch.device
     prepared: Prepared
     train_set: ParallelDataset
     valid_set: ParallelDataset
@@ -103,6 +103,16 @@ class TrainingState:
     """What the weights of a new run are from; None for random ones."""
     unread: list[Unread] = field(default_factory=list)
     """The last updates, whose results are still on the device."""
+
+    @property
+    def device(self) -> torch.device:
+        """That of the model."""
+        return self.model.device
+
+    @property
+    def subject(self) -> Subject:
+        """The model as what is measured."""
+        return Subject(self.model, self.config, self.prepared)
 
     # -- progress ---
 
@@ -323,7 +333,6 @@ def initial_state(config: Config, run: Run, processes: Processes = ONE_PROCESS) 
     test set's included: before training, not after it.
     """
     set_threads(config.trainer.threads)
-    device = choose_device(config.trainer.device)
     if processes.is_main:
         bleu_metric(config.data.splits_for_bleu)  # its tokenizer can be loaded
     show_progress = config.trainer.progress and processes.is_main
@@ -335,11 +344,11 @@ def initial_state(config: Config, run: Run, processes: Processes = ONE_PROCESS) 
     if not config.overwrite and (known := first_shapes(run.resumable())):
         check_size(*known, config, prepared.tokenizers)
     torch.manual_seed(config.seed)
-    model = build_translator(config, prepared.tokenizers).to(device)
+    model = build_translator(config, prepared.tokenizers).to(choose_device(config.trainer.device))
     optimizer = make_optimizer(model, config.optimizer)
     sampler = training_batches(train_set, config)
     if not processes.is_main:  # the same weights in every process, other dropout
         torch.manual_seed(config.seed + SEED_STRIDE * processes.rank)
     return TrainingState(
-        config, run, processes, device, prepared, train_set, valid_set, model, optimizer, sampler
+        config, run, processes, prepared, train_set, valid_set, model, optimizer, sampler
     )

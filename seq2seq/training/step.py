@@ -53,7 +53,6 @@ def train_step(
     optimizer: torch.optim.Optimizer,
     batches: Sequence[Batch],
     config: Config,
-    device: torch.device,
     processes: Processes = ONE_PROCESS,
 ) -> Unread:
     """Update the parameters once, by the mean loss of the target tokens of `batches`.
@@ -64,7 +63,7 @@ def train_step(
     Where loss or gradient norm is not finite, parameters, optimizer and batch norm's statistics
     stay as they are, in all processes.
     """
-    trainer, smoothing = config.trainer, config.trainer.label_smoothing
+    trainer, smoothing, device = config.trainer, config.trainer.label_smoothing, model.device
     optimizer.zero_grad(set_to_none=True)
     tokens = sum(batch.tgt_tokens for batch in batches)
     saved = saved_statistics(model, max(max(b.src.size(1), b.tgt.size(1)) for b in batches))

@@ -2,7 +2,8 @@
 
 from ..errors import Diverged, NotFiniteError
 from ..figures import attention_figure
-from ..probes import Subject, probe
+from ..model import evaluating
+from ..probes import probe
 from ..probes.histograms import write_histograms
 from ..rnn.synchronization import alone
 from ..runs.checkpoint import read_standing
@@ -40,7 +41,8 @@ def validate(state: TrainingState, logbook: Logbook) -> None:
     found: list[float] | Diverged = []
     if state.processes.is_main:
         try:
-            found = measure(state, logbook)
+            with evaluating(state.model):
+                found = measure(state, logbook)
         except Diverged as error:
             found = error
     standing = state.processes.from_main(found)
@@ -55,13 +57,11 @@ def validate(state: TrainingState, logbook: Logbook) -> None:
 def measure(state: TrainingState, logbook: Logbook) -> list[float]:
     """Log loss, perplexity, greedy BLEU and chrF; return their `standing_of`."""
     config, model, update = state.config, state.model, state.progress.update
-    model.eval()
-    nll = teacher_forced_loss(model, state.valid_set, config, state.device)
+    nll = teacher_forced_loss(model, state.valid_set, config)
     try:
-        scores, texts = validation_bleu(model, state.prepared, state.valid_set, config)
+        scores, texts = validation_bleu(state.subject, state.valid_set)
     except NotFiniteError as error:
         raise state.diverged(update, f"validation: {error}") from error
-    model.train()
     values = {"loss": nll, "perplexity": perplexity(nll), "bleu": scores.bleu, "chrf": scores.chrf}
     position = state.position()
     logbook.log("valid", position, values)
@@ -73,7 +73,7 @@ def measure(state: TrainingState, logbook: Logbook) -> list[float]:
     make_remarks(state, logbook, standing)
     write_samples(state, logbook, texts)
     if config.trainer.histograms:
-        write_histograms(logbook, model, state.valid_set, config, state.device, update)
+        write_histograms(logbook, model, state.valid_set, config, update)
     run_probes(state, logbook, final=False)
     return standing
 
@@ -99,9 +99,7 @@ def write_samples(state: TrainingState, logbook: Logbook, texts: list[str]) -> N
     rows = [f"| {' | '.join(map(markdown, sentences))} |" for sentences in shown]
     table = ["| source | reference | translation |", "| --- | --- | --- |", *rows]
     logbook.text("translations", "\n".join(table), update)
-    state.model.eval()
     found = attention_map(state.model, state.prepared.tokenizers, src[0], tgt[0])
-    state.model.train()
     if found is not None:
         weights, src_pieces, tgt_pieces = found
         figure = attention_figure(weights.numpy(), src_pieces, tgt_pieces)
@@ -111,8 +109,7 @@ def write_samples(state: TrainingState, logbook: Logbook, texts: list[str]) -> N
 @alone()
 def run_probes(state: TrainingState, logbook: Logbook, final: bool) -> None:
     """Run the configured probes of this stage; each finding is a line of probes.jsonl."""
-    subject = Subject(state.model, state.config, state.prepared, state.device)
-    for found in probe(subject, final):
+    for found in probe(state.subject, final):
         logbook.probes.write({"update": state.progress.update, "final": final, **found})
 
 

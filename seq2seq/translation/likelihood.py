@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import Config, Precision
+from ..config import Config
 from ..data.batches import Batch, BatchSampler, as_batch
-from ..data.tokenizer import Tokenizers
 from ..device import autocast
 from ..model import Translator
 from ..model.packing import Packing
 from ..rnn import frozen
+from .lines import Session
 
 CHUNK_ROWS = 2048
 """Number of target tokens whose logits exist at a time."""
@@ -24,14 +24,13 @@ def mean_nll(
     model: Translator,
     batches: Iterable[Batch],
     config: Config,
-    device: torch.device,
     r_drop: float = 0.0,
 ) -> float:
     """Return the mean negative log-likelihood of a target token, teacher-forced, in nats.
 
     The model stays in its present mode. Tokens count eos. With `r_drop` each sentence passes twice.
     """
-    total, tokens = 0.0, 0
+    total, tokens, device = 0.0, 0, model.device
     with frozen(model), autocast(device, config.trainer.precision):
         for batch in batches:
             _, nll = model(*batch.to(device).inputs, r_drop=r_drop)
@@ -66,25 +65,20 @@ class Likelihood:
 
 
 def likelihoods(
-    model: Translator,
-    tokenizers: Tokenizers,
-    source: Sequence[str],
-    target: Sequence[str],
-    precision: Precision = Precision.fp32,
-    batch_sentences: int = 64,
+    session: Session, source: Sequence[str], target: Sequence[str], batch_sentences: int = 64
 ) -> list[Likelihood]:
     """Return the likelihood of each line of `target` as the translation of its source line.
 
-    Every line counts, an empty one too. The model has to be in eval mode.
+    Every line counts, an empty one too. The session's model has to be in eval mode.
     """
+    model, tokenizers = session.model, session.tokenizers
     model.load_kernels()
-    device = model.device
     src = [tokenizers.source.encode(line) for line in source]
     tgt = [tokenizers.target.encode(line) for line in target]
     found = dict[int, float]()
-    with frozen(model), autocast(device, precision):
+    with frozen(model), autocast(model.device, session.precision):
         for batch in _batches(src, tgt, batch_sentences):
-            log_p = log_probabilities(model, batch.to(device))
+            log_p = log_probabilities(model, batch.to(model.device))
             found.update(zip(batch.indices.tolist(), log_p.tolist(), strict=True))
     unk_id = tokenizers.target.unk_id
     return [Likelihood(found[i], len(ids) + 1, ids.count(unk_id)) for i, ids in enumerate(tgt)]

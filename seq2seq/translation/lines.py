@@ -51,8 +51,8 @@ class Session:
 
     model: Translator
     tokenizers: Tokenizers
-    decode: DecodeConfig
-    precision: Precision
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    precision: Precision = Precision.fp32
     sampling: Sampling | None = None
     """How to draw translations; None: search for the best ones."""
     shortlist: Shortlist | None = None
@@ -67,30 +67,47 @@ class Session:
     def translate(
         self, lines: Sequence[str], n_best: int = 1, attention: bool = False, progress: bool = False
     ) -> list[list[Translation]]:
-        """Return the n_best translations of every line, as `translate_lines` does."""
-        first = self.lines
-        self.lines += len(lines)
+        """Return the n_best translations of every line, in the order of the lines.
+
+        An empty line has the empty translation. With `sampling` there are n_best independent draws.
+        The progress bar starts once the kernels are loaded.
+        """
         model = Ensemble([self.model, *self.others]) if self.others else self.model
-        other_work = OtherWork()
-        found = translate_lines(
+        model.load_kernels()
+        other_work, decode = OtherWork(), self.decode
+        searched = search_in_batches(
             model,
-            self.tokenizers,
-            lines,
-            self.decode,
+            [self.tokenizers.source.encode(line) for line in lines],
+            decode,
             n_best,
-            attention,
-            self.precision,
-            progress,
+            attention or decode.replace_unk,
             self.sampling,
-            first,
+            self.lines,
             self.shortlist,
         )
-        device = self.model.device
-        said = other_work.remark(device, "translation", "--threads 1")
+        self.lines += len(lines)
+        found: list[list[Translation]] = [[] for _ in lines]
+        with autocast(model.device, self.precision), translating_bar(len(lines), progress) as bar:
+            for i, hypotheses in searched:
+                found[i] = [self._translation(lines[i], h) for h in hypotheses]
+                bar.update()
+        said = other_work.remark(model.device, "translation", "--threads 1")
         if said and self.remark is not None:
             self.remark(said)
             self.remark = None
         return found
+
+    def _translation(self, line: str, found: Hypothesis) -> Translation:
+        source, target = self.tokenizers.source, self.tokenizers.target
+        src_pieces, weights = source.pieces(line), found.attention
+        if self.decode.replace_unk and weights is not None and target.unk_id in found.ids:
+            words = source_words(src_pieces, source)
+            text = with_source_words(found, words, weights, target)
+        else:
+            text = target.decode(found.ids)
+        pieces = [target.id_to_piece(piece) for piece in found.ids]
+        length = len(pieces) + found.ended
+        return Translation(text, found.score, src_pieces, pieces, weights, found.log_prob, length)
 
     def draw_attention(self, translation: Translation, path: Path) -> None:
         """Write a translation's attention map as a PNG; ValueError if it has no attention."""
@@ -103,55 +120,3 @@ class Session:
         ended = [END] * (len(weights) - len(translation.tgt_pieces))  # none if cut at the limit
         src_pieces, tgt_pieces = [*translation.src_pieces, END], [*translation.tgt_pieces, *ended]
         save_figure(attention_figure(weights, src_pieces, tgt_pieces), path)
-
-
-def translate_lines(
-    model: Translator | Ensemble,
-    tokenizers: Tokenizers,
-    lines: Sequence[str],
-    config: DecodeConfig,
-    n_best: int = 1,
-    attention: bool = False,
-    precision: Precision = Precision.fp32,
-    progress: bool = False,
-    sampling: Sampling | None = None,
-    first: int = 0,
-    shortlist: Shortlist | None = None,
-) -> list[list[Translation]]:
-    """Return the n_best translations of every line, in the order of the lines.
-
-    An empty line has the empty translation. With `sampling` there are n_best independent draws,
-    which depend on the number of the `first` line. The progress bar starts once the kernels are
-    loaded.
-    """
-    model.load_kernels()
-    wants_attention = attention or config.replace_unk
-    sentences = [tokenizers.source.encode(line) for line in lines]
-    translations: list[list[Translation]] = [[] for _ in lines]
-    device = model.device
-    with autocast(device, precision), translating_bar(len(lines), progress) as bar:
-        for i, hypotheses in search_in_batches(
-            model, sentences, config, n_best, wants_attention, sampling, first, shortlist
-        ):
-            src_pieces = tokenizers.source.pieces(lines[i])
-            translations[i] = [
-                _translation(h, src_pieces, tokenizers, config.replace_unk) for h in hypotheses
-            ]
-            bar.update()
-    return translations
-
-
-def _translation(
-    hypothesis: Hypothesis, src_pieces: list[str], tokenizers: Tokenizers, replace_unk: bool
-) -> Translation:
-    weights, tokenizer = hypothesis.attention, tokenizers.target
-    if replace_unk and weights is not None and tokenizer.unk_id in hypothesis.ids:
-        words = source_words(src_pieces, tokenizers.source)
-        text = with_source_words(hypothesis, words, weights, tokenizer)
-    else:
-        text = tokenizer.decode(hypothesis.ids)
-    pieces = [tokenizer.id_to_piece(piece) for piece in hypothesis.ids]
-    length = len(pieces) + hypothesis.ended
-    return Translation(
-        text, hypothesis.score, src_pieces, pieces, weights, hypothesis.log_prob, length
-    )

@@ -29,7 +29,6 @@ from seq2seq.rnn import NormConfig, NormKind, Statistics, frozen
 from seq2seq.runs.logbook import Logbook
 
 H = 12
-CPU = torch.device("cpu")
 SHAPE = ModelConfig(embedding_size=8, hidden_size=H, dropout=0.2, init_scale=0.5)
 
 
@@ -251,7 +250,7 @@ def test_mode_and_random_numbers_do_not_change(norm: str, training: bool, tmp_pa
     model = translator(norm).train(training)
     before, chance = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
     with Logbook(tmp_path, 0, progress=False) as logbook:
-        write_histograms(logbook, model, Sentences(), Config(), CPU, 1)
+        write_histograms(logbook, model, Sentences(), Config(), 1)
     assert all(m.training is training for m in model.modules())
     assert torch.equal(torch.get_rng_state(), chance)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())

@@ -59,9 +59,7 @@ def probed(train_here: TrainHere, tmp_path_factory: pytest.TempPathFactory) -> P
 def subject_of(run: Run) -> Subject:
     config = run.config()
     prepared = prepare(config.data, config.tokenizer, progress=False)
-    return Subject(
-        load_translator(run, torch.device("cpu"))[0], config, prepared, torch.device("cpu")
-    )
+    return Subject(load_translator(run, torch.device("cpu"))[0], config, prepared)
 
 
 # -- in a run ---
@@ -229,7 +227,7 @@ def test_statistics_stored_from_the_same_batches_are_close(probed: Probed) -> No
     dataset = subject.prepared.split("train")
     config = copy.deepcopy(subject.config)
     config.data.batch_sentences, config.norm.kind = 8, NormKind.batch
-    recalibrate(subject.model, dataset, config, subject.device)  # of all training sentences
+    recalibrate(subject.model, dataset, config)  # of all training sentences
     sampler_batches = [dataset.batch(np.arange(i, i + 8)) for i in range(0, len(dataset), 8)]
     near = distances(subject, sampler_batches)
     far = distances(subject, batch_sets(subject)["test"][:1])

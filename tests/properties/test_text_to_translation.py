@@ -37,7 +37,7 @@ from seq2seq.model import Translator
 from seq2seq.rnn import NormConfig, NormKind
 from seq2seq.runs.folder import Run
 from seq2seq.training.loop import train
-from seq2seq.translation.lines import translate_lines
+from seq2seq.translation.lines import Session
 from seq2seq.translation.loading import build_translator
 
 KINDS = [kind.value for kind in TokenizerKind]
@@ -191,7 +191,7 @@ def test_any_line_is_translated_into_one_line(
     model, tokenizers = translator
     decode = DecodeConfig(beam_size=beam, max_length="8", replace_unk=True)
     with torch.inference_mode():
-        found = translate_lines(model, tokenizers, lines, decode)
+        found = Session(model, tokenizers, decode).translate(lines)
     assert len(found) == len(lines)
     for line, [best, *_] in zip(lines, found, strict=True):
         assert "\n" not in best.text

@@ -17,6 +17,7 @@ from seq2seq.data.preparation import prepare
 from seq2seq.data.text import text_sha256
 from seq2seq.device import processor
 from seq2seq.model import Translator
+from seq2seq.probes import Subject
 from seq2seq.rnn import NormConfig, NormKind, Statistics, batch_statistics
 from seq2seq.runs.checkpoint import group, load_checkpoint, load_weights
 from seq2seq.runs.folder import Run
@@ -66,9 +67,9 @@ def test_the_loss_is_the_mean_over_pieces(finished: Run) -> None:
     config, prepared, model = opened(finished)
     valid = prepared.split("valid")
     expected = one_by_one(model, valid)
-    assert teacher_forced_loss(model, valid, config, CPU) == pytest.approx(expected, rel=1e-5)
+    assert teacher_forced_loss(model, valid, config) == pytest.approx(expected, rel=1e-5)
     few = replace(config, data=replace(config.data, batch_sentences=5))
-    assert teacher_forced_loss(model, valid, few, CPU, by_batch=True) == pytest.approx(
+    assert teacher_forced_loss(model, valid, few, by_batch=True) == pytest.approx(
         expected, rel=1e-5
     )
     assert final_results(finished)["valid_loss"] == pytest.approx(expected, rel=1e-5)
@@ -106,10 +107,10 @@ def test_only_some_validation_sentences(finished: Run) -> None:
     config, prepared, model = opened(finished)
     valid = prepared.split("valid")
     few = replace(config, trainer=replace(config.trainer, validate_sentences=5))
-    scores, texts = validation_bleu(model, prepared, valid, few)
+    scores, texts = validation_bleu(Subject(model, few, prepared), valid)
     assert len(texts) == 5
     assert scores == score(texts, valid.lines("target")[:5], "13a")
-    everything = validation_bleu(model, prepared, valid, config)[1]
+    everything = validation_bleu(Subject(model, config, prepared), valid)[1]
     assert len(everything) == len(valid) == 24
     assert everything[:5] == texts
 
@@ -145,10 +146,10 @@ def test_recalibrated_statistics_are_those_of_the_training_data(with_batch_norm:
     config = replace(
         config, data=replace(config.data, batch_sentences=240)
     )  # the whole training set in one batch
-    recalibrate(model, prepared.split("train"), config, CPU)
+    recalibrate(model, prepared.split("train"), config)
     train_set = prepared.split("train")
-    stored = teacher_forced_loss(model, train_set, config, CPU)
-    by_batch = teacher_forced_loss(model, train_set, config, CPU, by_batch=True)
+    stored = teacher_forced_loss(model, train_set, config)
+    by_batch = teacher_forced_loss(model, train_set, config, by_batch=True)
     assert stored == pytest.approx(by_batch, rel=0.01)  # running_var is the unbiased one
 
 
@@ -161,7 +162,7 @@ def test_recalibration_of_a_few_batches(
     seen = []
     handle = model.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].size(0)))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    recalibrate(model, prepared.split("train"), config, CPU)
+    recalibrate(model, prepared.split("train"), config)
     handle.remove()
     assert seen == [30, 30]
     assert not model.training
@@ -177,7 +178,7 @@ def test_recalibration_changes_nothing_where_no_batch_has_enough_rows(finished: 
     torch.manual_seed(0)
     model = build_translator(config, prepared.tokenizers)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    recalibrate(model, prepared.split("train"), config, CPU)
+    recalibrate(model, prepared.split("train"), config)
     assert not model.training
     changed = [n for n, value in model.state_dict().items() if not torch.equal(before[n], value)]
     assert changed == []
@@ -193,16 +194,14 @@ def test_recalibration_has_the_rows_of_training(kind: Statistics, finished: Run)
     torch.manual_seed(0)
     model, train_set = build_translator(config, prepared.tokenizers).eval(), prepared.split("train")
     recurrent = "encoder.layers.0.running_mean_hh_l0"
-    stored = teacher_forced_loss(model, train_set, config, CPU)
-    alone, both = (
-        teacher_forced_loss(model, train_set, c, CPU, by_batch=True) for c in (config, twice)
-    )
+    stored = teacher_forced_loss(model, train_set, config)
+    alone, both = (teacher_forced_loss(model, train_set, c, by_batch=True) for c in (config, twice))
     if kind is not Statistics.sequence_input:  # which has enough rows in all steps together
         assert alone == pytest.approx(stored, rel=1e-6)
     assert both != pytest.approx(alone, rel=1e-6)
-    recalibrate(model, train_set, config, CPU)
+    recalibrate(model, train_set, config)
     assert not model.state_dict()[recurrent].any()
-    recalibrate(model, train_set, twice, CPU)
+    recalibrate(model, train_set, twice)
     assert model.state_dict()[recurrent].any()
 
 
@@ -223,11 +222,11 @@ def test_recalibration_works_without_training(kind: Statistics, finished: Run) -
     config = replace(config, norm=NormConfig(NormKind.batch, statistics=kind, min_rows=8))
     torch.manual_seed(0)
     model = build_translator(config, prepared.tokenizers).eval()
-    before = teacher_forced_loss(model, prepared.split("train"), config, CPU)
-    recalibrate(model, prepared.split("train"), config, CPU)
+    before = teacher_forced_loss(model, prepared.split("train"), config)
+    recalibrate(model, prepared.split("train"), config)
     assert math.isfinite(before)
     assert model.state_dict()["encoder.layers.0.running_mean_hh_l0"].abs().sum() > 0
-    assert math.isfinite(teacher_forced_loss(model, prepared.split("train"), config, CPU))
+    assert math.isfinite(teacher_forced_loss(model, prepared.split("train"), config))
 
 
 @pytest.mark.parametrize("run_name", ["finished", "with_batch_norm"])
@@ -312,11 +311,11 @@ def test_the_scored_weights_are_those_of_best(train_here: TrainHere, tmp_path: P
     assert not torch.equal(best["output.weight"], last["output.weight"])
     config, prepared, model = opened(run)
     assert (
-        teacher_forced_loss(model, prepared.split("valid"), config, CPU)
+        teacher_forced_loss(model, prepared.split("valid"), config)
         == final_results(run)["valid_loss"]
     )
     load_weights(model, last, run.checkpoint("last"))
     assert (
-        teacher_forced_loss(model, prepared.split("valid"), config, CPU)
+        teacher_forced_loss(model, prepared.split("valid"), config)
         != final_results(run)["valid_loss"]
     )

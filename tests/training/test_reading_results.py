@@ -60,7 +60,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> Poison:
 
 def one(t: TrainingState, *batches: Any, what: str = "") -> StepResult:
     with spoil(t.model, what) if what else nullcontext():
-        return read([train_step(t.model, t.optimizer, batches, t.config, t.device)])[0]
+        return read([train_step(t.model, t.optimizer, batches, t.config)])[0]
 
 
 def everything(t: TrainingState) -> dict[str, Tensor]:
@@ -269,10 +269,10 @@ def test_an_update_reads_nothing_of_its_device(
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # has no meta device
     t = new_state(f"norm={norm}", "backend=reference", "model.variational=true", *more)
     batches = first_batches(t, 2)
-    model, device = t.model.to("meta").train(), torch.device("meta")
+    model = t.model.to("meta").train()
     optimizer = make_optimizer(model, t.config.optimizer)
     with NoWaiting():
-        update = train_step(model, optimizer, batches, t.config, device)
+        update = train_step(model, optimizer, batches, t.config)
     assert update.numbers.is_meta
     with pytest.raises(AssertionError, match="copy"), NoWaiting():
         torch.zeros(2).to("meta")

@@ -6,10 +6,10 @@ import torch
 from runs import Runs, settings, trained
 from typed import present
 
-from seq2seq.config import Attention, DecodeConfig, ModelConfig
+from seq2seq.config import Attention, ModelConfig
 from seq2seq.runs.folder import Run
 from seq2seq.translation.attention import attention_map
-from seq2seq.translation.lines import translate_lines
+from seq2seq.translation.lines import Session
 from seq2seq.translation.loading import load_translator
 
 pytest_plugins = ["run_fixtures"]
@@ -26,7 +26,7 @@ def test_the_attention_map_of_a_pair_equals_that_of_translation(
     assert weights.shape == (len(tgt_pieces), len(src_pieces))
     assert src_pieces[-1] == tgt_pieces[-1] == "</s>"
     torch.testing.assert_close(weights.sum(1), torch.ones(len(tgt_pieces)))
-    (found,) = translate_lines(model, tokenizers, [src], DecodeConfig(), attention=True)[0]
+    (found,) = Session(model, tokenizers).translate([src], attention=True)[0]
     assert found.text == tgt
     assert found.tgt_pieces == tgt_pieces[:-1]
     torch.testing.assert_close(found.attention, weights, rtol=1e-4, atol=1e-5)

@@ -11,7 +11,7 @@ from seq2seq.data.tokenizer import Tokenizer, Tokenizers
 from seq2seq.model import Translator
 from seq2seq.translation import lines as translation
 from seq2seq.translation.history import Hypothesis
-from seq2seq.translation.lines import translate_lines
+from seq2seq.translation.lines import Session
 from seq2seq.translation.unknown_words import source_words
 
 ENGLISH = [
@@ -75,7 +75,7 @@ def finds(monkeypatch: pytest.MonkeyPatch) -> Finds:
         config = DecodeConfig(replace_unk=replace_unk)
         model = cast(Translator, Pointing())
         tokenizers = Tokenizers(source, target, False)
-        return translate_lines(model, tokenizers, [line], config)[0][0].text
+        return Session(model, tokenizers, config).translate([line])[0][0].text
 
     return translate
 
