@@ -10,6 +10,7 @@ from .memory import Memory
 from .mode import evaluating
 from .packing import Packing
 from .translator import Translator, Vocabulary, count_parameters
+from .unset import Unset
 
 __all__ = [
     "DecoderState",
@@ -17,6 +18,7 @@ __all__ = [
     "Memory",
     "Packing",
     "Translator",
+    "Unset",
     "Vocabulary",
     "as_state",
     "count_parameters",

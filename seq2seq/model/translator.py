@@ -66,8 +66,9 @@ class Translator(nn.Module):
         cell: CellConfig,
         vocabulary: Vocabulary,
         backend: str = "auto",
+        drawn: bool = True,
     ) -> None:
-        """Make a model with fresh weights; raise ValueError where tying is not possible."""
+        """Make a model, its weights drawn if asked; ValueError where tying is not possible."""
         super().__init__()
         if config.tying is Tying.all and not vocabulary.shared:
             raise ValueError(
@@ -83,7 +84,8 @@ class Translator(nn.Module):
         self.decoder = Decoder(config, norm, cell, backend)
         self.output = Linear(self.decoder.size, vocabulary.tgt_size, True, backend)
         self.tie()
-        self.reset_parameters()
+        if drawn:
+            self.reset_parameters()
 
     def tie(self) -> None:
         """Let embeddings and output layer share their weights as `model.tying` says."""

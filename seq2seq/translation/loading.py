@@ -1,6 +1,6 @@
 """The trained model of a run, and its shortlist."""
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from ..data.shortlist import Shortlist, shortlist_for
 from ..data.tokenizer import Tokenizers
 from ..errors import DataError
 from ..files import exists
-from ..model import Translator, Vocabulary
+from ..model import Translator, Unset, Vocabulary
 from ..rnn import NormKind
 from ..runs.checkpoint import (
     check_memory,
@@ -36,14 +36,17 @@ def ready_tokenizers(config: Config, run: Run | None = None) -> Tokenizers | Non
     return None if config.init_from is None else Tokenizers.load(Run.open(config.init_from).folder)
 
 
-def build_translator(config: Config, tokenizers: Tokenizers) -> Translator:
-    """Return a model as configured, with fresh weights."""
+def build_translator(config: Config, tokenizers: Tokenizers, drawn: bool = True) -> Translator:
+    """Return a model as configured, with weights that are drawn, or without values."""
     source, target = tokenizers.source, tokenizers.target
     shared = tokenizers.joint or (config.model.tying is Tying.all and source is target)
     vocabulary = Vocabulary(
         source.vocab_size, target.vocab_size, shared, target.pad_id, target.bos_id, target.eos_id
     )
-    return Translator(config.model, config.norm, config.cell, vocabulary, config.backend.value)
+    with nullcontext() if drawn else Unset():
+        return Translator(
+            config.model, config.norm, config.cell, vocabulary, config.backend.value, drawn
+        )
 
 
 def check_size(
@@ -112,7 +115,7 @@ def load_translator(
     config, path = run.config(), run.checkpoint(checkpoint)
     weights = group(load_checkpoint(path)[0], "model")
     check_size(path, shapes_of(weights), config, tokenizers)
-    model = build_translator(config, tokenizers)
+    model = build_translator(config, tokenizers, drawn=False)
     load_weights(model, weights, path, assign=True)
     model.tie()
     return model.to(device).eval(), tokenizers

@@ -10,6 +10,7 @@ from runs import Runs, corpus, settings, trained
 from seq2seq.config import DecodeConfig, ModelConfig, TokenizerConfig, Tying
 from seq2seq.data.shortlist import Shortlist
 from seq2seq.data.tokenizer import Tokenizers
+from seq2seq.model import Translator
 from seq2seq.runs.checkpoint import group, load_checkpoint
 from seq2seq.runs.folder import Run
 from seq2seq.translation.loading import load_shortlist, load_translator
@@ -40,6 +41,17 @@ def test_the_weights_are_those_of_the_file(two_runs: Runs) -> None:
     assert expected.keys() == model.state_dict().keys()
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, expected[name])
+
+
+def test_no_weights_are_drawn_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = settings(corpus(tmp_path / "corpus"), updates=2)
+    config.model = ModelConfig(24, 32, spectral_radius=0.5)
+    run, chance = Run(trained(tmp_path / "run", config)), torch.get_rng_state()
+    monkeypatch.setattr(Translator, "reset_parameters", lambda _: pytest.fail("weights were drawn"))
+    model, _ = load_translator(run, CPU)
+    assert torch.equal(torch.get_rng_state(), chance)
+    expected = group(load_checkpoint(run.checkpoint("best"))[0], "model")
+    assert all(torch.equal(tensor, expected[k]) for k, tensor in model.state_dict().items())
 
 
 @pytest.mark.parametrize("tying", [Tying.target, Tying.all])
