@@ -6,27 +6,28 @@ The folder gets report.html, report.md, results.csv and figures/. Runs of an exp
 (python train.py -m experiment=convergence, length, ...) get a verdict on its claim.
 """
 
+import argparse
 import os
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.table import Table
-
-from ..config.languages import counted_units
 from ..programs import program
-from ..report.columns import COLUMNS, status
-from ..report.groups import labels
-from ..report.page import Report, write_report
 from ..shown import escaped
 from .arguments import parser
 from .options import console
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..report.page import Report
 
 LISTED = 6
 """The command in the report names so many runs or fewer; of more it gives folder and number."""
 
 
-def main() -> None:
-    """Parse the command line, write the report, and print what it found."""
+def options() -> argparse.Namespace:
+    """Parse the command line."""
     command_line = parser(__doc__)
     command_line.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder")
     command_line.add_argument(
@@ -36,7 +37,14 @@ def main() -> None:
         metavar="DIR",
         help="the folder for the report (default: the current one)",
     )
-    arguments = command_line.parse_args()
+    return command_line.parse_args()
+
+
+def main() -> None:
+    """Parse the command line, write the report, and print what it found."""
+    arguments = options()  # first: --help needs no package
+    from ..report.page import write_report
+
     report = write_report(arguments.runs, arguments.out, command(arguments.runs, arguments.out))
     console().print(runs_table(report))
     for words in tokenizers(report):
@@ -54,14 +62,21 @@ def main() -> None:
     print(f"Curves by run in TensorBoard: tensorboard --logdir {folder}")
 
 
-def tokenizers(report: Report) -> list[str]:
+def tokenizers(report: "Report") -> list[str]:
     """Return in words what the runs' BLEU counts, each once."""
+    from ..config.languages import counted_units
+
     found = [run.results.test or run.results.valid for run in report.runs if run.results]
     return list(dict.fromkeys(counted_units(score.bleu_signature) for score in found))
 
 
-def runs_table(report: Report) -> Table:
+def runs_table(report: "Report") -> "Table":
     """Return the runs as a table that fits 80 columns."""
+    from rich.table import Table
+
+    from ..report.columns import COLUMNS, status
+    from ..report.groups import labels
+
     unequal = any(status(run) != "finished" for run in report.runs)
     shown = [
         column for column in COLUMNS if column.at_terminal and (unequal or column.key != "status")

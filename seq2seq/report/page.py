@@ -4,7 +4,9 @@ import csv
 import io
 import platform
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,12 +49,17 @@ class Section:
 
     group: Group
     title: str
-    norms: Table | None
+    rows: list[NormRow]
     """The norms side by side, where the experiment is about them as a whole."""
     statement: Statement | None
     verdicts: list[Verdict]
     tables: list[Table]
     drawings: list[Drawing]
+
+    @property
+    def norms(self) -> Table | None:
+        """The norms side by side as a table, where there are any."""
+        return norms_table(self.group, self.rows) if self.rows else None
 
 
 @dataclass
@@ -75,11 +82,18 @@ def write_report(folders: Sequence[str], out: Path, command: str) -> Report:
     check_place(out)
     runs, notes = read_runs(folders)
     found = groups(runs)
-    rows = [norm_rows(group) for group in found]
-    sections = sections_of(found, rows)
+    with drawing_threads() as threads:
+        return _written(runs, notes, sections_of(found, threads), out, command)
+
+
+def _written(
+    runs: list[RunRecord], notes: list[str], sections: list[Section], out: Path, command: str
+) -> Report:
+    """Write the files; see `write_report`."""
+    found = [section.group for section in sections]
     examples, note = worked_examples(found)
     notes += [*run_notes(runs, found), *([note] if note else [])]
-    answers = overview(found, rows)
+    answers = overview(found, [section.rows for section in sections])
     content = page_content(runs, sections) | {
         "overview": answers,
         "examples": examples,
@@ -108,7 +122,17 @@ def write_report(folders: Sequence[str], out: Path, command: str) -> Report:
 # -- sections ---
 
 
-def sections_of(found: Sequence[Group], rows: Sequence[list[NormRow]]) -> list[Section]:
+@contextmanager
+def drawing_threads() -> Iterator[Executor]:
+    """Two threads that draw charts; on leaving, what has not begun is not drawn any more."""
+    threads = ThreadPoolExecutor(2)
+    try:
+        yield threads
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
+def sections_of(found: Sequence[Group], threads: Executor) -> list[Section]:
     """Return a section for each group of runs, whose charts have files of unique names."""
     titles = section_titles(found)
     stems = [
@@ -118,18 +142,19 @@ def sections_of(found: Sequence[Group], rows: Sequence[list[NormRow]]) -> list[S
         stems = [f"{place}-{stem}" for place, stem in enumerate(stems, 1)]
     if len(stems) == 1:
         stems = [""]
-    sections = [section(*each) for each in zip(found, rows, titles, stems, strict=True)]
+    sections = [section(*each, threads) for each in zip(found, titles, stems, strict=True)]
     correct(verdict for section in sections for verdict in section.verdicts)
     return sections
 
 
-def section(group: Group, rows: list[NormRow], title: str, stem: str) -> Section:
+def section(group: Group, title: str, stem: str, threads: Executor) -> Section:
     """Return a group's verdicts, tables and charts; the charts' file names begin with `stem`."""
     drawings = [Drawing(chart, stem + chart.name) for chart in charts(group) if not chart.is_empty]
+    for drawing in drawings:
+        drawing.begin(threads)
     found = verdicts(group)
     claim = EXPERIMENTS[group.experiment or ""].statement if found else None
-    norms = norms_table(group, rows) if rows else None
-    return Section(group, title, norms, claim, found, tables(group), drawings)
+    return Section(group, title, norm_rows(group), claim, found, tables(group), drawings)
 
 
 def section_titles(found: Sequence[Group]) -> list[str]:

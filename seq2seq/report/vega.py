@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from importlib.metadata import version
@@ -66,25 +67,36 @@ class Drawing:
     chart: Chart
     stem: str
     """Name of its files in figures/, without the ending."""
+    begun: Future[dict[str, bytes]] | None = None
+    """The files that a thread draws."""
+
+    def begin(self, threads: Executor) -> None:
+        """Draw while the caller goes on: vl-convert leaves Python to others, and takes a second."""
+        self.begun = threads.submit(pictures, self.chart)
 
     @cached_property
-    def svg(self) -> bytes:
-        """The panels side by side."""
-        vl_convert.register_font_directory(str(bundled_fonts()))  # for Chinese and Japanese
-        return vl_convert.vegalite_to_svg(file_spec(self.chart)).encode()
-
-    @property
     def pictures(self) -> dict[str, bytes]:
         """Ending -> content of each file."""
-        shown = OTHER_SCRIPTS.sub(lambda run: drawable([run[0]])[0], self.svg.decode())
-        png = vl_convert.svg_to_png(shown, scale=2)
-        return {"png": small_png(png), "svg": self.svg}
+        return pictures(self.chart) if self.begun is None else self.begun.result()
+
+    @property
+    def svg(self) -> bytes:
+        """The panels side by side."""
+        return self.pictures["svg"]
 
     @property
     def json(self) -> str:
         """Specifications of the panels, safe inside a script element."""
         content = json.dumps([page_spec(panel) for panel in self.chart.panels])
         return content.replace("<", "\\u003c")
+
+
+def pictures(chart: Chart) -> dict[str, bytes]:
+    """Draw a chart; return ending -> content of each file."""
+    vl_convert.register_font_directory(str(bundled_fonts()))  # for Chinese and Japanese
+    svg = vl_convert.vegalite_to_svg(file_spec(chart))
+    shown = OTHER_SCRIPTS.sub(lambda run: drawable([run[0]])[0], svg)
+    return {"png": small_png(vl_convert.svg_to_png(shown, scale=2)), "svg": svg.encode()}
 
 
 @cache
