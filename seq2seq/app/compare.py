@@ -75,7 +75,7 @@ def runs_table(report: "Report") -> "Table":
     from rich.table import Table
 
     from ..report.columns import COLUMNS, status
-    from ..report.groups import labels
+    from ..report.names import labels
 
     unequal = any(status(run) != "finished" for run in report.runs)
     shown = [

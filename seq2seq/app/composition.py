@@ -68,17 +68,24 @@ def register() -> None:
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 
-def by_root(rate: float, size: int, base: int) -> float:
+def by_root(rate: float, size: int | None, base: int) -> float:
     """Return the rate for batches of `size`, given the rate for batches of `base`.
 
     It grows with the square root of the batch (Malladi et al. 2022, for Adam).
     """
-    return float(rate * math.sqrt(size / base))
+    return float(rate * math.sqrt(_sentences(size) / base))
 
 
-def in_batches(sentences: int, size: int) -> int:
+def in_batches(sentences: int, size: int | None) -> int:
     """Return the number of batches of `size` that hold so many sentences."""
-    return max(1, round(sentences / size))
+    return max(1, round(sentences / _sentences(size)))
+
+
+def _sentences(size: int | None) -> int:
+    """Return the sentences of a batch; ValueError where batches are of so many tokens."""
+    if size is None:
+        raise ValueError("data.batch_sentences=null: expected a number of sentences")
+    return size
 
 
 # -- a command ---

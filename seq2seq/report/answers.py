@@ -5,6 +5,7 @@ And what happens on sentences longer than those of the training set.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from statistics import fmean
 
 from ..rnn import NormKind
@@ -16,7 +17,7 @@ from .experiments.length import lost_bleu, within_and_beyond
 from .experiments.verdict import difference, doublings
 from .groups import RATE, Group, Values, by_seed
 from .norms import NormRow
-from .statistics import Outcome, detectable_effect, interval, outcome
+from .statistics import Outcome, detectable_effect, holm, interval, outcomes
 from .texts import caption
 
 ONE_SEED = "One seed cannot tell whether the norm is the reason: train more (seed=1,2,3)."
@@ -64,16 +65,18 @@ def _compared(group: Group, none: str, rows: Sequence[NormRow]) -> Answer:
         sentences += _significance(scores)
     if not none:
         return Answer(sentences)
-    table = []
-    for row in rows:
-        if row.norm != none:
-            differences = difference(scores[row.norm], scores[none])
-            cells = {
-                f"compared with {none}": row.norm,
-                f"{row.split} BLEU difference (95%)": _difference(differences),
-                "significant?": _significant(differences, "better", "worse"),
-            }
-            table.append(cells | _cost(row))
+    compared = [row for row in rows if row.norm != none]
+    differences = {row.norm: difference(scores[row.norm], scores[none]) for row in compared}
+    found = _significant(differences, "better", "worse")
+    table = [
+        {
+            f"compared with {none}": row.norm,
+            f"{row.split} BLEU difference (95%)": _difference(differences[row.norm]),
+            "significant?": found[row.norm],
+        }
+        | _cost(row)
+        for row in compared
+    ]
     title = f"{group.label}: the norms compared with {none}"
     seeds = "significant" if group.has_several_seeds else "one_seed"
     return Answer(sentences, Table(title, table, caption(seeds, "compared")))
@@ -123,22 +126,29 @@ def _seeds(scores: Mapping[str, Values]) -> str:
 def _of_two_models(rows: Sequence[NormRow], none: str) -> list[str]:
     """Return whether single models differ from none's on this test set, by paired bootstrap."""
     bleu, models = {row.norm: row.bleu.mean for row in rows}, []
-    for row in rows:
-        for p in row.p_values[:1]:
-            what = "not significantly different from"
-            if p < LEVEL:
-                what = f"significantly {'better' if bleu[row.norm] > bleu[none] else 'worse'} than"
-            models.append(f"{row.norm} is {what} {none} (p = {p:.3f})")
+    tested = [row.norm for row in rows if row.p_values]
+    p_values = holm([next(iter(row.p_values.values())) for row in rows if row.p_values])
+    for norm, p in zip(tested, p_values, strict=True):
+        what = "not significantly different from"
+        if p < LEVEL:
+            what = f"significantly {'better' if bleu[norm] > bleu[none] else 'worse'} than"
+        models.append(f"{norm} is {what} {none} (p = {p:.3f})")
     if not models:
         return []
-    return [f"On this test set the model with {listed(models)}, by paired bootstrap."]
+    how = "by paired bootstrap" + (", corrected for their number" if len(models) > 1 else "")
+    return [f"On this test set the model with {listed(models)}, {how}."]
 
 
 def _significance(scores: Mapping[str, Values]) -> list[str]:
-    """Return which norms the best one is significantly better than, as sentences."""
-    best, *others = _means(scores)
-    ahead = {norm: difference(scores[best], scores[norm]) for norm in others}
-    beaten = [norm for norm in others if outcome(ahead[norm]) is Outcome.supported]
+    """Return which norms the best one is significantly better than, as sentences.
+
+    The best one is known afterwards alone: so all pairs of norms count as tested.
+    """
+    best, *others = ordered = list(_means(scores))
+    differences = {(a, b): difference(scores[a], scores[b]) for a, b in combinations(ordered, 2)}
+    found = outcomes(differences)
+    beaten = [norm for norm in others if found[best, norm] is Outcome.supported]
+    ahead = {norm: differences[best, norm] for norm in others}
     better = [f"The best, {best}, is significantly better than {listed(beaten)}."] if beaten else []
     return better + _undecided({n: d for n, d in ahead.items() if n not in beaten}, best)
 
@@ -165,15 +175,18 @@ def _difference(values: Sequence[float]) -> str:
     return interval(values).text("{:+.1f}".format) if values else "–"
 
 
-def _significant(differences: Sequence[float], above: str, below: str) -> str:
-    """Return whether a difference is significant, and in which direction."""
-    if len(differences) < 2:
-        return "one seed cannot tell" if differences else "no common seed"
-    return {
-        Outcome.supported: f"yes, {above}",
-        Outcome.refuted: f"yes, {below}",
-        Outcome.undecided: f"no (detectable: {detectable_effect(differences):.1f})",
-    }[outcome(differences)]
+def _significant(
+    differences: Mapping[str, Sequence[float]], above: str, below: str
+) -> dict[str, str]:
+    """Return by norm whether its difference is significant, and in which direction."""
+    clear, found = {Outcome.supported: f"yes, {above}", Outcome.refuted: f"yes, {below}"}, {}
+    for norm, outcome in outcomes(differences).items():
+        of = differences[norm]
+        if len(of) < 2:
+            found[norm] = "one seed cannot tell" if of else "no common seed"
+        else:
+            found[norm] = clear.get(outcome, f"no (detectable: {detectable_effect(of):.1f})")
+    return found
 
 
 def _cost(row: NormRow) -> dict[str, str]:
@@ -205,13 +218,18 @@ def _long_sentences(group: Group) -> list[Answer]:
     lost = {n: {seed: found[seed] for seed in shared or found} for n, found in every.items()}
     none = next((norm for norm in group.variants("none") if norm in lost and len(lost) > 1), "")
     more = {n: difference(lost[n], lost[none]) for n in lost if n != none} if none else {}
+    significant = _significant(more, "more", "less")
     parts = listed([f"{fmean(found.values()):.0f}% with {norm}" for norm, found in lost.items()])
     sentences = [f"{group.label}: {_trained_on(group)}: {parts} ({_seeds(every)})."]
     sentences += _who_loses(more, none)
     tested = {group.kind(norm) for norm in lost}
     if untested := [kind.value for kind in NormKind if kind.value not in tested]:
         sentences.append(f"Not tested: {listed(untested)}.")
-    rows = [_loss_row(group, norm, lost[norm], more.get(norm), none) for norm in lost]
+    rows = [_loss_row(group, norm, lost[norm]) for norm in lost]
+    if none:
+        for norm, row in zip(lost, rows, strict=True):
+            row["lost more than none (percentage points)"] = _difference(more.get(norm, []))
+            row["significant?"] = significant.get(norm, "–")
     title = f"{group.label}: longer sentences"
     return [Answer(sentences, Table(title, rows, caption("significant", "long")))]
 
@@ -227,35 +245,29 @@ def _trained_on(group: Group) -> str:
     )
 
 
-def _loss_row(
-    group: Group, norm: str, lost: Values, more: Sequence[float] | None, none: str
-) -> dict[str, str]:
-    """Return a norm's BLEU within and beyond the training lengths, and its loss against none's."""
+def _loss_row(group: Group, norm: str, lost: Values) -> dict[str, str]:
+    """Return a norm's BLEU within and beyond the training lengths, and the share that is lost."""
     runs = [run for run in group.where({"norm": norm}) if run.seed in lost]
     sides = [found for run in runs if (found := within_and_beyond(run, "bleu"))]
     within, beyond = (f"{fmean(side):.1f}" for side in zip(*sides, strict=True))
     share = interval(list(lost.values()))
-    row = {
+    return {
         "norm": norm,
         "BLEU at the longest training lengths": within,
         "on longer ones": beyond,
         "share lost (95%)": f"{share.mean:.0f}{f' ± {share.half:.0f}' * (len(lost) > 1)}%",
     }
-    if none:
-        row["lost more than none (percentage points)"] = _difference(more or [])
-        row["significant?"] = "–" if more is None else _significant(more, "more", "less")
-    return row
 
 
 def _who_loses(more: Mapping[str, Sequence[float]], none: str) -> list[str]:
     """Return which norms lose significantly less or more than none, as sentences."""
     norms: dict[Outcome, list[str]] = {kind: [] for kind in Outcome}
-    for norm, differences in more.items():
-        norms[outcome(differences)].append(norm)
+    for norm, found in outcomes(more).items():
+        norms[found].append(norm)
     clear = [
-        f"significantly {word} is lost with {listed(found)}"
-        for word, found in (("less", norms[Outcome.refuted]), ("more", norms[Outcome.supported]))
-        if found
+        f"significantly {word} is lost with {listed(members)}"
+        for word, members in (("less", norms[Outcome.refuted]), ("more", norms[Outcome.supported]))
+        if members
     ]
     compared = [f"Compared with {none}, {' and '.join(clear)}."] if clear else []
     return compared + _undecided({norm: more[norm] for norm in norms[Outcome.undecided]}, none)

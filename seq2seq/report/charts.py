@@ -163,14 +163,17 @@ def mean_line(
 
     Runs with different x are interpolated. Where no range is common to all, as with a single
     validation per run at different seconds, the result is one point in the middle. A nan in one
-    run makes the mean nan. `geometric` takes the geometric mean of positive values.
+    run makes the mean nan. `geometric` takes the geometric mean, which values that are not positive
+    do not have: it is nan there.
     """
     runs = [(x, y) for x, y in runs if len(x)]
     if not runs:
         return Line(label, kind, variant, [], [])
     x, ys = _aligned(runs)
     band = (ys.min(0).tolist(), ys.max(0).tolist()) if len(runs) > 1 else None
-    means = np.exp(np.log(ys).mean(0)) if geometric and not (ys <= 0).any() else ys.mean(0)
+    means = ys.mean(0)
+    if geometric:
+        means = np.exp(np.log(np.where(ys > 0, ys, np.nan)).mean(0))
     return Line(label, kind, variant, x, means.tolist(), band)
 
 

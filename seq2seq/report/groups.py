@@ -4,27 +4,14 @@ import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from statistics import fmean
 from typing import Any, TypeVar
 
-import yaml
-
-from ..config.settings import CHANGEABLE, CONFIGS, plain
-from ..rnn import NormConfig, NormKind
+from ..rnn import NormKind
 from ..runs.records import RunRecord
 from ..runs.results import Score
+from .names import NO_SETTINGS, departures, norm_name, other_settings
 
-NO_SETTINGS = ("seed", "experiment", "size", "data.root", "data.mirror_folder", *CHANGEABLE)
-"""Settings that may differ between runs that repeat each other."""
-WORDS = {
-    ("norm.statistics", "per_step"): "per step, the input too",
-    ("norm.statistics", "sequence_input"): "per step",
-    ("norm.statistics", "shared"): "shared",
-    ("norm.cell", "none"): "no cell norm",
-    ("norm.cell", "output"): "cell norm",
-}
-"""(setting, value) -> how a norm's name puts it; otherwise it gives the setting and the value."""
 RATE, TEXT = "optimizer.lr", "training text"
 ALL: Mapping[str, Any] = {}
 """No settings wanted: all runs."""
@@ -98,7 +85,7 @@ class Group:
         with the most usual run without norm. If there is none, all norms are listed under "".
         """
         free = ("norm.",) if self.design is NO_EXPERIMENT else self.design.free
-        others = {norm: _others(self.where({"norm": norm})[0], free) for norm in self.norms}
+        others = {norm: other_settings(self.where({"norm": norm})[0], free) for norm in self.norms}
         nones, found = self.variants("none"), dict[str, list[str]]()
         for norm in self.norms:
             alike = [none for none in nones if others[none] == others[norm]]
@@ -152,7 +139,7 @@ class Group:
             for run in self.runs
             if run.kind == kind and all(run.settings[k] == v for k, v in (wanted or {}).items())
         }
-        return sorted(found, key=lambda norm: (_departures(found[norm]), norm))
+        return sorted(found, key=lambda norm: (departures(found[norm]), norm))
 
     def usual(self, *kinds: str) -> list[str]:
         """Return of each of these kinds, which the group has, the norm most like norm=KIND."""
@@ -237,7 +224,7 @@ def _group(group: Group, members: list[RunRecord]) -> Group:
     """Fill a group with the runs that can be compared, and with the others and their reasons."""
     compared, free = group.design.compared, group.design.free
     ends = ("finished", "diverged") if group.design.counts_diverged else ("finished",)
-    others = [(run, _others(run, free)) for run in members]
+    others = [(run, other_settings(run, free)) for run in members]
     ended = [(run, own) for run, own in others if run.status in ends]
     usual = dict(_most_common(frozenset(own.items()) for _, own in ended) or ())
     scored = [run.scored_by for run, own in ended if own == usual]
@@ -262,15 +249,6 @@ def _group(group: Group, members: list[RunRecord]) -> Group:
         run.norm = norm_name(run, group.runs, compared if unknown else ("norm.",))
     group.notes = [*_differences(group.runs, unknown), *_not_finite(group.runs), *_untested(group)]
     return group
-
-
-def _others(run: RunRecord, free: tuple[str, ...]) -> dict[str, str]:
-    """Return a run's settings but for those whose names begin with these."""
-    return {
-        key: str(value)
-        for key, value in run.settings.items()
-        if not key.startswith(free) and key not in NO_SETTINGS
-    }
 
 
 def _most_common(found: Iterable[Found]) -> Found | None:
@@ -321,7 +299,7 @@ def _differences(runs: Sequence[RunRecord], with_settings: bool) -> Iterator[str
 
 def _facts(run: RunRecord, with_settings: bool) -> dict[str, str]:
     """Return what a run's results depend on besides its norm and seed."""
-    results, own = run.results, _others(run, ("norm.",)) if with_settings else {}
+    results, own = run.results, other_settings(run, ("norm.",)) if with_settings else {}
     if results is None:
         return own
     where = {k: getattr(results, k) for k in ("device", "processor", "threads", "commit")}
@@ -345,55 +323,3 @@ def _untested(group: Group) -> Iterator[str]:
             "scores on the validation set are compared: no score on the test set in"
             f" {' and '.join(without)}"
         )
-
-
-# -- names ---
-
-
-def norm_name(run: RunRecord, among: Sequence[RunRecord], settings: tuple[str, ...]) -> str:
-    """Return "batch", or "batch (shared)" if runs of this kind differ in such a setting."""
-    kin = [r for r in among if r.kind == run.kind]
-    differing = [
-        key
-        for key in run.settings
-        if key.startswith(settings)
-        and key not in NO_SETTINGS
-        and len({str(r.settings.get(key)) for r in kin}) > 1
-    ]
-    own = {key: str(run.settings[key]) for key in differing}
-    parts = [
-        WORDS.get((key, value)) or f"{key.removeprefix('norm.').replace('_', ' ')} {value}"
-        for key, value in own.items()
-    ]
-    return run.kind + (f" ({', '.join(parts)})" if parts else "")
-
-
-def _departures(run: RunRecord) -> int:
-    """Return in how many settings a run's norm differs from norm=KIND."""
-    return sum(run.settings[f"norm.{k}"] != v for k, v in _usual_norm(run.kind).items())
-
-
-@cache
-def _usual_norm(kind: str) -> dict[str, Any]:
-    """Return the settings of configs/norm/KIND.yaml."""
-    own = yaml.safe_load((CONFIGS / "norm" / f"{kind}.yaml").read_text(encoding="utf-8"))
-    return {key: own.get(key, value) for key, value in plain(NormConfig()).items()}
-
-
-def labels(runs: Sequence[RunRecord]) -> list[str]:
-    """Return a short name for each run: its norm, and what else is needed to tell it apart.
-
-    That is experiment, corpus and size where they differ, then the seed; or the folder's name.
-    """
-    places = [(r.config.experiment, r.config.data.name, r.config.size) for r in runs]
-    differ = [len(set(parts)) > 1 for parts in zip(*places, strict=True)]
-    norms = [
-        ", ".join(
-            [r.norm, *(part for part, show in zip(place, differ, strict=True) if show and part)]
-        )
-        for r, place in zip(runs, places, strict=True)
-    ]
-    seeds = [f"{norm}, seed {r.seed}" for norm, r in zip(norms, runs, strict=True)]
-    return next(
-        names for names in (norms, seeds, [r.name for r in runs]) if len(set(names)) == len(names)
-    )

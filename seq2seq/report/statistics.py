@@ -1,14 +1,16 @@
 """Statistics over seeds: Student's interval, what it says of a claim, and the detectable effect."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
 
 import numpy as np
 
 CONFIDENCE = 0.95
 POWER = 0.8
+Key = TypeVar("Key", bound=Hashable)
 
 
 class Outcome(Enum):
@@ -96,6 +98,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
         least = max(least, min(1.0, (len(order) - place) * p_values[i]))
         found[i] = least
     return found
+
+
+def outcomes(differences: Mapping[Key, Sequence[float]]) -> dict[Key, Outcome]:
+    """Return what several lists of differences say of the claim that they are positive.
+
+    As `outcome` does of each alone, corrected for their number by Holm's method. Lists of fewer
+    than two values decide nothing and do not count.
+    """
+    p_values = {key: p for key, of in differences.items() if math.isfinite(p := p_value(of))}
+    corrected = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    return {
+        key: outcome(of) if corrected.get(key, 1.0) < 1 - CONFIDENCE else Outcome.undecided
+        for key, of in differences.items()
+    }
 
 
 def detectable_effect(values: Sequence[float]) -> float:

@@ -14,7 +14,16 @@ OPTIONAL = ("train_sha256", "valid_loss_batch_statistics", "test", "commit")
 """Left out of the file where a run does not have them."""
 
 COUNTS = (
-    *("parameters", "update", "tokens", "skipped", "skipped_in_row", "seconds", "wall_seconds"),
+    *(
+        "parameters",
+        "target_pieces",
+        "update",
+        "tokens",
+        "skipped",
+        "skipped_in_row",
+        "seconds",
+        "wall_seconds",
+    ),
     *("best_update", "bad_validations", "plateau_scale", "tokens_per_second", "threads"),
 )
 """Numbers that are finite and not negative. The loss of a run that diverged is neither."""
@@ -45,6 +54,8 @@ class Results:
     train_sha256: str | None = None
     """Start of a checksum of the training text; None in older runs."""
     parameters: int
+    target_pieces: int | None = None
+    """Size of the target's vocabulary; None in older runs."""
     update: int
     tokens: int | None = None
     """Target tokens trained on."""

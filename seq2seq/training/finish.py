@@ -91,6 +91,7 @@ def finish_run(run: Run, subject: Subject, progress: dict[str, Any]) -> Results:
         seed=config.seed,
         train_sha256=prepared.manifest.texts.get("train"),
         parameters=count_parameters([model]),
+        target_pieces=prepared.tokenizers.target.vocab_size,
         **progress,
         tokens_per_second=progress["tokens"] / progress["seconds"],
         valid_loss=valid_loss,

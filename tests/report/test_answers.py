@@ -68,9 +68,14 @@ def test_where_bleu_is_equal_another_score_tells_norms_apart() -> None:
 
 @pytest.mark.parametrize(
     ("p_values", "printed"),
-    [([], "–"), ([0.01], "0.010"), ([0.001, 0.001], "0.001 each"), ([0.001, 0.2], "0.001, 0.200")],
+    [
+        ({}, "–"),
+        ({2: 0.01}, "seed 2: 0.010"),
+        ({1: 0.001, 2: 0.001}, "0.001 each"),
+        ({1: 0.001, 2: 0.2}, "seed 1: 0.001, seed 2: 0.200"),
+    ],
 )
-def test_equal_p_values_are_printed_once(p_values: list[float], printed: str) -> None:
+def test_p_values_have_their_seeds(p_values: dict[int, float], printed: str) -> None:
     row = replace(norm_rows(group(runs({"none": (30, 31)})))[0], p_values=p_values)
     assert norm_cells(row)["p against none, by seed"] == printed
 
@@ -111,7 +116,7 @@ ONE_SEED = "One seed cannot tell whether the norm is the reason: train more (see
 def test_one_seed_compares_two_models_and_not_the_norms(
     p: float, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(summary, "bootstrap_p_values", lambda runs, none: {"layer": [p]})
+    monkeypatch.setattr(summary, "bootstrap_p_values", lambda runs, none: {"layer": {1: p}})
     found, table = short_answer(group(runs({"none": (30,), "layer": (40,)})))
     assert found == (
         "toy, quick: test BLEU layer 40.0, none 30.0 (one seed each). On this test set"
@@ -141,7 +146,7 @@ def test_without_stored_text_one_seed_does_not_compare_models() -> None:
 
 
 def test_a_significantly_worse_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(summary, "bootstrap_p_values", lambda runs, none: {"layer": [0.01]})
+    monkeypatch.setattr(summary, "bootstrap_p_values", lambda runs, none: {"layer": {1: 0.01}})
     found, _ = short_answer(group(runs({"none": (30,), "layer": (20,)})))
     assert "the model with layer is significantly worse than none (p = 0.010)" in found
 
@@ -268,11 +273,11 @@ def test_scores_of_the_validation_set_have_no_p_values(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        summary, "bootstrap_p_values", lambda runs, none: {norm: [0.001] for norm in runs}
+        summary, "bootstrap_p_values", lambda runs, none: {norm: {1: 0.001} for norm in runs}
     )
     scored = {"none": (30, 31, 32), "layer": (40, 41, 42)}
-    assert [row.p_values for row in norm_rows(group(runs(scored)))] == [[0.001], [0.001]]
-    assert [row.p_values for row in norm_rows(group(runs(scored, split="valid")))] == [[], []]
+    assert [row.p_values for row in norm_rows(group(runs(scored)))] == [{1: 0.001}] * 2
+    assert [row.p_values for row in norm_rows(group(runs(scored, split="valid")))] == [{}, {}]
 
 
 def test_without_runs_of_no_norm_the_other_norms_are_ranked() -> None:

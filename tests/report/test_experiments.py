@@ -190,6 +190,18 @@ def test_batch_sizes_that_one_norm_lacks_are_named() -> None:
     assert verdict.missing == "needs runs with norm=none data.batch_sentences=64"
 
 
+def test_batches_of_tokens_have_no_size_to_compare() -> None:
+    (verdict,) = verdicts(
+        group([record(norm, 1, "batch_size") for norm in ("none", "batch", "layer")])
+    )
+    assert verdict.missing.startswith("needs runs with norm=none data.batch_sentences=4")
+    alone = charts(group([record(experiment="batch_size")]))
+    assert all(chart.is_empty for chart in alone)
+    both = [*batch_size(1), record("none", 9, "batch_size")]
+    assert charts(group(both)) == charts(group(batch_size(1)))
+    assert verdicts(group(both)) == verdicts(group(batch_size(1)))
+
+
 @pytest.mark.parametrize("effect", [1, -1])
 @pytest.mark.parametrize("name", sorted(NOISY))
 def test_one_seed_never_decides(name: str, effect: int) -> None:

@@ -17,10 +17,9 @@ from seq2seq.config import (
     SplitConfig,
 )
 from seq2seq.report.experiments import groups
-from seq2seq.report.groups import by_seed, labels
+from seq2seq.report.groups import by_seed
 from seq2seq.rnn import Statistics
 from seq2seq.runs.entries import GradientFlow, LengthBucket
-from seq2seq.runs.records import RunRecord
 
 
 def test_a_group_has_one_experiment_size_and_corpus() -> None:
@@ -284,33 +283,6 @@ def test_machines_and_versions_that_differ_are_noted() -> None:
 def test_commits_that_differ_are_noted() -> None:
     found = group([record(seed=1, results={"commit": "0123456789ab"}), record(seed=2)])
     assert [note.partition(":")[0] for note in found.notes] == ["commit differs"]
-
-
-def test_a_run_is_labelled_by_its_norm_if_that_is_enough() -> None:
-    def names(*runs: RunRecord) -> list[str]:
-        group(runs)
-        return labels(runs)
-
-    assert names(record(), record("layer")) == ["none", "layer"]
-    assert names(record(seed=1), record(seed=2)) == ["none, seed 1", "none, seed 2"]
-    assert names(record(lr=0.1, cell="lstm"), record(lr=0.1, cell="gru")) == [
-        "none-lstm-1-None-0.1",
-        "none-gru-1-None-0.1",
-    ]
-
-
-def test_labels_contain_the_experiment_and_corpus_if_these_differ() -> None:
-    runs = [
-        record(experiment=None, size=None),
-        record("layer", experiment=None, size=None),
-        record("layer", experiment=None, size="quick"),
-    ]
-    runs[1].config.data.name = "other"
-    groups(runs)
-    assert labels(runs) == ["none, toy", "layer, other", "layer, toy, quick"]
-    runs = [record(experiment="length"), record("layer", experiment="convergence")]
-    groups(runs)
-    assert labels(runs) == ["none, length", "layer, convergence"]
 
 
 # -- what is not finite ---

@@ -170,3 +170,26 @@ def test_what_is_missing_is_named() -> None:
     assert verdicts(group(runs))[1].missing == "needs runs with several model.init_scale"
     runs = [run for run in robustness(1) if run.config.model.encoder_layers == 1]
     assert verdicts(group(runs))[2].missing == "needs runs with several model.encoder_layers"
+
+
+def test_a_rate_that_one_norm_lacks_counts_for_none() -> None:
+    """Runs that have not finished make no range narrower, and no best loss worse."""
+    every = list(robustness(0))
+    fewer = [r for r in every if (r.kind, r.config.optimizer.lr) != ("layer", 0.01)]
+    without = [r for r in every if r.config.optimizer.lr != 0.01]
+    assert verdicts(group(fewer)) == verdicts(group(without))
+    assert verdicts(group(fewer)) != verdicts(group(every))
+    assert tables(group(fewer))[0].rows[0] == tables(group(without))[0].rows[0]
+
+
+def test_a_seed_that_one_norm_lacks_counts_for_the_others() -> None:
+    runs = [r for r in robustness(1) if (r.kind, r.seed) != ("rms", 2)]
+    found = [v for v in verdicts(group(runs)) if v.findings]
+    of_layer = [f for v in found for f in v.findings if f.decides]
+    assert {len(f.differences) for f in of_layer} == {3}
+
+
+def test_guessing_knows_the_vocabulary_of_the_run() -> None:
+    run = record(experiment="robustness", results={"target_pieces": 655, "valid_loss": 6.5})
+    assert guessing(run) == pytest.approx(math.log(655))
+    assert loss_of(run) == math.inf

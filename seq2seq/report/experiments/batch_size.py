@@ -1,5 +1,6 @@
 """What small batches do to each norm, with the same number of sentences seen."""
 
+from dataclasses import replace
 from itertools import product
 from statistics import fmean
 
@@ -29,7 +30,7 @@ def verdicts(group: Group) -> list[Verdict]:
     if missing := _unfit(group):
         return [Verdict(STATEMENT.claim, missing=missing)]
     none, batch, layer = group.usual(*NEEDS)
-    others, sizes = [norm for norm in group.norms if norm != none], sorted(group.values(KEY))
+    others, sizes = [norm for norm in group.norms if norm != none], sizes_of(group)
     losses = {
         (norm, size): by_seed(group.at_best_rate({"norm": norm, KEY: size}), valid_loss)
         for norm, size in product(group.norms, sizes)
@@ -55,6 +56,11 @@ def verdicts(group: Group) -> list[Verdict]:
         ends = f"at {size} sentences a batch, {norm} ends with a lower loss than {none}"
         findings.append(lower(ends, unit, losses[norm, size], losses[none, size]))
     return [Verdict(STATEMENT.claim, findings)]
+
+
+def sizes_of(group: Group) -> list[int]:
+    """Return the numbers of sentences a batch; batches of so many tokens have none."""
+    return sorted(size for size in group.values(KEY) if size is not None)
 
 
 def _unfit(group: Group) -> str:
@@ -83,9 +89,9 @@ def _unfit(group: Group) -> str:
 
 def charts(group: Group) -> list[Chart]:
     """Return the final loss and BLEU by batch size."""
-    x = "sentences a batch"
+    x, sizes, rates = "sentences a batch", sizes_of(group), sorted(group.values(RATE))
+    group = replace(group, runs=[run for run in group.runs if run.value_of(KEY) is not None])
     bleu, loss = mean_by(group, KEY, group.bleu), mean_by(group, KEY, valid_loss)
-    sizes, rates = sorted(group.values(KEY)), sorted(group.values(RATE))
     counts = {
         size: fmean(r.results.update for r in group.where({KEY: size}) if r.results)
         for size in [*sizes[:1], *sizes[-1:]]

@@ -12,8 +12,12 @@ Losses = dict[float, float]
 
 
 def guessing(run: RunRecord) -> float:
-    """Return the loss (nats a piece) of taking every piece of the vocabulary for equally likely."""
-    return math.log(run.settings["tokenizer.vocab_size"])
+    """Return the loss (nats a piece) of taking every piece of the vocabulary for equally likely.
+
+    Older runs, and those that diverged, say no more than how many pieces were asked for.
+    """
+    size = run.results.target_pieces if run.results else None
+    return math.log(size or run.settings["tokenizer.vocab_size"])
 
 
 def loss_of(run: RunRecord) -> float:

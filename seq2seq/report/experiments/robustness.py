@@ -62,11 +62,20 @@ def along(group: Group, axis: str) -> dict[Any, Case]:
 
 
 def by_rate(group: Group, norm: str, case: Case) -> dict[int, Losses]:
-    """Return by seed the loss at each learning rate."""
+    """Return by seed the loss at each learning rate that all norms have run with this seed.
+
+    A rate that one norm lacks would make its range narrower, and its best loss worse, by chance.
+    """
+    runs = group.where(case.wanted)
+    rates: dict[int, dict[str, set[float]]] = {}
+    for run in runs:
+        rates.setdefault(run.seed, {}).setdefault(run.norm, set()).add(run.settings[RATE])
+    common = {seed: set.intersection(*of_norms.values()) for seed, of_norms in rates.items()}
     found: dict[int, Losses] = {}
-    for run in group.where({**case.wanted, "norm": norm}):
-        found.setdefault(run.seed, {})[run.settings[RATE]] = loss_of(run)
-    return {seed: dict(sorted(losses.items())) for seed, losses in found.items()}
+    for run in sorted(runs, key=lambda run: float(run.settings[RATE])):
+        if run.norm == norm and run.settings[RATE] in common[run.seed]:
+            found.setdefault(run.seed, {})[run.settings[RATE]] = loss_of(run)
+    return dict(sorted(found.items()))
 
 
 def limits(by_norm: Mapping[str, Mapping[int, Losses]]) -> dict[int, float]:
@@ -231,7 +240,7 @@ def tables(group: Group) -> list[Table]:
         " range of good rates as a factor, within 10% of the best loss of all norms (×1: at most"
         " one rate), and in brackets within 5% of the norm's own best; how many runs did not learn:"
         " they were stopped because loss or probabilities were not finite, or ended worse than"
-        " guessing."
+        " guessing. Of each seed only those rates count at which every norm has a run."
     )
     return [Table("The best loss, and the range of good learning rates", rows, caption)]
 

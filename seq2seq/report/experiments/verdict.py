@@ -41,6 +41,8 @@ class Finding:
     """What was measured for an exact finding."""
     remark: str = ""
     """What a reader has to know about the value."""
+    given: "Finding | None" = None
+    """The finding without which this one says less: that the other norm loses anything at all."""
     corrected: float | None = None
     """p after the correction for all findings of a report; None before it."""
 
@@ -90,6 +92,8 @@ class Finding:
         if self.corrected is not None:
             text += f"; p = {self.p:.2g}, corrected {self.corrected:.2g}"
             text += "" if self.alone is self.outcome else f"; exploratory: {self.alone.value}"
+        if self.given is not None and self.given.outcome is not Outcome.supported:
+            text += "; it is not established that the other norm loses more at all"
         return text + (f"; {self.remark}" if self.remark else "")
 
     @property
@@ -170,8 +174,7 @@ def less_than_half(statement: str, own: Values, other: Values, loses: Finding) -
     """
     half = {seed: 0.5 * lost for seed, lost in other.items()}
     found = lower(statement, f"{loses.unit} above that half", own, half, decides=True)
-    if loses.outcome is not Outcome.supported:
-        found.remark = "it is not established that the other norm loses more at all"
+    found.given = loses
     return found
 
 
