@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Attention
-from ..model import DecoderState, Memory, Translator, as_state
-from ..rnn import RecurrentLayers, State
+from ..model import DecoderState, Memory, Translator
+from ..rnn import RecurrentLayers, State, as_state
 
 
 def plain(model: Translator) -> Translator:

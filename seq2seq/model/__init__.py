@@ -5,7 +5,6 @@ Everything works on packed rows, so that padding costs nothing; attention does w
 
 from .decoder import DecoderState
 from .dropout import Dropout
-from .encoder import as_state
 from .memory import Memory
 from .mode import evaluating
 from .packing import Packing
@@ -20,7 +19,6 @@ __all__ = [
     "Translator",
     "Unset",
     "Vocabulary",
-    "as_state",
     "count_parameters",
     "evaluating",
 ]

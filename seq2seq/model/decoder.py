@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Attention, CellConfig, ModelConfig, Tying
-from ..rnn import NormConfig, State, stepwise
+from ..rnn import NormConfig, State, as_hx, as_state, stepwise
 from .attention import AttentionLayer
 from .dropout import NO_DROPOUT, Dropout
-from .encoder import as_hx, as_state, recurrent_layer
+from .encoder import recurrent_layer
 from .linear import Linear
 from .memory import Memory, take
 from .packing import Packing

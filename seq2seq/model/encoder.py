@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import CellConfig, CellKind, ModelConfig
-from ..rnn import GRU, LSTM, RNN, NormConfig, RecurrentLayers, State
+from ..rnn import GRU, LSTM, RNN, NormConfig, RecurrentLayers, State, as_state
 from .dropout import Dropout
 from .linear import Linear
 from .packing import Packing
@@ -33,16 +33,6 @@ def recurrent_layer(
     }
     layer = layers[cell.kind]
     return layer(inputs, hidden, bidirectional=bidirectional, norm=norm, backend=backend)
-
-
-def as_state(hx: Tensor | tuple[Tensor, ...]) -> State:
-    """Return a recurrent layer's state as a tuple: (h,), or (h, c) of an LSTM."""
-    return (hx,) if isinstance(hx, Tensor) else tuple(hx)
-
-
-def as_hx(state: State) -> Tensor | State:
-    """Return a tuple of `as_state` as the layer itself takes it."""
-    return state[0] if len(state) == 1 else state
 
 
 class Encoder(nn.Module):

@@ -19,13 +19,14 @@ from ..config import Config
 from ..data.batches import Batch
 from ..data.dataset import ParallelDataset
 from ..device import autocast
-from ..model import Translator, as_state, evaluating
+from ..model import Translator, evaluating
 from ..rnn import (
     Layout,
     RecurrentLayers,
     RecurrentModule,
     State,
     Step,
+    as_state,
     batch_norm_layers,
     steps,
 )

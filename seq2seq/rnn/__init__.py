@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         recalibrating,
     )
     from .recurrent import RecurrentModule
-    from .reference import State
+    from .reference import State, as_hx, as_state
     from .statistics import Pool
 
 __all__ = [
@@ -61,6 +61,8 @@ __all__ = [
     "Stepwise",
     "Terms",
     "TooFewRows",
+    "as_hx",
+    "as_state",
     "batch_norm_layers",
     "batch_statistics",
     "frozen",

@@ -72,7 +72,7 @@ def eager_on_cpu(backend: str, cells: list[CellParameters]) -> bool:
     return (
         eager
         and all(p.steps is None and p.weight_hh.device.type == "cpu" for p in cells)
-        and all(fused_serves(backend, p.weight_hh.device, p) for p in cells)
+        and all(fused_serves(backend, p) for p in cells)
     )
 
 
@@ -100,7 +100,7 @@ def recurrence(
             return onnx_operators.recurrence(x, layout, state, p)
         return scan.recurrence(x, layout, state, p, first_step)
     by_row = isinstance(first_step, Tensor)
-    serves = not exporting and fused_serves(backend, p.weight_hh.device, p, by_row)
+    serves = not exporting and fused_serves(backend, p, by_row)
     run = fused.recurrence if serves else reference.recurrence
     output, last = run(x.flatten(0, -2), layout, state, p, first_step)
     return output.view(*x.shape[:-1], output.size(-1)), last
@@ -109,38 +109,45 @@ def recurrence(
 def project(backend: str, x: Tensor, p: CellParameters) -> Tensor:
     """Return W_ih x (..., G * H) of inputs (..., I), as the recurrence would compute it."""
     exporting = torch.compiler.is_exporting() and backend != "fused"
-    if exporting or not fused_serves(backend, p.weight_hh.device, p):
+    if exporting or not fused_serves(backend, p):
         return p.u(x)
     return launch.project(x.flatten(0, -2), p).view(*x.shape[:-1], -1)
 
 
-def fused_serves(
-    backend: str, device: torch.device, p: CellParameters | None = None, by_row: bool = False
-) -> bool:
-    """Return whether the fused kernels of a device load and support a case; log the answer once.
+def fused_serves(backend: str, p: CellParameters, by_row: bool = False) -> bool:
+    """Return whether the fused kernels load and support a case; log the answer once.
 
-    Raises RuntimeError if backend="fused" and they do not.
+    by_row: first_step is (B,). Raises RuntimeError if backend="fused" and they do not.
     """
     if backend == "reference":
         return False
-    on_gpu, unsupported = gpu.is_gpu(device), None if p is None else fused.unsupported(p, by_row)
-    cause: str | None
-    if unsupported:
-        cause = f"the fused kernels do not support {unsupported}; expected backend='auto'"
-    elif on_gpu:
-        cause = operators.gpu_failure() or (None if p is None else self_check.failure(p))
-    else:
-        cause = operators.failure()
-    if cause and backend == "fused":
-        raise RuntimeError(f"backend='fused': {cause}")
-    if unsupported:
-        log_once(logging.INFO, f"{PLAIN} for {unsupported}")
-    elif cause:
-        log_once(logging.WARNING, f"{PLAIN}, more slowly: {cause}")
-    else:
-        kernels = "GPU" if on_gpu else "CPU"
+    if case := fused.unsupported(p, by_row):
+        if backend == "fused":
+            raise RuntimeError(
+                f"backend='fused': the fused kernels do not support {case}; expected backend='auto'"
+            )
+        log_once(logging.INFO, f"{PLAIN} for {case}")
+        return False
+    device = p.weight_hh.device
+    cause = _failure(device) or (self_check.failure(p) if gpu.is_gpu(device) else None)
+    return _serves(backend, device, cause)
+
+
+def _failure(device: torch.device) -> str | None:
+    """Return why a device's kernels do not load; None if they do."""
+    return operators.gpu_failure() if gpu.is_gpu(device) else operators.failure()
+
+
+def _serves(backend: str, device: torch.device, cause: str | None) -> bool:
+    """Return whether there is no cause against a device's kernels; log the answer once."""
+    if cause is None:
+        kernels = "GPU" if gpu.is_gpu(device) else "CPU"
         log_once(logging.INFO, f"recurrent layers run in fused {kernels} kernels (backend=fused)")
-    return cause is None
+        return True
+    if backend == "fused":
+        raise RuntimeError(f"backend='fused': {cause}")
+    log_once(logging.WARNING, f"{PLAIN}, more slowly: {cause}")
+    return False
 
 
 def load_kernels(device: torch.device | str = "cpu", backend: str = "auto") -> bool:
@@ -152,7 +159,10 @@ def load_kernels(device: torch.device | str = "cpu", backend: str = "auto") -> b
     did not.
     """
     check_backend(backend)
-    return fused_serves(backend, torch.device(device))
+    if backend == "reference":
+        return False
+    device = torch.device(device)
+    return _serves(backend, device, _failure(device))
 
 
 def log_once(level: int, message: str) -> None:

@@ -8,7 +8,7 @@ from .checks import check_cell_input, check_cell_state
 from .config import NormConfig
 from .packing import Layout, Steps
 from .recurrent import RecurrentModule
-from .reference import State
+from .reference import State, as_hx, as_state
 
 
 class RecurrentCell(RecurrentModule):
@@ -58,13 +58,13 @@ class RecurrentCell(RecurrentModule):
         first_step = self._checked_steps(first_step, 1, x.size(0))
         layout = Layout.of_padded(1, x.size(0))
         [(_, last)] = self._recurrences([""], [x], layout, [state], first_step, [None])
-        return self._hx(last if batched else tuple(s.squeeze(0) for s in last))
+        return as_hx(last if batched else tuple(s.squeeze(0) for s in last))
 
     def _state(self, hx: Any, batch: int | None) -> State | None:
         """Return hx as a tuple of (B, H) tensors, checked; batch None: unbatched."""
         if hx is None:
             return None
-        state: State = (hx,) if isinstance(hx, Tensor) else tuple(hx)
+        state = as_state(hx)
         shape = (self.hidden_size,) if batch is None else (batch, self.hidden_size)
         check_cell_state(state, shape, self._example(), self.state_names, self.cell)
         return state if batch is not None else tuple(s.unsqueeze(0) for s in state)

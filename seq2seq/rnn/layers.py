@@ -15,7 +15,7 @@ from .config import NormConfig
 from .gpu.torch_functions import TorchFunctions
 from .packing import Layout, Steps
 from .projection import ProjectedInputs
-from .reference import State
+from .reference import State, as_hx, as_state
 
 
 class RecurrentLayers(ProjectedInputs, TorchFunctions):
@@ -100,8 +100,8 @@ class RecurrentLayers(ProjectedInputs, TorchFunctions):
         first_step = self._checked_steps(first_step, steps, batch)
         output, last = self._run(x, Layout.of_padded(steps, batch), state, first_step, projected)
         if not batched:
-            return output.squeeze(1), self._hx(tuple(s.squeeze(1) for s in last))
-        return output.transpose(0, 1) if self.batch_first else output, self._hx(last)
+            return output.squeeze(1), as_hx(tuple(s.squeeze(1) for s in last))
+        return output.transpose(0, 1) if self.batch_first else output, as_hx(last)
 
     def _forward_packed(
         self, packed: PackedSequence, hx: Any, first_step: Steps, projected: Tensor | None
@@ -122,7 +122,7 @@ class RecurrentLayers(ProjectedInputs, TorchFunctions):
         output = PackedSequence(
             data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices
         )
-        return output, self._hx(last)
+        return output, as_hx(last)
 
     def over_padded(self, input: Tensor, lengths: Tensor) -> tuple[Tensor, Any]:
         """Run over padded sequences as over packed ones, also in programs of torch.export.
@@ -135,7 +135,7 @@ class RecurrentLayers(ProjectedInputs, TorchFunctions):
             check_input(input, self.input_size, self._example(), self.cell, packed=False)
             layout = Layout.of_padded(input.size(0), input.size(1), lengths)
             output, last = self._run(input, layout, None, 0)
-            return output, self._hx(last)
+            return output, as_hx(last)
         packed = pack_padded_sequence(input, lengths.cpu(), enforce_sorted=False)
         output, hx = self(packed)
         return pad_packed_sequence(output, total_length=input.size(0))[0], hx
@@ -193,7 +193,7 @@ class RecurrentLayers(ProjectedInputs, TorchFunctions):
         """Return hx as a tuple of (L * D, B, H) tensors, checked; batch None: unbatched."""
         if hx is None:
             return None
-        state: State = (hx,) if isinstance(hx, Tensor) else tuple(hx)
+        state = as_state(hx)
         rows = () if batch is None else (batch,)
         shape = (self.num_layers * self.num_directions, *rows, self.hidden_size)
         check_state(state, shape, self._example(), self.state_names)

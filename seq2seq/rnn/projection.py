@@ -42,7 +42,7 @@ class ProjectedInputs(RecurrentModule):
         p = self.cell_parameters(self.suffixes()[0])
         device, dtype = p.weight_hh.device, product_dtype(p.weight_hh)
         on_cpu = p.kept is not None and device.type == "cpu" and packs(dtype)
-        return on_cpu and fused_serves(self.backend, device, p)
+        return on_cpu and fused_serves(self.backend, p)
 
     def checked_input(self, x: Tensor, projected: Tensor | None, packed: bool) -> Tensor:
         """Return the input, with one feature if it is rows of a table; raise InputError."""

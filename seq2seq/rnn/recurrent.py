@@ -1,7 +1,6 @@
 """Recurrent modules: what the layers and the cells share, from checked tensors to a recurrence."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,15 +36,14 @@ class RecurrentModule(RecurrentParameters):
         """Give the parameters values; raise RuntimeError if the backend asked for cannot serve."""
         self.reset_parameters()
         if self.backend == "fused":
-            p = self.cell_parameters(self.suffixes()[0])
-            fused_serves(self.backend, p.weight_hh.device, p)
+            fused_serves(self.backend, self.cell_parameters(self.suffixes()[0]))
 
     def begin_steps(self, batch_sizes: list[int]) -> None:
         """Prepare one call for each step, where the CPU's kernels support the case."""
         for suffix in self.suffixes():
             p = self.cell_parameters(suffix)
-            dtype, device = product_dtype(p.weight_hh), p.weight_hh.device
-            if shares(p.weight_hh, dtype) and fused_serves(self.backend, device, p):
+            dtype = product_dtype(p.weight_hh)
+            if shares(p.weight_hh, dtype) and fused_serves(self.backend, p):
                 self._steps[suffix] = cell_steps(p, batch_sizes, dtype)
 
     def check_steps(self) -> None:
@@ -115,10 +113,6 @@ class RecurrentModule(RecurrentParameters):
     def state_names(self) -> tuple[str, ...]:
         """The names of the parts of an initial state."""
         return ("h_0", "c_0") if self.cell == "lstm" else ("h_0",)
-
-    def _hx(self, state: State) -> Any:
-        """Return a state as torch.nn has it: (h, c) of the LSTM, else h."""
-        return state if self.cell == "lstm" else state[0]
 
     def __repr__(self) -> str:
         """Return one line, unless there are modules of others, such as parametrizations."""

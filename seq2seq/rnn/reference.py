@@ -35,6 +35,16 @@ Sums = tuple[Tensor, ...]
 """The gates' pre-activations, in the order of the gates: parts of (rows, G * H)."""
 
 
+def as_state(hx: Tensor | State) -> State:
+    """Return a state as a tuple, from what torch.nn has: (h, c) of the LSTM, else h."""
+    return (hx,) if isinstance(hx, Tensor) else tuple(hx)
+
+
+def as_hx(state: State) -> Any:
+    """Return a state as torch.nn has it: (h, c) of the LSTM, else h."""
+    return state[0] if len(state) == 1 else state
+
+
 @dataclass
 class CellParameters:
     """Parameters of one layer and direction, with G = 4 (i f g o), 3 (r z n) or 1 gates."""
