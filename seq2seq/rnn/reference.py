@@ -63,18 +63,18 @@ class CellParameters:
     """v -> gain_hh * N(v) + bias_hh; with joint terms only for the GRU's n part."""
     c: Term
     """v -> gain_c * N(v) + bias_c; v itself where the LSTM's cell state is not normalised."""
-    joint: bool
-    joint_all: bool
+    joint: bool = False
+    joint_all: bool = False
     """Joint terms include the GRU's n part."""
-    carried: bool
+    carried: bool = False
     """The normalised cell state is carried to the next step."""
-    carried_only: bool
+    carried_only: bool = False
     """It is, and h_t is computed from the cell state before the norm."""
-    activation: Callable[[Tensor], Tensor]
+    activation: Callable[[Tensor], Tensor] = torch.tanh
     """f of the vanilla cell."""
-    steps: Any
+    steps: Any = None
     """The shared products of a loop over steps (cpu/one_step.py), where there is one."""
-    kept: dict[torch.dtype, Any] | None
+    kept: dict[torch.dtype, Any] | None = None
     """What a backend keeps from call to call, by the type of products; None: nothing."""
     table: Tensor | None = None
     """Input terms (V, G * H) by row; inputs (..., 1) are then the numbers of its rows."""

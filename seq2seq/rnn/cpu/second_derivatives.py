@@ -90,12 +90,7 @@ def _parameters(
         hh=hh,
         c=c,
         joint=name == "rnn" and norm != "none",
-        joint_all=False,
-        carried=False,
-        carried_only=False,
         activation=torch.relu if cell.endswith("_relu") else torch.tanh,
-        steps=None,
-        kept=None,
     )
 
 
