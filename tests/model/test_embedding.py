@@ -41,7 +41,7 @@ def expected(embedding: Embedding, layer: RecurrentLayers, ids: Tensor) -> Tenso
 def test_rows_are_those_of_the_layer_whatever_fits(
     monkeypatch: pytest.MonkeyPatch, both: tuple[Embedding, RecurrentLayers], rows: int
 ) -> None:
-    """The table begins anew when it is full, and serves no batch of more words than it holds."""
+    """A new table begins when one is full, and serves no batch of more words than it holds."""
     monkeypatch.setattr("seq2seq.model.embedding.MOST_BYTES", ROW * rows)
     embedding, layer = both
     with torch.no_grad(), frozen(embedding, layer):

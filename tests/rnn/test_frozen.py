@@ -1,4 +1,4 @@
-"""Weights that are read anew in each call, and those that `frozen` keeps packed."""
+"""Weights that are read again in each call, and those that `frozen` keeps packed."""
 
 import copy
 import pickle

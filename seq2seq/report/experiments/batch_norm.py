@@ -173,7 +173,7 @@ def _compared(group: Group, cause: Cause, case: Case, base: Case) -> Finding:
 
 
 def _stored(group: Group, case: Case) -> Finding:
-    """Report what the stored statistics cost, beside each batch's own."""
+    """Report what the stored statistics cost, compared with each batch's own."""
     values = by_seed(runs_of(group, "batch", case), stored_gap)
     what = "the stored statistics give a higher loss on the test set than each batch's own"
     return Finding(f"{case.name}: {what}", UNIT, list(values.values()), decides=False)
@@ -190,7 +190,7 @@ def tables(group: Group) -> list[Table]:
         " rate, and of batch norm's less that of no norm with the same change, with Student's 95%"
         " interval."
     )
-    return [Table("Batch norm beside no norm, by what is changed", rows, caption)]
+    return [Table("Batch norm compared with no norm, by what is changed", rows, caption)]
 
 
 def _row(group: Group, case: Case) -> dict[str, str]:

@@ -118,7 +118,7 @@ def verdicts(group: Group) -> list[Verdict]:
 def _steadier(group: Group, cell: str, key: str, what: str) -> list[Finding]:
     """Compare no norm with layer norm in each regime: by the growth, which decides before training.
 
-    What the sums grow by until they keep their size is reported beside it.
+    What the sums grow by until they keep their size is reported too.
     """
     none, layer = group.usual("none", "layer")
     over_all = (

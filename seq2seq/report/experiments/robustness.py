@@ -19,7 +19,7 @@ from .verdict import Finding, Verdict, higher, lower
 TOLERANCE = 0.10
 """A loss of at most 10% above the best one of all norms counts as good."""
 BESIDE_OWN = 0.05
-"""A loss of at most 5% above the norm's own best one counts as good beside that."""
+"""A loss of at most 5% above the norm's own best one counts as good compared with that."""
 SCALE, LAYERS, CLIP = "model.init_scale", "model.encoder_layers", "optimizer.clip_norm"
 AXES = (SCALE, LAYERS, CLIP)
 """The settings of which a case changes one."""
@@ -107,7 +107,7 @@ def widths_of_scales(group: Group, norm: str) -> Values:
 
 
 def _good(by_norm: Mapping[str, Mapping[int, Losses]], norm: str) -> Values:
-    """Return by seed the range in which a norm's losses are good beside all norms'."""
+    """Return by seed the range in which a norm's losses are good compared with all norms'."""
     good = limits(by_norm)
     return {seed: width(losses, good[seed]) for seed, losses in by_norm[norm].items()}
 
@@ -166,7 +166,7 @@ def verdicts(group: Group) -> list[Verdict]:
 
 
 def _compared(group: Group, findings: Any) -> list[Finding]:
-    """Return the findings of each norm beside no norm."""
+    """Return the findings of each norm compared with no norm."""
     none, layer = group.usual("none", "layer")
     return [
         finding
@@ -262,7 +262,7 @@ def charts(group: Group) -> list[Chart]:
     return [
         Chart(
             "map_of_losses",
-            "Validation loss by learning rate, beside the best of all norms",
+            "Validation loss by learning rate, compared with the best of all norms",
             "Geometric mean over seeds of the loss over the lowest that any norm and rate of the"
             " case reach, so a colour means another loss in each panel. – : at least one run did"
             " not learn.",

@@ -54,7 +54,7 @@ def run(call: Call, tensors: Sequence[Tensor | None]) -> list[tuple[Tensor, ...]
 
     tensors: of each x, weight_ih, weight_hh, h_0, c_0; gains and biases as in `PLACES`; with batch
     norm the running mean and variance. Without a weight_ih x is W_ih x. Without gradients x may be
-    rows (N,) of a table of W_ih x, which stands in the place of weight_ih.
+    rows (N,) of a table of W_ih x, which is in the place of weight_ih.
     """
     if torch.is_grad_enabled():
         found = _Recurrences.apply(call, *tensors)  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
 """Loops over time steps in which each weight is packed once and has one gradient.
 
 With input feeding a step's input depends on the step before, so that layers are called once for
-each step. Each call would pack its weights anew, and the gradient of a weight would be a sum of
+each step. Each call would pack its weights again, and the gradient of a weight would be a sum of
 products of few rows. Here a product is
 
     y_t = x_t W^T + b + s_t        s_t = 0
