@@ -12,7 +12,7 @@ from ..config import Attention
 from . import kernels
 from .kernels import masked_softmax
 from .linear import Linear
-from .memory import Memory, SharedMemory, query_gradients
+from .memory import Memory, StepwiseMemory, query_gradients
 from .packing import Packing
 
 BLOCK = 1 << 24
@@ -52,7 +52,7 @@ class AttentionLayer(nn.Module):
         weights = masked_softmax(scores, memory.mask).to(query.dtype)
         return torch.bmm(weights, memory.states), weights
 
-    def shared(self, memory: Memory, batch_sizes: list[int]) -> Memory:
+    def stepwise(self, memory: Memory, batch_sizes: list[int]) -> Memory:
         """Return the memory for one call at each step of a loop, with one gradient for all.
 
         Step t has queries (R, 1, H) of the memory's first batch_sizes[t] sentences.
@@ -63,7 +63,7 @@ class AttentionLayer(nn.Module):
             or not kernels.serves(self.backend, memory.keys.detach(), memory.states.detach())
         ):
             return memory
-        return SharedMemory.of(memory, batch_sizes)
+        return StepwiseMemory.of(memory, batch_sizes)
 
     def over_rows(
         self, rows: Tensor, packing: Packing, memory: Memory, keep_weights: bool

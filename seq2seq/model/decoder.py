@@ -137,7 +137,7 @@ class Decoder(nn.Module):
         sizes = packing.batch_sizes.tolist()
         memory = memory.select(packing.sorted_indices)
         if self.attention is not None:
-            memory = self.attention.shared(memory, sizes)
+            memory = self.attention.stepwise(memory, sizes)
         outputs, weights = [], []
         with stepwise([*self.layers, self.combine], sizes):
             for embedded in rows.split(sizes):

@@ -5,13 +5,13 @@ from torch import Tensor, nn
 
 from ..rnn import (
     Freezable,
-    SharedProduct,
+    StepProduct,
     Stepwise,
+    has_step_products,
     load_kernels,
     packed,
     packs,
     product_dtype,
-    shares,
 )
 from . import kernels
 
@@ -19,7 +19,7 @@ from . import kernels
 class Linear(nn.Linear, Freezable, Stepwise):
     """torch.nn.Linear with the kernels' products, which packs its weight once within `frozen`."""
 
-    steps: SharedProduct | None = None
+    steps: StepProduct | None = None
     """The products of a loop over steps; None outside of `stepwise`."""
 
     def __init__(
@@ -77,8 +77,8 @@ class Linear(nn.Linear, Freezable, Stepwise):
     def begin_steps(self, batch_sizes: list[int]) -> None:
         """Prepare one call for each step, with inputs (R, in), where the kernels can."""
         dtype = product_dtype(self.weight)
-        if self._has_kernels(dtype) and shares(self.weight, dtype):
-            self.steps = SharedProduct(self.weight, self.bias, batch_sizes, dtype)
+        if self._has_kernels(dtype) and has_step_products(self.weight, dtype):
+            self.steps = StepProduct(self.weight, self.bias, batch_sizes, dtype)
 
     def check_steps(self) -> None:
         """Raise ValueError if some of the steps have run, and not all."""

@@ -111,20 +111,20 @@ class _Zeros(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, keys: Tensor, states: Tensor, shared: StepGradients
+        ctx: Any, keys: Tensor, states: Tensor, step_gradients: StepGradients
     ) -> tuple[Tensor, Tensor]:
-        ctx.shared, rows = shared, sum(shared.batch_sizes)
+        ctx.step_gradients, rows = step_gradients, sum(step_gradients.batch_sizes)
         zero = states.new_zeros(())
         return zero.expand(rows, states.size(1)), zero.clone().expand(rows, states.size(2))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, d_scores: Tensor, d_contexts: Tensor) -> tuple[Tensor | None, ...]:
-        shared: StepGradients = ctx.shared
-        queries, weights = torch.cat(shared.queries), torch.cat(shared.weights)
+        step_gradients: StepGradients = ctx.step_gradients
+        queries, weights = torch.cat(step_gradients.queries), torch.cat(step_gradients.weights)
         keys, states = torch.ops.seq2seq.attention_memory_backward(
-            d_scores, d_contexts, queries, weights, shared.mask, shared.index(),
-            len(shared.batch_sizes),
+            d_scores, d_contexts, queries, weights, step_gradients.mask, step_gradients.index(),
+            len(step_gradients.batch_sizes),
         )  # fmt: skip
         return keys, states, None
 
@@ -134,15 +134,15 @@ class _Attend(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, scores: Tensor, contexts: Tensor, memory: "SharedMemory"
+        ctx: Any, query: Tensor, scores: Tensor, contexts: Tensor, memory: "StepwiseMemory"
     ) -> tuple[Tensor, Tensor]:
         index = torch.arange(len(query))
         context, weights = torch.ops.seq2seq.attention(
             query, memory.keys, memory.states, memory.mask, index, 1
         )
         ctx.memory, ctx.index, ctx.weights = Memory(*memory.parts()), index, weights.detach()
-        memory.shared.queries.append(query.detach())
-        memory.shared.weights.append(ctx.weights)
+        memory.step_gradients.queries.append(query.detach())
+        memory.step_gradients.weights.append(ctx.weights)
         ctx.set_materialize_grads(False)
         return context, weights
 
@@ -159,25 +159,25 @@ class _Attend(torch.autograd.Function):
 
 
 @dataclass
-class SharedMemory(Memory):
+class StepwiseMemory(Memory):
     """A memory in a loop over steps, whose gradient is computed once, after the last step."""
 
-    shared: StepGradients
+    step_gradients: StepGradients
     zeros: Iterator[tuple[Tensor, Tensor]]  # of scores and contexts, for each step
 
     @classmethod
-    def of(cls, memory: Memory, batch_sizes: list[int]) -> "SharedMemory":
+    def of(cls, memory: Memory, batch_sizes: list[int]) -> "StepwiseMemory":
         """Return a memory for one call at each step, with its first batch_sizes[t] sentences."""
         keys, states = (x.float().contiguous() for x in (memory.keys, memory.states))
-        shared = StepGradients(memory.mask, batch_sizes)
-        found = _Zeros.apply(keys, states, shared)  # type: ignore[no-untyped-call]
+        step_gradients = StepGradients(memory.mask, batch_sizes)
+        found = _Zeros.apply(keys, states, step_gradients)  # type: ignore[no-untyped-call]
         zeros = zip(*(part.split(batch_sizes) for part in found), strict=True)
-        return cls(states.detach(), keys.detach(), memory.mask, shared, zeros)
+        return cls(states.detach(), keys.detach(), memory.mask, step_gradients, zeros)
 
-    def select(self, sentences: Tensor | slice) -> "SharedMemory":
+    def select(self, sentences: Tensor | slice) -> "StepwiseMemory":
         """Return the memory of these first sentences."""
         states, keys, mask = (take(x, sentences) for x in self.parts())
-        return SharedMemory(states, keys, mask, self.shared, self.zeros)
+        return StepwiseMemory(states, keys, mask, self.step_gradients, self.zeros)
 
     def attend(self, query: Tensor, backend: str) -> tuple[Tensor, Tensor]:
         """Return context (R, 1, H) and weights (R, 1, S) of the next step's queries (R, 1, H)."""

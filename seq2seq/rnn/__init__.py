@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .cells import GRUCell, LSTMCell, RecurrentCell, RNNCell
     from .cpu.frozen import Freezable, frozen
     from .cpu.operators import packed, packs
-    from .cpu.step_loops import SharedProduct, Stepwise, shares, stepwise
+    from .cpu.step_loops import StepProduct, Stepwise, has_step_products, stepwise
     from .layers import GRU, LSTM, RNN, RecurrentLayers
     from .observation import Step, steps
     from .packing import Layout
@@ -54,10 +54,10 @@ __all__ = [
     "RecurrentCell",
     "RecurrentLayers",
     "RecurrentModule",
-    "SharedProduct",
     "State",
     "Statistics",
     "Step",
+    "StepProduct",
     "Stepwise",
     "Terms",
     "TooFewRows",
@@ -66,6 +66,7 @@ __all__ = [
     "batch_norm_layers",
     "batch_statistics",
     "frozen",
+    "has_step_products",
     "is_norm_parameter",
     "load_kernels",
     "packed",
@@ -73,7 +74,6 @@ __all__ = [
     "pooled_statistics",
     "product_dtype",
     "recalibrating",
-    "shares",
     "steps",
     "stepwise",
 ]

@@ -34,7 +34,7 @@ def unsupported(p: CellParameters, by_row: bool = False) -> str | None:
         "norm.cell=carried_only": p.carried_only,  # the narrower case comes first
         "norm.cell=carried": p.carried,
         "norm.group=gate": len(p.ih.segments) > SEGMENTS[p.cell],
-        "norm.sync in several processes": p.is_shared,
+        "norm.sync in several processes": p.is_synchronized,
         "device {device}": device.type not in DEVICES,
         "parameters of {dtype}": dtype != torch.float32,
         "a first_step of each row on a GPU": by_row and device.type == "cuda",

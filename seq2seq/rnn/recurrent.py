@@ -9,12 +9,12 @@ from .backends import fused_serves, recurrences
 from .checks import check_sizes
 from .config import NormConfig
 from .cpu.one_step import cell_steps
-from .cpu.step_loops import shares
+from .cpu.step_loops import has_step_products
 from .packing import Layout, Steps
 from .parameters import RecurrentParameters
 from .precision import product_dtype
 from .reference import CellParameters, State, unroll
-from .synchronization import Shared, common, is_shared
+from .synchronization import AllRows, common, is_synchronized
 
 
 class RecurrentModule(RecurrentParameters):
@@ -43,7 +43,7 @@ class RecurrentModule(RecurrentParameters):
         for suffix in self.suffixes():
             p = self.cell_parameters(suffix)
             dtype = product_dtype(p.weight_hh)
-            if shares(p.weight_hh, dtype) and fused_serves(self.backend, p):
+            if has_step_products(p.weight_hh, dtype) and fused_serves(self.backend, p):
                 self._steps[suffix] = cell_steps(p, batch_sizes, dtype)
 
     def check_steps(self) -> None:
@@ -72,7 +72,7 @@ class RecurrentModule(RecurrentParameters):
         """
         cells = [self.cell_parameters(s, table) for s, table in zip(suffixes, tables, strict=True)]
         if self.norm.sync and isinstance(first_step, int) and self.trains_statistics():
-            layout = self._shared(layout, first_step, cells)
+            layout = self._synchronized(layout, first_step, cells)
         if layout.sequences:
             found = recurrences(self.backend, inputs, layout, states, cells, first_step)
         else:  # the kernels expect some rows
@@ -85,14 +85,14 @@ class RecurrentModule(RecurrentParameters):
                 statistics.finish()
         return found
 
-    def _shared(self, layout: Layout, first_step: int, cells: list[CellParameters]) -> Layout:
+    def _synchronized(self, layout: Layout, first_step: int, cells: list[CellParameters]) -> Layout:
         """Return the layout with the steps of all processes, whose rows statistics are over."""
-        if self._by_batch or not is_shared():
+        if self._by_batch or not is_synchronized():
             return layout
         layout, rows = common(layout, self._example().device)
         for p in cells:
             for statistics in p.statistics():
-                statistics.shared = Shared(rows, first_step)
+                statistics.all_rows = AllRows(rows, first_step)
         return layout
 
     def _without_rows(

@@ -73,7 +73,7 @@ class CellParameters:
     activation: Callable[[Tensor], Tensor] = torch.tanh
     """f of the vanilla cell."""
     steps: Any = None
-    """The shared products of a loop over steps (cpu/one_step.py), where there is one."""
+    """The products of a loop over steps (cpu/one_step.py), where there is one."""
     kept: dict[torch.dtype, Any] | None = None
     """What a backend keeps from call to call, by the type of products; None: nothing."""
     table: Tensor | None = None
@@ -90,9 +90,9 @@ class CellParameters:
         return h if isinstance(h, float) else product(h, self.weight_hh)
 
     @property
-    def is_shared(self) -> bool:
+    def is_synchronized(self) -> bool:
         """Whether batch norm's statistics are over the rows of several processes."""
-        return self.ih.statistics is not None and self.ih.statistics.shared is not None
+        return self.ih.statistics is not None and self.ih.statistics.all_rows is not None
 
     @property
     def whole_sequence(self) -> bool:

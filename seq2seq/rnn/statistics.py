@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .config import NormConfig
 from .packing import Steps
-from .synchronization import Shared, batch_norm
+from .synchronization import AllRows, batch_norm
 
 
 class Pool:
@@ -70,7 +70,7 @@ class BatchStatistics:
     """The rows of all steps are normalised together: sequence-wise (Laurent et al. 2016)."""
     pool: Pool | None
     """Collects the batch's statistics."""
-    shared: Shared | None = None
+    all_rows: AllRows | None = None
     """Statistics are over the rows of several processes (norm.sync)."""
     _first: int = 0
     """The first step that was recorded; later ones follow."""
@@ -85,8 +85,8 @@ class BatchStatistics:
         own they are normalised by the running statistics.
         """
         eps = self.norm.eps
-        if isinstance(step, int) and self.shared is not None:
-            count = self.shared.rows_at(None if self.whole_sequence else step)
+        if isinstance(step, int) and self.all_rows is not None:
+            count = self.all_rows.rows_at(None if self.whole_sequence else step)
             if self.by_batch(count):
                 y, mean, var = batch_norm(v, count, gain, bias, eps)
                 self.record(step, torch.tensor([count]), mean.unsqueeze(0), var.unsqueeze(0))

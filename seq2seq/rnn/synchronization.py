@@ -31,7 +31,7 @@ def alone() -> Iterator[None]:
         _ALONE.reset(token)
 
 
-def is_shared() -> bool:
+def is_synchronized() -> bool:
     """Return whether there are other processes to exchange statistics with."""
     several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
     return several and not _ALONE.get()
@@ -52,7 +52,7 @@ def common(layout: Layout, device: torch.device) -> tuple[Layout, list[int]]:
 
 
 @dataclass
-class Shared:
+class AllRows:
     """What batch norm needs to know of all processes during one call of a layer."""
 
     rows: list[int]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seq2seq.config import Attention, CellConfig, CellKind, ModelConfig, Tying
 from seq2seq.model import Translator, Vocabulary, decoder
-from seq2seq.model.memory import Memory, SharedMemory
+from seq2seq.model.memory import Memory, StepwiseMemory
 from seq2seq.rnn import NormConfig, NormKind, RecurrentLayers, packs
 
 pytestmark = needs_compiler
@@ -97,15 +97,15 @@ def test_weights_and_memory_are_shared_by_the_steps(monkeypatch: pytest.MonkeyPa
     for combine, recurrent, memory in seen:
         assert combine is seen[0][0] is not None
         assert recurrent is seen[0][1]
-        assert isinstance(memory, SharedMemory)
-        assert memory.shared is seen[0][2].shared
+        assert isinstance(memory, StepwiseMemory)
+        assert memory.step_gradients is seen[0][2].step_gradients
 
 
 def test_nothing_of_the_steps_of_attention_stays_in_memory() -> None:
     states, keys = (torch.randn(3, 5, 8, requires_grad=True) for _ in range(2))
-    memory = SharedMemory.of(Memory(states, keys, torch.ones(3, 5, dtype=torch.bool)), [3, 2])
+    memory = StepwiseMemory.of(Memory(states, keys, torch.ones(3, 5, dtype=torch.bool)), [3, 2])
     outputs = [memory.select(slice(n)).attend(torch.randn(n, 1, 8), "auto")[0] for n in (3, 2)]
     torch.cat(outputs).sum().backward()
-    shared = weakref.ref(memory.shared)
+    shared = weakref.ref(memory.step_gradients)
     del memory, outputs
     assert shared() is None

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pack_sequence
 from two_processes import run_together
 
 from seq2seq.rnn import NormConfig, NormKind, RecurrentLayers, Statistics
-from seq2seq.rnn.synchronization import alone, is_shared
+from seq2seq.rnn.synchronization import alone, is_synchronized
 
 INPUTS, HIDDEN = 3, 4
 LENGTHS = [7, 6, 6, 4, 3, 3, 2, 1]
@@ -80,9 +80,9 @@ def one_of_several(rank: int, folder: Path, count: int) -> None:
             if name.partition("_")[0] in ("weight", "bias", "gain"):
                 dist.all_reduce(value)
     if rank == 0:
-        assert is_shared()
+        assert is_synchronized()
         with alone():  # the others do something else
-            assert not is_shared()
+            assert not is_synchronized()
             found["alone"] = updated(layer_of("lstm", Statistics.per_step), *drawn())
         layer = layer_of("lstm", Statistics.per_step).eval()
         layer(drawn()[0][0])  # in eval mode nothing is exchanged
@@ -126,5 +126,5 @@ def test_a_process_alone_exchanges_nothing(several: list[dict[str, Any]]) -> Non
 
 
 def test_without_other_processes_nothing_is_exchanged() -> None:
-    assert not is_shared()
+    assert not is_synchronized()
     assert "WORLD_SIZE" not in os.environ

@@ -1,4 +1,4 @@
-"""One step of a cell in a loop over steps: shared products, then the cell's own operator.
+"""One step of a cell in a loop over steps: products, then the cell's own operator.
 
 R rows, H features, G gates; u, z and other symbols are those of `reference.py`.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..reference import CellParameters, State
 from .running import record_statistics, running_statistics
-from .step_loops import SharedProduct
+from .step_loops import StepProduct
 from .vectors import kernel_of, vectors
 
 
@@ -19,15 +19,15 @@ from .vectors import kernel_of, vectors
 class CellSteps:
     """What the steps of a loop share: the products of a layer and direction, and its vectors."""
 
-    ih: SharedProduct
-    hh: SharedProduct
+    ih: StepProduct
+    hh: StepProduct
     vectors: Tensor
     """Gains and biases in one, with their gradient."""
 
 
 def cell_steps(p: CellParameters, batch_sizes: list[int], dtype: torch.dtype) -> CellSteps:
     """Prepare steps of so many rows, with products of a type."""
-    ih, hh = (SharedProduct(w, None, batch_sizes, dtype) for w in (p.weight_ih, p.weight_hh))
+    ih, hh = (StepProduct(w, None, batch_sizes, dtype) for w in (p.weight_ih, p.weight_hh))
     return CellSteps(ih, hh, vectors(p))
 
 

@@ -22,8 +22,8 @@ from .frozen import versions
 from .operators import packed, packs
 
 
-class _Kept:
-    """What the backward passes of a shared product read; it must not hold the zeros' graph."""
+class _Factors:
+    """What the backward passes of a product read; it must not hold the zeros' graph."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         self.weight, self.dtype, self.size = weight.detach().to(dtype), dtype, weight.size(0)
@@ -50,30 +50,30 @@ class _Kept:
         return packed(self.weight.t())
 
 
-class SharedProduct:
+class StepProduct:
     """x W^T + b at each step of a loop, for W (F, I) and b (F,), with one gradient of both."""
 
     def __init__(
         self, weight: Tensor, bias: Tensor | None, batch_sizes: list[int], dtype: torch.dtype
     ) -> None:
         """Prepare products of a type, which `packs`; step t has batch_sizes[t] rows."""
-        self.kept, self.batch_sizes = _Kept(weight, bias, dtype), batch_sizes
-        self.inputs = self.kept.inputs
+        self.factors, self.batch_sizes = _Factors(weight, bias, dtype), batch_sizes
+        self.inputs = self.factors.inputs
         rows = sum(batch_sizes)
-        zeros = _Zeros.apply(weight, bias, self.kept, rows)  # type: ignore[no-untyped-call]
+        zeros = _Zeros.apply(weight, bias, self.factors, rows)  # type: ignore[no-untyped-call]
         self.zeros = zeros.split(batch_sizes)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return x W^T + b (R, F) of the products' type, for the next step's x (R, I)."""
-        x = x if x.dtype is self.kept.dtype else x.float()
+        x = x if x.dtype is self.factors.dtype else x.float()
         zeros = self._next(x.detach())
-        y: Tensor = _Product.apply(x, zeros, self.kept)  # type: ignore[no-untyped-call]
+        y: Tensor = _Product.apply(x, zeros, self.factors)  # type: ignore[no-untyped-call]
         return y
 
     def skip(self) -> None:
         """Pass a step over that has no x."""
         rows = self.batch_sizes[len(self.inputs)]
-        self._next(self.kept.weight.new_zeros(rows, self.kept.weight.size(1)))
+        self._next(self.factors.weight.new_zeros(rows, self.factors.weight.size(1)))
 
     def _next(self, x: Tensor) -> Tensor:
         """Keep the next step's x, and return its zeros."""
@@ -83,7 +83,7 @@ class SharedProduct:
         if x.dim() != 2 or x.size(0) != self.batch_sizes[step]:
             raise ValueError(
                 f"the input of step {step} has shape {tuple(x.shape)}: expected"
-                f" ({self.batch_sizes[step]}, {self.kept.weight.size(1)})"
+                f" ({self.batch_sizes[step]}, {self.factors.weight.size(1)})"
             )
         self.inputs.append(x)
         zeros: Tensor = self.zeros[step]
@@ -102,15 +102,17 @@ class _Zeros(torch.autograd.Function):
     """Zeros (N, F) whose gradient becomes that of a weight and of a bias."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, bias: Tensor | None, kept: _Kept, rows: int) -> Tensor:
-        ctx.kept, ctx.types = kept, (weight.dtype, None if bias is None else bias.dtype)
-        return weight.new_zeros((), dtype=kept.dtype).expand(rows, kept.size)
+    def forward(
+        ctx: Any, weight: Tensor, bias: Tensor | None, factors: _Factors, rows: int
+    ) -> Tensor:
+        ctx.factors, ctx.types = factors, (weight.dtype, None if bias is None else bias.dtype)
+        return weight.new_zeros((), dtype=factors.dtype).expand(rows, factors.size)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, d: Tensor) -> tuple[Tensor | None, ...]:
         weight_type, bias_type = ctx.types
-        x = torch.cat(ctx.kept.inputs).to(d.dtype)
+        x = torch.cat(ctx.factors.inputs).to(d.dtype)
         weight = torch.ops.seq2seq.weight_gradient(d, x).to(weight_type)
         bias = d.sum(0, dtype=bias_type) if ctx.needs_input_grad[1] else None
         return weight, bias, None, None
@@ -120,15 +122,17 @@ class _Product(torch.autograd.Function):
     """x W^T + b + s for a constant W and b, with s = 0."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, zeros: Tensor, kept: _Kept) -> Tensor:
-        ctx.kept, ctx.in_float, ctx.inputs = kept, x.dtype is torch.float32, x.size(1)
-        y: Tensor = torch.ops.seq2seq.packed_projection(x, kept.packed, kept.bias, kept.size)
+    def forward(ctx: Any, x: Tensor, zeros: Tensor, factors: _Factors) -> Tensor:
+        ctx.factors, ctx.in_float, ctx.inputs = factors, x.dtype is torch.float32, x.size(1)
+        y: Tensor = torch.ops.seq2seq.packed_projection(
+            x, factors.packed, factors.bias, factors.size
+        )
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, d: Tensor) -> tuple[Tensor | None, ...]:
-        d, turned = d.contiguous(), ctx.kept.packed_transposed
+        d, turned = d.contiguous(), ctx.factors.packed_transposed
         if not ctx.needs_input_grad[0]:
             return None, d, None
         x = torch.ops.seq2seq.packed_projection(d, turned, None, ctx.inputs, ctx.in_float)
@@ -174,6 +178,6 @@ def stepwise(modules: Sequence[nn.Module], batch_sizes: list[int]) -> Iterator[N
             module.end_steps()
 
 
-def shares(weight: Tensor, dtype: torch.dtype) -> bool:
-    """Return whether `SharedProduct` has products of this type with a weight."""
+def has_step_products(weight: Tensor, dtype: torch.dtype) -> bool:
+    """Return whether `StepProduct` has products of this type with a weight."""
     return weight.device.type == "cpu" and weight.dtype is torch.float32 and packs(dtype)
