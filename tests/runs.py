@@ -1,6 +1,6 @@
 """Small trained runs, and commands on them that run in this process."""
 
-import importlib.util
+import importlib
 import io
 import random
 import sys
@@ -162,17 +162,10 @@ def three_runs(folder: Path) -> dict[str, Path]:
 
 
 def script(name: str) -> ModuleType:
-    """Return the module of a command: one of seq2seq/app, or a file of scripts/."""
-    if (ROOT / "seq2seq" / "app" / f"{name}.py").exists():
-        return importlib.import_module(f"seq2seq.app.{name}")
-    specification = importlib.util.spec_from_file_location(
-        f"{name}_command", ROOT / "scripts" / f"{name}.py"
-    )
-    assert specification
-    assert specification.loader
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    """Return the module that a file of scripts/ runs the `main` of."""
+    if name == "benchmark":
+        return importlib.import_module("seq2seq.benchmark.command_line")
+    return importlib.import_module(f"seq2seq.app.{name}")
 
 
 class Command:

@@ -261,6 +261,12 @@ def test_a_room_stays_in_its_budget(rooms: tuple[str, ...]) -> None:
     assert sum(len(lines_of(path)) for path in found) < BUDGETS[rooms]
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "scripts").glob("*.py")), ids=str)
+def test_a_script_only_starts_a_command_of_the_package(path: Path) -> None:
+    """An installed package then has all of it."""
+    assert len(lines_of(path)) == 6
+
+
 def functions(path: Path) -> list[ast.FunctionDef]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]

@@ -91,7 +91,7 @@ def test_each_option_that_is_shown_exists(name: str) -> None:
     shown = [line for line in README.splitlines() if f"scripts/{name}.py" in line]
     assert shown
     own = ROOT / "seq2seq" / "app" / f"{name}.py"
-    file = own if own.exists() else ROOT / "scripts" / f"{name}.py"
+    file = own if own.exists() else ROOT / "seq2seq" / name / "command_line.py"
     source = file.read_text() + (ROOT / "seq2seq" / "app" / "options.py").read_text()
     for option in re.findall(r"(--[a-z-]+)", "".join(shown)):
         assert f'"{option}"' in source

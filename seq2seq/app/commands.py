@@ -9,12 +9,12 @@ from .exit_codes import exiting
 from .utf8 import restart_in_utf8
 
 
-def command(name: str) -> None:
-    """Run the `main` of a module of this package; a missing package is an error like others."""
+def command(name: str, room: str | None = __package__) -> None:
+    """Run the `main` of a module of a room; a missing package is an error like others."""
     restart_in_utf8()
     sys.argv[1:] = map(_with_home, sys.argv[1:])
     with exiting():
-        import_module(f"{__package__}.{name}").main()
+        import_module(f"{room}.{name}").main()
 
 
 def _with_home(argument: str) -> str:

@@ -1,0 +1,262 @@
+"""Measure speed and memory, compared with torch.nn.LSTM and a translator written on it.
+
+    python scripts/benchmark.py
+    python scripts/benchmark.py train --data multi30k_de_en --json train.json
+    python scripts/benchmark.py decode --help
+
+Contestants run in turn in one process. A number is the median over rounds, and a ratio the median
+of the ratios to the first row of the same round. Compiling kernels, preparing text and warming up
+are in none of the times. Without a command all of them run. Where the project is installed,
+`python -m seq2seq.benchmark` is the same command.
+"""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+
+from ..app.arguments import one_of, parser, some_of, whole
+from ..app.commands import command
+from ..app.options import add_threads
+from ..config import Device, Precision
+from ..config.checks import Range
+
+SIZES = ("small", "full")
+PRECISIONS, DEVICES = ([kind.value for kind in kinds] for kinds in (Precision, Device))
+at_least_one, at_least_two = (whole(Range(at_least=n)) for n in (1, 2))
+NORMS = "none,batch,layer,rms"
+ABOUT = {
+    "layers": """Measure one recurrent layer, compared with torch.nn's.
+
+ms is a time, and the ratio compares times: 1.2 is 20% slower than the first row. products: the part
+of a row's time that its matrix products alone would take. Below the tables of several sizes are
+their geometric means.""",
+    "train": """Measure parameter updates of whole translators, in target tokens a second.
+
+The first row is a translator on torch.nn.LSTM as one writes it in an hour, with sentences of
+similar lengths in a batch. Ours run the training loop's own step, on batches of any length, and
+sorted on the rival's. The ratio compares speeds: 1.2 is 20% faster than the first row. Padding is
+not counted.""",
+    "decode": """Measure greedy and beam search, in sentences a second.
+
+The first row is a translator on torch.nn.LSTM that has the weights of norm=none and gives the same
+translations. All are trained a little beforehand and kept in outputs/benchmark. The ratio compares
+speeds: 1.2 is 20% faster than the first row.""",
+    "memory": """Measure memory, each contestant in a process of its own.
+
+Of layers: the largest growth of the process in training, without parameters. Of translators: the
+largest resident memory of the whole process, Python and libraries included; imports have rows of
+their own.""",
+    "startup": """Measure start-up: seconds from the start of a process, as a user starts it.
+
+The first update of a prepared corpus, the first translation by a trained run, train.py --help, an
+error, and compare.py on three runs.""",
+    "processes": """Measure parameter updates of several processes that train one model.
+
+The first row is one process that has all threads. By DDP: with torch's DistributedDataParallel,
+which exchanges gradients during the backward pass, in place of one exchange after it. The ratio
+compares times: 1.2 is 20% slower than the first row.""",
+    "scaling": """Measure what grows with the corpus: made-up ones of several sizes.
+
+Seconds and memory to prepare each, seconds from the start of a training of the prepared corpus to
+its first update, milliseconds an update, and memory of the training, of all processes together.
+Five million pairs need 4 GB of disk, in outputs/benchmark, and minutes.""",
+    "runs": """Measure the training of runs side by side, in target tokens a second.
+
+Runs that were trained at different times had a machine of different speeds. Here their models take
+turns, and speed.json in each run's folder says how fast it was. compare.py then compares times at
+these speeds. Runs that differ in nothing but seed and learning rate are measured once.""",
+    "all": "Measure everything but processes, scaling and runs, with the defaults of each command.",
+}
+"""What --help of each command explains."""
+
+
+def parsed(arguments: list[str]) -> argparse.Namespace:
+    """Return the checked options of the command line; a command is put in where none is given."""
+    whole_line = parser(__doc__)
+    commands = whole_line.add_subparsers(dest="what", metavar="COMMAND")
+    for name, about in ABOUT.items():
+        one = commands.add_parser(
+            name,
+            description=about,
+            help=about.partition("\n")[0].removesuffix("."),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        add_options(one, name)
+        one.set_defaults(profile=None)
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
+        arguments = ["all", *arguments]
+    return whole_line.parse_args(arguments)
+
+
+def add_options(command: argparse.ArgumentParser, name: str) -> None:
+    """Add the options of a command: those of all, and its own."""
+    add = command.add_argument
+    if name == "runs":
+        add("runs", nargs="+", metavar="RUN", help="a run's folder")
+    else:
+        add(
+            "--size",
+            type=one_of(SIZES),
+            default="full",
+            metavar=f"{{{','.join(SIZES)}}}",
+            help="small takes seconds, for a first look",
+        )
+    add_threads(command)
+    add("--json", type=Path, metavar="FILE", help="write the numbers and what they depend on there")
+    if name != "memory":
+        rounds = 11 if name == "layers" else 5
+        add(
+            "--rounds",
+            type=at_least_one,
+            default=rounds,
+            metavar="N",
+            help=f"rounds (default: {rounds})",
+        )
+    if name in ("layers", "train", "decode", "all"):
+        add("--figure", type=Path, metavar="PNG", help="draw the ratios there")
+    if name == "layers":
+        add_gpu(command)
+    if name in ("layers", "all"):
+        add(
+            "--compile",
+            action="store_true",
+            help="torch.compile of the layers' reference, too; compiling it takes minutes",
+        )
+    if name not in ("layers", "runs"):
+        add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings as for train.py")
+    if name == "scaling":
+        add_sizes(command)
+    elif name == "runs":
+        add_updates(command)
+    elif name != "layers":
+        add_translators(command, name)
+        add_amounts(command, name)
+
+
+def add_gpu(command: argparse.ArgumentParser) -> None:
+    """Add the options of layers on a GPU."""
+    add = command.add_argument
+    add(
+        "--device",
+        type=one_of(DEVICES),
+        default="cpu",
+        metavar=f"{{{','.join(DEVICES)}}}",
+        help="a GPU checks all kernels, then times LSTMs with cuDNN's; --json is written row by row"
+        " (default: cpu)",
+    )
+    add(
+        "--minutes",
+        type=at_least_one,
+        default=7,
+        metavar="N",
+        help="on a GPU nothing new begins after so many minutes (default: 7)",
+    )
+
+
+def add_sizes(command: argparse.ArgumentParser) -> None:
+    """Add the options of the command that measures corpora of several sizes."""
+    add = command.add_argument
+    add(
+        "--pairs",
+        type=lambda text: [at_least_one(number) for number in text.split(",")],
+        default=[50_000, 500_000, 5_000_000],
+        metavar="NUMBERS",
+        help="sizes, with commas (default: 50000,500000,5000000)",
+    )
+    add(
+        "--updates",
+        type=at_least_two,
+        default=20,
+        metavar="N",
+        help="updates of each start (default: 20)",
+    )
+
+
+def add_translators(command: argparse.ArgumentParser, name: str) -> None:
+    """Add the options of a command that measures translators."""
+    add = command.add_argument
+    add(
+        "--data",
+        default="grammar_en_zh",
+        metavar="NAME",
+        help="corpus of configs/data (default: grammar_en_zh); a published one has the sizes that"
+        " other toolkits were measured with: 8,000 joint pieces, 256, 512, 64 sentences a batch",
+    )
+    what = "the first one is started" if name == "startup" else "with commas"
+    add("--norms", default=NORMS, metavar="NAMES", help=f"norms, {what} (default: {NORMS})")
+    if name not in ("startup", "processes"):
+        add("--feeding", action="store_true", help="all translators with input feeding, too")
+    if name in ("train", "decode", "all"):
+        add(
+            "--precisions",
+            type=some_of(PRECISIONS),
+            default=["fp32"],
+            metavar="NAMES",
+            help="types of the matrix products, with commas: fp32 or bf16 (default: fp32)",
+        )
+    if name in ("train", "decode"):
+        add(
+            "--profile",
+            metavar="NAME",
+            help="a profile by module instead: of the rival (plain) or of ours with this norm",
+        )
+
+
+def add_amounts(command: argparse.ArgumentParser, name: str) -> None:
+    """Add the options of how much a command trains and translates."""
+    add = command.add_argument
+    if name == "processes":
+        add(
+            "--processes",
+            type=at_least_two,
+            default=2,
+            metavar="N",
+            help="processes that train together (default: 2)",
+        )
+    if name in ("train", "memory", "processes", "all"):
+        add_updates(command)
+    if name in ("decode", "memory", "all"):
+        add(
+            "--sentences",
+            type=at_least_one,
+            default=256,
+            metavar="N",
+            help="lines of valid (default: 256)",
+        )
+    if name not in ("train", "processes"):
+        add(
+            "--trained",
+            type=at_least_one,
+            default=200,
+            metavar="N",
+            help="updates that translators are trained for beforehand (default: 200)",
+        )
+
+
+def add_updates(command: argparse.ArgumentParser) -> None:
+    """Add the option of how many updates a turn has."""
+    command.add_argument(
+        "--updates",
+        type=at_least_one,
+        default=8,
+        metavar="N",
+        help="updates in each turn (default: 8)",
+    )
+
+
+def main() -> None:
+    """Measure what the command line asks for, print it, and write it to files on request."""
+    options = parsed(sys.argv[1:])
+    from . import commands  # with torch, which --help need not wait for
+
+    results = commands.COMMANDS[options.what](options)
+    results.show()
+    if getattr(options, "figure", None) is not None:
+        results.draw(options.figure)
+    commands.write(results, options)
+
+
+benchmark = partial(command, "command_line", __package__)
+"""Run `main` as a command: exit codes, UTF-8, errors of one line."""
