@@ -247,15 +247,21 @@ def add_updates(command: argparse.ArgumentParser) -> None:
 
 
 def main() -> None:
-    """Measure what the command line asks for, print it, and write it to files on request."""
+    """Measure what the command line asks for, print it, and write it to files on request.
+
+    The numbers come first: they are printed though they cannot be written, and are in the file
+    though nobody reads what is printed, or they cannot be drawn.
+    """
     options = parsed(sys.argv[1:])
     from . import commands  # with torch, which --help need not wait for
 
     results = commands.COMMANDS[options.what](options)
-    results.show()
+    try:
+        commands.write(results, options)
+    finally:
+        results.show()
     if getattr(options, "figure", None) is not None:
         results.draw(options.figure)
-    commands.write(results, options)
 
 
 benchmark = partial(command, "command_line", __package__)

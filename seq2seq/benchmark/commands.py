@@ -207,14 +207,12 @@ def prepared(base: Config, options: Options) -> Workload:
 
 
 def everything(options: Options) -> Results:
-    """Measure everything."""
+    """Measure everything; after each part the numbers are written, since a later one may fail."""
     check_memory()
     results = layers(options)
-    results.training = train(options).training
-    results.decoding = decode(options).decoding
-    remembered = memory(options)
-    results.memory, results.settings = remembered.memory, remembered.settings
-    results.starts = startup(options).starts
+    for part in (train, decode, memory, startup):
+        write(results, options)
+        results.add(part(options))
     return results
 
 

@@ -66,13 +66,18 @@ class Results:
         """The tables of training and of search."""
         return self.training | self.decoding
 
+    def add(self, other: "Results") -> None:
+        """Take the tables of another command, and its settings."""
+        self.settings = other.settings or self.settings
+        for found in ("timings", "training", "decoding", "memory", "starts"):
+            getattr(self, found).update(getattr(other, found))
+
     def show(self) -> None:
         """Print where was measured, and the tables."""
         m = self.machine
-        m["load at the end"] = load()
         print(
             f"torch {m['torch']}, {m['processor']}, {m['threads']} of {m['cores']} cores,"
-            f" load {m['load']} to {m['load at the end']}"
+            f" load {m['load']} to {load()}"
         )
         show_checks(self.checks, self.left_out)
         show_timings(self.timings)
@@ -98,7 +103,7 @@ class Results:
             for kind, tables in kinds.items()
         }
         return {
-            "machine": self.machine,
+            "machine": {**self.machine, "load at the end": load()},
             "settings": self.settings,
             "checks": [asdict(check) for check in self.checks],
             "left out": self.left_out,

@@ -288,6 +288,20 @@ def test_without_a_command_everything_is_measured(
     assert rows == ["a", "b", "c", "d", "f"]
 
 
+def test_numbers_of_a_part_are_written_before_the_next(
+    measure: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> Results:
+        raise RuntimeError("no memory left")
+
+    row = Timing("a", 1.0, 1.0, 1.0, 1.0)
+    monkeypatch.setattr(commands, "layers", lambda _: Results(timings={"layer": [row]}))
+    monkeypatch.setattr(commands, "train", fail)
+    done = measure("all", "--json", tmp_path / "a.json")
+    assert (done.code, done.err) == (1, "benchmark.py: no memory left\n")
+    assert list(json.loads((tmp_path / "a.json").read_text())["tables"]) == ["layer"]
+
+
 def test_means_over_sizes_are_shown_and_written(
     measure: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,6 +312,26 @@ def test_means_over_sizes_are_shown_and_written(
     assert "layers, full, 2 sizes" in done.out
     results = json.loads((tmp_path / "a.json").read_text())
     assert results["means"] == {"layers, full, 2 sizes": {"a": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("option", "failing"), [("--figure", "draw"), ("--figure", "show"), ("--json", "as_json")]
+)
+def test_what_fails_at_the_end_costs_no_numbers(
+    option: str, failing: str, measure: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no numbers of this kind")
+
+    row = Timing("a", 1.0, 1.0, 1.0, 1.0)
+    monkeypatch.setattr(tables, "layers", lambda *_: {"layers, H=1": [row]})
+    monkeypatch.setattr(Results, failing, fail)
+    done = measure("layers", option, tmp_path / "a", "--json", tmp_path / "a.json")
+    assert (done.code, done.err) == (1, "benchmark.py: no numbers of this kind\n")
+    if failing != "show":
+        assert "layers, H=1" in done.out
+    if failing != "as_json":
+        assert "layers, H=1" in json.loads((tmp_path / "a.json").read_text())["tables"]
 
 
 @pytest.mark.parametrize("dtypes", [("",), ("", " bfloat16")], ids=["float32", "bfloat16 too"])
