@@ -20,11 +20,11 @@ from ..app.commands import command
 from ..app.options import add_threads
 from ..config import Device, Precision
 from ..config.checks import Range
+from .options import completed, default
 
 SIZES = ("small", "full")
 PRECISIONS, DEVICES = ([kind.value for kind in kinds] for kinds in (Precision, Device))
-at_least_one, at_least_two = (whole(Range(at_least=n)) for n in (1, 2))
-NORMS = "none,batch,layer,rms"
+at_least_one = whole(Range(at_least=1))
 ABOUT = {
     "layers": """Measure one recurrent layer, compared with torch.nn's.
 
@@ -72,7 +72,10 @@ these speeds. Runs that differ in nothing but seed and learning rate are measure
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
-    """Return the checked options of the command line; a command is put in where none is given."""
+    """Return the checked options of the command line; a command is put in where none is given.
+
+    ValueError for an option that has no effect.
+    """
     whole_line = parser(__doc__)
     commands = whole_line.add_subparsers(dest="what", metavar="COMMAND")
     for name, about in ABOUT.items():
@@ -87,11 +90,24 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         one.set_defaults(profile=None)
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["all", *arguments]
-    return whole_line.parse_args(arguments)
+    return completed(whole_line.parse_args(arguments))
+
+
+def explained(command: str, option: str, words: str) -> str:
+    """Return the help of an option of a command, with its default."""
+    sizes = ["full"] if command == "runs" else SIZES
+    values = {
+        size: ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        for size in sizes
+        if (value := default(command, option, size)) is not None
+    }
+    small = values.get("small", values["full"])
+    more = f"; with --size small {small}" * (small != values["full"])
+    return f"{words} (default: {values['full']}{more})"
 
 
 def add_options(command: argparse.ArgumentParser, name: str) -> None:
-    """Add the options of a command: those of all, and its own."""
+    """Add the options of a command, without their defaults: those of all, and its own."""
     add = command.add_argument
     if name == "runs":
         add("runs", nargs="+", metavar="RUN", help="a run's folder")
@@ -99,21 +115,13 @@ def add_options(command: argparse.ArgumentParser, name: str) -> None:
         add(
             "--size",
             type=one_of(SIZES),
-            default="full",
             metavar=f"{{{','.join(SIZES)}}}",
             help="small takes seconds, for a first look",
         )
     add_threads(command)
     add("--json", type=Path, metavar="FILE", help="write the numbers and what they depend on there")
     if name != "memory":
-        rounds = 11 if name == "layers" else 5
-        add(
-            "--rounds",
-            type=at_least_one,
-            default=rounds,
-            metavar="N",
-            help=f"rounds (default: {rounds})",
-        )
+        add_number(command, name, "--rounds", "rounds")
     if name in ("layers", "train", "decode", "all"):
         add("--figure", type=Path, metavar="PNG", help="draw the ratios there")
     if name == "layers":
@@ -125,76 +133,73 @@ def add_options(command: argparse.ArgumentParser, name: str) -> None:
             help="torch.compile of the layers' reference, too; compiling it takes minutes",
         )
     if name not in ("layers", "runs"):
-        add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings as for train.py")
+        add("--set", nargs="+", metavar="KEY=VALUE", help="settings as for train.py")
     if name == "scaling":
         add_sizes(command)
     elif name == "runs":
-        add_updates(command)
+        add_number(command, name, "--updates", "updates in each turn")
     elif name != "layers":
         add_translators(command, name)
         add_amounts(command, name)
 
 
+def add_number(
+    command: argparse.ArgumentParser, name: str, option: str, words: str, least: int = 1
+) -> None:
+    """Add an option that is a whole number."""
+    command.add_argument(
+        option,
+        type=whole(Range(at_least=least)),
+        metavar="N",
+        help=explained(name, option.removeprefix("--"), words),
+    )
+
+
 def add_gpu(command: argparse.ArgumentParser) -> None:
     """Add the options of layers on a GPU."""
-    add = command.add_argument
-    add(
+    words = "a GPU checks all kernels, then times LSTMs with cuDNN's; --json is written row by row"
+    command.add_argument(
         "--device",
         type=one_of(DEVICES),
-        default="cpu",
         metavar=f"{{{','.join(DEVICES)}}}",
-        help="a GPU checks all kernels, then times LSTMs with cuDNN's; --json is written row by row"
-        " (default: cpu)",
+        help=explained("layers", "device", words),
     )
-    add(
-        "--minutes",
-        type=at_least_one,
-        default=7,
-        metavar="N",
-        help="on a GPU nothing new begins after so many minutes (default: 7)",
-    )
+    words = "on a GPU nothing new begins after so many minutes"
+    add_number(command, "layers", "--minutes", words)
 
 
 def add_sizes(command: argparse.ArgumentParser) -> None:
     """Add the options of the command that measures corpora of several sizes."""
-    add = command.add_argument
-    add(
+    command.add_argument(
         "--pairs",
-        type=lambda text: [at_least_one(number) for number in text.split(",")],
-        default=[50_000, 500_000, 5_000_000],
+        type=lambda text: list(dict.fromkeys(map(at_least_one, text.split(",")))),
         metavar="NUMBERS",
-        help="sizes, with commas (default: 50000,500000,5000000)",
+        help=explained("scaling", "pairs", "sizes, with commas"),
     )
-    add(
-        "--updates",
-        type=at_least_two,
-        default=20,
-        metavar="N",
-        help="updates of each start (default: 20)",
-    )
+    add_number(command, "scaling", "--updates", "updates of each start", least=2)
 
 
 def add_translators(command: argparse.ArgumentParser, name: str) -> None:
     """Add the options of a command that measures translators."""
     add = command.add_argument
+    words = "corpus of configs/data"
     add(
         "--data",
-        default="grammar_en_zh",
         metavar="NAME",
-        help="corpus of configs/data (default: grammar_en_zh); a published one has the sizes that"
+        help=f"{explained(name, 'data', words)}; a published one has the sizes that"
         " other toolkits were measured with: 8,000 joint pieces, 256, 512, 64 sentences a batch",
     )
     what = "the first one is started" if name == "startup" else "with commas"
-    add("--norms", default=NORMS, metavar="NAMES", help=f"norms, {what} (default: {NORMS})")
+    add("--norms", metavar="NAMES", help=explained(name, "norms", f"norms, {what}"))
     if name not in ("startup", "processes"):
         add("--feeding", action="store_true", help="all translators with input feeding, too")
     if name in ("train", "decode", "all"):
+        words = "types of the matrix products, with commas: fp32 or bf16"
         add(
             "--precisions",
             type=some_of(PRECISIONS),
-            default=["fp32"],
             metavar="NAMES",
-            help="types of the matrix products, with commas: fp32 or bf16 (default: fp32)",
+            help=explained(name, "precisions", words),
         )
     if name in ("train", "decode"):
         add(
@@ -206,44 +211,15 @@ def add_translators(command: argparse.ArgumentParser, name: str) -> None:
 
 def add_amounts(command: argparse.ArgumentParser, name: str) -> None:
     """Add the options of how much a command trains and translates."""
-    add = command.add_argument
     if name == "processes":
-        add(
-            "--processes",
-            type=at_least_two,
-            default=2,
-            metavar="N",
-            help="processes that train together (default: 2)",
-        )
+        add_number(command, name, "--processes", "processes that train together", least=2)
     if name in ("train", "memory", "processes", "all"):
-        add_updates(command)
+        add_number(command, name, "--updates", "updates in each turn")
     if name in ("decode", "memory", "all"):
-        add(
-            "--sentences",
-            type=at_least_one,
-            default=256,
-            metavar="N",
-            help="lines of valid (default: 256)",
-        )
+        add_number(command, name, "--sentences", "lines of valid")
     if name not in ("train", "processes"):
-        add(
-            "--trained",
-            type=at_least_one,
-            default=200,
-            metavar="N",
-            help="updates that translators are trained for beforehand (default: 200)",
-        )
-
-
-def add_updates(command: argparse.ArgumentParser) -> None:
-    """Add the option of how many updates a turn has."""
-    command.add_argument(
-        "--updates",
-        type=at_least_one,
-        default=8,
-        metavar="N",
-        help="updates in each turn (default: 8)",
-    )
+        words = "updates that translators are trained for beforehand"
+        add_number(command, name, "--trained", words)
 
 
 def main() -> None:

@@ -1,6 +1,5 @@
 """The commands of scripts/benchmark.py: from its options to results."""
 
-import argparse
 import json
 import shlex
 import sys
@@ -17,8 +16,9 @@ from ..device import choose_device, set_threads
 from ..files import write_text
 from . import gpu, tables
 from .contestants import Contestant, contestants
-from .decoding import decoding_speeds, new_search
+from .decoding import decoding_speeds, in_float32, in_precision, new_search
 from .memory import decoding_peaks, training_peaks
+from .options import Options, check_effects
 from .peak import check_memory
 from .plain import check
 from .processes import times_together
@@ -32,8 +32,6 @@ from .trained import trained_run
 from .training import training_run, training_speeds
 from .workload import PEERS, SMALL, Workload, preset, workload
 
-Options = argparse.Namespace
-
 
 def begun(options: Options) -> Results:
     """Set the number of threads; return results without any table."""
@@ -43,9 +41,12 @@ def begun(options: Options) -> Results:
 
 def layers(options: Options) -> Results:
     """Measure single layers, on a CPU or a GPU."""
-    device = choose_device(Device[getattr(options, "device", "cpu")], "--device ")
-    if device.type == "cuda":
-        return layers_on_gpu(options, device)
+    if options.what == "layers":
+        device = choose_device(Device[options.device], "--device ")
+        options.device = device.type  # which auto has left open
+        check_effects(options)
+        if device.type == "cuda":
+            return layers_on_gpu(options, device)
     results = begun(options)
     results.timings = tables.layers(options.size, options.rounds, options.compile)
     return results
@@ -53,8 +54,6 @@ def layers(options: Options) -> Results:
 
 def layers_on_gpu(options: Options, device: torch.device) -> Results:
     """Check and measure single layers on a GPU."""
-    if options.figure is not None or options.compile:
-        raise ValueError("--device cuda: expected neither --figure nor --compile")
     results, until = begun(options), time.monotonic() + 60 * options.minutes
     results.machine |= gpu.versions(device)
     gpu.measure(
@@ -94,8 +93,9 @@ def decode(options: Options) -> Results:
     work = prepared(base, options)
     if options.profile is not None:
         contestant = chosen(base, options)
-        run = trained_run(contestant, work.prepared, options.trained)
+        run = trained_run(in_float32(contestant), work.prepared, options.trained)
         model, search = new_search(contestant, run)
+        search = in_precision(search, contestant.config.trainer.precision)
         title = f"beam {base.decode.beam_size}, {contestant.name}, {base.data.name}"
         profile(results, title, partial(search, work.sentences, base.decode), model)
         return results
@@ -152,23 +152,22 @@ def processes(options: Options) -> Results:
     results = begun(options)
     base, configs, results.settings = composed(options)
     prepared(base, options)
-    threads, updates = torch.get_num_threads(), 2 if options.size == "small" else options.updates
-    results.timings = times_together(configs, options.processes, threads, updates, options.rounds)
+    results.timings = times_together(
+        configs, options.processes, torch.get_num_threads(), options.updates, options.rounds
+    )
     return results
 
 
 def scaling(options: Options) -> Results:
     """Measure what grows with the corpus, of the commands as a user starts them."""
     check_memory()
-    results, sizes, updates = begun(options), options.pairs, options.updates
-    if options.size == "small":
-        sizes, updates = [200, 400], 3
+    results = begun(options)
     model = (*SMALL, "tokenizer.vocab_size=200") if options.size == "small" else PEERS
     asked = [*model, *options.set]
     if options.threads is not None:
         asked = [*asked, f"trainer.threads={options.threads}"]
     results.settings = asked
-    results.scales = scales(sizes, asked, updates, options.rounds)
+    results.scales = scales(options.pairs, asked, options.updates, options.rounds)
     return results
 
 
@@ -200,10 +199,7 @@ def composed(options: Options) -> tuple[Config, dict[str, Config], list[str]]:
 
 def prepared(base: Config, options: Options) -> Workload:
     """Return the corpus and the parts of it that the options ask for."""
-    updates, sentences = getattr(options, "updates", 1), getattr(options, "sentences", 0)
-    if options.size == "small":
-        updates, sentences = min(updates, 2), min(sentences, 8)
-    return workload(base, updates, sentences)
+    return workload(base, getattr(options, "updates", 1), getattr(options, "sentences", 0))
 
 
 def everything(options: Options) -> Results:

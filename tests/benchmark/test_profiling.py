@@ -10,6 +10,7 @@ import torch
 from runs import Command, Script
 from torch import nn
 
+from seq2seq.benchmark import commands
 from seq2seq.benchmark.profiling import OUTSIDE, Share, by_module, profiled
 
 pytest_plugins = ["run_fixtures"]
@@ -112,7 +113,7 @@ def test_a_profile_is_shown_and_written(
     monkeypatch.chdir(tmp_path)
     measure: Command = script("benchmark")
     trained = ("--trained", 2) if command == "decode" else ()
-    small = ("--size", "small", "--norms", "layer", *trained, "--profile", name)
+    small = ("--size", "small", *trained, "--profile", name)
     done = measure(command, *small, "--json", tmp_path / "a.json")
     assert done.code == 0
     results = json.loads((tmp_path / "a.json").read_text())
@@ -124,3 +125,20 @@ def test_a_profile_is_shown_and_written(
     assert lines[1].rstrip() == title
     assert lines[2].split() == ["forward", "ms", "backward", "ms", "share"]
     assert any(line.startswith("Self CPU time total") for line in lines)
+
+
+def test_a_profile_of_search_has_the_precision_of_its_settings(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lowered: list[bool] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        commands,
+        "new_search",
+        lambda *_: (nn.Linear(1, 1), lambda *_: lowered.append(torch.is_autocast_enabled("cpu"))),
+    )
+    few = ("--size", "small", "--trained", 1, "--profile", "plain")
+    done = script("benchmark")("decode", *few, "--set", "trainer.precision=bf16")
+    assert done.code == 0
+    assert "beam 5, plain nn.LSTM, bf16, grammar_en_zh" in done.out
+    assert set(lowered) == {True}
