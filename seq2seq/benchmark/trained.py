@@ -44,7 +44,11 @@ def is_of(run: Run, config: Config) -> bool:
 
 
 def train(contestant: Contestant, run: Run, prepared: Prepared, updates: int) -> None:
-    """Train a new translator and write what translation needs of a run's folder."""
+    """Train a new translator and write what translation needs of a run's folder.
+
+    In the meantime there is no configuration: what an interruption leaves is no run.
+    """
+    run.config_file.unlink(missing_ok=True)
     config, dataset = contestant.config, prepared.split("train")
     model, update = new_update(contestant, prepared.tokenizers)
     batches = first_batches(dataset, config, updates)
@@ -54,4 +58,4 @@ def train(contestant: Contestant, run: Run, prepared: Prepared, updates: int) ->
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     prepared.tokenizers.save(run.folder)
     save_checkpoint(run.checkpoint("best"), prefixed(model.state_dict(), "model"), {})
-    run.save_config(config)  # last: the run is then whole
+    run.save_config(config)

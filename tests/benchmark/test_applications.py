@@ -15,7 +15,7 @@ from matplotlib.image import imread
 from runs import Command, Script
 
 from seq2seq.app.composition import compose_here
-from seq2seq.benchmark import floor, training
+from seq2seq.benchmark import floor, trained, training
 from seq2seq.benchmark.contestants import Contestant, contestants
 from seq2seq.benchmark.decoding import new_search, plain_translator
 from seq2seq.benchmark.figure import norm_of
@@ -174,6 +174,31 @@ def test_a_run_of_another_version_is_trained_again(
     run = trained_run(Contestant(config, "none"), prepared, 1)
     run.config_file.write_text("nothing: 1\n")
     assert trained_run(Contestant(config, None), prepared, 1).config() == config
+
+
+@pytest.mark.parametrize("step", ["save_checkpoint", "first_batches"])
+def test_a_run_that_was_interrupted_is_trained_again(
+    step: str, train_here: TrainHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    one, two = (train_here.config("norm=none", f"seed={seed}") for seed in (1, 2))
+    prepared = workload(one, 1, 1).prepared
+    run = trained_run(Contestant(one, "none"), prepared, 1)
+    weights = run.checkpoint("best").read_bytes()
+    save = getattr(trained, step)
+
+    def interrupt(*given: Any) -> None:
+        save(*given)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trained, step, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            trained_run(Contestant(two, "none"), prepared, 1)
+    assert not trained.is_of(run, one)
+    assert not trained.is_of(run, two)
+    trained_run(Contestant(one, "none"), prepared, 1)
+    assert run.checkpoint("best").read_bytes() == weights
 
 
 def test_updates_of_both_translators_learn(train_here: TrainHere) -> None:
