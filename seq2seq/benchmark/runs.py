@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ..config import Config
-from ..config.settings import settings
+from ..config.settings import differences, settings
 from ..device import processor
 from ..runs.folder import Run
 from ..runs.speed import MeasuredSpeed
@@ -23,6 +23,8 @@ MODEL = (
 """Settings that the time of an update depends on, by how their names begin."""
 SAME = ("data.", "tokenizer.", "trainer.label_smoothing", "optimizer.accumulate")
 """Settings that all runs must have in common, so that their updates have the same text."""
+ELSEWHERE = ("data.root", "data.mirror_folder")
+"""Settings of where the text lies, as `CHANGEABLE` has others; `compare.py` ignores them too."""
 
 
 def model_of(config: Config) -> tuple[Any, ...]:
@@ -32,11 +34,10 @@ def model_of(config: Config) -> tuple[Any, ...]:
 
 def check_same(configs: dict[str, Config]) -> None:
     """Raise ValueError for runs of different text or batches."""
-    (first, reference), *others = ((name, settings(config)) for name, config in configs.items())
-    for name, found in others:
-        for key, value in found.items():
-            expected = reference[key]
-            if key.startswith(SAME) and value != expected:
+    (first, reference), *others = configs.items()
+    for name, config in others:
+        for key, (expected, value) in differences(reference, config).items():
+            if key.startswith(SAME) and key not in ELSEWHERE:
                 raise ValueError(
                     f"{name}: {key}={value}, and {expected} in {first}; expected runs of the same"
                     " text and batches"

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 from runs import Script, corpus, settings, trained
 
-from seq2seq.benchmark.runs import check_same, model_of, training_speeds_of
+from seq2seq.app.composition import compose_here
+from seq2seq.benchmark.runs import ELSEWHERE, SAME, check_same, model_of, training_speeds_of
+from seq2seq.config import SplitConfig
+from seq2seq.config.settings import CHANGEABLE
+from seq2seq.report.groups import NO_SETTINGS
 from seq2seq.runs.folder import Run
 from seq2seq.runs.records import read_runs
 from seq2seq.runs.speed import MeasuredSpeed
@@ -64,6 +68,28 @@ def test_runs_of_different_text_are_refused(folders: list[Path]) -> None:
     dropping = replace(config, model=replace(config.model, dropout=0.1))
     twice = replace(dropping, trainer=replace(config.trainer, r_drop=4))
     assert model_of(dropping) != model_of(twice)
+
+
+@pytest.mark.parametrize("place", ["mirror", "root", "mirror_folder"])
+def test_runs_of_text_from_different_places_are_measured(place: str) -> None:
+    asked = ["data=multi30k_de_en", f"data.{place}=/somewhere"]
+    config, moved = compose_here(asked[:1]), compose_here(asked)
+    assert config != moved
+    check_same({"a": config, "b": moved})
+    check_same({"a": moved, "b": config})
+
+
+def test_the_places_of_text_are_those_that_a_report_ignores() -> None:
+    ignored = {key for key in NO_SETTINGS if key.startswith(SAME)}
+    assert ignored == {key for key in (*CHANGEABLE, *ELSEWHERE) if key.startswith(SAME)}
+
+
+def test_a_split_that_one_run_lacks_is_named(folders: list[Path]) -> None:
+    config = Run(folders[0]).config()
+    other = replace(config, data=replace(config.data, more_tests={"b": SplitConfig("a", "b")}))
+    for configs in ({"a": config, "b": other}, {"a": other, "b": config}):
+        with pytest.raises(ValueError, match=r"b: data\.more_tests.*; expected runs of"):
+            check_same(configs)
 
 
 @pytest.mark.parametrize(
