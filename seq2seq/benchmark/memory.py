@@ -1,6 +1,7 @@
 """Memory of layers and translators, each contestant in a process of its own. Linux only."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from ctypes import CDLL
 from dataclasses import dataclass
 from functools import partial
@@ -38,8 +39,8 @@ def memory(size: Size) -> list[Memory]:
     names = ["torch.nn.LSTM", *(f"LSTM norm={norm}" for norm in NORMS)]
     grown = []
     for name in names:
-        with get_context("spawn").Pool(1) as pool:
-            grown.append(pool.apply(growth, (name, size)))
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # fails if its process does
+            grown.append(pool.submit(growth, name, size).result())
     return [Memory(name, g, g / grown[0]) for name, g in zip(names, grown, strict=True)]
 
 

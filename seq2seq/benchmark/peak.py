@@ -6,10 +6,11 @@ JOB is a `Job` as JSON. What a job does not need is not imported.
 """
 
 import json
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from .children import finish
 
 STATUS = Path("/proc/self/status")
 """Where Linux says how much memory a process has."""
@@ -31,12 +32,13 @@ class Job:
 
 
 def peak(job: Job) -> float:
-    """Return the largest resident memory, in MiB, of a new process that does a job."""
-    command = [sys.executable, "-m", __spec__.name]
-    done = subprocess.run(
-        command, input=json.dumps(asdict(job)), stdout=subprocess.PIPE, text=True, check=True
-    )
-    return float(done.stdout)
+    """Return the largest resident memory, in MiB, of a new process that does a job.
+
+    RuntimeError where it fails.
+    """
+    name = f"memory of {job.kind}" + f", norm={job.norm}" * (job.norm is not None)
+    words = [sys.executable, "-m", __spec__.name]
+    return float(finish(words, given=json.dumps(asdict(job)), name=name))
 
 
 def check_memory() -> None:

@@ -1,7 +1,6 @@
 """Several processes that train one model, compared with one that has all threads."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +14,7 @@ from ..config import Config
 from ..rnn import NormKind
 from ..runs.folder import Run
 from ..shown import counted
+from .children import finish
 from .timing import Timing, quartiles
 from .together import Job
 
@@ -77,9 +77,9 @@ def seconds(group: Group, folder: Path, threads: int, updates: int) -> list[floa
     several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={group.processes}"]
     launcher = several if group.processes > 1 else []
     words = [sys.executable, *launcher, "-m", MODULE, json.dumps(asdict(job))]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("[")]
-    if done.returncode or len(lines) != 1:
-        raise RuntimeError(f"{group.name}: exit code {done.returncode}: {done.stderr[-2000:]}")
+    output = finish(words, name=group.name)
+    lines = [line for line in output.splitlines() if line.startswith("[")]
+    if len(lines) != 1:
+        raise RuntimeError(f"{group.name}: expected one line of seconds, got {output!r}")
     found: list[float] = json.loads(lines[0])
     return found

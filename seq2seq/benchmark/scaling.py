@@ -4,7 +4,6 @@ The text is made up: what is measured does not depend on what it says. Linux onl
 """
 
 import json
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..data.dataset import SIDES
+from .children import finish
 from .startup import command, training
 
 WORDS = 20_000
@@ -89,12 +89,9 @@ def scale(size: int, prepared: tuple[float, float], seen: Trained) -> Scale:
 def watched(words: Sequence[str]) -> tuple[float, float]:
     """Run a command; return its seconds and the most MiB of it; RuntimeError where it fails."""
     started = time.perf_counter()
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    most = most_memory(process.pid, lambda: process.poll() is not None)
-    _, error = process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(words)}: exit code {process.returncode}: {error}")
-    return time.perf_counter() - started, most
+    most = list[float]()
+    finish(words, watch=lambda process, is_over: most.append(most_memory(process, is_over)))
+    return time.perf_counter() - started, max(most)
 
 
 def train(overrides: Sequence[str], updates: int, seen: Trained) -> None:

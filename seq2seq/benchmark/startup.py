@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from tqdm import tqdm
 
 from ..runs.folder import Run
+from .children import failure, finish
 from .workload import FEW_PAIRS, SMALL
 
 POLL = 0.002
@@ -37,13 +38,6 @@ def command(name: str, *arguments: str) -> list[str]:
     return [sys.executable, "-c", f"from seq2seq.app.commands import {name}; {name}()", *arguments]
 
 
-def finish(words: Sequence[str], code: int = 0) -> None:
-    """Run a command; RuntimeError if it ends with another code."""
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode != code:
-        raise RuntimeError(f"{' '.join(words)}: exit code {done.returncode}: {done.stderr}")
-
-
 def first_update(overrides: Sequence[str]) -> None:
     """Train until the first update is logged."""
     with training(overrides) as (_, log, is_over):
@@ -56,13 +50,14 @@ def training(overrides: Sequence[str]) -> Iterator[tuple[int, Path, Callable[[],
     """Start a training that logs every update, and end it.
 
     Give the number of its process, the file of its log, and what tells whether it is over;
-    RuntimeError where it has logged nothing.
+    RuntimeError where it has logged nothing, or has failed.
     """
     with TemporaryDirectory() as folder:
         log = Path(folder) / "run" / "metrics.jsonl"
         options = ["trainer.log_every=1", "trainer.progress=false", f"hydra.run.dir={log.parent}"]
+        words = command("train", *overrides, *options)
         process = subprocess.Popen(
-            command("train", *overrides, *options),
+            words,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -70,18 +65,21 @@ def training(overrides: Sequence[str]) -> Iterator[tuple[int, Path, Callable[[],
         try:
             yield process.pid, log, lambda: process.poll() is not None
         finally:
+            code = process.poll()  # None: it goes on, and is ended here
             process.kill()
             _, error = process.communicate()
         if not log.exists():
             raise RuntimeError(f"no update was logged: {error}")
+        if code:
+            raise failure(" ".join(words), code, error)
 
 
 def first_translation(run: Run, line: str, options: Sequence[str]) -> None:
     """Translate one line."""
     words = command("translate", str(run.folder), *options)
-    done = subprocess.run(words, input=line + "\n", capture_output=True, text=True, check=False)
-    if done.returncode or not done.stdout.endswith("\n"):
-        raise RuntimeError(f"{' '.join(words)}: exit code {done.returncode}: {done.stderr}")
+    translation = finish(words, given=f"{line}\n")
+    if not translation.endswith("\n"):
+        raise RuntimeError(f"{' '.join(words)}: expected a line, got {translation!r}")
 
 
 def compared_runs(folder: Path) -> list[str]:
@@ -107,7 +105,7 @@ def starts(
         asked, options = [*asked, f"trainer.threads={threads}"], ["--threads", str(threads)]
     with TemporaryDirectory() as folder:
         runs, out = compared_runs(Path(folder)), str(Path(folder) / "out")
-        jobs: dict[str, Callable[[], None]] = {
+        jobs: dict[str, Callable[[], object]] = {
             "train.py --help": partial(finish, command("train", "--help")),
             "train.py, an error": partial(finish, command("train", "norm=nothing"), 2),
             "train.py, first update": partial(first_update, asked),
@@ -119,7 +117,9 @@ def starts(
     return {f"start-up, {rounds} times": found}
 
 
-def timed(jobs: dict[str, Callable[[], None]], rounds: Iterable[int]) -> dict[str, list[float]]:
+def timed(
+    jobs: Mapping[str, Callable[[], object]], rounds: Iterable[int]
+) -> dict[str, list[float]]:
     """Return the seconds of every job in each round; the first one, of cold files, is left out."""
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for number in rounds:

@@ -1,6 +1,7 @@
 """Memory of translators: each contestant does its work in a process of its own."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,25 @@ pytest_plugins = ["run_fixtures"]
 def test_a_new_process_reports_the_peak_of_its_job() -> None:
     found = peak.peak(peak.Job("torch"))
     assert 50 < found < 1000  # torch alone takes some 200 MiB
+
+
+def test_a_process_that_fails_is_reported() -> None:
+    job = peak.Job("train", "nowhere", "layer")
+    with pytest.raises(
+        RuntimeError, match=r"(?s)^memory of train, norm=layer: exit code 1: .*nowhere: no such run"
+    ):
+        peak.peak(job)
+
+
+def end(*_: object) -> float:
+    """End this process, as the system does where memory ends."""
+    os._exit(1)
+
+
+def test_a_process_that_is_ended_is_no_endless_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "growth", end)
+    with pytest.raises(RuntimeError, match="terminated abruptly"):
+        memory.memory((1, 1, 1, 1))
 
 
 @pytest.mark.parametrize("norm", [None, "none"])

@@ -12,6 +12,7 @@ import pytest
 from runs import Command, Script
 
 from seq2seq.benchmark import scaling
+from seq2seq.benchmark.children import finish
 from seq2seq.benchmark.scaling import Trained
 
 pytest_plugins = ["run_fixtures"]
@@ -102,6 +103,13 @@ def test_a_command_that_fails_is_reported() -> None:
     assert 1 < most < 100
     with pytest.raises(RuntimeError, match=r"exit code 3: no$"):
         scaling.watched([sys.executable, "-c", "import sys; print('no', file=sys.stderr); exit(3)"])
+
+
+def test_a_command_may_print_more_than_a_pipe_holds() -> None:
+    shout = "import sys; [print('no ' * 99999, file=f) for f in (sys.stdout, sys.stderr)]; exit(3)"
+    with pytest.raises(RuntimeError, match=r"^two: exit code 3: (no )+no$") as failed:
+        finish([sys.executable, "-c", shout], name="two", watch=scaling.most_memory)
+    assert len(str(failed.value)) < 2100
 
 
 def test_sizes_take_turns_and_are_shown(

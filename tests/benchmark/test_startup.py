@@ -1,6 +1,8 @@
 """Start-up: what is started, and that each command's time is taken until its result is there."""
 
 import json
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 from runs import Command, Script
 
 from seq2seq.benchmark import startup
+from seq2seq.benchmark.children import finish
 from seq2seq.runs.folder import Run
 
 pytest_plugins = ["run_fixtures"]
@@ -38,6 +41,21 @@ def test_a_training_that_fails_before_its_first_update_is_reported() -> None:
         startup.first_update(["norm=nothing"])
 
 
+def kill_after_first_update(overrides: list[str]) -> None:
+    """Kill a training, as the system does where memory ends."""
+    with startup.training(overrides) as (process, log, is_over):
+        while not log.exists():
+            time.sleep(startup.POLL)
+        os.kill(process, signal.SIGKILL)
+        while not is_over():
+            time.sleep(startup.POLL)
+
+
+def test_a_training_that_fails_after_its_first_update_is_reported(toy: list[str]) -> None:
+    with pytest.raises(RuntimeError, match=r"import train; train\(\) .*: exit code -9: "):
+        kill_after_first_update([*toy, "trainer.max_epochs=1000000"])
+
+
 def test_a_line_is_translated(finished: Run) -> None:
     startup.first_translation(finished, "do re mi", ["--threads", "1"])
 
@@ -48,9 +66,9 @@ def test_a_translation_that_fails_is_reported(tmp_path: Path) -> None:
 
 
 def test_an_exit_code_other_than_expected_is_reported() -> None:
-    startup.finish(startup.command("train", "norm=nothing"), 2)
+    finish(startup.command("train", "norm=nothing"), 2)
     with pytest.raises(RuntimeError, match=r"norm=nothing: exit code 2: .*expected one of"):
-        startup.finish(startup.command("train", "norm=nothing"))
+        finish(startup.command("train", "norm=nothing"))
 
 
 def test_start_up_is_shown_and_written(
@@ -101,5 +119,5 @@ def test_start_up_is_shown_and_written(
 def test_three_small_runs_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     runs = startup.compared_runs(tmp_path / "compared")
-    startup.finish(startup.command("compare", *runs, "--out", str(tmp_path / "out")))
+    finish(startup.command("compare", *runs, "--out", str(tmp_path / "out")))
     assert (tmp_path / "out" / "report.html").is_file()
