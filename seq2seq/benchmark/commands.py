@@ -27,9 +27,9 @@ from .results import Results
 from .runs import training_speeds_of
 from .scaling import scales
 from .startup import starts
-from .timing import Run
+from .timing import Task
 from .trained import trained_run
-from .training import training_run, training_speeds
+from .training import training_speeds, training_task
 from .workload import PEERS, SMALL, Workload, preset, workload
 
 
@@ -77,8 +77,8 @@ def train(options: Options) -> Results:
     work = prepared(base, options)
     if options.profile is not None:
         contestant = chosen(base, options)
-        model, run = training_run(work, contestant)
-        profile(results, f"training, {contestant.name}, {base.data.name}", run, model)
+        model, task = training_task(work, contestant)
+        profile(results, f"training, {contestant.name}, {base.data.name}", task, model)
         return results
     precisions = [Precision(name) for name in options.precisions]
     found = contestants(base, configs, options.feeding, (False, True), precisions)
@@ -114,9 +114,9 @@ def chosen(base: Config, options: Options) -> Contestant:
     )
 
 
-def profile(results: Results, title: str, run: Run, model: nn.Module) -> None:
-    """Profile a run and add its tables to the results."""
-    shares, operators = profiled(run, model, "translator")
+def profile(results: Results, title: str, task: Task, model: nn.Module) -> None:
+    """Profile a task and add its tables to the results."""
+    shares, operators = profiled(task, model, "translator")
     results.profiles[title], results.operators[title] = shares, operators
 
 

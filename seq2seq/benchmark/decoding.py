@@ -13,14 +13,14 @@ from ..data.shortlist import Shortlist, shortlist_for
 from ..data.tokenizer import Tokenizers
 from ..device import autocast
 from ..runs.checkpoint import group, load_checkpoint
-from ..runs.folder import Run as RunFolder
+from ..runs.folder import Run
 from ..translation.loading import load_translator
 from ..translation.search import search_in_batches
 from .contestants import PRODUCTS, Contestant, variant, with_settings
 from .floor import Floor, search_products
 from .plain import PlainTranslator, as_plain, vocabulary_of
 from .plain_search import search_in_batches as plain_search
-from .timing import Run, Speed, interleaved_speeds
+from .timing import Speed, Task, interleaved_speeds
 from .trained import trained_run
 from .training import CPU
 from .workload import Workload
@@ -31,7 +31,7 @@ Sentences = list[list[int]]
 Search = Callable[[Sentences, DecodeConfig], Sentences]
 
 
-def plain_translator(run: RunFolder, config: Config) -> PlainTranslator:
+def plain_translator(run: Run, config: Config) -> PlainTranslator:
     """Return the plain translator with the weights of a run without a norm."""
     model = PlainTranslator(config, vocabulary_of(Tokenizers.load(run.folder)))
     weights = group(load_checkpoint(run.checkpoint("best"))[0], "model")
@@ -40,7 +40,7 @@ def plain_translator(run: RunFolder, config: Config) -> PlainTranslator:
 
 
 def new_search(
-    contestant: Contestant, run: RunFolder, words: Shortlist | None = None
+    contestant: Contestant, run: Run, words: Shortlist | None = None
 ) -> tuple[nn.Module, Search]:
     """Return a contestant's trained translator and its search, in the order of the sentences.
 
@@ -59,8 +59,10 @@ def new_search(
     return model, search
 
 
-def floor(work: Workload, plain: PlainTranslator, rival: Config, config: DecodeConfig) -> Run:
-    """Return a run of the products of a search with as many rows as the rival's search has."""
+def search_floor(
+    work: Workload, plain: PlainTranslator, rival: Config, config: DecodeConfig
+) -> Task:
+    """Return the task of the products of a search with as many rows as the rival's search has."""
     size, beam = config.sentences, config.beam_size
     lengths = np.array([len(sentence) + 1 for sentence in longest_first(work.sentences)])
     products = []
@@ -69,7 +71,7 @@ def floor(work: Workload, plain: PlainTranslator, rival: Config, config: DecodeC
         batch = lengths[number * size : (number + 1) * size]
         vocabulary = work.prepared.tokenizers.target.vocab_size
         products += list(search_products(rival.model, vocabulary, batch, rows))
-    return Floor(rival.trainer.precision).run(products)
+    return Floor(rival.trainer.precision).task(products)
 
 
 def longest_first(sentences: Sentences) -> Sentences:
@@ -95,7 +97,7 @@ def in_precision(search: Search, precision: Precision) -> Search:
 
 
 def searches_of(
-    work: Workload, found: Sequence[Contestant], runs: Mapping[str, RunFolder]
+    work: Workload, found: Sequence[Contestant], runs: Mapping[str, Run]
 ) -> dict[str, Search]:
     """Return the searches by name; ours also with a shortlist, where decode.shortlist asks for it.
 
@@ -124,24 +126,24 @@ def decoding_speeds(
     for beam in BEAMS:
         config = replace(work.config.decode, beam_size=beam)
         first = longest_first(work.sentences)[: config.sentences]
-        timed: dict[str, tuple[Run, Run]] = {
+        timed: dict[str, tuple[Task, Task]] = {
             name: (partial(search, first, config), partial(search, work.sentences, config))
             for name, search in searches.items()
         }
         for rival in (contestant for contestant in found if contestant.norm is None):
             plain = plain_translator(runs[rival.name], rival.config)
             with autocast(CPU, rival.config.trainer.precision):
-                alone = floor(work, plain, rival.config, config)
+                alone = search_floor(work, plain, rival.config, config)
             timed[variant(PRODUCTS, rival.config)] = (alone, alone)
         speeds = interleaved_speeds(timed, len(work.sentences), rounds)
         for speed in speeds:
             if speed.name in searches:
                 speed.pieces = mean(map(len, searches[speed.name](work.sentences, config)))
-        title = f"{named(beam)}, {work.config.data.name}: {len(work.sentences)} sentences"
+        title = f"{beam_name(beam)}, {work.config.data.name}: {len(work.sentences)} sentences"
         tables[f"{title} in batches of {config.sentences}"] = speeds
     return tables
 
 
-def named(beam: int) -> str:
+def beam_name(beam: int) -> str:
     """Return what a beam is called in titles."""
     return "greedy" if beam == 1 else f"beam {beam}"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..config import ModelConfig, Precision
 from ..rnn import load_kernels, packed, packs
-from .timing import Run
+from .timing import Task
 
 Product = tuple[int, int, int, bool]
 """Rows N, inner size K, columns M of x (N, K) W^T; whether W (M, K) stays for a whole update."""
@@ -30,27 +30,27 @@ class Floor:
         self.dtype = torch.bfloat16 if precision is Precision.bf16 else torch.float32
         self.fastest: dict[tuple[int, int, int, bool], int] = {}
 
-    def run(self, products: Iterable[Product]) -> Run:
-        """Return a run of all these products; the ways are chosen now."""
+    def task(self, products: Iterable[Product]) -> Task:
+        """Return the task of all these products; the ways are chosen now."""
         made = [self.way(*product) for product in products]
 
-        def run() -> None:
+        def task() -> None:
             for way in made:
                 way()
 
-        return run
+        return task
 
-    def way(self, rows: int, inner: int, columns: int, kept: bool) -> Run:
-        """Return a run of one product; sizes of as many binary digits share their choice."""
+    def way(self, rows: int, inner: int, columns: int, kept: bool) -> Task:
+        """Return the task of one product; sizes of as many binary digits share their choice."""
         found = ways(rows, inner, columns, kept, self.dtype)
         like = (rows.bit_length(), inner.bit_length(), columns.bit_length(), kept)
         if like not in self.fastest:
-            times = [seconds(way) for way in found]
+            times = [shortest_time(way) for way in found]
             self.fastest[like] = times.index(min(times))
         return found[self.fastest[like]]
 
 
-def ways(rows: int, inner: int, columns: int, kept: bool, dtype: torch.dtype) -> list[Run]:
+def ways(rows: int, inner: int, columns: int, kept: bool, dtype: torch.dtype) -> list[Task]:
     """Return the ways to compute x W^T, of x (rows, inner) and W (columns, inner) of a type.
 
     PyTorch's product, with either operand transposed; that of the kernels, with a packed W if W is
@@ -58,7 +58,7 @@ def ways(rows: int, inner: int, columns: int, kept: bool, dtype: torch.dtype) ->
     """
     x, weight = matrix("x", rows, inner, dtype), matrix("weight", columns, inner, dtype)
     out, turned = matrix("out", rows, columns, dtype), matrix("out", columns, rows, dtype)
-    found: list[Run] = [
+    found: list[Task] = [
         partial(torch.mm, x, weight.t(), out=out),
         partial(torch.mm, x, matrix("weight", inner, columns, dtype), out=out),
         partial(torch.mm, weight, x.t(), out=turned),
@@ -94,13 +94,13 @@ def packed_weight(columns: int, inner: int, dtype: torch.dtype) -> Tensor:
     return packed(torch.randn(columns, inner).to(dtype))
 
 
-def seconds(run: Run) -> float:
+def shortest_time(task: Task) -> float:
     """Return the shortest time of some trials, after one that is not timed."""
-    run()
+    task()
     times = []
     for _ in range(TRIALS):
         started = time.perf_counter()
-        run()
+        task()
         times.append(time.perf_counter() - started)
     return min(times)
 

@@ -32,8 +32,8 @@ from ..rnn.gpu import self_check
 from .layer_products import Size
 from .layers import NORMS, forward, forward_and_backward
 from .results import Check, Results
-from .tables import named
-from .timing import Run, interleave
+from .tables import shape_name
+from .timing import Task, interleave
 
 SIZES: dict[str, list[Size]] = {
     "small": [(3, 4, 8, 8)],
@@ -96,7 +96,7 @@ def jobs(
         failure = find()
         results.checks.append(Check(name, time.monotonic() - started, failure))
 
-    def table(name: str, make: Callable[[], dict[str, Run]]) -> None:
+    def table(name: str, make: Callable[[], dict[str, Task]]) -> None:
         results.timings[name] = interleave(make(), rounds)
 
     if hidden is not None:
@@ -104,14 +104,14 @@ def jobs(
             yield name, partial(check, name, partial(kernels_failure, layer, low))
     for low in (False, True):
         for norm in NORMS:
-            name = f"LSTM norm={norm} and plain torch, {named(SIZES[size][0])}{', bf16' * low}"
+            name = f"LSTM norm={norm} and plain torch, {shape_name(SIZES[size][0])}{', bf16' * low}"
             yield name, partial(check, name, partial(apart, norm, SIZES[size][0], device, low))
     for shape in SIZES[size]:
         for low in (False, True):
             for backward in (True, False):
                 what, kind = "training" if backward else "inference", "bf16" if low else "TF32"
-                name = f"on a GPU: LSTM, {what}, {kind}, {named(shape)}"
-                make = partial(contestants, shape, device, low, backward, results)
+                name = f"on a GPU: LSTM, {what}, {kind}, {shape_name(shape)}"
+                make = partial(gpu_tasks, shape, device, low, backward, results)
                 yield name, partial(table, name, make)
 
 
@@ -175,9 +175,9 @@ def tf32(enabled: bool) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-def contestants(
+def gpu_tasks(
     size: Size, device: torch.device, low: bool, backward: bool, results: Results
-) -> dict[str, Run]:
+) -> dict[str, Task]:
     """Return torch.nn.LSTM, and ours by norm, also without cuDNN and in plain torch.
 
     A layer whose kernels do not serve is left out, and stands among the checks.
@@ -193,26 +193,26 @@ def contestants(
         if norm in ("none", "layer"):
             other = "fused" if norm == "none" else "reference"
             makers[f"LSTM norm={norm} {other}"] = partial(ours, backend=other)
-    found: dict[str, Run] = {}
+    found: dict[str, Task] = {}
     for name, make in makers.items():
         try:
             layer = make().to(device).train(backward)
-            run: Run = partial(forward, layer, x, low)
+            task: Task = partial(forward, layer, x, low)
             if backward:
-                run = partial(forward_and_backward, layer, x, upstream, low)
+                task = partial(forward_and_backward, layer, x, upstream, low)
             with tf32(True):
-                run()
+                task()
         except RuntimeError as error:  # of backend=fused
-            results.checks.append(Check(f"{name}, {named(size)}", 0.0, str(error)))
+            results.checks.append(Check(f"{name}, {shape_name(size)}", 0.0, str(error)))
             continue
-        found[name] = partial(waited, run, device)
+        found[name] = partial(waited, task, device)
     return found
 
 
-def waited(run: Run, device: torch.device) -> None:
-    """Make a run, with TF32, and wait until the device has done it."""
+def waited(task: Task, device: torch.device) -> None:
+    """Do a task, with TF32, and wait until the device has done it."""
     with tf32(True):
-        run()
+        task()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..rnn import load_kernels, packed, packs
-from .floor import seconds
-from .timing import Run
+from .floor import shortest_time
+from .timing import Task
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 """G, by cell."""
@@ -23,8 +23,8 @@ Size = tuple[int, int, int, int]
 
 def products(
     size: Size, backward: bool, cell: str = "LSTM", layers: int = 1, directions: int = 1
-) -> Run:
-    """Return a run of the products of layers above each other over a sequence.
+) -> Task:
+    """Return the task of the products of layers above each other over a sequence.
 
     The directions of a layer run one after the other, or each on a thread of its own: as is faster.
     """
@@ -35,7 +35,7 @@ def products(
     found = partial(in_turn, made)
     if directions == 1 or torch.get_num_threads() == 1:
         return found
-    return min((found, partial(at_once, made, threads(directions))), key=seconds)
+    return min((found, partial(at_once, made, threads(directions))), key=shortest_time)
 
 
 def threads(number: int) -> ThreadPoolExecutor:
@@ -43,21 +43,21 @@ def threads(number: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(number, initializer=partial(torch.set_num_threads, 1))
 
 
-def in_turn(layers: list[list[Run]]) -> None:
+def in_turn(layers: list[list[Task]]) -> None:
     """Run one direction of a layer after the other."""
-    for run in chain.from_iterable(layers):
-        run()
+    for task in chain.from_iterable(layers):
+        task()
 
 
-def at_once(layers: list[list[Run]], pool: ThreadPoolExecutor) -> None:
+def at_once(layers: list[list[Task]], pool: ThreadPoolExecutor) -> None:
     """Run the directions of a layer at once."""
     for directions in layers:
-        for done in [pool.submit(run) for run in directions]:
+        for done in [pool.submit(task) for task in directions]:
             done.result()
 
 
-def direction(gates: int, size: Size, backward: bool) -> Run:
-    """Return a run of the products of one layer and direction.
+def direction(gates: int, size: Size, backward: bool) -> Task:
+    """Return the task of the products of one layer and direction.
 
     Each product is computed in the fastest way that this PyTorch has.
     """
@@ -75,14 +75,14 @@ def direction(gates: int, size: Size, backward: bool) -> Run:
 
     own = load_kernels() and packs(torch.float32)
 
-    def run() -> None:
+    def task() -> None:
         all_steps(x, weight_ih, own)
         each_step(h, weight_hh, steps, own)
         if backward:
             each_step(d_step, weight_hh.t().contiguous(), steps, own)
             gradient(d, output, own), gradient(d, x, own), all_steps(d, weight_ih.t(), own)
 
-    return run
+    return task
 
 
 def all_steps(x: Tensor, weight: Tensor, own: bool) -> Tensor:

@@ -12,7 +12,7 @@ from ..device import multiplies_bfloat16
 from ..rnn import GRU, LSTM, RNN, LSTMCell, NormKind, frozen, load_kernels
 from .contestants import PRODUCTS
 from .layer_products import Size, products
-from .timing import Run
+from .timing import Task
 
 NORMS = tuple(NormKind.__members__)
 CELLS: dict[str, tuple[type[nn.Module], type[LSTM] | type[GRU] | type[RNN]]] = {
@@ -40,6 +40,10 @@ def forward(layer: nn.Module, x: Tensor, bfloat16: bool = False) -> None:
         layer(x)
 
 
+Layers = dict[str, tuple[nn.Module, bool]]
+"""By name, a layer and whether it runs under bfloat16 autocast."""
+
+
 class CellLoop(nn.Module):
     """A cell in a Python loop: an LSTM as one writes it without a layer."""
 
@@ -60,29 +64,14 @@ class CellLoop(nn.Module):
         return (torch.stack(outputs),)
 
 
-def lstms(size: Size, compiled: bool) -> dict[str, Run]:
-    """Return the contestants in training: torch.nn.LSTM, ours, a loop over cells, products."""
-    steps, batch, inputs, hidden = size
-    x = torch.randn(steps, batch, inputs, requires_grad=True)
-    upstream = torch.randn(steps, batch, hidden)
-    return {
-        name: partial(forward_and_backward, layer, x, upstream, bfloat16)
-        for name, (layer, bfloat16) in contestants(size, compiled).items()
-    } | {PRODUCTS: products(size, backward=True)}
+def lstm_tasks(size: Size, training: bool, compiled: bool) -> dict[str, Task]:
+    """Return torch.nn.LSTM, ours, a loop over cells, and products: in training, or in eval mode."""
+    found = passes(lstm_layers(size, compiled), size, size[3], training)
+    return found | {PRODUCTS: products(size, backward=training)}
 
 
-def lstms_forward(size: Size, compiled: bool) -> dict[str, Run]:
-    """Return the contestants of `lstms` without gradients, in eval mode."""
-    steps, batch, inputs, _ = size
-    x = torch.randn(steps, batch, inputs)
-    return {
-        name: partial(forward, layer.eval(), x, bfloat16)
-        for name, (layer, bfloat16) in contestants(size, compiled).items()
-    } | {PRODUCTS: products(size, backward=False)}
-
-
-def contestants(size: Size, compiled: bool) -> dict[str, tuple[nn.Module, bool]]:
-    """Return LSTM layers by name, and whether each runs under bfloat16 autocast.
+def lstm_layers(size: Size, compiled: bool) -> Layers:
+    """Return LSTM layers, in float32 and under bfloat16 autocast.
 
     bfloat16 only where the CPU has such products: elsewhere those of torch's layer are emulated,
     and take 30 times as long. `compiled` adds the layer-norm reference under torch.compile.
@@ -116,53 +105,53 @@ def contestants(size: Size, compiled: bool) -> dict[str, tuple[nn.Module, bool]]
     return in_float32 | (in_bfloat16 if multiplies_bfloat16() else {})
 
 
-def stacks(
+def stack_tasks(
     cell: str, layers: int, bidirectional: bool, training: bool, size: Size
-) -> dict[str, Run]:
+) -> dict[str, Task]:
     """Return torch's layers of a cell, ours by norm, and products: in training, or in eval mode."""
     inputs, hidden = size[2:]
     torch.manual_seed(0)
     torchs, ours = CELLS[cell]
-    made: dict[str, nn.Module] = {
-        f"torch.nn.{cell}": torchs(inputs, hidden, layers, bidirectional=bidirectional)
+    made: Layers = {
+        f"torch.nn.{cell}": (torchs(inputs, hidden, layers, bidirectional=bidirectional), False)
     }
-    made |= {
-        f"{cell} norm={norm}": ours(inputs, hidden, layers, bidirectional=bidirectional, norm=norm)
-        for norm in NORMS
-    }
+    for norm in NORMS:
+        layer = ours(inputs, hidden, layers, bidirectional=bidirectional, norm=norm)
+        made[f"{cell} norm={norm}"] = layer, False
     directions = 2 if bidirectional else 1
     return passes(made, size, hidden * directions, training) | {
         PRODUCTS: products(size, training, cell, layers, directions)
     }
 
 
-def cells(size: Size) -> dict[str, Run]:
+def cell_tasks(size: Size) -> dict[str, Task]:
     """Return loops over the steps in training: over torch.nn.LSTMCell, and over ours by norm."""
     inputs, hidden = size[2:]
     torch.manual_seed(0)
-    made: dict[str, nn.Module] = {"torch.nn.LSTMCell": CellLoop(nn.LSTMCell(inputs, hidden))}
-    made |= {
-        f"LSTMCell norm={norm}": CellLoop(LSTMCell(inputs, hidden, norm=norm)) for norm in NORMS
-    }
+    made: Layers = {"torch.nn.LSTMCell": (CellLoop(nn.LSTMCell(inputs, hidden)), False)}
+    for norm in NORMS:
+        made[f"LSTMCell norm={norm}"] = CellLoop(LSTMCell(inputs, hidden, norm=norm)), False
     return passes(made, size, hidden, training=True)
 
 
-def passes(
-    layers: dict[str, nn.Module], size: Size, outputs: int, training: bool
-) -> dict[str, Run]:
+def passes(layers: Layers, size: Size, outputs: int, training: bool) -> dict[str, Task]:
     """Return a pass of each layer, whose output has so many features: in training, or eval mode."""
     steps, batch, inputs, _ = size
     x = torch.randn(steps, batch, inputs, requires_grad=training)
     if not training:
-        return {name: partial(forward, layer.eval(), x) for name, layer in layers.items()}
+        return {
+            name: partial(forward, layer.eval(), x, bfloat16)
+            for name, (layer, bfloat16) in layers.items()
+        }
     upstream = torch.randn(steps, batch, outputs)
     return {
-        name: partial(forward_and_backward, layer, x, upstream) for name, layer in layers.items()
+        name: partial(forward_and_backward, layer, x, upstream, bfloat16)
+        for name, (layer, bfloat16) in layers.items()
     }
 
 
-def single_steps(hidden: int, rows: int = 5, repeats: int = 20) -> dict[str, Run]:
-    """Return contestants that take `repeats` single steps of `rows` rows, as beam search does.
+def single_step_tasks(hidden: int, rows: int = 5, repeats: int = 20) -> dict[str, Task]:
+    """Return tasks of `repeats` single steps of `rows` rows, as beam search does.
 
     torch.nn.LSTMCell, torch.nn.LSTM, and ours by norm, also within `frozen`.
     """
@@ -174,18 +163,20 @@ def single_steps(hidden: int, rows: int = 5, repeats: int = 20) -> dict[str, Run
     }
 
     @torch.no_grad()
-    def run(step: Run) -> None:
+    def repeat(step: Task) -> None:
         for _ in range(repeats):
             step()
 
-    def run_frozen(layer: nn.Module, step: Run) -> None:
+    def repeat_frozen(layer: nn.Module, step: Task) -> None:
         with frozen(layer):
-            run(step)
+            repeat(step)
 
-    runs: dict[str, Run] = {"torch.nn.LSTMCell": partial(run, partial(cell, x[0], (h[0], h[0])))}
+    tasks: dict[str, Task] = {
+        "torch.nn.LSTMCell": partial(repeat, partial(cell, x[0], (h[0], h[0])))
+    }
     for name, layer in layers.items():
         step = partial(layer.eval(), x, (h, h))
-        runs[name] = partial(run, step)
+        tasks[name] = partial(repeat, step)
         if isinstance(layer, LSTM):
-            runs[f"{name} frozen"] = partial(run_frozen, layer, step)
-    return runs
+            tasks[f"{name} frozen"] = partial(repeat_frozen, layer, step)
+    return tasks

@@ -19,7 +19,7 @@ from ..runs.folder import Run
 from .contestants import Contestant
 from .layer_products import Size
 from .layers import NORMS, forward_and_backward
-from .peak import Job, peak, resident
+from .peak import MemoryJob, peak, resident
 from .trained import trained_run
 
 
@@ -71,12 +71,14 @@ def training_peaks(
     found: Sequence[Contestant], updates: int, threads: int
 ) -> dict[str, list[Memory]]:
     """Return the largest resident memory of whole processes that train: a table by its title."""
-    jobs = dict[str, Job]()
+    jobs = dict[str, MemoryJob]()
     with TemporaryDirectory() as folder:
         for number, contestant in enumerate(found):
             run = Run(Path(folder) / str(number))
             run.save_config(contestant.config)
-            jobs[contestant.name] = Job("train", str(run.folder), contestant.norm, updates, threads)
+            jobs[contestant.name] = MemoryJob(
+                "train", str(run.folder), contestant.norm, updates, threads
+            )
         title = f"peak of the process, training, {found[0].config.data.name}: {updates} updates"
         return {title: peaks(jobs)}
 
@@ -89,7 +91,7 @@ def decoding_peaks(
     The translators have been trained by so many updates.
     """
     jobs = {
-        contestant.name: Job(
+        contestant.name: MemoryJob(
             "decode",
             str(trained_run(contestant, prepared, trained).folder),
             contestant.norm,
@@ -103,9 +105,9 @@ def decoding_peaks(
     return {f"{title} {sentences} sentences": peaks(jobs)}
 
 
-def peaks(jobs: Mapping[str, Job]) -> list[Memory]:
+def peaks(jobs: Mapping[str, MemoryJob]) -> list[Memory]:
     """Return the peak of each job in a new process, compared with the first job, and of imports."""
-    imports = {"import torch": Job("torch"), "import of train.py": Job("application")}
+    imports = {"import torch": MemoryJob("torch"), "import of train.py": MemoryJob("application")}
     found = {name: peak(job) for name, job in tqdm({**jobs, **imports}.items(), disable=None)}
     baseline = next(iter(found.values()))
     return [Memory(name, mebibytes, mebibytes / baseline) for name, mebibytes in found.items()]

@@ -2,7 +2,7 @@
 
     python -m seq2seq.benchmark.peak < JOB
 
-JOB is a `Job` as JSON. What a job does not need is not imported.
+JOB is a `MemoryJob` as JSON. What a job does not need is not imported.
 """
 
 import json
@@ -17,7 +17,7 @@ STATUS = Path("/proc/self/status")
 
 
 @dataclass
-class Job:
+class MemoryJob:
     """What a process does: a `kind` of work, and what it needs for it."""
 
     kind: str
@@ -31,7 +31,7 @@ class Job:
     threads: int = 1
 
 
-def peak(job: Job) -> float:
+def peak(job: MemoryJob) -> float:
     """Return the largest resident memory, in MiB, of a new process that does a job.
 
     RuntimeError where it fails.
@@ -55,7 +55,7 @@ def resident(which: str) -> float:
     )
 
 
-def train(job: Job) -> None:
+def make_updates(job: MemoryJob) -> None:
     """Make updates of a new translator."""
     from ..runs.folder import Run
     from .contestants import Contestant
@@ -68,7 +68,7 @@ def train(job: Job) -> None:
     run()
 
 
-def decode(job: Job) -> None:
+def translate(job: MemoryJob) -> None:
     """Translate sentences by beam search with a trained translator."""
     from ..runs.folder import Run
     from .contestants import Contestant
@@ -81,7 +81,7 @@ def decode(job: Job) -> None:
     search(workload(config, 1, job.count).sentences, config.decode)
 
 
-def do(job: Job) -> None:
+def do(job: MemoryJob) -> None:
     """Do a job in this process."""
     import torch
 
@@ -89,11 +89,11 @@ def do(job: Job) -> None:
         from ..app import train as _application  # noqa: F401
         from ..training import loop as _loop  # noqa: F401
     torch.set_num_threads(job.threads)
-    work = {"train": train, "decode": decode}.get(job.kind)
+    work = {"train": make_updates, "decode": translate}.get(job.kind)
     if work is not None:
         work(job)
 
 
 if __name__ == "__main__":
-    do(Job(**json.load(sys.stdin)))
+    do(MemoryJob(**json.load(sys.stdin)))
     print(resident("VmHWM"))

@@ -74,7 +74,7 @@ class PlainTranslator(nn.Module):
         previous = F.pad(tgt[:, :-1], (1, 0), value=self.vocabulary.bos_id)
         embedded = self.drop(self.tgt_embedding(previous))
         words = tgt != self.vocabulary.pad_id
-        states = self.decode(embedded, tgt_lengths, state, source, words)
+        states = self.teacher_forced(embedded, tgt_lengths, state, source, words)
         return F.cross_entropy(
             self.output(states), tgt[words], label_smoothing=smoothing, reduction="sum"
         )
@@ -99,19 +99,19 @@ class PlainTranslator(nn.Module):
         padding = torch.arange(src.size(1)) >= lengths[:, None]
         return Source(memory, self.attention(memory), padding[:, None]), state
 
-    def decode(
+    def teacher_forced(
         self, embedded: Tensor, lengths: Tensor, state: State, source: Source, words: Tensor
     ) -> Tensor:
         """Return the attentional states (N, H) of embedded (B, T, E), teacher-forced."""
         if isinstance(self.decoder, nn.LSTMCell):
-            return self.decode_by_step(embedded, state, source)[words]
+            return self.teacher_forced_by_step(embedded, state, source)[words]
         packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
         output, _ = self.run(self.decoder, packed, tuple(part[None] for part in state))
         h, _ = pad_packed_sequence(output, batch_first=True, total_length=words.size(1))
         both = torch.cat([self.context(h, source), h], dim=2)
         return self.drop(torch.tanh(self.combine(both[words])))
 
-    def decode_by_step(self, embedded: Tensor, state: State, source: Source) -> Tensor:
+    def teacher_forced_by_step(self, embedded: Tensor, state: State, source: Source) -> Tensor:
         """Return the attentional states (B, T, H) with input feeding."""
         feed, outputs = torch.zeros_like(state[0]), []
         for x in embedded.unbind(dim=1):

@@ -16,9 +16,9 @@ from ..runs.folder import Run
 from ..shown import counted
 from .children import finish
 from .timing import Timing, quartiles
-from .together import Job
+from .together import ProcessJob
 
-MODULE = Job.__module__
+MODULE = ProcessJob.__module__
 Tables = dict[str, list[Timing]]
 
 
@@ -57,7 +57,9 @@ def times_together(
             for _ in tqdm(range(rounds), f"norm={norm}", unit="round", disable=None):
                 for group in found:
                     times[group.name].append(
-                        median(seconds(group, Path(place) / norm / group.name, threads, updates))
+                        median(
+                            group_times(group, Path(place) / norm / group.name, threads, updates)
+                        )
                     )
             first = times[found[0].name]
             all_of = counted(threads, "thread")
@@ -69,11 +71,11 @@ def times_together(
     return tables
 
 
-def seconds(group: Group, folder: Path, threads: int, updates: int) -> list[float]:
+def group_times(group: Group, folder: Path, threads: int, updates: int) -> list[float]:
     """Start a group and return the seconds of each of its updates; RuntimeError where it fails."""
     run = Run(folder)
     run.save_config(group.config)
-    job = Job(str(folder.resolve()), updates, max(threads // group.processes, 1), group.ddp)
+    job = ProcessJob(str(folder.resolve()), updates, max(threads // group.processes, 1), group.ddp)
     several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={group.processes}"]
     launcher = several if group.processes > 1 else []
     words = [sys.executable, *launcher, "-m", MODULE, json.dumps(asdict(job))]

@@ -13,7 +13,7 @@ from torch import nn
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from .timing import Run
+from .timing import Task
 
 MODULE = "module "
 """Begins the names of the ranges of modules."""
@@ -37,17 +37,17 @@ class Share:
     """Part of all operators' time."""
 
 
-def profiled(run: Run, model: nn.Module, name: str) -> tuple[list[Share], str]:
-    """Return the shares of a run's time by module, and the profiler's own table of operators.
+def profiled(task: Task, model: nn.Module, name: str) -> tuple[list[Share], str]:
+    """Return the shares of a task's time by module, and the profiler's own table of operators.
 
     `name` is that of the whole model.
     """
-    run()
+    task()
     with (
         ranges(model, name),
         profile(activities=[ProfilerActivity.CPU], acc_events=True) as found,
     ):
-        run()
+        task()
     shares = by_module(found.events() or [])
     table = found.key_averages().table(
         "self_cpu_time_total", ROWS, max_name_column_width=50, top_level_events_only=False

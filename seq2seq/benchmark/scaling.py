@@ -74,7 +74,9 @@ def scales(
             prepared[size] = watched(command("prepare", *asked[size], "trainer.progress=false"))
         seen = {size: Trained() for size in sizes}
         for number, size in tqdm(list(product(range(1 + rounds), sizes)), "training", disable=None):
-            train(asked[size], updates, Trained() if number == 0 else seen[size])  # 0: cold files
+            watch_training(
+                asked[size], updates, Trained() if number == 0 else seen[size]
+            )  # 0: cold files
     rows = [scale(size, prepared[size], seen[size]) for size in sizes]
     return {f"corpora of several sizes, {rounds} starts of {updates} updates": rows}
 
@@ -94,7 +96,7 @@ def watched(words: Sequence[str]) -> tuple[float, float]:
     return time.perf_counter() - started, max(most)
 
 
-def train(overrides: Sequence[str], updates: int, seen: Trained) -> None:
+def watch_training(overrides: Sequence[str], updates: int, seen: Trained) -> None:
     """Start a training, wait for so many updates, and add what was seen."""
     started, first = time.perf_counter(), list[float]()
     with training(overrides) as (process, log, is_over):
@@ -102,10 +104,10 @@ def train(overrides: Sequence[str], updates: int, seen: Trained) -> None:
         def is_done() -> bool:
             if not first and log.exists():
                 first.append(time.perf_counter() - started)
-            return is_over() or len(seconds_of(log)) >= updates
+            return is_over() or len(logged_times(log)) >= updates
 
         most = most_memory(process, is_done)
-        seconds = seconds_of(log)[:updates]  # it may have made more since
+        seconds = logged_times(log)[:updates]  # it may have made more since
     if len(seconds) < updates:
         raise RuntimeError(f"{len(seconds)} updates were logged; expected {updates}")
     seen.starts += first
@@ -113,7 +115,7 @@ def train(overrides: Sequence[str], updates: int, seen: Trained) -> None:
     seen.mebibytes = max(seen.mebibytes, most)
 
 
-def seconds_of(log: Path) -> list[float]:
+def logged_times(log: Path) -> list[float]:
     """Return the times of the updates that a training has logged, in whole lines."""
     if not log.exists():
         return []

@@ -44,7 +44,7 @@ def show_timings(tables: Mapping[str, Sequence[Timing]]) -> None:
         table = titled(title, "ms", "ratio", "quartiles", *(["products"] if floor else []))
         for t in timings:
             share = [f"{floor / t.milliseconds:.0%}"] if floor and "bfloat16" not in t.name else []
-            table.add_row(t.name, f"{t.milliseconds:.1f}", f"{t.ratio:.2f}", quartiles(t), *share)
+            table.add_row(t.name, f"{t.milliseconds:.1f}", f"{t.ratio:.2f}", spread(t), *share)
         Console().print(table)
 
 
@@ -55,11 +55,11 @@ def show_speeds(tables: Mapping[str, Sequence[Speed]], unit: str) -> None:
         table = titled(title, f"{unit}/s", "ratio", "quartiles", *["pieces"] * translates)
         for s in speeds:
             pieces = [] if s.pieces is None else [f"{s.pieces:.1f}"]
-            table.add_row(s.name, f"{s.per_second:,.0f}", f"{s.ratio:.2f}", quartiles(s), *pieces)
+            table.add_row(s.name, f"{s.per_second:,.0f}", f"{s.ratio:.2f}", spread(s), *pieces)
         Console().print(table)
 
 
-def quartiles(row: Timing | Speed) -> str:
+def spread(row: Timing | Speed) -> str:
     """Return the quartiles of a ratio."""
     return f"{row.low:.2f} to {row.high:.2f}"
 

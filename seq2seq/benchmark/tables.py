@@ -6,10 +6,10 @@ from functools import partial
 from tqdm import tqdm
 
 from ..rnn import load_kernels
-from . import layers as contestants
 from .layer_products import Size
+from .layers import cell_tasks, lstm_tasks, single_step_tasks, stack_tasks
 from .memory import Memory, memory
-from .timing import Run, Timing, geometric_means, interleave
+from .timing import Task, Timing, geometric_means, interleave
 
 SIZES = {
     "small": [(10, 8, 32, 32)],
@@ -26,7 +26,7 @@ FEW_ROWS = {
 Tables = dict[str, list[Timing]]
 
 
-Makers = dict[str, Callable[[], dict[str, Run]]]
+Makers = dict[str, Callable[[], dict[str, Task]]]
 """What makes the contestants of a table, by its title."""
 
 
@@ -42,17 +42,15 @@ def one_layer(size: str, compiled: bool) -> Makers:
     """Return the tables of one layer and direction: LSTM, GRU, RNN, a loop over cells, one step."""
     makers: Makers = {}
     for shape in SIZES[size]:
-        name = named(shape)
-        makers[f"LSTM, training, {name}"] = partial(contestants.lstms, shape, compiled)
-        makers[f"LSTM, inference, {name}"] = partial(contestants.lstms_forward, shape, compiled)
+        name = shape_name(shape)
+        makers[f"LSTM, training, {name}"] = partial(lstm_tasks, shape, True, compiled)
+        makers[f"LSTM, inference, {name}"] = partial(lstm_tasks, shape, False, compiled)
         for cell in ("GRU", "RNN"):
-            makers[f"{cell}, training, {name}"] = partial(
-                contestants.stacks, cell, 1, False, True, shape
-            )
+            makers[f"{cell}, training, {name}"] = partial(stack_tasks, cell, 1, False, True, shape)
     shape = SIZES[size][0]
-    makers[f"cells, training, {named(shape)}"] = partial(contestants.cells, shape)
+    makers[f"cells, training, {shape_name(shape)}"] = partial(cell_tasks, shape)
     for hidden in sorted({hidden for *_, hidden in SIZES[size]}):
-        single = partial(contestants.single_steps, hidden)
+        single = partial(single_step_tasks, hidden)
         makers[f"LSTM, 20 single steps of 5 rows, H={hidden}"] = single
     return makers
 
@@ -60,8 +58,8 @@ def one_layer(size: str, compiled: bool) -> Makers:
 def several_layers(size: str) -> Makers:
     """Return the tables of an LSTM of two directions, and of two such layers."""
     return {
-        f"{name}, {what}, {named(shape)}": partial(
-            contestants.stacks, "LSTM", number, True, what == "training", shape
+        f"{name}, {what}, {shape_name(shape)}": partial(
+            stack_tasks, "LSTM", number, True, what == "training", shape
         )
         for shape in DIRECTIONS[size]
         for number, name in ((1, "two directions"), (2, "two layers of two directions"))
@@ -72,8 +70,8 @@ def several_layers(size: str) -> Makers:
 def few_rows(size: str) -> Makers:
     """Return the tables of an LSTM over one sequence, or a few."""
     return {
-        f"few rows, {what}, {named(shape)}": partial(
-            contestants.stacks, "LSTM", 1, False, what == "training", shape
+        f"few rows, {what}, {shape_name(shape)}": partial(
+            stack_tasks, "LSTM", 1, False, what == "training", shape
         )
         for what in ("training", "inference")
         for shape in FEW_ROWS[size]
@@ -82,10 +80,10 @@ def few_rows(size: str) -> Makers:
 
 def memories(size: str) -> dict[str, list[Memory]]:
     """Measure the memory of training one layer, by size."""
-    return {f"LSTM, training, {named(shape)}": memory(shape) for shape in SIZES[size]}
+    return {f"LSTM, training, {shape_name(shape)}": memory(shape) for shape in SIZES[size]}
 
 
-def named(shape: Size) -> str:
+def shape_name(shape: Size) -> str:
     """Return sizes as the tables' titles give them: T=25 B=64 I=256 H=256."""
     return " ".join(f"{letter}={size}" for letter, size in zip("TBIH", shape, strict=True))
 

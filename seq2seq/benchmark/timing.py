@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-Run = Callable[[], object]
+Task = Callable[[], object]
+"""What a contestant does in its turn."""
 
 
 @dataclass
@@ -40,13 +41,13 @@ class Speed:
     """Mean length of its translations; None in training."""
 
 
-def interleave(contestants: dict[str, Run], rounds: int, warm_up: int = 1) -> list[Timing]:
+def interleave(contestants: dict[str, Task], rounds: int, warm_up: int = 1) -> list[Timing]:
     """Return the timings of every contestant, each timed once a round after `warm_up` rounds.
 
     The first contestant is the baseline. In its turn a contestant runs twice and its second run is
     timed: the first one finds memory and caches as another contestant left them.
     """
-    times = measured({name: (run, run) for name, run in contestants.items()}, rounds, warm_up)
+    times = measured({name: (task, task) for name, task in contestants.items()}, rounds, warm_up)
     baseline = next(iter(times.values()))
     return [
         Timing(name, 1000 * statistics.median(seconds), *quartiles(seconds, baseline))
@@ -55,11 +56,11 @@ def interleave(contestants: dict[str, Run], rounds: int, warm_up: int = 1) -> li
 
 
 def interleaved_speeds(
-    contestants: dict[str, tuple[Run, Run]], units: int, rounds: int
+    contestants: dict[str, tuple[Task, Task]], units: int, rounds: int
 ) -> list[Speed]:
     """Return the speed of every contestant in units per second; the first one is the baseline.
 
-    A contestant is a short run, which is not timed, and one that does `units`. The first round
+    A contestant is a short task, which is not timed, and one that does `units`. The first round
     is not counted.
     """
     times = measured(contestants, rounds, warm_up=1)
@@ -71,18 +72,18 @@ def interleaved_speeds(
 
 
 def measured(
-    contestants: dict[str, tuple[Run, Run]], rounds: int, warm_up: int
+    contestants: dict[str, tuple[Task, Task]], rounds: int, warm_up: int
 ) -> dict[str, list[float]]:
     """Return the seconds of every contestant in each round after `warm_up` rounds.
 
-    In its turn a contestant makes both of its runs, and the second is timed.
+    In its turn a contestant does both of its tasks, and the second is timed.
     """
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(warm_up + rounds):
-        for name, (first, run) in contestants.items():
+        for name, (first, task) in contestants.items():
             first()
             started = time.perf_counter()
-            run()
+            task()
             if number >= warm_up:
                 times[name].append(time.perf_counter() - started)
     return times

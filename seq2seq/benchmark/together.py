@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node 2 -m seq2seq.benchmark.together JOB
 
-JOB is a `Job` as JSON.
+JOB is a `ProcessJob` as JSON.
 """
 
 import json
@@ -29,7 +29,7 @@ from .workload import workload
 
 
 @dataclass
-class Job:
+class ProcessJob:
     """What each process does."""
 
     folder: str
@@ -62,7 +62,7 @@ def in_ddp(model: nn.Module) -> nn.Module:
     return wrapper
 
 
-def seconds(job: Job, processes: Processes) -> list[float]:
+def update_times(job: ProcessJob, processes: Processes) -> list[float]:
     """Return the seconds of each update, after one of the longest batch."""
     config = Run.open(job.folder).config()
     work = workload(config, job.updates, 1)
@@ -85,10 +85,10 @@ def seconds(job: Job, processes: Processes) -> list[float]:
 
 def main() -> None:
     """Do the job of the command line."""
-    job = Job(**json.loads(sys.argv[1]))
+    job = ProcessJob(**json.loads(sys.argv[1]))
     torch.set_num_threads(job.threads)
     with joined(CPU) as processes:
-        times = seconds(job, processes)
+        times = update_times(job, processes)
         if processes.is_main:
             print(json.dumps(times), flush=True)
         processes.wait()

@@ -31,7 +31,7 @@ def trained_run(contestant: Contestant, prepared: Prepared, updates: int) -> Run
     ours = replace(contestant, norm=contestant.norm or "none")
     run = run_of(ours.config, ours.norm or "none", updates)
     if not is_of(run, ours.config):
-        train(ours, run, prepared, updates)
+        train_run(ours, run, prepared, updates)
     return run
 
 
@@ -43,7 +43,7 @@ def is_of(run: Run, config: Config) -> bool:
         return False
 
 
-def train(contestant: Contestant, run: Run, prepared: Prepared, updates: int) -> None:
+def train_run(contestant: Contestant, run: Run, prepared: Prepared, updates: int) -> None:
     """Train a new translator and write what translation needs of a run's folder.
 
     In the meantime there is no configuration: what an interruption leaves is no run.

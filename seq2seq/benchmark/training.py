@@ -18,7 +18,7 @@ from ..translation.loading import build_translator
 from .contestants import PRODUCTS, Contestant, variant
 from .floor import Floor, Product, training_products
 from .plain import PlainTranslator, vocabulary_of
-from .timing import Run, Speed, interleaved_speeds
+from .timing import Speed, Task, interleaved_speeds
 from .workload import Workload
 
 CPU = torch.device("cpu")
@@ -58,8 +58,8 @@ def new_update(contestant: Contestant, tokenizers: Tokenizers) -> tuple[nn.Modul
     return make(contestant.config, tokenizers)
 
 
-def updates(work: Workload, contestant: Contestant) -> tuple[Run, Run]:
-    """Return a run of the update with the most steps, and one of all; each run makes its batches.
+def updates(work: Workload, contestant: Contestant) -> tuple[Task, Task]:
+    """Return two tasks: the update with the most steps, and all of them; each makes its batches.
 
     The first one lets the process have all the memory that the second one needs.
     """
@@ -69,8 +69,8 @@ def updates(work: Workload, contestant: Contestant) -> tuple[Run, Run]:
     return partial(each, work, update, [longest]), partial(each, work, update, batches)
 
 
-def training_run(work: Workload, contestant: Contestant) -> tuple[nn.Module, Run]:
-    """Return a contestant's new model, and a run of all its updates."""
+def training_task(work: Workload, contestant: Contestant) -> tuple[nn.Module, Task]:
+    """Return a contestant's new model, and the task of all its updates."""
     model, update = new_update(contestant, work.prepared.tokenizers)
     batches = work.by_length if contestant.by_length else work.batches
     return model, partial(each, work, update, batches)
@@ -82,27 +82,27 @@ def each(work: Workload, update: Update, batches: Sequence[NDArray[np.int64]]) -
         update(work.train.batch(indices))
 
 
-def floor(work: Workload, config: Config) -> Run:
-    """Return a run of the matrix products of all updates, without padding."""
+def training_floor(work: Workload, config: Config) -> Task:
+    """Return the task of the matrix products of all updates, without padding."""
     vocabulary = work.prepared.tokenizers.target.vocab_size
     products = list[Product]()
     for indices in work.batches:
         src, tgt = work.train.src_lengths[indices], work.train.tgt_lengths[indices]
         products += training_products(config.model, vocabulary, src, tgt)
-    return Floor(config.trainer.precision).run(products)
+    return Floor(config.trainer.precision).task(products)
 
 
 def training_speeds(
     work: Workload, found: Sequence[Contestant], rounds: int
 ) -> dict[str, list[Speed]]:
     """Measure training in target tokens a second: the table, by its title."""
-    runs = {contestant.name: updates(work, contestant) for contestant in found}
+    tasks = {contestant.name: updates(work, contestant) for contestant in found}
     for rival in (contestant for contestant in found if contestant.norm is None):
-        alone = floor(work, rival.config)
-        runs[variant(PRODUCTS, rival.config)] = (alone, alone)
+        alone = training_floor(work, rival.config)
+        tasks[variant(PRODUCTS, rival.config)] = (alone, alone)
     sentences = sum(len(batch) for batch in work.batches)
     title = (
         f"training, {work.config.data.name}: {len(work.batches)} updates, {sentences} sentences,"
         f" {work.tokens} target tokens"
     )
-    return {title: interleaved_speeds(runs, work.tokens, rounds)}
+    return {title: interleaved_speeds(tasks, work.tokens, rounds)}

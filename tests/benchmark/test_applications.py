@@ -281,7 +281,7 @@ def test_every_way_computes_a_product_of_its_shape() -> None:
 def test_the_fastest_way_is_taken_for_shapes_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     set_threads(1)
     times = iter([3.0, 1.0, 2.0, 4.0])
-    monkeypatch.setattr(floor, "seconds", lambda run: next(times))
+    monkeypatch.setattr(floor, "shortest_time", lambda task: next(times))
     products = floor.Floor()
-    products.run([(5, 6, 7, False), (6, 6, 7, False), (7, 5, 7, False)])()
+    products.task([(5, 6, 7, False), (6, 6, 7, False), (7, 5, 7, False)])()
     assert list(products.fastest.values()) == [1]

@@ -129,14 +129,14 @@ def test_products_cost_as_much_as_those_of_a_layer(
     chosen = at_once and directions == 2
     times = iter([2.0, 1.0] if chosen else [1.0, 2.0])  # in turn, at once
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(layer_products, "seconds", lambda run: next(times))
+    monkeypatch.setattr(layer_products, "shortest_time", lambda task: next(times))
     monkeypatch.setattr(layer_products, "packs", lambda dtype: False)
     monkeypatch.setattr(F, "linear", linear)
     monkeypatch.setattr(torch, "mm", mm)
-    run = layer_products.products((3, 4, 5, 6), backward, cell, layers=2, directions=directions)
-    assert isinstance(run, partial)
-    assert run.func is (layer_products.at_once if chosen else layer_products.in_turn)
-    run()
+    task = layer_products.products((3, 4, 5, 6), backward, cell, layers=2, directions=directions)
+    assert isinstance(task, partial)
+    assert task.func is (layer_products.at_once if chosen else layer_products.in_turn)
+    task()
     inputs = 5 + directions * 6  # of the first layer, and of the second
     forward = 2 * 3 * 4 * gates * 6 * directions * (inputs + 2 * 6)
     assert sum(flops) == forward * (3 if backward else 1)

@@ -18,12 +18,12 @@ pytest_plugins = ["run_fixtures"]
 
 
 def test_a_new_process_reports_the_peak_of_its_job() -> None:
-    found = peak.peak(peak.Job("torch"))
+    found = peak.peak(peak.MemoryJob("torch"))
     assert 50 < found < 1000  # torch alone takes some 200 MiB
 
 
 def test_a_process_that_fails_is_reported() -> None:
-    job = peak.Job("train", "nowhere", "layer")
+    job = peak.MemoryJob("train", "nowhere", "layer")
     with pytest.raises(
         RuntimeError, match=r"(?s)^memory of train, norm=layer: exit code 1: .*nowhere: no such run"
     ):
@@ -50,15 +50,15 @@ def test_jobs_train_and_translate(
     run = trained_run(Contestant(config, norm), workload(config, 1, 1).prepared, 2)
     threads = torch.get_num_threads()
     for kind in ("application", "train", "decode"):
-        peak.do(peak.Job(kind, str(run.folder), norm, count=2, threads=threads))
+        peak.do(peak.MemoryJob(kind, str(run.folder), norm, count=2, threads=threads))
 
 
 def test_memory_of_layers_and_translators_is_shown_and_written(
     script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs: list[peak.Job] = []
+    jobs: list[peak.MemoryJob] = []
 
-    def measured(job: peak.Job) -> float:
+    def measured(job: peak.MemoryJob) -> float:
         jobs.append(job)
         return 100.0 * len(jobs)
 

@@ -72,15 +72,15 @@ def test_memory_is_that_of_a_process_and_all_below_it() -> None:
 
 def test_updates_of_whole_lines_are_read(tmp_path: Path) -> None:
     log = tmp_path / "metrics.jsonl"
-    assert scaling.seconds_of(log) == []
+    assert scaling.logged_times(log) == []
     rows = [{"kind": kind, "seconds": s} for kind, s in [("train", 1), ("valid", 2), ("train", 3)]]
     log.write_text("".join(f"{json.dumps(row)}\n" for row in rows) + '{"kind": "tr')
-    assert scaling.seconds_of(log) == [1, 3]
+    assert scaling.logged_times(log) == [1, 3]
 
 
 def test_a_training_is_seen_until_its_last_update(toy: list[str]) -> None:
     seen = Trained()
-    scaling.train([*toy, "trainer.max_epochs=1000000"], 3, seen)
+    scaling.watch_training([*toy, "trainer.max_epochs=1000000"], 3, seen)
     assert len(seen.starts) == 1
     assert len(seen.updates) == 2
     assert 100 < seen.mebibytes < 4000
@@ -94,7 +94,7 @@ def test_a_training_that_ends_too_early_is_reported(
     over = nullcontext((os.getpid(), log, lambda: True))
     monkeypatch.setattr(scaling, "training", lambda asked: over)
     with pytest.raises(RuntimeError, match="1 updates were logged; expected 3"):
-        scaling.train([], 3, Trained())
+        scaling.watch_training([], 3, Trained())
 
 
 def test_a_command_that_fails_is_reported() -> None:
@@ -118,7 +118,7 @@ def test_sizes_take_turns_and_are_shown(
     monkeypatch.chdir(tmp_path)
     calls: list[tuple[str, int]] = []
 
-    def train(overrides: list[str], updates: int, seen: Trained) -> None:
+    def watch_training(overrides: list[str], updates: int, seen: Trained) -> None:
         name = next(o for o in overrides if o.startswith("data.name"))
         calls.append((name, updates))
         seen.starts.append(len(calls))
@@ -126,7 +126,7 @@ def test_sizes_take_turns_and_are_shown(
         seen.mebibytes = 300
 
     monkeypatch.setattr(scaling, "watched", lambda words: (1.5, 200.0))
-    monkeypatch.setattr(scaling, "train", train)
+    monkeypatch.setattr(scaling, "watch_training", watch_training)
     measure: Command = script("benchmark")
     sizes = "--pairs", "30,60", "--updates", "5", "--rounds", 2
     done = measure(

@@ -14,7 +14,7 @@ from two_processes import run_together, variables
 
 from seq2seq.benchmark import processes, together
 from seq2seq.benchmark.processes import Group, groups
-from seq2seq.benchmark.together import Job
+from seq2seq.benchmark.together import ProcessJob
 from seq2seq.config import Config
 from seq2seq.runs.folder import Run
 from seq2seq.training.optimizer import make_optimizer
@@ -25,20 +25,20 @@ SMALL = ["model.dropout=0", "norm=layer"]
 
 
 @pytest.fixture
-def job(toy: list[str], tmp_path: Path) -> Job:
+def job(toy: list[str], tmp_path: Path) -> ProcessJob:
     """Two updates of the toy corpus."""
     run = Run(tmp_path / "settings")
     run.save_config(composed(*toy, *SMALL))
-    return Job(str(run.folder), updates=2, threads=1)
+    return ProcessJob(str(run.folder), updates=2, threads=1)
 
 
-def test_each_update_has_its_time(job: Job) -> None:
-    times = together.seconds(job, ONE_PROCESS)
+def test_each_update_has_its_time(job: ProcessJob) -> None:
+    times = together.update_times(job, ONE_PROCESS)
     assert len(times) == 2
     assert all(0 < time < 60 for time in times)
 
 
-def both_ways(rank: int, job: Job, folder: Path, environments: list[dict[str, str]]) -> None:
+def both_ways(rank: int, job: ProcessJob, folder: Path, environments: list[dict[str, str]]) -> None:
     """Train as this program does and by DDP; save the weights of both."""
     os.environ |= environments[rank]
     torch.set_num_threads(1)
@@ -51,13 +51,13 @@ def both_ways(rank: int, job: Job, folder: Path, environments: list[dict[str, st
     pytest.MonkeyPatch().setattr(together, "make_optimizer", noted)
     with joined(torch.device("cpu")) as group:
         for ddp in (False, True):
-            together.seconds(replace(job, ddp=ddp), group)
+            together.update_times(replace(job, ddp=ddp), group)
         torch.save([model.state_dict() for model in made], folder / f"{rank}.pt")
         group.wait()
         os._exit(0)  # the destructors of DDP and of its group may wait for each other
 
 
-def test_ddp_makes_the_updates_of_this_program(job: Job, tmp_path: Path) -> None:
+def test_ddp_makes_the_updates_of_this_program(job: ProcessJob, tmp_path: Path) -> None:
     run_together(both_ways, (job, tmp_path, variables()))
     for rank in range(2):
         ours, theirs = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
@@ -68,11 +68,11 @@ def test_ddp_makes_the_updates_of_this_program(job: Job, tmp_path: Path) -> None
 
 def test_several_processes_are_started(toy: list[str], tmp_path: Path) -> None:
     config = composed(*toy, *SMALL)
-    times = processes.seconds(Group("two", config, 2, ddp=True), tmp_path / "run", 2, 2)
+    times = processes.group_times(Group("two", config, 2, ddp=True), tmp_path / "run", 2, 2)
     assert len(times) == 2
     broken = replace(config, data=replace(config.data, max_length=1))
     with pytest.raises(RuntimeError, match=r"(?s)broken: exit code 1: .*no pair"):
-        processes.seconds(Group("broken", broken), tmp_path / "other", 1, 2)
+        processes.group_times(Group("broken", broken), tmp_path / "other", 1, 2)
 
 
 def test_batch_norm_is_compared_with_shared_statistics(toy: list[str]) -> None:
@@ -94,12 +94,12 @@ def test_groups_take_turns_and_are_shown(
     monkeypatch.chdir(tmp_path)
     started: list[tuple[str, int, int]] = []
 
-    def seconds(group: Group, folder: Path, threads: int, updates: int) -> list[float]:
+    def group_times(group: Group, folder: Path, threads: int, updates: int) -> list[float]:
         assert isinstance(group.config, Config)
         started.append((group.name, threads, updates))
         return [0.25 * (1 + group.ddp), 0.25, 9.0] if group.processes > 1 else [0.5] * 3
 
-    monkeypatch.setattr(processes, "seconds", seconds)
+    monkeypatch.setattr(processes, "group_times", group_times)
     small = "--size", "small", "--rounds", 2, "--threads", 1, "--norms", "rms"
     done = script("benchmark")("processes", *small, "--processes", 2, "--json", tmp_path / "a.json")
     assert (done.code, done.err) == (0, "")
