@@ -22,7 +22,7 @@ from ..config import Device, Precision
 from ..config.checks import Range
 from .options import completed, default
 
-SIZES = ("small", "full")
+SIZE_NAMES = ("small", "full")
 PRECISIONS, DEVICES = ([kind.value for kind in kinds] for kinds in (Precision, Device))
 at_least_one = whole(Range(at_least=1))
 ABOUT = {
@@ -95,7 +95,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
 
 def explained(command: str, option: str, words: str) -> str:
     """Return the help of an option of a command, with its default."""
-    sizes = ["full"] if command == "runs" else SIZES
+    sizes = ["full"] if command == "runs" else SIZE_NAMES
     values = {
         size: ",".join(map(str, value)) if isinstance(value, list) else str(value)
         for size in sizes
@@ -114,8 +114,8 @@ def add_options(command: argparse.ArgumentParser, name: str) -> None:
     else:
         add(
             "--size",
-            type=one_of(SIZES),
-            metavar=f"{{{','.join(SIZES)}}}",
+            type=one_of(SIZE_NAMES),
+            metavar=f"{{{','.join(SIZE_NAMES)}}}",
             help="small takes seconds, for a first look",
         )
     add_threads(command)

@@ -48,7 +48,7 @@ def layers(options: Options) -> Results:
         if device.type == "cuda":
             return layers_on_gpu(options, device)
     results = begun(options)
-    results.timings = tables.layers(options.size, options.rounds, options.compile)
+    results.timings = tables.layer_timings(options.size, options.rounds, options.compile)
     return results
 
 
@@ -56,9 +56,8 @@ def layers_on_gpu(options: Options, device: torch.device) -> Results:
     """Check and measure single layers on a GPU."""
     results, until = begun(options), time.monotonic() + 60 * options.minutes
     results.machine |= gpu.versions(device)
-    gpu.measure(
-        results, options.size, options.rounds, device, until, partial(write, results, options)
-    )
+    plan = gpu.Plan(device, options.size, options.rounds, until)
+    gpu.measure(results, plan, partial(write, results, options))
     return results
 
 

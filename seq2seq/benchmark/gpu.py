@@ -9,7 +9,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -35,13 +35,13 @@ from .results import Check, Results
 from .tables import shape_name
 from .timing import Task, interleave
 
-SIZES: dict[str, list[Size]] = {
+GPU_SIZES: dict[str, list[Size]] = {
     "small": [(3, 4, 8, 8)],
     "full": [(25, 64, 512, 512), (50, 128, 1024, 1024)],
 }
 CHECKED_HIDDEN = 64
 """H of the kinds that are checked; timed layers check those of their own H by themselves."""
-CELLS: dict[str, Callable[..., RecurrentLayers]] = {
+CHECKED_CELLS: dict[str, Callable[..., RecurrentLayers]] = {
     "LSTM": LSTM,
     "GRU": GRU,
     "RNN tanh": RNN,
@@ -60,25 +60,28 @@ and with bfloat16. The CPU's kernels are within 1e-5 and 2e-2 (T=25 B=64 I=256 H
 """
 
 
-def measure(
-    results: Results,
-    size: str,
-    rounds: int,
-    device: torch.device,
-    until: float,
-    save: Callable[[], None],
-) -> None:
+@dataclass(frozen=True)
+class Plan:
+    """What is measured on a GPU, and how long."""
+
+    device: torch.device
+    size: str
+    rounds: int
+    until: float
+    """time.monotonic() after which nothing new begins."""
+
+
+def measure(results: Results, plan: Plan, save: Callable[[], None]) -> None:
     """Check and time layers on a device, and add each row to the results; call `save` after each.
 
-    until: time.monotonic() after which nothing new begins; what is left out is in the results.
+    What there was no time for is in the results, too.
     """
     started = time.monotonic()
-    loaded = load_kernels(device)
+    loaded = load_kernels(plan.device)
     failure = None if loaded else "they do not load: plain torch serves, see the warning above"
     results.checks.append(Check("GPU kernels", time.monotonic() - started, failure))
-    hidden = SIZES[size][-1][3] if size == "small" else CHECKED_HIDDEN
-    for name, job in jobs(results, size, rounds, device, hidden if loaded else None):
-        if time.monotonic() > until:
+    for name, job in jobs(results, plan, loaded):
+        if time.monotonic() > plan.until:
             results.left_out.append(name)
             continue
         job()
@@ -86,10 +89,8 @@ def measure(
     save()
 
 
-def jobs(
-    results: Results, size: str, rounds: int, device: torch.device, hidden: int | None
-) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Yield what is to be done, by name; hidden: H of the kinds to check, if any."""
+def jobs(results: Results, plan: Plan, kernels: bool) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Yield what is to be done, by name; with `kernels` each kind of them is checked."""
 
     def check(name: str, find: Callable[[], str | None]) -> None:
         started = time.monotonic()
@@ -97,16 +98,18 @@ def jobs(
         results.checks.append(Check(name, time.monotonic() - started, failure))
 
     def table(name: str, make: Callable[[], dict[str, Task]]) -> None:
-        results.timings[name] = interleave(make(), rounds)
+        results.timings[name] = interleave(make(), plan.rounds)
 
-    if hidden is not None:
+    device, shapes = plan.device, GPU_SIZES[plan.size]
+    if kernels:
+        hidden = shapes[-1][3] if plan.size == "small" else CHECKED_HIDDEN
         for name, (layer, low) in kinds(hidden, device).items():
             yield name, partial(check, name, partial(kernels_failure, layer, low))
     for low in (False, True):
         for norm in NORMS:
-            name = f"LSTM norm={norm} and plain torch, {shape_name(SIZES[size][0])}{', bf16' * low}"
-            yield name, partial(check, name, partial(apart, norm, SIZES[size][0], device, low))
-    for shape in SIZES[size]:
+            name = f"LSTM norm={norm} and plain torch, {shape_name(shapes[0])}{', bf16' * low}"
+            yield name, partial(check, name, partial(apart, norm, shapes[0], device, low))
+    for shape in shapes:
         for low in (False, True):
             for backward in (True, False):
                 what, kind = "training" if backward else "inference", "bf16" if low else "TF32"
@@ -121,7 +124,7 @@ def kinds(hidden: int, device: torch.device) -> dict[str, tuple[RecurrentLayers,
     norms: dict[str, str | NormConfig] = {norm: norm for norm in NORMS}
     norms["sequence_input"] = SEQUENCE_INPUT
     found = {}
-    for cell, make in CELLS.items():
+    for cell, make in CHECKED_CELLS.items():
         own = norms | NO_CELL_NORM if cell == "LSTM" else norms
         for norm, settings in own.items():
             for low in (False, True):

@@ -34,7 +34,7 @@ class Memory:
     """Compared with the first contestant's."""
 
 
-def memory(size: Size) -> list[Memory]:
+def layer_memory(size: Size) -> list[Memory]:
     """Return the memory of training torch.nn.LSTM, and ours by norm."""
     names = ["torch.nn.LSTM", *(f"LSTM norm={norm}" for norm in NORMS)]
     grown = []

@@ -4,14 +4,13 @@ import argparse
 from typing import Any
 
 Options = argparse.Namespace
-NORMS = "none,batch,layer,rms"
 DEFAULTS: dict[str, Any] = {
     "size": "full",
     "rounds": 5,
     "device": "cpu",
     "minutes": 7,
     "data": "grammar_en_zh",
-    "norms": NORMS,
+    "norms": "none,batch,layer,rms",
     "precisions": ["fp32"],
     "processes": 2,
     "updates": 8,

@@ -15,11 +15,9 @@ from ..rnn import NormKind
 from ..runs.folder import Run
 from ..shown import counted
 from .children import finish
+from .tables import Tables
 from .timing import Timing, quartiles
 from .together import ProcessJob
-
-MODULE = ProcessJob.__module__
-Tables = dict[str, list[Timing]]
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def group_times(group: Group, folder: Path, threads: int, updates: int) -> list[
     job = ProcessJob(str(folder.resolve()), updates, max(threads // group.processes, 1), group.ddp)
     several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={group.processes}"]
     launcher = several if group.processes > 1 else []
-    words = [sys.executable, *launcher, "-m", MODULE, json.dumps(asdict(job))]
+    words = [sys.executable, *launcher, "-m", ProcessJob.__module__, json.dumps(asdict(job))]
     output = finish(words, name=group.name)
     lines = [line for line in output.splitlines() if line.startswith("[")]
     if len(lines) != 1:

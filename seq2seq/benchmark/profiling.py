@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from .timing import Task
 
-MODULE = "module "
+MODULE_RANGE = "module "
 """Begins the names of the ranges of modules."""
 BACKWARD = "autograd::engine::evaluate_function"
 OPTIMIZER = "Optimizer.step"
@@ -61,7 +61,7 @@ def ranges(model: nn.Module, name: str) -> Iterator[None]:
     open_ranges: list[Any] = []
     handles = []
     for path, module in model.named_modules():
-        label = MODULE + (path or name)
+        label = MODULE_RANGE + (path or name)
 
         def enter(*_: object, label: str = label) -> None:
             open_ranges.append(record_function(label))
@@ -100,8 +100,8 @@ def by_module(events: Iterable[FunctionEvent]) -> list[Share]:
 
 def module_of(event: FunctionEvent) -> str:
     """Return the innermost module in whose range an event lies, or what else it belongs to."""
-    if (range_ := ancestor(event, MODULE)) is not None:
-        return range_.name.removeprefix(MODULE)
+    if (range_ := ancestor(event, MODULE_RANGE)) is not None:
+        return range_.name.removeprefix(MODULE_RANGE)
     return "optimizer" if ancestor(event, OPTIMIZER) is not None else OUTSIDE
 
 

@@ -25,7 +25,7 @@ LINES = 50_000
 LENGTHS = (4, 20)
 """Least and most words of a sentence."""
 VALID_PAIRS = 100
-POLL = 0.02
+MEMORY_POLL = 0.02
 """Seconds between two looks at what a process needs."""
 KEPT = Path("outputs") / "benchmark"
 """Folder of the corpora, while they are measured."""
@@ -128,7 +128,7 @@ def most_memory(process: int, is_done: Callable[[], bool]) -> float:
     most = 0.0
     while not is_done():
         most = max(most, sum(map(proportional, [process, *descendants(process)])))
-        time.sleep(POLL)
+        time.sleep(MEMORY_POLL)
     return most
 
 

@@ -8,7 +8,7 @@ from tqdm import tqdm
 from ..rnn import load_kernels
 from .layer_products import Size
 from .layers import cell_tasks, lstm_tasks, single_step_tasks, stack_tasks
-from .memory import Memory, memory
+from .memory import Memory, layer_memory
 from .timing import Task, Timing, geometric_means, interleave
 
 SIZES = {
@@ -30,7 +30,7 @@ Makers = dict[str, Callable[[], dict[str, Task]]]
 """What makes the contestants of a table, by its title."""
 
 
-def layers(size: str, rounds: int, compiled: bool) -> Tables:
+def layer_timings(size: str, rounds: int, compiled: bool) -> Tables:
     """Measure layers and cells, in training, inference and single steps."""
     makers = one_layer(size, compiled) | several_layers(size) | few_rows(size)
     load_kernels()
@@ -80,7 +80,7 @@ def few_rows(size: str) -> Makers:
 
 def memories(size: str) -> dict[str, list[Memory]]:
     """Measure the memory of training one layer, by size."""
-    return {f"LSTM, training, {shape_name(shape)}": memory(shape) for shape in SIZES[size]}
+    return {f"LSTM, training, {shape_name(shape)}": layer_memory(shape) for shape in SIZES[size]}
 
 
 def shape_name(shape: Size) -> str:

@@ -146,7 +146,7 @@ def test_memory_is_measured_in_a_process_for_each_contestant(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(memory, "NORMS", ["batch"])
-    baseline, *ours = memory.memory((25, 64, 256, 256))
+    baseline, *ours = memory.layer_memory((25, 64, 256, 256))
     assert (baseline.name, baseline.ratio) == ("torch.nn.LSTM", 1.0)
     assert [m.name for m in ours] == ["LSTM norm=batch"]
     least = 25 * 64 * 4 * 256 * 4 / 2**20  # the gates of all steps need this much
@@ -167,7 +167,7 @@ def test_kernels_are_loaded_before_the_clock_of_the_progress_bar(
 
     monkeypatch.setattr(tables, "load_kernels", lambda: happened.append("kernels"))
     monkeypatch.setattr(tables, "tqdm", no_rounds)
-    assert tables.layers("small", 1, compiled=False) == {}
+    assert tables.layer_timings("small", 1, compiled=False) == {}
     assert happened == ["kernels", "bar"]
 
 
@@ -307,7 +307,7 @@ def test_means_over_sizes_are_shown_and_written(
 ) -> None:
     row = Timing("a", 1.0, 1.0, 1.0, 1.0)
     found = {f"layers, full, H={hidden}": [row] for hidden in (1, 2)}
-    monkeypatch.setattr(tables, "layers", lambda *_: found)
+    monkeypatch.setattr(tables, "layer_timings", lambda *_: found)
     done = measure("layers", "--json", tmp_path / "a.json")
     assert "layers, full, 2 sizes" in done.out
     results = json.loads((tmp_path / "a.json").read_text())
@@ -324,7 +324,7 @@ def test_what_fails_at_the_end_costs_no_numbers(
         raise RuntimeError("no numbers of this kind")
 
     row = Timing("a", 1.0, 1.0, 1.0, 1.0)
-    monkeypatch.setattr(tables, "layers", lambda *_: {"layers, H=1": [row]})
+    monkeypatch.setattr(tables, "layer_timings", lambda *_: {"layers, H=1": [row]})
     monkeypatch.setattr(Results, failing, fail)
     done = measure("layers", option, tmp_path / "a", "--json", tmp_path / "a.json")
     assert (done.code, done.err) == (1, "benchmark.py: no numbers of this kind\n")
@@ -341,7 +341,7 @@ def test_the_figure_shows_every_norm(
     names = ["torch.nn.LSTM", *(f"{name}{dtype}" for dtype in dtypes for name in FUSED)]
     rows = [Timing(name, 1.0, 1.0 + number / 10, 1.0, 1.0) for number, name in enumerate(names)]
     found = {f"LSTM, {what}, {SHAPE}": rows for what in ("training", "inference")}
-    monkeypatch.setattr(tables, "layers", lambda *_: found)
+    monkeypatch.setattr(tables, "layer_timings", lambda *_: found)
     assert measure("layers", "--figure", tmp_path / "speed.png").code == 0
     assert imread(tmp_path / "speed.png").std() > 0.1
     figure = speed_figure({f"LSTM, training, {SHAPE}": {t.name: t.ratio for t in rows}})

@@ -60,10 +60,7 @@ def measured(until: float = LATER) -> tuple[Results, list[dict[str, Any]]]:
     results, saved = Results(), list[dict[str, Any]]()
     gpu.measure(
         results,
-        "small",
-        1,
-        CPU,
-        until,
+        gpu.Plan(CPU, "small", 1, until),
         lambda: saved.append(json.loads(json.dumps(results.as_json()))),
     )
     return results, saved
@@ -170,11 +167,9 @@ def test_what_was_measured_is_written_before_the_end(
 ) -> None:
     begun = time.monotonic()
 
-    def lost(
-        results: Results, size: str, rounds: int, device: Any, until: float, save: Any
-    ) -> None:
-        assert (size, rounds, device.type) == ("small", 2, "cuda")
-        assert 170 < until - begun < 300
+    def lost(results: Results, plan: gpu.Plan, save: Any) -> None:
+        assert (plan.size, plan.rounds, plan.device.type) == ("small", 2, "cuda")
+        assert 170 < plan.until - begun < 300
         results.checks.append(Check("kernels", 1.0, None))
         save()
         raise RuntimeError("the device is lost")

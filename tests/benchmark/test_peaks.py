@@ -38,7 +38,7 @@ def end(*_: object) -> float:
 def test_a_process_that_is_ended_is_no_endless_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "growth", end)
     with pytest.raises(RuntimeError, match="terminated abruptly"):
-        memory.memory((1, 1, 1, 1))
+        memory.layer_memory((1, 1, 1, 1))
 
 
 @pytest.mark.parametrize("norm", [None, "none"])
@@ -64,7 +64,7 @@ def test_memory_of_layers_and_translators_is_shown_and_written(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(memory, "peak", measured)
-    monkeypatch.setattr(tables, "memory", lambda _: [memory.Memory("a", 2.0, 1.0)])
+    monkeypatch.setattr(tables, "layer_memory", lambda _: [memory.Memory("a", 2.0, 1.0)])
     small = ("--size", "small", "--threads", 1, "--trained", 2, "--norms", "layer")
     few = ("--updates", 2, "--sentences", 3, "--feeding")
     measure: Command = script("benchmark")
