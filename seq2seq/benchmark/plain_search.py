@@ -7,14 +7,14 @@ B sentences of a batch, A of them active, K hypotheses each, V vocabulary, t ste
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..config import DecodeConfig, length_limit
-from .plain import PlainTranslator
+from .plain import PlainTranslator, Source, State
 
 MINUS_INFINITY = float("-inf")
 
@@ -27,10 +27,18 @@ class Found:
     lengths: Tensor  # (B,) pieces without eos
     scores: Tensor  # (B,)
     steps: Tensor  # (B,) steps in which the sentence was active
-    hypotheses: Tensor = field(init=False)  # (B,) number of finished ones
+    hypotheses: Tensor  # (B,) number of finished ones
+    limits: Tensor  # (B,) largest length
 
-    def __post_init__(self) -> None:
-        self.hypotheses = torch.zeros_like(self.lengths)
+    @classmethod
+    def nothing(cls, src_lengths: Tensor, max_length: str) -> "Found":
+        """Return what is found before the search; src_lengths (B,) count eos."""
+        factor, extra = length_limit(max_length)
+        limits = ((src_lengths - 1) * factor + extra).long().clamp(min=1)
+        lengths, steps, hypotheses = (torch.zeros_like(limits) for _ in range(3))
+        ids = limits.new_zeros(len(limits), int(limits.max()))
+        scores = torch.full(limits.shape, MINUS_INFINITY)
+        return cls(ids, lengths, scores, steps, hypotheses, limits)
 
     def offer(self, sentences: Tensor, tokens: Tensor, scores: Tensor) -> None:
         """Keep the best of tokens (A, K, t) where its score (A, K) is above the best so far."""
@@ -49,32 +57,19 @@ class Found:
 @torch.no_grad()
 def search(model: PlainTranslator, src: Tensor, src_lengths: Tensor, config: DecodeConfig) -> Found:
     """Return the translations of src (B, S), ids that end in eos; src_lengths (B,) count it."""
-    factor, extra = length_limit(config.max_length)
-    limits = ((src_lengths - 1) * factor + extra).long().clamp(min=1)
-    found = Found(
-        src.new_zeros(src.size(0), int(limits.max())),
-        torch.zeros_like(limits),
-        torch.full(limits.shape, MINUS_INFINITY),
-        torch.zeros_like(limits),
-    )
-    (greedy if config.beam_size == 1 else beam_search)(
-        model, src, src_lengths, limits, config, found
-    )
+    found = Found.nothing(src_lengths, config.max_length)
+    source, state = model.encode(src, src_lengths)
+    if config.beam_size == 1:
+        greedy(model, source, state, found)
+    else:
+        beam_search(model, source, state, config, found)
     return found
 
 
-def greedy(
-    model: PlainTranslator,
-    src: Tensor,
-    src_lengths: Tensor,
-    limits: Tensor,
-    config: DecodeConfig,
-    found: Found,
-) -> None:
-    """Fill `found` with the likeliest word after word."""
-    ids = model.vocabulary
-    source, (h, c) = model.encode(src, src_lengths)
-    feed, sentences = torch.zeros_like(h), torch.arange(src.size(0))
+def greedy(model: PlainTranslator, source: Source, state: State, found: Found) -> None:
+    """Fill `found` with the likeliest word after word, from the decoder's first state."""
+    ids, (h, c) = model.vocabulary, state
+    feed, sentences = torch.zeros_like(h), torch.arange(len(h))
     words = torch.full_like(sentences, ids.bos_id)
     while sentences.numel():
         feed, (h, c) = model.step(model.tgt_embedding(words), (h, c), feed, source)
@@ -86,7 +81,7 @@ def greedy(
         goes_on = words != ids.eos_id
         found.ids[sentences[goes_on], step[goes_on]] = words[goes_on]
         found.lengths[sentences] += goes_on
-        goes_on &= step + 1 < limits[sentences]
+        goes_on &= step + 1 < found.limits[sentences]
         if not goes_on.all():
             rows = goes_on.nonzero()[:, 0]
             sentences, words, h, c, feed = (
@@ -96,19 +91,14 @@ def greedy(
 
 
 def beam_search(
-    model: PlainTranslator,
-    src: Tensor,
-    src_lengths: Tensor,
-    limits: Tensor,
-    config: DecodeConfig,
-    found: Found,
+    model: PlainTranslator, source: Source, state: State, config: DecodeConfig, found: Found
 ) -> None:
-    """Fill `found` with the best of `beam_size` hypotheses."""
+    """Fill `found` with the best of `beam_size` hypotheses, from the decoder's first state."""
     ids, size, power = model.vocabulary, config.beam_size, config.length_penalty
-    source, (h, c) = model.encode(src, src_lengths)
-    feed, sentences = torch.zeros_like(h), torch.arange(src.size(0))
-    tokens = src.new_zeros(src.size(0), 1, 0)  # (A, K, t); one hypothesis before the first step
-    totals = torch.zeros(src.size(0), 1)  # (A, K) log-probabilities
+    h, c = state
+    feed, sentences = torch.zeros_like(h), torch.arange(len(h))
+    tokens = found.ids.new_zeros(len(h), 1, 0)  # (A, K, t); one hypothesis before the first step
+    totals = torch.zeros(len(h), 1)  # (A, K) log-probabilities
     words = torch.full_like(sentences, ids.bos_id)
     while sentences.numel():
         feed, (h, c) = model.step(model.tgt_embedding(words.flatten()), (h, c), feed, source)
@@ -131,7 +121,7 @@ def beam_search(
         rows = parents + width * torch.arange(len(sentences))[:, None]
         tokens = tokens.flatten(0, 1).index_select(0, rows.flatten())
         tokens = torch.cat([tokens, words.view(-1, 1)], dim=1).view(-1, size, length)
-        open_, full = found.hypotheses[sentences] < size, limits[sentences] <= length
+        open_, full = found.hypotheses[sentences] < size, found.limits[sentences] <= length
         if (cut := open_ & full).any():
             found.offer(sentences[cut], tokens[cut], totals[cut] / length**power)
         active = open_ & ~full

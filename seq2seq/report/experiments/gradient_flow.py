@@ -254,20 +254,22 @@ def charts(group: Group) -> list[Chart]:
     radius = usual_radius(group)
     start = "" if radius is None else f" W_hh with a spectral radius of {radius:g} at the start."
     at_longest = "At the longest length; {} over seeds and their range." + start
-    by_stage = partial(_by_stage, group, radius)
+    by_stage, log_y = partial(_by_stage, group, radius), partial(Panel, "", lines=[], log_y=True)
     return [
         *heat_maps(group),
         Chart(
             "gradients_by_step",
             "Gradients by step",
             at_longest.format("geometric mean"),
-            by_stage(partial(sizes, key="gradient"), "time step", "|d loss / d h_t|", True),
+            by_stage(partial(sizes, key="gradient"), log_y("time step", "|d loss / d h_t|")),
         ),
         Chart(
             "sums_by_step",
             "Summed inputs by step, before any norm",
             at_longest.format("mean"),
-            by_stage(partial(sizes, key="raw"), "time step", "root mean square of u + z"),
+            by_stage(
+                partial(sizes, key="raw"), Panel("", "time step", "root mean square of u + z", [])
+            ),
         ),
         Chart(
             "growth_in_training",
@@ -289,7 +291,7 @@ def charts(group: Group) -> list[Chart]:
             "Share of the gradient that reaches the first step, by length",
             "|d loss / d h_t| at the first step divided by that at the last; geometric mean over"
             " seeds and their range." + start,
-            by_stage(part_left, "length (time steps)", "gradient at first step / at last", True),
+            by_stage(part_left, log_y("length (time steps)", "gradient at first step / at last")),
         ),
     ]
 
@@ -298,16 +300,14 @@ def _by_stage(
     group: Group,
     radius: float | None,
     series: Callable[..., tuple[Sequence[float], Sequence[float]]],
-    x_label: str,
-    y_label: str,
-    log_y: bool = False,
+    axes: Panel,
 ) -> list[Panel]:
-    """Return a panel for each cell at each stage, with a line for each norm."""
+    """Return a panel with these axes for each cell at each stage, with a line for each norm."""
     panels = []
     for cell, stage in product(group.values(CELL), STAGES):
         wanted = {CELL: cell, RADIUS: radius}
-        lines = norm_lines(group, partial(series, stage=stage), wanted, geometric=log_y)
-        panels.append(Panel(f"{cell}, {stage}", x_label, y_label, lines, log_y=log_y))
+        lines = norm_lines(group, partial(series, stage=stage), wanted, geometric=axes.log_y)
+        panels.append(replace(axes, title=f"{cell}, {stage}", lines=lines))
     return panels
 
 

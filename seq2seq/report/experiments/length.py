@@ -1,7 +1,7 @@
 """What sentences longer than those of the training set do to each norm."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 
@@ -160,11 +160,12 @@ def _lines(group: Group, key: str) -> list[Line]:
         found = buckets(run, statistics)
         return [p.pieces for p in found], [getattr(p, key) for p in found]
 
-    batch, own = group.variants("batch"), partial(series, statistics="batch")
-    suffix = ", own statistics"
-    return norm_lines(group, series) + norm_lines(
-        group, own, norms=batch, suffix=suffix, shift=len(batch)
-    )
+    own = norm_lines(group, partial(series, statistics="batch"))  # that of batch norm alone
+    tint = len(group.variants("batch"))
+    return norm_lines(group, series) + [
+        replace(line, label=f"{line.label}, own statistics", variant=line.variant + tint)
+        for line in own
+    ]
 
 
 EXPERIMENT = Experiment(

@@ -14,27 +14,18 @@ SeriesOf = Callable[[RunRecord], Series]
 
 
 def norm_lines(
-    group: Group,
-    series: SeriesOf,
-    wanted: Mapping[str, Any] = ALL,
-    norms: Sequence[str] | None = None,
-    suffix: str = "",
-    shift: int = 0,
-    geometric: bool = False,
+    group: Group, series: SeriesOf, wanted: Mapping[str, Any] = ALL, geometric: bool = False
 ) -> list[Line]:
-    """Return a line for each norm: the mean over its runs with these settings, at its best rate.
-
-    `suffix` is added to the labels, `shift` to the numbers of the line styles.
-    """
+    """Return a line for each norm: the mean over its runs with these settings, at its best rate."""
     lines = [
         mean_line(
-            norm + suffix,
+            norm,
             group.kind(norm),
-            group.variant(norm) + shift,
+            group.variant(norm),
             [series(run) for run in group.at_best_rate({**wanted, "norm": norm})],
             geometric,
         )
-        for norm in (group.norms if norms is None else norms)
+        for norm in group.norms
     ]
     return [line for line in lines if line.x]
 
