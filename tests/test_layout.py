@@ -286,6 +286,24 @@ def test_no_function_takes_kwargs() -> None:
     assert not found
 
 
+# -- names ---
+
+
+def test_a_number_of_few_has_one_meaning() -> None:
+    """FEW_LINES was 20 in one module and 100 in another."""
+    places = [
+        (target.id, name)
+        for name, tree in TREES.items()
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name) and re.match(r"(FEW|LEAST)_", target.id)
+    ]
+    found = [name for name, _ in places]
+    assert {"FEW_LINES", "LEAST_CELLS"} <= set(found)
+    assert sorted(found) == sorted(set(found)), places
+
+
 # -- options ---
 
 

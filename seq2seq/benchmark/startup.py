@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..runs.folder import Run
 from .children import failure, finish
-from .workload import FEW_PAIRS, SMALL
+from .workload import SMALL, SMALL_CORPUS
 
 POLL = 0.002
 """Seconds between two looks at what a process has written."""
@@ -88,7 +88,7 @@ def compared_runs(folder: Path) -> list[str]:
     for norm in COMPARED:
         runs.append(str(folder / norm))
         few = ["trainer.max_updates=4", "trainer.validate_sentences=8", "trainer.progress=false"]
-        settings = [*SMALL, *FEW_PAIRS, *few]
+        settings = [*SMALL, *SMALL_CORPUS, *few]
         finish(command("train", f"norm={norm}", *settings, f"hydra.run.dir={runs[-1]}"))
     return runs
 

@@ -22,7 +22,7 @@ PEERS = (
 """The sizes for published corpora, written out so that later defaults do not change them."""
 SMALL = ("model=tiny", "data.batch_tokens=null", "data.batch_sentences=8")
 """The sizes of --size small."""
-FEW_PAIRS = tuple(
+SMALL_CORPUS = tuple(
     f"data.grammar_splits.{split}.count={count}"
     for split, count in {"train": 400, "valid": 50, "test": 20, "test_long": 20}.items()
 )
@@ -32,7 +32,7 @@ FEW_PAIRS = tuple(
 def preset(origin: Origin, size: str) -> tuple[str, ...]:
     """Return the settings, as overrides of train.py, for a corpus and a size (small, full)."""
     if size == "small":
-        return (*SMALL, *(FEW_PAIRS if origin is Origin.grammar else ()))
+        return (*SMALL, *(SMALL_CORPUS if origin is Origin.grammar else ()))
     return PEERS if origin is Origin.published else ()
 
 

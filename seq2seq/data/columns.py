@@ -18,8 +18,8 @@ from .text import read_lines
 LOG = logging.getLogger(__name__)
 FIRST_LINES = 1000
 """So many lines tell what a column holds."""
-FEW_LINES = 20
-"""Fewer lines do not tell labels from text."""
+LEAST_CELLS = 20
+"""Fewer cells of a column do not tell labels from text."""
 LABELS = 0.2
 """A column of labels has at most this share of different cells; of text, nearly all differ."""
 HEADER_WORDS = re.compile(
@@ -133,7 +133,7 @@ def _first(columns: Sequence[Sequence[str]], texts: Sequence[int], tag: str) -> 
 
     Of two columns a few lines tell nothing: source, tab, target is what people write.
     """
-    few = len(columns) == 2 and len(columns[0]) < FEW_LINES
+    few = len(columns) == 2 and len(columns[0]) < LEAST_CELLS
     if few or not languages.language(tag).scripts:
         return texts[0]
     counts = ((i, ScriptCount(columns[i], tag)) for i in texts)
@@ -146,7 +146,7 @@ def _is_text(cells: Sequence[str]) -> bool:
     words = [cell for cell in filled if _has_letters(cell) and "://" not in cell.partition(" ")[0]]
     if 2 * len(words) <= len(filled):
         return False
-    return len(words) < FEW_LINES or len(set(words)) > LABELS * len(words)
+    return len(words) < LEAST_CELLS or len(set(words)) > LABELS * len(words)
 
 
 def _has_letters(cell: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from runs import Runs
 
-from seq2seq.benchmark.workload import FEW_PAIRS, SMALL
+from seq2seq.benchmark.workload import SMALL, SMALL_CORPUS
 
 pytest_plugins = ["run_fixtures"]
 
@@ -49,7 +49,7 @@ def test_translating_imports_neither_figures_nor_training(two_runs: Runs) -> Non
 
 
 def test_training_does_not_import_the_compiler(tmp_path: Path) -> None:
-    settings = [*SMALL, *FEW_PAIRS, "trainer.max_updates=1", f"data.root={tmp_path}"]
+    settings = [*SMALL, *SMALL_CORPUS, "trainer.max_updates=1", f"data.root={tmp_path}"]
     found = imported("train", *settings, f"hydra.run.dir={tmp_path}/run")
     assert "torch.utils.tensorboard" in found
     assert not found & {"torch._dynamo", "torch._inductor", "scipy", "pandas"}
