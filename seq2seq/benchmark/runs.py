@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ..config import Config
-from ..config.settings import differences, settings
+from ..config.settings import OF_PLACES, differences, settings
 from ..device import processor
 from ..runs.folder import Run
 from ..runs.speed import MeasuredSpeed
@@ -23,8 +23,6 @@ MODEL = (
 """Settings that the time of an update depends on, by how their names begin."""
 SAME = ("data.", "tokenizer.", "trainer.label_smoothing", "optimizer.accumulate")
 """Settings that all runs must have in common, so that their updates have the same text."""
-ELSEWHERE = ("data.root", "data.mirror_folder")
-"""Settings of where the text lies, as `CHANGEABLE` has others; `compare.py` ignores them too."""
 
 
 def model_of(config: Config) -> tuple[Any, ...]:
@@ -37,7 +35,7 @@ def check_same(configs: dict[str, Config]) -> None:
     (first, reference), *others = configs.items()
     for name, config in others:
         for key, (expected, value) in differences(reference, config).items():
-            if key.startswith(SAME) and key not in ELSEWHERE:
+            if key.startswith(SAME) and key not in OF_PLACES:
                 raise ValueError(
                     f"{name}: {key}={value}, and {expected} in {first}; expected runs of the same"
                     " text and batches"

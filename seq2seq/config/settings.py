@@ -30,6 +30,8 @@ CHANGEABLE = {
 
 Another device or number of threads rounds differently, which training amplifies.
 """
+OF_PLACES = ("data.root", "data.mirror_folder", "data.mirror")
+"""Settings of where text lies, and not of what it is."""
 BY_DESIGN = {
     **CHANGEABLE,
     "experiment": "which runs a report compares",

@@ -6,11 +6,11 @@ from typing import Any
 
 import yaml
 
-from ..config.settings import CHANGEABLE, CONFIGS, plain
+from ..config.settings import CHANGEABLE, CONFIGS, OF_PLACES, plain
 from ..rnn import NormConfig
 from ..runs.records import RunRecord
 
-NO_SETTINGS = ("seed", "experiment", "size", "data.root", "data.mirror_folder", *CHANGEABLE)
+NO_SETTINGS = ("seed", "experiment", "size", *OF_PLACES, *CHANGEABLE)
 """Settings that may differ between runs that repeat each other."""
 MOST_IN_LABELS = 3
 """Labels name so many settings or fewer."""

@@ -8,10 +8,8 @@ import pytest
 from runs import Script, corpus, settings, trained
 
 from seq2seq.app.composition import compose_here
-from seq2seq.benchmark.runs import ELSEWHERE, SAME, check_same, model_of, training_speeds_of
+from seq2seq.benchmark.runs import check_same, model_of, training_speeds_of
 from seq2seq.config import SplitConfig
-from seq2seq.config.settings import CHANGEABLE
-from seq2seq.report.groups import NO_SETTINGS
 from seq2seq.runs.folder import Run
 from seq2seq.runs.records import read_runs
 from seq2seq.runs.speed import MeasuredSpeed
@@ -77,11 +75,6 @@ def test_runs_of_text_from_different_places_are_measured(place: str) -> None:
     assert config != moved
     check_same({"a": config, "b": moved})
     check_same({"a": moved, "b": config})
-
-
-def test_the_places_of_text_are_those_that_a_report_ignores() -> None:
-    ignored = {key for key in NO_SETTINGS if key.startswith(SAME)}
-    assert ignored == {key for key in (*CHANGEABLE, *ELSEWHERE) if key.startswith(SAME)}
 
 
 def test_a_split_that_one_run_lacks_is_named(folders: list[Path]) -> None:
