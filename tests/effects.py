@@ -133,15 +133,15 @@ CONSUMERS = {
     "tokenizer.normalization.target": ("data/tokenizer.py", r"normalization\.target"),
     "tokenizer.normalization.markup": ("data/tokenizer.py", r"normalization\.markup"),
     "decode.beam_size": ("translation/active.py", r"config\.beam_size"),
-    "data.mirror_folder": ("data/corpora.py", r"\.mirror_folder"),
-    "data.upstream": ("data/corpora.py", r"config\.upstream\b"),
-    "data.upstream_is_gzip": ("data/corpora.py", r"config\.upstream_is_gzip"),
-    "data.upstream_split": ("data/corpora.py", r"config\.upstream_split"),
+    "data.mirror_folder": ("data/published.py", r"\.mirror_folder"),
+    "data.upstream": ("data/published.py", r"config\.upstream\b"),
+    "data.upstream_is_gzip": ("data/published.py", r"config\.upstream_is_gzip"),
+    "data.upstream_split": ("data/published.py", r"config\.upstream_split"),
     **{f"data.upstream_split.{name}": ("data/splitting.py", rf"rule\.{name}") for name in RULE},
-    **{f"data.upstream_split.{name}": ("data/corpora.py", rf"rule\.{name}") for name in COLUMNS},
-    "data.upstream_split.git_blob": ("data/corpora.py", r"rule\.git_blob"),
+    **{f"data.upstream_split.{name}": ("data/published.py", rf"rule\.{name}") for name in COLUMNS},
+    "data.upstream_split.git_blob": ("data/published.py", r"rule\.git_blob"),
     **{
-        f"data.{split}.mirror_folder": ("data/corpora.py", r"split\.mirror_folder")
+        f"data.{split}.mirror_folder": ("data/published.py", r"split\.mirror_folder")
         for split in ("train", "valid", "test")
     },
     "tokenizer.model": ("data/tokenizer.py", r"config\.model"),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import exit_code
 
-from seq2seq.data import corpora
+from seq2seq.data import published
 from seq2seq.data.text import read_lines
 from seq2seq.errors import DataError
 from seq2seq.files import exists, new_folder, replacing, write_text
@@ -91,7 +91,7 @@ def test_a_download_has_the_mode_of_the_umask(
 
     monkeypatch.setattr("pooch.retrieve", retrieve)
     with umask(0o022):
-        found = corpora.fetch("https://example.org/a.txt", tmp_path / "download", "a.txt")
+        found = published.fetch("https://example.org/a.txt", tmp_path / "download", "a.txt")
     assert mode(found) == 0o644
     assert [path.name for path in found.parent.iterdir()] == ["a.txt"]
 

@@ -17,12 +17,17 @@ def checksum(config: DataConfig, path: Path) -> str:
     return remembered(record, path, partial(text_sha256, path))
 
 
-def check_sha256(config: DataConfig, path: Path, expected: str | None) -> None:
-    """Raise DataError where a file's text has another checksum than the configuration gives."""
+def check_sha256(
+    config: DataConfig, path: Path, expected: str | None, by: str | None = None
+) -> None:
+    """Raise DataError where a file's text has another checksum than expected.
+
+    The configuration gives the expected one, or the file `by`.
+    """
     if expected is not None and (found := checksum(config, path)) != expected:
         raise DataError(
             f"{path}: wrong checksum: SHA-256 of text {found}, expected {brief(expected, 64)}, as"
-            f" data={config.name} says"
+            f" {by or f'data={config.name}'} says"
         )
 
 

@@ -1,9 +1,9 @@
-"""The columns of a TSV file that hold the source and the target."""
+"""TSV files: the columns that hold the source and the target, and their pairs."""
 
 import logging
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -11,10 +11,13 @@ from pathlib import Path
 
 from ..config import DataConfig, languages
 from ..errors import DataError
-from ..shown import brief, escaped
+from ..shown import brief, counted, escaped
 from .scripts import ScriptCount
+from .splitting import Pair
 from .text import read_lines
 
+Numbered = tuple[int, Pair]
+"""A pair, after the number of its line."""
 LOG = logging.getLogger(__name__)
 FIRST_LINES = 1000
 """So many lines tell what a column holds."""
@@ -40,6 +43,14 @@ class Columns:
     target: int = 1
     has_header: bool = False
     """Whether the first line names the columns and is no pair."""
+
+
+@dataclass
+class Skipped:
+    """Lines that are no pairs."""
+
+    blank: int = 0
+    """Blank lines of a TSV file."""
 
 
 def check_tabs(path: Path, split: str, is_tsv: bool) -> None:
@@ -166,3 +177,28 @@ def _remark(path: Path, found: Columns, columns: Sequence[Sequence[str]]) -> str
 @cache
 def _log_once(message: str) -> None:
     LOG.info(escaped(message))
+
+
+def tsv_pairs(
+    path: Path, columns: Columns, skipped: Skipped | None = None, member: str = ""
+) -> Iterator[Numbered]:
+    """Yield each line's number and (source, target) of a TSV file; further columns are ignored.
+
+    Blank lines, as between documents, are skipped and counted. A zip archive's `member` is read.
+    """
+    source, target = columns.source, columns.target
+    for number, line in enumerate(read_lines(path, member), start=1):
+        if "\t" not in line and not line.strip():
+            if skipped is not None:
+                skipped.blank += 1
+            continue
+        if number == 1 and columns.has_header:
+            continue
+        cells = line.split("\t")
+        if len(cells) <= max(source, target):
+            raise DataError(
+                f"{path}:{number}: found {counted(len(cells), 'tab-separated column')} in"
+                f" {brief(line)!r}; expected source in column {source + 1} and target in column"
+                f" {target + 1}"
+            )
+        yield number, (cells[source], cells[target])

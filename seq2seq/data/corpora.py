@@ -1,48 +1,24 @@
 """Where text comes from: published files, the built-in grammar, or the user's own files."""
 
-import gzip
 import hashlib
-import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
 
-from ..config import DataConfig, Origin, SplitConfig, SplitRule
+from ..config import DataConfig, Origin, SplitConfig
 from ..config.choices import expected_one_of
 from ..config.settings import packaged
 from ..errors import DataError
-from ..files import (
-    exists,
-    give_usual_mode,
-    new_folder,
-    place,
-    replacing,
-    temporary_folder,
-    write_text,
-)
-from ..shown import brief, counted
+from ..files import exists, new_folder, place, write_text
+from ..shown import counted
 from . import grammar
-from .checksums import check_git_blob, check_sha256
-from .columns import Columns, check_tabs, columns_of
+from .checksums import check_sha256
+from .columns import Numbered, Skipped, check_tabs, columns_of, tsv_pairs
 from .grammar import generate_splits, load_grammar
 from .opening import check_regular
-from .splitting import Pair, split_by_components
+from .published import is_at_hand, is_published, published_file, sides
+from .splitting import Pair
 from .text import read_lines
-
-Numbered = tuple[int, Pair]
-"""A pair, after the number of its line."""
-MIRROR_VARIABLE = "SEQ2SEQ_DATA_MIRROR"
-"""Environment variable that names a folder with copies of the published files."""
-
-
-@dataclass
-class Skipped:
-    """Lines that are no pairs."""
-
-    blank: int = 0
-    """Blank lines of a TSV file."""
 
 
 def numbered(config: DataConfig, name: str, skipped: Skipped | None = None) -> Iterator[Numbered]:
@@ -72,31 +48,6 @@ def file_pairs(source: Path, target: Path) -> Iterator[Pair]:
                 f"{source} has {counted(n, 'line', '')}, {target} has {m}; expected the same number"
             )
         yield src, tgt
-
-
-def tsv_pairs(
-    path: Path, columns: Columns, skipped: Skipped | None = None, member: str = ""
-) -> Iterator[Numbered]:
-    """Yield each line's number and (source, target) of a TSV file; further columns are ignored.
-
-    Blank lines, as between documents, are skipped and counted. A zip archive's `member` is read.
-    """
-    source, target = columns.source, columns.target
-    for number, line in enumerate(read_lines(path, member), start=1):
-        if "\t" not in line and not line.strip():
-            if skipped is not None:
-                skipped.blank += 1
-            continue
-        if number == 1 and columns.has_header:
-            continue
-        cells = line.split("\t")
-        if len(cells) <= max(source, target):
-            raise DataError(
-                f"{path}:{number}: found {counted(len(cells), 'tab-separated column')} in"
-                f" {brief(line)!r}; expected source in column {source + 1} and target in column"
-                f" {target + 1}"
-            )
-        yield number, (cells[source], cells[target])
 
 
 def unzipped(pairs: Iterable[Pair]) -> tuple[list[str], list[str]]:
@@ -134,7 +85,7 @@ def locate(config: DataConfig, name: str) -> list[Path]:
     split = available[name]
     return [
         _checked(config, split, f"{key_of(config, name)}.{side}", *file)
-        for side, file in zip(("source", "target"), _sides(split), strict=False)
+        for side, file in zip(("source", "target"), sides(split), strict=False)
     ]
 
 
@@ -145,18 +96,7 @@ def is_here(config: DataConfig, name: str) -> bool:
         return split is not None
     if config.origin is Origin.grammar:
         return _drawn_folder(config).is_dir()
-    fetched = [side for side, sha256 in _sides(split) if _is_published(split, side, sha256)]
-    if not fetched or _mirror(config):
-        return True
-    folder = _download_folder(config)
-    divided = config.upstream_split is None or _is_divided(config, folder)
-    return divided and all((folder / side).is_file() for side in fetched)
-
-
-def _sides(split: SplitConfig) -> list[tuple[str, str | None]]:
-    """Return the name and the checksum of a split's files."""
-    sides = ((split.source, split.source_sha256), (split.target, split.target_sha256))
-    return [(side, sha256) for side, sha256 in sides if side is not None]
+    return is_at_hand(config, split)
 
 
 def _checked(
@@ -167,8 +107,8 @@ def _checked(
     `key` is the setting that names the file.
     """
     published = config.origin is Origin.published
-    if published and sha256 is not None and _is_published(split, name, sha256):
-        return _mirrored(config, split, name, sha256) or _fetched(config, split, name, sha256)
+    if published and sha256 is not None and is_published(split, name, sha256):
+        return published_file(config, split, name, sha256)
     if not exists(Path(name)):
         raise DataError(f"{key}={name}: no such file{place(name)}")
     check_regular(Path(name))
@@ -182,125 +122,6 @@ def _hint(config: DataConfig, name: str) -> str:
     if name == "train" and config.origin is Origin.published:
         return f"; you have to supply its training text: {own_files}"
     return f"; expected {own_files}" if config.origin is Origin.files else ""
-
-
-def _mirror(config: DataConfig) -> str | None:
-    """Return the folder that replaces the network as the source of published files, if any."""
-    return config.mirror or os.path.expanduser(os.environ.get(MIRROR_VARIABLE, ""))
-
-
-def _download_folder(config: DataConfig) -> Path:
-    return Path(config.root) / config.name / "download"
-
-
-def _is_published(split: SplitConfig, name: str, sha256: str | None) -> bool:
-    """Return whether a file is the published one, and not the user's own in its place.
-
-    The user's own has no checksum, is a TSV file, or is named with its folder (./mine.de).
-    """
-    return split.target is not None and sha256 is not None and Path(name).name == name
-
-
-def _mirrored(config: DataConfig, split: SplitConfig, name: str, sha256: str) -> Path | None:
-    """Return a published file from the mirror folder; None where there is no mirror."""
-    mirror = _mirror(config)
-    if not mirror:
-        return None
-    folder = Path(mirror) / (split.mirror_folder or config.mirror_folder or config.name)
-    if not exists(folder):
-        raise DataError(
-            f"{folder}: no such folder{place(folder)} in the mirror (data.mirror or"
-            f" {MIRROR_VARIABLE}); expected the files of data={config.name}"
-        )
-    check_sha256(config, folder / name, sha256)
-    return folder / name
-
-
-def _fetched(config: DataConfig, split: SplitConfig, name: str, sha256: str) -> Path:
-    """Download a published file, or return it from an earlier download.
-
-    A file with a wrong checksum is deleted, so that the next call downloads it again.
-    """
-    if config.upstream is None or split.mirror_folder is not None:
-        raise DataError(
-            f"data={config.name}: {name} cannot be downloaded by itself; set data.mirror=DIR or "
-            f"{MIRROR_VARIABLE} to a folder that holds it"
-        )
-    folder, rule = _download_folder(config), config.upstream_split
-    if rule is not None:
-        _divide(config, config.upstream, rule, folder)
-        if rule.git_blob is not None:
-            return folder / name  # the upstream file was checked; `sha256` is that of a mirror
-    else:
-        upstream_name = name if config.upstream_is_gzip else name.removesuffix(".gz")
-        fetch(config.upstream + upstream_name, folder, name)
-    try:
-        check_sha256(config, folder / name, sha256)
-    except DataError:
-        (folder / name).unlink(missing_ok=True)
-        (folder / "split.json").unlink(missing_ok=True)
-        raise
-    return folder / name
-
-
-def fetch(address: str, folder: Path, name: str) -> Path:
-    """Download a file, unless it is there already; an incomplete file is never kept."""
-    import pooch
-
-    if (folder / name).is_file():
-        return folder / name
-    pooch.get_logger().setLevel("WARNING")  # below that it prints hashes to copy into the code
-    try:
-        with temporary_folder(folder, prefix=".download-") as temporary:
-            pooch.retrieve(address, known_hash=None, fname=name, path=temporary, progressbar=True)
-            give_usual_mode(temporary / name)  # pooch makes it for its owner alone
-            os.replace(temporary / name, folder / name)
-    except OSError as error:
-        raise DataError(
-            f"{address}: cannot be downloaded ({brief(_innermost(error))});"
-            " data.mirror=DIR reads it from a folder"
-        ) from error
-    return folder / name
-
-
-def _innermost(error: BaseException) -> str:
-    """Return what the system says about a failed download, without what libraries wrap it in."""
-    while (earlier := error.__cause__ or error.__context__) is not None:
-        error = earlier
-    return str(getattr(error, "strerror", None) or error)
-
-
-def _divide(config: DataConfig, address: str, rule: SplitRule, folder: Path) -> None:
-    """Download the one file of a corpus and divide it by its rule, unless that is done."""
-    if _is_divided(config, folder):
-        return
-    path = fetch(address, folder, address.rpartition("/")[2])
-    try:
-        check_git_blob(path, rule.git_blob)
-    except DataError:
-        path.unlink()
-        raise
-    columns = Columns(rule.source_column, rule.target_column)
-    pairs_of_all = (pair for _, pair in tsv_pairs(path, columns, member=rule.file))
-    for split_name, pairs in split_by_components(pairs_of_all, rule).items():
-        for side, (name, _) in enumerate(_sides(splits(config)[split_name])):
-            text = "".join(f"{pair[side]}\n" for pair in pairs)
-            with replacing(folder / name) as temporary:
-                temporary.write_bytes(gzip.compress(text.encode("utf-8"), mtime=0))
-    write_text(folder / "split.json", _division(config))
-
-
-def _is_divided(config: DataConfig, folder: Path) -> bool:
-    """Return whether the folder holds the splits of the present rule."""
-    done = folder / "split.json"
-    return done.exists() and done.read_text(encoding="utf-8") == _division(config)
-
-
-def _division(config: DataConfig) -> str:
-    """Return what decides the divided files, as `split.json` records it."""
-    assert config.upstream_split is not None
-    made_of = {"upstream": config.upstream, "rule": asdict(config.upstream_split)}
-    return json.dumps(made_of, indent=2) + "\n"
 
 
 def _grammar_file(config: DataConfig) -> Path:

@@ -33,7 +33,8 @@ from ..files import new_folder
 from ..shown import escaped
 from ..stored import write_checksums
 from .checksums import checksum
-from .corpora import Skipped, locate, split_pairs, splits, unzipped
+from .columns import Skipped
+from .corpora import locate, split_pairs, splits, unzipped
 from .dataset import ENDS_DTYPE, SIDES, Counts, Manifest, Prepared, ids_dtype
 from .language_check import check_scripts, check_words
 from .normalization import clean

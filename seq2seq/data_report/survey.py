@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import DataConfig, languages
-from ..data.corpora import Numbered, numbered_split, splits
+from ..data.columns import Numbered
+from ..data.corpora import numbered_split, splits
 from ..data.normalization import clean
 from ..data.scripts import ScriptCount
 from ..data.tokenizer import Tokenizer

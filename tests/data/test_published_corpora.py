@@ -17,15 +17,14 @@ from splitting_oracle import RULE, oracle
 from typed import present
 
 from seq2seq.config import DataConfig, Origin, SplitConfig, SplitRule
-from seq2seq.data import corpora
-from seq2seq.data.columns import Columns
+from seq2seq.data import published as published_texts
+from seq2seq.data.columns import Columns, tsv_pairs
 from seq2seq.data.corpora import (
     is_here,
     locate,
     read_split,
     split_pairs,
     splits,
-    tsv_pairs,
 )
 from seq2seq.data.splitting import split_by_components
 from seq2seq.errors import DataError
@@ -47,7 +46,7 @@ PUBLISHED = [
 
 @pytest.fixture(autouse=True)
 def no_mirror_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(corpora.MIRROR_VARIABLE, raising=False)
+    monkeypatch.delenv(published_texts.MIRROR_VARIABLE, raising=False)
 
 
 # -- published corpora: mirror and download ---
@@ -115,7 +114,7 @@ def test_a_mirror_is_used(
     tmp_path: Path, small_mirror: Path, by_environment: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if by_environment:
-        monkeypatch.setenv(corpora.MIRROR_VARIABLE, str(small_mirror))
+        monkeypatch.setenv(published_texts.MIRROR_VARIABLE, str(small_mirror))
         config = published(tmp_path)
     else:
         config = published(tmp_path, mirror=str(small_mirror))
