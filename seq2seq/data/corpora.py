@@ -138,7 +138,8 @@ def _drawn_folder(config: DataConfig) -> Path:
     file = _grammar_file(config)
     code = [path.read_bytes() for path in sorted(Path(grammar.__path__[0]).glob("*.py"))]
     sizes = sorted((name, str(size)) for name, size in config.grammar_splits.items())
-    key = repr((file.read_bytes(), config.grammar_seed, sizes, code))
+    languages = config.source_language, config.target_language  # in the names of its files
+    key = repr((file.read_bytes(), config.grammar_seed, sizes, languages, code))
     return Path(config.root) / config.name / f"text-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 

@@ -129,6 +129,19 @@ def test_the_built_in_corpus_is_drawn_once(tmp_path: Path, monkeypatch: pytest.M
     assert read_split(config, "train") == (src, tgt)
 
 
+def test_text_is_drawn_again_for_another_tag_of_a_language(tmp_path: Path) -> None:
+    folders = set[Path]()
+    for language in ("en", "en-GB"):
+        config = config_of("grammar_en_zh", f"data.root={tmp_path}")
+        config.source_language, config.grammar_splits = language, {"train": GrammarSplit(5, 1, 12)}
+        assert not is_here(config, "train")
+        files = locate(config, "train")
+        assert [file.name for file in files] == [f"train.{language}", "train.zh"]
+        folders.add(files[0].parent)
+        assert files[0].read_text().count("\n") == 5
+    assert len(folders) == 2
+
+
 def test_a_missing_grammar_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nothing\.txt: no such file; expected a grammar"):
         locate(
