@@ -42,7 +42,7 @@ class Columns:
     source: int = 0
     target: int = 1
     has_header: bool = False
-    """Whether the first line names the columns and is no pair."""
+    """Whether the first line with text names the columns and is no pair."""
 
 
 @dataclass
@@ -81,7 +81,8 @@ def columns_of(path: Path, data: DataConfig) -> Columns:
     or a user. Where source and target are written in different scripts, each has its own. In one
     script, nothing tells the source: it is the first of both. What was chosen is logged once.
     """
-    rows = [line.split("\t") for line in islice(read_lines(path), FIRST_LINES) if line.strip()]
+    written = (line.split("\t") for line in read_lines(path) if line.strip())
+    rows = list(islice(written, FIRST_LINES))
     first = rows[0] if rows else []
     wanted = (data.source_column, data.target_column)
     is_named = any(column is not None and not column.isdecimal() for column in wanted)
@@ -186,13 +187,14 @@ def tsv_pairs(
 
     Blank lines, as between documents, are skipped and counted. A zip archive's `member` is read.
     """
-    source, target = columns.source, columns.target
+    source, target, has_header = columns.source, columns.target, columns.has_header
     for number, line in enumerate(read_lines(path, member), start=1):
         if "\t" not in line and not line.strip():
             if skipped is not None:
                 skipped.blank += 1
             continue
-        if number == 1 and columns.has_header:
+        if has_header and line.strip():
+            has_header = False
             continue
         cells = line.split("\t")
         if len(cells) <= max(source, target):

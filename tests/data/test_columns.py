@@ -11,7 +11,7 @@ from small_corpora import sentences
 from seq2seq.config import DataConfig, SplitConfig, TokenizerConfig
 from seq2seq.data import columns
 from seq2seq.data.columns import Columns, columns_of
-from seq2seq.data.corpora import read_split
+from seq2seq.data.corpora import numbered, read_split
 from seq2seq.data.preparation import prepare
 from seq2seq.errors import DataError
 
@@ -38,7 +38,7 @@ def found(data: DataConfig) -> Columns:
     return columns_of(Path(data.train.source), data)
 
 
-def numbered(pairs: list[tuple[str, str]]) -> str:
+def tatoeba(pairs: list[tuple[str, str]]) -> str:
     """Return pairs as Tatoeba exports them: id, text, id, text."""
     return "".join(f"{1276 + i}\t{a}\t{4000000 + i}\t{b}\n" for i, (a, b) in enumerate(pairs))
 
@@ -46,7 +46,7 @@ def numbered(pairs: list[tuple[str, str]]) -> str:
 def test_numbers_are_not_trained_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     columns._log_once.cache_clear()
-    data = corpus(tmp_path, numbered(LINES))
+    data = corpus(tmp_path, tatoeba(LINES))
     assert read_split(data, "train") != (ENGLISH, GERMAN)  # a part is held out
     assert set(read_split(data, "train")[0]) <= set(ENGLISH)
     assert set(read_split(data, "train")[1]) <= set(GERMAN)
@@ -55,6 +55,16 @@ def test_numbers_are_not_trained_on(tmp_path: Path, caplog: pytest.LogCaptureFix
         f"{data.train.source}: source is column 2, target is column 4 of 4 ({ENGLISH[0][:25]!r} ->"
         f" {GERMAN[0][:25]!r}); data.source_column and data.target_column choose others"
     )
+
+
+@pytest.mark.parametrize("before", ["\n", " \n\n", "\n" * 1500, "\ufeff\r\n"])
+@pytest.mark.parametrize("column", [None, "source"])
+def test_a_line_of_names_after_blank_lines_is_no_pair(
+    tmp_path: Path, before: str, column: str | None
+) -> None:
+    path = write(tmp_path / "pairs.tsv", f"{before}source\ttarget\none\teins\n")
+    data = DataConfig(valid=SplitConfig(str(path)), source_column=column)
+    assert list(numbered(data, "valid")) == [(path.read_text().count("\n"), ("one", "eins"))]
 
 
 def test_a_guess_between_two_columns_is_said(
@@ -76,8 +86,8 @@ def test_a_guess_between_two_columns_is_said(
 
 def test_the_name_of_the_file_is_escaped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    data = corpus(tmp_path, numbered(LINES))
-    odd = write(tmp_path / "a\x1b[31m[red]\r.tsv", numbered(LINES))
+    data = corpus(tmp_path, tatoeba(LINES))
+    odd = write(tmp_path / "a\x1b[31m[red]\r.tsv", tatoeba(LINES))
     columns_of(odd, data)
     [record] = caplog.records
     assert record.getMessage().startswith(f"{tmp_path}/a\\x1b[31m[red]\\r.tsv: source is")
@@ -120,7 +130,7 @@ def test_the_likely_columns(
     ],
 )
 def test_a_line_of_names_is_no_pair(tmp_path: Path, header: str, has_header: bool) -> None:
-    data = corpus(tmp_path, header + numbered(LINES))
+    data = corpus(tmp_path, header + tatoeba(LINES))
     assert found(data) == Columns(1, 3, has_header)
     data.valid = SplitConfig(data.train.source)
     source, target = read_split(data, "train")
@@ -130,7 +140,7 @@ def test_a_line_of_names_is_no_pair(tmp_path: Path, header: str, has_header: boo
 
 
 def test_columns_are_chosen_by_number_or_name(tmp_path: Path) -> None:
-    text = numbered(LINES)
+    text = tatoeba(LINES)
     assert found(corpus(tmp_path, text, source_column="4")) == Columns(3, 1)
     assert found(corpus(tmp_path, text, target_column="2")) == Columns(3, 1)
     both = corpus(tmp_path, text, source_column="4", target_column="3")
@@ -151,7 +161,7 @@ def test_columns_are_chosen_by_number_or_name(tmp_path: Path) -> None:
 def test_a_column_that_is_not_there_is_named(tmp_path: Path, column: str, message: str) -> None:
     header = "" if column.isdecimal() else "id\ten\tid2\tde\n"
     with pytest.raises(DataError, match=message):
-        found(corpus(tmp_path, header + numbered(LINES), target_column=column))
+        found(corpus(tmp_path, header + tatoeba(LINES), target_column=column))
 
 
 def test_tsv_beside_a_target_file_is_refused(tmp_path: Path) -> None:
@@ -186,7 +196,7 @@ def test_columns_that_mean_nothing_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_line_of_fewer_columns_is_named(tmp_path: Path) -> None:
-    data = corpus(tmp_path, numbered(LINES) + "7\tlast line\n")
+    data = corpus(tmp_path, tatoeba(LINES) + "7\tlast line\n")
     with pytest.raises(
         DataError, match=r"pairs\.tsv:61: found 2 .* column 2 and target in column 4"
     ):
@@ -196,7 +206,7 @@ def test_a_line_of_fewer_columns_is_named(tmp_path: Path) -> None:
 def test_other_columns_are_another_corpus(tmp_path: Path) -> None:
     small = TokenizerConfig(vocab_size=60)
     folders = {
-        prepare(corpus(tmp_path, numbered(LINES), **options), small, progress=False).folder
+        prepare(corpus(tmp_path, tatoeba(LINES), **options), small, progress=False).folder
         for options in ({}, {"source_column": "4"})
     }
     assert len(folders) == 2
