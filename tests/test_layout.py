@@ -76,6 +76,7 @@ ROOMS = {
     "errors": set(),
     "programs": set(),
     "files": set(),
+    "children": set(),
     "stored": {"errors", "files", "shown"},
     "unchanged": {"errors", "files", "stored"},
     "rnn": set(),
@@ -85,7 +86,7 @@ ROOMS = {
     "figures": {"files", "fonts"},
     "device": {"config"},
     "other_work": set(),
-    "data": {"config", "errors", "files", "shown", "stored", "unchanged"},
+    "data": {"children", "config", "errors", "files", "shown", "stored", "unchanged"},
     "model": {"rnn", "config"},
     "runs": {"rnn", "config", "errors", "files", "programs", "shown", "stored"},
     "translation": {
@@ -102,7 +103,7 @@ ROOMS = {
         *("rnn", "config", "runs", "errors", "files", "figures", "fonts", "shown", "translation"),
     },
     "app": {
-        *("config", "data", "runs", "device", "errors", "files", "programs", "shown"),
+        *("children", "config", "data", "runs", "device", "errors", "files", "programs", "shown"),
         *("translation", "training", "report", "data_report", "figures"),
         *("export", "model"),
     },
@@ -110,7 +111,7 @@ ROOMS = {
     "train": {"app"},
     "benchmark": {
         *("rnn", "config", "data", "runs", "model", "device", "figures", "fonts", "files"),
-        *("translation", "training", "app", "shown"),
+        *("translation", "training", "app", "shown", "children"),
     },
 }
 """What each room, or module outside of them, may import."""

@@ -14,6 +14,8 @@ from queue import Queue
 from threading import RLock, Semaphore, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..children import end_with_parent
+
 if TYPE_CHECKING:
     from ..translation.lines import Session
 
@@ -122,7 +124,8 @@ def submit(
 
 
 def begin(make: Callable[[], Callable[[C], R]]) -> None:
-    """Remember how this process makes its function."""
+    """Remember how this process makes its function, and end it with its parent."""
+    end_with_parent()
     MADE[:] = [make]
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from ..children import end_with_parent
 from ..data.dataset import Prepared
 from ..rnn import LSTM
 from ..runs.folder import Run
@@ -39,7 +40,8 @@ def layer_memory(size: Size) -> list[Memory]:
     names = ["torch.nn.LSTM", *(f"LSTM norm={norm}" for norm in NORMS)]
     grown = []
     for name in names:
-        with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # fails if its process does
+        context = get_context("spawn")  # fails if its process does
+        with ProcessPoolExecutor(1, context, end_with_parent) as pool:
             grown.append(pool.submit(growth, name, size).result())
     return [Memory(name, g, g / grown[0]) for name, g in zip(names, grown, strict=True)]
 

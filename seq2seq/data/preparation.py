@@ -27,6 +27,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ..children import end_with_parent
 from ..config import DataConfig, TokenizerConfig, TokenizerKind
 from ..errors import DataError
 from ..files import new_folder
@@ -371,7 +372,7 @@ def encoded_chunks(pairs: Iterable[Pair], encoder: Encoder) -> Iterator[Encoded]
     if first is None:
         return
     workers = available_cores()
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
         pending = deque([pool.submit(encoder, first)])
         for chunk in stream:
             pending.append(pool.submit(encoder, chunk))
