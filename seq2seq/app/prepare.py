@@ -53,13 +53,15 @@ def character_table(rows: "Mapping[str, Counts]") -> Table:
         total.update(row.changes)
     shown = [change for change, _ in total.most_common(MOST_CHANGES)]
     rest = [count for change, count in total.items() if change not in shown]
-    caption = f"{len(rest):,} more, {sum(rest):,} times in all: manifest.json" if rest else None
+    notes = [f"{len(rest):,} more, {sum(rest):,} times in all: manifest.json"] if rest else []
+    if others := sum(row.other_changes for row in rows.values()):
+        notes.append(f"others, too rare for it, {others:,} times")
     table = Table(
         box=None,
         pad_edge=False,
         title="characters changed",
         title_justify="left",
-        caption=caption,
+        caption="; ".join(notes) or None,
         caption_justify="left",
     )
     for title in ("characters", "", "became", ""):

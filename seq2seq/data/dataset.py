@@ -31,6 +31,8 @@ from .tokenizer import Tokenizers
 
 SIDES = ("source", "target")
 ENDS_DTYPE = np.dtype(np.int64)
+MOST_CHANGES = 10_000
+"""So many changed characters of a split are counted apart. manifest.json has then under 7 MB."""
 LOOKED_THROUGH = "looked_through.json"
 """File of a prepared corpus that says which of its large arrays were found whole."""
 
@@ -137,15 +139,28 @@ class Counts:
     """How often normalisation turned which characters into which, also in pairs dropped later."""
     in_train: int = 0
     """Pairs of another split that are among the training pairs, too."""
+    other_changes: int = 0
+    """How often normalisation changed what is not in `changes`, as it is too rare."""
 
     def __add__(self, other: Counts) -> Counts:
         """Return the counts of two parts of a split."""
         return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
+    def forget_rare_changes(self) -> None:
+        """Keep the most frequent changes, and one count of the others.
+
+        Odd text has millions of them, for which neither memory nor manifest.json has room.
+        """
+        if len(self.changes) > MOST_CHANGES:
+            kept = Counter(dict(self.changes.most_common(MOST_CHANGES)))
+            self.other_changes += self.changes.total() - kept.total()
+            self.changes = kept
+
     def as_json(self) -> dict[str, Any]:
         """Return the counts as JSON can hold them."""
         changes = [{**change._asdict(), "count": count} for change, count in self.changes.items()]
-        return {**vars(self), "changes": changes}
+        others = {} if self.other_changes else {"other_changes"}
+        return {k: v for k, v in vars(self).items() if k not in others} | {"changes": changes}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Counts:

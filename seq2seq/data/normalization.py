@@ -48,8 +48,8 @@ MOST_MARKS = 30
 """Marks in a group (UAX 15, Stream-Safe Text Format). No language has so many on a letter."""
 JOINER = "\u034f"
 """Combining grapheme joiner: it is invisible, and ends a group of marks."""
-LONGEST_CLUSTER = 16
-"""So many characters of a letter with its marks are kept where changes are counted."""
+LONGEST_CHANGE = 16
+"""So many characters of an entity, or of a letter with its marks, are kept in counts of changes."""
 
 KEPT_IN_CHINESE = re.compile("([！-／：-＠［-｀｛-～…‥]+)")
 KEPT_IN_JAPANESE = re.compile("([！-～…‥]+)")
@@ -102,7 +102,7 @@ class Normalization:
             for cluster in clusters(line):
                 after = formed_as(self.form, cluster, self.language)
                 if after != cluster:
-                    changes[Change(cluster[:LONGEST_CLUSTER], after[:LONGEST_CLUSTER])] += 1
+                    changes[Change(cluster[:LONGEST_CHANGE], after[:LONGEST_CHANGE])] += 1
         return formed
 
 
@@ -150,7 +150,7 @@ def _replaced(
     def one(found: "re.Match[str]") -> str:
         after = replace(found)
         if changes is not None and after != found[0]:
-            changes[Change(found[0], after)] += 1
+            changes[Change(found[0][:LONGEST_CHANGE], after)] += 1
         return after
 
     return pattern.sub(one, line)

@@ -216,6 +216,7 @@ def encode_split(
             encoded.counts.kept = int(keep.sum())
             writer.write(encoded, keep)
             counts += encoded.counts
+            counts.forget_rare_changes()
             room -= encoded.counts.kept
             bar.update(encoded.counts.pairs)
             if not room:

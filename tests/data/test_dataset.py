@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seq2seq import data
+from seq2seq.data import dataset, normalization
 from seq2seq.data.dataset import Counts, Manifest, ParallelDataset, ids_dtype
 from seq2seq.data.normalization import Change
 from seq2seq.data.preparation import Encoded, SplitWriter
@@ -97,6 +98,28 @@ def test_counts_of_two_parts_add_up() -> None:
     one, other = Counts(5, 3, 1, changes=Counter([a, a, b])), Counts(4, 4, 0, 1, blank=2)
     other.changes[b] = 3
     assert one + other == Counts(9, 7, 1, 1, blank=2, changes=Counter({a: 2, b: 4}))
+
+
+def test_only_the_most_frequent_changes_are_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "MOST_CHANGES", 2)
+    a, b, c, d = (Change(char, "") for char in "abcd")
+    counts = Counts(changes=Counter({a: 1, b: 5, c: 2, d: 4}))
+    counts.forget_rare_changes()
+    assert counts == Counts(changes=Counter({b: 5, d: 4}), other_changes=3)
+    assert (counts + counts).other_changes == 6
+    assert Counts.from_json(counts.as_json()) == counts
+    counts.forget_rare_changes()
+    assert counts.other_changes == 3
+
+
+def test_the_largest_manifest_can_be_read(tmp_path: Path) -> None:
+    most, longest = dataset.MOST_CHANGES, normalization.LONGEST_CHANGE
+    wide = [chr(0x1F000 + i % 1000) * (longest - 2) + chr(0x10000 + i) for i in range(most)]
+    changes = Counter({Change(text, text): 10**12 for text in wide})
+    counts = Counts(changes=changes, other_changes=10**12)
+    manifest = Manifest("a", "b", ["en", "de"], {"train": counts, "valid": counts})
+    manifest.write(tmp_path / "manifest.json")
+    assert Manifest.read(tmp_path / "manifest.json") == manifest
 
 
 SENTENCES = st.lists(st.lists(st.integers(0, 299), max_size=5), max_size=8)

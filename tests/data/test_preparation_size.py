@@ -11,7 +11,10 @@ import pytest
 from small_corpora import TOKENIZER, corpus, sentences
 from typed import present
 
-from seq2seq.data import preparation
+from seq2seq.app.prepare import character_table
+from seq2seq.config import NormalForm, NormalizationConfig, TokenizerConfig
+from seq2seq.data import dataset, preparation
+from seq2seq.data.normalization import Change
 from seq2seq.data.preparation import (
     Encoder,
     SeenPairs,
@@ -46,6 +49,22 @@ def test_worker_processes_give_the_same_result(
     assert 1 <= available_cores() <= present(os.cpu_count())
 
 
+def test_rare_changes_are_counted_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "MOST_CHANGES", 5)
+    monkeypatch.setattr(preparation, "CHUNK_PAIRS", 20)
+    odd = [(f"{line} \u00bd", line + chr(0x3300 + i)) for i, line in enumerate(sentences(99))]
+    config = corpus(tmp_path, odd, odd[:1])
+    tokenizer = TokenizerConfig(
+        vocab_size=120, normalization=NormalizationConfig(target=NormalForm.nfkc)
+    )
+    train = prepare(config, tokenizer, progress=False).manifest.splits["train"]
+    assert train.changes[Change("\u00bd", "1\u20442")] == 99
+    assert len(train.changes) == 5
+    assert train.changes.total() == 99 + 4
+    assert train.other_changes == 99 - 4
+    assert character_table({"train": train}).caption == "others, too rare for it, 95 times"
+
+
 def test_repeated_pairs_are_found_across_chunks(tmp_path: Path) -> None:
     seen = SeenPairs(tmp_path)
     assert seen.new([b"a" * 16, b"b" * 16, b"a" * 16]) == [True, True, False]
@@ -72,7 +91,10 @@ def test_a_sample_is_even_bounded_and_always_the_same() -> None:
 
 MEASURE = """
 import resource, sys
-from seq2seq.data import preparation
+from seq2seq.app.prepare import character_table
+from seq2seq.config import NormalForm, NormalizationConfig, TokenizerConfig
+from seq2seq.data import dataset, preparation
+from seq2seq.data.normalization import Change
 from seq2seq.config import DataConfig, SplitConfig, TokenizerConfig
 preparation.FEW_PAIRS, preparation.TOKENIZER_PAIRS = 1 << 40, 5000  # one process: its peak memory is the whole
 config = DataConfig(name="m", root=sys.argv[2], train=SplitConfig(sys.argv[1]))
