@@ -191,13 +191,12 @@ def encode_split(
     """Write one split's arrays, and its text unless it is train's; return what was counted.
 
     `seen` are the training pairs: train adds its own, another split counts those that it shares.
+    Of text after the pair that fills data.train_pairs nothing is counted.
     """
     is_train, counts = name == "train", Counts()
     encoder = Encoder(tokenizers, data.max_length, data.cleaning.max_length_ratio, drops=is_train)
-    limit = data.train_pairs if is_train else None
-    room = sys.maxsize if limit is None else limit
-    skipped = Skipped()
-    pairs = split_pairs(data, name, skipped)
+    room = (is_train and data.train_pairs) or sys.maxsize
+    pairs = split_pairs(data, name, skipped := Skipped())
     pairs = pairs if is_train else _keeping_text(pairs, folder, name)
     bar = tqdm(
         desc=escaped(f"preparing {name}"),
@@ -210,6 +209,12 @@ def encode_split(
         for encoded in encoded_chunks(pairs, encoder):
             if is_train:
                 keep = _to_keep(encoded, seen, data.cleaning.drop_duplicates, room)
+                if keep.sum() == room:  # what was read after the last of them does not count
+                    last = counts.pairs + int(encoded.places[keep][-1])
+                    pairs = split_pairs(data, name, skipped := Skipped())
+                    encoded = encoder(list(islice(pairs, counts.pairs, last + 1)))
+                    keep = keep[: len(encoded.keys)]
+                encoded.counts.duplicates = int((~keep).sum())
             else:
                 keep = np.ones(len(encoded.keys), bool)
                 encoded.counts.in_train = seen.count(encoded.keys)
@@ -230,7 +235,6 @@ def _to_keep(encoded: "Encoded", seen: "SeenPairs", drops: bool, room: int) -> N
     """Return which training pairs of a chunk to keep, at most `room`; only these are seen then."""
     new = np.array(seen.new(encoded.keys), bool)
     keep = new if drops else np.ones_like(new)
-    encoded.counts.duplicates = int((~keep).sum())
     fits = np.cumsum(keep) <= room
     seen.forget(compress(encoded.keys, new & ~fits))
     return keep & fits
@@ -258,6 +262,8 @@ class Encoded:
     """Lengths of each side's sentences."""
     keys: list[bytes]
     """16-byte hashes of each pair's cleaned text."""
+    places: NDArray[np.int64]
+    """Positions of the pairs in the chunk."""
     counts: Counts
 
 
@@ -274,14 +280,16 @@ class Encoder:
     def __call__(self, chunk: list[Pair]) -> Encoded:
         """Encode a chunk."""
         counts, sentences, keys = Counts(pairs=len(chunk)), list[tuple[list[int], ...]](), []
+        places = list[int]()
         tokenizers = (self.tokenizers.source, self.tokenizers.target)
-        for pair in chunk:
+        for place, pair in enumerate(chunk):
             both = tuple(
                 t.encode(line, counts.changes) for t, line in zip(tokenizers, pair, strict=True)
             )
             if self.drops and (rule := self.broken_rule(*map(len, both))):
                 setattr(counts, rule, getattr(counts, rule) + 1)
                 continue
+            places.append(place)
             sentences.append(both)
             text = "\t".join(clean(line) for line in pair).encode("utf-8")
             keys.append(hashlib.blake2b(text, digest_size=16).digest())
@@ -290,7 +298,7 @@ class Encoder:
             flat = chain.from_iterable(both[side] for both in sentences)
             ids.append(np.fromiter(flat, ids_dtype(tokenizer.vocab_size)))
             lengths.append(np.array([len(both[side]) for both in sentences], ENDS_DTYPE))
-        return Encoded(ids, lengths, keys, counts)
+        return Encoded(ids, lengths, keys, np.array(places, np.int64), counts)
 
     def broken_rule(self, src: int, tgt: int) -> str | None:
         """Return the first rule that a pair breaks, given the number of pieces on each side."""

@@ -145,7 +145,9 @@ def test_chunks_are_read_as_they_were_written(
                     for side, size in zip(sides, vocabularies, strict=True)
                 ]
                 lengths = [np.array([len(s) for s in side], np.int64) for side in sides]
-                writer.write(Encoded(ids, lengths, [], Counts()), np.array(keep, bool))
+                writer.write(
+                    Encoded(ids, lengths, [], np.arange(len(keep)), Counts()), np.array(keep, bool)
+                )
         if not kept:
             return
         source, target = (SimpleNamespace(vocab_size=size) for size in vocabularies)

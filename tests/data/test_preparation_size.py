@@ -123,3 +123,31 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
     assert peaks[1] - peaks[0] < 50, (
         peaks
     )  # in MiB; the cache of the table of hashes grows up to 64
+
+
+@pytest.mark.parametrize("drops", [True, False])
+def test_nothing_is_counted_after_the_last_pair_of_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drops: bool
+) -> None:
+    """The counts are those of a file that ends with that pair, however far others read ahead."""
+    monkeypatch.setattr(preparation, "CHUNK_PAIRS", 7)
+    lines, kept = list[str](), list[str]()
+    for i, line in enumerate(sentences(90)):
+        good = f"{line}\u00a0{i}\t{line.upper()}\n"
+        lines += [good] * (1 + i % 2) + ["\n", "\u00a0\tx\n"] * (i % 3)
+    count = 0
+    while len(kept) < 20:
+        line, count = lines[count], count + 1
+        if line[0].isalpha() and not (drops and line in kept):
+            kept.append(line)
+    found = []
+    for name, written in (("whole", lines), ("part", lines[:count])):
+        config = corpus(tmp_path, train=[], valid=[("a", "b")], train_pairs=20)
+        config.train.source = str(tmp_path / name)
+        (tmp_path / name).write_text("".join(written), encoding="utf-8")
+        config.cleaning.drop_duplicates = drops
+        found.append(prepare(config, TOKENIZER, progress=False).manifest.splits["train"])
+    assert found[0] == found[1]
+    assert found[0].pairs == found[0].kept + sum(found[0].dropped.values())
+    assert found[0].kept == 20
+    assert min(found[0].blank, found[0].empty) > 5
