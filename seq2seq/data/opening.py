@@ -118,17 +118,29 @@ def _member(path: Path, file: BufferedIOBase, member: str) -> Iterator[BufferedI
     """Open the named member of a zip archive, or the only one."""
     if not file.seekable():
         raise DataError(f"{path}: a zip archive from a pipe cannot be read; unpack it first")
-    with zipfile.ZipFile(file) as archive:
-        names = [info.filename for info in archive.infolist() if not info.is_dir()]
-        if member and member not in names:
-            raise DataError(f"{path}: the zip archive has no member {member!r}")
-        if not member and len(names) != 1:
+    with ExitStack() as stack:
+        try:
+            archive = stack.enter_context(zipfile.ZipFile(file))
+            opened = stack.enter_context(archive.open(_name(path, archive, member)))
+        except RuntimeError as error:  # a password, or another method of compression
             raise DataError(
-                f"{path}: a zip archive of {len(names)} files ({brief(', '.join(names[:3]))}, ...);"
-                " expected text: unpack it, and name a file of it"
-            )
-        with archive.open(member or names[0]) as opened:
-            yield cast(BufferedIOBase, opened)
+                f"{path}: a zip archive that cannot be unpacked ({brief(str(error))}); expected"
+                " text: unpack it, and name a file of it"
+            ) from error
+        yield cast(BufferedIOBase, opened)
+
+
+def _name(path: Path, archive: zipfile.ZipFile, member: str) -> str:
+    """Return the name of the only file of an archive; of several, `member` if it is one."""
+    names = [name for name in archive.namelist() if not name.endswith("/")]
+    if member and member not in names:
+        raise DataError(f"{path}: the zip archive has no member {member!r}")
+    if not member and len(names) != 1:
+        raise DataError(
+            f"{path}: a zip archive of {len(names)} files ({brief(', '.join(names[:3]))}, ...);"
+            " expected text: unpack it, and name a file of it"
+        )
+    return member or names[0]
 
 
 def _check_text(path: Path, head: bytes) -> None:

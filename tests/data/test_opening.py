@@ -10,6 +10,7 @@ import tarfile
 import threading
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,37 @@ def test_a_zip_archive_of_one_file_is_read(tmp_path: Path) -> None:
         list(read_lines(two, "fr"))
     with pytest.raises(DataError, match=r"one\.zip: damaged zip file"):
         list(read_lines(write(one, one.read_bytes()[:-20])))
+
+
+@pytest.mark.parametrize(
+    ("position", "value", "message"),
+    [
+        (6, 1, r"\(File 'text' is encrypted"),
+        (8, 99, r"\(That compression method is not supported\)"),
+        (4, 99, r"\(zip file version 9\.9\)"),
+    ],
+)
+def test_a_zip_archive_that_python_cannot_unpack_is_named(
+    tmp_path: Path, position: int, value: int, message: str
+) -> None:
+    packed = bytearray(zipped(text=b"a\nb\n"))
+    packed[packed.index(b"PK\x01\x02") + position + 2] = value  # in the list of members
+    with pytest.raises(
+        DataError,
+        match=rf"a\.zip: a zip archive that cannot be unpacked {message}.*; expected text",
+    ):
+        list(read_lines(write(tmp_path / "a.zip", bytes(packed))))
+
+
+def test_any_damaged_zip_archive_is_read_or_refused(tmp_path: Path) -> None:
+    packed = zipped(text=b"a\nb\n")
+    for position in range(4, len(packed)):
+        for value in (0, 1, 0xFF):
+            path = write(
+                tmp_path / "a.zip", packed[:position] + bytes([value]) + packed[position + 1 :]
+            )
+            with suppress(DataError):
+                list(read_lines(path))
 
 
 @pytest.mark.parametrize(
