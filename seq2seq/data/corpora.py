@@ -148,9 +148,13 @@ def _drawn(config: DataConfig) -> Path:
     folder = _drawn_folder(config)
     if folder.is_dir():
         return folder
-    rules = load_grammar(str(_grammar_file(config)))
+    file = _grammar_file(config)
+    rules = load_grammar(file)
     with new_folder(folder, prefix=".text-") as made:
-        drawn = generate_splits(rules, config.grammar_splits, config.grammar_seed)
+        try:
+            drawn = generate_splits(rules, config.grammar_splits, config.grammar_seed)
+        except ValueError as error:
+            raise DataError(f"{file}: {error}") from error
         for name, pairs in drawn.items():
             for side, language in enumerate((config.source_language, config.target_language)):
                 lines = "".join(f"{pair[side]}\n" for pair in pairs)

@@ -8,7 +8,7 @@ sets agree where they intersect.
 
 import random
 from bisect import bisect
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -18,7 +18,7 @@ from typing import NamedTuple
 from ...config import GrammarSplit
 from ...shown import counted
 from .numerals import GENERATORS
-from .rules import EMPTY, Alternative, Child, GrammarParser, Item, Side, Values, Variable, Words
+from .rules import EMPTY, Alternative, Child, GrammarParser, Side, Values, Variable, Words
 
 Wanted = Mapping[str, Values]
 """The features that are asked of a category."""
@@ -83,7 +83,14 @@ class Grammar:
             raise ValueError(f"{found}: expected 1 <= min_words <= max_words")
         for _ in range(MOST_ATTEMPTS):
             drawn = Derivation(rng, [])
-            node = self._expand(drawn, self.start, {}, rng.randint(min_words, most))
+            try:
+                node = self._expand(drawn, self.start, {}, rng.randint(min_words, most))
+            except RecursionError as error:
+                [(line, _)] = Counter(a.line for a in drawn.used).most_common(1)
+                raise ValueError(
+                    f"line {line}: repeats itself too deeply; expected grow=WORDS in rules that"
+                    " contain themselves, or a smaller weight"
+                ) from error
             source, target = (side.write(node.outputs[side.name]) for side in self.sides)
             fits = min_words <= len(source.split()) <= most
             if fits and not (self.sides[0].forbids(source) or self.sides[1].forbids(target)):
@@ -107,7 +114,7 @@ class Grammar:
             size -= len(node.outputs.get(self.sides[0].name, ()))
             growing_left -= growing
             _bind(child, node, bound)
-        outputs = {name: _fill(items, nodes, bound) for name, items in alternative.outputs.items()}
+        outputs = {name: _fill(alternative, name, nodes, bound) for name in alternative.outputs}
         features = _resolve(alternative.features, bound)
         known = {name: values & wanted.get(name, values) for name, values in features.items()}
         return Node(known, outputs)
@@ -210,25 +217,30 @@ def _agrees(alternative: Alternative, wanted: Wanted) -> bool:
     return True
 
 
-def _fill(items: tuple[Item, ...], nodes: Mapping[str, Node], bound: Mapping[str, Values]) -> Words:
+def _fill(a: Alternative, name: str, nodes: Mapping[str, Node], bound: Wanted) -> Words:
     """Return the words of an output, with its children's words and its variables filled in."""
     words: list[str] = []
-    for item in items:
+    for item in a.outputs[name]:
         if isinstance(item, str):
             words.append(item)
         elif isinstance(item, Variable):
-            words.append(_single(item, bound))
+            words.append(_single(a, item, bound))
         else:
-            column = item.column if isinstance(item.column, str) else _single(item.column, bound)
-            words.extend(nodes[item.child].outputs[column])
+            column = item.column if isinstance(item.column, str) else _single(a, item.column, bound)
+            outputs = nodes[item.child].outputs
+            if column not in outputs:
+                expected = f"expected an output of {item.child} ({' '.join(outputs)})"
+                raise ValueError(f"line {a.line}: {item.child}.{column}: {expected}")
+            words.extend(outputs[column])
     return tuple(word for word in words if word != EMPTY)
 
 
-def _single(variable: Variable, bound: Mapping[str, Values]) -> str:
+def _single(a: Alternative, variable: Variable, bound: Wanted) -> str:
     """Return the one value of a variable that is written out."""
     values = bound.get(variable.name, frozenset())
     if len(values) != 1:
-        raise ValueError(f"${variable.name}: expected one value to write, got {sorted(values)}")
+        found = f"${variable.name}: expected one value to write, got {sorted(values)}"
+        raise ValueError(f"line {a.line}: {found}")
     return next(iter(values))
 
 

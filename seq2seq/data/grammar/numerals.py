@@ -161,6 +161,10 @@ def _draw_clock(rng: random.Random, low: int, high: int) -> Forms:
     return clock(rng.randint(low, high), 5 * rng.randrange(12))
 
 
+LANGUAGES = ("en", "zh")
+"""The languages of a value's forms."""
+BOUNDS = {"number": (1, LARGEST), "date": (0, LARGEST), "year": (0, LARGEST), "clock": (5, 23)}
+"""The smallest `low` and the largest `high` of each generator."""
 GENERATORS: dict[str, Callable[[random.Random, int, int], Forms]] = {
     "number": _draw_number,
     "date": _draw_date,

@@ -4,7 +4,8 @@ The head of the built-in corpus' `grammar.txt` explains the format.
 """
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import NoReturn
 from ...errors import DataError
 from ...shown import brief, counted
 from ..text import read_lines
-from .numerals import GENERATORS
+from .numerals import BOUNDS, GENERATORS, LANGUAGES
 
 Values = frozenset[str]
 Words = tuple[str, ...]
@@ -134,29 +135,59 @@ class GrammarParser:
         """Read a line that is not indented: a setting, or the head of a rule or word table."""
         self.block, self.columns = None, []
         match text.split():
-            case ["start", category]:
+            case ["start", category] if not self.start:
                 self.start = category
-            case ["side", name, ("spaced" | "unspaced") as joint, *options]:
-                self.sides[name] = Side(name, " " * (joint == "spaced"), "capital" in options)
-            case ["rewrite", name, *_] if " => " in text and name in self.sides:
-                pattern, replacement = text.split(maxsplit=2)[2].split(" => ")
-                rewrite = (self._pattern(pattern), replacement.strip().strip('"'))
-                self.sides[name].rewrites.append(rewrite)
+            case ["side", *words]:
+                self._side(words)
+            case ["rewrite", name, _, *_] if name in self.sides:
+                self.sides[name].rewrites.append(self._rewrite(text.split(maxsplit=2)[2]))
             case ["forbid", name, _, *_] if name in self.sides:
                 self.sides[name].forbidden.append(self._pattern(text.split(maxsplit=2)[2]))
             case ["once", *categories]:
                 self.once |= set(categories)
-            case ["set", name, values]:
+            case ["set", name, values] if name not in self.sets:
                 self.sets[name] = self._values(values)
             case ["rule", category, *features]:
                 self.block = self._alternative(category, features)
                 self.alternatives.append(self.block)
             case ["words", category, *words] if words:
                 self.columns = [word for word in words if "=" not in word]
+                self._check_once(self.columns, "column")
                 self.block = self._alternative(category, words[len(self.columns) :])
             case _:
                 expected = "start, side, rewrite, forbid, once, set, rule or words"
-                self._fail(f"{brief(text)!r}: expected {expected}")
+                self._fail(f"{brief(text)!r}: expected {expected}, start and each set once")
+
+    def _side(self, words: list[str]) -> None:
+        """Read the side of a language."""
+        match words:
+            case [name, ("spaced" | "unspaced") as joint, *options] if options in ([], ["capital"]):
+                if name in self.sides:
+                    self._fail(f"side {name!r}: expected each side once")
+                self.sides[name] = Side(name, " " * (joint == "spaced"), bool(options))
+            case _:
+                found = brief(" ".join(["side", *words]))
+                self._fail(f"{found!r}: expected 'side NAME spaced' or unspaced, and maybe capital")
+
+    def _rewrite(self, text: str) -> tuple[re.Pattern[str], str]:
+        """Return the pattern and the replacement of a rewrite line."""
+        parts = text.split(" => ")
+        if len(parts) != 2:
+            self._fail(f"{brief(text)!r}: expected PATTERN => TEXT, with one ' => '")
+        pattern, replacement = self._pattern(parts[0]), parts[1].strip().strip('"')
+        try:
+            pattern.sub(replacement, "")
+        except (re.error, IndexError) as error:  # IndexError: a group's name
+            self._fail(
+                f"{brief(replacement)!r}: expected text with groups of its pattern ({error})"
+            )
+        return pattern, replacement
+
+    def _check_once(self, names: Iterable[str], kind: str) -> None:
+        """Check that no name occurs twice, of which one would be lost."""
+        for name, count in Counter(names).items():
+            if count > 1:
+                self._fail(f"{name!r}: expected each {kind} once")
 
     def _pattern(self, text: str) -> re.Pattern[str]:
         """Compile a regular expression, which may be in quotes."""
@@ -168,23 +199,25 @@ class GrammarParser:
 
     def _alternative(self, category: str, words: list[str]) -> Alternative:
         """Return an alternative with features, weight and `grow`, but without outputs yet."""
+        if category in GENERATORS:
+            self._fail(f"{category!r}: expected another name than that of a built-in category")
         features = self._features(words)
-        weight = self._number(features.pop("weight", None), default=1.0)
-        grow = int(self._number(features.pop("grow", None), default=0.0))
+        weight = float(self._number(features.pop("weight", None), r"\d{1,9}(\.\d{1,9})?", "1"))
+        grow = int(self._number(features.pop("grow", None), r"\d{1,9}", "0"))
         return Alternative(category, self.line, features, weight, grow, (), {})
 
-    def _number(self, value: Values | Variable | None, default: float) -> float:
-        """Return the number that a feature's value writes."""
-        if not isinstance(value, frozenset):
-            return default
-        text = next(iter(value))
-        if not re.fullmatch(r"\d+(\.\d+)?", text):
-            self._fail(f"{brief(text)!r}: expected a number")
-        return float(text)
+    def _number(self, value: Values | Variable | None, form: str, default: str) -> str:
+        """Return the number of this form that a feature's value writes."""
+        text = default if value is None else _written(value)
+        if not re.fullmatch(form, text):
+            whole = "" if "." in form else "whole "
+            self._fail(f"{brief(text)!r}: expected a {whole}number below 1,000,000,000")
+        return text
 
     def _features(self, words: list[str]) -> Features:
         """Return the features that words like name=value, name=a|b and name=$variable write."""
         features: Features = {}
+        self._check_once((word.partition("=")[0] for word in words), "feature")
         for word in words:
             name, equals, value = word.partition("=")
             if not (name and equals and value):
@@ -212,6 +245,7 @@ class GrammarParser:
         rule, name = self.block, words[0]
         if name == "with":
             rule = replace(rule, children=(*rule.children, *self._children(" ".join(words[1:]))))
+            self._check_once((child.name for child in rule.children), "part")
         elif name in rule.outputs:
             self._fail(f"{name!r}: expected each output once in a rule")
         else:
@@ -277,6 +311,11 @@ class GrammarParser:
             self._check_variables(rule)
             for child in rule.children:
                 self._check_child(rule, child)
+        finite = _finite_categories(self.alternatives)
+        for rule in self.alternatives:
+            if (category := rule.category) not in finite:
+                message = f"{category}: expected a rule or entry without {category} in it"
+                self._fail(message, rule.line)
 
     def _check_variables(self, rule: Alternative) -> None:
         """Check that each variable of an output occurs in a feature."""
@@ -291,19 +330,20 @@ class GrammarParser:
 
     def _check_child(self, rule: Alternative, child: Child) -> None:
         """Check a child's category, features and outputs against what the whole file defines."""
-        if child.category in GENERATORS:
-            self._check_bounds(rule, child)
-            return
         category = child.category
-        if category not in self.outputs_of:
+        if category in GENERATORS:
+            self._check_bounds(rule, child)
+        elif category not in self.outputs_of:
             self._fail(f"{category!r}: expected a category that has rules or words", rule.line)
-        for unknown in sorted(child.features.keys() - self.features_of[category]):
-            self._fail(f"{unknown!r}: expected a feature that {category} has", rule.line)
+        else:
+            for unknown in sorted(child.features.keys() - self.features_of[category]):
+                self._fail(f"{unknown!r}: expected a feature that {category} has", rule.line)
+        outputs = set(LANGUAGES) if category in GENERATORS else self.outputs_of[category]
         for item in rule.items():
             if not isinstance(item, Reference) or isinstance(item.column, Variable):
                 continue
-            if item.child == child.name and item.column not in self.outputs_of[category]:
-                given = " ".join(sorted(self.outputs_of[category]))
+            if item.child == child.name and item.column not in outputs:
+                given = " ".join(sorted(outputs))
                 place = f"{child.name}.{item.column}"
                 self._fail(f"{place}: expected an output of {category} ({brief(given)})", rule.line)
 
@@ -312,7 +352,28 @@ class GrammarParser:
         if set(child.features) != {"low", "high"}:
             expected = f"{child.category}(low=NUMBER high=NUMBER)"
             self._fail(f"{child.name}: expected {expected}", rule.line)
-        for name, values in child.features.items():
-            text = "|".join(values) if isinstance(values, frozenset) else f"${values.name}"
-            if not text.isdecimal():
-                self._fail(f"{name}={text}: expected a whole number", rule.line)
+        texts = {name: _written(value) for name, value in child.features.items()}
+        for name, text in texts.items():
+            if not re.fullmatch(r"\d{1,9}", text):
+                self._fail(f"{name}={brief(text)}: expected a whole number", rule.line)
+        low, high = int(texts["low"]), int(texts["high"])
+        least, most = BOUNDS[child.category]
+        without_year = child.category == "date" and high == 0
+        if not (least <= low <= high <= most or without_year):
+            expected = f"{least} <= low <= high <= {most}"
+            self._fail(f"{child.name}: low={low} high={high}: expected {expected}", rule.line)
+
+
+def _written(value: Values | Variable) -> str:
+    """Return a feature's value as a file writes it."""
+    return f"${value.name}" if isinstance(value, Variable) else "|".join(sorted(value))
+
+
+def _finite_categories(alternatives: Iterable[Alternative]) -> set[str]:
+    """Return the categories that have an alternative of which no part has to contain itself."""
+    finite = set(GENERATORS)
+    while True:
+        found = {a.category for a in alternatives if {c.category for c in a.children} <= finite}
+        if found <= finite:
+            return finite
+        finite |= found
