@@ -17,7 +17,8 @@ from ..shown import brief, counted
 from .text import read_lines
 from .tokenizer import SPACE, Tokenizer
 
-NUMBER = re.compile(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", re.IGNORECASE)
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
+HEADER = re.compile(r"(\d{1,18}) (\d{1,18})")
 
 
 def vocabulary(tokenizer: Tokenizer) -> dict[str, int]:
@@ -32,15 +33,21 @@ def read_embeddings(
     """Return the ids of the words that a file has, and their embeddings (words, size).
 
     Of a word that the file has twice, the first embedding counts. Raise DataError where the file
-    cannot be read, has other dimensions, or names the line that is malformed.
+    cannot be read, has other dimensions, has fewer words than it says or a line with too few or
+    too many numbers. What the numbers of other words are is not looked at.
     """
     found = dict[int, NDArray[np.float32]]()
     for number, line in _numbered(path, size):
         numbers = line.count(" ")
         if numbers < size:
             raise _malformed(path, number, line, size, f"found {numbers}")
-        # A word may have spaces in it, as GloVe has some.
-        word = line.partition(" ")[0] if numbers == size else line.rsplit(" ", size)[0]
+        word = line.partition(" ")[0]
+        if (
+            numbers > size
+        ):  # a word may have spaces in it, as GloVe has some, but no number at its end
+            word = line.rsplit(" ", size)[0].rstrip(" ")
+            if " " in word and NUMBER.fullmatch(word.rpartition(" ")[2]):
+                raise _malformed(path, number, line, size, f"found {numbers}")
         place = ids.get(word)
         if place is not None and place not in found:
             found[place] = _vector(path, number, line, size)
@@ -54,15 +61,22 @@ def _numbered(path: Path, size: int) -> Iterator[tuple[int, str]]:
     first = next(lines, None)
     if first is None:
         raise DataError(f"{path}: empty; expected a word and its embedding on each line")
-    header = re.fullmatch(r"\d+ (\d+)", first[1])
-    dimensions = int(header[1]) if header else _dimensions(first[1])
+    header = HEADER.fullmatch(first[1])
+    dimensions = int(header[2]) if header else _dimensions(first[1])
+    if not dimensions:
+        raise _malformed(path, *first, size, "found 0")
     if dimensions != size:
         raise DataError(
             f"{path}:1: embeddings of {counted(dimensions, 'dimension', '')}; expected"
             f" model.embedding_size={size}"
             + (f" (or set model.embedding_size={dimensions})" if dimensions > 1 else "")
         )
-    yield from lines if header else chain([first], lines)
+    number = 1
+    for number, line in lines if header else chain([first], lines):
+        yield number, line
+    if header and number - 1 < int(header[1]):
+        words = counted(number - 1, "word")
+        raise DataError(f"{path}: {words}, line 1 says {header[1]}; expected a whole file")
 
 
 def _dimensions(line: str) -> int:

@@ -61,6 +61,10 @@ def test_the_first_of_two_counts(tmp_path: Path) -> None:
         ("bird 1 nan 3", "not finite"),
         ("bird 1 1e50 3", "not finite"),
         ("bird\t1\t2\t3", "found 0"),
+        ("bird 1 2 3 4", "found 4"),
+        ("bird 1 2. 3 4.", "found 4"),
+        ("bird 1  2 3", "found 4"),
+        ("new york 1e2 2 3 4", "found 5"),
     ],
 )
 def test_a_malformed_line_is_named(tmp_path: Path, line: str, reason: str) -> None:
@@ -68,6 +72,33 @@ def test_a_malformed_line_is_named(tmp_path: Path, line: str, reason: str) -> No
         file = write(tmp_path / "e.txt", lines)
         with pytest.raises(DataError, match=rf"e\.txt:{number}: expected a word and 3 .*{reason}"):
             read(file)
+
+
+def test_words_with_spaces_and_points(tmp_path: Path) -> None:
+    """Words of GloVe's 840B, after which words are still found."""
+    lines = [
+        ". . . 1 2 3",
+        "at name@domain.com 1 2 3",
+        "10 things 1. 2. 3.",
+        " 1 2 3",
+        "\x85 1 2 3",
+    ]
+    assert read(write(tmp_path / "e", [*lines, "bird  1 2 3."])) == {4: [1, 2, 3]}
+    assert read(write(tmp_path / "e", ["bird 2. 1."]), size=2) == {4: [2, 1]}
+
+
+@pytest.mark.parametrize("line", ["bird\t1\t2\t3", "bird", "", "bird x"])
+def test_a_first_line_without_numbers_is_named(tmp_path: Path, line: str) -> None:
+    file = write(tmp_path / "e.txt", [line, "tree 1 2 3"])
+    with pytest.raises(DataError, match=r"e\.txt:1: expected a word and 3 .*: found 0"):
+        read(file)
+
+
+def test_a_file_with_fewer_words_than_it_says_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path / "e.txt", ["100 3", "bird 1 2 3", "tree 1 2 3"])
+    with pytest.raises(DataError, match=r"e\.txt: 2 words, line 1 says 100; expected a whole file"):
+        read(file)
+    assert read(write(file, ["1 3", "bird 1 2 3", "tree 1 2 3"])).keys() == {4, 5}
 
 
 @pytest.mark.parametrize("lines", [["9 3", "bird 1 2 3"], ["bird 1 2 3"]])
