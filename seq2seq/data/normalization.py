@@ -2,7 +2,7 @@
 
 Four steps: HTML entities become characters; invisible characters are removed, and every kind of
 space becomes a plain one; the line gets its Unicode normal form; surplus spaces are removed. To
-normalise a line twice changes nothing more.
+normalise a line twice changes nothing more, unless entities are nested deeper than anyone writes.
 """
 
 import html
@@ -39,9 +39,12 @@ ENTITIES = {
 }
 """Name -> character: the entities of HTML 4, of XML and of Moses."""
 ENTITY = re.compile(
-    r"&(?:(?:amp|AMP|#38|#x26);)*([A-Za-z][A-Za-z0-9]{1,30}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});"
+    r"&(?:(?:amp|AMP|#0{0,5}38|#[xX]0{0,4}26);)*"
+    r"([A-Za-z][A-Za-z0-9]{1,30}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});"
 )
 """An entity, whose ampersand may be escaped itself."""
+DEEPEST = 10
+"""So many entities inside one another are replaced: each takes another look at the whole line."""
 LONG_LINE = 5000
 """In longer lines the marks of a letter are grouped: to sort n marks, Python takes n² steps."""
 MOST_MARKS = 30
@@ -82,13 +85,14 @@ class Normalization:
 
     def __call__(self, line: str, changes: Changes | None = None) -> str:
         """Return a normalised line; `changes` counts what was changed."""
-        while True:
+        for _ in range(DEEPEST):
             line = self._unescaped(line, changes)
             line = _plain(line, self.markup, changes)
             line = around(self.symbols, lambda part: self._formed(part, changes), line)
             line = _single_spaced(line, changes)
             if self._unescaped(line) == line:
-                return line
+                break
+        return line
 
     def _unescaped(self, line: str, changes: Changes | None = None) -> str:
         if not self.markup or "&" not in line:
@@ -123,7 +127,7 @@ def unescaped(line: str, changes: Changes | None = None) -> str:
 
     What is not a complete entity stays: AT&T, R&D; a &b.
     """
-    while "&" in line:
+    for _ in range(DEEPEST):
         after = _replaced(ENTITY, _character, line, changes)
         if after == line:
             break

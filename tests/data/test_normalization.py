@@ -5,6 +5,7 @@ import json
 import unicodedata
 from collections import Counter
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import pytest
@@ -83,6 +84,33 @@ def test_entities_become_characters(line: str, expected: str) -> None:
     for how in (SOURCE, TARGET):
         assert how(line) == expected
     assert Normalization("de", NormalForm.none, markup=False)(line) == line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "&" + "#0038;" * 100_000 + "lt;",
+        "&" + "#X26;" * 100_000 + "lt;",
+        "&" * 100_000 + "#" + "35;" * 100_000,  # &#35; is #
+        "\uff06"
+        + "#65286;" * 10_000
+        + "lt;",  # a full-width ampersand, which NFKC makes a plain one
+        "&#82" * 100_000 + "03;" * 100_000,  # &#8203; is removed
+        "&#0" * 100_000 + "&" * 100_000 + "amp" * 100_000,
+    ],
+    ids=["decimal", "hexadecimal", "number sign", "full width", "invisible", "none"],
+)
+def test_deeply_nested_entities_take_linear_time(line: str) -> None:
+    """In the square of their number they would take minutes."""
+    start = process_time()
+    SOURCE(line, Counter())
+    assert process_time() - start < 20
+
+
+@pytest.mark.parametrize("amp", ["#38", "#038", "#0000038", "#x26", "#X0026", "amp", "AMP"])
+def test_an_ampersand_may_be_escaped_in_any_way(amp: str) -> None:
+    assert SOURCE(f"&{amp};{amp};lt; &{amp};") == "< &"
+    assert changes(f"&{amp};quot;") == {(f"&{amp};quot;"[:16], '"'): 1}
 
 
 def test_entities_are_counted_as_they_were_written() -> None:
