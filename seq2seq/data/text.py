@@ -50,13 +50,13 @@ def decoded_lines(file: SupportsReadline, name: str) -> Iterator[str]:
                 " one sentence a line"
             )
         raw = line.removesuffix(b"\n").removesuffix(b"\r")
-        raw = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
+        start = len(codecs.BOM_UTF8) if number == 1 and raw.startswith(codecs.BOM_UTF8) else 0
         try:
-            yield raw.decode("utf-8")
+            yield raw[start:].decode("utf-8")
         except UnicodeDecodeError as error:
             raise DataError(
-                f"{name}:{number}: invalid UTF-8 at byte {error.start + 1} "
-                f"(0x{raw[error.start]:02x}); expected UTF-8 text"
+                f"{name}:{number}: invalid UTF-8 at byte {start + error.start + 1} "
+                f"(0x{raw[start + error.start]:02x}); expected UTF-8 text"
             ) from error
 
 

@@ -55,6 +55,13 @@ def test_a_byte_order_mark_is_removed_only_at_the_start(tmp_path: Path) -> None:
     assert list(read_lines(write(tmp_path / "a", "\ufeffa\n\ufeffb\n"))) == ["a", "\ufeffb"]
 
 
+def test_the_byte_that_is_no_text_is_counted_with_the_byte_order_mark(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", b"\xef\xbb\xbfab\xff\n")
+    assert path.read_bytes()[6 - 1] == 0xFF
+    with pytest.raises(DataError, match=r"a\.txt:1: invalid UTF-8 at byte 6 \(0xff\)"):
+        list(read_lines(path))
+
+
 @pytest.mark.parametrize(
     "damage", [lambda b: b[:-12], lambda b: b[:20] + b"\x00\xff\x00" + b[23:], lambda b: b[:5]]
 )
