@@ -1,4 +1,8 @@
-"""SentencePiece models that other programs have trained, with their own special ids."""
+"""SentencePiece models that other programs have trained, with their own special ids.
+
+Their messages are read here, as sentencepiece's own reader (sentencepiece_model_pb2) needs at least
+the protobuf that made it, which sentencepiece does not ask for.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
