@@ -248,6 +248,16 @@ class DataConfig:
     def _check_splits(self) -> None:
         """Check what each split names, given where the text comes from."""
         own = {"train": self.train, "valid": self.valid, "test": self.test}
+        for key, names in (
+            ("more_tests", self.more_tests),
+            ("grammar_splits", self.grammar_splits),
+        ):
+            for name in names:
+                if name in ("", ".", "..") or "/" in name or (key == "more_tests" and name in own):
+                    refuse(
+                        f"data.{key}.{brief(name)}: expected another name, which files can have,"
+                        " without / and not train, valid or test"
+                    )
         prefixes = {f"data.{name}": (name, split) for name, split in own.items()}
         prefixes |= {f"data.more_tests.{name}": (name, s) for name, s in self.more_tests.items()}
         for prefix, (name, split) in prefixes.items():

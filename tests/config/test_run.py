@@ -145,6 +145,18 @@ def test_each_class_checks_itself(make: Callable[..., Any], message: str) -> Non
             "data.more_tests.long.source=long.en: expected data.grammar_splits.long with it",
         ),
         (
+            lambda: DataConfig(more_tests={"../mine": SplitConfig("a", "b")}),
+            r"data.more_tests.../mine: expected another name, .* without /",
+        ),
+        (
+            lambda: DataConfig(more_tests={"train": SplitConfig("a", "b")}),
+            "data.more_tests.train: expected another name, .* not train",
+        ),
+        (
+            lambda: replace(with_splits(), grammar_splits={"a/b": GrammarSplit(1)}),
+            "data.grammar_splits.a/b: expected another name",
+        ),
+        (
             lambda: replace(
                 with_splits(),
                 grammar_splits=dict.fromkeys(("train", "valid"), GrammarSplit(1, 5, 4)),
