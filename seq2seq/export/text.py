@@ -10,6 +10,9 @@ from typing import Any
 
 from sentencepiece import SentencePieceProcessor
 
+DEEPEST = 10
+"""So many entities inside one another are replaced: each takes another look at the whole line."""
+
 
 def around(kept: str, change: Callable[[str], str], line: str, space: str = "") -> str:
     """Return a line changed between what the pattern `kept` finds, its parts joined by `space`."""
@@ -44,14 +47,25 @@ class Text:
 
     def normalise(self, line: str) -> str:
         """Return a line as the tokenizer's training text was: entities, spaces, normal form."""
-        how, placeholders, before = self.how, self.how["placeholders"], None
-        while line != before:
+        how, placeholders = self.how, self.how["placeholders"]
+        for _ in range(DEEPEST):
             before = line
-            line = around(placeholders, lambda p: re.sub(how["entity"], self.character, p), line)
+            line = around(placeholders, self.unescaped, line)
             line = line.translate(self.characters)
             line = around(placeholders, lambda p: around(how["full_width"], self.formed, p), line)
             line = " ".join(line.split())
+            if line == before:
+                break
         return around(placeholders, str.strip, line, " ") if how["words"] else line
+
+    def unescaped(self, part: str) -> str:
+        """Return a part of a line with entities as characters, also with those that appear then."""
+        for _ in range(DEEPEST):
+            before = part
+            part = re.sub(self.how["entity"], self.character, part)
+            if part == before:
+                break
+        return part
 
     def formed(self, part: str) -> str:
         """Return a part of a line in its normal form of Unicode."""

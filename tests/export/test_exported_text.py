@@ -1,7 +1,9 @@
 """Text of an exported folder: ids and translations are those of the project's tokenizers."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from time import process_time
 
 import pytest
 from any_text import LINES, profile
@@ -69,6 +71,27 @@ def test_any_line_has_the_same_ids_and_text(name: str, source: str, tmp_path: Pa
         ids = both.target.encode(line)
         for given_ids in (ids, [*ids, 1, *ids[:2]], [0, 2, 3, 1], []):
             assert text.decode(given_ids) == both.target.decode(given_ids)
+
+
+def test_deeply_nested_entities_take_linear_time(tmp_path: Path) -> None:
+    """They are replaced as deep as in the project."""
+    both = Tokenizers.train([LINES_OF["de"]] * 2, CASES["bpe"], ("de", "de"))
+    text, start = folder_of(both, tmp_path), process_time()
+    for depth in (3, 9, 10, 11, 40, 30_000):
+        for line in (
+            "&" * depth + "#" + "35;" * depth,
+            "\uff06" + "#65286;" * depth + "lt;",
+            "&" + "#0038;" * depth + "lt;",
+        ):
+            assert text.normalise(line) == both.source.normalise(line)
+    assert process_time() - start < 20
+
+
+def test_a_placeholder_that_an_entity_makes_stays_whole(tmp_path: Path) -> None:
+    config = replace(CASES["placeholders"], user_defined_symbols="&lt;")
+    both = Tokenizers.train([["a &lt; b c"] * 9] * 2, replace(config, vocab_size=9), ("de", "de"))
+    text, line = folder_of(both, tmp_path), "&&#108;t; a"
+    assert text.normalise(line) == both.source.normalise(line)
 
 
 def test_a_model_with_other_special_ids(tmp_path: Path) -> None:
