@@ -328,3 +328,16 @@ def test_the_makefile_and_the_package_require_the_same_python() -> None:
     assert PROJECT["project"]["requires-python"] == ">=3.11"
     assert "sys.version_info >= (3, 11)" in (ROOT / "Makefile").read_text()
     assert sys.version_info >= (3, 11)
+
+
+def test_the_wheel_gets_every_file_of_the_package() -> None:
+    """setuptools takes those that a pattern of package-data names, beside a package's modules."""
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]
+    for path in (ROOT / "seq2seq").rglob("*"):
+        if path.is_dir() or path.suffix in (".py", ".pyc"):
+            continue
+        taken = set(path.parent.glob(patterns["*"][0]))
+        for folder in path.relative_to(ROOT).parents:
+            for pattern in patterns.get(".".join(folder.parts), []):
+                taken |= set((ROOT / folder).glob(pattern))
+        assert path in taken, path

@@ -21,12 +21,11 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
-
-from hydra_plugins import seq2seq as sweeper
 
 from ..config import Config, TokenizerConfig, saved_settings
 from ..config.settings import CHANGEABLE, CONFIGS, EXTENDABLE, NOT_SETTINGS, plain
@@ -57,6 +56,9 @@ def register() -> None:
     would take a sixth of the time of a composition: what files of a group name as it is empty.
     """
     os.environ.setdefault("OC_CAUSE", "0")  # else OmegaConf's errors differ under a debugger
+    Plugins.instance()  # makes Hydra's classes again, from which those of our sweeper are derived
+    from hydra_plugins import seq2seq as sweeper
+
     sweeper.register()
     register_source()
     store = ConfigStore.instance()

@@ -86,7 +86,9 @@ def test_the_wheel_holds_files_where_the_repository_has_links(wheel: Path) -> No
     assert grammar == (ROOT / "data" / "grammar_en_zh" / "grammar.txt").read_bytes()
     configs = {f"seq2seq/{path.relative_to(ROOT)}" for path in ROOT.glob("configs/**/*.yaml")}
     assert configs <= names
-    assert "seq2seq/py.typed" in names
+    files = [path for path in (ROOT / "seq2seq").rglob("*") if path.is_file()]
+    own = {path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts}
+    assert own <= names
     assert not [n for n in names if n.split("/")[0] not in ("seq2seq", "hydra_plugins") and (
         ".dist-info/" not in n
     )]  # fmt: skip
