@@ -75,9 +75,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The temporary file is flushed to the disk before it is renamed. At any moment `path` is
     therefore a whole file, either the older or the newer one. It gets the mode that the system
-    gives a new file there, by the umask, whatever mode the writer gives it.
+    gives a new file there, by the umask, whatever mode the writer gives it. A link is replaced, and
+    not its target: a folder from elsewhere must not write to other places.
+
+    OSError where `path` is a device or a pipe, which cannot be replaced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    check_replaceable(path)
     remove_abandoned(path.parent, f".{path.name}.")
     temporary = _temporary(path)
     try:
@@ -91,6 +95,16 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise OSError where there is a device, a pipe or a socket, or a link to one."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # nothing, or a link to nothing
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "a device or a pipe; expected a file", str(path))
 
 
 def _temporary(path: Path) -> Path:

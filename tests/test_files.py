@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import NoReturn
 
@@ -40,6 +41,27 @@ def test_an_error_of_the_disk_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left on device") as error, replacing(path):
         raise OSError(28, "No space left on device")
     assert error.value.filename == str(path)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_pipe_is_never_replaced(linked: bool, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    path = tmp_path / "pipe"
+    if linked:
+        path = tmp_path / "link"
+        path.symlink_to("pipe")
+    with pytest.raises(OSError, match=f"device or a pipe; expected a file: '{path}'"):
+        write_text(path, "text")
+    assert (tmp_path / "pipe").is_fifo()
+    assert {file.name for file in tmp_path.iterdir()} == {"pipe", path.name}
+
+
+def test_a_link_is_replaced_and_not_its_target(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("theirs")
+    (tmp_path / "link").symlink_to("target")
+    write_text(tmp_path / "link", "mine")
+    assert (tmp_path / "target").read_text() == "theirs"
+    assert (tmp_path / "link").read_text() == "mine"
 
 
 def test_a_folder_appears_when_it_is_complete(tmp_path: Path) -> None:

@@ -22,17 +22,15 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
 from ..config import Config, TokenizerConfig, saved_settings
 from ..config.settings import CHANGEABLE, CONFIGS, EXTENDABLE, NOT_SETTINGS, plain
 from ..files import place
 from ..shown import brief, failed_job
 from .exit_codes import wants_traceback
-from .explanations import explained
+from .explanations import REFUSED, explained
 from .fine_tuning import check_origins, with_architecture
 from .names import corpus_folder, key_of, run_folder, run_name
 from .overrides import check, choices
@@ -123,7 +121,7 @@ def run(task: Callable[[DictConfig], Any], config_name: str, *, goes_on: bool = 
                 hydra.main(str(CONFIGS), config_name, VERSION_BASE)(task)()
     except JobFailed as failed:
         raise failed.error from failed.error.__cause__
-    except (HydraException, OmegaConfBaseException) as error:
+    except REFUSED as error:
         raise ValueError(explained(error)) from error
     finally:
         os.environ["HYDRA_FULL_ERROR"] = "1" if traceback else "0"
@@ -169,7 +167,7 @@ def composed(cfg: DictConfig) -> Config:
     try:
         OmegaConf.to_object(cfg.data)  # first: other groups take defaults from it
         config = OmegaConf.to_object(cfg)
-    except OmegaConfBaseException as error:
+    except REFUSED as error:
         raise ValueError(explained(error)) from error
     assert isinstance(config, Config)
     return config
@@ -185,7 +183,7 @@ def compose_here(overrides: Sequence[str]) -> Config:
         check(list(overrides), [CONFIGS])
         with initialize_config_dir(str(CONFIGS), version_base=VERSION_BASE):
             return composed(compose("train", list(overrides)))
-    except (HydraException, OmegaConfBaseException) as error:
+    except REFUSED as error:
         raise ValueError(explained(error)) from error
 
 

@@ -13,6 +13,8 @@ from ..config.choices import expected_one_of
 from ..config.settings import kind_of, settings
 from .overrides import keys, no_name_added, unknown
 
+REFUSED = (HydraException, OmegaConfBaseException, OverflowError)
+"""What Hydra and OmegaConf raise for settings that they do not take."""
 TYPES = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
 """OmegaConf's name of a type -> what a person calls it."""
 
@@ -20,8 +22,11 @@ PLUGINS = {"optuna": "tune", "ray": "ray", "submitit_slurm": "slurm"}
 """A plugin of Hydra -> the extra that installs it."""
 
 
-def explained(error: HydraException | OmegaConfBaseException) -> str:
+def explained(error: HydraException | OmegaConfBaseException | OverflowError) -> str:
     """Return what Hydra found wrong as one line, with the cause and a close choice."""
+    if isinstance(error, OverflowError):  # of a whole number for a float, not caught by OmegaConf
+        key = re.search(r"full_key: (\S+)", str(error))
+        return f"{key[1] if key else 'a setting'}: expected a smaller number"
     if (own := _own(error)) is not None:
         return str(own)
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None

@@ -1,7 +1,6 @@
 """The folder of a run: what is where in it, and whether it may be written to."""
 
 import shlex
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -221,7 +220,8 @@ class Run:
         The configuration goes last: without it there is no run.
         """
         for folder in (self.checkpoints, self.translations):
-            shutil.rmtree(folder, ignore_errors=True)
+            for file in folder.glob("*"):  # the folder may be a link to another disk
+                file.unlink()
         patterns = (
             "overrides.yaml",
             "results.json",

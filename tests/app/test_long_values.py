@@ -9,6 +9,7 @@ from runs import Script
 pytest_plugins = ["run_fixtures"]
 
 WORD, WORDS = "w" * 10_000, "word " * 2_000
+NUMBER = "9" * 400
 
 
 def assert_cut(done: Done) -> None:
@@ -31,6 +32,19 @@ def assert_cut(done: Done) -> None:
 def test_train_cuts_a_long_value(train_command: TrainCommand, key: str, value: str) -> None:
     files = ["data=files"] if key.startswith("data.") else []
     assert_cut(train_command(*files, f"{key}={value}"))
+
+
+@pytest.mark.parametrize("key", ["optimizer.lr", "model.dropout", "seed", "data.batch_sentences"])
+def test_train_refuses_a_number_that_no_float_holds(train_command: TrainCommand, key: str) -> None:
+    done = train_command(f"{key}={NUMBER}")
+    assert done.code == 2
+    assert done.err.startswith(f"train.py: {key}")
+    assert "expected" in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_translate_refuses_a_number_that_no_float_holds(script: Script) -> None:
+    assert "expected at least 1 and at most" in script("translate")("run", "--beam", NUMBER).err
 
 
 @pytest.mark.parametrize("word", [WORD, f"{WORD}=1", WORDS, f"+{WORD}=1", f"~{WORD}"])

@@ -199,6 +199,24 @@ def test_overwriting_removes_the_shortlist_of_other_text(copied: Run) -> None:
     assert (copied.folder / "notes.txt").exists()
 
 
+def test_overwriting_starts_again_where_checkpoints_are_on_another_disk(
+    copied: Run, tmp_path: Path, at_update: AtUpdate
+) -> None:
+    copied.checkpoints.rename(tmp_path / "disk")
+    copied.checkpoints.symlink_to(tmp_path / "disk")
+    at_update(1, stop_here())
+    with pytest.raises(Stopped):
+        train(replace(copied.config(), seed=2, overwrite=True), copied)
+    assert max((e["update"] for e in entries(copied)), default=0) == 0
+    assert copied.checkpoints.is_symlink()
+
+
+def test_what_cannot_be_removed_is_no_silence(copied: Run) -> None:
+    (copied.checkpoints / "mine").mkdir()
+    with pytest.raises(OSError, match="mine"):
+        copied.clear()
+
+
 def test_overwriting_deletes_nothing_if_the_text_is_unreadable(copied: Run) -> None:
     before, config = snapshot(copied.folder), copied.config()
     config.data.train.source, config.overwrite = "missing.txt", True
