@@ -125,7 +125,7 @@ class DataConfig:
     """Default of `tokenizer.joint` for this corpus."""
     epochs: int = number(10, at_least=1, at_most=MOST)
     """Default of `trainer.max_epochs` for this corpus."""
-    lr: float = number(1e-3, above=0, at_most=1000)
+    lr: float = number(1e-3, at_least=0, at_most=1000)
     """Default of `optimizer.lr` for this corpus, with Adam."""
     root: str = path("data/prepared")
     """Folder of prepared corpora."""

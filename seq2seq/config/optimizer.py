@@ -28,8 +28,8 @@ class OptimizerConfig:
     """Update rule and learning rate."""
 
     kind: OptimizerKind = OptimizerKind.adam
-    lr: float = number(1e-3, above=0, at_most=1000)
-    """Peak learning rate."""
+    lr: float = number(1e-3, at_least=0, at_most=1000)
+    """Peak learning rate; 0 leaves all weights as they are."""
     betas: tuple[float, float] = number((0.9, 0.999), at_least=0, below=1)
     """Decay rates of Adam's averages of gradients and of their squares."""
     eps: float = number(1e-8, at_least=1e-30, at_most=1)

@@ -42,7 +42,7 @@ def numeric(kind: Any = Config, prefix: str = "") -> Iterator[str]:
 
 KEYS = list(numeric())
 ZERO = {
-    *("data.grammar_seed", "data.grammar_splits.train.count", "decode.length_penalty"),
+    *("data.lr", "data.grammar_seed", "data.grammar_splits.train.count", "decode.length_penalty"),
     *("decode.min_length", "decode.no_repeat_ngram"),
     *(
         "data.upstream_split.source_column",
@@ -53,7 +53,7 @@ ZERO = {
         "norm.gain",
         "norm.momentum",
     ),
-    *("optimizer.clip_norm", "optimizer.min_lr_ratio"),
+    *("optimizer.clip_norm", "optimizer.lr", "optimizer.min_lr_ratio"),
     *("optimizer.momentum", "optimizer.warmup_updates", "optimizer.weight_decay", "seed"),
     "trainer.max_skipped",
     *(
@@ -146,7 +146,7 @@ def test_a_value_that_some_numbers_have(value: str, bases: dict[str, DictConfig]
         ("data.train_pairs", str(10**13), f"={10**13}: expected at most 1000000000000"),
         ("data.vocab_size", "-1", "=-1: expected at least 5"),
         ("data.epochs", "0", "=0: expected at least 1"),
-        ("data.lr", "0", "=0.0: expected more than 0 and at most 1000"),
+        ("data.lr", "-1", "=-1.0: expected at least 0"),
         ("probe.buckets", "[10,0]", "=[10,0]: expected at least 1"),
         ("norm.min_rows", "1", "=1: expected at least 2"),
         ("decode.max_length", "0", "=0: expected 'Ax+B'"),

@@ -193,3 +193,13 @@ def test_guessing_knows_the_vocabulary_of_the_run() -> None:
     run = record(experiment="robustness", results={"target_pieces": 655, "valid_loss": 6.5})
     assert guessing(run) == pytest.approx(math.log(655))
     assert loss_of(run) == math.inf
+
+
+def test_a_rate_of_0_is_in_no_range() -> None:
+    still = [
+        record(norm, seed, "robustness", lr=0.0, model=ModelConfig(), results={"valid_loss": 6.0})
+        for norm in ("none", "layer", "rms")
+        for seed in (1, 2, 3)
+    ]
+    runs = list(robustness(1))
+    assert verdicts(group([*runs, *still])) == verdicts(group(runs))

@@ -64,9 +64,10 @@ def along(group: Group, axis: str) -> dict[Any, Case]:
 def by_rate(group: Group, norm: str, case: Case) -> dict[int, Losses]:
     """Return by seed the loss at each learning rate that all norms have run with this seed.
 
-    A rate that one norm lacks would make its range narrower, and its best loss worse, by chance.
+    A rate that one norm lacks would make its range narrower, and its best loss worse, by chance. A
+    rate of 0, which trains nothing, is at no distance from others.
     """
-    runs = group.where(case.wanted)
+    runs = [run for run in group.where(case.wanted) if run.settings[RATE] > 0]
     rates: dict[int, dict[str, set[float]]] = {}
     for run in runs:
         rates.setdefault(run.seed, {}).setdefault(run.norm, set()).add(run.settings[RATE])
