@@ -76,7 +76,7 @@ ROOMS = {
     "errors": set(),
     "programs": set(),
     "files": set(),
-    "children": set(),
+    "parent": set(),
     "stored": {"errors", "files", "shown"},
     "unchanged": {"errors", "files", "stored"},
     "rnn": set(),
@@ -86,7 +86,7 @@ ROOMS = {
     "figures": {"files", "fonts"},
     "device": {"config"},
     "other_work": set(),
-    "data": {"children", "config", "errors", "files", "shown", "stored", "unchanged"},
+    "data": {"parent", "config", "errors", "files", "shown", "stored", "unchanged"},
     "model": {"rnn", "config"},
     "runs": {"rnn", "config", "errors", "files", "programs", "shown", "stored"},
     "translation": {
@@ -103,7 +103,7 @@ ROOMS = {
         *("rnn", "config", "runs", "errors", "files", "figures", "fonts", "shown", "translation"),
     },
     "app": {
-        *("children", "config", "data", "runs", "device", "errors", "files", "programs", "shown"),
+        *("parent", "config", "data", "runs", "device", "errors", "files", "programs", "shown"),
         *("translation", "training", "report", "data_report", "figures"),
         *("export", "model"),
     },
@@ -111,7 +111,7 @@ ROOMS = {
     "train": {"app"},
     "benchmark": {
         *("rnn", "config", "data", "runs", "model", "device", "figures", "fonts", "files"),
-        *("translation", "training", "app", "shown", "children"),
+        *("translation", "training", "app", "shown", "parent"),
     },
 }
 """What each room, or module outside of them, may import."""

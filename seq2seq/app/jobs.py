@@ -14,7 +14,7 @@ from queue import Queue
 from threading import RLock, Semaphore, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..children import end_with_parent
+from ..parent import end_with_parent
 
 if TYPE_CHECKING:
     from ..translation.lines import Session

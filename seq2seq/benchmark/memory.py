@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..children import end_with_parent
 from ..data.dataset import Prepared
+from ..parent import end_with_parent
 from ..rnn import LSTM
 from ..runs.folder import Run
 from .contestants import Contestant

@@ -27,10 +27,10 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..children import end_with_parent
 from ..config import DataConfig, TokenizerConfig, TokenizerKind
 from ..errors import DataError
 from ..files import new_folder
+from ..parent import end_with_parent
 from ..shown import escaped
 from ..stored import write_checksums
 from .checksums import checksum
