@@ -2,7 +2,9 @@
 
 import shlex
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -23,8 +25,14 @@ def training_commands(runs: Sequence[RunRecord]) -> list[str]:
     command of their experiment, and a comment.
     """
     stored = [(run, run.run.overrides()) for run in runs]
-    sweeps = merged([job(overrides) for _, overrides in stored if overrides is not None])
-    found = [as_command(sweep) for sweep in sweeps]
+    jobs = [job(overrides) for _, overrides in stored if overrides is not None]
+    found = []
+    for alike in by_experiment(jobs):
+        whole = with_all_cases(alike)
+        if whole is not None:
+            found.append(as_command(whole, "-m", keeps_cases=True))
+        else:
+            found += [as_command(sweep) for sweep in merged(alike)]
     others = [run for run, overrides in stored if overrides is None]
     found += dict.fromkeys(
         as_command(job(known_overrides(run)), "-m") for run in others if run.config.experiment
@@ -48,6 +56,45 @@ def job(overrides: Sequence[str]) -> Sweep:
     return {head + sign: (value,) for head, sign, value in parts}
 
 
+def by_experiment(jobs: list[Sweep]) -> list[list[Sweep]]:
+    """Return the jobs of each experiment with cases and each size together, and the others."""
+    found: dict[object, list[Sweep]] = {}
+    for one in jobs:
+        key = tuple(one.get(head) for head in FIRST) if sweepers(one, "cases") else None
+        found.setdefault(key, []).append(one)
+    return list(found.values())
+
+
+def with_all_cases(jobs: list[Sweep]) -> Sweep | None:
+    """Return the settings, besides those of its cases, of an experiment's sweep over all cases.
+
+    None if the jobs are not exactly the jobs of such a sweep.
+    """
+    if not (cases := [case for sweeper in sweepers(jobs[0], "cases")[-1:] for case in sweeper]):
+        return None
+    of_cases = [
+        {head + "=": tuple(values.split(",")) for head, _, values in parts}
+        for parts in ([word.partition("=") for word in case.split()] for case in cases)
+    ]
+    inside = {head for case in of_cases for head in case}
+    outside: Sweep = {}
+    for one in jobs:
+        for head, values in one.items():
+            if head not in inside:
+                outside[head] = tuple(dict.fromkeys(outside.get(head, ()) + values))
+    expected = {one for case in of_cases for one in combinations(outside | case)}
+    return outside if {one for sweep in jobs for one in combinations(sweep)} == expected else None
+
+
+def combinations(sweep: Sweep) -> set[frozenset[tuple[str, str]]]:
+    """Return a sweep's jobs, each as its overrides; true and True are one value."""
+    values = (
+        [(head, v.lower() if v.lower() in ("true", "false") else v) for v in sweep[head]]
+        for head in sweep
+    )
+    return set(map(frozenset, product(*values)))
+
+
 def merged(sweeps: list[Sweep]) -> list[Sweep]:
     """Merge sweeps that differ in the values of one override, for each override in turn.
 
@@ -65,13 +112,19 @@ def merged(sweeps: list[Sweep]) -> list[Sweep]:
     return sweeps
 
 
-def as_command(sweep: Sweep, option: str = "") -> str:
-    """Return a sweep as a shell command."""
+def as_command(sweep: Sweep, option: str = "", keeps_cases: bool = False) -> str:
+    """Return a sweep as a shell command.
+
+    keeps_cases: Whether the sweep is over the cases of its experiment, too.
+    """
     several = any(len(values) > 1 for values in sweep.values())
     heads = sorted(sweep, key=lambda head: head not in FIRST)
     words = [head + ",".join(in_order(sweep[head])) for head in heads]
-    if several and not swept_by_experiment(sweep) <= {head.rstrip("=") for head in sweep}:
-        words.append("hydra.sweeper.params=null")  # else -m would sweep these too
+    if several or keeps_cases:  # else -m would sweep these too
+        if not swept_by_experiment(sweep) <= {head.rstrip("=") for head in sweep}:
+            words.append("hydra.sweeper.params=null")
+        if not keeps_cases and sweepers(sweep, "cases"):
+            words.append("hydra.sweeper.cases=null")
     options = [option or "-m"] if option or several else []
     return shlex.join([*program("train"), *options, *words])
 
@@ -85,20 +138,27 @@ def in_order(values: Sequence[str]) -> Sequence[str]:
 
 
 def swept_by_experiment(sweep: Sweep) -> set[str]:
-    """Return the settings that a sweep's experiment sweeps by itself.
+    """Return the settings that a sweep's experiment sweeps by itself, besides its cases."""
+    return {key for params in sweepers(sweep, "params") for key in params}
 
-    There are none for several experiments: Hydra then uses the values of none of them.
+
+def sweepers(sweep: Sweep, key: str) -> list[Any]:
+    """Return what the files of a sweep's experiment and sizes hold in hydra.sweeper, of one key.
+
+    That of the sweep's one size is the last, as it replaces the cases of the experiment. There is
+    nothing for several experiments: Hydra then uses the values of none of them.
     """
     experiments = sweep.get("experiment=", ())
-    if len(experiments) != 1:
-        return set()
-    files = [
-        CONFIGS / "experiment" / f"{experiments[0]}.yaml",
-        *(CONFIGS / "experiment" / "size").glob(f"{experiments[0]}_*.yaml"),
-    ]
-    return {key for file in files if file.is_file() for key in _sweeper_params(file)}
+    own = CONFIGS / "experiment" / f"{experiments[0] if experiments else None}.yaml"
+    if len(experiments) != 1 or not own.is_file():
+        return []
+    parts = (part for part in _content(own).get("defaults", ()) if isinstance(part, dict))
+    default = tuple(part["override /size"] for part in parts if "override /size" in part)
+    chosen = [f"{own.stem}_{size}" for size in sweep.get("size=", default)]
+    sizes = sorted((own.parent / "size").glob(f"{own.stem}_*.yaml"), key=lambda f: f.stem in chosen)
+    found = [_content(file).get("hydra", {}).get("sweeper", {}).get(key) for file in (own, *sizes)]
+    return [values for values in found if values]
 
 
-def _sweeper_params(file: Path) -> dict[str, str]:
-    found = yaml.safe_load(file.read_text(encoding="utf-8")).get("hydra", {})
-    return dict(found.get("sweeper", {}).get("params", {}))
+def _content(file: Path) -> dict[str, Any]:
+    return dict(yaml.safe_load(file.read_text(encoding="utf-8")))

@@ -4,23 +4,26 @@ import shlex
 from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
+from unittest.mock import patch
 
 import pytest
 from conftest import TrainCommand
 from hydra import initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from synthetic import record
 from typed import present
 
+from hydra_plugins.seq2seq import SweepWithSummary
 from seq2seq.app import composition
 from seq2seq.config import CellKind
 from seq2seq.config.settings import CONFIGS
 from seq2seq.runs.commands import training_commands
 from seq2seq.runs.folder import Run, RunError
 from seq2seq.runs.records import RunRecord, read_runs
+
+PARSER = OverridesParser.create()
 
 
 class Started(Protocol):
@@ -103,7 +106,12 @@ def test_the_commands_give_exactly_the_jobs_of_the_runs(started: Started) -> Non
 
 
 def swept(command: str) -> int:
-    """Return how many jobs Hydra makes of a command of train.py."""
+    """Return how many jobs a command of train.py starts."""
+    return len(sweep_of(command))
+
+
+def sweep_of(command: str) -> list[list[str]]:
+    """Return the overrides of each job that a command of train.py starts."""
     words = shlex.split(command)[2:]
     assert words.pop(0) == "-m"
     composition.register()
@@ -111,8 +119,13 @@ def swept(command: str) -> int:
         hydra = present(GlobalHydra.instance().hydra)
         cfg = hydra.compose_config("train", words, RunMode.MULTIRUN, with_log_configuration=False)
     params = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.params or {}).items()]
-    parsed = OverridesParser.create().parse_overrides(params + list(cfg.hydra.overrides.task))
-    return sum(map(len, BasicSweeper.split_arguments(parsed, None)))
+    sweeper = object.__new__(SweepWithSummary)  # without Hydra's part of the state
+    sweeper.cases = cfg.hydra.sweeper.cases or [""]
+    given = list(cfg.hydra.overrides.task)
+    with patch.object(SweepWithSummary, "parsed", lambda _, o: PARSER.parse_overrides(list(o))):
+        sweeper.given = {o.get_key_element() for o in sweeper.parsed(given)}
+        (batch,) = sweeper.split_arguments(sweeper.parsed(params + given), None)
+    return batch
 
 
 def test_two_runs_of_an_experiment_do_not_start_its_whole_sweep(started: Started) -> None:
@@ -136,6 +149,53 @@ def test_the_command_of_an_experiments_sweep_makes_all_its_jobs(started: Started
         (command,) = training_commands([started(*chosen) for chosen in product(*overrides)])
         assert ("params" in command) == (sweep.endswith("size=quick seed=1,2,3"))
         assert swept(command) == count
+
+
+BATCH_NORM = ["experiment=batch_norm", "size=quick"]
+ROBUSTNESS = ["experiment=robustness", "size=quick"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [*BATCH_NORM, "norm=none,batch", "seed=1,2,3"],
+        [*BATCH_NORM, "norm=batch", "norm.cell=output", "seed=1,2,3"],
+        [*ROBUSTNESS, "norm=none,batch,layer,rms", "optimizer.lr=0.02", "seed=1,2,3"],
+        ["experiment=robustness", "norm=none,batch", "optimizer.lr=0.02", "seed=1,2,3"],
+    ],
+)
+def test_some_runs_of_an_experiment_do_not_start_its_other_cases(
+    started: Started, settings: list[str]
+) -> None:
+    values = [
+        [f"{head}={value}" for value in of_key.split(",")]
+        for head, _, of_key in (setting.partition("=") for setting in settings)
+    ]
+    runs = [started(*chosen) for chosen in product(*values)]
+    (command,) = training_commands(runs)
+    assert command.endswith(" hydra.sweeper.cases=null")
+    assert swept(command) == len(runs)
+
+
+@pytest.mark.parametrize(
+    ("sweep", "count"),
+    [
+        ("experiment=batch_norm size=quick seed=1,2", 24),
+        ("experiment=batch_norm seed=1 trainer.device=cpu", 12),
+        ("experiment=robustness size=quick norm=none,rms optimizer.lr=0.02 seed=1", 10),
+    ],
+)
+def test_all_cases_of_an_experiment_are_one_short_command(
+    started: Started, sweep: str, count: int
+) -> None:
+    made = sweep_of(f"python train.py -m {sweep}")
+    assert len(made) == count
+    (command,) = training_commands([started(*overrides) for overrides in made])
+    assert command == f"python train.py -m {sweep}"
+    commands = training_commands([started(*overrides) for overrides in made[1:]])
+    assert all(" -m " not in c or c.endswith("hydra.sweeper.cases=null") for c in commands)
+    many = [swept(command) if " -m " in command else 1 for command in commands]
+    assert sum(many) == count - 1
 
 
 def test_an_empty_value_is_not_part_of_a_sweep(started: Started) -> None:
