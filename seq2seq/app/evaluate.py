@@ -87,6 +87,11 @@ def check(command: argparse.ArgumentParser, asked: argparse.Namespace) -> None:
         )
     if not asked.runs and not asked.ensemble:
         command.error("no run; expected the folder of a run, or --ensemble RUN RUN ...")
+    if len(asked.ensemble) == 1:
+        command.error(
+            f"--ensemble {asked.ensemble[0]}: expected two runs or more; a single one is named"
+            " without --ensemble, before it"
+        )
     folders = [Path(run).resolve() for run in asked.runs]
     for i, run in enumerate(asked.runs):
         if folders[i] in folders[:i]:
@@ -114,17 +119,31 @@ def add_scoring_options(command: argparse.ArgumentParser) -> None:
     )
 
 
+def systems_of(asked: argparse.Namespace) -> list[str]:
+    """Return the names of the systems that are runs; ValueError where two have one name."""
+    names = [*asked.runs, *([ensemble_name(asked.ensemble)] if asked.ensemble else [])]
+    if names[-1] in names[:-1]:
+        raise ValueError(f"--ensemble: a run is already named {names[-1]}; expected another name")
+    return names
+
+
+def ensemble_name(folders: list[str]) -> str:
+    """Return the name of several runs as one system; that of a single run is its folder."""
+    return " + ".join(folders)
+
+
 def named_files(asked: argparse.Namespace) -> dict[str, str]:
     """Return the files of --hypotheses by their names: NAME=FILE, or the file itself.
 
     Raises ValueError for a name that another system has.
     """
     found: dict[str, str] = {}
+    runs = systems_of(asked)
     for typed in asked.hypotheses:
         name, _, file = typed.partition("=")
         if Path(typed).exists() or not file:
             name, file = typed, typed
-        if name in found or name in asked.runs:
+        if name in found or name in runs:
             raise ValueError(
                 f"--hypotheses {typed}: a system is already named {name}; NAME=FILE gives another"
                 " name, expected one for each system"
@@ -213,7 +232,7 @@ class Evaluation:
         how = {"decode": asdict(decode)}
         if drawn is not None:
             how["sampling"] = asdict(drawn)
-        self._add(" + ".join(folders), found, how)
+        self._add(ensemble_name(folders), found, how)
 
     def add_files(self) -> None:
         """Score the translations of other systems."""

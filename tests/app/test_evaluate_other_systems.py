@@ -107,6 +107,29 @@ def test_translations_that_do_not_fit_are_named(
     assert done.err.startswith("evaluate.py: "), "nothing is translated first"
 
 
+def test_two_systems_with_one_name_are_refused(
+    two_runs: Runs, evaluate: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    none, layer = two_runs.none, two_runs.layer
+    named = f"a + b={write(tmp_path / 'other', two_runs.references)}"
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / name).symlink_to(none)
+    (tmp_path / "a + b").symlink_to(layer)
+    for arguments, said in (
+        ([none, layer, "--ensemble", none], "expected two runs or more"),
+        ([none, "--ensemble", none], f"--ensemble {none}: expected two runs or more"),
+        (["--ensemble", none], "expected two runs or more"),
+        (["--ensemble", "a", "b", "--hypotheses", named], "a system is already named a + b;"),
+        (["a + b", "--ensemble", "a", "b"], "--ensemble: a run is already named a + b;"),
+    ):
+        done = evaluate(*arguments)
+        assert (done.code, done.out) == (2, "")
+        assert said in done.err
+        assert done.err.count("\n") == 1
+        assert done.err.startswith("evaluate.py: "), "nothing is translated first"
+
+
 def printed_by(command: str) -> str:
     """Run one line of sacreBLEU, as it is printed, with 8 decimals; return what it prints."""
     program, *arguments = shlex.split(command)
