@@ -1,11 +1,13 @@
 """Command lines with options: an error is one line that names the option as it was typed."""
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from itertools import takewhile
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args
 
 from ..config.checks import RANGE, Range
@@ -94,6 +96,30 @@ def some_of(names: Iterable[str]) -> Callable[[str], list[str]]:
     """Return the type of an option that is some of these names, with commas."""
     one = one_of(names)
     return lambda typed: list(dict.fromkeys(one(name) for name in typed.split(",")))
+
+
+def output_file(typed: str) -> Path:
+    """Return the path of a file to write; refuse one that cannot be written, before any work."""
+    path = Path(typed)
+    if path.is_dir():
+        raise wrong(typed, "a file; this is a folder")
+    _check_place(typed, path.parent)
+    return path
+
+
+def output_folder(typed: str) -> Path:
+    """Return the path of a folder to write in; refuse one that cannot be, before any work."""
+    _check_place(typed, Path(typed))
+    return Path(typed)
+
+
+def _check_place(typed: str, folder: Path) -> None:
+    """Raise the error of a type if a folder is none, or may not be written or made."""
+    there = next((path for path in (folder, *folder.parents) if path.exists()), Path())
+    if not there.is_dir():
+        raise wrong(typed, f"a place in a folder; {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise wrong(typed, f"a folder that may be written; {there} may not")
 
 
 def wrong(typed: str, expected: str) -> argparse.ArgumentTypeError:

@@ -13,10 +13,9 @@ import argparse
 import os
 import platform
 import shlex
-from pathlib import Path
 
 from ..errors import DataError
-from .arguments import parser, some_of
+from .arguments import output_folder, parser, some_of
 
 KINDS = ("avx512_bf16", "avx512", "avx2", "default")
 """Kinds of processors, the newest first; default: any of the family."""
@@ -29,7 +28,11 @@ def options() -> argparse.Namespace:
     """Parse the command line."""
     command = parser(__doc__)
     command.add_argument(
-        "--out", required=True, type=Path, metavar="DIR", help="the folder for the libraries"
+        "--out",
+        required=True,
+        type=output_folder,
+        metavar="DIR",
+        help="the folder for the libraries",
     )
     command.add_argument(
         "--processors",

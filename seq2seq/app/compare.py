@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..programs import program
 from ..shown import escaped
-from .arguments import parser
+from .arguments import output_folder, parser
 from .options import console
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def options() -> argparse.Namespace:
     command_line.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder")
     command_line.add_argument(
         "--out",
-        type=Path,
+        type=output_folder,
         default=Path("."),
         metavar="DIR",
         help="the folder for the report (default: the current one)",

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from ..files import write_text
 from ..shown import escaped
-from .arguments import Parser
+from .arguments import Parser, output_file
 from .composition import job, run, settings
 from .options import console
 
@@ -33,8 +33,8 @@ def options() -> argparse.Namespace:
     """Take --json and --figure off the command line; the rest are settings."""
     command = Parser(add_help=False, allow_abbrev=False)
     command.knows_others = False  # what else is there is Hydra's
-    command.add_argument("--json", type=Path)
-    command.add_argument("--figure", type=Path)
+    command.add_argument("--json", type=output_file)
+    command.add_argument("--figure", type=output_file)
     asked = argparse.Namespace()
     _, sys.argv[1:] = command.parse_known_args(namespace=asked)
     return asked

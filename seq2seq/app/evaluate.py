@@ -19,7 +19,7 @@ from ..config.languages import BLEU_TOKENIZERS
 from ..errors import DataError
 from ..files import write_text
 from ..shown import counted
-from .arguments import one_of, parser
+from .arguments import one_of, output_file, output_folder, parser
 from .jobs import check_jobs, translated
 from .options import add_search_options, open_ensemble, penalty_remark, search_of
 
@@ -61,10 +61,12 @@ def options() -> argparse.Namespace:
     add_scoring_options(command)
     add_search_options(command)
     output = command.add_argument_group("output")
-    output.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
+    output.add_argument(
+        "--json", type=output_file, metavar="FILE", help="also write the results there"
+    )
     output.add_argument(
         "--save",
-        type=Path,
+        type=output_folder,
         metavar="DIR",
         help="write the translations and references there, as they are compared",
     )
@@ -368,8 +370,10 @@ def main() -> None:
     evaluation.add_files()
     results = evaluation.results()
     results["sacrebleu"] = sacrebleu_command(results, evaluation.language, asked.save)
-    if asked.save is not None:
-        save(asked.save, evaluation.systems, evaluation.references)
-    if asked.json is not None:
-        write_text(asked.json, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
-    show(results, is_saved=asked.save is not None)
+    try:
+        if asked.json is not None:
+            write_text(asked.json, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+        if asked.save is not None:
+            save(asked.save, evaluation.systems, evaluation.references)
+    finally:  # printed though they cannot be written, and written though nobody reads them
+        show(results, is_saved=asked.save is not None)

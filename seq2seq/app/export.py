@@ -21,7 +21,7 @@ from ..config.checks import Range
 from ..errors import DataError
 from ..files import exists, new_folder
 from ..shown import are, counted, escaped
-from .arguments import parser, whole
+from .arguments import output_folder, parser, whole
 from .options import add_search_group, add_threads, with_options
 
 if TYPE_CHECKING:
@@ -40,7 +40,11 @@ def options() -> argparse.Namespace:
     command = parser(__doc__)
     command.add_argument("run", metavar="RUN", help="the folder of a run")
     command.add_argument(
-        "--out", required=True, type=Path, metavar="DIR", help="the folder to write, a new one"
+        "--out",
+        required=True,
+        type=output_folder,
+        metavar="DIR",
+        help="the folder to write, a new one",
     )
     command.add_argument(
         "--int8",

@@ -12,13 +12,12 @@ import json
 import math
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import DecodeConfig
 from ..files import write_text
 from ..shown import counted
-from .arguments import parser, setting
+from .arguments import output_file, parser, setting
 from .options import add_hardware_options, open_run
 
 if TYPE_CHECKING:
@@ -41,7 +40,10 @@ def options() -> argparse.Namespace:
         help="sentences scored together (default: 64)",
     )
     command.add_argument(
-        "--json", type=Path, metavar="FILE", help="also write the results there, with the totals"
+        "--json",
+        type=output_file,
+        metavar="FILE",
+        help="also write the results there, with the totals",
     )
     add_hardware_options(command)
     return command.parse_args()
@@ -73,14 +75,14 @@ def main() -> None:
     for line in found:
         print(f"{line.log_probability:.4f}\t{line.tokens}")
     totals = summary(found)
-    if asked.json is not None:
-        lines = [asdict(line) for line in found]
-        named = {"run": asked.run, "source": asked.source, "target": asked.target}
-        content = json.dumps(named | totals | {"lines": lines}, indent=2, ensure_ascii=False)
-        write_text(asked.json, content + "\n")
     unknown = f", {totals['unknown']:,} of them <unk>" if totals["unknown"] else ""
     print(
         f"perplexity {totals['perplexity']:.4f} over {counted(totals['tokens'], 'token')}{unknown}"
         f" in {counted(totals['sentences'], 'line')}; each line's end counts as a token",
         file=sys.stderr,
     )
+    if asked.json is not None:
+        lines = [asdict(line) for line in found]
+        named = {"run": asked.run, "source": asked.source, "target": asked.target}
+        content = json.dumps(named | totals | {"lines": lines}, indent=2, ensure_ascii=False)
+        write_text(asked.json, content + "\n")

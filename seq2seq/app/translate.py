@@ -11,12 +11,11 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config.checks import Range
 from ..shown import escaped, json_line
-from .arguments import parser, whole
+from .arguments import output_file, parser, whole
 from .jobs import Chunk, by_jobs, check_jobs, chunks_of
 from .options import add_search_options, open_ensemble, penalty_remark, search_of
 
@@ -62,7 +61,7 @@ def options() -> argparse.Namespace:
     )
     output.add_argument(
         "--attention",
-        type=Path,
+        type=output_file,
         metavar="PNG",
         help="draw the attention map of the first line that has words",
     )

@@ -13,9 +13,8 @@ are in none of the times. Without a command all of them run. Where the project i
 import argparse
 import sys
 from functools import partial
-from pathlib import Path
 
-from ..app.arguments import one_of, parser, some_of, whole
+from ..app.arguments import one_of, output_file, parser, some_of, whole
 from ..app.commands import command
 from ..app.options import add_threads
 from ..config import Device, Precision
@@ -119,11 +118,16 @@ def add_options(command: argparse.ArgumentParser, name: str) -> None:
             help="small takes seconds, for a first look",
         )
     add_threads(command)
-    add("--json", type=Path, metavar="FILE", help="write the numbers and what they depend on there")
+    add(
+        "--json",
+        type=output_file,
+        metavar="FILE",
+        help="write the numbers and what they depend on there",
+    )
     if name != "memory":
         add_number(command, name, "--rounds", "rounds")
     if name in ("layers", "train", "decode", "all"):
-        add("--figure", type=Path, metavar="PNG", help="draw the ratios there")
+        add("--figure", type=output_file, metavar="PNG", help="draw the ratios there")
     if name == "layers":
         add_gpu(command)
     if name in ("layers", "all"):

@@ -1,12 +1,17 @@
 """Options that are wrong are named as they were typed, in one line."""
 
 import argparse
+import os
+from pathlib import Path
 
 import pytest
+from runs import Script
 
-from seq2seq.app.arguments import one_of, parser, setting
+from seq2seq.app.arguments import one_of, output_file, output_folder, parser, setting
 from seq2seq.app.options import add_search_options
 from seq2seq.config import DecodeConfig
+
+pytest_plugins = ["run_fixtures"]
 
 NUMBERS = ("--beam", "--batch-size", "--min-length", "--no-repeat-ngram", "--top-k", "--seed")
 DECIMALS = ("--length-penalty", "--temperature")
@@ -76,3 +81,52 @@ def test_other_errors_are_one_line_too(
 ) -> None:
     refused(*words)
     assert capsys.readouterr().err == f"translate.py: {said} (--help lists the options)\n"
+
+
+def test_what_cannot_be_written_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "locked").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path).name != "locked")
+    monkeypatch.chdir(tmp_path)
+    for typed in ("a.json", "new/folder/a.json", "file", str(tmp_path / "a")):
+        assert output_file(typed) == Path(typed)
+    for typed in (".", "new/folder", "new", str(tmp_path)):
+        assert output_folder(typed) == Path(typed)
+    for kind, typed, said in (
+        (output_file, ".", "'.': expected a file; this is a folder"),
+        (output_file, "file/a.json", "'file/a.json': expected a place in a folder; file is a file"),
+        (output_file, "locked/a", "'locked/a': expected a folder that may be written; locked may"),
+        (output_folder, "file", "'file': expected a place in a folder; file is a file"),
+        (output_folder, "locked", "'locked': expected a folder that may be written; locked may"),
+    ):
+        with pytest.raises(argparse.ArgumentTypeError) as refused:
+            kind(typed)
+        assert str(refused.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "others"),
+    [
+        ("evaluate", "--json", ["RUN"]),
+        ("evaluate", "--save", ["RUN"]),
+        ("score", "--json", ["RUN", "--source", "a", "--target", "b"]),
+        ("translate", "--attention", ["RUN"]),
+        ("compare", "--out", ["RUN"]),
+        ("export", "--out", ["RUN"]),
+        ("build_kernels", "--out", []),
+        ("data_report", "--json", []),
+        ("data_report", "--figure", []),
+        ("benchmark", "--json", ["layers"]),
+        ("benchmark", "--figure", ["layers"]),
+    ],
+)
+def test_every_command_checks_first_whether_its_output_can_be_written(
+    script: Script, tmp_path: Path, name: str, option: str, others: list[str]
+) -> None:
+    place = tmp_path / "file" / "output"
+    place.parent.touch()
+    done = script(name)(*others, option, place)
+    assert (done.code, done.out) == (2, "")
+    assert f"{option} {place}: expected a place in a folder; {place.parent} is a file" in done.err

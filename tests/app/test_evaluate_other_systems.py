@@ -1,5 +1,6 @@
 """evaluate.py with several references, other systems' translations, and sacreBLEU's own command."""
 
+import errno
 import json
 import shlex
 import subprocess
@@ -197,3 +198,17 @@ def test_an_unknown_tokenizer_is_refused(two_runs: Runs, evaluate: Command) -> N
     done = evaluate(two_runs.none, "--tokenize", "moses")
     assert done.code == 2
     assert "--tokenize moses: expected one of 13a, intl" in done.err
+
+
+def test_scores_are_printed_though_they_cannot_be_written(
+    two_runs: Runs, evaluate: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("seq2seq.app.evaluate.write_text", fail)
+    done = evaluate(two_runs.none, "--beam", 1, "--json", tmp_path / "a.json")
+    assert done.code == 1
+    assert "a.json: No space left on device" in done.err
+    assert "BLEU" in done.out
+    assert str(two_runs.none) in done.out
