@@ -48,7 +48,7 @@ def main() -> None:
     report = write_report(arguments.runs, arguments.out, command(arguments.runs, arguments.out))
     console().print(runs_table(report))
     for words in tokenizers(report):
-        print(f"BLEU on {words}")
+        print(f"BLEU on {escaped(words)}")
     for section in report.sections:
         for verdict in section.verdicts:
             claim = f"{section.title}: {verdict.claim} {verdict.missing}".rstrip()

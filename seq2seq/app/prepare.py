@@ -122,7 +122,7 @@ def show_vocabularies(prepared: "Prepared", languages: tuple[str, str]) -> None:
         left_out = counted(manifest.left_out, "line")
         print(f"left out of the tokenizer's training: {left_out} ({WHY_LEFT_OUT})")
     for symbol in manifest.unseen:
-        print(f"tokenizer.user_defined_symbols: {symbol} is not in the training text")
+        print(f"tokenizer.user_defined_symbols: {escaped(symbol)} is not in the training text")
 
 
 def task(cfg: DictConfig) -> None:

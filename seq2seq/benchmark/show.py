@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from ..shown import escaped
 from .contestants import PRODUCTS
 from .timing import Speed, Timing
 
@@ -55,7 +56,9 @@ def show_speeds(tables: Mapping[str, Sequence[Speed]], unit: str) -> None:
         table = titled(title, f"{unit}/s", "ratio", "quartiles", *["pieces"] * translates)
         for s in speeds:
             pieces = [] if s.pieces is None else [f"{s.pieces:.1f}"]
-            table.add_row(s.name, f"{s.per_second:,.0f}", f"{s.ratio:.2f}", spread(s), *pieces)
+            table.add_row(
+                escaped(s.name), f"{s.per_second:,.0f}", f"{s.ratio:.2f}", spread(s), *pieces
+            )
         Console().print(table)
 
 

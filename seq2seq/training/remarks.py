@@ -8,7 +8,7 @@ from ..config.choices import expected_one_of
 from ..data.corpora import splits
 from ..rnn import NormKind, Statistics
 from ..runs.asked import without_effect_remarks
-from ..shown import are, counted
+from ..shown import are, counted, escaped
 from .state import TrainingState
 
 
@@ -17,7 +17,8 @@ def first_remarks(state: TrainingState) -> list[str]:
     remarks = (warm_up_remark, few_rows_remark, known_valid_remark, missing_sets_remark)
     found = [remark(state) for remark in remarks]
     asked = state.run.asked or ()
-    return [*without_effect_remarks(state.config, asked), *filter(None, found)]
+    found = [*without_effect_remarks(state.config, asked), *filter(None, found)]
+    return list(map(escaped, found))  # settings may be those of a run that one was given
 
 
 def warm_up_remark(state: TrainingState) -> str:

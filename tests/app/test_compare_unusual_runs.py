@@ -197,3 +197,18 @@ def test_a_path_that_is_not_unicode_is_accepted(
     assert (done.code, done.err) == (0, "")
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert r"odd\\udcff" in text
+
+
+def test_control_characters_of_a_signature_do_not_reach_the_terminal(
+    two_runs: Runs, compare: Compare, variant: Variant, tmp_path: Path
+) -> None:
+    run = variant("theirs")
+    results = present(Run(run).results())
+    results["test"]["bleu_signature"] = "BLEU|tok:\x1b]0;PWNED\x07`<b>"
+    Run(run).results_file.write_text(json.dumps(results))
+    done = compare(run)
+    assert done.code == 0, done.err
+    assert "BLEU on tokenizer \\x1b]0;PWNED\\x07`<b>\n" in done.out
+    report = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "`BLEU|tok:\\x1b]0;PWNED\\x07'<b>`" in report
+    assert "\x1b" not in done.out + report

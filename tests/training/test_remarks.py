@@ -128,3 +128,10 @@ def test_a_run_reports_what_was_asked_for_in_vain(
     assert (done.code, done.out.count(remark)) == (0, 1)
     done = train_command(*quick)
     assert (done.code, done.out.count("has no effect")) == (0, 0)
+
+
+def test_control_characters_of_a_setting_are_shown_by_their_codes(new_state: NewState) -> None:
+    state = new_state("norm=layer")
+    state.config.probe.test_sets = ["a\x1b]0;b"]
+    (remark,) = first_remarks(state)
+    assert "no split a\\x1b]0;b;" in remark
