@@ -58,8 +58,9 @@ def report(config: "Config", file: Path | None, figure: Path | None) -> None:
 
     tokenizers, problem = tokenizers_of(config)
     with progress() as show_progress:
-        survey = Survey(config.data, tokenizers, show_progress)
-    found = [problem] * bool(problem) + advice(survey.splits, config.data)
+        survey = Survey(config.data, tokenizers, show_progress, config.tokenizer.one_model)
+    own = config.tokenizer if config.init_from is None else None
+    found = [problem] * bool(problem) + advice(survey.splits, config.data, own)
     show(survey, found)
     if file is not None:
         values = {"corpus": config.data.name, "splits": as_json(survey.splits), "advice": found}

@@ -2,19 +2,25 @@
 
 from collections.abc import Iterator, Sequence
 
-from ..config import DataConfig
+from ..config import DataConfig, TokenizerConfig, TokenizerKind
+from ..config.tokenizer import SUBWORDS
 from ..shown import are, counted
-from .survey import SHORT, Split
+from .survey import SHORT, Side, Split
 
 FEW = 0.01
 """Shares below this are not worth a word."""
 
 
-def advice(splits: Sequence[Split], data: DataConfig) -> list[str]:
-    """Return one sentence or two for each thing that deserves attention, the worst first."""
+def advice(
+    splits: Sequence[Split], data: DataConfig, tokenizer: TokenizerConfig | None
+) -> list[str]:
+    """Return one sentence or two for each thing that deserves attention, the worst first.
+
+    tokenizer: Its settings; None: it is a trained run's, and its settings are given.
+    """
     found = [*_leaks(splits), *_languages(splits), *_damage(splits)]
     train = splits[0]
-    found += [*_pairs(train, data), *_unknown(splits)]
+    found += [*_pairs(train, data), *_unknown(splits, tokenizer)]
     return found or ["Nothing unusual was found."]
 
 
@@ -82,14 +88,27 @@ def _pairs(train: Split, data: DataConfig) -> Iterator[str]:
         yield f"train: the same text on both sides of {counted(train.copies, 'pair')}."
 
 
-def _unknown(splits: Sequence[Split]) -> Iterator[str]:
+def _unknown(splits: Sequence[Split], tokenizer: TokenizerConfig | None) -> Iterator[str]:
     for split in splits[1:]:
         for name, side in zip(("source", "target"), split.sides, strict=True):
-            if side.unknown_characters:
+            if side.unknown_characters and (becomes := _unknown_become(side, tokenizer)):
                 shown = " ".join(list(side.unknown_characters)[:12])
                 characters = counted(len(side.unknown_characters), "character")
                 yield (
                     f"{split.name}, {name}: {characters} that train does not have ({shown})."
-                    " Each becomes <unk>;"
-                    " tokenizer.byte_fallback=true spells them in bytes."
+                    f" {becomes}."
                 )
+
+
+def _unknown_become(side: Side, tokenizer: TokenizerConfig | None) -> str:
+    """Return what characters that train lacks become; nothing where none becomes <unk>."""
+    if side.pieces and not side.unknown_pieces:  # the tokenizer has been asked
+        return ""
+    if tokenizer is None or tokenizer.model is not None:
+        return "Those that the tokenizer does not have become <unk>"
+    if tokenizer.byte_fallback:
+        return ""
+    if tokenizer.kind is TokenizerKind.word:
+        return "Each word that has one becomes <unk>"
+    way_out = "; tokenizer.byte_fallback=true spells them in bytes"
+    return f"Each becomes <unk>{way_out if tokenizer.kind in SUBWORDS else ''}"

@@ -131,10 +131,19 @@ class Survey:
         data: DataConfig,
         tokenizers: Sequence[Tokenizer] | None,
         progress: Callable[[str], object],
+        joint: bool = False,
     ) -> None:
+        """Read all splits.
+
+        tokenizers: Of the source and of the target; None: pieces are not counted.
+        joint: Whether one tokenizer is trained on both sides, so that it has the characters of
+          both.
+        """
         self.data, self.tokenizers, self.progress = data, tokenizers, progress
         self.languages = (data.source_language, data.target_language)
-        self.known: tuple[set[str], set[str]] = (set(), set())
+        known = set[str]()
+        self.known = (known, known if joint else set[str]())
+        """The characters of train that the tokenizer of each side has seen."""
         names = [*splits(data)]
         names += [] if "valid" in names else ["valid"]
         self.splits = [self._split(name) for name in names]

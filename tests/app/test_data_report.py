@@ -13,7 +13,7 @@ from runs import Command
 from small_corpora import sentences
 
 from seq2seq.app import data_report
-from seq2seq.config import DataConfig, SplitConfig
+from seq2seq.config import DataConfig, SplitConfig, TokenizerConfig
 from seq2seq.data_report.advice import advice
 from seq2seq.data_report.survey import Survey
 
@@ -81,15 +81,15 @@ def test_advice_is_about_what_was_found(tmp_path: Path) -> None:
     overlap = clean.splits[1].in_train
     assert overlap is not None
     if not overlap.source:
-        assert advice(clean.splits, clean.data) == ["Nothing unusual was found."]
+        assert advice(clean.splits, clean.data, TokenizerConfig()) == ["Nothing unusual was found."]
     other = [(src, "Маленькая собака бежит") for src, _ in TRAIN]
     found = survey(tmp_path, train=[*other, *other], valid=[TRAIN[0], ("", "x")])
-    said = "\n".join(advice(found.splits, found.data))
+    said = "\n".join(advice(found.splits, found.data, TokenizerConfig()))
     assert "valid: of 2 pairs, the source of 1, the target of 0 and 0 as a whole" in said
     assert f"of the first {2 * len(other):,} lines with letters, {2 * len(other):,} are not" in said
     assert f"{len(other):,} repeated pairs, dropped in training" in said
     assert "valid, source: nothing is in 1 line, which will be scored too" in said
-    assert "\n" not in max(advice(found.splits, found.data))
+    assert "\n" not in max(advice(found.splits, found.data, TokenizerConfig()))
 
 
 # -- the command ---
@@ -125,6 +125,54 @@ def test_the_command_prints_writes_and_draws(tmp_path: Path, report: Report) -> 
     assert values["advice"]
     assert (tmp_path / "lengths.png").read_bytes().startswith(b"\x89PNG")
     assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "advised"),
+    [
+        ([], "3 characters that train does not have (ß Q X). Each becomes <unk>; tokenizer.byte_"),
+        (["tokenizer.byte_fallback=true", "tokenizer.vocab_size=350"], None),
+        (
+            ["tokenizer=char"],
+            "3 characters that train does not have (ß Q X). Each becomes <unk>.\n",
+        ),
+        (
+            ["tokenizer=word", "tokenizer.vocab_size=50"],
+            "3 characters that train does not have (ß Q X). Each word that has one becomes <unk>.",
+        ),
+        (
+            ["tokenizer.joint=false"],
+            "4 characters that train does not have (ß Q X a). Each becomes <unk>; tokenizer.byte_",
+        ),
+    ],
+)
+def test_advice_about_unknown_characters_can_be_followed(
+    tmp_path: Path, report: Report, options: list[str], advised: str | None
+) -> None:
+    write(tmp_path / "train", "".join(f"{src}\t{tgt}\n" for src, tgt in TRAIN))
+    write(tmp_path / "test", "".join(f"{src}\t{tgt}\n" for src, tgt in [*VALID, ("q", "ß QX a")]))
+    settings = [f"data.{name}.source={tmp_path / name}" for name in ("train", "test")]
+    done = report(*settings, "trainer.progress=false", *options)
+    assert done.code == 0, done.err
+    about = [line for line in done.out.splitlines() if line.startswith("  - test, target: ")]
+    if advised is None:
+        assert not any("does not have" in line for line in about)
+    else:
+        assert f"  - test, target: {advised}" in done.out
+    if "byte_fallback=true spells" in done.out:
+        followed = report(*settings, "tokenizer.byte_fallback=true", "tokenizer.vocab_size=350")
+        assert (followed.code, "<unk>" in followed.out) == (0, False)
+
+
+def test_a_character_of_the_other_side_is_known_to_a_joint_tokenizer(
+    tmp_path: Path, report: Report
+) -> None:
+    write(tmp_path / "train", "".join(f"{src}\t{tgt}\n" for src, tgt in TRAIN))
+    write(tmp_path / "test", "".join(f"{src}\t{tgt} a\n" for src, tgt in VALID))
+    settings = [f"data.{name}.source={tmp_path / name}" for name in ("train", "test")]
+    done = report(*settings, "trainer.progress=false")
+    assert done.code == 0, done.err
+    assert "does not have (" not in done.out
 
 
 def test_a_corpus_that_cannot_be_prepared_is_reported_too(tmp_path: Path, report: Report) -> None:
