@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from hydra import compose, initialize_config_dir
 from hydra._internal.hydra import Hydra
-from hydra._internal.utils import get_args_parser
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.types import RunMode
@@ -33,7 +35,7 @@ from .exit_codes import wants_traceback
 from .explanations import REFUSED, explained
 from .fine_tuning import check_origins, with_architecture
 from .names import corpus_folder, key_of, run_folder, run_name
-from .overrides import check, choices
+from .overrides import check, choices, is_swept
 from .sources import register_source
 from .typed import as_typed, without_references
 from .unread import dropping_unread
@@ -111,7 +113,10 @@ def run(task: Callable[[DictConfig], Any], config_name: str, *, goes_on: bool = 
         check(options.overrides, [CONFIGS, *own])
         check_origins(options.overrides)
         if options.help:
-            show_help(config_name, options.overrides)
+            overrides = options.overrides
+            if sweep:  # which shows no run's values of what it sweeps
+                overrides = [o for o in overrides if not is_swept(o)]
+            show_help(config_name, overrides, own)
         else:
             with ExitStack() as during:
                 if goes_on:
@@ -140,18 +145,28 @@ def mode_of_options() -> Iterator[None]:
         Hydra.get_mode = before  # type: ignore[method-assign]
 
 
-def show_help(config_name: str, overrides: Sequence[str]) -> None:
+def show_help(config_name: str, overrides: Sequence[str], own: Sequence[Path] = ()) -> None:
     """Print what the command does, the choices of each group, and every setting with its value.
 
+    own: Folders of --config-dir.
     Hydra's own help takes a second longer: it also lists the groups that we don't show.
     """
+    path = create_config_search_path(str(CONFIGS))
+    for folder in own:  # as Hydra adds it
+        path.prepend("command-line", f"file://{folder.resolve()}", SearchPathQuery("schema"))
     with initialize_config_dir(str(CONFIGS), version_base=VERSION_BASE):
+        GlobalHydra.instance().clear()  # the former one is back in the end
+        Hydra.create_main_hydra2(config_name, path)
         cfg = compose(config_name, list(overrides), return_hydra_config=True)
     template = Template(cfg.hydra.help.template)
     with open_dict(cfg):
         del cfg["hydra"]
     groups = sorted(folder.name for folder in CONFIGS.iterdir() if folder.is_dir())
-    listed = [f"{group}: {', '.join(choices(group))}" for group in groups if group != "hydra"]
+    listed = [
+        f"{group}: {', '.join(choices(group, [CONFIGS, *own]))}"
+        for group in groups
+        if group != "hydra"
+    ]
     print(template.substitute(GROUPS="\n".join(listed), CONFIG=OmegaConf.to_yaml(cfg)).rstrip())
 
 

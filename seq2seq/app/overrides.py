@@ -95,6 +95,11 @@ def no_name_added(group: str) -> str:
     )
 
 
+def is_swept(override: str) -> bool:
+    """Return whether an override gives a setting several values, as in a sweep."""
+    return bool(_parsed(override).is_sweep_override())
+
+
 def _parsed(override: str) -> Override:
     """Parse one override; ValueError names it if it has no valid syntax."""
     try:

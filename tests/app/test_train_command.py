@@ -110,6 +110,27 @@ def test_help_lists_groups_and_settings(train_command: TrainCommand) -> None:
         assert part in done.out
 
 
+def test_help_knows_the_users_own_folder_of_settings(
+    train_command: TrainCommand, tmp_path: Path
+) -> None:
+    (tmp_path / "own dir" / "data").mkdir(parents=True)
+    (tmp_path / "own dir" / "data" / "mine.yaml").write_text("name: of-mine\n")
+    for chosen in ([], ["data=mine"]):
+        done = train_command("--config-dir", "own dir", *chosen, "--help")
+        assert done.code == 0, done.err
+        assert re.search(r"^data: .*\bmine\b", done.out, re.M)
+        assert ("name: of-mine" in done.out) == bool(chosen)
+
+
+def test_help_of_a_sweep(train_command: TrainCommand) -> None:
+    done = train_command("-m", "norm=none,batch", "seed=range(1,3)", "model.dropout=0.7", "--help")
+    assert (done.code, done.err) == (0, "")
+    assert "dropout: 0.7" in done.out
+    refused = train_command("norm=none,batch", "--help")
+    assert refused.code == 2
+    assert "several are a sweep, with -m" in refused.err
+
+
 def test_help_does_not_import_torch(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('torch, for --help')\n")
     done = subprocess.run(
