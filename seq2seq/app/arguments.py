@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
         given = sys.argv[1:] if args is None else list(args)
         for option in takewhile(lambda word: word != "--", given if self.knows_others else []):
             known = option.partition("=")[0] in self._option_string_actions
-            if not known and (found := ours(option)):
+            if not known and (found := ours(option, self._option_string_actions)):
                 is_none = re.match(r"no (such )?option[:;] ", found)
                 answer = found[is_none.end() :] if is_none else f"instead: {found}"
                 self.exit(2, f"{self.prog}: {escaped(option)}: not an option here; {answer}\n")

@@ -3,6 +3,9 @@
 The tables are those of "Coming from Marian or fairseq" in docs/commands.md.
 """
 
+import re
+from collections.abc import Collection
+
 OPTIONS = {
     "--beam-size": "--beam N",
     "--nbest": "--n-best N",
@@ -70,10 +73,24 @@ SHORT = {"-b": "--beam-size", "-n": "--normalize", "-m": "--models", "-v": "--vo
 """Marian's short names."""
 
 
-def ours(option: str) -> str | None:
+OF_TRANSLATE = "--n-best"
+"""An option of the only command that reads standard input."""
+
+
+def ours(option: str, own: Collection[str]) -> str | None:
     """Return what does the same as another toolkit's option; None for an unknown one.
 
-    Underscores count as hyphens, and a value after = does not count.
+    It is also None where a command with these `own` options has none that the answer names, unless
+    the answer names another command. Underscores count as hyphens, and a value after = does not
+    count.
     """
     name = option.partition("=")[0].replace("_", "-")
-    return OPTIONS.get(SHORT.get(name, name))
+    answer = OPTIONS.get(SHORT.get(name, name))
+    if answer is None:
+        return None
+    if answer.startswith(("<", ">")):
+        return answer if OF_TRANSLATE in own else None
+    names_command = re.search(r"\w\.py\b", answer) is not None
+    return (
+        answer if names_command or set(re.findall(r"--[a-z][a-z-]*", answer)) <= set(own) else None
+    )

@@ -107,6 +107,43 @@ def test_what_cannot_be_written_is_refused_at_once(
 
 
 @pytest.mark.parametrize(
+    ("name", "typed"),
+    [
+        ("score", "--beam-size 5"),
+        ("score", "--skip-cost"),
+        ("export", "--fp16"),
+        ("export", "-o out"),
+        ("compare", "-n 3"),
+        ("compare", "--output out"),
+        ("evaluate", "--nbest 3"),
+        ("build_kernels", "--cpu"),
+    ],
+)
+def test_no_option_is_named_that_the_command_does_not_have(
+    script: Script, name: str, typed: str
+) -> None:
+    done = script(name)("RUN", *typed.split())
+    assert (done.code, done.out) == (2, "")
+    assert "instead" not in done.err
+    assert "--help lists" in done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "instead"),
+    [
+        ("score", "--fp16", "--precision bf16"),
+        ("export", "-b 5", "--beam N"),
+        ("translate", "--gen-subset valid", "--split NAME (evaluate.py)"),
+    ],
+)
+def test_an_option_of_another_toolkit_has_a_name_here(
+    script: Script, name: str, typed: str, instead: str
+) -> None:
+    done = script(name)("RUN", *typed.split())
+    assert f": {typed.split()[0]}: not an option here; instead: {instead}\n" in done.err
+
+
+@pytest.mark.parametrize(
     ("name", "option", "others"),
     [
         ("evaluate", "--json", ["RUN"]),
