@@ -15,7 +15,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 
-from seq2seq.shown import escaped
+from seq2seq.programs import program
+from seq2seq.shown import counted, escaped
 
 from . import Recorder
 
@@ -79,11 +80,11 @@ def trial_failed(job: JobReturn) -> bool:
 def summary(trials: Sequence[Trial]) -> str:
     """Return the number of trials, and the command that trains the best of them again."""
     scored = [trial for trial in trials if trial.score is not None]
-    said = f"tuning: {len(trials)} trials, {len(trials) - len(scored)} failed"
+    said = f"tuning: {counted(len(trials), 'trial')}, {len(trials) - len(scored)} failed"
     if not scored:
         return said
     best = max(scored, key=lambda trial: trial.score or 0.0)
-    command = f"    python train.py {escaped(best.overrides)}"
+    command = f"    {shlex.join(program('train'))} {escaped(best.overrides)}"
     return f"{said}; the best scored {best.score:.4g} on valid:\n{command}"
 
 

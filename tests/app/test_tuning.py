@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,7 @@ def test_a_search_whose_first_trials_fail_ends(train_command: TrainCommand, toy:
     done = train_command(*TUNE, *toy, *SHORT, "model.hidden_size=47")
     assert done.code == 2
     assert "model.hidden_size=47: expected an even number" in done.err
-    assert done.out.endswith("tuning: 1 trials, 1 failed\n")
+    assert done.out.endswith("tuning: 1 trial, 1 failed\n")
 
 
 def test_the_objective_is_large_where_the_model_is_good() -> None:
@@ -96,7 +97,12 @@ def test_the_best_trial_is_the_one_that_scored_most() -> None:
     assert summary(trials) == (
         "tuning: 3 trials, 1 failed; the best scored -2.5 on valid:\n    python train.py a=3"
     )
-    assert summary(trials[1:2]) == "tuning: 1 trials, 1 failed"
+    assert summary(trials[1:2]) == "tuning: 1 trial, 1 failed"
+
+
+def test_the_named_command_is_the_one_that_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/seq2seq-train"])
+    assert summary([Trial("a=1", "a=1", 2.0)]).endswith("\n    seq2seq-train a=1")
 
 
 @pytest.mark.parametrize(
