@@ -15,6 +15,7 @@ import platform
 import shlex
 
 from ..errors import DataError
+from ..shown import escaped
 from .arguments import output_folder, parser, some_of
 
 KINDS = ("avx512_bf16", "avx512", "avx2", "default")
@@ -57,13 +58,16 @@ def main() -> None:
     asked = options()
     import torch
 
-    from ..model.kernels import prebuild
+    from ..model.kernels import NoCompiler, prebuild
 
     for kind in asked.processors:
         try:
             prebuild(asked.out, None if kind == THIS else kind)
-        except RuntimeError as error:
+        except NoCompiler as error:
             raise DataError(f"{kind}: {error}") from error
-        print(f"{kind}: compiled into {asked.out}")
+        except RuntimeError as error:
+            raise RuntimeError(f"{kind}: {error}") from error
+        print(f"{kind}: compiled into {escaped(str(asked.out))}")
     compiler = f" CXX={shlex.quote(os.environ['CXX'])}" if os.environ.get("CXX") else ""
-    print(f"with torch {torch.__version__}: TORCH_EXTENSIONS_DIR={asked.out.resolve()}{compiler}")
+    found = f"TORCH_EXTENSIONS_DIR={shlex.quote(str(asked.out.resolve()))}{compiler}"
+    print(f"with torch {torch.__version__}: {escaped(found)}")

@@ -19,13 +19,14 @@ from torch import Tensor
 from ..rnn.cpu import build, operators
 
 LOG = logging.getLogger(__name__)
+NoCompiler = build.NoCompiler
 KERNELS = build.Kernels("translator", Path(__file__).parent / "cpu")
 
 
 def prebuild(cache: Path, kind: str | None) -> None:
     """Compile all kernels, also those of the layers, for a kind of processor; None: for this one.
 
-    Raises BuildError, a RuntimeError.
+    Raises BuildError, a RuntimeError; where there is no compiler, NoCompiler.
     """
     processor = build.this_processor() if kind is None else build.PROCESSORS[kind]
     for kernels in (build.LAYERS, KERNELS):

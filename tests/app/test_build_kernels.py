@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,25 @@ def test_without_a_compiler_there_is_an_error_of_one_line(
     assert done.code == 2
     assert done.err.startswith("build_kernels.py: this: no C++ compiler: no-such-compiler")
     assert done.err.count("\n") == 1
+
+
+def test_a_compiler_that_fails_is_a_failure_under_way(
+    command: Command, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "false")
+    done = command("--out", small)
+    assert done.code == 1
+    assert "build_kernels.py: this: false failed with exit status 1" in done.err
+
+
+def test_a_shell_can_read_the_printed_setting(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "g++ -O0")
+    monkeypatch.setattr(kernels, "prebuild", lambda *_: None)
+    printed = command("--out", tmp_path / "my dir").out
+    words = shlex.split(printed.splitlines()[-1].partition(": ")[2])
+    assert words == [f"TORCH_EXTENSIONS_DIR={tmp_path / 'my dir'}", "CXX=g++ -O0"]
 
 
 def test_kinds_of_another_family_are_refused(

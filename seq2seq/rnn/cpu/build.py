@@ -56,6 +56,10 @@ class BuildError(RuntimeError):
     """A failure to compile or load the kernels."""
 
 
+class NoCompiler(BuildError):
+    """The compiler that was asked for is not there."""
+
+
 @dataclass(frozen=True)
 class Kernels:
     """C++ files of one folder, which become one library."""
@@ -184,7 +188,7 @@ def build(kernels: Kernels, library: Path, processor: Processor) -> None:
     """Compile and link the library under a temporary name, then rename it."""
     command, torch_home = compiler(), Path(torch.__file__).parent
     if shutil.which(command[0]) is None:
-        raise BuildError(
+        raise NoCompiler(
             f"no C++ compiler: {command[0]} was not found; expected g++ 11 or newer as c++, or"
             " CXX=COMMAND"
         )
