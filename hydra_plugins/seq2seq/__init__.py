@@ -52,6 +52,8 @@ class Recorder(Launcher):
         self.launcher = launcher
         self.launched = False
         self.returned: list[JobReturn] = []
+        self.error: Exception | None = None
+        """That of the first failed job."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -61,7 +63,7 @@ class Recorder(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run the jobs; raise the error of the first failed one, for which Hydra prints a line.
+        """Run a batch of jobs; return those that ended well, so that the next batch follows.
 
         A run that diverged is a result of the sweep, and no failure. If one was killed or the sweep
         was stopped, the launcher raises and returns none of them.
@@ -71,7 +73,7 @@ class Recorder(Launcher):
         self.returned += returned
         for job in returned:
             if job.status is JobStatus.FAILED and not isinstance(job._return_value, Diverged):
-                raise job._return_value
+                self.error = self.error or job._return_value
         return [job for job in returned if job.status is not JobStatus.FAILED]
 
 
@@ -95,14 +97,17 @@ class SweepWithSummary(BasicSweeper):
         """Keys of the settings on the command line."""
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run all jobs; raise the error of the first failed one."""
+        """Run all jobs; then raise the error of the first failed one."""
         assert self.launcher is not None
         self.given = {o.get_key_element() for o in self.parsed(arguments)}
         self.launcher = recorder = Recorder(self.launcher)
         self.places: list[Place] = []
         self.began = time.time()
         try:
-            return super().sweep(arguments)
+            found = super().sweep(arguments)
+            if recorder.error is not None:
+                raise recorder.error
+            return found
         finally:
             if recorder.launched:
                 results = self.results(recorder.returned)
