@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from composing import composed
 
 from seq2seq import config
@@ -108,3 +109,12 @@ def test_each_file_that_is_named_exists() -> None:
         assert target.startswith("http") or (ROOT / target).exists(), target
     for path in re.findall(r"`((?:seq2seq|scripts|configs|data|tests)/[\w/.-]*)`", README):
         assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/layer.md"])
+def test_the_tested_versions_of_python_are_those_of_ci(page: str) -> None:
+    ci = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    jobs = ci["jobs"]["check"]["strategy"]["matrix"]["include"]
+    *others, newest = sorted({job["python"] for job in jobs}, key=lambda v: int(v.split(".")[1]))
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert f"(tested with {', '.join(others)} and {newest})" in text
