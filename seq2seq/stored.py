@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LARGEST_TEXT = 16 << 20
 """Bytes of the largest file of settings or results that is read; its JSON needs 20 times that."""
-LARGEST = 256 << 20
+LARGEST_FILE = 256 << 20
 """Bytes of the largest other file that is read into memory as a whole, such as a tokenizer."""
 CHECKSUM = "checksum"
 """Key of the checksum in a JSON file that has one of its other values."""
@@ -100,7 +100,7 @@ def _not_regular(path: Path) -> DataError:
     return DataError(f"{path}: a pipe, a device or a link in a circle; expected a regular file")
 
 
-def content(path: Path, most: int = LARGEST) -> bytes:
+def content(path: Path, most: int = LARGEST_FILE) -> bytes:
     """Return the bytes of a file; DataError for one that is larger than `most`."""
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -214,8 +214,8 @@ def _array(archive: ZipFile, name: str, kind: str, axes: int) -> "NDArray[Any]":
     from numpy.lib import format as npy
 
     info = archive.getinfo(f"{name}.npy")
-    if info.file_size > LARGEST:
-        raise ValueError(f"{name}: {info.file_size:,} bytes; expected at most {LARGEST:,}")
+    if info.file_size > LARGEST_FILE:
+        raise ValueError(f"{name}: {info.file_size:,} bytes; expected at most {LARGEST_FILE:,}")
     with archive.open(info) as member:
         if npy.read_magic(member) != (1, 0):
             raise ValueError(f"{name}: of another version of the format")

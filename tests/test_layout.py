@@ -305,6 +305,19 @@ def test_a_number_of_few_has_one_meaning() -> None:
     assert sorted(found) == sorted(set(found)), places
 
 
+@pytest.mark.parametrize("name", ["Origin", "LARGEST", "key_of", "search_of"])
+def test_a_name_that_had_several_meanings_has_one(name: str) -> None:
+    """Origin was where text comes from, and also the run that weights come from."""
+    places = [
+        module
+        for module, tree in TREES.items()
+        for node in tree.body
+        for found in (node.targets if isinstance(node, ast.Assign) else [node])
+        if name in (getattr(found, "name", None), getattr(found, "id", None))
+    ]
+    assert len(places) == 1, places
+
+
 # -- options ---
 
 

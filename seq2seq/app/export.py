@@ -95,7 +95,7 @@ def check_search(decode: DecodeConfig) -> None:
             )
 
 
-def search_of(decode: DecodeConfig, asked: argparse.Namespace) -> DecodeConfig:
+def exported_search(decode: DecodeConfig, asked: argparse.Namespace) -> DecodeConfig:
     """Return a run's search as changed by the options."""
     leaves_out = asked.plain_search
     asked.min_length = asked.no_repeat_ngram = asked.shortlist = 0 if leaves_out else None
@@ -203,7 +203,7 @@ def main() -> None:
 
     run = Run.open(asked.run)
     config = run.config()
-    decode = search_of(config.decode, asked)
+    decode = exported_search(config.decode, asked)
     check_search(decode)
     if exists(asked.out):
         raise ValueError(f"--out {asked.out}: exists already; expected a new folder")

@@ -6,7 +6,7 @@ from itertools import chain, islice
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import Config, Origin
+from ..config import Config, TextOrigin
 from ..data.dataset import ParallelDataset, Prepared
 from ..data.preparation import prepare
 from ..training.evaluation import training_batches
@@ -29,11 +29,11 @@ SMALL_CORPUS = tuple(
 """A built-in corpus for --size small."""
 
 
-def preset(origin: Origin, size: str) -> tuple[str, ...]:
+def preset(origin: TextOrigin, size: str) -> tuple[str, ...]:
     """Return the settings, as overrides of train.py, for a corpus and a size (small, full)."""
     if size == "small":
-        return (*SMALL, *(SMALL_CORPUS if origin is Origin.grammar else ()))
-    return PEERS if origin is Origin.published else ()
+        return (*SMALL, *(SMALL_CORPUS if origin is TextOrigin.grammar else ()))
+    return PEERS if origin is TextOrigin.published else ()
 
 
 @dataclass

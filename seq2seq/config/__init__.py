@@ -6,7 +6,7 @@ neither Hydra nor torch.
 
 from ..rnn import NormConfig
 from .checks import saved_settings
-from .data import CleaningConfig, DataConfig, GrammarSplit, Origin, SplitConfig, SplitRule
+from .data import CleaningConfig, DataConfig, GrammarSplit, SplitConfig, SplitRule, TextOrigin
 from .decode import DecodeConfig, Sampling, length_limit
 from .model import Attention, CellConfig, CellKind, ModelConfig, Nonlinearity, Tying
 from .optimizer import OptimizerConfig, OptimizerKind, Schedule
@@ -34,7 +34,6 @@ __all__ = [
     "NormalizationConfig",
     "OptimizerConfig",
     "OptimizerKind",
-    "Origin",
     "Precision",
     "ProbeConfig",
     "ProbeKind",
@@ -43,6 +42,7 @@ __all__ = [
     "Sides",
     "SplitConfig",
     "SplitRule",
+    "TextOrigin",
     "TokenizerConfig",
     "TokenizerKind",
     "TrainerConfig",

@@ -90,7 +90,7 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-def key_of(group: str, name: str) -> str:
+def dotted(group: str, name: str) -> str:
     """Return the dotted key of a setting; the group is empty for settings of the run itself."""
     return f"{group}.{name}" if group else name
 
@@ -111,7 +111,7 @@ def check_ranges(settings: Any, group: str) -> None:
             each = f"{count} numbers, each " if isinstance(f.default, tuple) else ""
             limit = bounds.expected(wrong[0]) if wrong else bounds
             shown = brief(as_text(value))
-            raise ValueError(f"{key_of(group, f.name)}={shown}: expected {each}{limit}")
+            raise ValueError(f"{dotted(group, f.name)}={shown}: expected {each}{limit}")
 
 
 def expand_paths(settings: Any) -> None:
@@ -149,7 +149,7 @@ def only_with(settings: Any, group: str, condition: str, holds: bool, *names: st
             continue
         if not _saved.get():
             raise ValueError(
-                f"{key_of(group, name)}={brief(as_text(value))}: expected {as_text(default)}, the"
+                f"{dotted(group, name)}={brief(as_text(value))}: expected {as_text(default)}, the"
                 f" default: another value has an effect only with {condition}"
             )
         setattr(settings, name, default)
@@ -163,7 +163,7 @@ def note_unless(group: str, condition: str, holds: bool, *names: str) -> bool:
     """
     found = _unread.get()
     if found is not None and not holds:
-        found.update({key_of(group, name): condition for name in names})
+        found.update({dotted(group, name): condition for name in names})
     return found is not None
 
 

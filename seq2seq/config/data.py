@@ -96,7 +96,7 @@ class GrammarSplit:
     max_words: int = number(20, at_least=1, at_most=MOST)
 
 
-class Origin(Enum):
+class TextOrigin(Enum):
     """Where the text of a corpus comes from."""
 
     grammar = "grammar"
@@ -110,7 +110,7 @@ class DataConfig:
 
     name: str = "files"
     """The folder of its runs and of its prepared text is called so."""
-    origin: Origin = Origin.files
+    origin: TextOrigin = TextOrigin.files
     source_language: str = "en"
     """BCP 47 tag or ISO 639 code: de, zh-Hant, tha."""
     target_language: str = "zh"
@@ -189,7 +189,7 @@ class DataConfig:
             expected = expected_one_of(str(self.bleu_tokenizer), known, "evaluate.py --help lists")
             raise ValueError(f"data.bleu_tokenizer={self.bleu_tokenizer}: {expected}")
         self._check_batches()
-        published = self.origin is Origin.published
+        published = self.origin is TextOrigin.published
         only_with(
             self, "data", "data.origin=published", published, "mirror_folder", "upstream",
             "upstream_split",
@@ -203,7 +203,7 @@ class DataConfig:
         many_files = self.upstream is not None and self.upstream_split is None
         only_with(self, "data", "an address of several files", many_files, "upstream_is_gzip")
         only_with(
-            self, "data", "data.origin=grammar", self.origin is Origin.grammar, "grammar",
+            self, "data", "data.origin=grammar", self.origin is TextOrigin.grammar, "grammar",
             "grammar_seed", "grammar_splits",
         )  # fmt: skip
         tsv = any(split.source is not None and split.target is None for split in splits)
@@ -262,13 +262,13 @@ class DataConfig:
         prefixes |= {f"data.more_tests.{name}": (name, s) for name, s in self.more_tests.items()}
         for prefix, (name, split) in prefixes.items():
             only_with(
-                split, prefix, "data.origin=published", self.origin is Origin.published,
+                split, prefix, "data.origin=published", self.origin is TextOrigin.published,
                 "mirror_folder",
             )  # fmt: skip
             named = split.source is not None
             only_with(split, prefix, f"{prefix}.source", named, "target", "source_sha256")
             only_with(split, prefix, f"{prefix}.target", split.target is not None, "target_sha256")
-            if self.origin is Origin.grammar:
+            if self.origin is TextOrigin.grammar:
                 self._check_drawn(prefix, name, split)
 
     def _check_drawn(self, prefix: str, name: str, split: SplitConfig) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 
-from ..config import DataConfig, Origin, SplitConfig
+from ..config import DataConfig, SplitConfig, TextOrigin
 from ..config.choices import expected_one_of
 from ..config.settings import packaged
 from ..errors import DataError
@@ -28,7 +28,7 @@ def numbered(config: DataConfig, name: str, skipped: Skipped | None = None) -> I
     """
     files = locate(config, name)
     for file in files:
-        check_tabs(file, key_of(config, name), len(files) == 1)
+        check_tabs(file, setting_of(config, name), len(files) == 1)
     if len(files) == 2:
         pairs: Iterator[Numbered] = enumerate(file_pairs(*files), start=1)
     else:
@@ -62,7 +62,7 @@ def splits(config: DataConfig) -> dict[str, SplitConfig]:
     return {name: split for name, split in named.items() if split.source is not None}
 
 
-def key_of(config: DataConfig, name: str) -> str:
+def setting_of(config: DataConfig, name: str) -> str:
     """Return the dotted key of a split's settings."""
     return f"data.{'more_tests.' * (name in config.more_tests)}{name}"
 
@@ -78,13 +78,13 @@ def locate(config: DataConfig, name: str) -> list[Path]:
         expected = expected_one_of(name, list(available), "its settings name")
         others = f"; {expected}" if available else ""
         raise DataError(f"data={config.name} has no split {name!r}{others}{_hint(config, name)}")
-    if config.origin is Origin.grammar:
+    if config.origin is TextOrigin.grammar:
         folder = _drawn(config)
         languages = config.source_language, config.target_language
         return [folder / f"{name}.{language}" for language in languages]
     split = available[name]
     return [
-        _checked(config, split, f"{key_of(config, name)}.{side}", *file)
+        _checked(config, split, f"{setting_of(config, name)}.{side}", *file)
         for side, file in zip(("source", "target"), sides(split), strict=False)
     ]
 
@@ -92,9 +92,9 @@ def locate(config: DataConfig, name: str) -> list[Path]:
 def is_here(config: DataConfig, name: str) -> bool:
     """Return whether a split can be read at once, with nothing to fetch, divide or draw first."""
     split = splits(config).get(name)
-    if split is None or config.origin is Origin.files:
+    if split is None or config.origin is TextOrigin.files:
         return split is not None
-    if config.origin is Origin.grammar:
+    if config.origin is TextOrigin.grammar:
         return _drawn_folder(config).is_dir()
     return is_at_hand(config, split)
 
@@ -106,7 +106,7 @@ def _checked(
 
     `key` is the setting that names the file.
     """
-    published = config.origin is Origin.published
+    published = config.origin is TextOrigin.published
     if published and sha256 is not None and is_published(split, name, sha256):
         return published_file(config, split, name, sha256)
     if not exists(Path(name)):
@@ -119,9 +119,9 @@ def _checked(
 
 def _hint(config: DataConfig, name: str) -> str:
     own_files = f"data.{name}.source=FILE data.{name}.target=FILE"
-    if name == "train" and config.origin is Origin.published:
+    if name == "train" and config.origin is TextOrigin.published:
         return f"; you have to supply its training text: {own_files}"
-    return f"; expected {own_files}" if config.origin is Origin.files else ""
+    return f"; expected {own_files}" if config.origin is TextOrigin.files else ""
 
 
 def _grammar_file(config: DataConfig) -> Path:

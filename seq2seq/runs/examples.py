@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..files import exists, write_text
-from ..stored import LARGEST, damaged, read_json, text
+from ..stored import LARGEST_FILE, damaged, read_json, text
 from .jsonl import record_of
 
 PLACES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -65,4 +65,4 @@ def write_lines(file: Path, lines: Sequence[str]) -> None:
 
 def read_lines(file: Path) -> list[str]:
     """Return the lines of such a text; none if there is no such file."""
-    return text(file, LARGEST).split("\n")[:-1] if exists(file) else []
+    return text(file, LARGEST_FILE).split("\n")[:-1] if exists(file) else []

@@ -14,7 +14,7 @@ from ..shown import VALUE, brief
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-LARGEST = 2**63
+LARGEST_INTEGER = 2**63
 """Beyond it no count is."""
 Counts = TypeVar("Counts", bound="DataclassInstance")
 Make = Callable[[dict[str, Any], Any, str], Any]
@@ -29,7 +29,7 @@ _short.maxlevel, _short.maxstring, _short.maxother, _short.maxlong = 2, VALUE, V
 
 def shown(value: Any) -> str:
     """Return a value in brief; of one with a billion parts too, as aliases of YAML can make."""
-    if isinstance(value, int) and abs(value) >= LARGEST:
+    if isinstance(value, int) and abs(value) >= LARGEST_INTEGER:
         return "a number of more than 64 bits"
     return brief(_short.repr(value))
 
@@ -55,7 +55,7 @@ def typed(value: Any, kind: Any, key: str, make: Make) -> Any:
         return [typed(v, parts[0], f"{key}[{i}]", make) for i, v in enumerate(value)]
     if isinstance(kind, type) and issubclass(kind, Enum) and name_of(value) in kind.__members__:
         return kind[name_of(value)]
-    if type(value) is int and abs(value) < LARGEST and kind in (int, float):
+    if type(value) is int and abs(value) < LARGEST_INTEGER and kind in (int, float):
         return kind(value)
     if type(value) is kind and kind is not int:
         return value

@@ -22,7 +22,7 @@ from seq2seq.benchmark.figure import norm_of
 from seq2seq.benchmark.plain_search import search_in_batches
 from seq2seq.benchmark.trained import trained_run
 from seq2seq.benchmark.workload import PEERS, preset, workload
-from seq2seq.config import DecodeConfig, ModelConfig, Origin
+from seq2seq.config import DecodeConfig, ModelConfig, TextOrigin
 from seq2seq.device import set_threads
 
 pytest_plugins = ["run_fixtures"]
@@ -230,13 +230,13 @@ def test_both_orders_have_the_same_sentences(train_here: TrainHere) -> None:
 
 
 def test_presets_write_the_sizes_out() -> None:
-    assert preset(Origin.published, "full") == PEERS
-    assert preset(Origin.grammar, "full") == ()
-    assert preset(Origin.files, "small")[0] == "model=tiny"
+    assert preset(TextOrigin.published, "full") == PEERS
+    assert preset(TextOrigin.grammar, "full") == ()
+    assert preset(TextOrigin.files, "small")[0] == "model=tiny"
     composed = compose_here(["data=tatoeba_en_zh", *PEERS, "norm=layer"])
     assert (composed.tokenizer.vocab_size, composed.data.batch_sentences) == (8000, 64)
     assert (composed.model.hidden_size, composed.norm.kind.name) == (512, "layer")
-    assert set(preset(Origin.files, "small")) < set(preset(Origin.grammar, "small"))
+    assert set(preset(TextOrigin.files, "small")) < set(preset(TextOrigin.grammar, "small"))
 
 
 @pytest.mark.parametrize(

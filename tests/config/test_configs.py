@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from typed import present
 
 from seq2seq.app import prepare, train
-from seq2seq.config import Backend, CellKind, Config, Origin, TokenizerKind
+from seq2seq.config import Backend, CellKind, Config, TextOrigin, TokenizerKind
 from seq2seq.data.tokenizer_training import LEAST_PIECES
 from seq2seq.rnn import CellNorm, NormConfig, NormKind
 
@@ -249,13 +249,13 @@ def test_every_corpus_is_complete(composed: Composed, name: str) -> None:
         assert found.source
         assert found.target
         assert found.source != found.target
-        if data.origin is Origin.published:
+        if data.origin is TextOrigin.published:
             assert f".{data.source_language}" in found.source
             assert f".{data.target_language}" in found.target
             assert re.fullmatch("[0-9a-f]{64}", present(found.source_sha256))
             assert re.fullmatch("[0-9a-f]{64}", present(found.target_sha256))
             assert data.mirror_folder
-    if data.origin is Origin.grammar:
+    if data.origin is TextOrigin.grammar:
         assert (ROOT / present(data.grammar)).is_file()
         assert data.grammar_splits.keys() == splits.keys()
         assert all(
@@ -266,7 +266,7 @@ def test_every_corpus_is_complete(composed: Composed, name: str) -> None:
 @pytest.mark.parametrize("name", CHOICES["data"])
 def test_published_corpora_take_the_model_for_real_sentences(composed: Composed, name: str) -> None:
     found = composed(f"data={name}")
-    size = "base" if found.data.origin is Origin.published else "small"
+    size = "base" if found.data.origin is TextOrigin.published else "small"
     assert found.model == composed(f"model={size}").model
     assert composed(f"data={name}", "model=tiny").model == composed("model=tiny").model
 

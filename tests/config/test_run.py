@@ -18,13 +18,13 @@ from seq2seq.config import (
     ModelConfig,
     OptimizerConfig,
     OptimizerKind,
-    Origin,
     ProbeConfig,
     ProbeKind,
     Schedule,
     Sides,
     SplitConfig,
     SplitRule,
+    TextOrigin,
     TokenizerConfig,
     TokenizerKind,
     TrainerConfig,
@@ -38,14 +38,14 @@ from seq2seq.rnn import CellNorm, NormConfig, NormKind, Terms
 ADDRESS = "https://example.org/"
 
 
-def with_splits(origin: Origin = Origin.grammar, **changes: Any) -> DataConfig:
+def with_splits(origin: TextOrigin = TextOrigin.grammar, **changes: Any) -> DataConfig:
     """Return a corpus of a grammar, or of files."""
     named: dict[str, Any] = {
         name: SplitConfig(f"{name}.en", f"{name}.zh", **changes) for name in ("train", "valid")
     }
     sizes = {name: GrammarSplit(10) for name in named}
     return DataConfig(
-        "x", origin, **named, grammar_splits=sizes if origin is Origin.grammar else {}
+        "x", origin, **named, grammar_splits=sizes if origin is TextOrigin.grammar else {}
     )
 
 
@@ -167,8 +167,8 @@ def test_each_class_checks_itself(make: Callable[..., Any], message: str) -> Non
 )
 def test_a_corpus_is_checked_by_where_it_comes_from(make: Callable[..., Any], message: str) -> None:
     with_splits()
-    with_splits(Origin.files, source_sha256="0", target_sha256="1")
-    with_splits(Origin.published, source_sha256="0", target_sha256="1", mirror_folder="m")
+    with_splits(TextOrigin.files, source_sha256="0", target_sha256="1")
+    with_splits(TextOrigin.published, source_sha256="0", target_sha256="1", mirror_folder="m")
     with pytest.raises(ValueError, match=message):
         make()
 

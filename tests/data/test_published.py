@@ -10,7 +10,7 @@ import pytest
 from corpus_files import config_of, sha256, write
 from splitting_oracle import RULE, oracle
 
-from seq2seq.config import DataConfig, Origin, SplitConfig, SplitRule
+from seq2seq.config import DataConfig, SplitConfig, SplitRule, TextOrigin
 from seq2seq.data import published
 from seq2seq.data.corpora import is_here, locate, read_split
 from seq2seq.errors import DataError
@@ -61,7 +61,7 @@ def corpus(tmp_path: Path, git_blob: str | None = None) -> DataConfig:
 
     return DataConfig(
         name="divided",
-        origin=Origin.published,
+        origin=TextOrigin.published,
         root=str(tmp_path / "prepared"),
         upstream="https://example.org/deu-eng.zip",
         upstream_split=SplitRule(**{**vars(RULE), "file": "deu.txt", "git_blob": git_blob}),

@@ -16,7 +16,7 @@ from corpus_files import config_of, own, sha256, write
 from splitting_oracle import RULE, oracle
 from typed import present
 
-from seq2seq.config import DataConfig, Origin, SplitConfig, SplitRule
+from seq2seq.config import DataConfig, SplitConfig, SplitRule, TextOrigin
 from seq2seq.data import published as published_texts
 from seq2seq.data.columns import Columns, tsv_pairs
 from seq2seq.data.corpora import (
@@ -70,7 +70,7 @@ def published(tmp_path: Path, **options: Any) -> DataConfig:
 
     return DataConfig(
         name="pub",
-        origin=Origin.published,
+        origin=TextOrigin.published,
         root=str(tmp_path / "prepared"),
         mirror_folder="pub-folder",
         train=split("train"),
@@ -239,7 +239,7 @@ def test_an_upstream_file_is_fetched_and_split(
     expected = oracle([(f"Sentence {i}.", f"句子{i}。") for i in range(120)], RULE)
     config = DataConfig(
         name="split",
-        origin=Origin.published,
+        origin=TextOrigin.published,
         root=str(tmp_path),
         upstream=address + "all.bin",
         upstream_split=SplitRule(**{**vars(RULE), "file": "folder/all.txt"}),
@@ -269,7 +269,7 @@ def test_an_upstream_file_is_checked_by_its_git_hash(tmp_path: Path, server: Ser
     git = hashlib.sha1(f"blob {len(blob)}\0".encode() + blob).hexdigest()
     config = DataConfig(
         name="split",
-        origin=Origin.published,
+        origin=TextOrigin.published,
         root=str(tmp_path),
         upstream=address + "all.txt",
         upstream_split=SplitRule(**{**vars(RULE), "git_blob": git}),

@@ -11,10 +11,10 @@ from seq2seq.config import (
     DataConfig,
     ModelConfig,
     OptimizerConfig,
-    Origin,
     ProbeConfig,
     ProbeKind,
     SplitConfig,
+    TextOrigin,
 )
 from seq2seq.report.experiments import groups
 from seq2seq.report.groups import by_seed
@@ -196,7 +196,7 @@ def test_another_mirror_folder_does_not_make_another_run() -> None:
             experiment=None,
             data=DataConfig(
                 name="toy",
-                origin=Origin.published,
+                origin=TextOrigin.published,
                 train=SplitConfig("a", "b", "0", "0"),
                 mirror_folder=folder,
             ),

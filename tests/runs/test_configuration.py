@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from seq2seq.config import Config, Origin, ProbeKind, SplitConfig, SplitRule, TrainerConfig
+from seq2seq.config import Config, ProbeKind, SplitConfig, SplitRule, TextOrigin, TrainerConfig
 from seq2seq.config.settings import plain, settings
 from seq2seq.rnn import NormConfig, NormKind, Statistics
 from seq2seq.runs.configuration import read_config, write_config
@@ -26,7 +26,7 @@ def test_every_setting_is_read_as_it_was_written(tmp_path: Path) -> None:
     config.data.name, config.data.source_language = "10", "no"
     config.data.mirror = "中文 a: b"
     config.data.batch_tokens, config.data.batch_sentences = None, 3
-    config.data.origin, config.data.train = Origin.published, SplitConfig("a", "b", "0", "0")
+    config.data.origin, config.data.train = TextOrigin.published, SplitConfig("a", "b", "0", "0")
     config.data.upstream_split = SplitRule(file="x", train_share=0.5)
     config.data.cleaning.max_length_ratio = 4
     config.probe.kinds = [ProbeKind.length, ProbeKind.invariance]

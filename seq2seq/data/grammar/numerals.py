@@ -23,7 +23,7 @@ MONTHS = [
     "October", "November", "December",
 ]  # fmt: skip
 DAYS_IN_MONTH = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-LARGEST = 99_999
+LARGEST_NUMERAL = 99_999
 
 
 def english_number(n: int) -> str:
@@ -125,8 +125,8 @@ def _part_of_day(hour: int) -> tuple[str, str]:
 
 
 def _check_range(n: int) -> None:
-    if not 0 <= n <= LARGEST:
-        raise ValueError(f"number {n}: expected 0 to {LARGEST}")
+    if not 0 <= n <= LARGEST_NUMERAL:
+        raise ValueError(f"number {n}: expected 0 to {LARGEST_NUMERAL}")
 
 
 def _draw_number(rng: random.Random, low: int, high: int) -> Forms:
@@ -163,7 +163,12 @@ def _draw_clock(rng: random.Random, low: int, high: int) -> Forms:
 
 LANGUAGES = ("en", "zh")
 """The languages of a value's forms."""
-BOUNDS = {"number": (1, LARGEST), "date": (0, LARGEST), "year": (0, LARGEST), "clock": (5, 23)}
+BOUNDS = {
+    "number": (1, LARGEST_NUMERAL),
+    "date": (0, LARGEST_NUMERAL),
+    "year": (0, LARGEST_NUMERAL),
+    "clock": (5, 23),
+}
 """The smallest `low` and the largest `high` of each generator."""
 GENERATORS: dict[str, Callable[[random.Random, int, int], Forms]] = {
     "number": _draw_number,
