@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from seq2seq.config.settings import CONFIGS
 from seq2seq.report.experiments import EXPERIMENTS
 from seq2seq.report.texts import texts
 from seq2seq.shown import markdown
@@ -64,3 +66,19 @@ def test_a_report_that_was_written_does_not_fail_the_spelling_check(tmp_path: Pa
     assert subprocess.run(checked, cwd=tmp_path, check=False).returncode == 0
     (tmp_path / "page.md").write_text("rec" + "ieve")
     assert subprocess.run(checked, cwd=tmp_path, check=False).returncode != 0
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_no_command_starts_cases_besides_those_that_it_names(name: str) -> None:
+    """It has a case's settings, or starts all cases."""
+    for experiment in ("batch_norm", "robustness"):
+        file = CONFIGS / "experiment" / f"{experiment}.yaml"
+        cases = yaml.safe_load(file.read_text(encoding="utf-8"))["hydra"]["sweeper"]["cases"]
+        keys = {word.partition("=")[0] for case in cases for word in case.split()}
+        shown = re.findall(
+            rf"^    python train.py -m (experiment={experiment} .+)$", REPORTS[name], re.M
+        )
+        assert shown or name != "quick"
+        for command in shown:
+            named = {word.partition("=")[0] for word in command.split()}
+            assert not named & keys or "hydra.sweeper.cases" in named, command
