@@ -37,8 +37,8 @@ from .fine_tuning import check_origins, with_architecture
 from .names import corpus_folder, key_of, run_folder, run_name
 from .overrides import check, choices, is_swept
 from .sources import register_source
+from .streams import drop_unread
 from .typed import as_typed, without_references
-from .unread import dropping_unread
 from .utf8 import use_utf8
 
 if TYPE_CHECKING:
@@ -118,9 +118,9 @@ def run(task: Callable[[DictConfig], Any], config_name: str, *, goes_on: bool = 
                 overrides = [o for o in overrides if not is_swept(o)]
             show_help(config_name, overrides, own)
         else:
+            if goes_on:
+                drop_unread()
             with ExitStack() as during:
-                if goes_on:
-                    during.enter_context(dropping_unread())
                 if not own and not any(key_of(o) == "hydra.mode" for o in options.overrides):
                     during.enter_context(mode_of_options())
                 hydra.main(str(CONFIGS), config_name, VERSION_BASE)(task)()

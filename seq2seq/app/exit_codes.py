@@ -18,6 +18,7 @@ from typing import NoReturn
 from ..errors import Stopped
 from ..files import place
 from ..shown import GAP, as_message, escaped
+from .streams import named_streams, written
 from .utf8 import use_utf8
 
 PACKAGES = {
@@ -139,26 +140,27 @@ def ended_by_signals() -> Iterator[None]:
 def exiting() -> Iterator[None]:
     """Turn an error raised inside into one line about it, and SystemExit with its exit code."""
     use_utf8()
-    code = 0
-    try:
-        with ended_by_signals():
-            yield
-    except Stopped as error:
-        code = fail(error, error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        code = 130
-    except BrokenPipeError:  # the reader of our output has gone, as in `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except ModuleNotFoundError as error:
-        module = (error.name or "").partition(".")[0]
-        if module not in PACKAGES:
-            raise
-        code = fail(MissingPackage(module), 2)
-    except (MissingPackage, ValueError, *WRONG_PLACE) as error:
-        code = fail(error, 2)
-    except (RuntimeError, OSError) as error:
-        too_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
-        code = fail(error, 2 if too_long else FAILURE)
-    if code:
-        sys.exit(code)
+    with named_streams():
+        code = 0
+        try:
+            with ended_by_signals(), written():
+                yield
+        except Stopped as error:
+            code = fail(error, error.exit_code)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            code = 130
+        except BrokenPipeError:  # the reader of our output has gone, as in `| head`
+            pass
+        except ModuleNotFoundError as error:
+            module = (error.name or "").partition(".")[0]
+            if module not in PACKAGES:
+                raise
+            code = fail(MissingPackage(module), 2)
+        except (MissingPackage, ValueError, *WRONG_PLACE) as error:
+            code = fail(error, 2)
+        except (RuntimeError, OSError) as error:
+            too_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+            code = fail(error, 2 if too_long else FAILURE)
+        if code:
+            sys.exit(code)

@@ -17,7 +17,13 @@ def restart_in_utf8() -> None:
 
 
 def use_utf8() -> None:
-    """Let the standard streams be UTF-8, also where PYTHONIOENCODING says otherwise."""
+    """Let the standard streams be UTF-8, also where PYTHONIOENCODING says otherwise.
+
+    One that is closed, as by `<&-` in a shell, is the null device from now on.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  (it stays open)
     _reconfigure(sys.stdin, "strict")
     _reconfigure(sys.stdout, "backslashreplace")  # a path may have bytes that are no text
     _reconfigure(sys.stderr, "backslashreplace")
