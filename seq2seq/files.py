@@ -42,13 +42,19 @@ def remove_abandoned(folder: Path, prefix: str) -> None:
                 path.unlink(missing_ok=True)
 
 
+def remove_temporary(folder: Path, name: str = "*") -> None:
+    """Remove the temporary files of a file, or of all, that no other process can be writing now."""
+    for path in folder.glob(f".{name}.*.*{TEMPORARY}"):
+        path.unlink(missing_ok=True)
+
+
 def is_alive(process: int) -> bool:
     """Return whether a process of this machine may still be running."""
     if os.name != "posix":  # elsewhere a signal of 0 would end it
         return True
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # larger than any process number
         return False
     except OSError:  # of another user
         return True

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from seq2seq.files import new_folder, temporary_folder, write_text
+from seq2seq.files import TEMPORARY, new_folder, temporary_folder, write_text
 
 KILLED = """
 import os, signal, sys
@@ -62,6 +62,14 @@ def test_what_may_still_be_needed_is_kept(tmp_path: Path) -> None:
     with temporary_folder(tmp_path, ".making-"):
         pass
     assert set(names(tmp_path)) == kept
+
+
+def test_a_name_with_too_large_a_process_number_stops_no_write(tmp_path: Path) -> None:
+    with temporary_folder(tmp_path, ".a.txt.") as made:
+        owner = made.name.rpartition(".")[0]
+    (tmp_path / f"{owner}.99999999999999999999{TEMPORARY}").touch()
+    write_text(tmp_path / "a.txt", "whole")
+    assert names(tmp_path) == ["a.txt"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

@@ -15,7 +15,7 @@ from ..config import Config, saved_settings
 from ..config.checks import as_text
 from ..config.settings import EXTENDABLE, differences
 from ..errors import AGAIN, DataError, Diverged, TrainingError
-from ..files import TEMPORARY, exists, place, write_text
+from ..files import TEMPORARY, exists, place, remove_abandoned, remove_temporary, write_text
 from ..programs import program
 from ..shown import brief
 from ..stored import naming_damage, read_json, text
@@ -24,8 +24,14 @@ from .origin import Origin
 from .results import results_of
 from .typed import record, typed
 
-ABANDONED = f".*{TEMPORARY}", f"{TEMPORARY}??????"
-"""Patterns of temporary files: ours, and those of safetensors, which writes under its own names."""
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    *(f"tokenizer{side}.model" for side in ("", ".source", ".target")),
+    *(f"tokenizer{side}.vocab" for side in ("", ".source", ".target")),
+)
+"""Files of a run's tokenizers: one of both languages, or one of each."""
+TEMPORARY_CHECKPOINTS = f"{TEMPORARY}??????"
+"""Pattern of temporary files of safetensors, which writes under its own names."""
 
 
 class Status(Enum):
@@ -220,25 +226,13 @@ class Run:
         The configuration goes last: without it there is no run.
         """
         for folder in (self.checkpoints, self.translations):
-            for file in folder.glob("*"):  # the folder may be a link to another disk
+            for file in folder.glob("*"):
                 file.unlink()
-        patterns = (
-            "overrides.yaml",
-            "results.json",
-            "speed.json",
-            "metrics.jsonl",
-            "probes.jsonl",
-            "failure.txt",
-            "origin.json",
-            self.shortlist_file.name,
-            "events.out.tfevents.*",
-            "tokenizer*",
-            "*.vocab",
-        )
-        for pattern in patterns:
-            for file in self.folder.glob(pattern):
-                file.unlink()
-        self.config_file.unlink(missing_ok=True)
+            if folder.is_dir() and not folder.is_symlink():  # a link, to another disk, stays
+                folder.rmdir()
+        events = self.folder.glob("events.out.tfevents.*")
+        for file in (*self._without_lock(), *events, *self._with_lock()):
+            file.unlink(missing_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -246,17 +240,37 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.folder / ".lock", timeout=0):
-                for folder in (self.folder, self.checkpoints, self.translations):
-                    # Left by a process that was killed: we hold the lock.
-                    for pattern in ABANDONED:
-                        for abandoned in folder.glob(pattern):
-                            abandoned.unlink()
+                self._remove_abandoned()
                 yield
         except Timeout as error:
             raise RunError(
                 f"{self.folder}: another process is training here; wait for its"
                 " end, or put this run elsewhere (hydra.run.dir=DIR)"
             ) from error
+
+    def _with_lock(self) -> list[Path]:
+        """Return the files that only a training writes, which holds the lock; config.yaml last."""
+        return [
+            *(self.overrides_file, self.results_file, self.metrics_file, self.probes_file),
+            *(self.failure_file, self.origin_file),
+            *(self.folder / name for name in TOKENIZER_FILES),
+            self.config_file,
+        ]
+
+    def _without_lock(self) -> tuple[Path, ...]:
+        """Return the files that other commands write, too, perhaps during a training."""
+        return self.shortlist_file, self.speed_file
+
+    def _remove_abandoned(self) -> None:
+        """Remove temporary files of killed processes; this one holds the lock."""
+        for path in self._with_lock():
+            remove_temporary(self.folder, path.name)
+        for path in self._without_lock():
+            remove_abandoned(self.folder, f".{path.name}.")
+        for folder in (self.checkpoints, self.translations):
+            remove_temporary(folder)
+        for temporary in self.checkpoints.glob(TEMPORARY_CHECKPOINTS):
+            temporary.unlink(missing_ok=True)
 
     @contextmanager
     def beginning(self) -> Iterator[None]:

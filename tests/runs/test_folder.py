@@ -14,11 +14,13 @@ from fixture_types import AtUpdate
 from run_comparison import curves, entries, results, snapshot, stop_here, tensors
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from seq2seq.config import CellConfig, CellKind, Config, Schedule
+from seq2seq.config import CellConfig, CellKind, Config, Schedule, TokenizerConfig, TokenizerKind
 from seq2seq.config.settings import differences
+from seq2seq.data.tokenizer import Tokenizers
 from seq2seq.errors import Stopped
+from seq2seq.files import replacing
 from seq2seq.runs.checkpoint import CheckpointError
-from seq2seq.runs.folder import Run, RunError, Status
+from seq2seq.runs.folder import TOKENIZER_FILES, Run, RunError, Status
 from seq2seq.runs.jsonl import read_metrics
 from seq2seq.training.loop import train
 from seq2seq.translation.loading import load_translator
@@ -217,6 +219,21 @@ def test_what_cannot_be_removed_is_no_silence(copied: Run) -> None:
         copied.clear()
 
 
+def test_overwriting_removes_files_of_the_run_alone(copied: Run) -> None:
+    mine = {"tokenizer_notes.txt", "my.vocab", "tokenizer.model.orig", "speed.json.txt"}
+    for name in mine.union(TOKENIZER_FILES):
+        (copied.folder / name).write_text("text")
+    copied.clear()
+    assert {path.name for path in copied.folder.iterdir()} - {".lock"} == mine
+
+
+def test_each_file_of_tokenizers_belongs_to_a_run(tmp_path: Path) -> None:
+    for joint in (True, False):
+        config = TokenizerConfig(TokenizerKind.char, joint=joint)
+        Tokenizers.train((["a b"], ["c d"]), config, ("en", "en")).save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(TOKENIZER_FILES)
+
+
 def test_overwriting_deletes_nothing_if_the_text_is_unreadable(copied: Run) -> None:
     before, config = snapshot(copied.folder), copied.config()
     config.data.train.source, config.overwrite = "missing.txt", True
@@ -326,3 +343,19 @@ def test_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     with run.locked():
         assert sorted(run.checkpoints.iterdir()) == sorted(kept)
         assert [path.name for path in run.folder.glob(".*")] == [".lock"]
+
+
+def test_files_of_living_processes_are_kept(tmp_path: Path) -> None:
+    """A translation may write a shortlist while a training starts, on this machine or another."""
+    run = Run(tmp_path / "run")
+    elsewhere = run.folder / ".shortlist.npz.elsewhere.7.tmp"
+    mine = [run.folder / name for name in (".notes.tmp", ".tmp_notes")]
+    with replacing(run.shortlist_file) as temporary:
+        temporary.write_bytes(b"whole")
+        for file in (elsewhere, *mine):
+            file.touch()
+        with run.locked():
+            pass
+    assert run.shortlist_file.read_bytes() == b"whole"
+    assert elsewhere.exists()
+    assert all(file.exists() for file in mine)
