@@ -165,6 +165,11 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def shown(value: float) -> str:
+    """Return a number with all its digits, and a whole one without a point."""
+    return str(value).removesuffix(".0")
+
+
 def sampling(options: argparse.Namespace) -> Sampling | None:
     """Return how to draw translations; None for a search. ValueError for options at odds."""
     named = {"temperature": options.temperature, "top_k": options.top_k, "seed": options.seed}
@@ -172,7 +177,7 @@ def sampling(options: argparse.Namespace) -> Sampling | None:
     if not options.sample:
         for key, value in given.items():
             raise ValueError(
-                f"--{key.replace('_', '-')} {value:g}: has an effect only with --sample, which"
+                f"--{key.replace('_', '-')} {shown(value)}: has an effect only with --sample, which"
                 " draws at random; add that, or leave this out"
             )
         return None
@@ -201,7 +206,7 @@ def penalty_remark(
     if options.length_penalty is None or drawn is not None or decode.beam_size > 1:
         return ""
     return (
-        f"--length-penalty {options.length_penalty:g}: chooses nothing with a beam of 1"
+        f"--length-penalty {shown(options.length_penalty)}: chooses nothing with a beam of 1"
         " (--beam N makes it wider)"
     )
 

@@ -3,12 +3,15 @@
 import re
 from dataclasses import dataclass
 
+from ..shown import brief
 from .checks import MOST, check_ranges, note_unless, number
 
 HYPOTHESES = 320
 """Hypotheses decoded together, unless decode.batch_size says how many sentences."""
 MOST_CANDIDATES = 100
 """Most target pieces that a shortlist has for a source piece."""
+LONGEST, LONGEST_FACTOR = 100_000, 1000
+"""The largest B and A of max_length, so that every search ends."""
 
 
 @dataclass
@@ -20,8 +23,11 @@ class DecodeConfig:
     length_penalty: float = number(1.0, at_least=0, at_most=100)
     """Exponent alpha: a hypothesis is scored by its log-probability / length ** alpha."""
     max_length: str = "2.0x+10"
-    """Longest translation in pieces: 'Ax+B' for a source of x pieces, or a number."""
-    min_length: int = number(0, at_least=0, at_most=MOST)
+    """Longest translation in pieces: 'Ax+B' for a source of x pieces, or a number.
+
+    A is at most 1000 and B at most 100000.
+    """
+    min_length: int = number(0, at_least=0, at_most=LONGEST)
     """Shortest translation in pieces; it also raises max_length where a source is short."""
     no_repeat_ngram: int = number(0, at_least=0, at_most=MOST)
     """No N pieces in a row occur twice in a translation; 0: no such rule."""
@@ -67,10 +73,19 @@ class Sampling:
 
 
 def length_limit(rule: str) -> tuple[float, float]:
-    """Return (A, B) of the rule 'Ax+B' for the longest translation; a plain number is (0, B)."""
+    """Return (A, B) of the rule 'Ax+B' for the longest translation; a plain number is (0, B).
+
+    ValueError for a rule that is none, or allows more than LONGEST_FACTOR and LONGEST.
+    """
     match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)x)?(?:\+?(\d+))?", rule.strip())
     if match is None or not any(float(part or 0) for part in match.groups()):
         raise ValueError(
             f"decode.max_length={rule}: expected 'Ax+B', such as '2x+10', or a number of pieces"
         )
-    return float(match[1] or 0), float(match[2] or 0)
+    factor, extra = float(match[1] or 0), float(match[2] or 0)
+    if factor > LONGEST_FACTOR or extra > LONGEST:
+        raise ValueError(
+            f"decode.max_length={brief(rule)}: expected 'Ax+B' with A at most {LONGEST_FACTOR} and"
+            f" B at most {LONGEST}"
+        )
+    return factor, extra

@@ -135,6 +135,7 @@ def test_a_shortlist_needs_the_text_that_the_run_was_trained_on(
     [
         (["--shortlist", "101"], "--shortlist 101: expected at least 0 and at most 100"),
         (["--max-length", "long"], "--max-length long: expected 'Ax+B'"),
+        (["--max-length", "9999x"], "--max-length 9999x: expected 'Ax+B' with A at most 1000"),
         (["--min-length", "-1"], "--min-length -1: expected at least 0"),
         (["--no-repeat-ngram", "-1"], "--no-repeat-ngram -1: expected at least 0"),
         (
@@ -147,6 +148,8 @@ def test_a_shortlist_needs_the_text_that_the_run_was_trained_on(
         (["--sample", "--seed", "-1"], "--seed -1: expected at least 0"),
         (["--sample", "--beam", "3"], "--beam 3: with --sample there is no beam"),
         (["--temperature", "2"], "--temperature 2: has an effect only with --sample"),
+        (["--seed", "123456789"], "--seed 123456789: has an effect only with --sample"),
+        (["--temperature", "1.23456789"], "--temperature 1.23456789: has an effect only"),
         (["--seed", "2"], "--seed 2: has an effect only with --sample"),
         (["--sample", "--n-best", "0"], "--n-best 0: expected at least 1"),
         (["--json-lines", "--scores"], "not allowed with argument"),

@@ -151,6 +151,10 @@ def test_a_value_that_some_numbers_have(value: str, bases: dict[str, DictConfig]
         ("norm.min_rows", "1", "=1: expected at least 2"),
         ("decode.max_length", "0", "=0: expected 'Ax+B'"),
         ("decode.max_length", "-5", "=-5: expected 'Ax+B'"),
+        ("decode.max_length", f"{'9' * 29}x", f"={'9' * 29}x: expected 'Ax+B' with A at most 1000"),
+        ("decode.max_length", "2x+100001", "=2x+100001: expected 'Ax+B' with A at most 1000 and B"),
+        ("decode.max_length", "9" * 400, "=999"),
+        ("decode.min_length", "100001", "=100001: expected at least 0 and at most 100000"),
         ("optimizer.betas", "3", "=3: expected a list, as in [0.9,0.999]"),
         ("trainer.max_epochs", "null", "=null: expected a number, or another end"),
         ("data.batch_tokens", "null", "=null: expected a number, or one for data.batch_sentences"),
@@ -160,6 +164,10 @@ def test_what_is_said(key: str, value: str, expected: str, bases: dict[str, Dict
     said = answer(bases, key, value)
     assert said is not None
     assert said.startswith(f"{key}{expected}"), said
+
+
+def test_the_longest_translation_is_bounded(bases: dict[str, DictConfig]) -> None:
+    assert answer(bases, "decode.max_length", "1000x+100000") is None
 
 
 def test_errors_are_the_same_under_a_debugger(bases: dict[str, DictConfig]) -> None:
