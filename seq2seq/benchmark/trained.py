@@ -38,7 +38,7 @@ def trained_run(contestant: Contestant, prepared: Prepared, updates: int) -> Run
 def is_of(run: Run, config: Config) -> bool:
     """Return whether a run has been trained with these settings, by this version's reading."""
     try:
-        return run.config_file.exists() and run.config() == config
+        return run.has_begun() and run.config() == config
     except RunError:  # written by another version
         return False
 

@@ -81,6 +81,14 @@ class Run:
         self.checkpoints = self.folder / "checkpoints"
         self.translations = self.folder / "translations"
 
+    def has_begun(self) -> bool:
+        """Return whether there is a run; PermissionError where that may not be known."""
+        return exists(self.config_file)
+
+    def is_finished(self) -> bool:
+        """Return whether the run has results; PermissionError where that may not be known."""
+        return exists(self.results_file)
+
     def resume_command(self) -> str:
         """Return the shell command that resumes this run."""
         return shlex.join([*program("train"), f"resume={self.folder}"])
@@ -89,7 +97,7 @@ class Run:
     def open(cls, folder: str | Path) -> "Run":
         """Return an existing run; RunError if the folder holds none."""
         run = cls(folder)
-        if not exists(run.config_file):
+        if not run.has_begun():
             raise RunError(
                 f"{folder}: no such run{place(folder)}"
                 " (expected a folder with config.yaml, as train.py writes it)"
@@ -161,7 +169,7 @@ class Run:
 
         RunError where it is not that of a run.
         """
-        if not exists(self.results_file):
+        if not self.is_finished():
             return None
         with _as_run_error():
             content: dict[str, Any] = read_json(self.results_file)
@@ -174,11 +182,11 @@ class Run:
 
     def state(self) -> str:
         """Return finished, diverged, failed, unfinished (perhaps in training) or not begun."""
-        if self.results_file.exists():
+        if self.is_finished():
             return "finished"
-        if self.failure_file.exists():
+        if exists(self.failure_file):
             return "diverged" if (self.failure() or "").startswith(Diverged.BEGINS) else "failed"
-        return "unfinished" if self.config_file.exists() else "not begun"
+        return "unfinished" if self.has_begun() else "not begun"
 
     # -- whether it may be written to ---
 
@@ -189,17 +197,13 @@ class Run:
         """
         if config.init_from and Path(config.init_from).resolve() == self.folder.resolve():
             raise RunError(f"init_from={config.init_from}: expected another folder than the run's")
-        if not self.config_file.exists():
+        if not self.has_begun():
             return Status.new
         if config.overwrite:
             return Status.replaced
         different = differences(self.config(), config)
         if config.resume is not None and different.keys() <= set(EXTENDABLE):
-            return (
-                Status.finished
-                if self.results_file.exists() and not different
-                else Status.unfinished
-            )
+            return Status.finished if self.is_finished() and not different else Status.unfinished
         if different:
             key, (old, new) = next(iter(different.items()))
             raise RunError(
@@ -209,7 +213,7 @@ class Run:
             )
         if config.resume is None and config.init_from is not None:
             self.check_origin(config.init_from)
-        return Status.finished if self.results_file.exists() else Status.unfinished
+        return Status.finished if self.is_finished() else Status.unfinished
 
     def check_origin(self, init_from: str) -> None:
         """Raise RunError if the weights that the run has started with have changed since."""
@@ -278,7 +282,7 @@ class Run:
 
         An existing run is left as it is until it resumes.
         """
-        with self.locked(), nullcontext() if self.config_file.exists() else self.noting_failure():
+        with self.locked(), nullcontext() if self.has_begun() else self.noting_failure():
             yield
 
     @contextmanager

@@ -43,7 +43,7 @@ def train(config: Config, run: Run) -> dict[str, Any]:
         run.beginning() if is_main() else nullcontext(),
         joined(choose_device(config.trainer.device)) as processes,
     ):
-        before = run.config() if run.config_file.exists() and not config.overwrite else None
+        before = run.config() if run.has_begun() and not config.overwrite else None
         status = run.status(config) if processes.is_main else Status.new
         code_commit()  # remembered: a later commit is not what this process has loaded
         if processes.from_main(status is Status.finished):

@@ -63,5 +63,5 @@ def _from_run(state: TrainingState, run: Run) -> str:
     state.origin = origin
     with naming_damage(path):
         update = header.get("progress", {}).get("update", "?")
-    unfinished = "" if run.results_file.exists() else "; that run has not finished"
+    unfinished = "" if run.is_finished() else "; that run has not finished"
     return f"init_from={run.folder}: its best weights, of update {update}{unfinished}"

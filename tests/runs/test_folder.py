@@ -144,6 +144,21 @@ def test_the_status_of_a_run_depends_on_its_files_and_configuration(
     assert copied.status(config) is Status.unfinished
 
 
+def test_a_run_whose_files_cannot_be_read_is_not_a_new_one(copied: Run) -> None:
+    """Else a training would write over it: a link in a circle is not the same as no file."""
+    config = copied.config()
+    for file in (copied.results_file, copied.failure_file, copied.config_file):
+        file.unlink(missing_ok=True)
+        file.symlink_to(file.name)
+    assert copied.state() == "finished"
+    copied.results_file.unlink()
+    with pytest.raises(ValueError, match=r"failure\.txt: a pipe, a device or a link in a circle"):
+        copied.state()
+    with pytest.raises(ValueError, match=r"config\.yaml: a pipe"), copied.beginning():
+        copied.status(config)
+    assert copied.failure_file.is_symlink()
+
+
 def test_settings_without_effect_on_results_are_the_same_configuration(finished: Run) -> None:
     config = finished.config()
     changes: list[dict[str, Any]] = [{"threads": 7}, {"progress": True}]
