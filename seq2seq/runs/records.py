@@ -61,6 +61,10 @@ class RunRecord:
         file = self.run.speed_file
         return MeasuredSpeed.read(file) if exists(file) else None
 
+    def read(self) -> None:
+        """Read all that a report reads only when it needs it; ValueError where it is damaged."""
+        _ = self.metrics, self.probes, self.speed, self.run.overrides()
+
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Every setting by its dotted key."""
@@ -139,17 +143,18 @@ def read_runs(folders: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
         if refused := _refusal(folder):
             left_out[name] = refused
             continue
-        if _is_bare(folder):
-            failure = Run(folder).failure()
-            left_out[name] = f"failed: {failure}" if failure else "its training has not begun"
-            continue
-        run = Run.open(folder)
+        run = Run(folder) if (bare := _is_bare(folder)) else Run.open(folder)
         try:
-            found.append(
-                RunRecord(name, run, run.config(), run.state(), _results(run), run.failure())
-            )
-        except (RunError, DataError) as error:
+            if bare:
+                failure = run.failure()
+                left_out[name] = f"failed: {failure}" if failure else "its training has not begun"
+                continue
+            record = RunRecord(name, run, run.config(), run.state(), _results(run), run.failure())
+            record.read()
+        except ValueError as error:
             left_out[name] = str(error)
+        else:
+            found.append(record)
     if not found:
         raise RunError(_none_left(left_out))
     return found, [f"{name}: left out: {reason}" for name, reason in left_out.items()]
@@ -171,7 +176,7 @@ def _refusal(folder: str) -> str | None:
     try:
         for file in (
             *(run.config_file, run.results_file, run.metrics_file, run.probes_file),
-            run.speed_file,
+            *(run.speed_file, run.failure_file, run.overrides_file),
         ):
             if exists(file):
                 with opened(file):
@@ -195,7 +200,7 @@ def _results(run: Run) -> Results | None:
 
 def _is_bare(folder: str) -> bool:
     """Whether the folder exists and no run has begun in it."""
-    return Path(folder).is_dir() and not exists(Run(folder).config_file)
+    return Path(folder).is_dir() and not Run(folder).has_begun()
 
 
 def named(folders: Sequence[str]) -> dict[str, str]:

@@ -188,6 +188,39 @@ def test_a_run_that_cannot_be_read_is_left_out(
         assert reason in note
 
 
+def test_a_run_with_any_damaged_file_is_left_out(
+    two_runs: Runs, compare: Compare, variant: Variant, tmp_path: Path
+) -> None:
+    """It does not stop the comparison of the others."""
+    reasons = dict[str, str]()
+    for file, text, reason in (
+        ("overrides.yaml", b"\xff", "overrides.yaml: damaged"),
+        ("overrides.yaml", b"3", "overrides.yaml: damaged"),
+        ("metrics.jsonl", b"x\n", "metrics.jsonl:1: not a JSON object"),
+        ("probes.jsonl", b"x\n", "probes.jsonl:1: not a JSON object"),
+        ("speed.json", b"{", "speed.json: damaged"),
+        ("failure.txt", b"\xe9", "failure.txt: damaged"),
+        ("failure.txt", None, "failure.txt: Is a directory"),
+        ("overrides.yaml", None, "overrides.yaml: Is a directory"),
+    ):
+        folder = variant(f"damaged{len(reasons)}")
+        if text is None:
+            (Path(folder) / file).mkdir()
+        else:
+            (Path(folder) / file).write_bytes(text)
+        reasons[folder] = reason
+    bare = tmp_path / "runs" / "bare"
+    bare.mkdir()
+    (bare / "failure.txt").write_bytes("défaut".encode("latin-1"))
+    reasons[str(bare)] = "failure.txt: damaged"
+    done = compare(two_runs.none, *reasons)
+    assert (done.code, done.err) == (0, "")
+    for folder, reason in reasons.items():
+        start = f"note: {Path(folder).name}: left out: "
+        (note,) = [line for line in done.out.splitlines() if line.startswith(start)]
+        assert reason in note
+
+
 def test_a_path_that_is_not_unicode_is_accepted(
     two_runs: Runs, compare: Compare, tmp_path: Path
 ) -> None:
