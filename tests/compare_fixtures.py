@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import final_results
 from fixture_types import Compare, Variant
 from runs import Runs, Script
 
@@ -31,8 +32,7 @@ def variant(two_runs: Runs, tmp_path: Path) -> Variant:
         folder = tmp_path / "runs" / name
         shutil.copytree(getattr(two_runs, norm), folder)
         run = Run(folder)
-        stored, settings = run.results(), run.config()
-        assert stored
+        stored, settings = final_results(run), run.config()
         for key, value in config.items():
             group, _, option = key.rpartition("__")
             setattr(getattr(settings, group) if group else settings, option, value)

@@ -1,6 +1,7 @@
 """Fixtures of all tests: the mirror folder of real corpora, a toy corpus, and runs on it."""
 
 import gc
+import json
 import logging
 import os
 import random
@@ -186,10 +187,10 @@ def copied(finished: Run, tmp_path: Path) -> Run:
 
 
 def final_results(run: Run) -> dict[str, Any]:
-    """Return the results of a finished run."""
-    results = run.results()
-    assert results is not None
-    return results
+    """Return the content of the results.json of a finished run."""
+    assert run.results() is not None
+    content: dict[str, Any] = json.loads(run.results_file.read_text(encoding="utf-8"))
+    return content
 
 
 @pytest.fixture(scope="session")

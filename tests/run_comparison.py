@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from conftest import final_results
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from torch import Tensor
-from typed import present
 
 from seq2seq.runs.checkpoint import load_checkpoint, read_state
 from seq2seq.runs.folder import Run
@@ -26,7 +26,7 @@ def without_times(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def results(run: Run) -> dict[str, Any]:
     """Return the results of a finished run."""
-    return present(run.results())
+    return final_results(run)
 
 
 def entries(run: Run) -> list[dict[str, Any]]:

@@ -175,11 +175,12 @@ def changed_text(
     from ..runs.folder import RunError
 
     try:
-        before = (run.results() or {}).get(split) or {}
+        results = run.results()
     except RunError:  # damaged: its scores are not needed here
         return []
-    now = scored_text(source, reference)
-    changed = [key for key in now if before.get(key) not in (None, now[key])]
+    scores = {"valid": results.valid, "test": results.test} if results else {}
+    now, before = scored_text(source, reference), scores.get(split)
+    changed = [key for key in now if getattr(before, key, None) not in (None, now[key])]
     if not changed:
         return []
     sides = " and ".join(key.partition("_")[0] for key in changed)

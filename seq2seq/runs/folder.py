@@ -6,7 +6,6 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
@@ -21,7 +20,7 @@ from ..shown import brief
 from ..stored import naming_damage, read_json, text
 from .configuration import LARGEST, read_config, read_yaml, write_config
 from .origin import Origin
-from .results import results_of
+from .results import Results, results_of
 from .typed import record, typed
 
 TOKENIZER_FILES = (
@@ -164,17 +163,15 @@ class Run:
             overrides: list[str] = typed(found, list[str], "overrides", record)
         return overrides
 
-    def results(self) -> dict[str, Any] | None:
-        """Return the content of results.json; None before the run has finished.
+    def results(self) -> Results | None:
+        """Return what results.json holds; None before the run has finished.
 
         RunError where it is not that of a run.
         """
         if not self.is_finished():
             return None
         with _as_run_error():
-            content: dict[str, Any] = read_json(self.results_file)
-            results_of(content, self.results_file)
-        return content
+            return results_of(read_json(self.results_file), self.results_file)
 
     def failure(self) -> str | None:
         """Return in one line why the run failed when it was last started; None if it did not."""

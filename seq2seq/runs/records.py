@@ -14,7 +14,7 @@ from ..stored import opened
 from .entries import MetricEntry, ProbeEntry, read_probes
 from .folder import Run, RunError
 from .jsonl import read_metrics
-from .results import Results, results_of
+from .results import Results
 from .speed import MeasuredSpeed
 
 Entry = TypeVar("Entry", bound=ProbeEntry)
@@ -149,7 +149,7 @@ def read_runs(folders: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
                 failure = run.failure()
                 left_out[name] = f"failed: {failure}" if failure else "its training has not begun"
                 continue
-            record = RunRecord(name, run, run.config(), run.state(), _results(run), run.failure())
+            record = RunRecord(name, run, run.config(), run.state(), run.results(), run.failure())
             record.read()
         except ValueError as error:
             left_out[name] = str(error)
@@ -188,14 +188,6 @@ def _refusal(folder: str) -> str | None:
     except IsADirectoryError as error:
         return f"{error.filename}: {error.strerror}; expected a file"
     return None
-
-
-def _results(run: Run) -> Results | None:
-    content = run.results()
-    try:
-        return None if content is None else results_of(content, run.results_file)
-    except ValueError as error:
-        raise RunError(str(error)) from error
 
 
 def _is_bare(folder: str) -> bool:

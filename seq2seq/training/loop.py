@@ -147,8 +147,9 @@ def stop_requested(state: TrainingState, received: list[int]) -> int:
 
 def finished_results(run: Run, printed: bool) -> dict[str, Any]:
     """Return the results of a run that has finished already, and print them if asked."""
-    results = run.results()
-    assert results is not None
+    found = run.results()
+    assert found is not None
+    results = found.as_json()
     if printed:
         print(f"finished already (overwrite=true trains it again): {summary(run, results)}")
     return results

@@ -108,7 +108,7 @@ def summary(run: Run, results: dict[str, Any]) -> str:
     )
     return (
         f"{escaped(str(run.folder))}: {scores}  "
-        f"best at update {results['best_update']} of {results['update']}, "
+        f"best at update {results['best_update'] or '?'} of {results['update']}, "
         f"{results['tokens_per_second']:,.0f} target tokens/s, "
         f"{results['wall_seconds'] / 60:.1f} minutes"
     )

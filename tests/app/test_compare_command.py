@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from comparison_page import Page, markdown
+from conftest import final_results
 from fixture_types import Compare, Variant
 from matplotlib.image import imread
 from runs import Runs, Script
-from typed import present
 
 from seq2seq import __version__
 from seq2seq.figures import NORM_COLOURS
@@ -53,7 +53,7 @@ def test_a_table_figures_and_a_page(two_runs: Runs, compare: Compare, tmp_path: 
         "results.csv",
     ]
     assert sorted(p.name for p in (out / "figures").iterdir()) == FIGURES
-    results = {norm: present(Run(getattr(two_runs, norm)).results()) for norm in ("none", "layer")}
+    results = {norm: final_results(Run(getattr(two_runs, norm))) for norm in ("none", "layer")}
 
     rows = list(csv.DictReader(io.StringIO((out / "results.csv").read_text())))
     assert list(rows[0]) == [column.key for column in COLUMNS]
@@ -109,7 +109,7 @@ def test_a_table_figures_and_a_page(two_runs: Runs, compare: Compare, tmp_path: 
 
 def test_the_page_contains_the_results(two_runs: Runs, compared: Path) -> None:
     html = (compared / "report.html").read_text(encoding="utf-8")
-    page, results = Page(html), present(Run(two_runs.none).results())
+    page, results = Page(html), final_results(Run(two_runs.none))
     assert page.open == []
     assert page.texts["h1"] == page.texts["title"] == ["Comparison of 2 runs"]
     for column in COLUMNS:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from comparison_page import Page, markdown, p_values
+from conftest import final_results
 from fixture_types import Compare, Variant
 from runs import Runs
-from typed import present
 
 from seq2seq.report.experiments import EXPERIMENTS
 from seq2seq.runs.folder import Run, RunError
@@ -103,7 +103,7 @@ def test_each_machine_and_its_threads_are_listed(
     two_runs: Runs, compare: Compare, variant: Variant, tmp_path: Path
 ) -> None:
     old, new = variant("old"), variant("new", seed=2, results={"processor": "Z80", "threads": 8})
-    results = present(Run(old).results())
+    results = final_results(Run(old))
     del results["processor"]
     Run(old).results_file.write_text(json.dumps(results))
     done = compare(old, new)

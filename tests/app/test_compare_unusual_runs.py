@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from comparison_page import Page, p_values
+from conftest import final_results
 from fixture_types import Compare, Variant
 from runs import Runs
-from typed import present
 
 from seq2seq.runs.examples import read_examples
 from seq2seq.runs.folder import Run
@@ -26,7 +26,7 @@ def test_a_run_without_a_test_set(
     two_runs: Runs, compare: Compare, variant: Variant, tmp_path: Path
 ) -> None:
     lone = variant("lone")
-    results = present(Run(lone).results())
+    results = final_results(Run(lone))
     del results["test"]
     results["valid"]["bleu_signature"] = "BLEU|of valid"
     Run(lone).results_file.write_text(json.dumps(results))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from composing import composed
+from conftest import final_results
 from effects import CONSUMERS, NEEDED, keys, others, settings_of_a_run
 
 from seq2seq.app.overrides import choices
@@ -50,7 +51,7 @@ def fingerprint(config: Config, folder: Path) -> str:
         path = run.folder / name
         for line in path.read_text().splitlines() if path.exists() else []:
             digest.update(repr(without_times(json.loads(line))).encode())
-    results = without_times(run.results())
+    results = without_times(final_results(run))
     digest.update(
         repr({k: results[k] for k in ("valid", "test", "update") if k in results}).encode()
     )

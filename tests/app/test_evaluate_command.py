@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import sacrebleu
+from conftest import final_results
 from runs import Command, Runs, Script, settings, trained
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.significance import PairedTest, Result
@@ -119,7 +120,7 @@ def test_scores_equal_those_of_sacrebleus_command_line(
 def test_evaluate_gives_the_scores_that_training_stored(
     two_runs: Runs, evaluate: Command, tmp_path: Path
 ) -> None:
-    results = present(Run(two_runs.none).results())
+    results = final_results(Run(two_runs.none))
     for split in ("test", "valid"):
         evaluate(two_runs.none, "--split", split, "--json", tmp_path / "a.json")
         (row,) = json.loads((tmp_path / "a.json").read_text())["runs"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import final_results
 
 from seq2seq.config import Config
 from seq2seq.data.tokenizer import Tokenizers
@@ -115,8 +116,7 @@ def test_optimizer_schedule_best_and_patience_are_fresh(
     assert header["progress"]["bad_validations"] == 0
     steps = {float(t) for name, t in tensors.items() if name.endswith(".step")}
     assert steps == {3.0}
-    results = run.results()
-    assert results is not None
+    results = final_results(run)
     assert results["best_update"] == 3
 
 
@@ -142,8 +142,7 @@ def test_it_learns_faster_than_from_the_start(
         folder = tmp_path / name
         own = train_here.toy if name == "new" else [o for o in train_here.toy if not _own(o)]
         assert train_command(*own, *more, f"hydra.run.dir={folder}").code == 0
-        results = Run(folder).results()
-        assert results is not None
+        results = final_results(Run(folder))
         losses[name] = results["valid_loss"]
     assert losses["tuned"] < 0.7 * losses["new"]
 
@@ -233,8 +232,7 @@ def test_a_tuned_run_can_be_tuned(finished: Run, train_command: Command, tmp_pat
     assert train_command(f"init_from={second}", *more, "seed=2", f"hydra.run.dir={third}").code == 0
     assert Run(third).origin() == Run(second).as_origin()
     shutil.rmtree(second)
-    evaluated = Run(third).results()
-    assert evaluated is not None
+    evaluated = final_results(Run(third))
     assert evaluated["update"] == 3
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import final_results
 from runs import Command, Runs, Script
 
 from seq2seq.data.tokenizer import Tokenizers
@@ -102,8 +103,7 @@ def test_the_perplexity_of_valid_is_that_of_training(
     named = ["--source", valid.source, "--target", valid.target]
     assert scoring(two_runs.none, *named, "--json", tmp_path / "a.json").code == 0
     found = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
-    results = Run(two_runs.none).results()
-    assert results
+    results = final_results(Run(two_runs.none))
     assert math.log(found["perplexity"]) == pytest.approx(results["valid_loss"], rel=1e-5)
 
 

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import pytest
 import torch
-from conftest import TrainCommand, TrainHere
+from conftest import TrainCommand, TrainHere, final_results
 from fixture_types import AtUpdate, StartProcess
 from run_comparison import entries
 from train_output import assert_one_line
@@ -68,5 +68,5 @@ def test_a_training_that_nobody_reads_goes_on(process: StartProcess, tmp_path: P
         stream.close()
     assert running.wait(timeout=300) == 0
     run = Run(tmp_path / "run")
-    assert present(run.results())["update"] == 16
+    assert final_results(run)["update"] == 16
     assert not run.failure_file.exists()

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, TrainCommand
+from conftest import ROOT, TrainCommand, final_results
 from fixture_types import AtUpdate, StartProcess
 from train_output import assert_one_line, folders, snapshot
-from typed import present
 
 from seq2seq.runs import checkpoint
 from seq2seq.runs.folder import Run
@@ -68,7 +67,7 @@ def test_resume_accepts_settings_that_do_not_change_the_training_so_far(
     done = train_command(f"resume={moved}", *kept, "trainer.max_epochs=4", "trainer.max_updates=20")
     assert done.code == 0, done.err
     resumed = Run(moved)
-    assert present(resumed.results())["update"] == 20
+    assert final_results(resumed)["update"] == 20
     assert max(e["update"] for e in read_metrics(resumed.metrics_file)) == 20
     config = resumed.config()
     assert (config.data.mirror, config.resume, config.overwrite) == ("there", None, False)
@@ -86,7 +85,7 @@ def test_a_run_started_with_overwrite_can_be_resumed(
     done = train_command(f"resume={folder}")
     assert done.code == 0
     assert read_metrics(folder / "metrics.jsonl")[: len(saved)] == saved
-    assert present(Run(folder).results())["update"] == 16
+    assert final_results(Run(folder))["update"] == 16
 
 
 def wait_for_training(folder: Path, seconds: float = 300) -> None:

@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from conftest import TrainHere
+from conftest import TrainHere, final_results
 from typed import present
 
 from seq2seq.config import ProbeKind
@@ -65,18 +65,18 @@ def test_a_line_of_metrics_is_written_as_it_was_read(probed: Run) -> None:
 
 
 def test_results_are_written_as_they_were_read(probed: Run, tmp_path: Path) -> None:
-    results = results_of(present(probed.results()), probed.results_file)
+    results = results_of(final_results(probed), probed.results_file)
     results.write(tmp_path / "results.json")
     assert (tmp_path / "results.json").read_bytes() == probed.results_file.read_bytes()
-    assert list(present(probed.results())) == [f.name for f in fields(Results)]
+    assert list(final_results(probed)) == [f.name for f in fields(Results)]
 
 
 def test_missing_values_are_not_in_the_results(finished: Run) -> None:
-    assert "valid_loss_batch_statistics" not in present(finished.results())
+    assert "valid_loss_batch_statistics" not in final_results(finished)
 
 
 def test_results_of_a_newer_version_are_read(finished: Run) -> None:
-    content = present(finished.results()) | {"colour": "red"}
+    content = final_results(finished) | {"colour": "red"}
     content["valid"] = content["valid"] | {"shade": 1}
     found = results_of(content, finished.results_file)
     assert isinstance(found.valid, Score)
@@ -84,7 +84,7 @@ def test_results_of_a_newer_version_are_read(finished: Run) -> None:
 
 
 def test_results_of_an_older_version_are_read(finished: Run, tmp_path: Path) -> None:
-    content = present(finished.results())
+    content = final_results(finished)
     for key in ("processor", "decode"):
         del content[key]
     del content["test"]["reference_sha256"]
@@ -117,7 +117,7 @@ def test_numbers_of_a_list_are_floats(tmp_path: Path) -> None:
 
 
 def test_a_missing_figure_is_named(copied: Run, tmp_path: Path) -> None:
-    content = present(copied.results())
+    content = final_results(copied)
     del content["threads"]
     copied.results_file.write_text(json.dumps(content))
     with pytest.raises(RunError, match=r"results\.json: damaged \(Results without threads"):

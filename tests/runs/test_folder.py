@@ -1,5 +1,6 @@
 """A run's folder: its files, its status, and damage to it."""
 
+import json
 import os
 import pickle
 import shutil
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TrainHere
+from conftest import TrainHere, final_results
 from fixture_types import AtUpdate
 from run_comparison import curves, entries, results, snapshot, stop_here, tensors
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -177,13 +178,24 @@ def test_settings_without_effect_on_results_are_the_same_configuration(finished:
 def test_training_a_finished_run_changes_no_file(
     copied: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before, results = snapshot(copied.folder), copied.results()
+    before, results = snapshot(copied.folder), final_results(copied)
     assert train(copied.config(), copied) == results
     assert snapshot(copied.folder) == before
     assert (
         f"finished already (overwrite=true trains it again): {copied.folder}: valid BLEU"
         in capsys.readouterr().out
     )
+
+
+def test_a_finished_run_of_an_older_version_is_finished(
+    copied: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its results have no update of the best validation."""
+    content = final_results(copied)
+    del content["best_update"]
+    copied.results_file.write_text(json.dumps(content))
+    assert train(copied.config(), copied) == content | {"best_update": None}
+    assert "best at update ? of 16" in capsys.readouterr().out
 
 
 def test_another_configuration_changes_no_file(copied: Run) -> None:

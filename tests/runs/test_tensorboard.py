@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TrainHere
+from conftest import TrainHere, final_results
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
@@ -17,7 +17,6 @@ from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2, get_experiment, list_session_groups
 from tensorboard.plugins.hparams.backend_context import Context
-from typed import present
 
 from seq2seq.data.batches import Batch
 from seq2seq.data.dataset import Prepared
@@ -181,7 +180,7 @@ def test_histograms_do_not_change_the_training(train_here: TrainHere, tmp_path: 
         group(load_checkpoint(run.checkpoint("last"))[0], "model") for run in (shown, hidden)
     ]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
-    assert present(shown.results())["valid_loss"] == present(hidden.results())["valid_loss"]
+    assert final_results(shown)["valid_loss"] == final_results(hidden)["valid_loss"]
 
 
 # -- batch norm's statistics ---
