@@ -72,9 +72,15 @@ def test_a_full_disk_behind_standard_error_changes_no_exit_code(
 
 def test_output_that_nobody_reads_is_no_error(tmp_path: Path) -> None:
     """Also where it is so short that it is written as the command ends."""
-    program = [sys.executable, "-c", PRINTED]
-    done = ended(program, "2>&1 | exec true; true", tmp_path)
-    assert (done.stdout, done.stderr) == ("", "")
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", PRINTED]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    with open(writer, "wb") as nobody:
+        done = subprocess.run(
+            command, env=environment, stdout=nobody, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr) == (0, "progress")
 
 
 def test_standard_streams_may_be_closed(tmp_path: Path) -> None:
@@ -95,6 +101,19 @@ with exiting():
     ):
         done = ended([sys.executable, "-c", program], f"< /dev/null {shell}", tmp_path)
         assert (done.returncode, done.stdout) == (2, shown), done.stderr
+
+
+def test_a_training_with_closed_streams_goes_on(
+    toy: list[str], forked_python: list[str], tmp_path: Path
+) -> None:
+    """Those of the program, as forked ones have all streams."""
+    closing = "import runpy, sys; sys.stdin = sys.stdout = sys.stderr = None; "
+    program = tmp_path / "closed.py"
+    program.write_text(f"{closing}runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')")
+    words = [*forked_python, str(program), *toy, "trainer.progress=true"]
+    done = ended([*words, f"hydra.run.dir={tmp_path / 'run'}"], "", tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert Run(tmp_path / "run").is_finished()
 
 
 @pytest.mark.parametrize(
