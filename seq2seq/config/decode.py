@@ -10,8 +10,8 @@ HYPOTHESES = 320
 """Hypotheses decoded together, unless decode.batch_size says how many sentences."""
 MOST_CANDIDATES = 100
 """Most target pieces that a shortlist has for a source piece."""
-LONGEST, LONGEST_FACTOR = 100_000, 1000
-"""The largest B and A of max_length, so that every search ends."""
+LARGEST_FACTOR, LARGEST_EXTRA = 1000, 100_000
+"""The largest A and B of max_length, so that every search ends."""
 
 
 @dataclass
@@ -27,7 +27,7 @@ class DecodeConfig:
 
     A is at most 1000 and B at most 100000.
     """
-    min_length: int = number(0, at_least=0, at_most=LONGEST)
+    min_length: int = number(0, at_least=0, at_most=LARGEST_EXTRA)
     """Shortest translation in pieces; it also raises max_length where a source is short."""
     no_repeat_ngram: int = number(0, at_least=0, at_most=MOST)
     """No N pieces in a row occur twice in a translation; 0: no such rule."""
@@ -75,7 +75,7 @@ class Sampling:
 def length_limit(rule: str) -> tuple[float, float]:
     """Return (A, B) of the rule 'Ax+B' for the longest translation; a plain number is (0, B).
 
-    ValueError for a rule that is none, or allows more than LONGEST_FACTOR and LONGEST.
+    ValueError for a rule that is none, or allows more than LARGEST_FACTOR and LARGEST_EXTRA.
     """
     match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)x)?(?:\+?(\d+))?", rule.strip())
     if match is None or not any(float(part or 0) for part in match.groups()):
@@ -83,9 +83,9 @@ def length_limit(rule: str) -> tuple[float, float]:
             f"decode.max_length={rule}: expected 'Ax+B', such as '2x+10', or a number of pieces"
         )
     factor, extra = float(match[1] or 0), float(match[2] or 0)
-    if factor > LONGEST_FACTOR or extra > LONGEST:
+    if factor > LARGEST_FACTOR or extra > LARGEST_EXTRA:
         raise ValueError(
-            f"decode.max_length={brief(rule)}: expected 'Ax+B' with A at most {LONGEST_FACTOR} and"
-            f" B at most {LONGEST}"
+            f"decode.max_length={brief(rule)}: expected 'Ax+B' with A at most {LARGEST_FACTOR} and"
+            f" B at most {LARGEST_EXTRA}"
         )
     return factor, extra

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from seq2seq.config import CellConfig, DecodeConfig, ModelConfig, Sampling
+from seq2seq.config.decode import LARGEST_EXTRA, LARGEST_FACTOR
 from seq2seq.model import Translator, Vocabulary
 from seq2seq.rnn import NormConfig
 from seq2seq.translation.history import Hypothesis
@@ -130,8 +131,8 @@ def test_the_shortest_length_also_holds_for_short_sources(model: Translator) -> 
         assert len(found.ids) >= 6
 
 
-@pytest.mark.parametrize("limit", ["9" * 30, "9" * 30 + "x"])
-def test_no_limit_is_too_large(model: Translator, limit: str) -> None:
+@pytest.mark.parametrize("limit", [f"{LARGEST_EXTRA}", f"{LARGEST_FACTOR}x+{LARGEST_EXTRA}"])
+def test_no_limit_that_is_accepted_is_too_large(model: Translator, limit: str) -> None:
     config = DecodeConfig(1, min_length=8, no_repeat_ngram=3)
     assert search(model, config) == search(model, replace(config, max_length=limit))
 
