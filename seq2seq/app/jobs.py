@@ -2,6 +2,7 @@
 
 import argparse
 import signal
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -25,6 +26,8 @@ JOB_LINES = 250
 """Lines of a chunk: few enough to share a small file, enough to fill batches."""
 AHEAD = 4
 """Chunks for each process that are read before the result of the first one is taken."""
+POLL = 0.01
+"""Seconds between two looks at which processes have ended."""
 MADE: list[Any] = []
 """In one of several processes: what makes its function, and the function once it is made."""
 
@@ -99,9 +102,11 @@ def in_order(
             " need less"
         ) from error
     finally:
-        for process in set(active_children()) - set(others):
-            process.terminate()
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)  # from now on no process starts
+        while own := set(active_children()) - set(others):
+            for process in own:
+                process.terminate()
+            time.sleep(POLL)
 
 
 def submit(

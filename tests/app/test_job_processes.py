@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from functools import partial
 from multiprocessing import active_children
@@ -50,6 +51,33 @@ def test_no_more_processes_start_than_there_are_chunks() -> None:
     with closing(in_order(doubling, [1, 2], 8)) as results:
         assert next(results) == 2
         assert len(set(active_children()) - others) <= 2
+
+
+def test_no_process_starts_after_those_to_end_were_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that was missed could wait for ever for a lock that another one held as it was ended."""
+
+    class Noted(ProcessPoolExecutor):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            pools.append(self)
+
+    def children() -> list[Any]:
+        if not listed:  # later the pool is broken, too
+            with pytest.raises(RuntimeError, match="after shutdown"):
+                pools[0].submit(abs, 1)
+        listed.append(True)
+        return active_children()
+
+    pools, listed = list[Noted](), list[bool]()
+    monkeypatch.setattr(jobs, "ProcessPoolExecutor", Noted)
+    others = set(active_children())
+    with closing(in_order(doubling, [1, 2], 2)) as results:
+        assert next(results) == 2
+        monkeypatch.setattr(jobs, "active_children", children)
+    assert listed
+    assert set(active_children()) == others
 
 
 def test_chunks_are_read_only_as_processes_become_free(monkeypatch: pytest.MonkeyPatch) -> None:
