@@ -9,6 +9,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ class Section:
     tables: list[Table]
     drawings: list[Drawing]
 
-    @property
+    @cached_property
     def norms(self) -> Table | None:
         """The norms side by side as a table, where there are any."""
         return norms_table(self.group, self.rows) if self.rows else None

@@ -91,9 +91,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values corrected for their number by Holm's method (Holm 1979), in their order.
 
     To call those below 0.05 significant is wrong in any of them with a probability of at most 5%.
+    nan, of what was not tested, stays and does not count.
     """
-    found, least = [0.0] * len(p_values), 0.0
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    found, least = [math.nan] * len(p_values), 0.0
+    tested = (i for i, p in enumerate(p_values) if not math.isnan(p))
+    order = sorted(tested, key=p_values.__getitem__)
     for place, i in enumerate(order):
         least = max(least, min(1.0, (len(order) - place) * p_values[i]))
         found[i] = least
@@ -106,11 +108,10 @@ def outcomes(differences: Mapping[Key, Sequence[float]]) -> dict[Key, Outcome]:
     As `outcome` does of each alone, corrected for their number by Holm's method. Lists of fewer
     than two values decide nothing and do not count.
     """
-    p_values = {key: p for key, of in differences.items() if math.isfinite(p := p_value(of))}
-    corrected = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    corrected = holm([p_value(of) for of in differences.values()])
     return {
-        key: outcome(of) if corrected.get(key, 1.0) < 1 - CONFIDENCE else Outcome.undecided
-        for key, of in differences.items()
+        key: outcome(of) if p < 1 - CONFIDENCE else Outcome.undecided
+        for (key, of), p in zip(differences.items(), corrected, strict=True)
     }
 
 

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def training_commands(runs: Sequence[RunRecord]) -> list[str]:
     Runs that differ in one override share a command. For runs without stored overrides: the
     command of their experiment, and a comment.
     """
-    stored = [(run, run.run.overrides()) for run in runs]
+    stored = [(run, run.overrides) for run in runs]
     jobs = [job(overrides) for _, overrides in stored if overrides is not None]
     found = []
     for alike in by_experiment(jobs):
@@ -160,5 +161,6 @@ def sweepers(sweep: Sweep, key: str) -> list[Any]:
     return [values for values in found if values]
 
 
+@cache
 def _content(file: Path) -> dict[str, Any]:
     return dict(yaml.safe_load(file.read_text(encoding="utf-8")))

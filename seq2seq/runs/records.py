@@ -61,9 +61,14 @@ class RunRecord:
         file = self.run.speed_file
         return MeasuredSpeed.read(file) if exists(file) else None
 
+    @cached_property
+    def overrides(self) -> list[str] | None:
+        """See `Run.overrides`."""
+        return self.run.overrides()
+
     def read(self) -> None:
         """Read all that a report reads only when it needs it; ValueError where it is damaged."""
-        _ = self.metrics, self.probes, self.speed, self.run.overrides()
+        _ = self.metrics, self.probes, self.speed, self.overrides
 
     @cached_property
     def settings(self) -> dict[str, Any]:

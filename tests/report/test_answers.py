@@ -1,10 +1,10 @@
 """The short answer and the table of norms, for runs with known scores."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
+from short_answers import scored_runs as runs
 from short_answers import short_answer
 from synthetic import SEEDS, curve, group, record
 from typed import present
@@ -18,23 +18,6 @@ from seq2seq.report.norms import norm_cells, norm_rows, norms_table
 from seq2seq.report.page import training_times
 from seq2seq.report.texts import glossary
 from seq2seq.rnn import Statistics
-from seq2seq.runs.records import RunRecord
-
-
-def runs(
-    scores: Mapping[str, Sequence[float]],
-    split: str = "test",
-    rates: Mapping[str, float] | None = None,
-) -> Iterator[RunRecord]:
-    """Yield runs with these scores of each norm, one for each seed."""
-    for norm, values in scores.items():
-        for seed, bleu in zip(SEEDS, values, strict=False):
-            run = record(norm, seed, metrics=curve((rates or {}).get(norm, 0.05)))
-            results = present(run.results)
-            setattr(results, split, replace(getattr(results, split), bleu=bleu))
-            if split == "valid":
-                results.test = None
-            yield run
 
 
 def test_the_answer_names_a_significantly_better_norm() -> None:

@@ -129,9 +129,8 @@ class Verdict:
 def correct(verdicts: Iterable[Verdict]) -> None:
     """Correct the findings that decide these verdicts for their number, by Holm's method."""
     deciding = [f for verdict in verdicts for f in verdict.findings if f.decides]
-    tested = [finding for finding in deciding if math.isfinite(finding.p)]
-    for finding, corrected in zip(tested, holm([f.p for f in tested]), strict=True):
-        finding.corrected = corrected
+    for finding, corrected in zip(deciding, holm([f.p for f in deciding]), strict=True):
+        finding.corrected = None if math.isnan(corrected) else corrected
 
 
 # -- findings that compare two sides ---
