@@ -42,9 +42,8 @@ def read_embeddings(
         if numbers < size:
             raise _malformed(path, number, line, size, f"found {numbers}")
         word = line.partition(" ")[0]
-        if (
-            numbers > size
-        ):  # a word may have spaces in it, as GloVe has some, but no number at its end
+        # A word may have spaces in it, as GloVe has some, but no number at its end.
+        if numbers > size:
             word = line.rsplit(" ", size)[0].rstrip(" ")
             if " " in word and NUMBER.fullmatch(word.rpartition(" ")[2]):
                 raise _malformed(path, number, line, size, f"found {numbers}")
