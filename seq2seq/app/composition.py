@@ -107,6 +107,8 @@ def run(task: Callable[[DictConfig], Any], config_name: str, *, goes_on: bool = 
     for folder in own:
         if not folder.is_dir():
             raise ValueError(f"--config-dir {folder}: no such folder{place(folder)}")
+    if sweep and options.cfg:
+        raise ValueError("-m and --cfg: expected one of them; --cfg shows a single run's settings")
     traceback = wants_traceback()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises; otherwise it prints and exits
     try:
@@ -117,6 +119,8 @@ def run(task: Callable[[DictConfig], Any], config_name: str, *, goes_on: bool = 
             if sweep:  # which shows no run's values of what it sweeps
                 overrides = [o for o in overrides if not is_swept(o)]
             show_help(config_name, overrides, own)
+        elif options.cfg == "job" and not options.package:
+            show_settings(config_name, options.overrides, own, resolve=options.resolve)
         else:
             if goes_on:
                 drop_unread()
@@ -151,16 +155,8 @@ def show_help(config_name: str, overrides: Sequence[str], own: Sequence[Path] = 
     own: Folders of --config-dir.
     Hydra's own help takes a second longer: it also lists the groups that we don't show.
     """
-    path = create_config_search_path(str(CONFIGS))
-    for folder in own:  # as Hydra adds it
-        path.prepend("command-line", f"file://{folder.resolve()}", SearchPathQuery("schema"))
-    with initialize_config_dir(str(CONFIGS), version_base=VERSION_BASE):
-        GlobalHydra.instance().clear()  # the former one is back in the end
-        Hydra.create_main_hydra2(config_name, path)
-        cfg = compose(config_name, list(overrides), return_hydra_config=True)
-    template = Template(cfg.hydra.help.template)
-    with open_dict(cfg):
-        del cfg["hydra"]
+    cfg, hydras = _as_in_command(config_name, overrides, own)
+    template = Template(hydras.help.template)
     groups = sorted(folder.name for folder in CONFIGS.iterdir() if folder.is_dir())
     listed = [
         f"{group}: {', '.join(choices(group, [CONFIGS, *own]))}"
@@ -168,6 +164,42 @@ def show_help(config_name: str, overrides: Sequence[str], own: Sequence[Path] = 
         if group != "hydra"
     ]
     print(template.substitute(GROUPS="\n".join(listed), CONFIG=OmegaConf.to_yaml(cfg)).rstrip())
+
+
+def show_settings(
+    config_name: str, overrides: Sequence[str], own: Sequence[Path], *, resolve: bool
+) -> None:
+    """Print the settings that the command would use (--cfg job), once they have been checked.
+
+    Hydra would also print those that the command then refuses. With init_from=RUN the architecture
+    is RUN's. ValueError for settings that the command refuses, and for resume=RUN.
+    """
+    cfg, _ = _as_in_command(config_name, overrides, own)
+    if (run := cfg.get("resume")) is not None:
+        raise ValueError(
+            f"--cfg job: expected the settings of a new run; those of resume={run} are in"
+            f" {os.path.join(run, 'config.yaml')}"
+        )
+    settings(cfg)
+    print(OmegaConf.to_yaml(cfg, resolve=resolve), end="")
+
+
+def _as_in_command(
+    config_name: str, overrides: Sequence[str], own: Sequence[Path]
+) -> tuple[DictConfig, DictConfig]:
+    """Return the settings that a command composes, and Hydra's own."""
+    path = create_config_search_path(str(CONFIGS))
+    for folder in own:  # as Hydra adds it
+        path.prepend("command-line", f"file://{folder.resolve()}", SearchPathQuery("schema"))
+    with initialize_config_dir(str(CONFIGS), version_base=VERSION_BASE):
+        GlobalHydra.instance().clear()  # the former one is back in the end
+        Hydra.create_main_hydra2(config_name, path)
+        cfg = compose(config_name, list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    hydras = cfg.hydra
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg, hydras
 
 
 # -- one run, or one job of a sweep ---

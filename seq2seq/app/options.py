@@ -31,19 +31,19 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
         "--batch-size",
         type=setting(DecodeConfig, "batch_size"),
         metavar="N",
-        help="sentences decoded together (default: as many as have 320 hypotheses)",
+        help="sentences translated together (default: as many as have 320 hypotheses)",
     )
     search.add_argument(
         "--shortlist",
         type=setting(DecodeConfig, "shortlist"),
         metavar="N",
-        help="faster: let each source piece become the N target pieces alone that it most often "
-        "became in the training pairs, such as 50; 0: all",
+        help="faster, not exact: consider only the N likeliest target pieces of each source piece, "
+        "such as 50, and the most frequent pieces; 0: all",
     )
     search.add_argument(
         "--replace-unk",
         action="store_true",
-        help="replace <unk> by the most attended source word",
+        help="replace <unk> by the source word with the largest attention weight",
     )
     add_rules(search)
     add_sampling_options(parser)
@@ -143,25 +143,25 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--sample",
         action="store_true",
-        help="draw each piece with the model's probability; there is no beam",
+        help="sample each piece with the model's probability; there is no beam",
     )
     group.add_argument(
         "--temperature",
         type=setting(Sampling, "temperature"),
         metavar="T",
-        help="draw with probability proportional to p^(1/T) (default: 1)",
+        help="sample with probability proportional to p^(1/T) (default: 1)",
     )
     group.add_argument(
         "--top-k",
         type=setting(Sampling, "top_k"),
         metavar="K",
-        help="draw among the K likeliest pieces; 0: all, the default",
+        help="sample among the K likeliest pieces; 0: all, the default",
     )
     group.add_argument(
         "--seed",
         type=setting(Sampling, "seed"),
         metavar="S",
-        help="the same seed draws the same translations of the same lines (default: 1)",
+        help="the same seed samples the same translations of the same lines (default: 1)",
     )
 
 

@@ -44,7 +44,7 @@ def options() -> argparse.Namespace:
         default=1,
         metavar="N",
         help="N translations per line, best first, one per output line; missing ones are empty "
-        "lines; N is at most the beam, or the number of draws with --sample (default: 1)",
+        "lines; N is at most the beam, or the number of samples with --sample (default: 1)",
     )
     form = output.add_mutually_exclusive_group()
     form.add_argument(

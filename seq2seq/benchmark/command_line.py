@@ -52,9 +52,9 @@ The first update of a prepared corpus, the first translation by a trained run, t
 error, and compare.py on three runs.""",
     "processes": """Measure parameter updates of several processes that train one model.
 
-The first row is one process that has all threads. By DDP: with torch's DistributedDataParallel,
-which exchanges gradients during the backward pass, in place of one exchange after it. The ratio
-compares times: 1.2 is 20% slower than the first row.""",
+The first row is one process that has all threads. By DDP: with torch's DistributedDataParallel in
+place of our own sums of gradients. Both run during the backward pass. The ratio compares times: 1.2
+is 20% slower than the first row.""",
     "scaling": """Measure what grows with the corpus: made-up ones of several sizes.
 
 Seconds and memory to prepare each, seconds from the start of a training of the prepared corpus to

@@ -1,4 +1,4 @@
-"""The range of learning rates, first weights and depths in which a norm trains well."""
+"""The range of learning rates, initial weights and depths in which a norm trains well."""
 
 import math
 from dataclasses import replace
@@ -74,7 +74,9 @@ def test_each_case_changes_one_setting() -> None:
         if (run.config.model.init_scale, run.config.model.encoder_layers) == (0.1, 1)
     ]
     names = [case.name for case in cases(group(runs))]
-    assert names == [*("usual", "first weights 0.01", "first weights 1", "4 layers", "no clipping")]
+    assert names == [
+        *("usual", "initial weights 0.01", "initial weights 1", "4 layers", "no clipping")
+    ]
     both = record("none", 1, "robustness", model=ModelConfig(init_scale=1.0, encoder_layers=4))
     assert len(cases(group([*runs, both]))) == 5
 

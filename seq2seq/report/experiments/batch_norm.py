@@ -27,7 +27,7 @@ STATEMENT = Statement(
     " (dropout).",
     "The gap is batch norm's validation loss less that of no norm, both with the same change, each"
     " at its best learning rate; it is below 0 where batch norm is ahead. The papers' batch norm"
-    " has a norm between cell and h, which the usual one here has not. A cause is refuted if the"
+    " has the cell norm, which the usual one here has not. A cause is refuted if the"
     " change that should make the gap smaller makes it larger, or the reverse.",
 )
 
@@ -75,8 +75,10 @@ CAUSES = (
         "The first input is the same in every row: normalised by a step of its own, it is noise.",
         partial(_only, "per_step", False),
     ),
-    Cause("norm.cell", "A norm between cell and h does harm.", _without),
-    Cause("norm.cell_gain", "The cell norm's first gain is too small.", partial(_only, 1.0, True)),
+    Cause("norm.cell", "The cell norm does harm.", _without),
+    Cause(
+        "norm.cell_gain", "The cell norm's initial gain is too small.", partial(_only, 1.0, True)
+    ),
     Cause("norm.gain", "The initial gain of all its norms is too small.", _more),
     Cause(
         "model.dropout",

@@ -45,7 +45,7 @@ OWN, BELOW, AT, ABOVE = "initial scale", "radius below 1", "radius 1", "radius a
 """Regimes: the spectral radius of W_hh at the start; the first: runs that do not set it."""
 STATEMENT = Statement(
     "Without a norm the summed inputs grow or shrink from step to step, and the gradients with"
-    " them; with layer norm they do not. It depends on the cell and on the first weights.",
+    " them; with layer norm they do not. It depends on the cell and on the initial weights.",
     "Ba, Kiros & Hinton 2016, section 3.1; on the spectral radius of W_hh: Pascanu, Mikolov &"
     " Bengio 2013, section 2; on the initial gain of batch norm: Cooijmans et al. 2016, section 4.",
     "Before training, the summed inputs (or the gradients: each gets its verdict) do not double or"

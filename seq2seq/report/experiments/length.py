@@ -19,7 +19,7 @@ QUANTITIES = {
     "length_ratio": "characters of translation / reference",
 }
 STATEMENT = Statement(
-    "Batch norm breaks on sentences longer than those it was trained on; layer norm does not.",
+    "Batch norm fails on sentences longer than those it was trained on; layer norm does not.",
     "Ba, Kiros & Hinton 2016, section 3.1: statistics for each time step are “problematic if a"
     " test sequence is longer than any of the training sequences”.",
     "From the longest bucket within the training lengths to those beyond, batch norm loses less"

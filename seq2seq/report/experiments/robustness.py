@@ -1,4 +1,4 @@
-"""Over how wide a range of learning rates, first weights and depths each norm trains well."""
+"""Over how wide a range of learning rates, initial weights and depths each norm trains well."""
 
 import math
 from collections.abc import Mapping
@@ -24,8 +24,8 @@ SCALE, LAYERS, CLIP = "model.init_scale", "model.encoder_layers", "optimizer.cli
 AXES = (SCALE, LAYERS, CLIP)
 """The settings of which a case changes one."""
 STATEMENT = Statement(
-    "Normalised cells train well over a wider range of learning rates, scales of the first weights,"
-    " and depths.",
+    "Normalised cells train well over a wider range of learning rates, scales of the initial"
+    " weights, and depths.",
     "Ba, Kiros & Hinton 2016, section 5 (a norm's invariances limit the effect of the weights'"
     " scale on learning); as practical advice for recurrent translators: Chen et al. 2018,"
     " arXiv:1804.09849.",
@@ -41,7 +41,7 @@ STATEMENT = Statement(
 def name_of(axis: str, value: Any) -> str:
     """Return a case in words."""
     if axis == SCALE:
-        return f"first weights {value:g}"
+        return f"initial weights {value:g}"
     if axis == LAYERS:
         return counted(value, "layer")
     return "no clipping" if value == 0 else f"clipping at {value:g}"
@@ -103,7 +103,7 @@ def own_widths(group: Group, norm: str, case: Case) -> Values:
 
 
 def widths_of_scales(group: Group, norm: str) -> Values:
-    """Return by seed the range of good scales of the first weights, in doublings."""
+    """Return by seed the range of good scales of the initial weights, in doublings."""
     return _good({name: best_along(group, name, SCALE) for name in group.norms}, norm)
 
 
@@ -154,7 +154,7 @@ def verdicts(group: Group) -> list[Verdict]:
             regimes=True,
         ),
         Verdict(
-            "Layer norm trains well from a wider range of scales of the first weights.",
+            "Layer norm trains well from a wider range of scales of the initial weights.",
             _compared(group, _of_scales),
             "" if len(along(group, SCALE)) > 1 else f"needs runs with several {SCALE}",
         ),
