@@ -155,15 +155,18 @@ def show_help(config_name: str, overrides: Sequence[str], own: Sequence[Path] = 
     own: Folders of --config-dir.
     Hydra's own help takes a second longer: it also lists the groups that we don't show.
     """
-    cfg, hydras = _as_in_command(config_name, overrides, own)
-    template = Template(hydras.help.template)
+    cfg, template = _as_in_command(config_name, overrides, own)
     groups = sorted(folder.name for folder in CONFIGS.iterdir() if folder.is_dir())
     listed = [
         f"{group}: {', '.join(choices(group, [CONFIGS, *own]))}"
         for group in groups
         if group != "hydra"
     ]
-    print(template.substitute(GROUPS="\n".join(listed), CONFIG=OmegaConf.to_yaml(cfg)).rstrip())
+    print(
+        Template(template)
+        .substitute(GROUPS="\n".join(listed), CONFIG=OmegaConf.to_yaml(cfg))
+        .rstrip()
+    )
 
 
 def show_settings(
@@ -186,8 +189,8 @@ def show_settings(
 
 def _as_in_command(
     config_name: str, overrides: Sequence[str], own: Sequence[Path]
-) -> tuple[DictConfig, DictConfig]:
-    """Return the settings that a command composes, and Hydra's own."""
+) -> tuple[DictConfig, str]:
+    """Return the settings that a command composes, and the template of its help."""
     path = create_config_search_path(str(CONFIGS))
     for folder in own:  # as Hydra adds it
         path.prepend("command-line", f"file://{folder.resolve()}", SearchPathQuery("schema"))
@@ -196,10 +199,10 @@ def _as_in_command(
         Hydra.create_main_hydra2(config_name, path)
         cfg = compose(config_name, list(overrides), return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)
-    hydras = cfg.hydra
+    template = cfg.hydra.help.template  # with its references followed
     with open_dict(cfg):
         del cfg["hydra"]
-    return cfg, hydras
+    return cfg, template
 
 
 # -- one run, or one job of a sweep ---

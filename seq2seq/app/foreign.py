@@ -57,7 +57,7 @@ OPTIONS = {
     "--input": "< FILE (translate.py reads standard input)",
     "--src": "< FILE (translate.py reads standard input)",
     "--output": "> FILE (translate.py writes standard output)",
-    "--sampling-topp": "no such option; --sample --top-k K draws from the likeliest pieces",
+    "--sampling-topp": "no such option; --sample --top-k K samples among the likeliest pieces",
     "--unkpen": "no such option; --replace-unk copies unknown words",
     "--allow-unk": "no option: <unk> is always allowed; --replace-unk copies unknown words",
     "--diverse-beam-groups": "no such option; --sample --n-best N gives different translations",
