@@ -56,7 +56,7 @@ def recurrences(
     rows, found = [x.flatten(0, -2) for x in inputs], []
     for i in range(0, len(cells), at_once):
         own = slice(i, i + at_once)
-        found += fused.recurrences(rows[own], layout, states[own], cells[own], first_step)
+        found += launch.recurrences(rows[own], layout, states[own], cells[own], first_step)
     return [
         (output.view(*x.shape[:-1], output.size(-1)), last)
         for x, (output, last) in zip(inputs, found, strict=True)
@@ -101,7 +101,7 @@ def recurrence(
         return scan.recurrence(x, layout, state, p, first_step)
     by_row = isinstance(first_step, Tensor)
     serves = not exporting and fused_serves(backend, p, by_row)
-    run = fused.recurrence if serves else reference.recurrence
+    run = launch.recurrence if serves else reference.recurrence
     output, last = run(x.flatten(0, -2), layout, state, p, first_step)
     return output.view(*x.shape[:-1], output.size(-1)), last
 

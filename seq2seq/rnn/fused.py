@@ -1,4 +1,4 @@
-"""Fused kernels: `recurrence` with the signature of `reference.recurrence`.
+"""Which cases the fused kernels support; `cpu/launch.py` calls them.
 
 The kernels of cpu/ run on the CPU and those of gpu/ on NVIDIA GPUs. They support every cell with
 its default placements and terms of the norm, the LSTM with norm.cell=none, and batch norm of the
@@ -6,13 +6,10 @@ vanilla cell with separate terms.
 """
 
 import torch
-from torch import Tensor
 from torch.autograd import forward_ad
 
-from .cpu.launch import run, run_at_once
-from .packing import Layout, Steps
 from .precision import product_dtype
-from .reference import CellParameters, State
+from .reference import CellParameters
 
 DEVICES = ("cpu", "cuda")
 SEGMENTS = {"lstm": 1, "gru": 2, "rnn": 1}
@@ -45,30 +42,3 @@ def unsupported(p: CellParameters, by_row: bool = False) -> str | None:
     }
     found = next((case for case, holds in cases.items() if holds), None)
     return found and found.format(device=device, dtype=dtype, products=products)
-
-
-def recurrence(
-    x: Tensor, layout: Layout, state: State | None, p: CellParameters, first_step: Steps = 0
-) -> tuple[Tensor, State]:
-    """Return what `reference.recurrence` returns, for a case that the kernels support."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return run(x, layout, state, p, first_step)
-    with torch._C._AutoDispatchBelowAutograd():  # saves the time of autograd, which has no work
-        return run(x, layout, state, p, first_step)
-
-
-def recurrences(
-    inputs: list[Tensor],
-    layout: Layout,
-    states: list[State | None],
-    cells: list[CellParameters],
-    first_step: int = 0,
-) -> list[tuple[Tensor, State]]:
-    """Return what `recurrence` returns for one, or for two at once, on the CPU in eager mode.
-
-    The settings of both are the same.
-    """
-    if torch.is_grad_enabled():
-        return run_at_once(inputs, layout, states, cells, first_step)
-    with torch._C._AutoDispatchBelowAutograd():
-        return run_at_once(inputs, layout, states, cells, first_step)

@@ -9,20 +9,42 @@ from torch import Tensor
 from ..packing import Layout, Steps
 from ..precision import product_dtype
 from ..reference import CellParameters, State
-from . import recurrences
 from .operands import Operands, prepare, weights
+from .recurrences import Call, run
 from .running import places_with_statistics, record_statistics, running_statistics
 from .vectors import cell_of, kernel_of, vector_parts
 
 
-def run(
-    x: Tensor,
-    layout: Layout,
-    state: State | None,
-    p: CellParameters,
-    first_step: Steps,
+def recurrence(
+    x: Tensor, layout: Layout, state: State | None, p: CellParameters, first_step: Steps = 0
 ) -> tuple[Tensor, State]:
-    """Return what `reference.recurrence` returns."""
+    """Return what `reference.recurrence` returns, for a case that the kernels support."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return _recurrence(x, layout, state, p, first_step)
+    with torch._C._AutoDispatchBelowAutograd():  # saves the time of autograd, which has no work
+        return _recurrence(x, layout, state, p, first_step)
+
+
+def recurrences(
+    inputs: list[Tensor],
+    layout: Layout,
+    states: list[State | None],
+    cells: list[CellParameters],
+    first_step: int = 0,
+) -> list[tuple[Tensor, State]]:
+    """Return what `recurrence` returns for one, or for two at once, on the CPU in eager mode.
+
+    The settings of both are the same.
+    """
+    if torch.is_grad_enabled():
+        return _recurrences(inputs, layout, states, cells, first_step)
+    with torch._C._AutoDispatchBelowAutograd():
+        return _recurrences(inputs, layout, states, cells, first_step)
+
+
+def _recurrence(
+    x: Tensor, layout: Layout, state: State | None, p: CellParameters, first_step: Steps
+) -> tuple[Tensor, State]:
     dtype = product_dtype(p.weight_hh)
     operands = prepare(p, dtype, by_row=isinstance(first_step, Tensor))
     u = input_term(x, p, operands.weight_ih, dtype)
@@ -49,20 +71,19 @@ def run(
     return output, last_state(p, h_n, c_n)
 
 
-def run_at_once(
+def _recurrences(
     inputs: list[Tensor],
     layout: Layout,
     states: list[State | None],
     cells: list[CellParameters],
     first_step: int,
 ) -> list[tuple[Tensor, State]]:
-    """Return what `run` returns for one recurrence or two at once, on the CPU in eager mode."""
     p = cells[0]
     batch_norm = p.ih.statistics is not None
     name = "batch_norm_recurrences" if batch_norm else "recurrences"
     settings = column_settings(p, layout) if batch_norm else row_settings(p)
     cell = cell_of(kernel_of(p))
-    call = recurrences.Call(name, cell, layout, len(p.weight_hh), settings, len(cells))
+    call = Call(name, cell, layout, len(p.weight_hh), settings, len(cells))
     tensors: list[Tensor | None] = []
     for x, state, p in zip(inputs, states, cells, strict=True):
         tensors += tensors_of(x, state, p)
@@ -70,7 +91,7 @@ def run_at_once(
             tensors += running_statistics(p, first_step, layout.steps)
     found = []
     for p, state, (output, h_n, c_n, *statistics) in zip(
-        cells, states, recurrences.run(call, tensors), strict=True
+        cells, states, run(call, tensors), strict=True
     ):
         if batch_norm:
             record(p, layout, first_step, state, *statistics)

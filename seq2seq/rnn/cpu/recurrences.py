@@ -1,7 +1,8 @@
 """Recurrences with their input terms, by one operator: one alone, or two at once.
 
-It is for eager mode on the CPU: torch.compile and torch.export take the operators of `launch.run`.
-One call of autograd for all of a recurrence matters where a call has few rows, as of a cell.
+It is for eager mode on the CPU: torch.compile and torch.export take the operators of
+`launch.recurrence`. One call of autograd for all of a recurrence matters where a call has few rows,
+as of a cell.
 """
 
 from collections.abc import Sequence

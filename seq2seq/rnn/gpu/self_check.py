@@ -35,8 +35,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .. import fused, reference
+from .. import reference
 from ..config import NormConfig, NormKind
+from ..cpu import launch
 from ..cpu.vectors import kernel_of
 from ..normalization import Term
 from ..packing import Layout
@@ -167,7 +168,8 @@ def compare(kind: Kind, p: CellParameters) -> str | None:
             problem = Problem(p, *settings, kind.device)
             for trains in (True, False) if kind.gradients else (False,):
                 expected, found = (
-                    problem.results(run, trains) for run in (reference.recurrence, fused.recurrence)
+                    problem.results(run, trains)
+                    for run in (reference.recurrence, launch.recurrence)
                 )
                 for name, part in distances(found, expected).items():
                     name = f"{name} {where}"
