@@ -66,9 +66,11 @@ def recurrences(
 def eager_on_cpu(backend: str, cells: list[CellParameters]) -> bool:
     """Return whether the CPU's kernels take recurrences with their input terms, in eager mode.
 
-    They do not in a loop over steps, which shares products.
+    They do not in a loop over steps, which shares products, nor for torch.jit, whose operators have
+    no lists of optional tensors.
     """
-    eager = not torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+    traced = torch.compiler.is_compiling() or torch.compiler.is_exporting()
+    eager = not traced and torch._C._get_tracing_state() is None
     return (
         eager
         and all(p.steps is None and p.weight_hh.device.type == "cpu" for p in cells)

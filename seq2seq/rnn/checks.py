@@ -25,6 +25,13 @@ def check_sizes(sizes: dict[str, int]) -> None:
             raise ValueError(f"{name}={size}: expected at least 1")
 
 
+def check_flags(flags: dict[str, bool]) -> None:
+    """Raise TypeError unless the arguments are bool: a number may stand in a wrong place."""
+    for name, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise TypeError(f"{name} should be of type bool, got: {type(flag).__name__}")
+
+
 def check_dropout(dropout: float, num_layers: int) -> float:
     """Return dropout, a probability; warn as torch.nn does if no layer is above another."""
     is_number = isinstance(dropout, (int, float)) and not isinstance(dropout, bool)

@@ -1,5 +1,6 @@
 """Settings of the normalisation inside a recurrent cell."""
 
+from copy import copy
 from dataclasses import dataclass, fields
 from enum import Enum
 
@@ -178,7 +179,7 @@ def norm_config(norm: str | NormConfig) -> NormConfig:
         raise ValueError(
             f"norm={norm!r}: expected one of {', '.join(NormKind.__members__)} or a NormConfig"
         )
-    return norm
+    return copy(norm)  # the caller's may change
 
 
 def shown(value: object) -> object:

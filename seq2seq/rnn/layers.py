@@ -10,7 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from .checks import InputError, check_dropout, check_input, check_sizes, check_state
+from .checks import (
+    InputError,
+    check_dropout,
+    check_flags,
+    check_input,
+    check_sizes,
+    check_state,
+)
 from .config import NormConfig
 from .gpu.torch_functions import TorchFunctions
 from .packing import Layout, Steps
@@ -38,6 +45,7 @@ class RecurrentLayers(ProjectedInputs, TorchFunctions):
         backend: str = "auto",
     ) -> None:
         check_sizes({"num_layers": num_layers})
+        check_flags({"bias": bias, "batch_first": batch_first})
         if proj_size:
             raise ValueError(f"proj_size={proj_size}: projections are not supported; expected 0")
         super().__init__(input_size, hidden_size, bias, norm, backend)
@@ -129,9 +137,14 @@ class RecurrentLayers(ProjectedInputs, TorchFunctions):
 
         input is (T, B, I), lengths (B,) whole numbers from 1 to T. Returns the output (T, B, D * H)
         and the last states at the ends of the sequences. In a program, output on padding has no
-        meaning; elsewhere it is 0.
+        meaning; elsewhere it is 0. ValueError in a program with backend="fused".
         """
         if torch.compiler.is_exporting():
+            if self.backend == "fused":
+                raise ValueError(
+                    "backend='fused': the kernels of an exported program read padding; expected"
+                    " backend='auto' or 'reference' for over_padded"
+                )
             check_input(input, self.input_size, self._example(), self.cell, packed=False)
             layout = Layout.of_padded(input.size(0), input.size(1), lengths)
             output, last = self._run(input, layout, None, 0)

@@ -1,6 +1,7 @@
 """Parameters of recurrent layers and cells: names, shapes, initial values, and views as terms."""
 
 import math
+import operator
 from dataclasses import replace
 from typing import Any
 
@@ -141,11 +142,12 @@ class RecurrentParameters(Freezable, Stepwise):
     def reset_norm(self) -> None:
         """Set gains to norm.gain and norm.cell_gain, bias_c to 0, statistics as before training."""
         for name, parameter in self.named_parameters():
-            if name.startswith("gain_c"):
+            own = tensor_name(name)
+            if own.startswith("gain_c"):
                 nn.init.constant_(parameter, self.norm.initial_cell_gain)
-            elif name.startswith("gain_"):
+            elif own.startswith("gain_"):
                 nn.init.constant_(parameter, self.norm.initial_gain)
-            elif is_norm_parameter(name):
+            elif is_norm_parameter(own):
                 nn.init.zeros_(parameter)
         self.reset_statistics()
 
@@ -158,11 +160,14 @@ class RecurrentParameters(Freezable, Stepwise):
         """Set norm.momentum of this layer; others may have the same settings."""
         self.norm = replace(self.norm, momentum=momentum)
 
-    def pool_statistics(self) -> None:
-        """Collect the statistics of the batches to come in `pools`, instead of averaging them."""
+    def pool_statistics(self, *, stores: bool = False) -> None:
+        """Collect the statistics of the batches to come in `pools`, instead of averaging them.
+
+        `stores`: each call also makes those collected so far the running ones.
+        """
         kind = "running_mean_"
         names = [n for n, _ in self.named_buffers(recurse=False) if n.startswith(kind)]
-        self.pools = {n.removeprefix(kind): Pool(self.get_buffer(n)) for n in names}
+        self.pools = {n.removeprefix(kind): Pool(self.get_buffer(n), stores) for n in names}
 
     def store_pools(self) -> None:
         """Make the statistics that were collected the running ones; end the collection."""
@@ -250,7 +255,7 @@ class RecurrentParameters(Freezable, Stepwise):
             var,
             updates,
             steps_seen,
-            last=last_place(steps_seen, mean.size(0)),
+            last=last_place(steps_seen, updates),
             norm=self.norm,
             use_batch=trains or self._by_batch,
             update=trains and not self._by_batch,
@@ -270,6 +275,8 @@ class RecurrentParameters(Freezable, Stepwise):
                     " step together in training; expected an int, or eval mode"
                 )
             return first_step if keeps else 0
+        if not isinstance(first_step, (int, torch.SymInt)):
+            first_step = whole_number(first_step)
         if first_step < 0:
             raise ValueError(f"first_step={first_step}: expected a time step, 0 or later")
         steps += first_step
@@ -281,12 +288,33 @@ class RecurrentParameters(Freezable, Stepwise):
         return first_step
 
 
-def last_place(steps_seen: Tensor, places: int) -> int | Tensor:
-    """Return the last of so many places that has statistics; without any it is the first one."""
+def last_place(steps_seen: Tensor, updates: Tensor) -> int | Tensor:
+    """Return the last place that has statistics; without any it is the first one.
+
+    updates (S,) are the updates of each place. They decide where there are more of them than steps
+    seen: a moving average of buffers, as by AveragedModel, rounds both down.
+    """
+    places = updates.size(0)
     functional = torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling()
-    if functional or steps_seen.device.type != "cpu":  # a GPU is not waited for
-        return steps_seen.clamp(1, places) - 1
-    return min(places, max(int(steps_seen), 1)) - 1
+    has_values = type(updates) is Tensor and updates.device.type == "cpu"  # no GPU is waited for
+    if functional or not has_values:
+        numbers = torch.arange(1, places + 1, device=updates.device)
+        updated = torch.where(updates > 0, numbers, 0).amax(0)
+        return torch.maximum(steps_seen, updated).clamp(1, places) - 1
+    seen = min(places, max(int(steps_seen), 1))
+    if seen < places and updates[seen]:
+        seen = int(updates.nonzero()[-1]) + 1
+    return seen - 1
+
+
+def whole_number(first_step: Any) -> int:
+    """Return a time step, such as numpy's, as an int; raise ValueError for what is none."""
+    try:
+        return operator.index(first_step)
+    except TypeError:
+        raise ValueError(
+            f"first_step={first_step!r}: expected an int, or whole numbers, one for each sequence"
+        ) from None
 
 
 def check_first_step(steps: Tensor, batch: int) -> None:
@@ -304,5 +332,11 @@ def check_first_step(steps: Tensor, batch: int) -> None:
 
 def is_norm_parameter(name: str) -> bool:
     """Return whether a parameter of this name is a gain or bias_c, which start at constants."""
-    last = name.rpartition(".")[2]
-    return last == "bias_c" or last.startswith(("gain_", "bias_c_"))
+    own = tensor_name(name)
+    return own == "bias_c" or own.startswith(("gain_", "bias_c_"))
+
+
+def tensor_name(name: str) -> str:
+    """Return what a layer calls a parameter that has this name in a model, parametrized or not."""
+    _, parametrized, own = name.rpartition("parametrizations.")
+    return own.partition(".")[0] if parametrized else name.rpartition(".")[2]

@@ -27,13 +27,14 @@ def batch_norm_layers(model: nn.Module) -> dict[str, RecurrentModule]:
 def batch_statistics(model: nn.Module) -> Iterator[None]:
     """Normalise by each batch's own statistics, in eval mode too; no running statistic changes."""
     layers = batch_norm_layers(model).values()
+    before = [layer._by_batch for layer in layers]
     for layer in layers:
         layer._by_batch = True
     try:
         yield
     finally:
-        for layer in layers:
-            layer._by_batch = False
+        for layer, by_batch in zip(layers, before, strict=True):
+            layer._by_batch = by_batch
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .backends import fused_serves, recurrences
 from .checks import check_sizes
-from .config import NormConfig
+from .config import NormConfig, NormKind
 from .cpu.one_step import cell_steps
 from .cpu.step_loops import has_step_products
 from .packing import Layout, Steps
@@ -71,6 +71,8 @@ class RecurrentModule(RecurrentParameters):
         updated.
         """
         cells = [self.cell_parameters(s, table) for s, table in zip(suffixes, tables, strict=True)]
+        if self.norm.kind is NormKind.batch and self.trains_statistics():
+            self._check_repeated(layout)
         if self.norm.sync and isinstance(first_step, int) and self.trains_statistics():
             layout = self._synchronized(layout, first_step, cells)
         if layout.sequences:
@@ -84,6 +86,20 @@ class RecurrentModule(RecurrentParameters):
             for statistics in p.statistics():
                 statistics.finish()
         return found
+
+    def _check_repeated(self, layout: Layout) -> None:
+        """Raise RuntimeError where a repeated pass would read what the first one has changed.
+
+        torch.utils.checkpoint repeats a forward pass within the backward pass.
+        """
+        if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1:
+            return
+        if layout.steps_of(self.norm.min_rows) < layout.steps:
+            raise RuntimeError(
+                "batch norm in a pass repeated by torch.utils.checkpoint: steps of fewer than"
+                f" norm.min_rows={self.norm.min_rows} rows would read changed running statistics;"
+                " expected more rows, or frozen statistics"
+            )
 
     def _synchronized(self, layout: Layout, first_step: int, cells: list[CellParameters]) -> Layout:
         """Return the layout with the steps of all processes, whose rows statistics are over."""

@@ -22,7 +22,11 @@ class Pool:
     variance var.
     """
 
-    def __init__(self, like: Tensor) -> None:
+    def __init__(self, like: Tensor, stores: bool = False) -> None:
+        self.stores = stores
+        """Whether each call makes the pool's statistics the running ones."""
+        self.stored = like.new_zeros(like.size(0), dtype=torch.bool)
+        """The steps of which it has been stored."""
         self.rows = like.new_zeros(like.size(0), 1, dtype=torch.float64)
         self.degrees = torch.zeros_like(self.rows)
         self.mean_sum = torch.zeros_like(like, dtype=torch.float64)
@@ -133,6 +137,8 @@ class BatchStatistics:
             means, variances = torch.cat(self._means), torch.cat(self._variances)
             if self.pool is not None:
                 self._add_to(self.pool, means, variances)
+                if self.pool.stores:
+                    self.store_pool()
             elif self.update:
                 self._average(means, variances)
 
@@ -164,5 +170,6 @@ class BatchStatistics:
         counted, mean, var = self.pool.result()
         self.running_mean[counted] = mean[counted].to(self.running_mean.dtype)
         self.running_var[counted] = var[counted].to(self.running_var.dtype)
-        self.num_updates[counted] += 1
+        self.num_updates[counted & ~self.pool.stored] += 1
+        self.pool.stored |= counted
         self.steps_seen.clamp_(min=max(counted.nonzero().flatten().tolist(), default=-1) + 1)

@@ -20,19 +20,16 @@ class Tracked(Protocol):
     def set_momentum(self, momentum: float) -> None:
         """Set norm.momentum of this layer alone."""
 
-    def pool_statistics(self) -> None:
-        """Collect the statistics of the batches to come, instead of averaging them."""
-
-    def store_pools(self) -> None:
-        """Make the statistics that were collected the running ones."""
+    def pool_statistics(self, *, stores: bool = False) -> None:
+        """Collect the statistics of the batches to come; `stores`: in the running ones, too."""
 
 
 class RunningStatistics(_BatchNorm):
     """What `torch.optim.swa_utils.update_bn` and the like find of a layer with batch norm.
 
     They look for instances of torch's class. This one has no tensors of its own. It passes on what
-    they do: `reset_running_stats()`; `momentum = None`, which starts a new estimate from all
-    batches to come, and a number, which ends it; eval(), which freezes the statistics, and lets
+    they do: `reset_running_stats()`; `momentum = None`, which makes the statistics those of all
+    batches to come, until a number ends it; eval(), which freezes the statistics, and lets
     them normalise in training too.
     """
 
@@ -59,15 +56,17 @@ class RunningStatistics(_BatchNorm):
     def momentum(self, momentum: float | None) -> None:
         layer: Tracked = self.__dict__["layer"]
         if momentum is None:
-            layer.pool_statistics()
+            layer.pool_statistics(stores=True)
             return
-        if layer.pools:
-            layer.store_pools()
+        layer.pools = {}
         layer.set_momentum(momentum)
 
     def reset_running_stats(self) -> None:
         """Set the layer's statistics to those before any training."""
-        self.__dict__["layer"].reset_statistics()
+        layer: Tracked = self.__dict__["layer"]
+        layer.reset_statistics()
+        if layer.pools:
+            layer.pool_statistics(stores=True)
 
     def __getattr__(self, name: str) -> Any:
         """Raise AttributeError with the reason for num_features, which conversions ask for."""

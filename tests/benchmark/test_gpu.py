@@ -17,8 +17,8 @@ import seq2seq.rnn.gpu
 from seq2seq.benchmark import commands, gpu
 from seq2seq.benchmark.layers import NORMS
 from seq2seq.benchmark.results import Check, Results
-from seq2seq.rnn import backends, fused, reference
-from seq2seq.rnn.cpu import operators
+from seq2seq.rnn import backends, reference
+from seq2seq.rnn.cpu import launch, operators
 from seq2seq.rnn.gpu import self_check
 
 pytest_plugins = ["run_fixtures"]
@@ -47,7 +47,7 @@ def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(seq2seq.rnn.gpu, "is_gpu", lambda device: True)
     monkeypatch.setattr(operators, "gpu_failure", lambda: None)
     monkeypatch.setattr(backends, "eager_on_cpu", lambda *_: False)
-    monkeypatch.setattr(fused, "recurrence", reference.recurrence)
+    monkeypatch.setattr(launch, "recurrence", reference.recurrence)
     monkeypatch.setattr(self_check, "KNOWN", {})
     monkeypatch.setattr(self_check, "SIZES", [5, 4, 2])
     torch._C._set_mkldnn_enabled(False)  # with it not every CPU runs torch.nn.LSTM in bfloat16
@@ -101,7 +101,7 @@ def test_wrong_kernels_are_named_and_not_timed(
         output, last = reference.recurrence(*args)
         return output * 1.5, last
 
-    monkeypatch.setattr(fused, "recurrence", wrong)
+    monkeypatch.setattr(launch, "recurrence", wrong)
     monkeypatch.setattr(gpu, "kinds", lambda *_: {})
     results, _ = measured()
     failed = {check.name: check.failure for check in results.checks if check.failure is not None}
@@ -116,7 +116,7 @@ def test_a_layer_that_is_off_is_named(on_a_gpu: None, monkeypatch: pytest.Monkey
     monkeypatch.setattr(self_check, "failure", lambda p: None)
     assert gpu.apart("layer", (3, 4, 8, 8), CPU, False) is None
     monkeypatch.setattr(
-        fused,
+        launch,
         "recurrence",
         lambda *args: (2 * (found := reference.recurrence(*args))[0], found[1]),
     )

@@ -229,3 +229,12 @@ def test_a_compiled_model_around_a_layer_has_no_graph_break() -> None:
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     compiled(torch.randn(4, 3, INPUTS))[0].sum().backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+def test_kernels_that_would_read_padding_are_refused() -> None:
+    padded = Padded("lstm", "layer")
+    padded.layer.backend = "fused"
+    x, lengths = torch.randn(6, 3, INPUTS), torch.tensor([6, 2, 4])
+    assert padded(x, lengths)[0].shape[:2] == (6, 3)
+    with pytest.raises(ValueError, match="an exported program read padding; expected backend='a"):
+        torch.export.export(padded, (x, lengths))

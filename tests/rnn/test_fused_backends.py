@@ -9,8 +9,9 @@ import torch
 from kernel_cases import X, needs_compiler, small
 from oracles import config
 
-from seq2seq.rnn import GRU, LSTM, RNN, fused, reference
+from seq2seq.rnn import GRU, LSTM, RNN, reference
 from seq2seq.rnn import backends as ops
+from seq2seq.rnn.cpu import launch
 
 pytestmark = needs_compiler
 BEYOND = [
@@ -95,7 +96,7 @@ def test_auto_uses_the_fused_kernels_and_logs_once(
             for x, state, p in zip(inputs, states, cells, strict=True)
         ]
 
-    monkeypatch.setattr(fused, "recurrences", noted)
+    monkeypatch.setattr(launch, "recurrences", noted)
     for layer in (LSTM(3, 4), LSTM(3, 4, norm="none", bidirectional=True)):
         layer(X)
     assert len(calls) == 3
@@ -115,7 +116,7 @@ def test_autocast_to_float16_raises() -> None:
 
 def test_backend_reference_uses_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("recurrence", "recurrences"):
-        monkeypatch.setattr(fused, name, lambda *a: pytest.fail("fused"))
+        monkeypatch.setattr(launch, name, lambda *a: pytest.fail("fused"))
     LSTM(3, 4, backend="reference")(X)
 
 

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_overloads
 
+import numpy as np
 import pytest
 import torch
 from oracles import CELLS, config
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
-from seq2seq.rnn import GRU, LSTM, RNN, RecurrentLayers
+from seq2seq.rnn import GRU, LSTM, RNN, NormKind, RecurrentLayers
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ["none", "batch", "layer", "rms"]
@@ -257,3 +258,28 @@ def test_each_parameter_is_documented(layer: type[RecurrentLayers]) -> None:
         rows = parameter.size(0) // 4
         shape = ", ".join(filter(None, [f"{rows}H" if rows > 1 else "H", first]))
         assert f"{name} ({shape}{'' if first else ','})" in (layer.__doc__ or "")
+
+
+def test_settings_that_change_later_are_not_those_of_the_layer() -> None:
+    norm = config("batch", min_rows=3)
+    layer = LSTM(3, 4, norm=norm)
+    norm.min_rows, norm.kind = 5, NormKind.layer
+    assert (layer.norm.min_rows, layer.norm.kind) == (3, NormKind.batch)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_number_in_the_place_of_a_flag_is_refused_as_in_torch(kind: str) -> None:
+    for make in (getattr(nn, kind), LAYERS[kind]):
+        for name in ("bias", "batch_first"):
+            with pytest.raises(TypeError, match=f"{name} should be of type bool, got: float"):
+                make(3, 4, **{name: 0.5})
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_a_first_step_is_a_whole_number(backend: str) -> None:
+    layer = LSTM(3, 4, norm="batch", backend=backend).eval()
+    x = torch.randn(2, 3, 3)
+    torch.testing.assert_close(layer(x, first_step=np.int64(1)), layer(x, first_step=1))
+    for step in (1.0, None, "1"):
+        with pytest.raises(ValueError, match=r"first_step=.*: expected an int, or whole numbers"):
+            layer(x, first_step=step)

@@ -149,3 +149,20 @@ def test_resetting_the_norm_restores_its_initial_values() -> None:
     for name, tensor in layer.state_dict().items():
         if not name.startswith(("weight", "bias_ih", "bias_hh")):
             assert torch.equal(tensor, fresh.state_dict()[name]), name
+
+
+def test_a_scope_within_a_scope_does_not_end_it() -> None:
+    layer = layer_of("lstm").eval()
+    x = torch.randn(4, 3, layer.input_size, dtype=torch.double)
+    with torch.no_grad():
+        with batch_statistics(layer):
+            expected = layer(x)
+            with batch_statistics(layer):
+                pass
+            torch.testing.assert_close(layer(x), expected, rtol=0, atol=0)
+        with recalibrating(layer):
+            with batch_statistics(layer):
+                layer(x)
+            layer(5 * x + 7)
+            assert all(pool.rows[0] in (0, 6) for pool in layer.pools.values())
+        assert not torch.equal(layer(x)[0], expected[0])

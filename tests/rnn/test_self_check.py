@@ -16,8 +16,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
-from seq2seq.rnn import LSTM, RecurrentLayers, backends, fused, gpu, reference
-from seq2seq.rnn.cpu import operators
+from seq2seq.rnn import LSTM, RecurrentLayers, backends, gpu, reference
+from seq2seq.rnn.cpu import launch, operators
 from seq2seq.rnn.gpu import self_check
 
 pytestmark = needs_compiler
@@ -50,7 +50,7 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> Kernels:
     monkeypatch.setattr(gpu, "is_gpu", lambda device: device.type == "cpu")
     monkeypatch.setattr(operators, "gpu_failure", lambda: None)
     monkeypatch.setattr(backends, "eager_on_cpu", lambda *_: False)
-    monkeypatch.setattr(fused, "recurrence", made.recurrence)
+    monkeypatch.setattr(launch, "recurrence", made.recurrence)
     monkeypatch.setattr(self_check, "KNOWN", {})
     monkeypatch.setattr(backends, "LOGGED", set())
     return made
@@ -278,7 +278,7 @@ def test_traced_programs_take_the_reference_until_the_kind_is_known(
     assert self_check.KNOWN == {}
     ours(X)
     torch._dynamo.reset()
-    monkeypatch.setattr(fused, "recurrence", wrong)  # what is traced now
+    monkeypatch.setattr(launch, "recurrence", wrong)  # what is traced now
     assert not torch.allclose(torch.compile(ours, backend="eager", fullgraph=True)(X)[0], expected)
     torch._dynamo.reset()
 

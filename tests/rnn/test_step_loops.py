@@ -280,3 +280,26 @@ def test_nothing_of_a_loop_stays_in_memory_after_it(part: str) -> None:
         shared = weakref.ref(getattr(layer._steps["_l0"], part))
         loop(layer, torch.randn(sum(SIZES), INPUT), None).sum().backward()
     assert shared() is None
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_an_input_that_is_written_again_is_an_error(cell: str) -> None:
+    """As without `stepwise`: its gradient of the weight would be that of other inputs."""
+    layer, buffer, hx, outputs = layer_of(cell, "layer"), torch.empty(1, 7, INPUT), None, []
+    with stepwise([layer], [7] * 3):
+        for t in range(3):
+            output, hx = layer(buffer.copy_(torch.randn(1, 7, INPUT)), hx, first_step=t)
+            outputs.append(output)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation: expected a tensor"):
+        torch.cat(outputs).sum().backward()
+
+
+def test_a_backward_pass_within_the_loop_is_an_error() -> None:
+    layer = layer_of("lstm", "none")
+
+    def early() -> None:
+        with stepwise([layer], [7] * 3):
+            layer(torch.randn(1, 7, INPUT))[0].sum().backward()
+
+    with pytest.raises(RuntimeError, match="after 1 steps of `stepwise`: expected it after the la"):
+        early()

@@ -4,7 +4,7 @@ Outside of them nothing is kept: PyTorch counts no write through `parameter.data
 that whatever is kept could be out of date.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import is_
@@ -23,13 +23,13 @@ class Scope:
     """How many are open, in all threads."""
     kept: dict[Any, Any] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
-    """Of the module's own parameters and buffers when something was first kept."""
+    """Of the tensors that the module reads, when something was first kept."""
     sources: list[Tensor] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)
 
     def of(self, module: nn.Module) -> dict[Any, Any] | None:
         """Return what is kept; None while the module has other tensors, as in functional_call."""
-        own = module._parameters, module._buffers
+        own = tensors_of(module)
         tensors = [t for named in own for t in named.values() if t is not None]
         if not self.names:
             self.sources, self.versions = tensors, versions(tensors)
@@ -52,6 +52,18 @@ SCOPES: dict[nn.Module, Scope] = {}
 """The modules that are frozen. A copy of a module is another one, which is not."""
 LOCK = Lock()
 """Held while scopes are opened and closed."""
+
+
+def tensors_of(module: nn.Module) -> list[Mapping[str, Tensor | None]]:
+    """Return the tensors that a module reads, by name: its own, and those of parametrizations.
+
+    A plain tensor may be in the place of a parameter.
+    """
+    plain = {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
+    found: list[Mapping[str, Tensor | None]] = [module._parameters, module._buffers, plain]
+    if (parametrizations := module._modules.get("parametrizations")) is not None:
+        found += [dict(parametrizations.named_parameters()), dict(parametrizations.named_buffers())]
+    return found
 
 
 def versions(tensors: list[Tensor]) -> list[int]:

@@ -258,7 +258,7 @@ def gradients(
     *_: Any,
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of an operator's arguments."""
-    if torch.is_grad_enabled():  # by create_graph=True
+    if in_plain_torch(d_output, d_h_n, d_c_n):
         *tensors, batch_sizes = ctx.saved_tensors[:TENSORS]
         upstream, statistics = (d_output, d_h_n, d_c_n), ctx.saved_tensors[-2:]
         again = differentiable(name, upstream, tensors, batch_sizes, statistics, ctx.settings)
@@ -271,6 +271,17 @@ def gradients(
     return *wanted, *[None] * (ctx.arguments - len(wanted))
 
 
+def in_plain_torch(*upstream: Tensor | None) -> bool:
+    """Return whether a backward pass runs without the kernels: it is differentiated, or batched.
+
+    create_graph=True differentiates it. is_grads_batched=True, as jacobian(vectorize=True) has it,
+    makes many backward passes one.
+    """
+    return torch.is_grad_enabled() or any(
+        d is not None and torch._C._functorch.is_legacy_batchedtensor(d) for d in upstream
+    )
+
+
 def differentiable(
     name: str,
     upstream: tuple[Tensor | None, ...],
@@ -279,7 +290,9 @@ def differentiable(
     statistics: Sequence[Tensor],
     settings: tuple[Any, ...],
 ) -> list[Tensor | None]:
-    """Return gradients of u, weight_hh, h_0, c_0 and vectors, which have gradients themselves.
+    """Return gradients of u, weight_hh, h_0, c_0 and vectors, by plain torch.
+
+    They have gradients themselves where gradients are enabled.
 
     settings are those of the operator without `save`; statistics are read with batch norm.
     """
@@ -310,14 +323,14 @@ def keep_projection(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def projection_gradients(ctx: Any, du: Tensor) -> tuple[Tensor | None, ...]:
     """Return the gradients of the arguments of seq2seq::projection."""
     needed = ctx.needs_input_grad[:2]
-    if torch.is_grad_enabled():  # by create_graph=True
+    if in_plain_torch(du):
         return differentiable_projection(du, *ctx.saved_tensors)
     found = torch.ops.seq2seq.projection_backward(du.contiguous(), *ctx.saved_tensors, *needed)
     return tuple(g if is_needed else None for g, is_needed in zip(found, needed, strict=True))
 
 
 def differentiable_projection(du: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the gradients of x and weight, which have gradients themselves."""
+    """Return the gradients of x and weight, by plain torch."""
     wide = du.to(weight.dtype)
     return (wide @ weight).to(x.dtype), wide.t() @ x.to(weight.dtype)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..packing import Layout
-from .operators import differentiable, differentiable_projection
+from .operators import differentiable, differentiable_projection, in_plain_torch
 from .vectors import LENGTHS, PLACES, joined
 
 STATES = 3
@@ -79,6 +79,11 @@ def returned(call: Call, results: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
     return [r[:STATES] + r[STATISTICS] if call.has_statistics else r[:STATES] for r in each]
 
 
+def kept(results: Sequence[Tensor]) -> list[Tensor]:
+    """Return the results that the backward pass reads: not h_n and c_n, which may change."""
+    return [results[0], *results[STATES:]]
+
+
 class _Recurrences(torch.autograd.Function):
     """One recurrence or two, for the tensors of one after the other."""
 
@@ -90,7 +95,9 @@ class _Recurrences(torch.autograd.Function):
         )
         if save:
             ctx.call, ctx.tensors = call, len(tensors)
-            ctx.save_for_backward(*tensors, *results)
+            ctx.save_for_backward(
+                *tensors, *(t for r in split(results, call.count) for t in kept(r))
+            )
         ctx.set_materialize_grads(False)
         found = returned(call, results)
         if call.has_statistics:
@@ -101,10 +108,12 @@ class _Recurrences(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Any, ...]:
         call: Call = ctx.call
         saved, needed = ctx.saved_tensors, ctx.needs_input_grad[1:]
-        tensors, results = saved[: ctx.tensors], saved[ctx.tensors :]
+        tensors = saved[: ctx.tensors]
+        each = split(saved[ctx.tensors :], call.count)
+        results = [t for output, *rest in each for t in (output, output, output, *rest)]
         if call.has_statistics:
             upstream = tuple(d for of_one in split(upstream, call.count) for d in of_one[:STATES])
-        if torch.is_grad_enabled():  # by create_graph=True
+        if in_plain_torch(*upstream):
             found = _differentiable_gradients(call, upstream, tensors, results)
         else:
             layout = call.layout
@@ -121,14 +130,15 @@ def _differentiable_gradients(
     tensors: Sequence[Tensor | None],
     results: Sequence[Tensor],
 ) -> list[Tensor | None]:
-    """Return the gradients of all tensors, which have gradients themselves."""
+    """Return the gradients of all tensors, by plain torch."""
     found: list[Tensor | None] = []
     each = zip(*(split(t, call.count) for t in (upstream, tensors, results)), strict=True)
     for d, (x, weight_ih, weight_hh, h_0, c_0, *others), r in each:
         count = len(PLACES[call.cell])
         parts, statistics = others[:count], others[count:]
-        u = x if weight_ih is None else torch.ops.seq2seq.projection(x, weight_ih)
-        operands = u, weight_hh, h_0, c_0, joined(parts, call.cell, weight_hh)
+        with torch.enable_grad():
+            u = x if weight_ih is None else torch.ops.seq2seq.projection(x, weight_ih)
+            operands = u, weight_hh, h_0, c_0, joined(parts, call.cell, weight_hh)
         settings = call.layout.sequences, *call.settings
         du, *rest, dvectors = differentiable(
             call.name.removesuffix("s"),

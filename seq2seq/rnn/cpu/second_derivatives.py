@@ -1,7 +1,7 @@
-"""Gradients of the fused operators that can be differentiated again, by plain torch.
+"""Gradients of the fused operators by plain torch: differentiable, or of many backward passes.
 
-Autograd asks for them with create_graph=True. The recurrence is then computed again from the
-operator's arguments, by the loop of `reference.py`.
+Autograd asks for them with create_graph=True or is_grads_batched=True. The recurrence is then
+computed again from the operator's arguments, by the loop of `reference.py`.
 """
 
 from collections.abc import Sequence
@@ -30,14 +30,15 @@ def gradients(
 
     upstream are the gradients of output, h_n and c_n. With batch norm `statistics` are the running
     means and variances (T, F), the number of steps with statistics of their own, and whether the
-    input term is normalised here.
+    input term is normalised here. The gradients have a graph where gradients are enabled.
     """
     u, weight_hh, h_0, c_0, vectors = tensors
     assert u is not None
     assert weight_hh is not None
     assert vectors is not None
     narrow = torch.bfloat16 in (u.dtype, weight_hh.dtype)
-    with torch.autocast(u.device.type, torch.bfloat16, enabled=narrow):
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad(), torch.autocast(u.device.type, torch.bfloat16, enabled=narrow):
         p = _parameters(weight_hh.float(), vectors, layout, cell, norm, eps, statistics)
         state = tuple(s for s in (h_0, c_0) if s is not None) or None
         output, last = collected(unroll_inputs(u.float(), layout, state, p), layout)
@@ -45,7 +46,7 @@ def gradients(
     wanted = [t for t in tensors if t is not None and t.requires_grad]
     outputs, weights = zip(*pairs, strict=True)
     found = iter(
-        torch.autograd.grad(outputs, wanted, weights, create_graph=True, allow_unused=True)
+        torch.autograd.grad(outputs, wanted, weights, create_graph=create_graph, allow_unused=True)
     )
     return [next(found) if t is not None and t.requires_grad else None for t in tensors]
 

@@ -30,6 +30,24 @@ class _Factors:
         self.versions = versions([self.weight])  # the parameter's, unless it was converted
         self.bias = None if bias is None else bias.detach()
         self.inputs: list[Tensor] = []
+        self.input_versions: list[int] = []
+
+    def all_inputs(self, rows: int) -> Tensor:
+        """Return the inputs (N, I) of all steps.
+
+        Raises RuntimeError if one has changed since its step, or if the steps have not all run.
+        """
+        if versions(self.inputs) != self.input_versions:
+            raise RuntimeError(
+                "an input of `stepwise` needed for gradient computation has been modified by an"
+                " inplace operation: expected a tensor of its own at each step"
+            )
+        if sum(map(len, self.inputs)) != rows:
+            raise RuntimeError(
+                f"a backward pass after {len(self.inputs)} steps of `stepwise`: expected it after"
+                " the last step"
+            )
+        return torch.cat(self.inputs)
 
     @cached_property
     def packed(self) -> Tensor:
@@ -86,6 +104,7 @@ class StepProduct:
                 f" ({self.batch_sizes[step]}, {self.factors.weight.size(1)})"
             )
         self.inputs.append(x)
+        self.factors.input_versions += versions([x])
         zeros: Tensor = self.zeros[step]
         return zeros
 
@@ -105,14 +124,15 @@ class _Zeros(torch.autograd.Function):
     def forward(
         ctx: Any, weight: Tensor, bias: Tensor | None, factors: _Factors, rows: int
     ) -> Tensor:
-        ctx.factors, ctx.types = factors, (weight.dtype, None if bias is None else bias.dtype)
+        ctx.factors, ctx.rows = factors, rows
+        ctx.types = weight.dtype, None if bias is None else bias.dtype
         return weight.new_zeros((), dtype=factors.dtype).expand(rows, factors.size)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, d: Tensor) -> tuple[Tensor | None, ...]:
         weight_type, bias_type = ctx.types
-        x = torch.cat(ctx.factors.inputs).to(d.dtype)
+        x = ctx.factors.all_inputs(ctx.rows).to(d.dtype)
         weight = torch.ops.seq2seq.weight_gradient(d, x).to(weight_type)
         bias = d.sum(0, dtype=bias_type) if ctx.needs_input_grad[1] else None
         return weight, bias, None, None
@@ -160,7 +180,8 @@ def stepwise(modules: Sequence[nn.Module], batch_sizes: list[int]) -> Iterator[N
     """Prepare layers for one call at each step: weights are packed, and differentiated, once.
 
     Inside, each of the layers is called T times, at step t with batch_sizes[t] rows, and nothing
-    but the speed differs. Weights must not change until the backward pass. It has an effect where
+    but the speed differs. Weights and inputs must not change until the backward pass, which begins
+    after the last step. It has an effect where
     gradients are wanted and the CPU's kernels have the products. Autocast has to be entered before.
 
     Raises ValueError if a call has several steps or another number of rows, or if some are missing.

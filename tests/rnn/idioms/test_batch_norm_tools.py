@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from idiom_cases import OURS, ours
 from oracles import config
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim.swa_utils import AveragedModel, update_bn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from seq2seq.rnn import LSTM, recalibrating
 
@@ -154,3 +155,54 @@ def test_other_norms_have_no_statistics(norm: str) -> None:
     assert [type(m) for m in layer.modules()] == [LSTM]
     for name, p in layer.named_parameters():
         assert torch.equal(p, before[name])
+
+
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+def test_a_moving_average_of_buffers_has_the_statistics_of_all_steps(backend: str) -> None:
+    """Averages of whole numbers are rounded down: those of steps_seen stay behind."""
+    torch.manual_seed(0)
+    layer: Any = LSTM(5, 4, norm=config("batch", max_steps=12), backend=backend)
+    average: Any = AveragedModel(
+        layer, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True
+    ).eval()
+    x = torch.randn(9, 8, 5) + torch.arange(9.0)[:, None, None]
+    for update in range(200):
+        layer(x[: 3 if update < 2 else 9] + 0.1 * torch.randn(8, 5))
+        average.update_parameters(layer)
+    assert average.module.steps_seen_l0 < layer.steps_seen_l0 == 9
+    found = average(x)
+    average.module.steps_seen_l0.fill_(9)
+    torch.testing.assert_close(found, average(x))
+
+
+def test_without_a_momentum_the_statistics_are_those_of_all_batches() -> None:
+    """As torch.nn's: None makes a cumulative average, which each batch changes."""
+    layer, expected = trained(), trained()
+    with recalibrating(expected.eval()), torch.no_grad():
+        for batch in BATCHES:
+            expected(batch)
+    layer.running_statistics.reset_running_stats()
+    layer.running_statistics.momentum = None
+    assert layer.running_statistics.momentum is None
+    for batch in BATCHES:
+        layer(batch)
+    torch.testing.assert_close(buffers_of(layer), buffers_of(expected))
+    layer.running_statistics.reset_running_stats()
+    layer(BATCHES[0])
+    alone = trained()
+    alone.running_statistics.reset_running_stats()
+    alone(BATCHES[0])
+    torch.testing.assert_close(buffers_of(layer), buffers_of(alone))
+
+
+def test_update_bn_that_fails_leaves_a_layer_that_goes_on() -> None:
+    def loader() -> Iterator[Tensor]:
+        yield BATCHES[0]
+        raise OSError("disk")
+
+    layer = trained()
+    with pytest.raises(OSError, match="disk"):
+        update_bn(loader(), layer)
+    before = buffers_of(layer)
+    layer.train()(BATCHES[1])
+    assert not torch.equal(layer.running_mean_ih_l0, before["running_mean_ih_l0"])

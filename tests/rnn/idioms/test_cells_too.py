@@ -113,3 +113,36 @@ def test_second_derivatives_and_parametrizations(name: str, norm: str) -> None:
     [gradient] = torch.autograd.grad(model(x).square().sum(), x, create_graph=True)
     gradient.square().sum().backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+def gradient_with_ended_rows(cell: Any, in_place: bool, **steps: Any) -> Tensor:
+    """Return the gradient of weight_hh where the state of row 2 is 0 after every step."""
+    cell.zero_grad()
+    state, total, kept = None, torch.zeros(()), torch.ones(8, 1)
+    kept[2] = 0
+    for t, rows in enumerate(X):
+        h, *c = parts(cell(rows, state, **dict.fromkeys(steps, t)))
+        if in_place:
+            h[2] = 0
+        else:
+            h = h * kept
+        state = (h, *c) if c else h
+        total = total + h.square().sum()
+    total.backward()
+    found: Tensor = cell.weight_hh.grad.clone()
+    return found
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", ["LSTMCell", "GRUCell"])
+def test_rows_of_a_state_are_reset_in_place(name: str, norm: str) -> None:
+    """As where an episode ends. torch's RNNCell refuses it at the backward pass."""
+    cell = CELLS[name](5, 4, norm=norm)
+    found = gradient_with_ended_rows(cell, True, first_step=True)
+    expected = gradient_with_ended_rows(cell, False, first_step=True)
+    torch.testing.assert_close(found, expected)
+    if norm == "none":
+        plain = getattr(nn, name)(5, 4)
+        plain.load_state_dict(cell.state_dict())
+        theirs = gradient_with_ended_rows(plain, True)
+        torch.testing.assert_close(found, theirs, rtol=1e-4, atol=1e-5)

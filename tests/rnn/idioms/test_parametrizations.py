@@ -3,6 +3,7 @@
 import copy
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from idiom_cases import NORMS, OURS, ours, same_weights, tensors_of
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
-from seq2seq.rnn import frozen
+from seq2seq.rnn import frozen, is_norm_parameter
 
 X = torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(0))
 
@@ -157,3 +158,41 @@ def test_weights_may_be_plain_tensors(norm: str) -> None:
     layer(X)[0].sum().backward()
     assert raw.grad is not None
     assert raw.grad.any()
+
+
+def test_weights_that_are_computed_may_not_change_within_frozen() -> None:
+    layer = parametrizations.weight_norm(ours("LSTM", "layer")(5, 4), "weight_hh_l0").eval()
+
+    @torch.no_grad()
+    def change() -> None:
+        with frozen(layer):
+            layer(X)
+            layer.parametrizations.weight_hh_l0.original0.mul_(3)
+
+    with pytest.raises(RuntimeError, match=r"weight_hh_l0\.original0 changed within `frozen`"):
+        change()
+
+
+def test_plain_tensors_that_are_replaced_within_frozen_are_followed() -> None:
+    layer = ours("LSTM", "layer")(5, 4).eval()
+    weight = layer._parameters.pop("weight_hh_l0")
+    with torch.no_grad():
+        found = []
+        for scope in (frozen(layer), nullcontext()):
+            with scope:
+                for factor in (1, 3):
+                    layer.weight_hh_l0 = factor * weight
+                    found.append(layer(X)[0])
+    torch.testing.assert_close(found[:2], found[2:], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+def test_parametrized_gains_are_reset_as_gains(norm: str) -> None:
+    layer = ours("LSTM", norm)(5, 4)
+    nn.utils.parametrize.register_parametrization(layer, "gain_ih_l0", nn.Identity())
+    nn.utils.parametrize.register_parametrization(layer, "bias_c_l0", nn.Identity())
+    names = [name for name, _ in layer.named_parameters() if is_norm_parameter(name)]
+    assert {f"parametrizations.{name}_l0.original" for name in ("gain_ih", "bias_c")} < set(names)
+    layer.reset_parameters()
+    assert torch.equal(layer.gain_ih_l0, torch.full((16,), layer.norm.initial_gain))
+    assert not layer.bias_c_l0.any()

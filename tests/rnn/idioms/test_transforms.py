@@ -2,14 +2,18 @@
 
 import copy
 import warnings
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from idiom_cases import BACKENDS, NORMS, OURS, ours, same_weights, tensors_of, torchs
+from oracles import config
 from torch import Tensor, nn
 from torch.export import Dim, export
 from torch.func import functional_call, grad, jacrev, jvp, stack_module_state, vmap
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 
 from seq2seq.rnn import LSTM
@@ -134,6 +138,24 @@ def test_weights_made_on_a_meta_device_are_initialised_later(cell: str, norm: st
     torch.testing.assert_close(layer(X), fresh(X))
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("cell", OURS)
+def test_many_backward_passes_at_once_are_those_one_by_one(
+    cell: str, norm: str, training: bool
+) -> None:
+    layer = ours(cell, norm)(5, 4).train(training)
+    jacobian = partial(torch.autograd.functional.jacobian, lambda x: layer(x)[0], X[:3])
+    torch.testing.assert_close(jacobian(vectorize=True), jacobian(), rtol=1e-4, atol=1e-4)
+    weights, output = list(layer.parameters()), layer(X)[0]
+    upstream = torch.randn(2, *output.shape)
+    both = torch.autograd.grad(output, weights, upstream, is_grads_batched=True, retain_graph=True)
+    assert not any(g.requires_grad for g in both)
+    for i, one in enumerate(upstream):
+        apart = torch.autograd.grad(output, weights, one, retain_graph=True)
+        torch.testing.assert_close([g[i] for g in both], list(apart), rtol=1e-4, atol=1e-4)
+
+
 # -- recomputation and hooks ---
 
 
@@ -151,6 +173,31 @@ def test_checkpointing_gives_the_same_gradients(norm: str, reentrant: bool, back
         assert x.grad is not None
         found.append([x.grad, *(p.grad for p in layer.parameters())])
     torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_repeated_pass_reads_no_statistics_that_have_changed(
+    reentrant: bool, backend: str
+) -> None:
+    """Steps of few rows read the running averages, which the first pass has changed."""
+    layer = LSTM(5, 4, norm=config("batch", min_rows=3), backend=backend)
+    packed = pack_padded_sequence(X, torch.tensor([6, 4, 4]))
+    data = packed.data.clone().requires_grad_()
+    run = partial(_packed_output, layer, packed.batch_sizes)
+    run(data).sum().backward()
+    with pytest.raises(RuntimeError, match=r"norm\.min_rows=3 rows would read changed running"):
+        checkpoint(run, data, use_reentrant=reentrant).sum().backward()
+    layer.running_statistics.eval()
+    expected = torch.autograd.grad(run(data).sum(), data)
+    data.grad = None
+    checkpoint(run, data, use_reentrant=reentrant).sum().backward()
+    torch.testing.assert_close((data.grad,), expected)
+
+
+def _packed_output(layer: nn.Module, batch_sizes: Tensor, data: Tensor) -> Tensor:
+    output: Tensor = layer(PackedSequence(data, batch_sizes))[0].data
+    return output
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -207,16 +254,18 @@ def test_an_exported_layer_takes_any_length(norm: str) -> None:
         torch.testing.assert_close(exported(longer), layer(longer), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("norm", NORMS)
-def test_a_trace_is_for_one_shape_and_fails_for_others(norm: str) -> None:
+def test_a_trace_is_right_or_fails_for_other_shapes(norm: str, backend: str) -> None:
     """The traces of torch.nn's layers take all shapes; torch.export does so here."""
-    layer = LSTM(5, 4, norm=norm, backend="reference").eval()
+    layer = LSTM(5, 4, norm=norm, backend=backend).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(layer, (X,), check_trace=False)
     torch.testing.assert_close(traced(X), layer(X))
-    with pytest.raises(RuntimeError):
-        traced(X.repeat(2, 1, 1))
+    for other in (X.repeat(1, 2, 1), X.repeat(2, 1, 1), X[:3], X[:, :2]):
+        with suppress(RuntimeError):
+            torch.testing.assert_close(traced(other), layer(other))
 
 
 @pytest.mark.parametrize("norm", NORMS)
