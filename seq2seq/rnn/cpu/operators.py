@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..packing import Layout
-from . import build, second_derivatives
+from . import build, plain_gradients
 from .vectors import LENGTHS, PLACES, cell_of, has_cell
 
 TENSORS = 6
@@ -299,11 +299,11 @@ def differentiable(
     layout = Layout.of_packed(batch_sizes)
     if name == "recurrence":
         _, cell, norm, eps = settings
-        return second_derivatives.gradients(upstream, tensors, layout, cell, norm, eps)
+        return plain_gradients.gradients(upstream, tensors, layout, cell, norm, eps)
     _, batch_steps, cell, eps, normalises_input = settings
     mean, var = statistics
     given = (mean, var, batch_steps, normalises_input)
-    return second_derivatives.gradients(upstream, tensors, layout, cell, "batch", eps, given)
+    return plain_gradients.gradients(upstream, tensors, layout, cell, "batch", eps, given)
 
 
 def projection_shapes(
