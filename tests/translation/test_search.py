@@ -75,6 +75,45 @@ def test_greedy_search_takes_the_most_likely_word_each_time() -> None:
         assert found[i][0].ids == ids
 
 
+def beam_search(
+    model: Translator, src: list[int], config: DecodeConfig, longest: int, n_best: int
+) -> list[tuple[float, list[int]]]:
+    """Return score and ids of the n_best hypotheses of a beam search in plain Python, best first."""
+    size, alpha = config.beam_size, config.length_penalty
+    beam: list[tuple[float, list[int]]] = [(0.0, [])]
+    ended: list[tuple[float, list[int]]] = []
+    for length in range(1, longest + 1):
+        ids = [[*before, word] for _, before in beam for word in (*WORDS, 3)]
+        found = sorted(((log_prob(model, src, each), each) for each in ids), reverse=True)
+        ended += [(s / length**alpha, each[:-1]) for s, each in found[:size] if each[-1] == 3]
+        beam = [(s, each) for s, each in found if each[-1] != 3][:size]
+        scores = sorted((s for s, _ in ended), reverse=True)
+        unbeaten = scores[n_best - 1 :] and scores[n_best - 1] >= beam[0][0] / longest**alpha
+        if len(ended) >= size or unbeaten:
+            break
+        if length == longest:
+            ended += [(s / length**alpha, each) for s, each in beam]
+    return sorted(ended, reverse=True)[:n_best]
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+@pytest.mark.parametrize("beam, n_best", [(1, 1), (2, 1), (2, 2), (3, 2)])
+def test_a_narrow_beam_returns_what_a_plain_search_finds(
+    beam: int, n_best: int, alpha: float
+) -> None:
+    """What has not ended counts at the largest length alone."""
+    model = translator()
+    with torch.no_grad():
+        model.output.bias[3] += 0.5  # more of the hypotheses end
+    config = DecodeConfig(beam_size=beam, length_penalty=alpha, max_length="5")
+    for i, found in search_in_batches(model, SENTENCES, config, n_best):
+        if not SENTENCES[i]:
+            continue
+        expected = beam_search(model, SENTENCES[i], config, 5, n_best)
+        assert [h.ids for h in found] == [ids for _, ids in expected]
+        assert [h.score for h in found] == pytest.approx([s for s, _ in expected], abs=1e-4)
+
+
 @pytest.mark.parametrize("beam", [1, 4])
 @pytest.mark.parametrize("attention", [Attention.general, Attention.none])
 def test_results_do_not_depend_on_batches(beam: int, attention: Attention) -> None:
