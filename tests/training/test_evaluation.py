@@ -141,7 +141,20 @@ def test_recalibration_changes_only_the_statistics_of_best(
     assert [name for name in last[0] if not torch.equal(last[0][name], last[1][name])] == []
 
 
-def test_recalibrated_statistics_are_those_of_the_training_data(with_batch_norm: Run) -> None:
+def test_the_statistics_of_best_are_those_of_the_training_data(
+    with_batch_norm: Run, without_recalibration: Run
+) -> None:
+    """Computed by hand for the same weights before they were recalibrated."""
+    config, prepared, model = opened(without_recalibration)
+    recalibrate(model, prepared.split("train"), config)
+    best = group(load_checkpoint(with_batch_norm.checkpoint("best"))[0], "model")
+    expected = statistics(model.state_dict())
+    assert [name for name in expected if not torch.equal(best[name], expected[name])] == []
+
+
+def test_recalibration_takes_the_statistics_of_the_data_that_it_is_given(
+    with_batch_norm: Run,
+) -> None:
     config, prepared, model = opened(with_batch_norm)
     config = replace(
         config, data=replace(config.data, batch_sentences=240)

@@ -184,10 +184,16 @@ def test_a_log_entry_is_the_mean_since_the_previous_one(
 
     monkeypatch.setattr(loop, "train_step", noted)
     # An epoch ends after eight updates.
-    t = fitted(f"trainer.log_every={every}", "trainer.max_updates=12")
+    t = fitted(
+        f"trainer.log_every={every}", "trainer.max_updates=12", "trainer.label_smoothing=0.3"
+    )
     parts = [results[i : i + every] for i in range(0, 12, every)]
     means = [sum(r.loss for r in part) / sum(r.tokens for r in part) for part in parts]
-    assert [e["loss"] for e in training_entries(t)] == pytest.approx(means)
+    logged = training_entries(t)
+    assert [e["loss"] for e in logged] == pytest.approx(means)
+    means = [sum(r.nll for r in part) / sum(r.tokens for r in part) for part in parts]
+    assert [e["nll"] for e in logged] == pytest.approx(means)
+    assert [e["perplexity"] for e in logged] == pytest.approx(list(map(math.exp, means)))
 
 
 @pytest.mark.parametrize(
@@ -197,10 +203,11 @@ def test_a_log_entry_is_the_mean_since_the_previous_one(
         (("trainer.max_epochs=2", "trainer.max_updates=5"), 5),
         (("trainer.max_epochs=1", "trainer.max_updates=50"), 8),
         (("trainer.max_epochs=null", "trainer.max_updates=9"), 9),
+        (("trainer.max_epochs=2", "optimizer.accumulate=3"), 6),  # of 3, 3 and 2 batches
     ],
 )
 def test_training_ends_at_the_first_limit(
-    limits: tuple[str, str], updates: int, fitted: Fitted
+    limits: tuple[str, ...], updates: int, fitted: Fitted
 ) -> None:
     t = fitted(*limits)
     assert t.progress.update == updates == t.total_updates()

@@ -99,8 +99,13 @@ def test_the_rate_after_warm_up(
     assert learning_rate(config(schedule), update, done) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("done", "expected"), [(0.0, 0.5), (0.5, 0.275), (1.0, 0.05)])
+def test_a_cosine_falls_from_the_rate_to_its_floor(done: float, expected: float) -> None:
+    floored = config(Schedule.cosine, min_lr_ratio=0.1)
+    assert learning_rate(floored, 100, done) == pytest.approx(expected)
+
+
 def test_the_rate_never_falls_below_its_floor() -> None:
-    assert learning_rate(config(Schedule.cosine, min_lr_ratio=0.1), 100, 1.0) == pytest.approx(0.05)
     floored = learning_rate(
         config(Schedule.plateau, min_lr_ratio=0.1), 100, 0.5, plateau_scale=0.01
     )

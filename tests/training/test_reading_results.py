@@ -93,11 +93,15 @@ RULES = [
 def test_a_skipped_update_leaves_no_trace(
     rule: tuple[str, ...], what: str, more: tuple[str, ...], new_state: NewState
 ) -> None:
-    """Before the optimizer has a state, and later; what follows is as if it had not been."""
+    """Before the optimizer has a state, and later; what follows is as if it had not been.
+
+    What is skipped has longer targets than sources, and than all before.
+    """
     t, other = (new_state(*rule, *more, "model.dropout=0") for _ in range(2))
-    first, second, third, fourth, fifth = first_batches(t, 5)
+    first, third, fifth = first_batches(t, 3)
+    second, *longer = (t.subject.batch(["do re"] * 8, ["mi " * n] * 8) for n in (9, 12, 15))
     assert one(t, first, second, what=what).skipped
-    for batch in (third, fifth):
+    for batch, fourth in zip((third, fifth), longer, strict=True):
         assert not one(t, batch).skipped
         assert not one(other, batch).skipped
         assert_equal(everything(t), everything(other))

@@ -92,7 +92,7 @@ def test_no_number_of_a_resumed_run_contains_a_slow_first_pass(
     train(again, run)
     assert clock.compiled
     assert final_results(run)["seconds"] == before["seconds"] + 4 * PASS
-    assert final_results(run)["wall_seconds"] < COMPILE
+    assert before["wall_seconds"] + 4 * PASS <= final_results(run)["wall_seconds"] < COMPILE
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer"])

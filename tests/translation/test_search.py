@@ -97,7 +97,7 @@ def beam_search(
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
-@pytest.mark.parametrize("beam, n_best", [(1, 1), (2, 1), (2, 2), (3, 2)])
+@pytest.mark.parametrize(("beam", "n_best"), [(1, 1), (2, 1), (2, 2), (3, 2)])
 def test_a_narrow_beam_returns_what_a_plain_search_finds(
     beam: int, n_best: int, alpha: float
 ) -> None:
