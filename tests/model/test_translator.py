@@ -144,6 +144,57 @@ def test_a_residual_layer_of_zeros_changes_nothing(feeding: bool) -> None:
         assert same is residual
 
 
+@pytest.mark.parametrize("feeding", [False, True])
+def test_a_residual_layer_adds_its_input_as_it_was_before_dropout(
+    feeding: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the layer itself returns 0, dropout on its input changes nothing."""
+    model = translator(norm="none", residual=True, input_feeding=feeding, dropout=0.5)
+    for part in (model.bridge, model.encoder.layers[1], model.decoder.layers[1]):
+        for parameter in part.parameters():
+            parameter.data.zero_()
+    dropped = drop_only(monkeypatch, "encoder1", "decoder1")
+    assert torch.equal(model(*batch())[0], model.eval()(*batch())[0])
+    assert dropped == {"encoder1", "decoder1"}
+
+
+def drop_only(monkeypatch: pytest.MonkeyPatch, *places: str) -> set[str]:
+    """Let dropout act at these places alone; return a set, which gets those where it has acted."""
+    call, acted = Dropout.__call__, set[str]()
+
+    def dropped(self: Dropout, place: str, x: Tensor) -> Tensor:
+        if place not in places or self.p == 0:
+            return x
+        acted.add(place)
+        return call(self, place, x)
+
+    monkeypatch.setattr(Dropout, "__call__", dropped)
+    return acted
+
+
+@pytest.mark.parametrize("place", ["source", "encoder1", "target", "decoder1", "output"])
+@pytest.mark.parametrize("feeding", [False, True])
+def test_dropout_has_an_effect_at_each_place(
+    place: str, feeding: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = translator(dropout=0.5, input_feeding=feeding)
+    drop_only(monkeypatch, place)
+    assert model(*batch())[0] != model.eval()(*batch())[0]
+
+
+def test_each_layer_of_the_decoder_starts_from_its_own_layer_of_the_encoder() -> None:
+    bridge = translator().bridge
+    last = [tuple(torch.randn(2, 4, 12, dtype=torch.float64)) for _ in range(2)]
+    before = bridge(last)
+    for i in range(2):
+        changed = list(last)
+        changed[i] = tuple(part + 1 for part in last[i])
+        after = bridge(changed)
+        for part in range(2):
+            same = [torch.equal(after[j][part], before[j][part]) for j in range(2)]
+            assert same == [j != i for j in range(2)]
+
+
 @pytest.mark.parametrize("variational", [False, True])
 @pytest.mark.parametrize("feeding", [False, True])
 def test_dropout_acts_only_in_training(variational: bool, feeding: bool) -> None:
