@@ -25,6 +25,7 @@ from seq2seq.data.dataset import Counts, Manifest, ParallelDataset, Prepared, id
 from seq2seq.data.preparation import (
     prepare,
 )
+from seq2seq.data.tokenizer import Tokenizers
 from seq2seq.errors import DataError
 
 
@@ -133,6 +134,25 @@ def test_each_rule_can_be_changed(tmp_path: Path) -> None:
     config.train_pairs = 17
     assert kept() == 17
     assert kept("valid") == 1
+
+
+@pytest.mark.parametrize(
+    ("src", "tgt", "rule"),
+    [
+        (0, 3, "empty"),
+        (20, 20, None),  # as long as a pair may be
+        (20, 21, "too_long"),
+        (9, 1, None),  # too short for a ratio
+        (1, 10, "ratio"),
+        (12, 3, None),
+        (3, 13, "ratio"),
+    ],
+)
+def test_the_rules_have_exact_bounds(src: int, tgt: int, rule: str | None) -> None:
+    """At most 20 pieces, and 4 times as many as on the other side."""
+    char = TokenizerConfig(TokenizerKind.char)
+    tokenizers = Tokenizers.train((["a"], ["b"]), char, ("en", "en"))
+    assert preparation.Encoder(tokenizers, 20, 4.0, drops=True).broken_rule(src, tgt) == rule
 
 
 def test_references_stay_as_given_and_aligned(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Lexical shortlists: IBM Model 1 against a plain oracle, what sentences may become, files."""
 
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +88,19 @@ def test_words_become_their_translations(prepared: Prepared) -> None:
     assert coverage(shortlist, prepared.split("valid"), 20) >= coverage(
         shortlist, prepared.split("valid"), 1
     )
+
+
+def test_every_sentence_may_become_the_most_frequent_pieces(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FREQUENT", 2)
+    train, target = prepared.split("train"), prepared.tokenizers.target
+    counts = Counter(piece for i in range(len(train)) for piece in train.tgt(i).tolist())
+    special, frequent = np.split(learn(train, prepared.tokenizers).always, [2])
+    assert set(special) == {target.eos_id, target.unk_id}
+    most = sorted(counts.values(), reverse=True)
+    assert [counts[piece] for piece in frequent] == most[:2]
+    assert most[1] > most[-1]
 
 
 def test_what_a_sentence_may_become() -> None:
