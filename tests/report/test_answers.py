@@ -63,6 +63,18 @@ def test_p_values_have_their_seeds(p_values: dict[int, float], printed: str) -> 
     assert norm_cells(row)["p against none, by seed"] == printed
 
 
+def test_a_row_has_the_means_over_seeds() -> None:
+    found = list(runs({"none": (30, 31, 33)}))
+    for run, loss, speed in zip(found, (1.0, 2.0, 6.0), (100.0, 200.0, 600.0), strict=True):
+        results = present(run.results)
+        results.valid_loss, results.tokens_per_second = loss, speed
+        results.test = replace(present(results.test), chrf=10 * loss)
+    cells = norm_cells(norm_rows(group(found))[0])
+    assert (cells["seeds"], cells["valid loss (nats/token)"]) == ("3", "3.000")
+    assert (cells["target tokens/s"], cells["test chrF"]) == ("300", "30.0")
+    assert cells["test BLEU (95%)"].startswith("31.3 ± ")
+
+
 def test_the_answer_names_a_significantly_worse_norm() -> None:
     _, table = short_answer(group(runs({"none": (30, 31, 32), "layer": (20, 21, 22)})))
     assert table["layer"]["significant?"] == "yes, worse"

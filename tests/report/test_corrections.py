@@ -10,7 +10,7 @@ from synthetic import group, record
 
 from seq2seq.report import norms as summary
 from seq2seq.report.experiments.verdict import Finding, Verdict, correct, difference, less_than_half
-from seq2seq.report.statistics import Outcome, outcome
+from seq2seq.report.statistics import Outcome, outcome, outcomes
 from seq2seq.runs.examples import write_lines
 from seq2seq.runs.folder import Run
 from seq2seq.translation import scores as of_text
@@ -34,6 +34,20 @@ def test_the_best_of_many_equal_norms_is_not_significantly_better() -> None:
     alone, table = short_answer(group(runs({norm: scores[norm] for norm in ("none", "layer")})))
     assert "The best, layer, is significantly better than none." in alone
     assert table["layer"]["significant?"] == "yes, better"
+
+
+def test_all_pairs_count_where_the_best_is_known_afterwards() -> None:
+    """Three tests, of the best with the others, would find three differences; six find none."""
+    scores = {
+        "none": (29.6, 29.5, 30.2),
+        "batch": (30.1, 30.4, 29.4),
+        "layer": (31.7, 32.1, 31.7),
+        "rms": (30.1, 30.5, 29.4),
+    }
+    by_norm = {norm: dict(enumerate(values)) for norm, values in scores.items()}
+    ahead = {norm: difference(by_norm["layer"], by_norm[norm]) for norm in ("none", "batch", "rms")}
+    assert set(outcomes(ahead).values()) == {Outcome.supported}
+    assert "The best" not in short_answer(group(runs(scores)))[0]
 
 
 def test_models_of_one_seed_are_tested_together(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -241,6 +241,14 @@ def test_the_most_common_settings_are_those_of_whole_runs() -> None:
     assert [run.config.seed for run in group(runs).runs] == [1, 2]
 
 
+def test_the_usual_settings_are_those_of_runs_that_have_ended() -> None:
+    ended = [record(seed=seed) for seed in (1, 2)]
+    begun = [record(seed=seed, model=ModelConfig(hidden_size=6)) for seed in (3, 4, 5)]
+    for run, status in zip(begun, ("unfinished", "failed", "unfinished"), strict=True):
+        run.status, run.results, run.failure = status, None, "loss is not finite"
+    assert group([*begun, *ended]).runs == ended
+
+
 def test_the_test_text_is_that_of_the_compared_runs() -> None:
     tested = {"bleu": 1.0, "chrf": 1.0, "bleu_signature": "B", "chrf_signature": "C"}
     runs = [

@@ -16,6 +16,7 @@ from seq2seq.report.experiments.growth import (
     BEFORE,
     growth,
     leaves_float32,
+    part_left,
     per_step,
     slope,
     stretch,
@@ -23,6 +24,7 @@ from seq2seq.report.experiments.growth import (
 from seq2seq.report.statistics import Outcome
 from seq2seq.runs.records import RunRecord
 
+NORMS = "none", "layer"
 NOISE = {1: 0.001, 2: -0.002, 3: 0.0015}
 
 
@@ -60,6 +62,13 @@ def test_a_claim_that_holds_in_one_regime_only_depends_on_it() -> None:
         }
     assert sums.claim.startswith("rnn_relu: without a norm the summed inputs grow or shrink")
     assert gain.missing == "needs runs with norm=batch_gain_01 and norm=batch_gain_1"
+
+
+def test_sums_that_halve_count_like_sums_that_double() -> None:
+    for pace in (-0.5, 0.5):
+        slow = (run(norm, s, 1.0, pace * (norm == "none"), 0.0) for norm in NORMS for s in SEEDS)
+        sums, *_ = verdicts(group(slow))
+        assert sums.outcome is Outcome.supported
 
 
 def test_maps_show_the_factor_a_step_and_where_the_largest_singular_value_is_1() -> None:
@@ -108,6 +117,22 @@ def test_gradients_are_followed_backwards() -> None:
     one = run("none", 1, 1.0, 0.5, -0.25)
     assert present(per_step("raw", BEFORE)(one)) == pytest.approx(0.5 + NOISE[1])
     assert present(per_step("gradient", BEFORE)(one)) == pytest.approx(-0.25 + NOISE[1])
+
+
+def test_after_training_is_at_the_last_update() -> None:
+    lines = [*flow_lines(0.25, 0.0), *flow_lines(0.5, 0.0)]
+    for line, update in zip(lines, (0, 0, 50, 50, 0, 0, 100, 100), strict=True):
+        line["update"] = update
+    one = record(experiment="gradient_flow", probes=[*lines[:4], *lines[6:]])
+    assert present(per_step("raw", AFTER)(one)) == pytest.approx(0.5)
+    assert present(per_step("raw", BEFORE)(one)) == pytest.approx(0.25)
+
+
+def test_what_is_left_of_the_gradient_is_the_first_steps_over_the_last() -> None:
+    one = run("none", 1, 1.0, 0.0, -0.25 - NOISE[1])
+    lengths, left = part_left(one, AFTER)
+    assert lengths == [10, 50]
+    assert left == pytest.approx([2 ** (-0.25 * 9), 2 ** (-0.25 * 49)])
 
 
 def test_a_run_that_was_never_trained_has_no_growth_after_training() -> None:

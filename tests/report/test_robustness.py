@@ -1,6 +1,7 @@
 """The range of learning rates, initial weights and depths in which a norm trains well."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,8 @@ from synthetic import group, record
 from seq2seq.config import ModelConfig
 from seq2seq.report.experiments import charts, tables, verdicts
 from seq2seq.report.experiments.ranges import guessing, loss_of, width
-from seq2seq.report.experiments.robustness import cases, limits
+from seq2seq.report.experiments.robustness import cases, limits, own_widths
+from seq2seq.report.groups import Group
 from seq2seq.report.statistics import Outcome
 from seq2seq.runs.records import RunRecord
 
@@ -127,8 +129,29 @@ def test_other_experiments_leave_diverged_runs_out() -> None:
 
 
 def test_a_loss_is_good_beside_the_best_of_all_norms() -> None:
-    found = limits({"none": {1: {0.1: 2.0}, 2: {0.1: 5.0}}, "layer": {1: {0.1: 3.0, 0.2: 1.0}}})
-    assert found == pytest.approx({1: 1.1, 2: 5.5})
+    by_norm = {"none": {1: {0.1: 2.0}, 2: {0.1: 5.0}}, "layer": {1: {0.1: 3.0, 0.2: 1.0}}}
+    for found in (limits(by_norm), limits(dict(reversed(by_norm.items())))):
+        assert found == pytest.approx({1: 1.1, 2: 5.5})
+
+
+def with_losses(losses: Mapping[float, Sequence[float]]) -> Group:
+    """Return runs of two norms with these losses by learning rate, one for each seed."""
+    return group(
+        record(norm, seed, "robustness", lr=rate, results={"valid_loss": loss})
+        for norm in ("none", "layer")
+        for rate, of_seeds in losses.items()
+        for seed, loss in enumerate(of_seeds, start=1)
+    )
+
+
+def test_a_loss_is_good_beside_the_norms_own_best_within_five_per_cent() -> None:
+    found = with_losses({0.01: [1.0, 2.0], 0.02: [1.05**2, 2.0 * 1.05**4]})
+    assert own_widths(found, "layer", cases(found)[0]) == pytest.approx({1: 1 / 2, 2: 1 / 4})
+
+
+def test_the_map_has_the_geometric_mean_over_seeds() -> None:
+    drawn = charts(with_losses({0.01: [1.0, 1.0], 0.02: [1.0, 4.0]}))[0].maps[0]
+    assert drawn.rows["layer"] == pytest.approx({0.01: 0.0, 0.02: 1.0})
 
 
 def test_what_has_not_learnt_has_no_range_of_good_rates() -> None:

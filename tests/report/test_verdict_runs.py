@@ -19,6 +19,7 @@ from synthetic import SEEDS, group, record
 from typed import present
 
 from seq2seq.report.experiments import EXPERIMENTS, Verdict, charts, tables, verdicts
+from seq2seq.report.experiments.train_eval_gap import shift
 from seq2seq.report.statistics import Outcome
 from seq2seq.rnn import Statistics
 from seq2seq.runs.entries import Invariance, StatisticsDistance
@@ -329,6 +330,15 @@ def test_a_term_without_steps_has_no_shift() -> None:
             )
         )
     assert verdicts(group(runs)) == expected
+
+
+def test_the_shift_of_a_term_is_the_mean_over_its_rows() -> None:
+    line = {"probe": "train_eval_gap", "set": "test", "log_scale": [0.0, 0.0]}
+    one = line | {"term": "encoder.layers.0.hh_l0", "steps": [0, 1]}
+    other = one | {"term": "encoder.layers.0.c_l0", "rows": [1, 1], "mean_shift": [2.0, 2.0]}
+    found = record("batch", probes=[one | {"rows": [9, 1], "mean_shift": [0.0, 1.0]}, other])
+    assert shift(found, "test") == pytest.approx((0.1 + 2.0) / 2)
+    assert shift(found, "train") is None
 
 
 def test_a_missing_gap_leaves_the_verdict_undecided() -> None:
