@@ -1,9 +1,10 @@
 """Probes: each figure against an independent computation, and no influence on training."""
 
 import copy
-import json
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +13,21 @@ import torch
 from conftest import TrainHere
 from oracles import randomised
 from torch import Tensor
+from torch.nn.utils.rnn import pack_sequence
 
-from seq2seq.config import ProbeKind
 from seq2seq.data.preparation import prepare
 from seq2seq.probes import Subject, probe
 from seq2seq.probes.gradient_flow import flow
+from seq2seq.probes.invariance import EPS, LENGTH, change_weights, changed_data
 from seq2seq.probes.length import buckets
 from seq2seq.probes.length import length as by_length
 from seq2seq.probes.train_eval_gap import batch_sets, distances, losses
-from seq2seq.rnn import GRU, LSTM, RNN, NormKind, batch_statistics
+from seq2seq.rnn import GRU, LSTM, RNN, NormKind, RecurrentLayers, batch_statistics
 from seq2seq.runs.folder import Run
 from seq2seq.runs.jsonl import read_metrics
 from seq2seq.training.evaluation import recalibrate
 from seq2seq.translation.loading import load_translator
+from seq2seq.translation.scores import score
 
 ALL = "probe.kinds=[gradient_flow,train_eval_gap,invariance,length]"
 SMALL = (
@@ -111,6 +114,8 @@ def test_a_longer_training_removes_the_final_entries_of_the_shorter(
     after = read_metrics(run.probes_file)
     kept = [e for e in before if not e["final"]]
     assert after[: len(kept)] == kept
+    flows = [e["update"] for e in after if e["probe"] == "gradient_flow"]
+    assert flows == [update for update in (0, 8, 16, 24) for _ in (3, 6)], "each once"
     assert {e["update"] for e in after if e["final"]} == {24}
     assert len([e for e in after if e["final"]]) == len([e for e in before if e["final"]])
 
@@ -195,10 +200,12 @@ def test_running_text_joins_the_sentences(probed: Probed) -> None:
 
 @pytest.mark.parametrize("norm", ["none", "layer"])
 def test_norms_over_features_have_no_gap(probed: Probed, norm: str) -> None:
-    for entry in read_metrics(probed(norm).probes_file):
-        if entry["probe"] == "train_eval_gap":
-            assert entry["batch"] == entry["evaluation"] != entry["training"]
-            assert "term" not in entry
+    entries = read_metrics(probed(norm).probes_file)
+    found = [entry for entry in entries if entry["probe"] == "train_eval_gap"]
+    assert [entry["set"] for entry in found] == ["train", "test"]
+    for entry in found:
+        assert entry["batch"] == entry["evaluation"] != entry["training"]
+        assert "term" not in entry
 
 
 @torch.no_grad()
@@ -234,7 +241,35 @@ def test_statistics_stored_from_the_same_batches_are_close(probed: Probed) -> No
     assert near.keys() == far.keys() >= {"encoder.layers.0.hh_l0_reverse", "decoder.layers.0.c_l0"}
     for term in near:
         assert near[term]["steps"] == sorted(near[term]["steps"])
-        assert max(near[term]["mean_shift"][:3]) < 0.3 * max(far[term]["mean_shift"][:3])
+        for distance in ("mean_shift", "log_scale"):
+            assert max(near[term][distance][:3]) < 0.3 * max(far[term][distance][:3])
+
+
+def test_distances_are_those_of_their_definition(probed: Probed) -> None:
+    """Of the input terms, which share their statistics over all steps; computed in numpy."""
+    subject = subject_of(probed("batch"))
+    layer = subject.first_layer()
+    layer.norm = replace(layer.norm, eps=0.5)  # so that it counts
+    found = batch_sets(subject)["test"]
+    weight = layer.get_parameter("weight_ih_l0").detach().double().numpy()
+    counts, means, variances = [], [], []
+    for batch in found:
+        inside = torch.arange(batch.src.size(1)) < batch.src_lengths[:, None]
+        rows = subject.model.src_embedding(batch.src[inside]).detach().double().numpy() @ weight.T
+        counts.append(len(rows))
+        means.append(rows.mean(0))
+        variances.append(rows.var(0, ddof=1))
+    mean = np.average(means, axis=0, weights=counts)
+    var = np.average(variances, axis=0, weights=np.array(counts) - 1)
+    stored_mean, stored_var = (
+        layer.get_buffer(f"running_{what}_ih_l0")[0].double().numpy() for what in ("mean", "var")
+    )
+    shift = (mean - stored_mean) / np.sqrt(stored_var + 0.5)
+    scale = np.log(np.sqrt((var + 0.5) / (stored_var + 0.5)))
+    measured = distances(subject, found)["encoder.layers.0.ih_l0"]
+    assert (measured["steps"], measured["rows"]) == ([0], [sum(counts)])
+    for name, expected in (("mean_shift", shift), ("log_scale", scale)):
+        assert measured[name] == pytest.approx([np.sqrt(np.mean(expected**2))], rel=1e-4)
 
 
 def test_later_steps_are_compared_with_the_last_stored_statistics(
@@ -279,18 +314,20 @@ def test_quality_by_length(probed: Probed) -> None:
     assert {
         e["statistics"] for e in read_metrics(probed("none").probes_file) if e["probe"] == "length"
     } == {"running"}
-    for over, most, (src, tgt) in buckets(subject):
-        batch = subject.batch(src, tgt)
-        (entry,) = (
-            e
-            for e in entries
-            if (e["over"], e["pieces"], e["statistics"]) == (over, most, "running")
-        )
-        with torch.no_grad():
+    found = {(over, most): pairs for over, most, pairs in buckets(subject)}
+    for entry in entries:
+        src, tgt = found[entry["over"], entry["pieces"]]
+        batch, own = subject.batch(src, tgt), entry["statistics"] == "batch"
+        decode = replace(subject.config.decode, batch_size=len(src))
+        with torch.no_grad(), batch_statistics(subject.model) if own else nullcontext():
             nll = subject.model(batch.src, batch.src_lengths, batch.tgt, batch.tgt_lengths)[1]
+            texts = [best[0].text for best in subject.session(decode).translate(src)]
+        scores = score(texts, tgt, subject.config.data.splits_for_bleu)
         assert entry["nll"] == pytest.approx(nll.item() / batch.tgt_tokens)
+        assert (entry["bleu"], entry["chrf"]) == (scores.bleu, scores.chrf)
+        assert entry["length_ratio"] == len("".join(texts)) / len("".join(tgt))
         assert entry["sentences"] == len(src)
-        assert 0 <= entry["bleu"] <= 100
+    assert len({e["nll"] for e in entries}) == len(entries) > len(found)
 
 
 def test_a_bucket_is_one_batch_in_search(probed: Probed) -> None:
@@ -322,9 +359,30 @@ def test_a_trained_layer_has_the_invariances_of_the_table(probed: Probed, norm: 
     assert sum(e["claimed"] for e in entries) == {"none": 0, "batch": 4, "layer": 4, "rms": 3}[norm]
     for e in entries:
         assert (e["change"] < 1e-6) == e["claimed"], e
-        assert e["change_eps"] >= 0
 
 
-def test_entries_are_json_with_the_name_of_a_probe(probed: Probed) -> None:
-    for line in probed("layer").probes_file.read_text().splitlines():
-        assert json.loads(line)["probe"] in ProbeKind.__members__
+@pytest.mark.parametrize("norm", ["none", "layer"])
+def test_the_change_is_the_largest_over_the_size_of_the_outputs(probed: Probed, norm: str) -> None:
+    """With an eps that is negligible, and with that of the run."""
+    entries = [e for e in read_metrics(probed(norm).probes_file) if e["probe"] == "invariance"]
+    subject = subject_of(probed(norm))
+    sentences = list(subject.running_text(LENGTH).double().unbind(1))
+
+    def outputs(layer: RecurrentLayers, sentences: list[Tensor]) -> np.ndarray:
+        rows, _ = layer(pack_sequence(sentences))
+        half: np.ndarray = rows.data[:, : layer.hidden_size].detach().numpy()
+        return half
+
+    for e in entries:
+        for key, eps in (("change", EPS), ("change_eps", subject.first_layer().norm.eps)):
+            layer, name = copy.deepcopy(subject.first_layer()).double(), e["transformation"]
+            layer.norm = replace(layer.norm, eps=eps) if norm == "layer" else layer.norm
+            before = outputs(layer, sentences)
+            if name.startswith(("data", "case")):
+                after = outputs(layer, changed_data(sentences, name))
+            else:
+                change_weights(layer, name)
+                after = outputs(layer, sentences)
+            expected = np.abs(after - before).max() / np.sqrt(np.mean(before**2))
+            assert e[key] == pytest.approx(expected, rel=1e-3, abs=1e-9)
+    assert any(e["change_eps"] > 10 * e["change"] for e in entries) is (norm == "layer")
