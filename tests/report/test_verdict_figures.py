@@ -135,6 +135,10 @@ def test_each_norm_is_compared_at_its_best_rate() -> None:
     ]
     found = group(runs)
     assert (found.best_rate({"norm": "none"}), found.best_rate({"norm": "layer"})) == (0.01, 0.02)
+    best = [run for run in runs if (run.kind == "layer") == (run.config.optimizer.lr == 0.02)]
+    compared = verdicts(found)
+    assert compared == verdicts(group(best))
+    assert compared != verdicts(group([run for run in runs if run not in best]))
 
 
 def test_a_rate_without_results_for_all_seeds_is_not_the_best() -> None:
