@@ -18,7 +18,6 @@ from effects import CONSUMERS, NEEDED, keys, others, settings_of_a_run
 from seq2seq.app.overrides import choices
 from seq2seq.config import Config
 from seq2seq.config.settings import BY_DESIGN, settings
-from seq2seq.rnn import NormConfig
 from seq2seq.runs.checkpoint import load_checkpoint
 from seq2seq.runs.folder import Run
 from seq2seq.training.loop import train
@@ -80,8 +79,6 @@ def trained(base: list[str], tmp_path_factory: pytest.TempPathFactory) -> Traine
 def test_a_setting_has_an_effect_or_is_refused_or_is_listed(
     key: str, base: list[str], trained: Trained, tmp_path: Path
 ) -> None:
-    if key.startswith("norm.") and not hasattr(NormConfig, "__post_init__"):
-        pytest.skip("the norm does not check its settings yet")
     needed = NEEDED.get(key, [])
     value = settings(composed(*base, *needed))[key]
     before = trained(*needed)
