@@ -250,6 +250,8 @@ def test_overwriting_removes_files_of_the_run_alone(copied: Run) -> None:
     mine = {"tokenizer_notes.txt", "my.vocab", "tokenizer.model.orig", "speed.json.txt"}
     for name in mine.union(TOKENIZER_FILES):
         (copied.folder / name).write_text("text")
+    for path in (copied.origin_file, copied.failure_file, copied.shortlist_file, copied.speed_file):
+        path.write_text("of the run")
     copied.clear()
     assert {path.name for path in copied.folder.iterdir()} - {".lock"} == mine
 

@@ -216,12 +216,14 @@ def test_a_checkpoint_of_an_older_version_says_nothing_of_its_text(copied: Run) 
     assert state.restore() == []
 
 
-def test_an_end_that_the_training_has_passed_is_refused(copied: Run) -> None:
+@pytest.mark.parametrize(("limit", "end"), [("max_epochs", 1), ("max_updates", 15)])
+def test_an_end_that_the_training_has_passed_is_refused(limit: str, end: int, copied: Run) -> None:
     config = copied.config()
-    config.trainer.max_epochs, config.resume = 1, str(copied.folder)
+    setattr(config.trainer, limit, end)
+    config.resume = str(copied.folder)
     before = snapshot(copied.folder)
     with pytest.raises(
-        RunError, match=r"max_epochs=1: expected an end after .*: 2 whole epochs, 16 updates"
+        RunError, match=rf"{limit}={end}: expected an end after .*: 2 whole epochs, 16 updates"
     ):
         train(config, copied)
     assert snapshot(copied.folder) == before

@@ -1,32 +1,44 @@
 import json
 import math
 import platform
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import TrainHere, final_results
 from torch import Tensor
+from typed import present
 
 from seq2seq import __version__
 from seq2seq.config import Config, Metric
 from seq2seq.data.batches import BatchSampler
 from seq2seq.data.dataset import ParallelDataset, Prepared
 from seq2seq.data.preparation import prepare
+from seq2seq.data.shortlist import Shortlist, shortlist_for
 from seq2seq.data.text import text_sha256
 from seq2seq.device import processor
 from seq2seq.model import Translator
 from seq2seq.probes import Subject
 from seq2seq.rnn import NormConfig, NormKind, Statistics, batch_statistics
-from seq2seq.runs.checkpoint import group, load_checkpoint, load_weights
+from seq2seq.runs.checkpoint import (
+    average_weights,
+    group,
+    load_checkpoint,
+    load_weights,
+    read_state,
+)
 from seq2seq.runs.folder import Run
+from seq2seq.training import evaluation
 from seq2seq.training.commit import code_commit
 from seq2seq.training.evaluation import (
     recalibrate,
     standing_of,
     teacher_forced_loss,
     training_batches,
+    use_best,
     validation_bleu,
 )
 from seq2seq.translation.loading import build_translator, load_translator
@@ -150,6 +162,26 @@ def test_the_statistics_of_best_are_those_of_the_training_data(
     best = group(load_checkpoint(with_batch_norm.checkpoint("best"))[0], "model")
     expected = statistics(model.state_dict())
     assert [name for name in expected if not torch.equal(best[name], expected[name])] == []
+
+
+def test_an_average_is_recalibrated_though_the_best_checkpoint_was(
+    with_batch_norm: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a finished training that is extended: its `best` has been recalibrated."""
+    run = Run(tmp_path / "run")
+    shutil.copytree(with_batch_norm.folder, run.folder)
+    assert read_state(run.checkpoint("best"))["recalibrated"]
+    for update, name in ((8, "best"), (16, "last")):
+        shutil.copy(run.checkpoint(name), run.checkpoint(f"update-{update:09}"))
+    monkeypatch.setattr(evaluation, "take_standing", lambda *_: True)
+    config, prepared, model = opened(run)
+    use_best(run, Subject(model, config, prepared))
+    average = average_weights(sorted(run.checkpoints.glob("update-*")))
+    load_weights(model, average, run.folder)
+    recalibrate(model, prepared.split("train"), config)
+    found, expected = group(load_checkpoint(run.checkpoint("best"))[0], "model"), model.state_dict()
+    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+    assert any(not torch.equal(average[name], expected[name]) for name in statistics(expected))
 
 
 def test_recalibration_takes_the_statistics_of_the_data_that_it_is_given(
@@ -310,6 +342,14 @@ def test_no_test_set(train_here: TrainHere, tmp_path: Path) -> None:
     )
     assert "test" not in final_results(run)
     assert [path.name for path in run.translations.iterdir()] == ["valid.txt"]
+
+
+def test_a_run_keeps_the_shortlist_that_it_was_scored_with(
+    train_here: TrainHere, tmp_path: Path
+) -> None:
+    run = train_here(tmp_path / "run", "decode.shortlist=5", "trainer.max_updates=1")
+    found = shortlist_for(run.config().decode, opened(run)[1])
+    assert np.array_equal(Shortlist.load(run.shortlist_file).candidates, present(found).candidates)
 
 
 def test_the_scored_weights_are_those_of_best(train_here: TrainHere, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Validation in the loop: the best weights, patience, the plateau, averaged checkpoints."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,13 +8,16 @@ import torch
 from conftest import TrainHere
 from training_states import Fitted, NewState, Scripted, training_entries, weights
 
-from seq2seq.config import Metric
+from seq2seq.config import DecodeConfig, Metric
 from seq2seq.errors import Diverged
+from seq2seq.probes import Subject
 from seq2seq.runs.checkpoint import average_weights, group, load_checkpoint, read_state
 from seq2seq.runs.folder import Run
+from seq2seq.runs.jsonl import read_metrics
 from seq2seq.runs.logbook import Logbook
 from seq2seq.training import evaluation, validation
 from seq2seq.training.state import TrainingState
+from seq2seq.translation.lines import Session
 
 pytest_plugins = ["training_fixtures"]
 
@@ -55,6 +59,31 @@ def test_a_model_that_translates_nothing_has_diverged(new_state: NewState) -> No
         pytest.raises(Diverged, match=r"^diverged: update 0, lr .*: validation: .* not finite;"),
     ):
         validation.validate(t, logbook)
+
+
+def test_the_logged_loss_is_without_dropout(new_state: NewState) -> None:
+    t = new_state("model.dropout=0.5")
+    t.model.train()
+    with Logbook(t.run.folder, 0, progress=False) as logbook:
+        validation.validate(t, logbook)
+    assert t.model.training
+    expected = evaluation.teacher_forced_loss(t.model.eval(), t.valid_set, t.config)
+    assert [e["loss"] for e in read_metrics(t.run.metrics_file)] == [expected]
+
+
+def test_validation_is_greedy_whatever_the_configured_beam(
+    new_state: NewState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, session = [], Subject.session
+
+    def noted(self: Subject, decode: DecodeConfig) -> Session:
+        asked.append(decode)
+        return session(self, decode)
+
+    monkeypatch.setattr(Subject, "session", noted)
+    t = new_state("decode.beam_size=3")
+    evaluation.validation_bleu(t.subject, t.valid_set)
+    assert asked == [replace(t.config.decode, beam_size=1)]
 
 
 def test_a_plateau_lowers_the_rate(fitted: Fitted) -> None:

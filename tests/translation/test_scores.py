@@ -35,6 +35,16 @@ def test_scores_equal_sacrebleu() -> None:
 
 
 @pytest.mark.parametrize(
+    ("hypotheses", "is_smoothing"),
+    [(["a b c x", "e f g x"], True), (["a b c x", "e f g h"], False), (["x", "y"], True)],
+)
+def test_without_four_right_tokens_in_a_row_bleu_is_smoothing(
+    hypotheses: list[str], is_smoothing: bool
+) -> None:
+    assert score(hypotheses, ["a b c d", "e f g h"], "13a").is_smoothing is is_smoothing
+
+
+@pytest.mark.parametrize(
     ("language", "text", "tokenizer"),
     [("zh", "我们在学校学习汉语。", "zh"), ("ja", "学校で勉強する。", "ja-mecab")],
 )

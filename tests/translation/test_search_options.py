@@ -14,6 +14,7 @@ from seq2seq.config import CellConfig, DecodeConfig, ModelConfig, Sampling
 from seq2seq.config.decode import LARGEST_EXTRA, LARGEST_FACTOR
 from seq2seq.model import Translator, Vocabulary
 from seq2seq.rnn import NormConfig
+from seq2seq.translation.constraints import forbid_repeats
 from seq2seq.translation.history import Hypothesis
 from seq2seq.translation.search import search_in_batches
 
@@ -117,6 +118,14 @@ def test_greedy_search_obeys_the_rules_at_each_step(
             ids.append(word)
         assert found.ids == ids
         assert found.ended == (len(ids) < 7)
+
+
+@pytest.mark.parametrize(("n", "forbidden"), [(1, [[4], [4, 5]]), (2, [[], [5]])])
+def test_nothing_before_the_first_word_is_a_repetition(n: int, forbidden: list[list[int]]) -> None:
+    """As of a sentence that joined a search under way; ids of -1 stand before its words."""
+    logits = torch.zeros(2, 6)
+    forbid_repeats(logits, torch.tensor([[-1, -1, 4], [4, 5, 4]]), n)
+    assert [row.isneginf().nonzero().flatten().tolist() for row in logits] == forbidden
 
 
 @pytest.mark.parametrize("beam", [1, 2, 5])
