@@ -59,8 +59,8 @@ def test_decoding_restores_the_text_and_pieces_match_ids(kind: str) -> None:
         ids = tokenizer.encode(line)
         pieces = [tokenizer.id_to_piece(i) for i in ids]
         assert pieces == [("▁" if kind == "word" else "") + p for p in tokenizer.pieces(line)]
-        if Tokenizer.unk_id not in ids:
-            assert tokenizer.decode(ids) == line
+        assert Tokenizer.unk_id not in ids
+        assert tokenizer.decode(ids) == line
     assert tokenizer.encode("") == tokenizer.encode(" \t ") == []
     assert tokenizer.decode([]) == ""
 
