@@ -9,9 +9,13 @@ import torch
 from conftest import final_results
 from runs import Command, Runs, Script
 
+from seq2seq.app.score import summary
+from seq2seq.data.batches import Batch
 from seq2seq.data.tokenizer import Tokenizers
 from seq2seq.model import Translator
 from seq2seq.runs.folder import Run
+from seq2seq.translation import likelihood
+from seq2seq.translation.likelihood import Likelihood
 from seq2seq.translation.loading import load_translator
 
 pytest_plugins = ["run_fixtures"]
@@ -83,6 +87,27 @@ def test_the_batch_size_does_not_matter(
         found.append([line["log_probability"] for line in lines])
     assert found[1] == pytest.approx(found[0], rel=1e-5)
     assert found[2] == pytest.approx(found[0], rel=1e-5)
+
+
+def test_so_many_sentences_are_scored_together(
+    two_runs: Runs, scoring: Command, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noted(model: Translator, batch: Batch) -> torch.Tensor:
+        sizes.append(len(batch.src))
+        return log_probabilities(model, batch)
+
+    sizes: list[int] = []
+    log_probabilities = likelihood.log_probabilities
+    monkeypatch.setattr(likelihood, "log_probabilities", noted)
+    assert scoring(two_runs.layer, *files, "--batch-size", 3).code == 0
+    assert sorted(sizes) == [1, 3]
+
+
+def test_totals_are_sums_over_the_lines() -> None:
+    lines = [Likelihood(-1.0, 3, 2), Likelihood(-2.5, 4, 0), Likelihood(0.0, 1, 1)]
+    totals = summary(lines)
+    assert totals.pop("perplexity") == pytest.approx(math.exp(3.5 / 8))
+    assert totals == {"sentences": 3, "tokens": 8, "unknown": 3, "log_probability": -3.5}
 
 
 def test_a_right_translation_is_the_likelier_one(
