@@ -99,3 +99,35 @@ def test_a_damaged_speed_is_named(tmp_path: Path, change: dict[str, object], mes
     file.write_text(json.dumps(speed))
     with pytest.raises(ValueError, match=message):
         MeasuredSpeed.read(file)
+
+
+@pytest.mark.parametrize(
+    ("override", "is_other", "is_refused"),
+    [
+        ("norm=batch", True, False),
+        ("cell=gru", True, False),
+        ("model.hidden_size=8", True, False),
+        ("backend=reference", True, False),
+        ("optimizer=sgd", True, False),
+        ("trainer.precision=bf16", True, False),
+        ("trainer.r_drop=1", True, False),
+        ("optimizer.lr=0.5", False, False),
+        ("trainer.max_epochs=99", False, False),
+        ("seed=2", False, False),
+        ("trainer.label_smoothing=0.3", False, True),
+        ("optimizer.accumulate=2", False, True),
+        ("data.batch_tokens=99", False, True),
+        ("tokenizer=char", False, True),
+    ],
+)
+def test_what_the_time_of_an_update_depends_on(
+    override: str, is_other: bool, is_refused: bool
+) -> None:
+    """Runs that differ in the model are timed apart, and those of other text or batches refused."""
+    usual, other = compose_here([]), compose_here([override])
+    assert (model_of(usual) != model_of(other)) == is_other
+    if is_refused:
+        with pytest.raises(ValueError, match="expected runs of the same text and batches"):
+            check_same({"a": usual, "b": other})
+    else:
+        check_same({"a": usual, "b": other})

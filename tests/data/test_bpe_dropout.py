@@ -148,6 +148,21 @@ def test_dropout_on_one_side(made: Prepared, side: Sides) -> None:
     assert len(splits(data, 5, side.value)) > 1
 
 
+def test_each_side_is_split_by_its_own_tokenizer(tmp_path: Path) -> None:
+    made = prepared(tmp_path, replace(TOKENIZER, joint=False))
+    data, plain = dataset(made), made.split("train")
+    batch = data.drawn_batch(np.array([5, 7]), epoch=1)
+    for place, index in enumerate((5, 7)):
+        for side, ids, sentence in (
+            ("source", batch.src[place], plain.src(index)),
+            ("target", batch.tgt[place], plain.tgt(index)),
+        ):
+            whole, drawn = sentence.tolist(), data.drawn(side, index, 1).tolist()
+            assert ids.tolist()[: len(drawn)] == drawn
+            assert tokenizer(made, side).decode(drawn) == tokenizer(made, side).decode(whole)
+            assert len(splits(data, index, side)) > 1
+
+
 def test_a_split_of_too_many_pieces_is_made_without_dropout(made: Prepared) -> None:
     plain = made.split("train").src(0)
     limit = len(plain) + 4

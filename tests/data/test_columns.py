@@ -102,6 +102,8 @@ def test_the_name_of_the_file_is_escaped(tmp_path: Path, caplog: pytest.LogCaptu
         ("{zh}\t{en}\t{i}", "zh", (1, 0)),
         ("{i}\t{zh}\t{en}", "zh", (2, 1)),
         ("{i}\t{en}\t{zh}", "zh", (1, 2)),
+        ("{en}\t{de}\t{zh}", "zh", (0, 2)),
+        ("{de}\t{mixed}\t{zh}", "zh", (0, 2)),
         ("{i}\t{i}{i}\t{i}", "zh", (0, 1)),
         ("{i}\t{i}", "zh", (0, 1)),
         ("{en}\t{de}", "de", (0, 1)),
@@ -113,7 +115,10 @@ def test_the_likely_columns(
     tmp_path: Path, line: str, target: str, expected: tuple[int, int]
 ) -> None:
     rows = zip(range(60), ENGLISH, GERMAN, CHINESE, strict=True)
-    text = "".join(line.format(i=i, en=en, de=de, zh=zh) + "\n" for i, en, de, zh in rows)
+    text = "".join(
+        line.format(i=i, en=en, de=de, zh=zh, mixed=en if i % 10 else zh) + "\n"
+        for i, en, de, zh in rows
+    )
     assert found(corpus(tmp_path, text, target)) == Columns(*expected)
 
 
@@ -137,6 +142,23 @@ def test_a_line_of_names_is_no_pair(tmp_path: Path, header: str, has_header: boo
     assert source[-60:] == ENGLISH
     assert target[-60:] == GERMAN
     assert len(source) == 60 + (not has_header)
+
+
+def test_the_remark_shows_a_pair_and_no_names(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    columns._log_once.cache_clear()
+    found(corpus(tmp_path, "id\tsource\tid\ttarget\n" + tatoeba(LINES)))
+    shown = f"after a line of names ({ENGLISH[0][:25]!r} -> {GERMAN[0][:25]!r})"
+    assert shown in caplog.records[0].getMessage()
+
+
+def test_two_columns_of_a_few_lines_are_source_and_target(tmp_path: Path) -> None:
+    """Even where another script says otherwise: so few lines may all be names."""
+    rows = [f"{zh}\t{en}\n" for zh, en in zip(CHINESE, ENGLISH, strict=True)]
+    assert found(corpus(tmp_path, "".join(rows[:19]), "zh")) == Columns(0, 1)
+    assert found(corpus(tmp_path, "".join(rows[:20]), "zh")) == Columns(1, 0)
 
 
 def test_columns_are_chosen_by_number_or_name(tmp_path: Path) -> None:

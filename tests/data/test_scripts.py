@@ -56,6 +56,16 @@ def test_a_few_lines_say_nothing() -> None:
     assert ScriptCount([GERMAN] * FEW_LINES, "zh").is_other
 
 
+def test_a_tenth_of_the_lines_is_enough() -> None:
+    assert not ScriptCount([*[CHINESE] * 10, *[GERMAN] * 90], "zh").is_other
+    assert ScriptCount([*[CHINESE] * 9, *[GERMAN] * 91], "zh").is_other
+
+
+def test_a_few_chinese_characters_are_japanese_without_syllable_signs() -> None:
+    assert ScriptCount(["東京大阪京都奈"], "ja").written == 1
+    assert ScriptCount(["東京大阪京都奈良"], "ja").written == 0
+
+
 def write(folder: Path, name: str, line: str) -> str:
     path = folder / name
     path.write_text(f"{line}\n" * LINES, encoding="utf-8")
@@ -107,6 +117,9 @@ def test_a_word_tokenizer_needs_words(tag: str, line: str, words: str, tmp_path:
     named += [f"data.train.target={write(tmp_path, 'b', line)}", f"data.target_language={tag}"]
     config = composed("data=files", f"data.root={tmp_path / 'p'}", *named)
     with pytest.raises(DataError, match=rf"=word: the target text \({tag}\) has .*tokenizer=bpe"):
+        train_tokenizers(config.data, config.tokenizer)
+    letters = sum(map(str.isalnum, line))
+    with pytest.raises(DataError, match=f" has {letters} letters between spaces on average;"):
         train_tokenizers(config.data, config.tokenizer)
     write(tmp_path, "b", words)
     train_tokenizers(config.data, config.tokenizer)

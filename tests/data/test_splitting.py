@@ -43,6 +43,11 @@ def test_sentences_that_differ_in_case_spacing_or_punctuation_have_one_key(
     assert sentence_key(one) == sentence_key(other)
 
 
+def test_marks_of_vowels_tell_sentences_apart() -> None:
+    assert sentence_key("किताब!") == "किताब"
+    assert sentence_key("की") != sentence_key("का")
+
+
 def test_both_directions_split_the_same_way() -> None:
     pairs = [(f"w {i % 17}", f"字{i % 23}") for i in range(60)]
     back = split_by_components(
