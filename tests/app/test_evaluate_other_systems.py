@@ -187,6 +187,27 @@ def test_the_command_of_several_systems_tests_them_too(
         assert f"(p = {second['p_value']:.4f})" in theirs
 
 
+def test_what_is_tested_are_the_scores_of_the_table(
+    two_runs: Runs, evaluate: Command, tmp_path: Path
+) -> None:
+    """Of all references, and without regard to case where that is asked for."""
+    source = write(tmp_path / "source", two_runs.sources)
+    one = [f"the first reference of line {i} is this" for i in range(len(two_runs.sources))]
+    other = [f"another one for number {i} reads so" for i in range(len(two_runs.sources))]
+    files = [write(tmp_path / "one", one), write(tmp_path / "other", other)]
+    right = [(one, other)[i % 2][i].upper() for i in range(len(one))]
+    found = scored(
+        evaluate,
+        tmp_path / "a.json",
+        *(two_runs.none, "--beam", 1, "--source", source, "--reference", *files),
+        *("--hypotheses", write(tmp_path / "right", right), "--lowercase", "--tokenize", "13a"),
+    )
+    assert found["runs"][1]["bleu"] == pytest.approx(100)
+    for test, key in (("paired_bootstrap", "bleu"), ("paired_bootstrap_chrf", "chrf")):
+        tested = [row[key] for row in found[test]["runs"]]
+        assert tested == pytest.approx([row[key] for row in found["runs"]])
+
+
 def test_the_words_below_the_table(two_runs: Runs, evaluate: Command, tmp_path: Path) -> None:
     done = evaluate(two_runs.none, "--beam", 1, "--tokenize", "none", "--lowercase")
     assert "BLEU on what spaces separate (tokenizer none), without regard to case" in done.out

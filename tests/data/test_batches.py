@@ -98,6 +98,21 @@ def test_without_buckets_a_batch_holds_sentences_of_any_length() -> None:
         assert sorted_spread < 0.1
 
 
+def test_the_last_batch_is_as_large_as_what_is_left() -> None:
+    src, tgt = lengths(7)
+    sampler = BatchSampler(src, tgt, batch_sentences=3)
+    assert sorted(sampler.sizes().tolist()) == sorted(map(len, sampler)) == [1, 3, 3]
+
+
+def test_so_many_batches_are_sorted_together() -> None:
+    """A pool has as many sentences as fill its batches with the mean number of tokens."""
+    tgt = np.array([2, 8] * 500)
+    sampler = BatchSampler(tgt, tgt, batch_tokens=50, bucket_batches=2)  # 2 * 50 / 5 sentences
+    falls = np.diff(tgt[sampler._current().order]) < 0
+    assert falls.sum() == pytest.approx(1000 / 20 - 1, abs=2)
+    assert (np.flatnonzero(falls) % 20 == 19).all()
+
+
 def test_a_sentence_over_the_budget_has_a_batch_of_its_own() -> None:
     tgt = np.array([5, 50, 4, 6, 50])
     for shuffle in (True, False):
