@@ -1,11 +1,14 @@
 """Several runs as one: --ensemble."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from runs import Command, Runs, Script, printed_lines, settings, trained, translation
 
-from seq2seq.config import TokenizerConfig
+from seq2seq.config import DecodeConfig, TokenizerConfig
+from seq2seq.runs.folder import Run
 
 pytest_plugins = ["run_fixtures"]
 
@@ -75,6 +78,28 @@ def test_an_ensemble_is_scored_as_one_more_system(
     nothing = script("evaluate")()
     assert nothing.code == 2
     assert "expected the folder of a run, or --ensemble RUN RUN ..." in nothing.err
+
+
+def test_the_first_run_of_an_ensemble_says_how_to_search(
+    two_runs: Runs, script: Script, tmp_path: Path
+) -> None:
+    """The search that is stored beside the scores is the one that found the translations."""
+    first, file = tmp_path / "runs" / "first", tmp_path / "results.json"
+    shutil.copytree(two_runs.layer, first)
+    config = Run(first).config()
+    longest = DecodeConfig(beam_size=2, max_length="1")
+    Run(first).save_config(replace(config, decode=longest))
+    said, characters = [], []
+    for both in ([first, two_runs.none], [two_runs.none, first]):
+        saved = tmp_path / both[0].name
+        done = script("evaluate")("--ensemble", *both, "--json", file, "--save", saved)
+        assert done.code == 0, done.err
+        (row,) = json.loads(file.read_text(encoding="utf-8"))["runs"]
+        said.append(row["decode"]["max_length"])
+        [translations] = saved.glob("1-*")
+        characters.append(len(translations.read_text(encoding="utf-8")))
+    assert said == ["1", Run(two_runs.none).config().decode.max_length]
+    assert characters[0] < 0.8 * characters[1]
 
 
 def test_runs_with_other_tokenizers_are_no_ensemble(

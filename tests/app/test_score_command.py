@@ -137,6 +137,7 @@ def test_the_perplexity_of_valid_is_that_of_training(
     [
         ([], "the following arguments are required: --source, --target"),
         (["--source", "two", "--target", "one"], "two has 2 lines, {tmp}/one has 1; expected"),
+        (["--source", "one", "--target", "two"], "one has 1 line, {tmp}/two has 2; expected"),
         (["--source", "no", "--target", "one"], "no: no such file"),
         (["--source", "one", "--target", "one", "--batch-size", "0"], "--batch-size 0: expected"),
     ],

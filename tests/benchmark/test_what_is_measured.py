@@ -7,17 +7,21 @@ from typing import Any
 import numpy as np
 import pytest
 from composing import composed
+from matplotlib.collections import LineCollection
 
-from seq2seq.benchmark import memory, tables
+from seq2seq.benchmark import memory, show, startup, tables
 from seq2seq.benchmark.contestants import contestants
+from seq2seq.benchmark.figure import speeds_figure
 from seq2seq.benchmark.memory import Memory
 from seq2seq.benchmark.peak import MemoryJob
-from seq2seq.benchmark.results import Results
-from seq2seq.benchmark.scaling import Trained, scale
+from seq2seq.benchmark.profiling import Share
+from seq2seq.benchmark.results import Check, Results
+from seq2seq.benchmark.scaling import Scale, Trained, scale
 from seq2seq.benchmark.startup import Start
 from seq2seq.benchmark.timing import Speed, Timing
 from seq2seq.benchmark.trained import run_of
 from seq2seq.config import Precision
+from seq2seq.runs.folder import Run
 
 
 def test_each_table_is_made_with_the_settings_of_its_title() -> None:
@@ -148,3 +152,51 @@ def test_the_tables_of_several_commands_keep_their_kinds() -> None:
     assert list(found["tables"]) == ["layers", "training", "search"]
     assert found["memory"] == {"memory": [{"name": "d", "mebibytes": 1, "ratio": 2}]}
     assert found["startup"] == {"starts": [{"name": "e", "seconds": 2, "least": 1, "most": 3}]}
+
+
+def test_each_column_on_the_terminal_has_its_own_number(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    show.show_timings(
+        {"t": [Timing("a", 40, 1, 1.25, 1.5), Timing("products alone", 10, 2, 2.25, 2.5)]}
+    )
+    show.show_speeds({"s": [Speed("b", 3000, 3, 3.25, 3.5, 7)]}, "sentences")
+    show.show_memory({"m": [Memory("c", 100, 4)]})
+    show.show_starts({"u": [Start("d", 5, 5.25, 5.5)]})
+    show.show_scales({"v": [Scale("e", 1, 2, 3, 3.25, 3.5, 4, 6)]})
+    show.show_profiles({"w": [Share("f", 6, 7, 0.75), Share("g", 8, 9, 0.004)]}, {"w": "ops"})
+    show.show_checks([Check("h", 1.0, None), Check("i", 1.0, "")], ["j"])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in lines if len(line) > 1] == [
+        ["ms", "ratio", "quartiles", "products"],
+        ["a", "40.0", "1.00", "1.25", "to", "1.50", "25%"],
+        ["products", "alone", "10.0", "2.00", "2.25", "to", "2.50", "100%"],
+        ["sentences/s", "ratio", "quartiles", "pieces"],
+        ["b", "3,000", "3.00", "3.25", "to", "3.50", "7.0"],
+        ["MiB", "ratio"],
+        ["c", "100", "4.00"],
+        ["seconds", "range"],
+        ["d", "5.00", "5.25", "to", "5.50"],
+        ["prepare", "s", "MiB", "start", "s", "range", "ms/update", "MiB"],
+        ["e", "1.0", "2", "3.00", "3.25", "to", "3.50", "4", "6"],
+        ["forward", "ms", "backward", "ms", "share"],
+        ["f", "6.0", "7.0", "75.0%"],
+        ["1", "of", "2", "checks", "passed"],
+        ["failed:", "i:"],
+        ["no", "time", "left", "for:", "j"],
+    ]
+
+
+def test_a_bars_line_goes_from_the_first_to_the_third_quartile() -> None:
+    figure = speeds_figure({"t": [Speed("a", 1, 1, 1, 1), Speed("b", 1, 2, 1.5, 4)]})
+    [line] = [c for c in figure.axes[0].collections if isinstance(c, LineCollection)]
+    assert [part[:, 0].tolist() for part in line.get_segments()] == [[1, 1], [1.5, 4]]
+
+
+def test_a_start_has_its_median_and_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup, "compared_runs", lambda folder: [])
+    monkeypatch.setattr(startup, "timed", lambda jobs, rounds: {name: [4, 1, 2] for name in jobs})
+    [(title, rows)] = startup.starts([], Run("nowhere"), "a", None, 3).items()
+    assert title == "start-up, 3 times"
+    assert {(row.seconds, row.least, row.most) for row in rows} == {(2, 1, 4)}

@@ -98,6 +98,15 @@ def test_without_buckets_a_batch_holds_sentences_of_any_length() -> None:
         assert sorted_spread < 0.1
 
 
+def test_a_place_after_the_last_batch_is_no_place_in_an_epoch() -> None:
+    src, tgt = lengths(7)
+    sampler = BatchSampler(src, tgt, batch_sentences=3)
+    sampler.load_state_dict({"epoch": 4, "position": 2})
+    assert len(list(sampler)) == 1
+    with pytest.raises(ValueError, match="batch 3 of an epoch of 3"):
+        sampler.load_state_dict({"epoch": 4, "position": 3})
+
+
 def test_the_last_batch_is_as_large_as_what_is_left() -> None:
     src, tgt = lengths(7)
     sampler = BatchSampler(src, tgt, batch_sentences=3)

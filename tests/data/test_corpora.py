@@ -97,6 +97,14 @@ def test_without_valid_a_fixed_part_of_train_is_held_out(tmp_path: Path) -> None
     )
 
 
+def test_both_sides_decide_whether_a_pair_is_held_out(tmp_path: Path) -> None:
+    for line in ("one source\tsatz {}", "source {}\tein satz"):
+        lines = [line.format(i) for i in range(400)]
+        config = own(tmp_path, train="\n".join(lines) + "\n")
+        config.valid_share = 0.5
+        assert 150 < len(list(split_pairs(config, "valid"))) < 250
+
+
 def test_with_valid_nothing_is_held_out(tmp_path: Path) -> None:
     config = own(tmp_path, train="".join(f"a{i}\tb{i}\n" for i in range(300)), valid="c\td\n")
     assert len(list(split_pairs(config, "train"))) == 300

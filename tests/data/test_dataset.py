@@ -14,14 +14,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_corpora import corpus
 
 from seq2seq import data
+from seq2seq.config import TokenizerConfig
 from seq2seq.data import dataset, normalization
 from seq2seq.data.dataset import Counts, Manifest, ParallelDataset, ids_dtype
 from seq2seq.data.normalization import Change
-from seq2seq.data.preparation import Encoded, SplitWriter
+from seq2seq.data.preparation import Encoded, SplitWriter, prepare
 from seq2seq.data.tokenizer import Tokenizers
 from seq2seq.errors import DataError
+from seq2seq.stored import write_checksums
 
 MANIFEST = """\
 {
@@ -110,6 +113,26 @@ def test_only_the_most_frequent_changes_are_kept_apart(monkeypatch: pytest.Monke
     assert Counts.from_json(counts.as_json()) == counts
     counts.forget_rare_changes()
     assert counts.other_changes == 3
+    counts.changes[a] = 1
+    counts.forget_rare_changes()
+    assert counts == Counts(changes=Counter({b: 5, d: 4}), other_changes=4)
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_ids_beyond_the_vocabulary_are_named(tmp_path: Path, beyond: int) -> None:
+    """A checksum that somebody has written anew does not make them right."""
+    made = prepare(corpus(tmp_path), TokenizerConfig(vocab_size=90), progress=False)
+    path = made.folder / "train.target.ids"
+    ids = np.fromfile(path, ids_dtype(made.tokenizers.target.vocab_size))
+    ids[7] = made.tokenizers.target.vocab_size - 1 + beyond
+    ids.tofile(path)
+    (made.folder / "checksums.json").unlink()
+    write_checksums(made.folder)
+    if beyond:
+        with pytest.raises(DataError, match=r"train\.target\.ids: damaged \(ids beyond the voc"):
+            made.split("train")
+    else:
+        assert ids[7] in made.split("train").ids[1]
 
 
 def test_the_largest_manifest_can_be_read(tmp_path: Path) -> None:
