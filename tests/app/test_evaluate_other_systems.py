@@ -14,6 +14,9 @@ import pytest
 import sacrebleu
 from runs import Command, Runs, Script
 
+from seq2seq.app.evaluate import changed_text
+from seq2seq.runs.folder import Run
+
 pytest_plugins = ["run_fixtures"]
 
 
@@ -206,6 +209,23 @@ def test_what_is_tested_are_the_scores_of_the_table(
     for test, key in (("paired_bootstrap", "bleu"), ("paired_bootstrap_chrf", "chrf")):
         tested = [row[key] for row in found[test]["runs"]]
         assert tested == pytest.approx([row[key] for row in found["runs"]])
+
+
+def test_text_of_an_older_run_that_stored_no_checksum_is_not_said_to_have_changed(
+    two_runs: Runs, tmp_path: Path
+) -> None:
+    texts = two_runs.sources, two_runs.references
+    content = json.loads(Run(two_runs.none).results_file.read_text(encoding="utf-8"))
+    older = Run(tmp_path)
+    for missing in ([], ["source_sha256"], ["source_sha256", "reference_sha256"]):
+        for key in missing:
+            content["test"].pop(key, None)
+        older.results_file.write_text(json.dumps(content), encoding="utf-8")
+        assert changed_text("a", older, "test", *texts) == []
+    assert changed_text("a", older, "valid", *texts) == [
+        "a: the valid source and reference have changed since results.json was written; its scores"
+        " are those of the earlier text"
+    ]
 
 
 def test_the_words_below_the_table(two_runs: Runs, evaluate: Command, tmp_path: Path) -> None:

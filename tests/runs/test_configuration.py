@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -10,6 +11,7 @@ from seq2seq.config import Config, ProbeKind, SplitConfig, SplitRule, TextOrigin
 from seq2seq.config.settings import plain, settings
 from seq2seq.rnn import NormConfig, NormKind, Statistics
 from seq2seq.runs.configuration import read_config, write_config
+from seq2seq.runs.folder import Run, RunError, Status
 
 
 def written(config: Config, folder: Path) -> Config:
@@ -34,6 +36,33 @@ def test_every_setting_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert settings(found) == settings(config)
     assert type(found.norm.gain) is type(found.data.cleaning.max_length_ratio) is float
     assert written(found, tmp_path) == found
+
+
+@pytest.mark.parametrize(
+    ("group", "settings_", "is_later"),
+    [
+        ("trainer", {"max_updates": 900}, True),
+        ("trainer", {"max_epochs": 90}, True),
+        ("trainer", {"progress": False}, True),
+        ("trainer", {"patience": 3}, False),
+        ("optimizer", {"lr": 0.5}, False),
+        ("optimizer", {"accumulate": 2}, False),
+        ("decode", {"length_penalty": 0.5}, False),
+        ("data", {"max_length": 50}, False),
+    ],
+)
+def test_a_run_is_resumed_with_a_later_end_alone(
+    group: str, settings_: dict[str, Any], is_later: bool, tmp_path: Path
+) -> None:
+    run = Run(tmp_path)
+    run.save_config(Config())
+    changed = {group: replace(getattr(Config(), group), **settings_)}
+    asked = replace(Config(), resume=str(tmp_path), **changed)
+    if is_later:
+        assert run.status(asked) is Status.unfinished
+    else:
+        with pytest.raises(RunError, match=rf"holds another configuration \({group}\."):
+            run.status(asked)
 
 
 def test_settings_of_an_old_file_that_its_norm_does_not_use_are_ignored(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from seq2seq.runs import logbook
 from seq2seq.runs.jsonl import read_metrics
@@ -62,6 +63,31 @@ def test_the_progress_bar_of_a_resumed_run_measures_only_new_updates(
             time.sleep(0.02)
             book.show(update, 2000, {"loss": "1.0"})
         shown = book.bar.format_dict
-        assert shown["n"] == 1003
+        assert (shown["initial"], shown["n"]) == (1000, 1003)
         assert 0 < shown["rate"] <= 1 / 0.02
     assert "1003/2000" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("resumed_at", "metrics", "probes"),
+    [(0, [0], []), (5, [0, 4, 5], [0, 4, 5]), (6, [0, 4, 5, 6], [0, 4, 5, 6])],
+)
+def test_what_was_logged_after_the_checkpoint_is_removed(
+    tmp_path: Path, resumed_at: int, metrics: list[int], probes: list[int]
+) -> None:
+    """A run that begins again measures everything anew; at the end all is measured once more."""
+    entries = [{"update": update, "final": False} for update in (0, 4, 5, 6)]
+    entries.append({"update": 6, "final": True})
+    for name in ("metrics.jsonl", "probes.jsonl"):
+        kept = entries[: -1 if name == "metrics.jsonl" else None]
+        text = "".join(json.dumps(entry) + "\n" for entry in kept)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    with Logbook(tmp_path, resumed_at, progress=False):
+        found = {
+            name: [entry["update"] for entry in read_metrics(tmp_path / name)]
+            for name in ("metrics.jsonl", "probes.jsonl")
+        }
+    assert found == {"metrics.jsonl": metrics, "probes.jsonl": probes}
+    [file] = tmp_path.glob("events.out.tfevents.*")
+    starts = [event for event in EventFileLoader(str(file)).Load() if event.HasField("session_log")]
+    assert [event.step for event in starts] == [resumed_at + 1]  # from where TensorBoard forgets
