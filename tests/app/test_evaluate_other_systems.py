@@ -15,6 +15,7 @@ import sacrebleu
 from runs import Command, Runs, Script
 
 from seq2seq.app.evaluate import changed_text
+from seq2seq.app.evaluation_table import table
 from seq2seq.runs.folder import Run
 
 pytest_plugins = ["run_fixtures"]
@@ -209,6 +210,33 @@ def test_what_is_tested_are_the_scores_of_the_table(
     for test, key in (("paired_bootstrap", "bleu"), ("paired_bootstrap_chrf", "chrf")):
         tested = [row[key] for row in found[test]["runs"]]
         assert tested == pytest.approx([row[key] for row in found["runs"]])
+
+
+def test_each_column_of_the_table_has_its_own_figure() -> None:
+    rows = [
+        {"run": name, "decode": {}, "bleu": first, "chrf": first + 1, "ter": first + 2}
+        for name, first in (("a", 10.0), ("b", 20.0))
+    ]
+    results = {"test_set": "test", "sentences": 3, "runs": rows}
+    tests = [
+        {
+            "runs": [
+                {"mean": first + n, "interval": n / 10 + first / 100, "p_value": p}
+                for n, p in ((1, None), (2, first / 100))
+            ]
+        }
+        for first in (30.0, 40.0)
+    ]
+    found = table(results, tests)
+    assert {str(column.header): list(column.cells) for column in found.columns} == {
+        "run": ["a", "b"],
+        "BLEU": ["10.00", "20.00"],
+        "chrF": ["11.00", "21.00"],
+        "TER": ["12.00", "22.00"],
+        "95% interval": ["31.00 ± 0.40", "32.00 ± 0.50"],
+        "p": ["", "0.3000"],
+        "p (chrF)": ["", "0.4000"],
+    }
 
 
 def test_text_of_an_older_run_that_stored_no_checksum_is_not_said_to_have_changed(

@@ -194,3 +194,12 @@ def test_a_text_file_is_written_completely_or_not_at_all(tmp_path: Path) -> None
         write_text(path, "two\udcff")
     assert path.read_text() == "one\n"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_large_weights_do_not_hide_small_ones_in_an_average(tmp_path: Path) -> None:
+    """Sums are of float64: of float32, 1e8 + 1 is 1e8."""
+    paths = []
+    for number, value in enumerate((1e8, 1.0, -1e8)):
+        paths.append(tmp_path / f"{number}.safetensors")
+        save_checkpoint(paths[-1], {"model.w": torch.tensor([value])}, {})
+    assert average_weights(paths)["w"].tolist() == pytest.approx([1 / 3])
