@@ -169,3 +169,8 @@ def test_parts_of_a_sentence_are_joined_as_its_language_does() -> None:
         tokenizer = object.__new__(Tokenizer)
         tokenizer.normalization = Normalization(tag)
         assert tokenizer.join(["a", "b"]) == text
+
+
+def test_the_tokenizer_of_bleu_is_the_one_asked_for() -> None:
+    assert DataConfig(target_language="zh").splits_for_bleu == "zh"
+    assert DataConfig(target_language="zh", bleu_tokenizer="char").splits_for_bleu == "char"

@@ -59,6 +59,12 @@ def test_both_directions_split_the_same_way() -> None:
     } == split_by_components(pairs, RULE)
 
 
+def test_train_and_valid_leave_a_rest_for_test() -> None:
+    with pytest.raises(ValueError, match=r"valid_share=0\.5: expected less than 0\.5"):
+        SplitRule(train_share=0.5, valid_share=0.5)
+    assert SplitRule(train_share=0.5, valid_share=0.25).valid_share == 0.25
+
+
 def test_the_splits_have_their_shares() -> None:
     found = [assign(f"name {i}", RULE) for i in range(5000)]
     for name, share in (("train", 0.6), ("valid", 0.2), ("test", 0.2)):

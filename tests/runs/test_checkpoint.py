@@ -203,3 +203,10 @@ def test_large_weights_do_not_hide_small_ones_in_an_average(tmp_path: Path) -> N
         paths.append(tmp_path / f"{number}.safetensors")
         save_checkpoint(paths[-1], {"model.w": torch.tensor([value])}, {})
     assert average_weights(paths)["w"].tolist() == pytest.approx([1 / 3])
+
+
+def test_weights_of_another_type_are_not_those_of_a_model() -> None:
+    model = nn.Linear(2, 2)
+    weights = {name: tensor.double() for name, tensor in model.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"a: weight: expected finite numbers of float32"):
+        load_weights(model, weights, Path("a"))
