@@ -147,7 +147,7 @@ class RecurrentParameters(Freezable, Stepwise):
                 nn.init.constant_(parameter, self.norm.initial_cell_gain)
             elif own.startswith("gain_"):
                 nn.init.constant_(parameter, self.norm.initial_gain)
-            elif is_norm_parameter(own):
+            elif is_norm_parameter(name):
                 nn.init.zeros_(parameter)
         self.reset_statistics()
 

@@ -73,8 +73,8 @@ class RecurrentModule(RecurrentParameters):
         cells = [self.cell_parameters(s, table) for s, table in zip(suffixes, tables, strict=True)]
         if self.norm.kind is NormKind.batch and self.trains_statistics():
             self._check_repeated(layout)
-        if self.norm.sync and isinstance(first_step, int) and self.trains_statistics():
-            layout = self._synchronized(layout, first_step, cells)
+            if self.norm.sync and isinstance(first_step, int):
+                layout = self._synchronized(layout, first_step, cells)
         if layout.sequences:
             found = recurrences(self.backend, inputs, layout, states, cells, first_step)
         else:  # the kernels expect some rows
