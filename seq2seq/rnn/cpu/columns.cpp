@@ -26,38 +26,26 @@ void for_blocks(int64_t rows, int64_t hidden, const F& each) {
 
 struct Settings {
   at::IntArrayRef batch_sizes;
-  int64_t batch_steps;  // number of first steps that are normalised by their own statistics
   double eps;
   bool normalises_input;
-
-  // A step with its part of the statistics (T, F).
-  template <typename U, typename P>
-  ColumnStep<U, P> with_statistics(const Step<U, P>& s, const Tensor& mean,
-                                   const Tensor& var) const {
-    const int64_t at = s.t * mean.size(1);
-    return {s, s.t < batch_steps, mean.data_ptr<float>() + at, var.data_ptr<float>() + at};
-  }
 };
 
-using Outputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
-
 template <typename Cell>
-Outputs forward(InputTerms& u, const Tensor& weight_hh, const OptionalTensor& h_0,
-                const OptionalTensor& c_0, const Tensor& vectors, const Tensor& mean,
-                const Tensor& var, const Settings& settings, bool save) {
+Forward forward(InputTerms& u, const Tensor& weight_hh, const OptionalTensor& h_0,
+                const OptionalTensor& c_0, const Tensor& vectors, const Statistics& statistics,
+                const Settings& settings, bool save) {
   using U = typename Cell::Input;
   using P = typename Cell::Products;
   const int64_t H = u.width() / Cell::kGates;
   const typename Cell::Layer layer(vectors.const_data_ptr<float>(), H, settings.eps,
                                    settings.normalises_input);
-  const Forward done = forward_steps<U, P>(
-      u, weight_hh, H, h_0, c_0, settings.batch_sizes, Cell::kHasCell, save,
-      [&](const Step<U, P>& s) {
-        const ColumnStep<U, P> step = settings.with_statistics(s, mean, var);
-        for_blocks(s.rows, H,
-                   [&](int64_t first, int64_t width) { Cell::forward(layer, step, first, width); });
-      });
-  return {done.output, done.h_n, done.c_n, done.z, done.c, mean, var};
+  return forward_steps<U, P>(u, weight_hh, H, h_0, c_0, settings.batch_sizes, Cell::kHasCell, save,
+                             [&](const Step<U, P>& s) {
+                               const ColumnStep<U, P> step = statistics.of(s);
+                               for_blocks(s.rows, H, [&](int64_t first, int64_t width) {
+                                 Cell::forward(layer, step, first, width);
+                               });
+                             });
 }
 
 // Calls `each` with the parts of a step whose rows read the same place of the statistics, and with
@@ -86,21 +74,16 @@ Inferred infer(InputTerms u, const Tensor& weight_hh, const OptionalTensor& h_0,
                const Tensor& var, const Tensor& places, const Settings& settings) {
   using U = typename Cell::Input;
   using P = typename Cell::Products;
-  const int64_t H = u.width() / Cell::kGates, F = mean.size(1);
+  const int64_t H = u.width() / Cell::kGates;
   const typename Cell::Layer layer(vectors.const_data_ptr<float>(), H, settings.eps,
                                    settings.normalises_input);
-  // Only the statistics of a step itself would be written.
-  float* means = const_cast<float*>(mean.const_data_ptr<float>());
-  float* variances = const_cast<float*>(var.const_data_ptr<float>());
   const Forward done = forward_steps<U, P>(
       u, weight_hh, H, h_0, c_0, settings.batch_sizes, Cell::kHasCell, false,
       [&](const Step<U, P>& s) {
         const int64_t* of_rows = places.const_data_ptr<int64_t>() + s.start;
         for_blocks(s.rows, H, [&](int64_t first, int64_t width) {
           for_places(s, Cell::kGates * H, H, of_rows, [&](const Step<U, P>& part, int64_t place) {
-            Cell::forward(layer,
-                          ColumnStep<U, P>{part, false, means + place * F, variances + place * F},
-                          first, width);
+            Cell::forward(layer, with_statistics(part, false, mean, var, place), first, width);
           });
         });
       });
@@ -110,8 +93,8 @@ Inferred infer(InputTerms u, const Tensor& weight_hh, const OptionalTensor& h_0,
 using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 template <typename Cell>
-Gradients backward(const Incoming& d, const Kept& kept, const Tensor& vectors, const Tensor& mean,
-                   const Tensor& var, const Settings& settings, bool weight_grad) {
+Gradients backward(const Incoming& d, const Kept& kept, const Tensor& vectors,
+                   const Statistics& statistics, const Settings& settings, bool weight_grad) {
   using U = typename Cell::Input;
   using P = typename Cell::Products;
   const int64_t H = kept.weight_hh.size(1), B = settings.batch_sizes[0];
@@ -124,7 +107,7 @@ Gradients backward(const Incoming& d, const Kept& kept, const Tensor& vectors, c
   const Backward done = backward_steps<U, P>(
       d, kept, settings.batch_sizes, Cell::kHasCell, Cell::kSameTerms, weight_grad,
       [&](const Step<U, P>& s, const StepGradients<P>& gradients, U* du, P* dz) {
-        const ColumnStep<U, P> step = settings.with_statistics(s, mean, var);
+        const ColumnStep<U, P> step = statistics.of(s);
         const ColumnGradients<U, P> d_step{gradients, gradients.carried,
                                            scratch.mutable_data_ptr<float>(), du, dz};
         for_blocks(s.rows, H, [&](int64_t first, int64_t width) {
@@ -234,33 +217,39 @@ void check_statistics(const Tensor& mean, const Tensor& var, int64_t steps, int6
                 " of type ", statistics.scalar_type());
 }
 
-Outputs batch_norm_recurrence_of(InputTerms u, const Tensor& weight_hh, const OptionalTensor& h_0,
+Forward batch_norm_recurrence_of(InputTerms u, const Tensor& weight_hh, const OptionalTensor& h_0,
                                  const OptionalTensor& c_0, const Tensor& vectors,
-                                 const Tensor& batch_sizes, const Tensor& mean, const Tensor& var,
-                                 int64_t sequences, int64_t batch_steps, std::string_view cell,
-                                 double eps, bool normalises_input, bool save) {
+                                 const Tensor& batch_sizes, const Statistics& statistics,
+                                 int64_t sequences, std::string_view cell, double eps,
+                                 bool normalises_input, bool save) {
   const at::IntArrayRef sizes = rows_of_steps(batch_sizes);
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   return with_types(u.type(), weight_hh, cell, [&](auto tag) {
     using Cell = typename decltype(tag)::type;
-    const int64_t H = u.width() / Cell::kGates, steps = sizes.size();
+    const int64_t H = u.width() / Cell::kGates;
+    const int64_t given = static_cast<int64_t>(sizes.size()) - statistics.own_mean.size(0);
     check_shapes(u, weight_hh, h_0, c_0, sizes, sequences, Cell::kGates);
     check_vectors(vectors, Cell::template Vectors<float*>::kCount * H);
-    check_statistics(mean, var, steps, Cell::kStatistics * H);
+    check_statistics(statistics.mean, statistics.var, given, Cell::kStatistics * H);
     return forward<Cell>(u, weight_hh, contiguous(h_0), contiguous(c_0), vectors.contiguous(),
-                         mean.clone(at::MemoryFormat::Contiguous),
-                         var.clone(at::MemoryFormat::Contiguous),
-                         {sizes, batch_steps, eps, normalises_input}, save);
+                         statistics, {sizes, eps, normalises_input}, save);
   });
 }
+
+using Outputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 Outputs batch_norm_recurrence(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
                               const OptionalTensor& c_0, const Tensor& vectors,
                               const Tensor& batch_sizes, const Tensor& mean, const Tensor& var,
                               int64_t sequences, int64_t batch_steps, std::string_view cell,
                               double eps, bool normalises_input, bool save) {
-  return batch_norm_recurrence_of(InputTerms(u), weight_hh, h_0, c_0, vectors, batch_sizes, mean,
-                                  var, sequences, batch_steps, cell, eps, normalises_input, save);
+  const Tensor means = mean.clone(at::MemoryFormat::Contiguous),
+               variances = var.clone(at::MemoryFormat::Contiguous);
+  const Forward done =
+      batch_norm_recurrence_of(InputTerms(u), weight_hh, h_0, c_0, vectors, batch_sizes,
+                               Statistics::within(batch_steps, means, variances), sequences, cell,
+                               eps, normalises_input, save);
+  return {done.output, done.h_n, done.c_n, done.z, done.c, means, variances};
 }
 
 Inferred batch_norm_inference(const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0,
@@ -290,7 +279,7 @@ Inferred batch_norm_inference(const Tensor& u, const Tensor& weight_hh, const Op
                   " steps, got ", place);
     return infer<Cell>(InputTerms(u), weight_hh, contiguous(h_0), contiguous(c_0),
                        vectors.contiguous(), mean.contiguous(), var.contiguous(), rows,
-                       {sizes, 0, eps, normalises_input});
+                       {sizes, eps, normalises_input});
   });
 }
 
@@ -326,25 +315,36 @@ StepGradientTensors batch_norm_step_backward(
   });
 }
 
+Gradients batch_norm_backward_of(const OptionalTensor& d_output, const OptionalTensor& d_h_n,
+                                 const OptionalTensor& d_c_n, const Kept& kept,
+                                 const Tensor& vectors, const Tensor& batch_sizes,
+                                 const Statistics& statistics, int64_t sequences,
+                                 std::string_view cell, double eps, bool normalises_input,
+                                 bool weight_grad) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
+  const Incoming incoming(d_output, d_h_n, has_cell(cell) ? d_c_n : std::nullopt, kept, sequences);
+  return with_types(kept.u.scalar_type(), kept.weight_hh, cell, [&](auto tag) {
+    using Cell = typename decltype(tag)::type;
+    return backward<Cell>(incoming, kept, vectors.contiguous(), statistics,
+                          {rows_of_steps(batch_sizes), eps, normalises_input}, weight_grad);
+  });
+}
+
 Gradients batch_norm_recurrence_backward(
     const OptionalTensor& d_output, const OptionalTensor& d_h_n, const OptionalTensor& d_c_n,
     const Tensor& u, const Tensor& weight_hh, const OptionalTensor& h_0, const OptionalTensor& c_0,
     const Tensor& vectors, const Tensor& batch_sizes, const Tensor& output, const Tensor& z,
     const Tensor& c, const Tensor& mean, const Tensor& var, int64_t sequences, int64_t batch_steps,
     std::string_view cell, double eps, bool normalises_input, bool weight_grad) {
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
-  const Kept kept{u.contiguous(), weight_hh, contiguous(h_0), contiguous(c_0), output, z, c};
-  const Incoming incoming(d_output, d_h_n, has_cell(cell) ? d_c_n : std::nullopt, kept, sequences);
-  return with_types(u.scalar_type(), weight_hh, cell, [&](auto tag) {
-    using Cell = typename decltype(tag)::type;
-    return backward<Cell>(incoming, kept, vectors.contiguous(), mean, var,
-                          {rows_of_steps(batch_sizes), batch_steps, eps, normalises_input},
-                          weight_grad);
-  });
+  const Kept kept(u, weight_hh, h_0, c_0, output, z, c);
+  return batch_norm_backward_of(d_output, d_h_n, d_c_n, kept, vectors, batch_sizes,
+                                Statistics::within(batch_steps, mean, var), sequences, cell, eps,
+                                normalises_input, weight_grad);
 }
 
-// Of each recurrence what `batch_norm_recurrence` returns, u (N, width) with `save`, and the
-// vectors.
+// Of each recurrence output, h_n, c_n, z, c, mean and var (batch_steps, F) of the steps that are
+// normalised by their own, u (N, width) with `save`, and the vectors. Given are the statistics of
+// the steps after those.
 std::vector<Tensor> batch_norm_recurrences(const Tensors& tensors, const Tensor& batch_sizes,
                                            int64_t sequences, int64_t width, int64_t batch_steps,
                                            std::string_view cell, double eps, bool normalises_input,
@@ -352,11 +352,14 @@ std::vector<Tensor> batch_norm_recurrences(const Tensors& tensors, const Tensor&
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   return forward_of_each(tensors, cell, width, 2, save,
                          [&](const OptionalTensor* t, const OptionalTensor* running,
-                             const InputTerms& u, const Tensor& vectors) {
-                           return batch_norm_recurrence_of(
+                             const InputTerms& u, const Tensor& vectors) -> Outputs {
+                           const Statistics statistics = Statistics::with_room(
+                               batch_steps, running[0].value(), running[1].value());
+                           const Forward done = batch_norm_recurrence_of(
                                u, t[kWeightHh].value(), t[kH0], t[kC0], vectors, batch_sizes,
-                               running[0].value(), running[1].value(), sequences, batch_steps, cell,
-                               eps, normalises_input, save);
+                               statistics, sequences, cell, eps, normalises_input, save);
+                           return {done.output,         done.h_n,          done.c_n, done.z, done.c,
+                                   statistics.own_mean, statistics.own_var};
                          });
 }
 
@@ -369,12 +372,13 @@ std::vector<Tensor> batch_norm_recurrences_backward(const Tensors& incoming, con
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   return backward_of_each(
       incoming, tensors, results, cell, 2, needed,
-      [&](const OptionalTensor* d, const OptionalTensor* t, const Tensor* r, bool weight_grad) {
-        // r: output, h_n, c_n, z, c, mean, var, u, vectors
-        return batch_norm_recurrence_backward(d[0], d[1], d[2], r[7], t[kWeightHh].value(), t[kH0],
-                                              t[kC0], r[8], batch_sizes, r[0], r[3], r[4], r[5],
-                                              r[6], sequences, batch_steps, cell, eps,
-                                              normalises_input, weight_grad);
+      [&](const OptionalTensor* d, const OptionalTensor* t, const OptionalTensor* running,
+          const Tensor* r, bool weight_grad) {
+        // r: output, z, c, mean, var, u, vectors
+        const Statistics statistics{r[3], r[4], running[0]->contiguous(), running[1]->contiguous()};
+        const Kept kept(r[5], t[kWeightHh].value(), t[kH0], t[kC0], r[0], r[1], r[2]);
+        return batch_norm_backward_of(d[0], d[1], d[2], kept, r[6], batch_sizes, statistics,
+                                      sequences, cell, eps, normalises_input, weight_grad);
       });
 }
 

@@ -28,6 +28,43 @@ struct ColumnStep : Step<U, P> {
   float* var;     // (F), biased
 };
 
+// The statistics of a step, F of them; they are written only where they are the step's own.
+template <typename U, typename P>
+ColumnStep<U, P> with_statistics(const Step<U, P>& s, bool own, const Tensor& mean,
+                                 const Tensor& var, int64_t place) {
+  const int64_t at = place * mean.size(1);
+  return {s, own, const_cast<float*>(mean.const_data_ptr<float>()) + at,
+          const_cast<float*>(var.const_data_ptr<float>()) + at};
+}
+
+// The statistics of all steps: the first n steps are normalised by their own.
+struct Statistics {
+  Tensor own_mean, own_var;  // (n, F)
+  Tensor mean, var;          // (T - n, F): given for the others
+
+  // Room for n steps' own. The first step has none of z if it has no h_0.
+  static Statistics with_room(int64_t n, const Tensor& mean, const Tensor& var) {
+    const auto room = [&] {
+      const Tensor own = at::empty({n, mean.size(1)}, at::kFloat);
+      std::fill_n(own.mutable_data_ptr<float>(), std::min<int64_t>(n, 1) * own.size(1), 0.0f);
+      return own;
+    };
+    return {room(), room(), mean.contiguous(), var.contiguous()};
+  }
+
+  // Of steps (T, F), of which the first n are overwritten.
+  static Statistics within(int64_t n, const Tensor& mean, const Tensor& var) {
+    return {mean.slice(0, 0, n), var.slice(0, 0, n), mean.slice(0, n), var.slice(0, n)};
+  }
+
+  template <typename U, typename P>
+  ColumnStep<U, P> of(const Step<U, P>& s) const {
+    const int64_t n = own_mean.size(0);
+    if (s.t < n) return with_statistics(s, true, own_mean, own_var, s.t);
+    return with_statistics(s, false, mean, var, s.t - n);
+  }
+};
+
 // Where a step's gradients go and come from.
 template <typename U, typename P>
 struct ColumnGradients {

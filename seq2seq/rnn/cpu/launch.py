@@ -82,13 +82,14 @@ def _recurrences(
     batch_norm = p.ih.statistics is not None
     name = "batch_norm_recurrences" if batch_norm else "recurrences"
     settings = column_settings(p, layout) if batch_norm else row_settings(p)
+    given_from = own_steps(p, layout) if batch_norm else 0
     cell = cell_of(kernel_of(p))
     call = Call(name, cell, layout, len(p.weight_hh), settings, len(cells))
     tensors: list[Tensor | None] = []
     for x, state, p in zip(inputs, states, cells, strict=True):
         tensors += tensors_of(x, state, p)
         if batch_norm:
-            tensors += running_statistics(p, first_step, layout.steps)
+            tensors += running_statistics(p, first_step + given_from, layout.steps - given_from)
     found = []
     for p, state, (output, h_n, c_n, *statistics) in zip(
         cells, states, run(call, tensors), strict=True
@@ -174,10 +175,14 @@ def row_settings(p: CellParameters) -> tuple[str, str, float]:
 
 def column_settings(p: CellParameters, layout: Layout) -> tuple[int, str, float, bool]:
     """Return how many steps have statistics of their own; cell; eps; whether u is normalised."""
+    return own_steps(p, layout), kernel_of(p), p.ih.eps, not p.whole_sequence
+
+
+def own_steps(p: CellParameters, layout: Layout) -> int:
+    """Return how many steps batch norm normalises by their own statistics: the first ones."""
     statistics = p.ih.statistics
     assert statistics is not None
-    batch_steps = layout.steps_of(statistics.norm.min_rows) if statistics.use_batch else 0
-    return batch_steps, kernel_of(p), p.ih.eps, not p.whole_sequence
+    return layout.steps_of(statistics.norm.min_rows) if statistics.use_batch else 0
 
 
 def last_state(p: CellParameters, h_n: Tensor, c_n: Tensor) -> State:
@@ -190,5 +195,5 @@ def record(
     var: Tensor,
 ) -> None:  # fmt: skip
     """Record the statistics of the steps that were normalised by their own."""
-    own = layout.batch_sizes[: column_settings(p, layout)[0]]
+    own = layout.batch_sizes[: own_steps(p, layout)]
     record_statistics(p, first_step, own, mean, var, has_state=state is not None)

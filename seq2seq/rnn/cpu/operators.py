@@ -230,7 +230,8 @@ def shapes_of_each(
         vectors = u.new_empty(sum(LENGTHS[cell]) * weight_hh.size(1), dtype=torch.float32)
         operands = [u, weight_hh, h_0, c_0, vectors, batch_sizes, sequences, *settings]
         if with_statistics:
-            operands[6:6] = others[-2:]
+            own_steps, width_of_all = settings[0], others[-1].size(1)
+            operands[6:6] = [vectors.new_empty(own_steps, width_of_all) for _ in range(2)]
         found += [*shapes_of_one(*operands), u, vectors]
     return found
 

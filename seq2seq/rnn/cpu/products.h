@@ -13,7 +13,7 @@
 
 namespace seq2seq {
 
-constexpr int64_t kThreadElements = 1 << 13;  // the least work that is worth a thread
+constexpr int64_t kThreadElements = 1 << 10;  // the fewest elements that are worth a thread
 
 // W (N, K) for products of a type, in panels of columns, each with the values of one k side by
 // side: a tensor of three dimensions. W itself if it is empty, or without

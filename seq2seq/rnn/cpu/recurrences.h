@@ -118,9 +118,10 @@ std::vector<Tensor> forward_of_each(const Tensors& tensors, std::string_view cel
   });
 }
 
-// run(incoming, tensors, results, weight_grad) for each recurrence, which returns the gradients of
-// u, weight_hh, h_0, c_0 and the vectors. incoming are d_output, d_h_n and d_c_n, `results` those
-// of `forward_of_each`. Returns the gradient of each tensor; an empty one where none is `needed`.
+// run(incoming, tensors, statistics, results, weight_grad) for each recurrence, which returns the
+// gradients of u, weight_hh, h_0, c_0 and the vectors. incoming are d_output, d_h_n and d_c_n;
+// `results` are those of `forward_of_each` but for h_n and c_n, which a caller may change.
+// Returns the gradient of each tensor; an empty one where none is `needed`.
 template <typename F>
 std::vector<Tensor> backward_of_each(const Tensors& incoming, const Tensors& tensors,
                                      const std::vector<Tensor>& results, std::string_view cell,
@@ -132,9 +133,9 @@ std::vector<Tensor> backward_of_each(const Tensors& incoming, const Tensors& ten
   return for_recurrences(all.size(), count, [&](size_t i) {
     const auto wanted = [&](size_t place) { return needed.get(i * count + place); };
     const OptionalTensor* own = all.data() + i * count;
-    const Tensor* kept = results.data() + i * results.size() * count / all.size();
     const auto [du, dweight_hh, dh_0, dc_0, dvectors] = run(
-        gradients.data() + i * gradients.size() * count / all.size(), own, kept, wanted(kWeightHh));
+        gradients.data() + i * gradients.size() * count / all.size(), own, own + count - statistics,
+        results.data() + i * results.size() * count / all.size(), wanted(kWeightHh));
     const Tensor nothing = at::empty({0}, at::kFloat);
     const auto [dx, dweight_ih] =
         own[kWeightIh]

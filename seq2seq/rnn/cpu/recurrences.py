@@ -18,10 +18,13 @@ from .vectors import LENGTHS, PLACES, joined
 
 STATES = 3
 """The first results of a recurrence have gradients: output, h_n and c_n. Then come z, c, moments, u
-and the vectors; with batch norm mean and variance are in the place of the moments.
+and the vectors. With batch norm there are in the place of the moments means and variances, of the
+steps that are normalised by their own.
 """
 STATISTICS = slice(5, 7)
-"""The means and variances among them."""
+"""The means and variances among the results."""
+KEPT_STATISTICS = slice(3, 5)
+"""The means and variances among those that are `kept`."""
 
 
 @dataclass
@@ -54,8 +57,9 @@ def run(call: Call, tensors: Sequence[Tensor | None]) -> list[tuple[Tensor, ...]
     """Return output, h_n, c_n of each recurrence; with batch norm also the means and variances.
 
     tensors: of each x, weight_ih, weight_hh, h_0, c_0; gains and biases as in `PLACES`; with batch
-    norm the running mean and variance. Without a weight_ih x is W_ih x. Without gradients x may be
-    rows (N,) of a table of W_ih x, which is in the place of weight_ih.
+    norm the running mean and variance of the steps that are not normalised by their own. Without a
+    weight_ih x is W_ih x. Without gradients x may be rows (N,) of a table of W_ih x, which is in
+    the place of weight_ih.
     """
     if torch.is_grad_enabled():
         found = _Recurrences.apply(call, *tensors)  # type: ignore[no-untyped-call]
@@ -108,9 +112,7 @@ class _Recurrences(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Any, ...]:
         call: Call = ctx.call
         saved, needed = ctx.saved_tensors, ctx.needs_input_grad[1:]
-        tensors = saved[: ctx.tensors]
-        each = split(saved[ctx.tensors :], call.count)
-        results = [t for output, *rest in each for t in (output, output, output, *rest)]
+        tensors, results = saved[: ctx.tensors], saved[ctx.tensors :]
         if call.has_statistics:
             upstream = tuple(d for of_one in split(upstream, call.count) for d in of_one[:STATES])
         if in_plain_torch(*upstream):
@@ -139,13 +141,15 @@ def _differentiable_gradients(
         with torch.enable_grad():
             u = x if weight_ih is None else torch.ops.seq2seq.projection(x, weight_ih)
             operands = u, weight_hh, h_0, c_0, joined(parts, call.cell, weight_hh)
+        own = r[KEPT_STATISTICS] if statistics else ()
+        of_all_steps = [torch.cat(parts) for parts in zip(own, statistics, strict=True)]
         settings = call.layout.sequences, *call.settings
         du, *rest, dvectors = differentiable(
             call.name.removesuffix("s"),
             d,
             operands,
             call.layout.batch_sizes,
-            r[STATISTICS],
+            of_all_steps,
             settings,
         )
         if du is None or x is None or weight_ih is None:

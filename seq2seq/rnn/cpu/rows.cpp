@@ -270,7 +270,7 @@ Gradients recurrence_backward(const OptionalTensor& d_output, const OptionalTens
                               const Tensor& moments, int64_t sequences, std::string_view cell,
                               std::string_view norm, double eps, bool weight_grad) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
-  const Kept kept{u.contiguous(), weight_hh, contiguous(h_0), contiguous(c_0), output, z, c};
+  const Kept kept(u, weight_hh, h_0, c_0, output, z, c);
   const Incoming incoming(d_output, d_h_n, has_cell(cell) ? d_c_n : std::nullopt, kept, sequences);
   return with_types(u.scalar_type(), weight_hh, cell, norm, [&](auto tag, auto type) {
     using Cell = typename decltype(tag)::type;
@@ -298,14 +298,15 @@ std::vector<Tensor> recurrences_backward(const Tensors& incoming, const Tensors&
                                          std::string_view cell, std::string_view norm, double eps,
                                          const c10::List<bool>& needed) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
-  return backward_of_each(
-      incoming, tensors, results, cell, 0, needed,
-      [&](const OptionalTensor* d, const OptionalTensor* t, const Tensor* r, bool weight_grad) {
-        // r: output, h_n, c_n, z, c, moments, u, vectors
-        return recurrence_backward(d[0], d[1], d[2], r[6], t[kWeightHh].value(), t[kH0], t[kC0],
-                                   r[7], batch_sizes, r[0], r[3], r[4], r[5], sequences, cell, norm,
-                                   eps, weight_grad);
-      });
+  return backward_of_each(incoming, tensors, results, cell, 0, needed,
+                          [&](const OptionalTensor* d, const OptionalTensor* t,
+                              const OptionalTensor*, const Tensor* r, bool weight_grad) {
+                            // r: output, z, c, moments, u, vectors
+                            return recurrence_backward(d[0], d[1], d[2], r[4], t[kWeightHh].value(),
+                                                       t[kH0], t[kC0], r[5], batch_sizes, r[0],
+                                                       r[1], r[2], r[3], sequences, cell, norm, eps,
+                                                       weight_grad);
+                          });
 }
 
 }  // namespace

@@ -210,6 +210,17 @@ struct Kept {
   OptionalTensor h_0, c_0;
   Tensor output;  // (N, H)
   Tensor z, c;    // (N, G * H) and (N, H)
+
+  // From a caller's tensors, and from results of a forward pass.
+  Kept(const Tensor& input_term, const Tensor& weight, const OptionalTensor& first_h,
+       const OptionalTensor& first_c, const Tensor& h, const Tensor& kept_z, const Tensor& kept_c)
+      : u(input_term.contiguous()),
+        weight_hh(weight),
+        h_0(contiguous(first_h)),
+        c_0(contiguous(first_c)),
+        output(h),
+        z(kept_z),
+        c(kept_c) {}
 };
 
 // Gradients of the outputs; zero where there are none.
