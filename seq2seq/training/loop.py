@@ -80,6 +80,9 @@ def fit(state: TrainingState, logbook: Logbook) -> None:
     received: list[int] = []
     other_work = OtherWork()
     with on_stop(received.append):
+        if state.validation_owed and validation_due(state):
+            validate_and_save(state, logbook, received)
+            stop_if_asked(state, logbook, received)
         while not state.is_over():
             group = next(groups)
             rate = set_learning_rate(state)
@@ -96,26 +99,35 @@ def fit(state: TrainingState, logbook: Logbook) -> None:
                 remark = other_work.remark(state.device, "training", one_thread)
                 logbook.remark("other work", remark)
             if validation_due(state):
-                validate(state, logbook)
-                save(state, logbook)
+                validate_and_save(state, logbook, received)
             elif is_due(config.trainer.checkpoint_every, progress.update):
                 save(state, logbook)
-            if number := stop_requested(state, received):
-                read_results(state, logbook)
-                save(state, logbook)
-                stop(number, progress.update, state.run.resume_command())
+            stop_if_asked(state, logbook, received)
         if progress.best is None:
-            validate(state, logbook)
-            save(state, logbook)
+            validate_and_save(state, logbook, received)
     # A signal during the last validation or save stops the run before its scores.
     if number := stop_requested(state, received):
         stop(number, progress.update, state.run.resume_command())
+
+
+def validate_and_save(state: TrainingState, logbook: Logbook, received: list[int]) -> None:
+    """Validate, and save; a resumed run does what a signal cuts short."""
+    validate(state, logbook, received)
+    save(state, logbook)
 
 
 def save(state: TrainingState, logbook: Logbook) -> None:
     """Save what training resumes from, once all that was logged is in its files."""
     logbook.flush()
     state.save()
+
+
+def stop_if_asked(state: TrainingState, logbook: Logbook, received: list[int]) -> None:
+    """Save, and stop the run, if any of the processes has received a signal."""
+    if number := stop_requested(state, received):
+        read_results(state, logbook)
+        save(state, logbook)
+        stop(number, state.progress.update, state.run.resume_command())
 
 
 def update_batches(state: TrainingState) -> Iterator[list[Batch]]:

@@ -44,6 +44,28 @@ def on_stop(act: Callable[[int], None]) -> Iterator[None]:
                 signal.raise_signal(number)
 
 
+class CutShort(BaseException):
+    """A signal has asked to stop: what was under way is left, and done again by a resumed run."""
+
+
+@contextmanager
+def cut_short_by_signals(received: list[int]) -> Iterator[None]:
+    """Inside, the signals of `on_stop` are added to `received`, and the first raises CutShort.
+
+    So does one that was received before. What is inside must leave nothing half done.
+    """
+
+    def leave(number: int) -> None:
+        received.append(number)
+        if len(received) == 1:  # another one must not break into the way out
+            raise CutShort
+
+    with on_stop(leave):
+        if received:
+            raise CutShort
+        yield
+
+
 def stop(number: int, update: int, resume_command: str) -> NoReturn:
     """End the program after a signal: exit code 130 after SIGINT, else 0."""
     raise Stopped(

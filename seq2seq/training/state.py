@@ -101,6 +101,8 @@ class TrainingState:
     """Reading of the clock at which `wall_seconds` was 0."""
     origin: Origin | None = None
     """What the weights of a new run are from; None for random ones."""
+    validation_owed: bool = False
+    """Whether a signal has cut the validation of the last update short."""
     unread: list[Unread] = field(default_factory=list)
     """The last updates, whose results are still on the device."""
 
@@ -227,6 +229,7 @@ class TrainingState:
             "sampler": self.sampler.state_dict(),
             "average": asdict(self.interval),
             "corpus": self.corpus,
+            "validation_owed": self.validation_owed,
         } | ({} if standing is None else {"standing": standing})
         keep = self.run.checkpoint("previous") if name == "last" else None
         save_checkpoint(self.run.checkpoint(name), tensors, header, keep)
@@ -280,6 +283,7 @@ class TrainingState:
             self.sampler.load_state_dict(header["sampler"])
             self.progress = counts(Progress, header["progress"], NOT_COUNTS)
             self.interval = counts(Interval, header.get("average", {}))
+            self.validation_owed = bool(header.get("validation_owed", False))
         except (*DAMAGE, RuntimeError) as error:
             raise CheckpointError(
                 f"{path}: not a checkpoint that training can resume from ({brief(str(error), 48)})",

@@ -12,6 +12,7 @@ from ..shown import markdown
 from ..translation.attention import attention_map
 from .evaluation import score_remarks, standing_of, teacher_forced_loss, validation_bleu
 from .reporting import perplexity
+from .signals import CutShort, cut_short_by_signals
 from .state import TrainingState
 
 SAMPLES = 5
@@ -33,33 +34,44 @@ def is_due(every: int | None, update: int) -> bool:
     return every is not None and update % every == 0
 
 
-def validate(state: TrainingState, logbook: Logbook) -> None:
+def validate(state: TrainingState, logbook: Logbook, received: list[int]) -> None:
     """Measure the model on the validation set and keep what later steps need.
 
-    The main process measures; every process has to call this.
+    The main process measures; every process has to call this. A signal cuts it short, is added to
+    those `received`, and leaves the validation owed.
     """
-    found: list[float] | Diverged = []
+    state.validation_owed = True
+    found: list[float] | Diverged | None = []
     if state.processes.is_main:
         try:
             with evaluating(state.model):
-                found = measure(state, logbook)
+                found = measure(state, logbook, received)
         except Diverged as error:
             found = error
+        except CutShort:
+            found = None
     standing = state.processes.from_main(found)
     if isinstance(standing, Diverged):
         raise standing
+    if standing is None:
+        return
+    state.validation_owed = False
     keep_best(state, standing)
     if max(state.config.trainer.average_last, state.config.trainer.average_best) > 1:
         keep_for_average(state, standing)
 
 
 @alone()
-def measure(state: TrainingState, logbook: Logbook) -> list[float]:
-    """Log loss, perplexity, greedy BLEU and chrF; return their `standing_of`."""
+def measure(state: TrainingState, logbook: Logbook, received: list[int]) -> list[float]:
+    """Log loss, perplexity, greedy BLEU and chrF; return their `standing_of`.
+
+    Raises CutShort for a signal, before anything is logged.
+    """
     config, model, update = state.config, state.model, state.progress.update
-    nll = teacher_forced_loss(model, state.valid_set, config)
     try:
-        scores, texts = validation_bleu(state.subject, state.valid_set)
+        with cut_short_by_signals(received):
+            nll = teacher_forced_loss(model, state.valid_set, config)
+            scores, texts = validation_bleu(state.subject, state.valid_set)
     except NotFiniteError as error:
         raise state.diverged(update, f"validation: {error}") from error
     values = {"loss": nll, "perplexity": perplexity(nll), "bleu": scores.bleu, "chrf": scores.chrf}

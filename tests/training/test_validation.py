@@ -58,14 +58,14 @@ def test_a_model_that_translates_nothing_has_diverged(new_state: NewState) -> No
         Logbook(t.run.folder, 0, progress=False) as logbook,
         pytest.raises(Diverged, match=r"^diverged: update 0, lr .*: validation: .* not finite;"),
     ):
-        validation.validate(t, logbook)
+        validation.validate(t, logbook, [])
 
 
 def test_the_logged_loss_is_without_dropout(new_state: NewState) -> None:
     t = new_state("model.dropout=0.5")
     t.model.train()
     with Logbook(t.run.folder, 0, progress=False) as logbook:
-        validation.validate(t, logbook)
+        validation.validate(t, logbook, [])
     assert t.model.training
     expected = evaluation.teacher_forced_loss(t.model.eval(), t.valid_set, t.config)
     assert [e["loss"] for e in read_metrics(t.run.metrics_file)] == [expected]
