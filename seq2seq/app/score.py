@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import DecodeConfig
 from ..files import write_text
+from ..runs.entries import perplexity
 from ..shown import counted
 from .arguments import output_file, parser, setting
 from .options import add_hardware_options, open_run
@@ -58,7 +59,7 @@ def summary(found: "list[Likelihood]") -> dict[str, Any]:
         "tokens": tokens,
         "unknown": sum(line.unknown for line in found),
         "log_probability": log_probability,
-        "perplexity": math.exp(-log_probability / tokens),
+        "perplexity": perplexity(-log_probability / tokens),
     }
 
 

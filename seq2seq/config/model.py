@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from .checks import check_ranges, expand_paths, number, only_with, path
+from .checks import check_ranges, expand_paths, number, only_with, path, refuse
 
 WIDEST = 2**17
 """Most features of a layer; no machine holds a square matrix of this width for each gate."""
@@ -113,6 +113,12 @@ class ModelConfig:
             raise ValueError(
                 f"model.hidden_size={self.hidden_size}: expected an even number for a"
                 " bidirectional encoder, which has half of it per direction"
+            )
+        if self.attention is Attention.none and self.encoder_layers > self.decoder_layers:
+            refuse(
+                f"model.encoder_layers={self.encoder_layers}: expected at most"
+                f" model.decoder_layers={self.decoder_layers} with model.attention=none, where"
+                " decoder layer i starts from encoder layer i, and nothing reads the others"
             )
         deep = max(self.encoder_layers, self.decoder_layers) > 1
         layers = "model.encoder_layers or model.decoder_layers above 1"

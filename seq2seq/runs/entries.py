@@ -13,6 +13,8 @@ from .typed import check_count
 POSITION = ("update", "epoch", "tokens", "seconds")
 LOSSES = {"loss", "nll", "perplexity"}
 """Values that are not negative."""
+LARGEST_EXPONENT = 100
+"""Bound on a loss in nats whose perplexity is computed: exp() stays finite."""
 
 
 @dataclass
@@ -160,3 +162,8 @@ def read_probes(file: Path) -> list[ProbeEntry]:
             values = {key: with_nan(value) for key, value in entry.items()}
             found.append(record_of(kind, values, file))
     return found
+
+
+def perplexity(nll: float) -> float:
+    """Return exp(nll), nll being the mean negative log-likelihood of a token in nats."""
+    return math.exp(min(nll, LARGEST_EXPONENT))

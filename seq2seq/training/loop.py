@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -183,9 +183,14 @@ def recorded(state: TrainingState, remarks: Sequence[str] = ()) -> Iterator[None
     if state.origin is not None:
         state.origin.write(run.origin_file)
     print("\n".join([heading(state), *remarks]))
+
+    def stop_now(number: int) -> NoReturn:
+        update = state.progress.update if run.resumable() else None
+        stop(number, update, run.resume_command())
+
     with (
         run.noting_failure(),
-        on_stop(lambda number: stop(number, state.progress.update, run.resume_command())),
+        on_stop(stop_now),
         logging_redirect_tqdm(),
     ):
         yield

@@ -13,7 +13,8 @@ def check_new_end(state: TrainingState, before: Config) -> list[str]:
 
     `before` are the settings of the training so far. The cosine falls towards the end. Raise
     RunError if it has reached its end: with a later one the rate would rise from its lowest value
-    again. Raise it too for an end that the training has passed: no settings would describe that.
+    again. Raise it too for an end that the training has passed: no settings would describe that. So
+    for a training that has used up its patience, which no other end changes.
     """
     new, old = settings(state.config), settings(before)
     changed = [key for key in EXTENDABLE if new[key] != old[key]]
@@ -23,6 +24,11 @@ def check_new_end(state: TrainingState, before: Config) -> list[str]:
             f"{asked}: expected an end after what {state.run.folder} has trained:"
             f" {counted(state.sampler.epoch, 'whole epoch')},"
             f" {counted(state.progress.update, 'update')}"
+        )
+    if changed and state.is_impatient():
+        raise RunError(
+            f"{asked}: trainer.patience={state.config.trainer.patience} has ended the training"
+            f" before; init_from={state.run.folder} trains its weights on"
         )
     if not changed or state.config.optimizer.schedule is not Schedule.cosine:
         return []

@@ -8,13 +8,12 @@ from torch import nn
 
 from ..data.dataset import Prepared
 from ..model import count_parameters
+from ..runs.entries import perplexity
 from ..runs.folder import Run
 from ..runs.logbook import Logbook
 from ..shown import counted, escaped
 from .state import Interval, TrainingState
 
-LARGEST_EXPONENT = 100
-"""Bound on a loss in nats whose perplexity is computed: exp() stays finite."""
 REASONS = {
     "empty": "empty",
     "too_long": "too long",
@@ -22,11 +21,6 @@ REASONS = {
     "duplicates": "repeated",
 }
 """Why a training pair is left out, by its key in the manifest of a prepared corpus."""
-
-
-def perplexity(nll: float) -> float:
-    """Return exp(nll), nll being the mean negative log-likelihood of a token in nats."""
-    return math.exp(min(nll, LARGEST_EXPONENT))
 
 
 def gradient_norms(model: nn.Module, whole: float, clip_norm: float) -> dict[str, float]:

@@ -66,9 +66,13 @@ def cut_short_by_signals(received: list[int]) -> Iterator[None]:
         yield
 
 
-def stop(number: int, update: int, resume_command: str) -> NoReturn:
-    """End the program after a signal: exit code 130 after SIGINT, else 0."""
+def stop(number: int, update: int | None, resume_command: str) -> NoReturn:
+    """End the program after a signal: exit code 130 after SIGINT, else 0.
+
+    `update` is the one that was saved; None if there is none yet.
+    """
+    saved = "nothing to save yet" if update is None else f"saved at update {update}"
     raise Stopped(
-        f"{signal.Signals(number).name}: saved at update {update}; continue with: {resume_command}",
+        f"{signal.Signals(number).name}: {saved}; continue with: {resume_command}",
         130 if number == signal.SIGINT else 0,
     )

@@ -22,6 +22,7 @@ from ..device import choose_device, set_threads
 from ..errors import AGAIN, Diverged
 from ..model import Translator
 from ..probes import Subject
+from ..rnn import NormKind, Statistics
 from ..runs.checkpoint import (
     CheckpointError,
     first_shapes,
@@ -195,9 +196,12 @@ class TrainingState:
 
     def is_over(self) -> bool:
         """Return whether a limit is reached or patience is used up."""
+        return self.is_impatient() or self.fraction_done() >= 1
+
+    def is_impatient(self) -> bool:
+        """Return whether patience is used up."""
         patience = self.config.trainer.patience
-        impatient = patience is not None and self.progress.bad_validations >= patience
-        return impatient or self.fraction_done() >= 1
+        return patience is not None and self.progress.bad_validations >= patience
 
     def position(self) -> dict[str, Any]:
         """Return the coordinates of a log entry: update, epoch, tokens and seconds."""
@@ -330,6 +334,22 @@ def training_set(prepared: Prepared, config: Config) -> ParallelDataset:
     return DropoutDataset(prepared, rate, sides, config.seed, config.data.max_length)
 
 
+def check_lengths(train_set: ParallelDataset, config: Config) -> None:
+    """Raise ValueError for a training sentence of more steps than batch norm has statistics for.
+
+    With BPE-dropout a sentence may have as many pieces as data.max_length allows.
+    """
+    norm, longest = config.norm, max(train_set.src_lengths.max(), train_set.tgt_lengths.max())
+    if isinstance(train_set, DropoutDataset):
+        longest = config.data.max_length + 1
+    by_step = norm.kind is NormKind.batch and norm.statistics is not Statistics.shared
+    if by_step and longest > norm.max_steps:
+        raise ValueError(
+            f"norm.max_steps={norm.max_steps}: expected at least {longest}, the steps of the"
+            " longest training sentence with its end (or a smaller data.max_length)"
+        )
+
+
 def initial_state(config: Config, run: Run, processes: Processes = ONE_PROCESS) -> TrainingState:
     """Return a run's state before the first update; prepares the corpus if need be.
 
@@ -350,6 +370,7 @@ def initial_state(config: Config, run: Run, processes: Processes = ONE_PROCESS) 
     torch.manual_seed(config.seed)
     model = build_translator(config, prepared.tokenizers).to(choose_device(config.trainer.device))
     optimizer = make_optimizer(model, config.optimizer)
+    check_lengths(train_set, config)
     sampler = training_batches(train_set, config)
     if not processes.is_main:  # the same weights in every process, other dropout
         torch.manual_seed(config.seed + SEED_STRIDE * processes.rank)

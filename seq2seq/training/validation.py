@@ -7,11 +7,11 @@ from ..probes import probe
 from ..probes.histograms import write_histograms
 from ..rnn.synchronization import alone
 from ..runs.checkpoint import read_standing
+from ..runs.entries import perplexity
 from ..runs.logbook import Logbook
 from ..shown import markdown
 from ..translation.attention import attention_map
 from .evaluation import score_remarks, standing_of, teacher_forced_loss, validation_bleu
-from .reporting import perplexity
 from .signals import CutShort, cut_short_by_signals
 from .state import TrainingState
 

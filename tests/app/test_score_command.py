@@ -110,6 +110,10 @@ def test_totals_are_sums_over_the_lines() -> None:
     assert totals == {"sentences": 3, "tokens": 8, "unknown": 3, "log_probability": -3.5}
 
 
+def test_the_perplexity_of_a_useless_model_is_finite() -> None:
+    assert summary([Likelihood(-1e6, 2, 0)])["perplexity"] == math.exp(100)
+
+
 def test_a_right_translation_is_the_likelier_one(
     two_runs: Runs, scoring: Command, tmp_path: Path
 ) -> None:

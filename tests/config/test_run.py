@@ -206,6 +206,14 @@ def test_combinations_of_groups_are_checked(changes: dict[str, Any], message: st
         Config(**changes)
 
 
+def test_no_encoder_layer_is_left_unread() -> None:
+    ModelConfig(encoder_layers=2)
+    ModelConfig(attention=Attention.none, encoder_layers=2, decoder_layers=2)
+    unread = r"^model.encoder_layers=2: expected at most model.decoder_layers=1 with model.att"
+    with pytest.raises(ValueError, match=unread):
+        ModelConfig(attention=Attention.none, encoder_layers=2)
+
+
 def test_patience_is_enough_to_end_a_training() -> None:
     endless = TrainerConfig(max_epochs=None, patience=3)
     Config(trainer=endless, optimizer=OptimizerConfig(schedule=Schedule.plateau))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Done, TrainCommand, TrainHere
+from conftest import Done, TrainCommand, TrainHere, final_results
 from fixture_types import AtUpdate
 from run_comparison import snapshot, stop_here
 
@@ -93,6 +93,19 @@ def test_other_schedules_go_on_without_a_word(
     resume(run, max_epochs=3)
     assert "learning rate" not in capsys.readouterr().out
     assert rates(run) == rates(whole)
+
+
+def test_a_training_without_patience_left_has_no_other_end(
+    train_here: TrainHere, tmp_path: Path
+) -> None:
+    settings = ("trainer.patience=1", "trainer.validate_every=2", "optimizer.lr=1e-12")
+    run = train_here(tmp_path / "run", *settings, "optimizer.schedule=constant")
+    assert final_results(run)["update"] < 16
+    before = snapshot(run.folder)
+    ended = r"^trainer.max_epochs=3: trainer.patience=1 has ended the training before; init_from="
+    with pytest.raises(RunError, match=ended):
+        resume(run, max_epochs=3)
+    assert snapshot(run.folder) == before
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,14 @@ def test_a_signal_during_the_last_save_stops_the_run(
         fit_quietly(t)
 
 
+def test_a_signal_before_anything_is_saved_says_so(
+    train_here: TrainHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "warm_up", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Stopped, match=r"^SIGTERM: nothing to save yet; continue with: python"):
+        train_here(tmp_path / "run")
+
+
 def test_a_second_interrupt_ends_immediately(
     new_state: NewState, monkeypatch: pytest.MonkeyPatch
 ) -> None:

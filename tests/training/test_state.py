@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TrainHere
-from training_states import NewState, weights
+from training_states import NewState, fit_quietly, weights
 
 from seq2seq.runs.folder import Run
 from seq2seq.training.processes import Processes
-from seq2seq.training.state import initial_state
+from seq2seq.training.state import TrainingState, initial_state
 
 pytest_plugins = ["training_fixtures"]
 
@@ -27,6 +27,30 @@ def test_the_seed_decides_the_first_weights(new_state: NewState) -> None:
     first, same, other = (weights(new_state(f"seed={seed}").model) for seed in (1, 1, 2))
     assert all(torch.equal(first[name], same[name]) for name in first)
     assert not torch.equal(first["output.weight"], other["output.weight"])
+
+
+def longest(state: TrainingState) -> int:
+    return int(max(state.train_set.src_lengths.max(), state.train_set.tgt_lengths.max()))
+
+
+@pytest.mark.parametrize("statistics", ["per_step", "sequence_input"])
+def test_batch_norm_needs_statistics_for_the_longest_sentence(
+    statistics: str, new_state: NewState
+) -> None:
+    settings = ("norm=batch", "norm.min_rows=2", f"norm.statistics={statistics}")
+    steps = longest(new_state())
+    fit_quietly(new_state(*settings, f"norm.max_steps={steps}"))
+    with pytest.raises(ValueError, match=f"^norm.max_steps={steps - 1}: expected at least {steps}"):
+        new_state(*settings, f"norm.max_steps={steps - 1}")
+    pieces = ("tokenizer=bpe", "tokenizer.vocab_size=40", "tokenizer.bpe_dropout=0.5")
+    new_state(*settings, *pieces, "norm.max_steps=21", "data.max_length=20")
+    with pytest.raises(ValueError, match=r"^norm.max_steps=20: expected at least 21, the steps"):
+        new_state(*settings, *pieces, "norm.max_steps=20", "data.max_length=20")
+
+
+def test_shared_statistics_are_for_sentences_of_any_length(new_state: NewState) -> None:
+    new_state("norm=batch", "norm.statistics=shared", "norm.max_steps=2")
+    new_state("norm=layer")
 
 
 def test_processes_have_the_same_first_weights_and_other_random_numbers(
