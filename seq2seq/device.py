@@ -84,3 +84,10 @@ def _warn_of_emulation() -> None:
         "precision=bf16: this CPU has no bfloat16 products, so that fp32 is at least as fast;"
         " with backend=reference it is many times faster"
     )
+
+
+def is_end_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that no memory is left; torch's has no type on a CPU."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    )

@@ -23,6 +23,7 @@ from ..runs.checkpoint import (
     load_checkpoint,
     load_weights,
     prefixed,
+    read_state,
     save_checkpoint,
 )
 from ..runs.folder import Run
@@ -126,6 +127,21 @@ def use_best(run: Run, subject: Subject) -> str:
         state["recalibrated"] = True
     save_checkpoint(best, prefixed(model.state_dict(), "model"), state)
     return average_remark(config, len(averaged), state.get("averaged") == names)
+
+
+def recalibration_remark(run: Run, valid_loss: float) -> str:
+    """Return the final model's validation loss before and after its statistics were recalibrated.
+
+    Empty where they were not.
+    """
+    state = read_state(run.checkpoint("best"))
+    if not state.get("recalibrated"):
+        return ""
+    before = -[state["progress"]["best"], *state["progress"]["best_ties"]][-1]
+    return (
+        "trainer.recalibrate=true: batch norm's statistics were measured again, of the final"
+        f" model; validation loss {before:.3f} before, {valid_loss:.3f} after"
+    )
 
 
 def take_standing(subject: Subject, progress: dict[str, Any]) -> bool:

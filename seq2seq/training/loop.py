@@ -18,7 +18,7 @@ from ..rnn.synchronization import alone
 from ..runs.folder import Run, Status
 from ..runs.logbook import Logbook, NoLogbook
 from .commit import code_commit
-from .evaluation import use_best
+from .evaluation import recalibration_remark, use_best
 from .finish import finish_run
 from .new_end import check_new_end
 from .optimizer import learning_rate
@@ -213,6 +213,7 @@ def finish(state: TrainingState, logbook: Logbook) -> dict[str, Any]:
     logbook.remark("average", use_best(run, subject))
     run_probes(state, logbook, final=True)
     results = finish_run(run, subject, asdict(state.progress))
+    logbook.remark("recalibration", recalibration_remark(run, results.valid_loss))
     last = asdict(results.test or results.valid)
     final = {key: value for key, value in last.items() if isinstance(value, float)}
     logbook.hyperparameters(settings(state.config), final, state.progress.update)

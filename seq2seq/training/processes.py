@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..device import is_end_of_memory
 from ..errors import TrainingError
 from ..shown import brief
 
@@ -158,6 +159,8 @@ def _all(operation: Callable[..., Any], *arguments: Any) -> None:
     try:
         operation(*arguments)
     except RuntimeError as error:
+        if is_end_of_memory(error):
+            raise
         cause = str(error).rpartition("] ")[2].partition(".")[0]
         raise TrainingError(
             f"another process of this training has ended ({brief(cause)}); the same command goes on"

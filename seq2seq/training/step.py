@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..config import Config
 from ..data.batches import Batch
-from ..device import autocast, is_read_freely
+from ..device import autocast, is_end_of_memory, is_read_freely
 from ..errors import TrainingError
 from ..model import Translator
 from ..rnn.synchronization import alone
@@ -103,10 +103,8 @@ def naming_batches(update: int, batches: Sequence[Batch]) -> Iterator[None]:
     """Turn the end of memory inside into a TrainingError that names update and batches."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:  # torch raises the second, on a CPU without a type
-        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and (
-            "allocate memory" not in str(error)
-        ):
+    except (MemoryError, RuntimeError) as error:
+        if not is_end_of_memory(error):
             raise
         sizes = ", ".join(
             f"{counted(len(b.src), 'sentence')}, {counted(b.tgt_tokens, 'target token')}"

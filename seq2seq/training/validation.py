@@ -1,6 +1,7 @@
 """Validation during training: measure, keep the best weights, count what patience is about."""
 
-from ..errors import Diverged, NotFiniteError
+from ..device import is_end_of_memory
+from ..errors import Diverged, NotFiniteError, TrainingError
 from ..figures import attention_figure
 from ..model import evaluating
 from ..probes import probe
@@ -74,6 +75,12 @@ def measure(state: TrainingState, logbook: Logbook, received: list[int]) -> list
             scores, texts = validation_bleu(state.subject, state.valid_set)
     except NotFiniteError as error:
         raise state.diverged(update, f"validation: {error}") from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_end_of_memory(error):
+            raise
+        raise TrainingError(
+            f"update {update}: out of memory in the validation; try a smaller decode.batch_size"
+        ) from error
     values = {"loss": nll, "perplexity": perplexity(nll), "bleu": scores.bleu, "chrf": scores.chrf}
     position = state.position()
     logbook.log("valid", position, values)

@@ -7,6 +7,7 @@ import torch
 from ..device import autocast
 from ..rnn.synchronization import alone
 from .state import TrainingState
+from .step import naming_batches
 
 
 @alone()
@@ -21,7 +22,8 @@ def warm_up(state: TrainingState) -> None:
     batch = state.train_set.batch(state.sampler.peek())
     share = batch.share(state.processes.rank, state.processes.size)
     if share is not None:
-        with torch.random.fork_rng([state.device] if state.device.type == "cuda" else []):
+        devices = [state.device] if state.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), naming_batches(state.progress.update + 1, [batch]):
             model = copy.deepcopy(state.model).train()
             with autocast(state.device, state.config.trainer.precision):
                 inputs = share.to(state.device).inputs

@@ -2,7 +2,7 @@
 
 import shutil
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -12,7 +12,9 @@ from run_comparison import entries
 from train_output import assert_one_line
 from typed import present
 
+from seq2seq.model import Translator
 from seq2seq.runs.folder import Run
+from seq2seq.training import validation
 
 pytest_plugins = ["process_fixtures", "update_fixtures"]
 
@@ -59,6 +61,29 @@ def test_the_end_of_memory_names_the_batch_and_what_to_change(
     at_update(0, fail)
     run = train_here(tmp_path / "run", "trainer.checkpoint_every=3")
     assert entries(run) == entries(finished)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "expected"),
+    [
+        (Translator, "forward", "update 1: out of memory in a batch of 30 sentences, "),
+        (validation, "validation_bleu", "update 8: out of memory in the validation; try a smaller"),
+    ],
+)
+def test_so_does_that_of_a_first_pass_and_of_a_validation(
+    module: Any,
+    name: str,
+    expected: str,
+    train_command: TrainCommand,
+    toy: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(module, name, fail)
+    assert_one_line(train_command(*toy, f"hydra.run.dir={tmp_path / 'run'}"), 1, expected)
 
 
 def test_a_training_that_nobody_reads_goes_on(process: StartProcess, tmp_path: Path) -> None:

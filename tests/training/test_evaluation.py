@@ -31,6 +31,7 @@ from seq2seq.runs.checkpoint import (
     read_state,
 )
 from seq2seq.runs.folder import Run
+from seq2seq.runs.jsonl import read_metrics
 from seq2seq.training import evaluation
 from seq2seq.training.commit import code_commit
 from seq2seq.training.evaluation import (
@@ -129,6 +130,21 @@ def test_only_some_validation_sentences(finished: Run) -> None:
 
 def statistics(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in weights.items() if "running_" in name}
+
+
+def test_the_run_says_what_recalibration_did_to_the_loss(
+    train_here: TrainHere, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train_here(tmp_path / "run", *BATCH)
+    valid = [e for e in read_metrics(run.metrics_file) if e["kind"] == "valid"]
+    results = final_results(run)
+    (before,) = [e["loss"] for e in valid if e["update"] == results["best_update"]]
+    after = results["valid_loss"]
+    assert before != after
+    said = f"final model; validation loss {before:.3f} before, {after:.3f} after\n"
+    assert capsys.readouterr().out.count(said) == 1
+    train_here(tmp_path / "other", *BATCH, "trainer.recalibrate=false")
+    assert "trainer.recalibrate=" not in capsys.readouterr().out
 
 
 def test_recalibration_changes_only_the_statistics_of_best(

@@ -32,11 +32,12 @@ from two_processes import (
 )
 
 from seq2seq.data.batches import Batch
+from seq2seq.errors import TrainingError
 from seq2seq.model import Translator
 from seq2seq.rnn import LSTM
 from seq2seq.runs.folder import Run
 from seq2seq.runs.jsonl import read_metrics
-from seq2seq.training import loop
+from seq2seq.training import loop, processes
 from seq2seq.training.processes import SEED_STRIDE, Processes, joined
 from seq2seq.training.step import Unread, train_step
 
@@ -153,6 +154,16 @@ def test_the_shares_of_a_batch_add_up_to_it() -> None:
     assert sum(share.tgt_tokens for share in shares) == batch.tgt_tokens
     assert batch.share(3, 4) is None
     assert batch.share(0, 1) is batch
+
+
+def test_the_end_of_memory_is_not_taken_for_that_of_another_process() -> None:
+    def gather(error: RuntimeError) -> None:
+        raise error
+
+    with pytest.raises(torch.OutOfMemoryError):
+        processes._all(gather, torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(TrainingError, match=r"^another process of this training has ended"):
+        processes._all(gather, RuntimeError("Connection closed by peer"))
 
 
 def test_one_process_needs_no_group() -> None:
