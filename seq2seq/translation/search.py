@@ -25,6 +25,8 @@ REFILL = 16
 """Waiting sentences are taken in once a REFILL-th of the places is free."""
 MOST_PLACES = 2**20
 """Source steps of the sentences that are active together, padding included: 64 of 16,384 pieces."""
+MOST_KEPT_WEIGHTS = 2**27
+"""Attention weights kept for the sentences that are active together: 512 MiB."""
 
 
 class Search:
@@ -72,14 +74,20 @@ class Search:
         yield from self.begun.step()
 
 
-def together(lengths: NDArray[np.int64], most: int) -> Iterator[NDArray[np.int64]]:
-    """Yield the positions of sentences to search for together; the lengths count eos.
+def together(task: Task) -> Iterator[NDArray[np.int64]]:
+    """Yield the positions of sentences to search for together.
 
-    All that have pieces are, but very long ones: fewer than `most` of them fit into MOST_PLACES.
+    All that have pieces are, but very long ones: fewer of them than may be active fit into
+    MOST_PLACES, or have attention weights that fit into MOST_KEPT_WEIGHTS.
     """
+    lengths, most = task.lengths, task.config.sentences
     order = np.argsort(-lengths, kind="stable")
     left = order[lengths[order] > 1]
-    while len(left) and (fitting := max(1, MOST_PLACES // int(lengths[left[0]]))) < most:
+    fits = MOST_PLACES // lengths
+    if task.attends:
+        weights = lengths * task.limits(np.arange(len(lengths))) * task.config.beam_size
+        fits = np.minimum(fits, MOST_KEPT_WEIGHTS // np.maximum(weights, 1))
+    while len(left) and (fitting := max(1, int(fits[left[0]]))) < most:
         now, left = np.split(left, [fitting])
         yield now
     if len(left):
@@ -122,5 +130,5 @@ def search_in_batches(
     task = Task(model, sentences, config, n_best, return_attention, draws, words)
     model.load_kernels()
     with frozen(model):
-        for waiting in together(task.lengths, config.sentences):
+        for waiting in together(task):
             yield from Search(task, waiting).run()

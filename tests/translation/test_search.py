@@ -182,12 +182,26 @@ def test_wrong_settings_are_named() -> None:
         DecodeConfig(batch_size=0)
 
 
-def test_very_long_sentences_are_searched_for_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("bound", "most", "attends", "expected"),
+    [
+        ("MOST_PLACES", 100, False, [(1, 91), (2, 42), (2, 4)]),
+        ("MOST_KEPT_WEIGHTS", 1200, True, [(1, 91), (2, 42), (2, 4)]),
+        ("MOST_KEPT_WEIGHTS", 1200, False, [(5, 91)]),
+    ],
+)
+def test_very_long_sentences_are_searched_for_apart(
+    bound: str,
+    most: int,
+    attends: bool,
+    expected: list[tuple[int, int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Their memory is not that of as many sentences as fit otherwise; the translations are the same."""
     model, config = translator(), DecodeConfig(beam_size=2, max_length="6")
     sentences = [[5, 6, 7], [4] * 90, [8], [9, 4] * 20, [], [7] * 41]
     whole = dict(search_in_batches(model, sentences, config, n_best=2))
-    monkeypatch.setattr(search, "MOST_PLACES", 100)
+    monkeypatch.setattr(search, bound, most)
     rooms = []
     empty = Memory.empty
 
@@ -196,8 +210,8 @@ def test_very_long_sentences_are_searched_for_apart(monkeypatch: pytest.MonkeyPa
         return empty(memory, capacity)
 
     monkeypatch.setattr(Memory, "empty", counted)
-    found = dict(search_in_batches(model, sentences, config, n_best=2))
-    assert rooms == [(1, 91), (2, 42), (2, 4)]
+    found = dict(search_in_batches(model, sentences, config, 2, return_attention=attends))
+    assert rooms == expected
     assert found.keys() == whole.keys()
     for i, best in whole.items():
         assert [h.ids for h in found[i]] == [h.ids for h in best]
