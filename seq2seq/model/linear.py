@@ -44,7 +44,7 @@ class Linear(nn.Linear, Freezable, Stepwise):
         else:
             y = ops.projection(x.to(dtype), self.weight)
             y = y if self.bias is None else y + self.bias.to(dtype)
-        return y.view(*input.shape[:-1], -1)
+        return y.view(*input.shape[:-1], self.out_features)
 
     def best_words(self, input: Tensor, forbidden: list[int], count: int) -> tuple[Tensor, Tensor]:
         """Return the best `count` words of x (R, in) but the forbidden ones, of a softmax layer.

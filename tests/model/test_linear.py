@@ -72,3 +72,8 @@ def test_under_autocast_a_packed_product_is_in_float() -> None:
     assert found.dtype is torch.float32
     assert not torch.equal(found, found.bfloat16().float())
     torch.testing.assert_close(found, expected.float(), rtol=2e-2, atol=2e-2)
+
+
+def test_no_rows_give_no_rows() -> None:
+    with torch.no_grad():
+        assert Linear(24, 50)(torch.zeros(3, 0, 24)).shape == (3, 0, 50)
