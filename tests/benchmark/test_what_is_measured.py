@@ -58,6 +58,28 @@ def test_each_table_is_made_with_the_settings_of_its_title() -> None:
     }
 
 
+def test_tables_of_several_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop over cells is slow: of the first size alone. Steps are of each hidden size once."""
+    sizes = [(2, 3, 4, 5), (6, 7, 8, 9), (10, 11, 12, 9)]
+    monkeypatch.setitem(tables.SIZES, "small", sizes)
+    makers: dict[str, Any] = tables.one_layer("small", compiled=False)
+    found = {title: make.args for title, make in makers.items()}
+    assert found["cells, training, T=2 B=3 I=4 H=5"] == (sizes[0],)
+    assert len([title for title in found if title.startswith("cells")]) == 1
+    steps = {title: args for title, args in found.items() if "single steps" in title}
+    assert steps == {
+        "LSTM, 20 single steps of 5 rows, H=5": (5,),
+        "LSTM, 20 single steps of 5 rows, H=9": (9,),
+    }
+    monkeypatch.setattr(tables, "layer_memory", lambda size: [Memory(str(size), 1, 1)])
+    memories = tables.memories("small")
+    assert list(memories)[:2] == [
+        "LSTM, training, T=2 B=3 I=4 H=5",
+        "LSTM, training, T=6 B=7 I=8 H=9",
+    ]
+    assert [row.name for [row] in memories.values()] == [str(size) for size in sizes]
+
+
 def test_means_are_over_sizes_of_one_table() -> None:
     def rows(ratio: float) -> list[Timing]:
         return [Timing("base", 1, 1, 1, 1), Timing("ours", 1, ratio, 1, 1)]
