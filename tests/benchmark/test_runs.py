@@ -8,7 +8,11 @@ import pytest
 from runs import Script, corpus, settings, trained
 
 from seq2seq.app.composition import compose_here
+from seq2seq.benchmark import runs
+from seq2seq.benchmark.contestants import Contestant
 from seq2seq.benchmark.runs import check_same, model_of, training_speeds_of
+from seq2seq.benchmark.timing import Speed, Task
+from seq2seq.benchmark.workload import Workload, workload
 from seq2seq.config import SplitConfig
 from seq2seq.runs.folder import Run
 from seq2seq.runs.records import read_runs
@@ -43,6 +47,33 @@ def test_runs_of_one_model_are_measured_once(folders: list[Path]) -> None:
     seconds, same = records[0].series("valid", "loss", "seconds side by side")
     assert seconds == pytest.approx([t / speeds[0].tokens_per_second for t in tokens])
     assert same == losses
+
+
+def test_models_take_turns_with_updates_of_one_text(
+    folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each contestant makes `count` updates in the order of training; the unit is a token."""
+    made: list[tuple[int, Contestant]] = []
+    asked: list[tuple[int, int]] = []
+
+    def updates(work: Workload, contestant: Contestant) -> tuple[Task, Task]:
+        made.append((len(work.batches), contestant))
+        return lambda: None, lambda: None
+
+    def speeds(tasks: dict[str, object], units: int, rounds: int) -> list[Speed]:
+        asked.append((units, rounds))
+        return [Speed(name, 7.0, 1, 1, 1) for name in tasks]
+
+    monkeypatch.setattr(runs, "updates", updates)
+    monkeypatch.setattr(runs, "interleaved_speeds", speeds)
+    training_speeds_of([str(folder) for folder in folders], count=2, rounds=3)
+    assert [(number, c.norm, c.by_length) for number, c in made] == [
+        (2, "none", False),
+        (2, "layer", False),
+    ]
+    tokens = workload(Run(folders[0]).config(), 2, 0).tokens
+    assert asked == [(tokens, 3)]
+    assert {MeasuredSpeed.read(folder / "speed.json").rounds for folder in folders} == {3}
 
 
 def test_the_command_shows_the_speeds(folders: list[Path], script: Script) -> None:
