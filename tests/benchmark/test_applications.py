@@ -19,6 +19,7 @@ from seq2seq.benchmark import floor, trained, training
 from seq2seq.benchmark.contestants import Contestant, contestants
 from seq2seq.benchmark.decoding import new_search, plain_translator
 from seq2seq.benchmark.figure import norm_of
+from seq2seq.benchmark.plain import as_plain
 from seq2seq.benchmark.plain_search import search_in_batches
 from seq2seq.benchmark.trained import trained_run
 from seq2seq.benchmark.workload import PEERS, preset, workload
@@ -216,6 +217,57 @@ def test_updates_of_both_translators_learn(train_here: TrainHere) -> None:
             for _ in range(3):
                 update(batch)
         assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("clip_norm", [0.01, 1e6], ids=["all are clipped", "none is clipped"])
+def test_updates_of_both_translators_are_the_same(train_here: TrainHere, clip_norm: float) -> None:
+    """Batches differ in tokens and in gradient norm, to which Adam is blind in its first update."""
+    short = ["data.batch_tokens=null", "data.batch_sentences=3", "data.bucket_batches=20"]
+    clip = f"optimizer.clip_norm={clip_norm}"
+    config = train_here.config("norm=none", "model.dropout=0", "optimizer.lr=0.02", clip, *short)
+    work = workload(config, 6, 1)
+    (plain, theirs), (model, ours) = (
+        training.new_update(Contestant(config, norm), work.prepared.tokenizers)
+        for norm in (None, "none")
+    )
+    plain.load_state_dict(as_plain(model.state_dict(), False))
+    for indices in work.batches:
+        theirs(work.train.batch(indices))
+        ours(work.train.batch(indices))
+    expected = as_plain(model.state_dict(), False)
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=3e-4, msg=name)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_the_rival_trains_in_the_type_of_its_name(
+    train_here: TrainHere, name: str, dtype: torch.dtype
+) -> None:
+    config = train_here.config("norm=none", f"trainer.precision={name}")
+    work = workload(config, 1, 1)
+    model, update = training.new_update(Contestant(config, None), work.prepared.tokenizers)
+    found = []
+    model.get_submodule("output").register_forward_hook(lambda *given: found.append(given[2].dtype))
+    update(work.train.batch(work.batches[0]))
+    assert found == [dtype]
+
+
+@pytest.mark.parametrize("by_length", [False, True])
+def test_the_first_task_is_the_longest_batch_and_the_second_all(
+    train_here: TrainHere, by_length: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = train_here.config("norm=none")
+    work, made = workload(config, 4, 1), list[list[int]]()
+    monkeypatch.setattr(
+        training, "new_update", lambda *_: (None, lambda b: made.append(b.indices.tolist()))
+    )
+    first, task = training.updates(work, Contestant(config, "none", by_length))
+    task()
+    expected = work.by_length if by_length else work.batches
+    assert made == [batch.tolist() for batch in expected]
+    first()
+    assert made[-1] == max(made[:-1], key=lambda batch: work.train.tgt_lengths[batch].max())
+    assert by_length == (made[-1] == made[-2])
 
 
 def test_both_orders_have_the_same_sentences(train_here: TrainHere) -> None:
