@@ -3,16 +3,20 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from conftest import TrainHere
 from runs import Command, Script
+from torch import Tensor
 
 from seq2seq.benchmark import memory, peak, tables
 from seq2seq.benchmark.contestants import Contestant
 from seq2seq.benchmark.trained import trained_run
 from seq2seq.benchmark.workload import workload
+from seq2seq.rnn import LSTM
 
 pytest_plugins = ["run_fixtures"]
 
@@ -39,6 +43,32 @@ def test_a_process_that_is_ended_is_no_endless_wait(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(memory, "growth", end)
     with pytest.raises(RuntimeError, match="terminated abruptly"):
         memory.layer_memory((1, 1, 1, 1))
+
+
+@pytest.mark.parametrize("name", ["torch.nn.LSTM", "LSTM norm=batch"])
+def test_the_growth_is_that_of_two_steps_after_a_small_one(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Libraries are loaded, and the peak is forgotten, before the steps that count."""
+    seen: list[Any] = []
+
+    def step(layer: Any, x: Tensor, upstream: Tensor) -> None:
+        norm = f" norm={layer.norm.kind.name}" if isinstance(layer, LSTM) else ""
+        seen.append((f"LSTM{norm}", tuple(x.shape), tuple(upstream.shape), x.requires_grad))
+
+    def resident(which: str) -> float:
+        seen.append(which)
+        return {"VmRSS": 100.0, "VmHWM": 130.0}[which]
+
+    monkeypatch.setattr(memory, "forward_and_backward", step)
+    monkeypatch.setattr(memory, "resident", resident)
+    monkeypatch.setattr(Path, "write_text", lambda path, text, **_: seen.append((str(path), text)))
+    monkeypatch.setattr(memory, "CDLL", lambda _: SimpleNamespace(malloc_trim=seen.append))
+    assert memory.growth(name, (3, 4, 6, 7)) == 30
+    kind = name.removeprefix("torch.nn.")
+    steps = [(kind, (3, 4, 6), (3, 4, 7), True)] * 2
+    small = (kind, (5, 2, 8), (5, 2, 8), True)
+    assert seen == [small, 0, "VmRSS", ("/proc/self/clear_refs", "5"), *steps, "VmHWM"]
 
 
 @pytest.mark.parametrize("norm", [None, "none"])
