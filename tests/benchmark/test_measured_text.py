@@ -1,5 +1,6 @@
 """What the contestants of training and search work on: batches, lengths, types and beams."""
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from conftest import TrainHere
 
-from seq2seq.benchmark import decoding, training
+from seq2seq.benchmark import decoding, floor, training
 from seq2seq.benchmark.contestants import Contestant, contestants
 from seq2seq.benchmark.plain import PlainTranslator, vocabulary_of
 from seq2seq.benchmark.timing import Speed
@@ -134,3 +135,36 @@ def test_each_search_is_timed_on_all_sentences_of_its_table(
         for name in ("None", "none", "none of a shortlist")
         for sentences in (longest, work.sentences)
     ]
+
+
+# -- the fastest way to a product ---
+
+
+def test_the_shortest_trial_counts_and_the_first_run_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, seconds = [0.0], iter([1.0, 30.0, 20.0])
+
+    def task() -> None:
+        now[0] += next(seconds)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    assert floor.shortest_time(task) == 20
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_ways_are_chosen_by_type_and_by_whether_a_weight_is_kept(
+    precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def ways(*arguments: Any) -> list[Any]:
+        asked.append(arguments)
+        return [lambda: None]
+
+    monkeypatch.setattr(floor, "ways", ways)
+    products = floor.Floor(precision)
+    products.task([(5, 6, 7, False), (5, 6, 7, True), (5, 6, 7, True)])
+    dtype = torch.bfloat16 if precision is Precision.bf16 else torch.float32
+    assert asked == [(5, 6, 7, kept, dtype) for kept in (False, True, True)]
+    assert len(products.fastest) == 2
