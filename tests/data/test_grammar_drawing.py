@@ -71,6 +71,14 @@ def test_a_variable_of_two_features_has_what_both_allow(tmp_path: Path) -> None:
         assert sentences == {"dog runs sg", "dogs run pl", "sheep runs sg"}
 
 
+def test_the_weight_of_a_table_multiplies_those_of_its_entries(tmp_path: Path) -> None:
+    heavy = SMALL.replace("class=book\n", "class=book weight=3\n").replace(
+        "书 本", "书 本 weight=2"
+    )
+    weights = {a.line: a.weight for a in small(tmp_path, heavy).alternatives}
+    assert weights == {5: 6, 6: 3, 7: 1}
+
+
 # -- numbers, dates and times ---
 
 
