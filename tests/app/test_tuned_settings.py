@@ -76,3 +76,24 @@ def test_null_is_no_run(train_command: Command, toy: list[str]) -> None:
     done = train_command(*toy, "init_from=null", "--cfg=job")
     assert done.code == 0, done.err
     assert "init_from: null" in done.out.splitlines()
+
+
+def test_a_suggestion_of_the_corpus_contradicts_nothing(
+    first: Run, train_command: Command, tmp_path: Path
+) -> None:
+    """tokenizer=bpe agrees, though this corpus would be given another number of pieces."""
+    more = ["data=files", "data.name=other", f"data.root={tmp_path}", "tokenizer=bpe", "--cfg=job"]
+    done = train_command(f"init_from={first.folder}", *more)
+    assert done.code == 0, done.err
+    assert "  vocab_size: 30" in done.out.splitlines()
+
+
+@pytest.mark.parametrize("override", ["experiment=length", "size=quick"])
+def test_a_comparison_does_not_begin_with_weights_of_another_run(
+    first: Run, train_command: Command, tmp_path: Path, override: str
+) -> None:
+    done = train_command(
+        f"init_from={first.folder}", f"data.root={tmp_path}", override, "--cfg=job"
+    )
+    assert done.code == 2
+    assert f"{override}: expected no {override.partition('=')[0]} with init_from" in done.err
