@@ -75,6 +75,27 @@ def test_several_processes_are_started(toy: list[str], tmp_path: Path) -> None:
         processes.group_times(Group("broken", broken), tmp_path / "other", 1, 2)
 
 
+@pytest.mark.parametrize(("number", "share"), [(1, 5), (2, 2), (9, 1)])
+def test_processes_share_the_threads(
+    toy: list[str], tmp_path: Path, number: int, share: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The seconds are in the one line of JSON; a launcher may print others."""
+    started: list[list[str]] = []
+
+    def finish(words: list[str], name: str) -> str:
+        started.append(words)
+        return "a remark\n[0.5, 0.25]\n"
+
+    monkeypatch.setattr(processes, "finish", finish)
+    group = Group("some", composed(*toy), number, ddp=number > 1)
+    assert processes.group_times(group, tmp_path / "run", 5, 7) == [0.5, 0.25]
+    [(_, *launcher, job)] = started
+    assert ProcessJob(**json.loads(job)) == ProcessJob(
+        str(tmp_path / "run"), 7, share, ddp=number > 1
+    )
+    assert (f"--nproc-per-node={number}" in launcher) == (number > 1)
+
+
 def test_batch_norm_is_compared_with_shared_statistics(toy: list[str]) -> None:
     found = groups(composed(*toy, "norm=batch"), 4)
     assert [group.name for group in found] == [
