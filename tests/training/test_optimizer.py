@@ -75,6 +75,12 @@ def config(schedule: Schedule, **changes: Any) -> OptimizerConfig:
     return OptimizerConfig(lr=0.5, schedule=schedule, warmup_updates=10, **changes)
 
 
+def test_the_cosine_has_the_first_update_after_the_warm_up() -> None:
+    """It falls over the whole training: that update is where it then is."""
+    assert learning_rate(config(Schedule.cosine), 9, 0.5) == pytest.approx(0.45)
+    assert learning_rate(config(Schedule.cosine), 10, 0.5) == pytest.approx(0.25)
+
+
 @pytest.mark.parametrize("schedule", list(Schedule))
 def test_warm_up_is_linear(schedule: Schedule) -> None:
     assert learning_rate(config(schedule), 1, 0.0) == pytest.approx(0.05)

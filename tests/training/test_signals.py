@@ -16,8 +16,9 @@ from seq2seq.errors import Stopped
 from seq2seq.model import Translator
 from seq2seq.runs.checkpoint import load_checkpoint
 from seq2seq.runs.folder import Run
-from seq2seq.training import finish, loop
+from seq2seq.training import finish, loop, validation
 from seq2seq.training.loop import train
+from seq2seq.training.signals import on_stop
 from seq2seq.training.state import TrainingState
 from seq2seq.training.step import Unread, train_step
 
@@ -76,6 +77,36 @@ def test_a_signal_before_anything_is_saved_says_so(
         train_here(tmp_path / "run")
 
 
+def test_a_signal_during_a_validation_after_the_last_update_stops_the_run(
+    new_state: NewState, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a run has made its updates, but was never validated."""
+
+    def signalled(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    t = new_state("trainer.max_updates=2")
+    t.progress.update = 2
+    scripted()
+    monkeypatch.setattr(validation, "keep_best", signalled)
+    with pytest.raises(Stopped, match="saved at update 2"):
+        fit_quietly(t)
+
+
+def test_the_first_signal_decides_the_exit_code(
+    new_state: NewState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def signalled(model: Translator, *arguments: Any) -> Unread:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(os.getpid(), number)
+        return train_step(model, *arguments)
+
+    monkeypatch.setattr(loop, "train_step", signalled)
+    with pytest.raises(Stopped, match="SIGTERM: saved at update 1") as error:
+        fit_quietly(new_state())
+    assert error.value.exit_code == 0
+
+
 def test_a_second_interrupt_ends_immediately(
     new_state: NewState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,6 +118,33 @@ def test_a_second_interrupt_ends_immediately(
     t = new_state()
     with pytest.raises(KeyboardInterrupt):
         fit_quietly(t)
+
+
+def test_a_second_signal_to_end_is_one_more_request() -> None:
+    """A cluster may send it twice while the run is saved."""
+    received: list[int] = []
+    with on_stop(received.append):
+        try:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt:
+            pytest.fail("only a second Ctrl-C interrupts")
+    assert received == [signal.SIGTERM] * 2
+
+
+def test_every_handler_that_queues_the_job_again_is_called() -> None:
+    """Also where another signal has come first, whose former handler is not called."""
+    called: list[int] = []
+    numbers = signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2
+    before = {n: signal.signal(n, lambda number, _: called.append(number)) for n in numbers}
+    try:
+        with on_stop(lambda number: None):
+            for number in numbers:
+                os.kill(os.getpid(), number)
+        assert called == [signal.SIGUSR1, signal.SIGUSR2]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_a_handler_that_queues_the_job_again_is_called_after_saving(
