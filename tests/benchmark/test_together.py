@@ -2,7 +2,8 @@
 
 import json
 import os
-from dataclasses import replace
+import time
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from seq2seq.benchmark.together import ProcessJob
 from seq2seq.config import Config
 from seq2seq.runs.folder import Run
 from seq2seq.training.optimizer import make_optimizer
-from seq2seq.training.processes import ONE_PROCESS, joined
+from seq2seq.training.processes import ONE_PROCESS, Processes, joined
 
 pytest_plugins = ["run_fixtures"]
 SMALL = ["model.dropout=0", "norm=layer"]
@@ -36,6 +37,49 @@ def test_each_update_has_its_time(job: ProcessJob) -> None:
     times = together.update_times(job, ONE_PROCESS)
     assert len(times) == 2
     assert all(0 < time < 60 for time in times)
+
+
+@dataclass(frozen=True)
+class Waiting(Processes):
+    """A process that notes when it waits for the others."""
+
+    clock: list[float] = field(default_factory=lambda: [0.0])
+
+    def wait(self) -> None:
+        self.clock[0] += 100
+
+
+def test_the_longest_batch_and_waiting_are_not_timed(
+    toy: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The longest batch comes first, so that later ones have all the memory that they need."""
+    processes, lengths, run = Waiting(), list[int](), Run(tmp_path / "settings")
+    few = ["data.batch_tokens=null", "data.batch_sentences=1"]
+    run.save_config(composed(*toy, *SMALL, *few))
+
+    def step(model: Any, optimizer: Any, batches: list[Any], *_: Any) -> None:
+        [batch] = batches
+        lengths.append(batch.tgt.size(1))
+        processes.clock[0] += 10.0 ** -len(lengths)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: processes.clock[0])
+    monkeypatch.setattr(together, "train_step", step)
+    times = together.update_times(ProcessJob(str(run.folder), 6, 1), processes)
+    assert times == pytest.approx([10.0**-n for n in range(2, 8)], abs=1e-9)
+    assert lengths[0] == max(lengths) > min(lengths)
+
+
+def test_a_process_has_the_threads_of_its_job(
+    job: ProcessJob, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr("sys.argv", ["together", json.dumps(asdict(replace(job, threads=3)))])
+    monkeypatch.setattr(together, "update_times", lambda *_: [float(torch.get_num_threads())])
+    try:
+        together.main()
+    finally:
+        torch.set_num_threads(before)
+    assert json.loads(capsys.readouterr().out) == [3.0]
 
 
 def both_ways(rank: int, job: ProcessJob, folder: Path, environments: list[dict[str, str]]) -> None:
