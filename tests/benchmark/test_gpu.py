@@ -124,6 +124,47 @@ def test_a_layer_that_is_off_is_named(on_a_gpu: None, monkeypatch: pytest.Monkey
     assert found == "output is off by 1 of its norm; allowed is 0.0001"
 
 
+def test_a_layer_whose_output_is_no_number_is_named(
+    on_a_gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A difference that is not a number is not within what is allowed."""
+    monkeypatch.setattr(self_check, "failure", lambda p: None)
+    monkeypatch.setattr(
+        launch,
+        "recurrence",
+        lambda *args: (float("nan") * (found := reference.recurrence(*args))[0], found[1]),
+    )
+    found = gpu.apart("layer", (3, 4, 8, 8), CPU, False)
+    assert found == "output is off by nan of its norm; allowed is 0.0001"
+
+
+def test_layers_are_compared_without_tf32_and_timed_with_it(
+    on_a_gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bool, bool]] = []
+
+    def noted(*args: Any) -> Any:
+        enabled = torch.backends.cuda.matmul.allow_tf32
+        seen.append((enabled, torch.is_grad_enabled()))
+        return reference.recurrence(*args)
+
+    monkeypatch.setattr(launch, "recurrence", noted)
+    monkeypatch.setattr(self_check, "failure", lambda p: None)
+    gpu.apart("layer", (3, 4, 8, 8), CPU, False)
+    assert {enabled for enabled, _ in seen} == {False}
+    seen.clear()
+    for task in gpu.gpu_tasks((3, 4, 8, 8), CPU, False, True, Results()).values():
+        task()
+    assert {enabled for enabled, _ in seen} == {True}
+
+
+@pytest.mark.parametrize("backward", [True, False])
+def test_layers_are_timed_in_training_or_in_eval_mode(on_a_gpu: None, backward: bool) -> None:
+    tasks = gpu.gpu_tasks((3, 4, 8, 8), CPU, False, backward, Results())
+    modes = {task.args[0].args[0].training for task in tasks.values()}  # type: ignore[attr-defined]
+    assert modes == {backward}
+
+
 def test_tf32_is_as_before_afterwards() -> None:
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     with gpu.tf32(not before[0]):
