@@ -2,12 +2,13 @@
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import TrainHere
+from conftest import WORDS, TrainHere, write_pairs
 
 from seq2seq.benchmark import decoding, floor, training
 from seq2seq.benchmark.contestants import Contestant, contestants
@@ -168,3 +169,28 @@ def test_ways_are_chosen_by_type_and_by_whether_a_weight_is_kept(
     dtype = torch.bfloat16 if precision is Precision.bf16 else torch.float32
     assert asked == [(5, 6, 7, kept, dtype) for kept in (False, True, True)]
     assert len(products.fastest) == 2
+
+
+def test_similar_lengths_are_those_of_targets_then_of_sources(
+    train_here: TrainHere, tmp_path: Path
+) -> None:
+    """Sources to translate are those of valid, in its order, without empty ones."""
+    lengths = [(source, target) for source in range(1, 6) for target in range(1, 6)]
+    pairs = [(" ".join(WORDS[:a]), " ".join(WORDS[-b:])) for a, b in lengths]
+    valid = [*pairs[:2], ("", "do"), *pairs[2:]]
+    files = write_pairs(tmp_path, "train", pairs) + write_pairs(tmp_path, "valid", valid)
+    one = [
+        "data.batch_tokens=null",
+        "data.batch_sentences=1",
+        "data.cleaning.drop_duplicates=false",
+    ]
+    config = train_here.config("norm=none", *files, *one, f"data.root={tmp_path / 'prepared'}")
+    work = workload(config, 25, 7)
+    train = work.train
+    found = [(train.tgt_lengths[i], train.src_lengths[i]) for [i] in work.by_length]
+    assert found == sorted(found)
+    assert len(set(found)) == 25
+    source = work.prepared.tokenizers.source
+    for count, last in ((7, 6), (99, 25)):
+        expected = [source.encode(line) for line, _ in pairs[:last]]
+        assert workload(config, 1, count).sentences == expected

@@ -50,6 +50,20 @@ def test_operators_and_gradients_belong_to_the_innermost_module() -> None:
     assert not model.large._forward_pre_hooks
 
 
+def test_what_happens_in_a_first_run_is_not_profiled() -> None:
+    """It loads libraries and finds memory, of which later ones have no need."""
+    model, runs = Two(), list[None]()
+
+    def run() -> None:
+        if not runs:
+            torch.linalg.svd(torch.randn(3, 3))
+        runs.append(model(torch.randn(2, 300)).sum().backward())
+
+    _, table = profiled(run, model, "whole")
+    assert len(runs) == 2
+    assert "svd" not in table
+
+
 def event(
     name: str, start: int, milliseconds: float = 0, number: int = -1, parent: Any = None
 ) -> Any:

@@ -10,9 +10,11 @@ from composing import composed
 from matplotlib.collections import LineCollection
 
 from seq2seq.benchmark import memory, show, startup, tables
+from seq2seq.benchmark.commands import chosen
 from seq2seq.benchmark.contestants import contestants
 from seq2seq.benchmark.figure import speeds_figure
 from seq2seq.benchmark.memory import Memory
+from seq2seq.benchmark.options import Options
 from seq2seq.benchmark.peak import MemoryJob
 from seq2seq.benchmark.profiling import Share
 from seq2seq.benchmark.results import Check, Results
@@ -116,6 +118,14 @@ def test_contestants_have_the_settings_of_their_names() -> None:
         (None, base.model.dropout),
         ("batch", 0.4),
     }
+
+
+def test_a_profile_is_of_the_rival_as_it_is_timed_or_of_ours() -> None:
+    """The rival's batches have sentences of similar lengths."""
+    base, more = composed("norm=none"), {"data": "grammar_en_zh", "size": "full", "set": []}
+    rival, ours = (chosen(base, Options(profile=name, **more)) for name in ("plain", "rms"))
+    assert (rival.config, rival.norm, rival.by_length) == (base, None, True)
+    assert (ours.config.norm.kind.name, ours.norm, ours.by_length) == ("rms", "rms", False)
 
 
 def test_trained_runs_have_folders_of_their_own() -> None:
