@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import DecodeConfig
 from ..files import write_text
-from ..runs.entries import perplexity
 from ..shown import counted
 from .arguments import output_file, parser, setting
 from .options import add_hardware_options, open_run
@@ -52,6 +51,8 @@ def options() -> argparse.Namespace:
 
 def summary(found: "list[Likelihood]") -> dict[str, Any]:
     """Return the totals over all lines; perplexity is exp(-log-probability / tokens)."""
+    from ..runs.entries import perplexity  # needs packages, which --help does not
+
     tokens = sum(line.tokens for line in found)
     log_probability = math.fsum(line.log_probability for line in found)
     return {
